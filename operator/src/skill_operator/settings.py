@@ -1,0 +1,127 @@
+"""Every setting of both processes, as one model. The chart renders it as JSON into the file named below."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+SETTINGS_FILE = Path(os.environ.get("SKILL_OPERATOR_SETTINGS", "/etc/skill-operator/settings.json"))
+
+
+class SettingsError(Exception):
+    """The settings cannot be used; the message names each field and what is wrong with it."""
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ModelEndpoint(_Model):
+    """One OpenAI-compatible endpoint."""
+
+    name: str = Field(min_length=1, description="what spec.generation.model refers to")
+    baseURL: str = Field(min_length=1, description="up to and including /v1")
+    model: str = Field(min_length=1, description="the name the endpoint knows the model by")
+    apiKeyFile: str = Field(default="", description="file that holds the key; empty: no key is sent")
+    timeoutSeconds: float = Field(default=120, gt=0)
+    maxReplyTokens: int = Field(default=4096, ge=64)
+
+
+class Registry(_Model):
+    """Where images are pushed by the builder, pulled by the nodes and read by the controller: three names of one place."""
+
+    push: str = "skill-operator-registry.skill-operator.svc:5000"
+    pull: str = "localhost:30500"
+    read: str = Field(default="http://skill-operator-registry.skill-operator.svc:5001", description="URL, for reading manifests")
+    insecure: bool = Field(default=True, description="the builder may speak plain HTTP to the push address")
+    pushSecret: str = Field(default="registry-push", description="dockerconfigjson Secret in the builder namespace; empty: none")
+    pullSecret: str = Field(default="", description="image pull Secret that skill namespaces hold; empty: none")
+
+
+class Images(_Model):
+    """References by digest. One without a registry host (`skill-operator/runtime@sha256:…`) is in the registry above."""
+
+    runtime: str
+    checker: str
+    builder: str
+
+
+class Resources(_Model):
+    requests: dict[str, str] = Field(default_factory=dict)
+    limits: dict[str, str] = Field(default_factory=dict)
+
+
+class Check(_Model):
+    deadlineSeconds: int = Field(default=120, ge=5)
+    resources: Resources = Resources(
+        requests={"cpu": "200m", "memory": "256Mi", "ephemeral-storage": "64Mi"},
+        limits={"cpu": "1", "memory": "768Mi", "ephemeral-storage": "256Mi"},
+    )
+
+
+class Build(_Model):
+    deadlineSeconds: int = Field(default=180, ge=5)
+    concurrency: int = Field(default=4, ge=1)
+    resources: Resources = Resources(
+        requests={"cpu": "100m", "memory": "128Mi", "ephemeral-storage": "128Mi"},
+        limits={"cpu": "1", "memory": "512Mi", "ephemeral-storage": "1Gi"},
+    )
+
+
+class Generation(_Model):
+    concurrency: int = Field(default=4, ge=1, description="calls to models at once")
+    infrastructureFailures: int = Field(default=5, ge=1, description="failed calls in a row before a Skill stalls")
+    deadlineSeconds: int = Field(default=900, ge=10, description="wall clock for one input, from its first call")
+
+
+class Isolation(_Model):
+    required: bool = Field(default=True, description="a pod that is not shut in runs nothing of a skill's")
+    userNamespaces: bool = Field(default=True, description="hostUsers: false for skill, check and build pods")
+    runtimeClassName: str = ""
+    namespacePods: int = Field(default=50, ge=1, description="quota: pods of skills in one namespace")
+    namespaceCPU: str = "8"
+    namespaceMemory: str = "16Gi"
+
+
+class Settings(_Model):
+    namespace: str = Field(default="skill-operator", description="where the operator itself runs")
+    builderNamespace: str = "skill-operator-builds"
+    watchNamespaces: list[str] = Field(default_factory=list, description="empty: all")
+    registry: Registry = Registry()
+    images: Images
+    models: list[ModelEndpoint] = Field(default_factory=list, description="the first is the default; none: only pinned source")
+    gatewayURL: str = "http://skill-operator-gateway.skill-operator.svc"
+    gatewayLabels: dict[str, str] = Field(
+        default={"app.kubernetes.io/name": "skill-operator", "app.kubernetes.io/component": "gateway"},
+        description="labels of the gateway's pods, the only ones that may call skills",
+    )
+    registryLabels: dict[str, str] = Field(
+        default={"app.kubernetes.io/name": "skill-operator", "app.kubernetes.io/component": "registry"},
+        description="labels of the embedded registry's pods; empty: the registry is elsewhere, see registryCIDRs",
+    )
+    registryCIDRs: list[str] = Field(default_factory=list, description="where the builder finds a registry outside the cluster")
+    priorityClassName: str = Field(default="skill", description="priority class of skill and check pods; empty: none")
+    generation: Generation = Generation()
+    check: Check = Check()
+    build: Build = Build()
+    isolation: Isolation = Isolation()
+    workers: int = Field(default=4, ge=1, description="Skills reconciled at once")
+    resyncSeconds: int = Field(default=600, ge=10)
+    leaseSeconds: int = Field(default=15, ge=3, description="how long a silent leader is respected")
+    listenPort: int = Field(default=8080, description="the gateway's calls")
+    healthPort: int = Field(default=8081, description="/healthz, /readyz and /metrics of either process")
+    logLevel: Literal["debug", "info", "warning", "error"] = "info"
+
+
+def load(path: Path = SETTINGS_FILE) -> Settings:
+    """Read the settings. Raises SettingsError with one line for each bad field."""
+    try:
+        return Settings.model_validate_json(path.read_bytes())
+    except OSError as error:
+        raise SettingsError(f"cannot read {path}: {error.strerror}") from error
+    except ValidationError as error:
+        lines = (f"{'.'.join(map(str, e['loc'])) or 'settings'}: {e['msg']}" for e in error.errors())
+        raise SettingsError(f"{path} is not usable:\n  " + "\n  ".join(lines)) from error
