@@ -1,0 +1,229 @@
+{{- define "skill-operator.fullname" -}}
+{{- if .Values.fullnameOverride -}}
+{{- .Values.fullnameOverride -}}
+{{- else if contains .Chart.Name .Release.Name -}}
+{{- .Release.Name | trunc 45 | trimSuffix "-" -}}
+{{- else -}}
+{{- printf "%s-%s" .Release.Name .Chart.Name | trunc 45 | trimSuffix "-" -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "skill-operator.builderNamespace" -}}
+{{- .Values.builder.namespace | default (printf "%s-builds" .Release.Namespace) -}}
+{{- end -}}
+
+{{/* What selects the pods of one component. Takes (list $ component). */}}
+{{- define "skill-operator.selector" -}}
+{{- $root := index . 0 -}}
+app.kubernetes.io/name: {{ $root.Chart.Name }}
+app.kubernetes.io/instance: {{ $root.Release.Name }}
+app.kubernetes.io/component: {{ index . 1 }}
+{{- end -}}
+
+{{/* Labels of an object of one component. Takes (list $ component). */}}
+{{- define "skill-operator.labels" -}}
+{{- $root := index . 0 -}}
+{{ include "skill-operator.selector" . }}
+app.kubernetes.io/version: {{ $root.Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ $root.Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" $root.Chart.Name $root.Chart.Version | replace "+" "_" | quote }}
+{{- end -}}
+
+{{/* Labels of a component's pods: the user's first, so that ours win. Takes (list $ component values). */}}
+{{- define "skill-operator.podLabels" -}}
+{{- $root := index . 0 -}}
+{{- $ours := include "skill-operator.labels" (list $root (index . 1)) | fromYaml -}}
+{{- mergeOverwrite (deepCopy (index . 2).podLabels) $ours | toYaml -}}
+{{- end -}}
+
+{{/* Where the scheduler may put a component. Takes its values. */}}
+{{- define "skill-operator.scheduling" -}}
+{{- with .nodeSelector }}
+nodeSelector: {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .tolerations }}
+tolerations: {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .affinity }}
+affinity: {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .priorityClassName }}
+priorityClassName: {{ . | quote }}
+{{- end }}
+{{- end -}}
+
+{{- define "skill-operator.image" -}}
+{{- with .Values.image -}}
+{{- if .digest -}}
+{{ printf "%s@%s" .repository .digest }}
+{{- else -}}
+{{ printf "%s:%s" .repository (.tag | default $.Chart.AppVersion) }}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "skill-operator.podSecurityContext" -}}
+runAsNonRoot: true
+runAsUser: 65532
+runAsGroup: 65532
+fsGroup: 65532
+fsGroupChangePolicy: OnRootMismatch
+seccompProfile: {type: RuntimeDefault}
+{{- end -}}
+
+{{- define "skill-operator.securityContext" -}}
+allowPrivilegeEscalation: false
+privileged: false
+readOnlyRootFilesystem: true
+runAsNonRoot: true
+capabilities: {drop: [ALL]}
+{{- end -}}
+
+{{/* Probes of either process: its own server, apart from the one that takes calls. */}}
+{{- define "skill-operator.probes" -}}
+startupProbe:
+  httpGet: {path: /healthz, port: health}
+  periodSeconds: 1
+  failureThreshold: 60
+livenessProbe:
+  httpGet: {path: /healthz, port: health}
+  periodSeconds: 10
+  timeoutSeconds: 5
+  failureThreshold: 3
+readinessProbe:
+  httpGet: {path: /readyz, port: health}
+  periodSeconds: 5
+  timeoutSeconds: 5
+{{- end -}}
+
+{{- define "skill-operator.registryHost" -}}
+{{- printf "%s-registry.%s.svc" (include "skill-operator.fullname" .) .Release.Namespace -}}
+{{- end -}}
+
+{{- define "skill-operator.registryClaim" -}}
+{{- .Values.registry.persistence.existingClaim | default (printf "%s-registry" (include "skill-operator.fullname" .)) -}}
+{{- end -}}
+
+{{/* The Secret that the embedded registry makes for the builder, or the one the user made. */}}
+{{- define "skill-operator.pushSecret" -}}
+{{- if .Values.registry.embedded -}}registry-push{{- else -}}{{ .Values.registry.pushSecret }}{{- end -}}
+{{- end -}}
+
+{{/* The port of a registry elsewhere. */}}
+{{- define "skill-operator.pushPort" -}}
+{{- $host := (splitList "/" .Values.registry.push) | first -}}
+{{- if regexMatch ":[0-9]+$" $host -}}
+{{- regexFind "[0-9]+$" $host -}}
+{{- else -}}
+{{- ternary "80" "443" .Values.registry.insecure -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "skill-operator.registrySettings" -}}
+{{- $r := .Values.registry -}}
+{{- if $r.embedded -}}
+{{- $host := include "skill-operator.registryHost" . -}}
+{{- dict
+  "push" ($r.push | default (printf "%s:5000" $host))
+  "pull" ($r.pull | default (printf "localhost:%d" (int $r.nodePort)))
+  "read" ($r.read | default (printf "http://%s:5001" $host))
+  "insecure" true
+  "pushSecret" (include "skill-operator.pushSecret" .)
+  "pullSecret" $r.pullSecret | toJson -}}
+{{- else -}}
+{{- dict
+  "push" (required "registry.push: where does the builder push to? (registry.embedded is false)" $r.push)
+  "pull" (required "registry.pull: where do the nodes pull from? (registry.embedded is false)" $r.pull)
+  "read" (required "registry.read: which URL serves the registry's manifests? (registry.embedded is false)" $r.read)
+  "insecure" $r.insecure
+  "pushSecret" (include "skill-operator.pushSecret" .)
+  "pullSecret" $r.pullSecret | toJson -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "skill-operator.modelSettings" -}}
+{{- $models := list -}}
+{{- $names := list -}}
+{{- range .Values.models -}}
+{{- if has .name $names -}}
+{{- fail (printf "models: two of them are named %q" .name) -}}
+{{- end -}}
+{{- $names = append $names .name -}}
+{{- $model := omit . "apiKeySecret" -}}
+{{- with .apiKeySecret -}}
+{{- $_ := set $model "apiKeyFile" (printf "/etc/skill-operator/models/%s/%s" $model.name .key) -}}
+{{- end -}}
+{{- $models = append $models $model -}}
+{{- end -}}
+{{- $models | toJson -}}
+{{- end -}}
+
+{{/* settings.json of both processes: skill_operator.settings.Settings. */}}
+{{- define "skill-operator.settings" -}}
+{{- $fullname := include "skill-operator.fullname" . -}}
+{{- dict
+  "namespace" .Release.Namespace
+  "builderNamespace" (include "skill-operator.builderNamespace" .)
+  "watchNamespaces" .Values.watch.namespaces
+  "registry" (include "skill-operator.registrySettings" . | fromJson)
+  "images" (dict
+    "runtime" (required "images.runtime: the reference by digest of the image that skills run on" .Values.images.runtime)
+    "checker" (required "images.checker: the reference by digest of the image that skills are checked in" .Values.images.checker)
+    "builder" .Values.images.builder)
+  "models" (include "skill-operator.modelSettings" . | fromJsonArray)
+  "gatewayURL" (.Values.gateway.url | default (printf "http://%s-gateway.%s.svc" $fullname .Release.Namespace))
+  "gatewayLabels" (include "skill-operator.selector" (list . "gateway") | fromYaml)
+  "registryLabels" (ternary (include "skill-operator.selector" (list . "registry") | fromYaml) dict .Values.registry.embedded)
+  "registryCIDRs" (ternary list .Values.registry.cidrs .Values.registry.embedded)
+  "priorityClassName" .Values.priorityClass.name
+  "generation" .Values.generation
+  "check" .Values.check
+  "build" .Values.build
+  "isolation" .Values.isolation
+  "workers" .Values.controller.workers
+  "resyncSeconds" .Values.controller.resyncSeconds
+  "leaseSeconds" .Values.controller.leaseSeconds
+  "listenPort" 8080
+  "healthPort" 8081
+  "logLevel" .Values.logLevel | toPrettyJson -}}
+{{- end -}}
+
+{{/* Who may read /metrics. An empty list of peers would mean everybody, so then there is no rule at all. */}}
+{{- define "skill-operator.metricsRule" -}}
+{{- with .Values.metrics.networkPolicy.from -}}
+- from: {{- toYaml . | nindent 4 }}
+  ports: [{protocol: TCP, port: 8081}]
+{{- end -}}
+{{- end -}}
+
+{{/* Labels that the controller gives to the pods of a build. */}}
+{{- define "skill-operator.buildPods" -}}
+app.kubernetes.io/managed-by: skill-operator
+app.kubernetes.io/component: build
+{{- end -}}
+
+{{/* Two views of one storage. No blob descriptor cache in either: one would not see what the other did. */}}
+{{- define "skill-operator.registryConfig" -}}
+writer.yml: |
+  version: 0.1
+  log: {level: info, accesslog: {disabled: true}}
+  storage:
+    filesystem: {rootdirectory: /var/lib/registry}
+    delete: {enabled: true}
+  auth:
+    htpasswd: {realm: skill-operator, path: /auth/htpasswd}
+  http:
+    addr: :5000
+    headers: {X-Content-Type-Options: [nosniff]}
+reader.yml: |
+  version: 0.1
+  log: {level: info, accesslog: {disabled: true}}
+  storage:
+    filesystem: {rootdirectory: /var/lib/registry}
+    maintenance:
+      readonly: {enabled: true}
+      uploadpurging: {enabled: false}
+  http:
+    addr: :5001
+    headers: {X-Content-Type-Options: [nosniff]}
+{{- end -}}

@@ -1,0 +1,121 @@
+{{/* A role and its binding to one component. Takes (list $ component name namespace rules); no namespace: cluster-wide. */}}
+{{- define "skill-operator.grant" -}}
+{{- $root := index . 0 -}}
+{{- $component := index . 1 -}}
+{{- $name := index . 2 -}}
+{{- $namespace := index . 3 -}}
+{{- $kind := ternary "Role" "ClusterRole" (ne $namespace "") -}}
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: {{ $kind }}
+metadata:
+  name: {{ $name }}
+  {{- with $namespace }}
+  namespace: {{ . }}
+  {{- end }}
+  labels: {{- include "skill-operator.labels" (list $root $component) | nindent 4 }}
+rules:
+  {{- include (index . 4) $root | nindent 2 }}
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: {{ $kind }}Binding
+metadata:
+  name: {{ $name }}
+  {{- with $namespace }}
+  namespace: {{ . }}
+  {{- end }}
+  labels: {{- include "skill-operator.labels" (list $root $component) | nindent 4 }}
+roleRef:
+  apiGroup: rbac.authorization.k8s.io
+  kind: {{ $kind }}
+  name: {{ $name }}
+subjects:
+  - kind: ServiceAccount
+    name: {{ include "skill-operator.fullname" $root }}-{{ $component }}
+    namespace: {{ $root.Release.Namespace }}
+{{- end -}}
+
+{{/* What the controller needs where Skills live. No Secrets: it may neither read nor list one. */}}
+{{- define "skill-operator.controllerRules" -}}
+- apiGroups: [skill-operator.dev]
+  resources: [skills]
+  verbs: [get, list, watch]
+- apiGroups: [skill-operator.dev]
+  resources: [skills/status]
+  verbs: [get, patch]
+- apiGroups: [""]
+  resources: [services, configmaps, serviceaccounts, resourcequotas]
+  verbs: [get, list, watch, create, patch, delete]
+- apiGroups: [apps]
+  resources: [deployments]
+  verbs: [get, list, watch, create, patch, delete]
+- apiGroups: [apps]
+  resources: [deployments/scale]
+  verbs: [get, patch]
+- apiGroups: [batch]
+  resources: [jobs]
+  verbs: [get, list, watch, create, patch, delete]
+- apiGroups: [networking.k8s.io]
+  resources: [networkpolicies]
+  verbs: [get, list, watch, create, patch, delete]
+- apiGroups: [""]
+  resources: [pods]
+  verbs: [get, list, watch]
+- apiGroups: [""]
+  resources: [events]
+  verbs: [create, patch]
+{{- if not .Values.watch.namespaces }}
+- apiGroups: [""]
+  resources: [namespaces]
+  verbs: [get, list, watch]
+{{- end }}
+{{- end -}}
+
+{{- define "skill-operator.gatewayRules" -}}
+- apiGroups: [skill-operator.dev]
+  resources: [skills]
+  verbs: [get, list, watch]
+- apiGroups: [""]
+  resources: [pods]
+  verbs: [get, list, watch]
+- apiGroups: [apps]
+  resources: [deployments]
+  verbs: [get, list, watch]
+{{- end -}}
+
+{{/* The Lease, and the address of the registry, which build pods (they have no DNS) are told. */}}
+{{- define "skill-operator.ownRules" -}}
+- apiGroups: [coordination.k8s.io]
+  resources: [leases]
+  verbs: [get, create, patch]
+{{- if .Values.registry.embedded }}
+- apiGroups: [""]
+  resources: [services]
+  resourceNames: [{{ include "skill-operator.fullname" . }}-registry]
+  verbs: [get]
+{{- end }}
+{{- end -}}
+
+{{/* A build is a Job and the ConfigMap that holds its context; its pod holds the result. */}}
+{{- define "skill-operator.buildRules" -}}
+- apiGroups: [batch]
+  resources: [jobs]
+  verbs: [get, list, watch, create, patch, delete]
+- apiGroups: [""]
+  resources: [configmaps]
+  verbs: [get, list, watch, create, patch, delete]
+- apiGroups: [""]
+  resources: [pods]
+  verbs: [get, list, watch]
+{{- end -}}
+
+{{/* RBAC cannot name what is about to be created, so the first rule has no name. */}}
+{{- define "skill-operator.credentialRules" -}}
+- apiGroups: [""]
+  resources: [secrets]
+  verbs: [create]
+- apiGroups: [""]
+  resources: [secrets]
+  resourceNames: [{{ include "skill-operator.pushSecret" . }}]
+  verbs: [get, patch]
+{{- end -}}

@@ -1,0 +1,70 @@
+"""Conditions: the types that a Skill has, and pure ways to read and change a list of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Final, Literal
+
+from skill_operator.api.text import printable
+from skill_operator.api.v1alpha1 import Condition
+
+# One for each stage; positive.
+GENERATED: Final = "Generated"
+VERIFIED: Final = "Verified"
+BUILT: Final = "Built"
+DEPLOYED: Final = "Deployed"
+ACTIVE: Final = "Active"  # False while asleep, which is healthy
+ISOLATED: Final = "Isolated"  # the cage was proven, not assumed
+# Present only while true, as kstatus wants them.
+RECONCILING: Final = "Reconciling"
+STALLED: Final = "Stalled"
+READY: Final = "Ready"
+
+LIMIT: Final = 1024
+Status = Literal["True", "False", "Unknown"]
+
+
+def get_condition(conditions: Sequence[Condition], type_: str) -> Condition | None:
+    """The condition of that type, if there is one."""
+    return next((condition for condition in conditions if condition.type == type_), None)
+
+
+def is_true(conditions: Sequence[Condition], type_: str, generation: int | None = None) -> bool:
+    """Whether the condition is True and, where `generation` is given, was observed for it or for a later one."""
+    found = get_condition(conditions, type_)
+    return (
+        found is not None and found.status == "True" and (generation is None or found.observed_generation >= generation)
+    )
+
+
+def set_condition(  # noqa: PLR0917 - the order is that of metav1.Condition
+    conditions: Sequence[Condition],
+    type_: str,
+    status: Status,
+    reason: str,
+    message: str,
+    generation: int,
+    now: datetime,
+) -> list[Condition]:
+    """The list with this condition set, in its old place or at the end.
+
+    `lastTransitionTime` moves only when the status does. The message may be foreign text: it is made printable and cut.
+    """
+    old = get_condition(conditions, type_)
+    new = Condition(
+        type=type_,
+        status=status,
+        reason=reason,
+        message=printable(message, LIMIT, lines=True),
+        observed_generation=generation,
+        last_transition_time=old.last_transition_time if old is not None and old.status == status else now,
+    )
+    if old is None:
+        return [*conditions, new]
+    return [new if condition.type == type_ else condition for condition in conditions]
+
+
+def remove_condition(conditions: Sequence[Condition], type_: str) -> list[Condition]:
+    """The list without the condition of that type."""
+    return [condition for condition in conditions if condition.type != type_]

@@ -1,0 +1,37 @@
+"""Foreign text made fit for terminals, logs and status."""
+
+from __future__ import annotations
+
+import unicodedata
+
+# Control (C0, C1), format (bidirectional overrides, zero-width, tags), surrogate, private, unassigned, line, paragraph.
+_HIDDEN = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
+_ELLIPSIS = "…"
+
+
+def printable(text: str, limit: int, *, lines: bool = False) -> str:
+    """Escape what a reader cannot see (`\\x1b`, `\\u202e`) and cut to `limit` characters, never inside an escape.
+
+    A newline is escaped too, since it could fake a line of someone else's output; `lines=True` keeps it.
+    """
+    kept: list[str] = []
+    room = limit
+    for position, character in enumerate(text):
+        shown = character
+        if unicodedata.category(character) in _HIDDEN and not (lines and character == "\n"):
+            shown = character.encode("unicode_escape").decode("ascii")
+        if len(shown) > room:
+            return _cut(kept, limit)
+        kept.append(shown)
+        room -= len(shown)
+        if room == 0 and position + 1 < len(text):
+            return _cut(kept, limit)
+    return "".join(kept)
+
+
+def _cut(kept: list[str], limit: int) -> str:
+    """`kept` with its end replaced by an ellipsis."""
+    size = sum(map(len, kept))
+    while kept and size + len(_ELLIPSIS) > limit:
+        size -= len(kept.pop())
+    return "".join(kept) + _ELLIPSIS[:limit]

@@ -1,0 +1,331 @@
+"""The types of `skill-operator.dev/v1alpha1`. The CustomResourceDefinition is generated from them (`crd.py`).
+
+Everything is bounded: the API server refuses rules over unbounded values, and so should whoever pays for etcd.
+Unknown fields are ignored on reading, so that an older operator can read what a newer API stored.
+Objects are frozen: a changed status is a new one (`status.model_copy(update={...})`).
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    WithJsonSchema,
+)
+from pydantic.alias_generators import to_camel
+
+from skill_operator.naming import API_VERSION
+
+DNS_LABEL = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
+DNS_SUBDOMAIN = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$"
+QUANTITY = r"^([0-9]+(\.[0-9]+)?|\.[0-9]+)(m|k|M|G|T|Ki|Mi|Gi|Ti)?$"
+MESSAGE_LIMIT = 4096
+
+
+def _rules(*rules: tuple[str, str]) -> dict[str, Any]:
+    """CEL rules of the API server, each with its message, for `json_schema_extra`."""
+    return {"x-kubernetes-validations": [{"rule": rule, "message": message} for rule, message in rules]}
+
+
+def _of(field: str) -> str:
+    """CEL for the quantity in a field that may be written as a number too."""
+    return f"quantity(string(self.{field}))"
+
+
+def _seconds(moment: datetime) -> datetime:
+    """UTC in whole seconds, as the API server keeps it: what is read back equals what was written."""
+    return moment.astimezone(UTC).replace(microsecond=0)
+
+
+def _text(value: Any) -> Any:
+    """`cpu: 1` is a number in YAML and a quantity all the same."""
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+Time = Annotated[
+    AwareDatetime,
+    AfterValidator(_seconds),
+    PlainSerializer(lambda moment: moment.strftime("%Y-%m-%dT%H:%M:%SZ"), return_type=str, when_used="json"),
+]
+Name = Annotated[str, Field(min_length=1, max_length=63, pattern=DNS_LABEL)]
+Quantity = Annotated[
+    str,
+    BeforeValidator(_text),
+    Field(min_length=1, max_length=20, pattern=QUANTITY),
+    WithJsonSchema(
+        {
+            "anyOf": [{"type": "integer"}, {"type": "string"}],
+            "x-kubernetes-int-or-string": True,
+            "maxLength": 20,
+            "pattern": QUANTITY,
+        }
+    ),
+]
+Port = Annotated[int, Field(ge=1, le=65535)]
+FreeObject = Annotated[
+    dict[str, Any],
+    Field(max_length=256, json_schema_extra={"x-kubernetes-preserve-unknown-fields": True}),
+]
+
+
+class Model(BaseModel):
+    """camelCase on the wire, snake_case in Python."""
+
+    model_config = ConfigDict(
+        alias_generator=to_camel, validate_by_name=True, validate_by_alias=True, frozen=True, extra="ignore"
+    )
+
+
+class Example(Model):
+    """One call and what must come of it: `output` or `error`, never both."""
+
+    model_config = ConfigDict(json_schema_extra={"oneOf": [{"required": ["output"]}, {"required": ["error"]}]})
+
+    name: Name
+    input: Any = Field(
+        description="Body of the call; must fit spec.input.",
+        json_schema_extra={"x-kubernetes-preserve-unknown-fields": True},
+    )
+    output: Any = Field(
+        default=None,
+        description="What the call must return; must fit spec.output. May be null.",
+        json_schema_extra={"x-kubernetes-preserve-unknown-fields": True, "nullable": True},
+    )
+    error: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=128,
+        pattern=r"^[A-Za-z_][A-Za-z0-9_]*$",
+        description="Class name of the exception that the call must raise. ValueError is a refused input.",
+    )
+
+    @property
+    def has_output(self) -> bool:
+        """Whether `output` was given; null is an output too."""
+        return "output" in self.model_fields_set
+
+
+class Source(Model):
+    """Pinned code: no model is called."""
+
+    inline: str = Field(min_length=1, max_length=65536, description="Text of skill.py; it defines run(input).")
+
+
+class GenerationSpec(Model):
+    """How a language model is asked."""
+
+    model: str = Field(
+        default="", max_length=253, description="Name of a configured endpoint; empty is the default one."
+    )
+    max_attempts: int = Field(default=3, ge=1, le=3, description="Candidates that may be checked.")
+    token_budget: int = Field(
+        default=20000, ge=1000, le=10_000_000, description="Tokens that may be spent on one spec."
+    )
+
+
+class Egress(Model):
+    """A way out of the cage, over TCP."""
+
+    cidr: str = Field(
+        min_length=4,
+        max_length=43,
+        description="Network that may be called, such as 203.0.113.0/24.",
+        json_schema_extra=_rules(("isCIDR(self)", "must be a network such as 203.0.113.0/24")),
+    )
+    ports: list[Port] = Field(min_length=1, max_length=16, json_schema_extra={"x-kubernetes-list-type": "set"})
+
+
+class SecretKeyRef(Model):
+    """A key of a Secret in the Skill's namespace."""
+
+    name: str = Field(min_length=1, max_length=253, pattern=DNS_SUBDOMAIN, description="Name of the Secret.")
+    key: str = Field(min_length=1, max_length=253, pattern=r"^[-._a-zA-Z0-9]+$", description="Key in the Secret.")
+
+
+class SecretGrant(Model):
+    """A secret that the code reads as the file /run/secrets/skill/<name>."""
+
+    name: Name
+    secret_key_ref: SecretKeyRef
+
+
+class Requests(Model):
+    """What a pod of the Skill is promised."""
+
+    cpu: Quantity = "50m"
+    memory: Quantity = "64Mi"
+
+    def quantities(self) -> dict[str, str]:
+        """As in a container's `resources.requests`."""
+        return self.model_dump(by_alias=True)
+
+
+class Limits(Model):
+    """What a pod of the Skill may use at most."""
+
+    cpu: Quantity = "500m"
+    memory: Quantity = "256Mi"
+    ephemeral_storage: Quantity = Field(default="64Mi", alias="ephemeral-storage")
+
+    def quantities(self) -> dict[str, str]:
+        """As in a container's `resources.limits`."""
+        return self.model_dump(by_alias=True)
+
+
+class Resources(Model):
+    """Compute resources of a pod."""
+
+    model_config = ConfigDict(
+        json_schema_extra=_rules(
+            (f"{_of('requests.cpu')}.compareTo({_of('limits.cpu')}) <= 0", "requests.cpu is more than limits.cpu"),
+            (
+                f"{_of('requests.memory')}.compareTo({_of('limits.memory')}) <= 0",
+                "requests.memory is more than limits.memory",
+            ),
+            (f"{_of('limits.cpu')}.sign() > 0", "limits.cpu must be more than 0, which is no limit"),
+            (f"{_of('limits.memory')}.sign() > 0", "limits.memory must be more than 0, which is no limit"),
+            (
+                f"{_of('limits.ephemeral__dash__storage')}.sign() > 0",
+                "limits.ephemeral-storage must be more than 0, which is no limit",
+            ),
+        )
+    )
+
+    requests: Requests = Requests()
+    limits: Limits = Limits()
+
+
+class SkillSpec(Model):
+    """What a piece of software must do, and what it may use."""
+
+    description: str = Field(
+        min_length=1, max_length=16384, description="What it must do, in words; what the model reads."
+    )
+    input: FreeObject = Field(description="JSON Schema (2020-12) of the body of a call; its type is object.")
+    output: FreeObject = Field(description="JSON Schema (2020-12) of the answer.")
+    examples: list[Example] = Field(
+        default_factory=list,
+        max_length=64,
+        description="Acceptance. About a third of them is never shown to the model.",
+        json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]},
+    )
+    source: Source | None = None
+    generation: GenerationSpec = GenerationSpec()
+    review: Literal["Automatic", "Manual"] = Field(
+        default="Automatic", description="Manual waits before the build until this exact revision is approved."
+    )
+    egress: list[Egress] = Field(
+        default_factory=list,
+        max_length=32,
+        description="Where the code may connect to. Nothing by default, not even DNS.",
+        json_schema_extra={"x-kubernetes-list-type": "atomic"},
+    )
+    secrets: list[SecretGrant] = Field(
+        default_factory=list,
+        max_length=16,
+        description="Secrets that the code may read. They are files, never environment variables.",
+        json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]},
+    )
+    resources: Resources = Resources()
+    call_timeout_seconds: int = Field(default=30, ge=1, le=3600, description="A call that takes longer is ended.")
+    idle_timeout_seconds: int = Field(
+        default=900, ge=0, le=31_536_000, description="Scale to zero after so long without a call; 0 never does."
+    )
+    suspend: bool = Field(default=False, description="Leave everything as it is until this is false again.")
+    revision_history_limit: int = Field(
+        default=3, ge=0, le=10, description="Images of earlier revisions that are kept."
+    )
+
+
+class Condition(Model):
+    """One aspect of the state of a Skill (metav1.Condition)."""
+
+    type: str = Field(min_length=1, max_length=316, pattern=r"^[A-Za-z][A-Za-z0-9]*$")
+    status: Literal["True", "False", "Unknown"]
+    observed_generation: int = Field(default=0, ge=0)
+    last_transition_time: Time
+    reason: str = Field(min_length=1, max_length=256, pattern=r"^[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?$")
+    message: str = Field(default="", max_length=MESSAGE_LIMIT)
+
+
+class Failure(Model):
+    """Why the last candidate was not accepted."""
+
+    gate: str = Field(min_length=1, max_length=63, description="The first gate that refused it.")
+    message: str = Field(max_length=MESSAGE_LIMIT)
+    line: int | None = Field(default=None, ge=0, description="Line of skill.py.")
+
+
+class GenerationStatus(Model):
+    """What the model was asked for the present spec."""
+
+    attempts: int = Field(default=0, ge=0)
+    tokens: int = Field(default=0, ge=0)
+    model: str = Field(default="", max_length=253)
+    last_failure: Failure | None = None
+
+
+class Revision(Model):
+    """A revision that was deployed."""
+
+    revision: str = Field(min_length=1, max_length=63)
+    image: str = Field(min_length=1, max_length=1024, description="By digest.")
+    time: Time = Field(description="When it became the current one.")
+
+
+class SkillStatus(Model):
+    """What was observed of a Skill. Its conditions are the API; there is no phase."""
+
+    observed_generation: int = Field(default=0, ge=0)
+    conditions: list[Condition] = Field(
+        default_factory=list,
+        max_length=16,
+        json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
+    )
+    url: str = Field(default="", max_length=2048, description="Where it is called.")
+    image: str = Field(default="", max_length=1024, description="What runs, by digest.")
+    revision: str = Field(default="", max_length=63, description="Hash of the source and of the base image.")
+    generation: GenerationStatus | None = None
+    history: list[Revision] = Field(
+        default_factory=list,
+        max_length=11,
+        description="The current revision and those before it, newest first.",
+        json_schema_extra={"x-kubernetes-list-type": "atomic"},
+    )
+    last_active_time: Time | None = None
+
+    def wire(self) -> dict[str, Any]:
+        """As the API server takes it; what is unset is left out."""
+        return self.model_dump(mode="json", by_alias=True, exclude_none=True)
+
+
+class ObjectMeta(Model):
+    """The part of the metadata that the operator reads; the API server has validated it."""
+
+    name: str
+    namespace: str = ""
+    uid: str = ""
+    generation: int = 0
+    resource_version: str = ""
+    labels: dict[str, str] = Field(default_factory=dict)
+    annotations: dict[str, str] = Field(default_factory=dict)
+    creation_timestamp: Time | None = None
+    deletion_timestamp: Time | None = None
+
+
+class Skill(Model):
+    """A capability described in words, and the running software that it became."""
+
+    api_version: str = API_VERSION
+    kind: str = "Skill"
+    metadata: ObjectMeta
+    spec: SkillSpec
+    status: SkillStatus = SkillStatus()

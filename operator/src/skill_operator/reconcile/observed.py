@@ -1,0 +1,70 @@
+"""One look at everything that belongs to a Skill.
+
+It is read from the API server, not from a cache: a pass is rare, its few reads are cheap, and it never acts on a picture
+older than its own last write.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+
+from skill_operator import naming
+from skill_operator.api.v1alpha1 import Skill
+from skill_operator.k8s.client import Cluster
+from skill_operator.registry import Base
+from skill_operator.resources.common import Object
+from skill_operator.settings import Settings
+
+
+@dataclass(frozen=True)
+class Observed:
+    """A Skill and what it owns, by name."""
+
+    skill: Skill
+    body: Object
+    config_maps: dict[str, Object]
+    jobs: dict[str, Object]
+    builds: dict[str, Object]
+    pods: tuple[Object, ...]
+    build_pods: tuple[Object, ...]
+    deployment: Object | None
+    base: Base
+
+    def pods_of(self, job: str) -> list[Object]:
+        """Pods of a Job, whichever namespace it lives in."""
+        return [p for p in (*self.pods, *self.build_pods) if p["metadata"]["labels"].get("job-name") == job]
+
+
+async def observe(cluster: Cluster, settings: Settings, body: Object, base: Base) -> Observed:
+    skill = Skill.model_validate(body)
+    meta = skill.metadata
+    mine = {naming.UID_LABEL: meta.uid}
+    maps, jobs, builds, pods, build_pods, deployment = await asyncio.gather(
+        cluster.list("ConfigMap", meta.namespace, mine),
+        cluster.list("Job", meta.namespace, mine),
+        cluster.list("Job", settings.builderNamespace, mine),
+        cluster.list("Pod", meta.namespace, mine),
+        cluster.list("Pod", settings.builderNamespace, mine),
+        cluster.get("Deployment", meta.namespace, naming.child(meta.name)),
+    )
+    owned = deployment if deployment and _label(deployment, naming.UID_LABEL) == meta.uid else None
+    return Observed(
+        skill=skill,
+        body=body,
+        config_maps=_by_name(maps),
+        jobs=_by_name(jobs),
+        builds=_by_name(builds),
+        pods=tuple(p for p in pods if "deletionTimestamp" not in p["metadata"]),
+        build_pods=tuple(build_pods),
+        deployment=owned,
+        base=base,
+    )
+
+
+def _by_name(objects: list[Object]) -> dict[str, Object]:
+    return {o["metadata"]["name"]: o for o in objects if "deletionTimestamp" not in o["metadata"]}
+
+
+def _label(obj: Object, name: str) -> str:
+    return str(obj["metadata"].get("labels", {}).get(name, ""))

@@ -1,0 +1,75 @@
+"""What is wrong with a pod, in the words of a person who has to mend it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from skill_operator.resources.common import Object
+
+PULL = {"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull"}
+CONFIG = {"CreateContainerConfigError", "CreateContainerError", "RunContainerError"}
+
+
+@dataclass(frozen=True)
+class Trouble:
+    """`reason` is a condition's; `lasting` is what a person has to mend."""
+
+    reason: str
+    message: str
+    lasting: bool = False
+
+
+def terminated(pod: Object) -> Object | None:
+    """The end of its (only) container, known 2 s before its Job says so."""
+    for container in pod.get("status", {}).get("containerStatuses", []):
+        end: Object | None = container.get("state", {}).get("terminated")
+        if end is not None:
+            return end
+    return None
+
+
+def ready(pod: Object) -> bool:
+    return any(c["type"] == "Ready" and c["status"] == "True" for c in pod.get("status", {}).get("conditions", []))
+
+
+def trouble(pod: Object) -> Trouble | None:
+    """Why this pod does not run, if that is known."""
+    status = pod.get("status", {})
+    name = pod["metadata"]["name"]
+    for condition in status.get("conditions", []):
+        if condition["type"] == "PodScheduled" and condition["status"] == "False":
+            return Trouble("Unschedulable", f"pod {name} finds no node: {condition.get('message', '')}")
+    if status.get("reason") == "Evicted":
+        return Trouble("Evicted", f"pod {name} was evicted: {status.get('message', '')}")
+    for container in status.get("containerStatuses", []):
+        state, last = container.get("state", {}), container.get("lastState", {}).get("terminated")
+        waiting = state.get("waiting", {})
+        reason = waiting.get("reason", "")
+        if reason in PULL:
+            return Trouble("ImagePullFailed", f"the node cannot pull {container['image']}: {waiting.get('message', '')}")
+        if reason in CONFIG:
+            return Trouble("PodConfigInvalid", f"pod {name} cannot start: {waiting.get('message', '')}")
+        end = state.get("terminated") or last
+        if end is not None and (reason == "CrashLoopBackOff" or state.get("terminated") or last):
+            return ended(end)
+    return None
+
+
+def ended(end: Object) -> Trouble:
+    """Why a container of a skill that should run for ever is no more."""
+    message = str(end.get("message", "")).strip()
+    if end.get("reason") == "OOMKilled":
+        return Trouble("OOMKilled", "it used more memory than spec.resources.limits.memory: raise it, or use less")
+    if end.get("exitCode") == 3:
+        return Trouble(
+            "EgressNotBlocked",
+            "the pod's way out was not refused, so nothing of the skill was run: the cluster's network plugin must "
+            f"enforce NetworkPolicies for egress. {message}",
+            lasting=True,
+        )
+    return Trouble("Crashed", message or f"it ended with exit code {end.get('exitCode')}")
+
+
+def started_at(pod: Object) -> datetime:
+    return datetime.fromisoformat(pod["metadata"]["creationTimestamp"].replace("Z", "+00:00"))

@@ -1,0 +1,193 @@
+"""One pass over one Skill: observe, run the stages in order, write what they want, report once."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import datetime
+
+from pydantic import ValidationError
+
+from skill_operator import naming
+from skill_operator.api import conditions as api
+from skill_operator.api.v1alpha1 import Revision, Skill
+from skill_operator.api.validation import problems
+from skill_operator.generation.types_text import types_module
+from skill_operator.k8s.client import Cluster, NotFound
+from skill_operator.k8s.events import Recorder
+from skill_operator.observability import metrics
+from skill_operator.observability.logs import context
+from skill_operator.reconcile.apply import apply_changed, create_absent
+from skill_operator.reconcile.observed import Observed, observe
+from skill_operator.reconcile.result import Finding, Result, Work, finding
+from skill_operator.reconcile.stages.build import build
+from skill_operator.reconcile.stages.check import check
+from skill_operator.reconcile.stages.run import run
+from skill_operator.reconcile.stages.source import Author
+from skill_operator.reconcile.summary import summarize, transitions
+from skill_operator.registry import Base, RegistryUnavailable
+from skill_operator.resources import build as build_resource
+from skill_operator.resources.common import Object
+from skill_operator.resources.network_policy import default_deny
+from skill_operator.resources.quota import quota
+from skill_operator.settings import Settings
+
+log = logging.getLogger(__name__)
+REGISTRY_WAIT = 5.0
+
+
+@dataclass(frozen=True)
+class Key:
+    """A Skill, as the work queue knows it."""
+
+    namespace: str
+    name: str
+
+
+class Reconciler:
+    """Level-triggered: a pass asks nothing of what woke it, and a second pass over an unchanged world writes nothing."""
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        settings: Settings,
+        author: Author,
+        recorder: Recorder,
+        read_base: Callable[[], Awaitable[Base]],
+        clock: Callable[[], datetime],
+    ) -> None:
+        self._cluster = cluster
+        self._settings = settings
+        self._author = author
+        self._recorder = recorder
+        self._read_base = read_base
+        self._clock = clock
+        self._base: Base | None = None
+
+    async def reconcile(self, key: Key) -> float | None:
+        """Returns seconds until the next look, or None where only an event can change anything."""
+        body = await self._cluster.get("Skill", key.namespace, key.name)
+        if body is None or "deletionTimestamp" in body["metadata"]:
+            self._author.forget(key.namespace, key.name)
+            return None
+        with context(skill=key.name, namespace=key.namespace):
+            return await self._present(body)
+
+    async def _present(self, body: Object) -> float | None:
+        now = self._clock()
+        try:
+            skill = Skill.model_validate(body)
+        except ValidationError as error:  # stored before a rule was there; the API server refuses it today
+            first = error.errors()[0]
+            where = ".".join(map(str, first["loc"]))
+            log.warning("a stored Skill does not fit its own schema", extra={"where": where})
+            bare = Skill.model_validate({**body, "spec": {"description": "?", "input": {}, "output": {}}, "status": {}})
+            return await self._report(bare, body, [], _invalid(f"{where}: {first['msg']}"), Work(), now)
+        if skill.spec.suspend:
+            note = finding(api.READY, "False", "Suspended", "spec.suspend is true: nothing is changed until it is false")
+            return await self._report(skill, body, [], Result((note,), stalled=True), Work(), now)
+        if found := problems(skill.spec):
+            text = "\n".join(f"{problem.path}: {problem.message}" for problem in found)
+            return await self._report(skill, body, [], _invalid(text), Work(), now)
+        try:
+            base = self._base = self._base or await self._read_base()
+        except RegistryUnavailable as error:
+            note = finding(api.GENERATED, "Unknown", "RegistryUnavailable", str(error))
+            return await self._report(skill, body, [], Result((note,), after=REGISTRY_WAIT), Work(), now)
+        await self._shared(skill.metadata.namespace)
+        seen = await observe(self._cluster, self._settings, body, base)
+        return await self._stages(seen, now)
+
+    async def _stages(self, seen: Observed, now: datetime) -> float | None:
+        skill, work = seen.skill, Work()
+        work.types = types_module(skill.spec.input, skill.spec.output)
+        findings: list[Finding] = []
+        last = Result(())
+        for stage in (self._source, self._check, _review, self._build, self._run):
+            last = stage(seen, work, now)
+            findings += last.findings
+            await self._write(last)
+            if last.call is not None:
+                self._author.start(seen, work, last.call)
+            if not last.done:
+                metrics.reconciled(stage.__name__.strip("_"), "stalled" if last.stalled else "waiting")
+                break
+        else:
+            metrics.reconciled("run", "done")
+        return await self._report(skill, seen.body, findings, last, work, now)
+
+    def _source(self, seen: Observed, work: Work, now: datetime) -> Result:
+        return self._author.source(seen, work, now)
+
+    def _check(self, seen: Observed, work: Work, now: datetime) -> Result:
+        result, report = check(seen, work, self._settings, now)
+        return result if report is None else self._author.judged(seen, work, report, result, now)
+
+    def _build(self, seen: Observed, work: Work, now: datetime) -> Result:
+        return build(seen, work, self._settings, now)
+
+    def _run(self, seen: Observed, work: Work, now: datetime) -> Result:
+        result = run(seen, work, self._settings)
+        work.status |= {"revision": work.revision, "image": work.image}
+        past = [r for r in seen.skill.status.history if r.revision != work.revision]
+        known = next((r for r in seen.skill.status.history if r.revision == work.revision), None)
+        entry = known or Revision(revision=work.revision, image=work.image, time=now)
+        work.status["history"] = [entry, *past][: seen.skill.spec.revision_history_limit + 1]
+        return result
+
+    async def _shared(self, namespace: str) -> None:
+        """The cage of a namespace stands before its first pod."""
+        await apply_changed(self._cluster, default_deny(namespace))
+        if self._settings.priorityClassName:
+            await apply_changed(self._cluster, quota(self._settings, namespace))
+
+    async def _write(self, result: Result) -> None:
+        for ref in result.delete:
+            await self._cluster.delete(ref.kind, ref.namespace, ref.name)
+        for wanted in result.apply:
+            await apply_changed(self._cluster, wanted)
+        for wanted in result.create:
+            made = await create_absent(self._cluster, wanted)
+            if made is not None and made["metadata"]["namespace"] == self._settings.builderNamespace:
+                for context_map in result.apply:  # a build's context goes with its Job
+                    meta = context_map["metadata"] | {"ownerReferences": [build_resource.owner(made)]}
+                    await self._cluster.apply(context_map | {"metadata": meta})
+
+    async def _report(
+        self, skill: Skill, body: Object, findings: list[Finding], last: Result, work: Work, now: datetime
+    ) -> float | None:
+        status = summarize(skill, findings or list(last.findings), last, now, **work.status)
+        wire = status.wire()
+        if body.get("status", {}) != wire:
+            stamp = {"name": skill.metadata.name, "namespace": skill.metadata.namespace}
+            with contextlib.suppress(NotFound):  # deleted meanwhile
+                await self._cluster.apply_status(
+                    {"apiVersion": naming.API_VERSION, "kind": "Skill", "metadata": stamp, "status": wire}
+                )
+            for changed in transitions(skill.status.conditions, status.conditions):
+                kind = "Warning" if changed.status == "False" and changed.type != api.ACTIVE else "Normal"
+                log.info("condition changed", extra={"condition": changed.type, "reason": changed.reason})
+                self._recorder.event(body, kind, changed.reason, changed.message or changed.type)
+        return last.after
+
+
+def _invalid(text: str) -> Result:
+    return Result((finding(api.GENERATED, "False", "SpecInvalid", text),), stalled=True)
+
+
+def _review(seen: Observed, work: Work, now: datetime) -> Result:  # noqa: ARG001: every stage takes the same
+    """Whoever may annotate the Skill approves one revision, and no other."""
+    skill = seen.skill
+    if skill.spec.review == "Automatic":
+        return Result((), done=True)
+    code = naming.digest(work.source)[:10]
+    if skill.metadata.annotations.get(naming.APPROVE_ANNOTATION) == code:
+        return Result((), done=True)
+    meta = skill.metadata
+    how = (
+        f"read the code (kubectl get configmap -n {meta.namespace} {naming.source(meta.name)} -o yaml), then approve it: "
+        f"kubectl annotate skill -n {meta.namespace} {meta.name} --overwrite {naming.APPROVE_ANNOTATION}={code}"
+    )
+    return Result((finding(api.BUILT, "Unknown", "AwaitingApproval", how),))

@@ -1,0 +1,107 @@
+"""build: one more layer on the base image, made by a Kaniko Job in the builder namespace."""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime, timedelta
+
+from skill_operator import naming
+from skill_operator.api.conditions import BUILT
+from skill_operator.api.text import printable
+from skill_operator.reconcile import pods
+from skill_operator.reconcile.observed import Observed
+from skill_operator.reconcile.result import Ref, Result, Work, finding
+from skill_operator.resources import build as resource
+from skill_operator.resources.common import Object
+from skill_operator.settings import Settings
+
+DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+FIRST_WAIT, LONGEST_WAIT = 5.0, 300.0
+
+
+def build(seen: Observed, work: Work, settings: Settings, now: datetime) -> Result:
+    """Done when the container has ended: the Job itself says so 2 s later. A failed build is never the code's fault
+    (it copies one text file), so it is made again, ever later, until it works."""
+    meta = seen.skill.metadata
+    work.revision = naming.revision(work.source, settings.images.runtime)
+    name = naming.build(meta.namespace, meta.name, work.revision)
+    leftovers = tuple(Ref("Job", settings.builderNamespace, other) for other in seen.builds)
+    if image := _built(seen, work.revision):
+        work.image = image
+        note = finding(BUILT, "True", "Built", f"{image}")
+        return Result((note,), done=True, delete=leftovers)
+    old = tuple(ref for ref in leftovers if ref.name != name)
+    job = seen.builds.get(name)
+    if job is None:
+        running = finding(BUILT, "Unknown", "Building", "the build is starting")
+        context, wanted = _wanted(seen, work, settings, 0)
+        return Result((running,), apply=(context,), create=(wanted,), delete=old)
+    for pod in seen.pods_of(name):
+        end = pods.terminated(pod)
+        if end is not None and end.get("exitCode") == 0:
+            found = DIGEST.search(str(end.get("message", "")))
+            if found:
+                repository = naming.repository(meta.namespace, meta.name)
+                work.image = f"{settings.registry.pull}/{repository}@{found.group()}"
+                return Result((finding(BUILT, "True", "Built", work.image),), done=True, delete=old)
+        if end is not None:
+            return _failed(seen, work, settings, job, _why(end), _time(end.get("finishedAt"), now), now)
+        if (bad := pods.trouble(pod)) is not None:
+            return Result((finding(BUILT, "Unknown", bad.reason, bad.message),), after=FIRST_WAIT, delete=old)
+    for condition in job.get("status", {}).get("conditions", []):
+        if condition["type"] == "Failed" and condition["status"] == "True":
+            since = _time(condition.get("lastTransitionTime"), now)
+            return _failed(seen, work, settings, job, str(condition.get("message", "")), since, now)
+    return Result((finding(BUILT, "Unknown", "Building", "the build is running"),), delete=old)
+
+
+def _built(seen: Observed, rev: str) -> str:
+    """The image of this revision, if it is known: from the status, or from what runs."""
+    status = seen.skill.status
+    if status.revision == rev and status.image:
+        return status.image
+    for past in status.history:
+        if past.revision == rev:
+            return past.image
+    running = seen.deployment
+    if running is not None and running["metadata"].get("labels", {}).get(naming.REVISION_LABEL) == rev:
+        return str(running["spec"]["template"]["spec"]["containers"][0]["image"])
+    return ""
+
+
+def _wanted(seen: Observed, work: Work, settings: Settings, failures: int) -> tuple[Object, Object]:
+    context = resource.config_map(seen.skill, settings, work.revision, work.source)
+    base = seen.base
+    return context, resource.job(
+        seen.skill, settings, work.revision, list(base.root_entries), base.registry_address, failures
+    )
+
+
+def _failed(
+    seen: Observed, work: Work, settings: Settings, job: Object, why: str, since: datetime, now: datetime
+) -> Result:
+    failures = int(job["metadata"].get("annotations", {}).get(resource.FAILURES, "0"))
+    pause = min(LONGEST_WAIT, FIRST_WAIT * 2**failures)
+    left = pause - (now - since).total_seconds()
+    again_at = since + timedelta(seconds=pause)
+    message = (
+        f"build {failures + 1} failed: {printable(why, 600)}. It is made again at {again_at:%H:%M:%S} UTC; check that the "
+        f"registry {settings.registry.push} runs and takes the builder's credential"
+    )
+    note = finding(BUILT, "False", "BuildFailed", message)
+    if left > 0:
+        return Result((note,), after=left)
+    again = Ref("Job", settings.builderNamespace, job["metadata"]["name"])
+    context, wanted = _wanted(seen, work, settings, failures + 1)
+    return Result((note,), delete=(again,), apply=(context,), create=(wanted,), after=1.0)
+
+
+def _why(end: Object) -> str:
+    if end.get("reason") == "OOMKilled":
+        return "OOMKilled: raise build.resources.limits.memory in the chart's values"
+    lines = [line for line in str(end.get("message", "")).splitlines() if line.strip()]
+    return lines[-1] if lines else f"exit code {end.get('exitCode')}"
+
+
+def _time(text: object, fallback: datetime) -> datetime:
+    return datetime.fromisoformat(text.replace("Z", "+00:00")) if isinstance(text, str) else fallback

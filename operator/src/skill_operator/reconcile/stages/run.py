@@ -1,0 +1,79 @@
+"""run: the Deployment and all around it, the cage first."""
+
+from __future__ import annotations
+
+from skill_operator import naming
+from skill_operator.api.conditions import ACTIVE, DEPLOYED, ISOLATED
+from skill_operator.reconcile import pods
+from skill_operator.reconcile.observed import Observed
+from skill_operator.reconcile.result import Result, Work, finding
+from skill_operator.resources.common import Object
+from skill_operator.resources.contract import config_map, text
+from skill_operator.resources.deployment import deployment
+from skill_operator.resources.network_policy import skill_policy
+from skill_operator.resources.service import service
+from skill_operator.resources.service_account import service_account
+from skill_operator.settings import Settings
+
+
+def run(seen: Observed, work: Work, settings: Settings) -> Result:
+    """Ready when a pod of this revision and contract answers; asleep (scaled to zero) is as good."""
+    skill = seen.skill
+    live = seen.deployment
+    wanted = (
+        skill_policy(skill, settings),
+        service_account(skill),
+        config_map(skill),
+        deployment(skill, settings, work.revision, work.image, replicas=1 if live is None else None),
+        service(skill),
+    )
+    meta = skill.metadata
+    work.status["url"] = f"{settings.gatewayURL}/v1/skills/{meta.namespace}/{meta.name}"
+    if live is not None and live["spec"].get("replicas") == 0:
+        notes = (
+            finding(DEPLOYED, "True", "Deployed", "asleep; the next call wakes it"),
+            finding(ACTIVE, "False", "Asleep", "no pod runs"),
+        )
+        return Result(notes, done=True, apply=wanted)
+    mine = [pod for pod in seen.pods if _current(pod, seen, work)]
+    if any(pods.ready(pod) for pod in mine):
+        shut = "a pod saw its way out refused before it loaded the code"
+        notes = (
+            finding(DEPLOYED, "True", "Deployed", f"revision {work.revision} answers"),
+            finding(ACTIVE, "True", "Awake", ""),
+            finding(ISOLATED, "True", "EgressRefused", shut)
+            if settings.isolation.required
+            else finding(ISOLATED, "False", "NotEnforced", "the chart says isolation.required: false"),
+        )
+        return Result(notes, done=True, apply=wanted)
+    return _not_yet(seen, mine, wanted)
+
+
+def _current(pod: Object, seen: Observed, work: Work) -> bool:
+    labels, notes = pod["metadata"]["labels"], pod["metadata"].get("annotations", {})
+    return (
+        labels.get(naming.COMPONENT) == "skill"
+        and labels.get(naming.REVISION_LABEL) == work.revision
+        and notes.get(naming.CONTRACT_HASH) == naming.digest(text(seen.skill))[:16]
+    )
+
+
+def _not_yet(seen: Observed, mine: list[Object], wanted: tuple[Object, ...]) -> Result:
+    for pod in mine:
+        if (bad := pods.trouble(pod)) is not None:
+            notes = [finding(DEPLOYED, "False", bad.reason, bad.message)]
+            if bad.reason == "EgressNotBlocked":
+                notes.append(finding(ISOLATED, "False", bad.reason, bad.message))
+            return Result(
+                tuple(notes),
+                apply=wanted,
+                stalled=bad.lasting,
+                after=30.0,
+            )
+    for condition in (seen.deployment or {}).get("status", {}).get("conditions", []):
+        if condition["type"] == "ReplicaFailure" and condition["status"] == "True":
+            message = f"no pod may be made: {condition.get('message', '')}"
+            reason = "QuotaExceeded" if "exceeded quota" in message else "PodsRefused"
+            note = finding(DEPLOYED, "False", reason, message)
+            return Result((note,), apply=wanted, after=30.0)
+    return Result((finding(DEPLOYED, "Unknown", "Starting", "a pod is starting"),), apply=wanted)

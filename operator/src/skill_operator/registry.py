@@ -1,0 +1,74 @@
+"""What the controller reads from the registry: the manifest that the base image carries as a label."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+from dataclasses import dataclass
+from typing import Any
+
+import aiohttp
+
+from skill_operator.naming import GROUP
+from skill_operator.resources.common import has_host
+from skill_operator.settings import Settings
+
+LABEL = f"{GROUP}/manifest"
+LARGEST = 4 * 1024 * 1024
+TIMEOUT = aiohttp.ClientTimeout(total=10)
+ACCEPT = (
+    "application/vnd.oci.image.manifest.v1+json, application/vnd.docker.distribution.manifest.v2+json"
+)
+
+
+class RegistryUnavailable(Exception):
+    """The registry does not answer, or does not hold the base image yet; it is asked again."""
+
+
+@dataclass(frozen=True)
+class Base:
+    """The base image: what is in it, and where the builder finds its registry."""
+
+    manifest: dict[str, Any]
+    registry_address: str  # IP of the push host, since builders have no DNS; empty: the host is an address itself
+
+    @property
+    def root_entries(self) -> tuple[str, ...]:
+        return tuple(self.manifest.get("rootEntries", ()))
+
+
+async def read_base(settings: Settings) -> Base:
+    """Read the label of the runtime image. Raises RegistryUnavailable with what to do."""
+    image = settings.images.runtime
+    if has_host(image):
+        host, _, rest = image.partition("/")
+        url = f"http://{host}" if host.startswith("localhost") else f"https://{host}"
+    else:
+        url, rest = settings.registry.read.rstrip("/"), image
+    repository, _, digest = rest.partition("@")
+    where = f"{url}/v2/{repository.split(':')[0]}"
+    try:
+        async with aiohttp.ClientSession(timeout=TIMEOUT) as session:
+            manifest = await _json(session, f"{where}/manifests/{digest or 'latest'}", ACCEPT)
+            config = await _json(session, f"{where}/blobs/{manifest['config']['digest']}", "*/*")
+            label = json.loads(config["config"]["Labels"][LABEL])
+        return Base(label, await _resolve(settings.registry.push))
+    except (aiohttp.ClientError, TimeoutError, OSError) as error:
+        raise RegistryUnavailable(f"the registry at {url} does not answer: {error or type(error).__name__}") from error
+    except (KeyError, TypeError, ValueError) as error:
+        raise RegistryUnavailable(f"{image} is no base image of this operator: it lacks the label {LABEL}") from error
+
+
+async def _json(session: aiohttp.ClientSession, url: str, accept: str) -> Any:
+    async with session.get(url, headers={"Accept": accept}) as response:
+        if response.status == 404:
+            raise RegistryUnavailable(f"{url} is not there: push the base images first (make install does)")
+        response.raise_for_status()
+        return json.loads(await response.content.read(LARGEST))
+
+
+async def _resolve(address: str) -> str:
+    host = address.rsplit(":", 1)[0] if ":" in address else address
+    found = await asyncio.get_running_loop().getaddrinfo(host, None, family=socket.AF_INET, type=socket.SOCK_STREAM)
+    return str(found[0][4][0])

@@ -1,0 +1,121 @@
+"""The build of one revision: a Kaniko Job that adds a single file to the base image, and its context."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import io
+import tarfile
+
+from skill_operator import naming
+from skill_operator.api.v1alpha1 import Skill
+from skill_operator.resources.common import Object, build_metadata, has_host, pull_reference, push_reference
+from skill_operator.settings import Settings
+
+CONTEXT = "context.tar.gz"
+FAILURES = f"{naming.GROUP}/failures"  # annotation: builds of this revision that failed before this one
+
+
+def context(settings: Settings, source: str) -> bytes:
+    """A tar of our own making: equal input gives equal bytes, and no archive of foreign origin is ever unpacked."""
+    base = push_reference(settings, settings.images.runtime)
+    dockerfile = f"FROM {base}\nCOPY --chown=0:0 skill.py /skill/skill.py\n"
+    files = {"Dockerfile": dockerfile.encode(), "skill.py": source.encode("utf-8", "surrogatepass")}
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as tar:
+        for name, content in files.items():
+            entry = tarfile.TarInfo(name)
+            entry.size, entry.mode = len(content), 0o444
+            tar.addfile(entry, io.BytesIO(content))
+    return gzip.compress(buffer.getvalue(), mtime=0)
+
+
+def owner(job: Object) -> Object:
+    """The context of a build belongs to its Job, and goes with it."""
+    return {"apiVersion": "batch/v1", "kind": "Job", "name": job["metadata"]["name"], "uid": job["metadata"]["uid"]}
+
+
+def config_map(skill: Skill, settings: Settings, rev: str, source: str) -> Object:
+    meta = skill.metadata
+    made = build_metadata(skill, settings, naming.build(meta.namespace, meta.name, rev), rev)
+    data = {CONTEXT: base64.b64encode(context(settings, source)).decode()}
+    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": made, "binaryData": data}
+
+
+def job(
+    skill: Skill, settings: Settings, rev: str, root_entries: list[str], registry_address: str, failures: int = 0
+) -> Object:
+    """The Kaniko Job.
+
+    Its executor unpacks nothing of the base (`--ignore-path` for each folder of its root), scans no file system (a COPY
+    knows its files) and speaks to the registry alone: there is no DNS, `registry_address` comes by hostAliases.
+    """
+    meta = skill.metadata
+    name = naming.build(meta.namespace, meta.name, rev)
+    host = settings.registry.push.rsplit(":", 1)[0] if ":" in settings.registry.push else settings.registry.push
+    arguments = [
+        f"--context=tar:///context/{CONTEXT}",
+        "--dockerfile=Dockerfile",
+        f"--destination={settings.registry.push}/{naming.repository(meta.namespace, meta.name)}:{rev}",
+        "--digest-file=/dev/termination-log",
+        "--skip-push-permission-check",
+        "--skip-default-registry-fallback",
+        "--push-retry=2",
+        "--image-download-retry=2",
+        "--log-format=text",
+        "--force",
+        *(f"--ignore-path=/{entry}" for entry in root_entries),
+    ]
+    if settings.registry.insecure:
+        arguments.append(f"--insecure-registry={settings.registry.push}")
+    volumes: list[Object] = [{"name": "context", "configMap": {"name": name}}]
+    mounts: list[Object] = [{"name": "context", "mountPath": "/context", "readOnly": True}]
+    if settings.registry.pushSecret:
+        items = [{"key": ".dockerconfigjson", "path": "config.json"}]
+        volumes.append({"name": "push", "secret": {"secretName": settings.registry.pushSecret, "items": items}})
+        mounts.append({"name": "push", "mountPath": "/push", "readOnly": True})
+    builder = settings.images.builder
+    container = {
+        "name": "kaniko",
+        "image": builder if has_host(builder) else pull_reference(settings, builder),
+        "imagePullPolicy": "IfNotPresent",
+        "args": arguments,
+        "env": [{"name": "DOCKER_CONFIG", "value": "/push"}] if settings.registry.pushSecret else [],
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+        "securityContext": {
+            "runAsUser": 0,  # of its user namespace; the executor does not start as anyone else
+            "allowPrivilegeEscalation": False,
+            "capabilities": {"drop": ["ALL"]},
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+        "resources": settings.build.resources.model_dump(),
+        "volumeMounts": mounts,
+    }
+    pod: Object = {
+        "restartPolicy": "Never",
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+        "serviceAccountName": "builder",
+        "dnsPolicy": "None",
+        "dnsConfig": {"nameservers": ["127.0.0.1"]},
+        "terminationGracePeriodSeconds": 1,
+        "containers": [container],
+        "volumes": volumes,
+    }
+    if registry_address and registry_address != host:
+        pod["hostAliases"] = [{"ip": registry_address, "hostnames": [host]}]
+    if settings.isolation.userNamespaces:
+        pod["hostUsers"] = False
+    made = build_metadata(skill, settings, name, rev)
+    made["annotations"] = {FAILURES: str(failures)}
+    return {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": made,
+        "spec": {
+            "backoffLimit": 0,
+            "activeDeadlineSeconds": settings.build.deadlineSeconds,
+            "ttlSecondsAfterFinished": 600,
+            "template": {"metadata": {"labels": made["labels"]}, "spec": pod},
+        },
+    }

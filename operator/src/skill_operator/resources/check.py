@@ -1,0 +1,95 @@
+"""The check of one candidate: a caged Job, and the ConfigMap that holds what it is given and, later, its verdict."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import json
+from typing import Any
+
+from skill_operator import naming
+from skill_operator.api.v1alpha1 import Example, Skill
+from skill_operator.resources.common import Object, caged_container, caged_pod, metadata, pull_reference, tmp_volume
+from skill_operator.settings import Settings
+
+PART = 96 * 1024  # one environment variable holds 128 KiB at most
+PARTS = 8
+REPORT = "report.json"
+
+
+class TooLarge(ValueError):
+    """Source, schemas and examples together do not fit a check."""
+
+
+def bundle(skill: Skill, source: str, types: str, visible: list[Example], hidden: list[Example]) -> Object:
+    """What the checker is told about a candidate."""
+    examples = [_example(e, hidden=False) for e in visible] + [_example(e, hidden=True) for e in hidden]
+    return {
+        "source": source,
+        "types": types,
+        "input": skill.spec.input,
+        "output": skill.spec.output,
+        "examples": examples,
+        "callTimeoutSeconds": skill.spec.call_timeout_seconds,
+    }
+
+
+def _example(example: Example, *, hidden: bool) -> Object:
+    outcome = {"output": example.output} if example.has_output else {"error": example.error}
+    return {"name": example.name, "input": example.input, "hidden": hidden, **outcome}
+
+
+def key(settings: Settings, content: Object) -> str:
+    """Equal keys are equal checks: the verdict of one is the verdict of the other."""
+    return naming.digest(content, settings.images.checker)
+
+
+def config_map(skill: Skill, name: str, content: Object, report: Object | None = None) -> Object:
+    """Raises TooLarge. The verdict is kept beside the question, so that it is never asked twice."""
+    text = json.dumps(content, separators=(",", ":"), sort_keys=True, ensure_ascii=False)
+    packed = base64.b64encode(gzip.compress(text.encode("utf-8", "surrogatepass"), mtime=0)).decode()
+    parts = [packed[at : at + PART] for at in range(0, len(packed), PART)]
+    if len(parts) > PARTS:
+        raise TooLarge(
+            f"source, schemas and examples take {len(packed)} bytes compressed; {PART * PARTS} is the most: "
+            "shorten the examples"
+        )
+    data = {f"part{number}": part for number, part in enumerate(parts)}
+    if report is not None:
+        data[REPORT] = json.dumps(report, sort_keys=True)
+    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata(skill, name, "check"), "data": data}
+
+
+def job(skill: Skill, settings: Settings, name: str, parts: int, report_key: str) -> Object:
+    """The candidate's examples arrive in the environment of PID 1, which no other process of the pod can read."""
+    env: list[dict[str, Any]] = [
+        {"name": f"SKILL_CHECK_{n}", "valueFrom": {"configMapKeyRef": {"name": name, "key": f"part{n}"}}}
+        for n in range(parts)
+    ]
+    container = caged_container(
+        settings,
+        name="check",
+        image=pull_reference(settings, settings.images.checker),
+        command=["python3", "-m", "skill_runtime", "check"],
+        env=[*env, {"name": "SKILL_REPORT_KEY", "value": report_key}],
+        resources=settings.check.resources.model_dump(),
+    )
+    pod = caged_pod(
+        settings,
+        [container],
+        restartPolicy="Never",
+        volumes=[tmp_volume("128Mi")],
+        terminationGracePeriodSeconds=1,
+    )
+    meta = metadata(skill, name, "check")
+    return {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": meta,
+        "spec": {
+            "backoffLimit": 0,
+            "activeDeadlineSeconds": settings.check.deadlineSeconds,
+            "ttlSecondsAfterFinished": 3600,
+            "template": {"metadata": {"labels": meta["labels"]}, "spec": pod},
+        },
+    }

@@ -1,0 +1,113 @@
+"""What all builders share: metadata, ownership and the shape of a caged container."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from skill_operator import naming
+from skill_operator.api.v1alpha1 import Skill
+from skill_operator.settings import Settings
+
+Object = dict[str, Any]
+SANDBOX_USER = 65532
+HTTP_PORT = 8080
+
+
+def owner(skill: Skill) -> Object:
+    """The garbage collector, not the operator, removes what carries this. Nothing waits for it: no blockOwnerDeletion."""
+    return {
+        "apiVersion": naming.API_VERSION,
+        "kind": "Skill",
+        "name": skill.metadata.name,
+        "uid": skill.metadata.uid,
+        "controller": True,
+    }
+
+
+def metadata(skill: Skill, name: str, component: str, rev: str = "") -> Object:
+    """Metadata of an object in the Skill's namespace, owned by it."""
+    meta = skill.metadata
+    return {
+        "name": name,
+        "namespace": meta.namespace,
+        "labels": naming.labels(meta.name, meta.uid, component, rev),
+        "ownerReferences": [owner(skill)],
+    }
+
+
+def build_metadata(skill: Skill, settings: Settings, name: str, rev: str) -> Object:
+    """Metadata of a build's objects: they live in another namespace, where no Skill can own them."""
+    meta = skill.metadata
+    return {
+        "name": name,
+        "namespace": settings.builderNamespace,
+        "labels": naming.labels(meta.name, meta.uid, "build", rev) | {naming.NAMESPACE_LABEL: meta.namespace},
+    }
+
+
+def pull_reference(settings: Settings, image: str) -> str:
+    """As a node pulls it: an image named without a registry's host is in the configured registry."""
+    return image if has_host(image) else f"{settings.registry.pull}/{image}"
+
+
+def push_reference(settings: Settings, image: str) -> str:
+    """As the builder pulls or pushes it."""
+    return image if has_host(image) else f"{settings.registry.push}/{image}"
+
+
+def has_host(image: str) -> bool:
+    """Docker's rule: the first part is a host if it holds a dot or a port, or is `localhost`."""
+    first, slash, _ = image.partition("/")
+    return bool(slash) and ("." in first or ":" in first or first == "localhost")
+
+
+def caged_pod(settings: Settings, containers: list[Object], **more: Any) -> Object:
+    """Spec of a pod that runs foreign code: no token, no DNS, no environment of its neighbours, its own user namespace."""
+    spec: Object = {
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+        "dnsPolicy": "None",
+        "dnsConfig": {"nameservers": ["127.0.0.1"]},  # the API wants one; nothing listens there
+        "securityContext": {
+            "runAsNonRoot": True,
+            "runAsUser": SANDBOX_USER,
+            "runAsGroup": SANDBOX_USER,
+            "fsGroup": SANDBOX_USER,
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+        "containers": containers,
+        **more,
+    }
+    if settings.isolation.userNamespaces:
+        spec["hostUsers"] = False
+    if settings.isolation.runtimeClassName:
+        spec["runtimeClassName"] = settings.isolation.runtimeClassName
+    if settings.priorityClassName:
+        spec["priorityClassName"] = settings.priorityClassName
+    if settings.registry.pullSecret:
+        spec["imagePullSecrets"] = [{"name": settings.registry.pullSecret}]
+    return spec
+
+
+def caged_container(settings: Settings, **more: Any) -> Object:
+    """A container of such a pod: nothing to write to but /tmp, no capability, no way to more rights."""
+    env = [*more.pop("env", [])]
+    if not settings.isolation.required:
+        env.append({"name": "SKILL_ISOLATION", "value": "optional"})
+    mounts = [{"name": "tmp", "mountPath": "/tmp"}, *more.pop("volumeMounts", [])]  # noqa: S108: the container's own
+    return {
+        "imagePullPolicy": "IfNotPresent",
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        },
+        "terminationMessagePolicy": "File",
+        "env": env,
+        "volumeMounts": mounts,
+        **more,
+    }
+
+
+def tmp_volume(size: str = "64Mi") -> Object:
+    return {"name": "tmp", "emptyDir": {"sizeLimit": size}}

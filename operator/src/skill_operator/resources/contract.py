@@ -1,0 +1,29 @@
+"""What the runtime must know of its Skill, as the file /etc/skill/contract.json."""
+
+from __future__ import annotations
+
+import json
+
+from skill_operator import naming
+from skill_operator.api.v1alpha1 import Skill
+from skill_operator.resources.common import Object, metadata
+
+
+def text(skill: Skill) -> str:
+    spec, meta = skill.spec, skill.metadata
+    content = {
+        "name": f"{meta.namespace}/{meta.name}",
+        "input": spec.input,
+        "output": spec.output,
+        "callTimeoutSeconds": spec.call_timeout_seconds,
+    }
+    return json.dumps(content, sort_keys=True, ensure_ascii=False)
+
+
+def config_map(skill: Skill) -> Object:
+    return {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": metadata(skill, naming.contract(skill.metadata.name), "skill"),
+        "data": {"contract.json": text(skill)},
+    }

@@ -1,0 +1,78 @@
+"""The Deployment of a Skill."""
+
+from __future__ import annotations
+
+from skill_operator import naming
+from skill_operator.api.v1alpha1 import Skill
+from skill_operator.resources import contract
+from skill_operator.resources.common import (
+    HTTP_PORT,
+    Object,
+    caged_container,
+    caged_pod,
+    metadata,
+    tmp_volume,
+)
+from skill_operator.settings import Settings
+
+SECRETS = "/run/secrets/skill"
+
+
+def deployment(skill: Skill, settings: Settings, rev: str, image: str, *, replicas: int | None) -> Object:
+    """`replicas` only for a Deployment that does not exist yet: afterwards sleep, wake and people own it."""
+    meta, spec = skill.metadata, skill.spec
+    name = naming.child(meta.name)
+    mounts: list[Object] = [{"name": "contract", "mountPath": "/etc/skill", "readOnly": True}]
+    volumes: list[Object] = [
+        tmp_volume(spec.resources.limits.ephemeral_storage),
+        {"name": "contract", "configMap": {"name": naming.contract(meta.name)}},
+    ]
+    if spec.secrets:
+        mounts.append({"name": "secrets", "mountPath": SECRETS, "readOnly": True})
+        volumes.append({"name": "secrets", "projected": {"defaultMode": 0o400, "sources": _secrets(skill)}})
+    container = caged_container(
+        settings,
+        name="skill",
+        image=image,
+        command=["python3", "-m", "skill_runtime", "serve"],
+        ports=[{"name": "http", "containerPort": HTTP_PORT, "protocol": "TCP"}],
+        resources={"requests": spec.resources.requests.quantities(), "limits": spec.resources.limits.quantities()},
+        startupProbe=_probe(failureThreshold=60),
+        readinessProbe=_probe(failureThreshold=3),
+        volumeMounts=mounts,
+    )
+    labels = naming.labels(meta.name, meta.uid, "skill", rev)
+    template = {
+        "metadata": {
+            "labels": labels,
+            "annotations": {naming.CONTRACT_HASH: naming.digest(contract.text(skill))[:16]},
+        },
+        "spec": caged_pod(
+            settings,
+            [container],
+            serviceAccountName=name,
+            volumes=volumes,
+            terminationGracePeriodSeconds=min(spec.call_timeout_seconds + 5, 60),
+        ),
+    }
+    body: Object = {
+        "selector": {"matchLabels": naming.selector(meta.uid)},
+        "revisionHistoryLimit": spec.revision_history_limit,
+        "progressDeadlineSeconds": 300,
+        "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}},
+        "template": template,
+    }
+    if replicas is not None:
+        body["replicas"] = replicas
+    return {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": metadata(skill, name, "skill", rev), "spec": body}
+
+
+def _probe(**more: int) -> Object:
+    return {"httpGet": {"path": "/healthz", "port": HTTP_PORT}, "periodSeconds": 1, "timeoutSeconds": 2, **more}
+
+
+def _secrets(skill: Skill) -> list[Object]:
+    return [
+        {"secret": {"name": s.secret_key_ref.name, "items": [{"key": s.secret_key_ref.key, "path": s.name}]}}
+        for s in skill.spec.secrets
+    ]

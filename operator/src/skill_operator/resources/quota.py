@@ -1,0 +1,32 @@
+"""What all skills of a namespace may use together. It counts pods of the skill priority class and no others."""
+
+from __future__ import annotations
+
+from skill_operator import naming
+from skill_operator.resources.common import Object
+from skill_operator.settings import Settings
+
+
+def quota(settings: Settings, namespace: str) -> Object:
+    isolation = settings.isolation
+    return {
+        "apiVersion": "v1",
+        "kind": "ResourceQuota",
+        "metadata": {
+            "name": naming.SHARED_QUOTA,
+            "namespace": namespace,
+            "labels": {naming.MANAGED_BY: naming.MANAGER},
+        },
+        "spec": {
+            "hard": {
+                "pods": str(isolation.namespacePods),
+                "limits.cpu": isolation.namespaceCPU,
+                "limits.memory": isolation.namespaceMemory,
+            },
+            "scopeSelector": {
+                "matchExpressions": [
+                    {"scopeName": "PriorityClass", "operator": "In", "values": [settings.priorityClassName]}
+                ]
+            },
+        },
+    }

@@ -1,0 +1,60 @@
+"""Running programs, and waiting for what they bring about."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+class ClusterError(Exception):
+    """What went wrong, in words for the person who ran the command."""
+
+
+def run(
+    *command: str | Path,
+    stdin: str | None = None,
+    check: bool = True,
+    cwd: Path | None = None,
+    env: dict[str, str] | None = None,
+) -> str:
+    """Run a program and return what it printed; its complaint becomes the error."""
+    argv = [str(part) for part in command]
+    done = subprocess.run(argv, input=stdin, text=True, capture_output=True, check=False, cwd=cwd, env=env)
+    if check and done.returncode:
+        complaint = (done.stderr or done.stdout).strip()[-1000:]
+        raise ClusterError(f"{' '.join(argv[:8])} (exit {done.returncode}): {complaint}")
+    return done.stdout
+
+
+def succeeds(*command: str | Path) -> bool:
+    """Whether the program can be run and exits 0."""
+    try:
+        return subprocess.run([str(part) for part in command], capture_output=True, check=False).returncode == 0
+    except OSError:
+        return False
+
+
+def wait(what: str, seconds: float, ready: Callable[[], bool]) -> None:
+    """Ask again until it is so."""
+    deadline = time.monotonic() + seconds
+    while not ready():
+        if time.monotonic() > deadline:
+            raise ClusterError(f"{what}: not within {seconds:.0f} s")
+        time.sleep(0.05)
+
+
+def say(text: str) -> None:
+    """Progress goes to standard error: standard output is for what a program may want to read."""
+    print(text, file=sys.stderr, flush=True)
+
+
+@contextmanager
+def step(what: str) -> Iterator[None]:
+    """Report a step and the seconds it took."""
+    began = time.monotonic()
+    yield
+    say(f"{time.monotonic() - began:6.1f} s  {what}")
