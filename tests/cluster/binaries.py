@@ -80,8 +80,6 @@ PROGRAMS = {
 }
 NODE = ("kube", "netpol", "containerd", "ctr", "containerd-shim-runc-v2", "runc")
 """What a node without Docker runs."""
-TOOLS = {"kubectl": "kube", "helm": "helm"}
-"""What people and tests call, and which program that is."""
 
 
 def ensure(names: Iterable[str]) -> None:

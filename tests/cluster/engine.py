@@ -52,9 +52,10 @@ def export(name: str) -> str:
     return f"export KUBECONFIG={kubeconfig(name)} PATH={tools(name)}:$PATH"
 
 
-def offer_tools(name: str) -> None:
+def offer_tools(name: str, *, kubectl_of_machine: str | None = None) -> None:
     """Put kubectl and helm where `export` points."""
-    binaries.link(tools(name), {tool: binaries.path(program) for tool, program in binaries.TOOLS.items()})
+    kubectl = Path(kubectl_of_machine).resolve() if kubectl_of_machine else binaries.path("kube")
+    binaries.link(tools(name), {"kubectl": kubectl, "helm": binaries.path("helm")})
 
 
 def kubectl(name: str, *arguments: str, stdin: str | None = None, check: bool = True) -> str:

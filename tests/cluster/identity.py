@@ -29,7 +29,7 @@ def cluster_name() -> str:
     if not given:
         return _default_name()
     name = given if given.startswith("skill-") else f"skill-{given}"
-    if not re.fullmatch(r"[a-z0-9-]{1,26}[a-z0-9]", name):
+    if not re.fullmatch(r"[a-z0-9-]{1,25}[a-z0-9]", name):
         raise ClusterError(f"CLUSTER={given!r}: use at most 20 of a-z, 0-9 and -")
     return name
 

@@ -34,7 +34,7 @@ class Kind:
             if self.status()["healthy"]:
                 say(f"{self.name} is up")
                 return
-            binaries.ensure((*images.FOR_CHART, *binaries.TOOLS.values()))
+            binaries.ensure((*images.FOR_CHART, "helm", *([] if which("kubectl") else ["kube"])))
             self._clear()
             with step(f"{self.name} is up"):
                 self._start()
@@ -75,7 +75,7 @@ class Kind:
 
     def _start(self) -> None:
         config = ("--config", str(CONFIG), "--kubeconfig", str(engine.kubeconfig(self.name)))
-        engine.offer_tools(self.name)
+        engine.offer_tools(self.name, kubectl_of_machine=which("kubectl"))
         create = ["kind", "create", "cluster", "--name", self.name, *config, "--wait", "180s"]
         if subprocess.run(create, check=False, stdout=subprocess.DEVNULL).returncode:
             raise ClusterError("kind could not create the cluster, see above")

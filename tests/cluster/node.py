@@ -20,7 +20,7 @@ _BEGIN = """
 read -r self < /proc/self/stat
 echo "$self"
 read -r go || exit 1
-exec < /dev/null > "$1/logs/init.log" 2>&1
+exec < /dev/null >&2
 mount -t proc proc /proc
 hostname "$3"
 mount -t tmpfs -o mode=755 tmpfs /run
@@ -58,10 +58,11 @@ class Node:
             "--uts",
         )
         first = ("sh", "-ec", _BEGIN, "sh", str(state), str(binaries.pause()), NODE_NAME)
-        starter = subprocess.Popen(
-            ["setsid", "--fork", *namespaces, *first], stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd="/"
-        )
-        with starter:
+        begun = ["setsid", "--fork", *namespaces, *first]
+        with (
+            (state / "logs" / "init.log").open("ab") as log,
+            subprocess.Popen(begun, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, cwd="/") as starter,
+        ):
             assert starter.stdin is not None
             assert starter.stdout is not None
             stat = starter.stdout.readline().decode()

@@ -5,12 +5,15 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import platform
 import tarfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from tests.cluster import records
+
+_ARCHITECTURE = {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine(), platform.machine())
 
 
 @dataclass(frozen=True)
@@ -44,7 +47,7 @@ class Image:
         layer = _describe("layer.v1.tar", layer_file.read_bytes())
         config = _encode(
             {
-                "architecture": "amd64",
+                "architecture": _ARCHITECTURE,
                 "os": "linux",
                 "config": self.config,
                 "rootfs": {"type": "layers", "diff_ids": [layer["digest"]]},

@@ -58,12 +58,17 @@ def _bootstrap(archive: Path) -> None:
 
 
 def _useful(entry: tarfile.TarInfo) -> tarfile.TarInfo | None:
-    """Keep the folders of what is useless, since packages count on them; neither devices nor setuid bits."""
+    """Keep the folders of what is useless, since packages count on them.
+
+    Everything is root's and nothing is setuid, so that Kaniko can unpack it without any capability.
+    """
     path = entry.name.removeprefix("./")
     inside = any(path.startswith(f"{folder}/") for folder in _USELESS)
     if inside or path.startswith(("dev/", "proc/", "sys/", "etc/apt/sources.list")):
         return None
     entry.mode &= 0o1777
+    entry.uid = entry.gid = 0
+    entry.uname = entry.gname = "root"
     return entry
 
 

@@ -8,8 +8,13 @@
 {{- end -}}
 {{- end -}}
 
+{{/* A namespace of its own: all in it is cut off, and who may make pods in it can read the push credential. */}}
 {{- define "skill-operator.builderNamespace" -}}
-{{- .Values.builder.namespace | default (printf "%s-builds" .Release.Namespace) -}}
+{{- $namespace := .Values.builder.namespace | default (printf "%s-builds" .Release.Namespace) -}}
+{{- if or (eq $namespace .Release.Namespace) (has $namespace .Values.watch.namespaces) -}}
+{{- fail (printf "builder.namespace: %q is in use; builds need a namespace of their own" $namespace) -}}
+{{- end -}}
+{{- $namespace -}}
 {{- end -}}
 
 {{/* What selects the pods of one component. Takes (list $ component). */}}
@@ -26,7 +31,6 @@ app.kubernetes.io/component: {{ index . 1 }}
 {{ include "skill-operator.selector" . }}
 app.kubernetes.io/version: {{ $root.Chart.AppVersion | quote }}
 app.kubernetes.io/managed-by: {{ $root.Release.Service }}
-helm.sh/chart: {{ printf "%s-%s" $root.Chart.Name $root.Chart.Version | replace "+" "_" | quote }}
 {{- end -}}
 
 {{/* Labels of a component's pods: the user's first, so that ours win. Takes (list $ component values). */}}

@@ -87,7 +87,7 @@ subjects:
 {{- define "skill-operator.ownRules" -}}
 - apiGroups: [coordination.k8s.io]
   resources: [leases]
-  verbs: [get, create, patch]
+  verbs: [get, create, update]
 {{- if .Values.registry.embedded }}
 - apiGroups: [""]
   resources: [services]

@@ -9,6 +9,7 @@ import logging
 import random
 import time
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 from skill_operator import naming
 from skill_operator.k8s.client import Cluster, ClusterError
@@ -57,7 +58,7 @@ class WorkQueue:
     def add_failed(self, key: Key) -> None:
         """Ever later, with jitter, so that what broke for all does not come back for all at once."""
         failures = self._failures[key] = self._failures.get(key, 0) + 1
-        wait = min(LONGEST_RETRY, SHORTEST_RETRY * 2**min(failures, 20))
+        wait = min(LONGEST_RETRY, SHORTEST_RETRY * 2 ** min(failures, 20))
         self.add_after(key, wait * random.uniform(0.8, 1.2))  # noqa: S311: no secret
 
     def forget(self, key: Key) -> None:
@@ -127,7 +128,9 @@ class Controller:
                 after = await self._reconciler.reconcile(key)
             except ClusterError as error:
                 if not error.retryable:
-                    log.warning("the API server refuses: %s", error.message, extra={"key": f"{key.namespace}/{key.name}"})
+                    log.warning(
+                        "the API server refuses: %s", error.message, extra={"key": f"{key.namespace}/{key.name}"}
+                    )
                 self.queue.add_failed(key)
                 metrics.failed("cluster")
             except Exception:  # one Skill's surprise must not end the others' worker
@@ -150,9 +153,12 @@ class Controller:
                 log.warning("%s failed: %s", work.__name__.strip("_"), error.message)
             await asyncio.sleep(seconds * random.uniform(0.9, 1.1))  # noqa: S311: no secret
 
-    async def _skills(self) -> list[dict[str, object]]:
-        found: list[dict[str, object]] = []
-        for namespace in self._settings.watchNamespaces or [None]:
+    def _namespaces(self) -> list[str | None]:
+        return [*self._settings.watchNamespaces] or [None]
+
+    async def _skills(self) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = []
+        for namespace in self._namespaces():
             found += await self._cluster.list("Skill", namespace)
         return found
 
@@ -160,22 +166,23 @@ class Controller:
         """Events can be lost; a list cannot."""
         for body in await self._skills():
             meta = body["metadata"]
-            assert isinstance(meta, dict)
             self.queue.add(Key(meta["namespace"], meta["name"]))
         self._last_resync = time.monotonic()
 
     async def _sweep(self) -> None:
         """What no Skill owns any more and no owner reference reaches: builds, and the cage of a namespace without skills."""
         builds = await self._cluster.list("Job", self._settings.builderNamespace, {naming.MANAGED_BY: naming.MANAGER})
-        maps = await self._cluster.list("ConfigMap", self._settings.builderNamespace, {naming.MANAGED_BY: naming.MANAGER})
+        maps = await self._cluster.list(
+            "ConfigMap", self._settings.builderNamespace, {naming.MANAGED_BY: naming.MANAGER}
+        )
         skills = await self._skills()  # after the builds: a build listed above belongs to a Skill that is listed here
-        alive = {body["metadata"]["uid"] for body in skills}  # type: ignore[index]
-        inhabited = {body["metadata"]["namespace"] for body in skills}  # type: ignore[index]
+        alive = {body["metadata"]["uid"] for body in skills}
+        inhabited = {body["metadata"]["namespace"] for body in skills}
         for kind, objects in (("Job", builds), ("ConfigMap", maps)):
             for obj in objects:
                 if obj["metadata"]["labels"].get(naming.UID_LABEL) not in alive:
                     await self._cluster.delete(kind, obj["metadata"]["namespace"], obj["metadata"]["name"])
-        for namespace in self._settings.watchNamespaces or [None]:
+        for namespace in self._namespaces():
             await self._sweep_cages(namespace, inhabited)
 
     async def _sweep_cages(self, namespace: str | None, inhabited: set[str]) -> None:

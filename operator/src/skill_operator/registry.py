@@ -17,9 +17,7 @@ from skill_operator.settings import Settings
 LABEL = f"{GROUP}/manifest"
 LARGEST = 4 * 1024 * 1024
 TIMEOUT = aiohttp.ClientTimeout(total=10)
-ACCEPT = (
-    "application/vnd.oci.image.manifest.v1+json, application/vnd.docker.distribution.manifest.v2+json"
-)
+ACCEPT = "application/vnd.oci.image.manifest.v1+json, application/vnd.docker.distribution.manifest.v2+json"
 
 
 class RegistryUnavailable(Exception):

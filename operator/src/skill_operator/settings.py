@@ -35,9 +35,13 @@ class Registry(_Model):
 
     push: str = "skill-operator-registry.skill-operator.svc:5000"
     pull: str = "localhost:30500"
-    read: str = Field(default="http://skill-operator-registry.skill-operator.svc:5001", description="URL, for reading manifests")
+    read: str = Field(
+        default="http://skill-operator-registry.skill-operator.svc:5001", description="URL, for reading manifests"
+    )
     insecure: bool = Field(default=True, description="the builder may speak plain HTTP to the push address")
-    pushSecret: str = Field(default="registry-push", description="dockerconfigjson Secret in the builder namespace; empty: none")
+    pushSecret: str = Field(
+        default="registry-push", description="dockerconfigjson Secret in the builder namespace; empty: none"
+    )
     pullSecret: str = Field(default="", description="image pull Secret that skill namespaces hold; empty: none")
 
 
@@ -92,7 +96,9 @@ class Settings(_Model):
     watchNamespaces: list[str] = Field(default_factory=list, description="empty: all")
     registry: Registry = Registry()
     images: Images
-    models: list[ModelEndpoint] = Field(default_factory=list, description="the first is the default; none: only pinned source")
+    models: list[ModelEndpoint] = Field(
+        default_factory=list, description="the first is the default; none: only pinned source"
+    )
     gatewayURL: str = "http://skill-operator-gateway.skill-operator.svc"
     gatewayLabels: dict[str, str] = Field(
         default={"app.kubernetes.io/name": "skill-operator", "app.kubernetes.io/component": "gateway"},
@@ -102,7 +108,9 @@ class Settings(_Model):
         default={"app.kubernetes.io/name": "skill-operator", "app.kubernetes.io/component": "registry"},
         description="labels of the embedded registry's pods; empty: the registry is elsewhere, see registryCIDRs",
     )
-    registryCIDRs: list[str] = Field(default_factory=list, description="where the builder finds a registry outside the cluster")
+    registryCIDRs: list[str] = Field(
+        default_factory=list, description="where the builder finds a registry outside the cluster"
+    )
     priorityClassName: str = Field(default="skill", description="priority class of skill and check pods; empty: none")
     generation: Generation = Generation()
     check: Check = Check()

@@ -38,7 +38,7 @@ def is_true(conditions: Sequence[Condition], type_: str, generation: int | None 
     )
 
 
-def set_condition(  # noqa: PLR0917 - the order is that of metav1.Condition
+def set_condition(
     conditions: Sequence[Condition],
     type_: str,
     status: Status,

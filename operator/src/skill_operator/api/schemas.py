@@ -1,7 +1,7 @@
 """JSON Schemas of strangers: refused unless they are cheap, local and correct; then compiled.
 
-What is refused and why: references that leave the document (nobody fetches for a stranger), anything that changes what a
-reference means (`$id` inside, dynamic references), and work that explodes. A chain of forty definitions, each naming the
+What is refused: references that leave the document (nobody fetches for a stranger), what changes the meaning of a
+reference (`$id` inside, dynamic references), and work that explodes. A chain of forty definitions, each naming the
 next one twice, is a kilobyte that takes hours to evaluate, so evaluation is paid for from a budget before it runs.
 """
 
@@ -87,38 +87,40 @@ class Contract:
         if self._validator.is_valid(value):
             return []
         errors = islice(self._validator.iter_errors(value), 16 * most)
-        found = [Misfit(tuple(error.instance_path), _message(error, value)) for error in errors]
-        return sorted(found, key=lambda misfit: ([str(step).zfill(6) for step in misfit.place], misfit.message))[:most]
+        return sorted((Misfit(tuple(error.instance_path), _message(error)) for error in errors), key=_order)[:most]
 
 
-def _message(error: ValidationError, value: Any) -> str:
-    for step in error.instance_path:
-        value = value[step]
-    shown = brief(value)
+def _order(misfit: Misfit) -> tuple[list[tuple[int, str]], str]:
+    """As a reader meets them: the third item before the eleventh."""
+    return [(step, "") if isinstance(step, int) else (-1, step) for step in misfit.place], misfit.message
+
+
+def _message(error: ValidationError) -> str:
+    shown = brief(error.instance)
     match error.kind:
-        case ValidationErrorKind.Type(types=[kind]):
-            return f"{shown} is not {'an' if kind[0] in 'aeiou' else 'a'} {kind}"
         case ValidationErrorKind.Type(types=kinds):
-            return f"{shown} is none of {', '.join(kinds)}"
+            article = "an" if kinds[0][0] in "aeiou" else "a"
+            said = f"{shown} is not {article} {' or '.join(kinds)}"
         case ValidationErrorKind.Required(property=name):
-            return f"{brief(name)} is missing"
+            said = f"{brief(name)} is missing"
         case ValidationErrorKind.AnyOf() | ValidationErrorKind.OneOfNotValid():
-            return f"{shown} fits none of the alternatives"
+            said = f"{shown} fits none of the alternatives"
         case ValidationErrorKind.OneOfMultipleValid():
-            return f"{shown} fits more than one of the alternatives of oneOf"
+            said = f"{shown} fits more than one of the alternatives of oneOf"
         case ValidationErrorKind.FalseSchema():
-            return "nothing may stand here"
+            said = "nothing may stand here"
         case ValidationErrorKind.BacktrackLimitExceeded() | ValidationErrorKind.RegexEngineFailure():
-            return f"the pattern is too expensive to try on {shown}"
+            said = f"the pattern is too expensive to try on {shown}"
         case _:
-            return error.message.replace(_MASK, shown)
+            said = error.message.replace(_MASK, shown)
+    return said
 
 
 def _schema_message(error: ValidationError) -> str:
     place = error.instance_path
     if place and place[-1] == "type":
         return "is no type: array, boolean, integer, null, number, object, string, or a list of these"
-    return error.message.replace(_MASK, "this")
+    return error.message.replace(_MASK, brief(error.instance))
 
 
 def _scan(root: dict[str, Any]) -> None:

@@ -1,14 +1,36 @@
-"""The bad specs that the API server cannot see."""
+"""The bad specs that the API server cannot see: schemas that are none, and examples that cannot come true.
+
+What is found here costs no token. The order is that of the spec, so the same spec has the same first problem.
+"""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import builtins
+import ipaddress
+import keyword
+from collections.abc import Hashable, Iterable, Iterator
+from itertools import islice
+from typing import Any, Final, NamedTuple
 
-from skill_operator.api.v1alpha1 import SkillSpec
+from pydantic import ValidationError
+
+from skill_operator.api.schemas import BadSchemaError, Budget, Contract, TooMuchWorkError
+from skill_operator.api.text import printable
+from skill_operator.api.v1alpha1 import Egress, Example, SkillSpec
+from skill_operator.api.values import CHARACTERS_PER_UNIT, Place, canonical, flaw, located, weight
+
+MOST_PROBLEMS: Final = 10
+MOST_PER_VALUE: Final = 3
+MOST_UNITS: Final = 16_384  # of all examples: what a check Job can carry, and what a model could ever read
+WORK: Final = 250_000  # units for all examples of a spec, about a third of a second
+
+_PATH_LIMIT: Final = 256
+_MESSAGE_LIMIT: Final = 512
+_Located = tuple[str, str]
 
 
 class Problem(NamedTuple):
-    """One thing to mend, and where."""
+    """One thing to mend, and where. Both are printable."""
 
     path: str
     message: str
@@ -18,4 +40,144 @@ class Problem(NamedTuple):
 
 
 def problems(spec: SkillSpec) -> list[Problem]:
-    return []
+    """What is wrong with a spec: at most ten problems, none for a good spec. Never raises, whatever the spec holds."""
+    return _printable(_found(spec))
+
+
+def read_spec(raw: object) -> tuple[SkillSpec | None, list[Problem]]:
+    """A spec of any origin, such as a file no API server has seen, and its problems. No spec if it has no shape."""
+    try:
+        spec = SkillSpec.model_validate(raw)
+    except ValidationError as error:
+        errors = error.errors(include_url=False, include_context=False, include_input=False)
+        return None, _printable((located("spec", entry["loc"]), entry["msg"]) for entry in errors)
+    return spec, problems(spec)
+
+
+def _printable(found: Iterable[_Located]) -> list[Problem]:
+    return [
+        Problem(printable(path, _PATH_LIMIT), printable(message, _MESSAGE_LIMIT))
+        for path, message in islice(found, MOST_PROBLEMS)
+    ]
+
+
+def _found(spec: SkillSpec) -> Iterator[_Located]:
+    if not spec.description.strip():
+        yield "spec.description", "says nothing"
+    takes, gives = _Side("input", spec.input), _Side("output", spec.output)
+    yield from takes.problems
+    if takes.contract and spec.input.get("type") != "object":
+        yield "spec.input.type", "must be object: the body of a call is a JSON object"
+    yield from gives.problems
+    yield from _repeated("spec.examples", [example.name for example in spec.examples])
+    yield from _examples(spec.examples, takes, gives)
+    for index, egress in enumerate(spec.egress):
+        yield from _egress(f"spec.egress[{index}]", egress)
+    yield from _repeated("spec.secrets", [grant.name for grant in spec.secrets])
+
+
+class _Side:
+    """One of the two schemas, compiled where it can be."""
+
+    def __init__(self, name: str, schema: dict[str, Any]) -> None:
+        self.name = name
+        self.contract: Contract | None = None
+        self.problems: list[_Located] = []
+        path = f"spec.{name}"
+        if found := flaw(schema):
+            self.problems.append(_at(path, *found))
+            return
+        try:
+            self.contract = Contract(schema)
+        except BadSchemaError as error:
+            self.problems.append(_at(path, *error.misfit))
+
+    def misfits(self, path: str, value: Any, budget: Budget) -> Iterator[_Located]:
+        """Where an example does not fit; nothing if the schema itself is wrong, which was said already."""
+        if self.contract is None:
+            return
+        for misfit in self.contract.misfits(value, budget, MOST_PER_VALUE):
+            yield _at(f"{path}.{self.name}", *misfit)
+
+
+def _at(base: str, place: Place, message: str) -> _Located:
+    return located(base, place), message
+
+
+def _repeated(path: str, names: list[str]) -> Iterator[_Located]:
+    """The API server refuses these; what reads a file without it does not."""
+    for index, name in enumerate(names):
+        first = names.index(name)
+        if first != index:
+            yield f"{path}[{index}].name", f"{name} is the name of {path}[{first}] too"
+
+
+def _examples(examples: list[Example], takes: _Side, gives: _Side) -> Iterator[_Located]:
+    flawed = [
+        _at(f"spec.examples[{index}]", *found) for index, example in enumerate(examples) if (found := _flaw(example))
+    ]
+    if flawed:
+        yield from flawed
+        return
+    units = sum(weight(example.input) + weight(example.output) for example in examples)
+    if units > MOST_UNITS:
+        size = f"{MOST_UNITS} values or {MOST_UNITS * CHARACTERS_PER_UNIT // 1024} KiB of text"
+        yield "spec.examples", f"are too much together; they may hold about {size}"
+        return
+    budget = Budget(WORK)
+    outcomes: dict[Hashable, tuple[int, Hashable]] = {}
+    for index, example in enumerate(examples):
+        path = f"spec.examples[{index}]"
+        yield from _outcome(path, example)
+        try:
+            for place, message in takes.misfits(path, example.input, budget):
+                yield place, message if example.error is None else f"{message}, so the schema refuses it, not the code"
+            if example.error is None:
+                yield from gives.misfits(path, example.output, budget)
+        except TooMuchWorkError:
+            yield path, "checking it takes too much work; the schemas repeat themselves without end or nearly so"
+            return
+        outcome = ("error", example.error) if example.error is not None else ("output", canonical(example.output))
+        first, expected = outcomes.setdefault(canonical(example.input), (index, outcome))
+        if expected != outcome:
+            yield path, f"contradicts spec.examples[{first}] ({examples[first].name}): same input, another outcome"
+
+
+def _flaw(example: Example) -> tuple[Place, str] | None:
+    for name, value in (("input", example.input), ("output", example.output)):
+        if found := flaw(value):
+            return (name, *found[0]), found[1]
+    return None
+
+
+def _outcome(path: str, example: Example) -> Iterator[_Located]:
+    if example.error is None:
+        if not example.has_output:
+            yield path, "needs an output or an error"
+        return
+    if example.has_output and example.output is not None:
+        yield path, "has both an output and an error; one call has one outcome"
+    builtin = getattr(builtins, example.error, None)
+    if isinstance(builtin, type) and issubclass(builtin, BaseException):
+        if not issubclass(builtin, Exception):
+            yield (
+                f"{path}.error",
+                f"{example.error} ends the program; a call may raise only what derives from Exception",
+            )
+    elif builtin is not None or keyword.iskeyword(example.error):
+        yield f"{path}.error", f"{example.error} is no name of an exception class, such as ValueError"
+
+
+def _egress(path: str, egress: Egress) -> Iterator[_Located]:
+    try:
+        network = ipaddress.ip_network(egress.cidr, strict=False)
+    except ValueError:
+        yield f"{path}.cidr", f"{egress.cidr} is no network such as 203.0.113.0/24"
+        return
+    if str(network) != egress.cidr and ipaddress.ip_interface(egress.cidr).ip != network.network_address:
+        yield (
+            f"{path}.cidr",
+            f"{egress.cidr} is an address inside {network}; write the network or a /{network.max_prefixlen}",
+        )
+    if network.is_loopback or network.is_link_local or network.is_multicast:
+        yield f"{path}.cidr", f"{egress.cidr} belongs to the node: loopback, link-local and multicast are never granted"

@@ -30,7 +30,5 @@ def holds(live: Any, wanted: Any) -> bool:
     if isinstance(wanted, dict):
         return isinstance(live, dict) and all(k in live and holds(live[k], v) for k, v in wanted.items())
     if isinstance(wanted, list):
-        return (
-            isinstance(live, list) and len(live) == len(wanted) and all(map(holds, live, wanted))
-        )
+        return isinstance(live, list) and len(live) == len(wanted) and all(map(holds, live, wanted))
     return bool(live == wanted)

@@ -47,7 +47,9 @@ def trouble(pod: Object) -> Trouble | None:
         waiting = state.get("waiting", {})
         reason = waiting.get("reason", "")
         if reason in PULL:
-            return Trouble("ImagePullFailed", f"the node cannot pull {container['image']}: {waiting.get('message', '')}")
+            return Trouble(
+                "ImagePullFailed", f"the node cannot pull {container['image']}: {waiting.get('message', '')}"
+            )
         if reason in CONFIG:
             return Trouble("PodConfigInvalid", f"pod {name} cannot start: {waiting.get('message', '')}")
         end = state.get("terminated") or last

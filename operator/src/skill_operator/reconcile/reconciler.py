@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from pydantic import ValidationError
@@ -30,6 +30,7 @@ from skill_operator.reconcile.summary import summarize, transitions
 from skill_operator.registry import Base, RegistryUnavailable
 from skill_operator.resources import build as build_resource
 from skill_operator.resources.common import Object
+from skill_operator.resources.ledger import source_map
 from skill_operator.resources.network_policy import default_deny
 from skill_operator.resources.quota import quota
 from skill_operator.settings import Settings
@@ -86,7 +87,9 @@ class Reconciler:
             bare = Skill.model_validate({**body, "spec": {"description": "?", "input": {}, "output": {}}, "status": {}})
             return await self._report(bare, body, [], _invalid(f"{where}: {first['msg']}"), Work(), now)
         if skill.spec.suspend:
-            note = finding(api.READY, "False", "Suspended", "spec.suspend is true: nothing is changed until it is false")
+            note = finding(
+                api.READY, "False", "Suspended", "spec.suspend is true: nothing is changed until it is false"
+            )
             return await self._report(skill, body, [], Result((note,), stalled=True), Work(), now)
         if found := problems(skill.spec):
             text = "\n".join(f"{problem.path}: {problem.message}" for problem in found)
@@ -123,7 +126,12 @@ class Reconciler:
 
     def _check(self, seen: Observed, work: Work, now: datetime) -> Result:
         result, report = check(seen, work, self._settings, now)
-        return result if report is None else self._author.judged(seen, work, report, result, now)
+        if report is None:
+            return result
+        judged = self._author.judged(seen, work, report, result, now)
+        if judged.done:  # for people to read, and to approve
+            judged = replace(judged, apply=(*judged.apply, source_map(seen.skill, work.source)))
+        return judged
 
     def _build(self, seen: Observed, work: Work, now: datetime) -> Result:
         return build(seen, work, self._settings, now)
@@ -167,9 +175,11 @@ class Reconciler:
                     {"apiVersion": naming.API_VERSION, "kind": "Skill", "metadata": stamp, "status": wire}
                 )
             for changed in transitions(skill.status.conditions, status.conditions):
-                kind = "Warning" if changed.status == "False" and changed.type != api.ACTIVE else "Normal"
+                warn = changed.status == "False" and changed.type != api.ACTIVE
                 log.info("condition changed", extra={"condition": changed.type, "reason": changed.reason})
-                self._recorder.event(body, kind, changed.reason, changed.message or changed.type)
+                self._recorder.event(
+                    body, "Warning" if warn else "Normal", changed.reason, changed.message or changed.type
+                )
         return last.after
 
 

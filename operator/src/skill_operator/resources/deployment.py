@@ -64,7 +64,12 @@ def deployment(skill: Skill, settings: Settings, rev: str, image: str, *, replic
     }
     if replicas is not None:
         body["replicas"] = replicas
-    return {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": metadata(skill, name, "skill", rev), "spec": body}
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": metadata(skill, name, "skill", rev),
+        "spec": body,
+    }
 
 
 def _probe(**more: int) -> Object:

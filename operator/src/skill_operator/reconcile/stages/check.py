@@ -64,7 +64,9 @@ def check(seen: Observed, work: Work, settings: Settings, now: datetime) -> tupl
         if end is not None:
             return _ended(seen, name, job, end, content)
         if (bad := pods.trouble(pod)) is not None:
-            return Result((finding(VERIFIED, "Unknown", bad.reason, bad.message),), after=RETRY_SECONDS, delete=old), None
+            return Result(
+                (finding(VERIFIED, "Unknown", bad.reason, bad.message),), after=RETRY_SECONDS, delete=old
+            ), None
     return _no_verdict(seen, name, job, now, old), None
 
 
@@ -79,7 +81,11 @@ def _ended(seen: Observed, name: str, job: Object, end: Object, content: Object)
         return Result(notes, stalled=True, after=60.0, delete=(Ref("Job", namespace, name),)), None
     report = _read(str(end.get("message", "")), _key(job)) if end.get("exitCode") == 0 else None
     if report is None and end.get("exitCode") == 0:
-        report = Report(passed=False, gate="report", message="the check ended without a report of its own: the code interfered with it")
+        report = Report(
+            passed=False,
+            gate="report",
+            message="the check ended without a report of its own: the code interfered with it",
+        )
     if report is None and end.get("reason") == "OOMKilled":
         report = Report(
             passed=False, gate="memory", message="the check was killed for using too much memory: hold less at a time"

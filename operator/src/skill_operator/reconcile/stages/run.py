@@ -6,7 +6,7 @@ from skill_operator import naming
 from skill_operator.api.conditions import ACTIVE, DEPLOYED, ISOLATED
 from skill_operator.reconcile import pods
 from skill_operator.reconcile.observed import Observed
-from skill_operator.reconcile.result import Result, Work, finding
+from skill_operator.reconcile.result import Finding, Result, Work, finding
 from skill_operator.resources.common import Object
 from skill_operator.resources.contract import config_map, text
 from skill_operator.resources.deployment import deployment
@@ -30,7 +30,7 @@ def run(seen: Observed, work: Work, settings: Settings) -> Result:
     meta = skill.metadata
     work.status["url"] = f"{settings.gatewayURL}/v1/skills/{meta.namespace}/{meta.name}"
     if live is not None and live["spec"].get("replicas") == 0:
-        notes = (
+        notes: tuple[Finding, ...] = (
             finding(DEPLOYED, "True", "Deployed", "asleep; the next call wakes it"),
             finding(ACTIVE, "False", "Asleep", "no pod runs"),
         )
@@ -52,9 +52,9 @@ def run(seen: Observed, work: Work, settings: Settings) -> Result:
 def _current(pod: Object, seen: Observed, work: Work) -> bool:
     labels, notes = pod["metadata"]["labels"], pod["metadata"].get("annotations", {})
     return (
-        labels.get(naming.COMPONENT) == "skill"
+        bool(labels.get(naming.COMPONENT) == "skill")
         and labels.get(naming.REVISION_LABEL) == work.revision
-        and notes.get(naming.CONTRACT_HASH) == naming.digest(text(seen.skill))[:16]
+        and bool(notes.get(naming.CONTRACT_HASH) == naming.digest(text(seen.skill))[:16])
     )
 
 

@@ -1,0 +1,111 @@
+"""`skill-operator controller`, `skill-operator gateway`: two processes that share no memory."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import logging
+import os
+import secrets
+import signal
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+
+from skill_operator import registry
+from skill_operator.controller import Controller, WorkQueue
+from skill_operator.gateway.server import serve as serve_gateway
+from skill_operator.generation.provider import Provider
+from skill_operator.handlers import Informer
+from skill_operator.k8s.client import connect
+from skill_operator.k8s.events import Recorder
+from skill_operator.k8s.lease import Lease
+from skill_operator.observability import health, logs
+from skill_operator.reconcile.reconciler import Key, Reconciler
+from skill_operator.reconcile.stages.source import Author
+from skill_operator.registry_credentials import ensure
+from skill_operator.settings import Settings, SettingsError, load
+
+log = logging.getLogger("skill_operator")
+LEASE = "skill-operator-controller"
+
+
+async def controller(settings: Settings) -> int:
+    """Lead, or wait to lead. Exit code 1 when the lead was lost: whatever ran is not to be trusted any more."""
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    identity = f"{os.environ.get('HOSTNAME', 'local')}-{secrets.token_hex(4)}"
+    queue = WorkQueue()
+    async with connect("skill-operator-controller") as cluster:
+        lease = Lease(cluster, settings.namespace, LEASE, identity, settings.leaseSeconds)
+        recorder = Recorder(cluster, "skill-operator")
+        author = Author(settings, Provider(), lambda namespace, name: queue.add(Key(namespace, name)))
+        reconciler = Reconciler(
+            cluster, settings, author, recorder, lambda: registry.read_base(settings), lambda: datetime.now(UTC)
+        )
+        work = Controller(cluster, settings, reconciler, queue)
+        informer = Informer(settings, lambda namespace, name: queue.add(Key(namespace, name)))
+        live = {"controller": lambda: work.problem() if lease.held else None}
+        async with health.serve(settings.healthPort, live, {}):
+            leading = asyncio.create_task(lease.acquire())
+            stopped = asyncio.create_task(stop.wait())
+            await asyncio.wait({leading, stopped}, return_when=asyncio.FIRST_COMPLETED)
+            if not leading.done():
+                leading.cancel()
+                return 0
+            tasks = [asyncio.create_task(work.run()), asyncio.create_task(recorder.run())]
+            watching = asyncio.create_task(informer.run(stop))
+            lost = asyncio.create_task(lease.lost.wait())
+            await asyncio.wait({stopped, lost, watching, *tasks}, return_when=asyncio.FIRST_COMPLETED)
+            broken = [t for t in (watching, *tasks) if t.done() and not stop.is_set()]
+            for task in broken:
+                log.error("a part of the controller ended", exc_info=task.exception() if not task.cancelled() else None)
+            stop.set()
+            for task in tasks:
+                task.cancel()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(10):
+                    await asyncio.gather(watching, *tasks, return_exceptions=True)
+            await lease.release()
+            return 1 if broken or lease.lost.is_set() else 0
+
+
+async def gateway(settings: Settings) -> int:
+    async with connect("skill-operator-gateway") as cluster:
+        await serve_gateway(settings, cluster)
+    return 0
+
+
+async def credentials(settings: Settings, htpasswd: Path) -> int:
+    async with connect("skill-operator-registry") as cluster:
+        await ensure(cluster, settings, htpasswd)
+    return 0
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="skill-operator", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("controller", help="reconcile Skills (one at a time leads, by Lease)")
+    commands.add_parser("gateway", help="relay calls to skills (any number)")
+    wanted = commands.add_parser("registry-credentials", help="make the builder's credential for the embedded registry")
+    wanted.add_argument("htpasswd", type=Path, help="file to write for the registry")
+    options = parser.parse_args()
+    try:
+        settings = load()
+    except SettingsError as error:
+        sys.exit(f"skill-operator: {error}")
+    logs.configure(settings.logLevel)
+    match options.command:
+        case "controller":
+            run = controller(settings)
+        case "gateway":
+            run = gateway(settings)
+        case _:
+            run = credentials(settings, options.htpasswd)
+    sys.exit(asyncio.run(run))
+
+
+if __name__ == "__main__":
+    main()

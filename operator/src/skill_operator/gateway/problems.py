@@ -1,0 +1,34 @@
+"""Errors of the gateway, as application/problem+json (RFC 9457). Each `type` is stable."""
+
+from __future__ import annotations
+
+import json
+
+from aiohttp import web
+
+
+class Problem(Exception):
+    """What went wrong and what to do about it."""
+
+    def __init__(self, status: int, slug: str, title: str, detail: str, retry_after: int | None = None) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.slug = slug
+        self.title = title
+        self.detail = detail
+        self.retry_after = retry_after
+
+    def response(self, request_id: str) -> web.Response:
+        body = {
+            "type": f"urn:skill-operator:{self.slug}",
+            "title": self.title,
+            "status": self.status,
+            "detail": self.detail,
+            "requestId": request_id,
+        }
+        headers = {"X-Request-Id": request_id}
+        if self.retry_after is not None:
+            headers["Retry-After"] = str(self.retry_after)
+        return web.Response(
+            status=self.status, text=json.dumps(body), content_type="application/problem+json", headers=headers
+        )

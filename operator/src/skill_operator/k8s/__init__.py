@@ -1,0 +1,1 @@
+"""Everything that speaks to the API server. No other package imports the Kubernetes client."""

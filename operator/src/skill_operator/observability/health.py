@@ -1,0 +1,39 @@
+"""/healthz, /readyz and /metrics."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+
+from aiohttp import web
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+
+Check = Callable[[], str | None]
+
+
+@asynccontextmanager
+async def serve(port: int, live: Mapping[str, Check], ready: Mapping[str, Check]) -> AsyncIterator[None]:
+    """Each check returns what is wrong, or None."""
+    app = web.Application()
+    app.router.add_get("/healthz", _answer(live))
+    app.router.add_get("/readyz", _answer(ready))
+    app.router.add_get("/metrics", _metrics)
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    await web.TCPSite(runner, "0.0.0.0", port).start()  # noqa: S104: the kubelet asks from outside the pod
+    try:
+        yield
+    finally:
+        await runner.cleanup()
+
+
+def _answer(checks: Mapping[str, Check]) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+    async def handler(_: web.Request) -> web.Response:
+        problems = [f"{name}: {problem}" for name, check in checks.items() if (problem := check())]
+        return web.Response(status=503 if problems else 200, text="\n".join(problems or ["ok"]) + "\n")
+
+    return handler
+
+
+async def _metrics(_: web.Request) -> web.Response:
+    return web.Response(body=generate_latest(), headers={"Content-Type": CONTENT_TYPE_LATEST})

@@ -1,0 +1,48 @@
+"""JSON logs on stderr; each line of a pass says which Skill it is about."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from datetime import UTC, datetime
+from typing import Any
+
+_context: ContextVar[dict[str, str]] = ContextVar("log_context", default={})  # noqa: B039: never changed in place
+_OWN = set(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+
+
+@contextmanager
+def context(**fields: str) -> Iterator[None]:
+    """Fields of every line logged inside, in this task and those it starts."""
+    token = _context.set(_context.get() | fields)
+    try:
+        yield
+    finally:
+        _context.reset(token)
+
+
+class _Formatter(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        line: dict[str, Any] = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        line |= _context.get()
+        line |= {k: v for k, v in vars(record).items() if k not in _OWN and not k.startswith("k8s_")}
+        if record.exc_info:
+            line["exception"] = self.formatException(record.exc_info)
+        return json.dumps(line, default=str, ensure_ascii=True)
+
+
+def configure(level: str) -> None:
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_Formatter())
+    logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+    for chatty in ("kopf.objects", "httpx", "httpx2", "openai", "aiohttp.access", "asyncio"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)

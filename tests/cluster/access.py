@@ -1,0 +1,86 @@
+"""What tests can do with a running cluster."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tests.cluster import engine
+from tests.cluster.shell import run
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """A running cluster."""
+
+    engine: engine.Engine
+    status: dict[str, Any]
+
+    @property
+    def kubeconfig(self) -> Path:
+        """How to reach it."""
+        return engine.kubeconfig(self.engine.name)
+
+    @property
+    def tools(self) -> Path:
+        """The folder of kubectl and helm."""
+        return engine.tools(self.engine.name)
+
+    @property
+    def host(self) -> str:
+        """The address under which pods reach what listens on this machine."""
+        return str(self.status["host"])
+
+    def kubectl(self, *arguments: str, stdin: str | None = None, check: bool = True) -> str:
+        """Call kubectl; what it printed."""
+        return engine.kubectl(self.engine.name, *arguments, stdin=stdin, check=check)
+
+    def apply(self, *objects: dict[str, Any]) -> None:
+        """Apply objects, server-side."""
+        everything = {"apiVersion": "v1", "kind": "List", "items": list(objects)}
+        self.kubectl("apply", "--server-side", "--force-conflicts", "-f", "-", stdin=json.dumps(everything))
+
+    def get(self, *arguments: str) -> dict[str, Any]:
+        """An object, or a list of them."""
+        answer: dict[str, Any] = json.loads(self.kubectl("get", *arguments, "-o", "json"))
+        return answer
+
+    def load(self, *archives: Path) -> None:
+        """Bring OCI archives to the node."""
+        self.engine.load(archives)
+
+    def node(self, *command: str) -> str:
+        """Run a command on the node."""
+        return run(*self.engine.enter(*command))
+
+    def place(self, program: Path) -> str:
+        """Copy an executable to the node; its path there."""
+        target = f"/var/lib/{program.name}-{uuid.uuid4().hex[:8]}"
+        receive = self.engine.enter("sh", "-c", 'cat > "$0" && chmod 755 "$0"', target)
+        with program.open("rb") as content:
+            subprocess.run(receive, stdin=content, check=True)
+        return target
+
+    @contextmanager
+    def internet(self, *command: str) -> Iterator[None]:
+        """Run a command where the addresses of `identity.OUTSIDE` live, until the caller is done or dead."""
+        until_the_end = '"$@" & child=$!; cat > /dev/null; kill -KILL "$child"'
+        there = engine.on_internet(self.engine, "sh", "-c", until_the_end, "sh", *command)
+        with subprocess.Popen(there, stdin=subprocess.PIPE):
+            yield
+
+    @contextmanager
+    def namespace(self, prefix: str = "test", labels: dict[str, str] | None = None) -> Iterator[str]:
+        """A namespace of one's own, gone afterwards."""
+        name = f"{prefix}-{uuid.uuid4().hex[:8]}"
+        self.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels or {}}})
+        try:
+            yield name
+        finally:
+            self.kubectl("delete", "namespace", name, "--wait=false")
