@@ -12,9 +12,11 @@ from tests.cluster import binaries
 from tests.cluster.identity import NODE_NAME, Identity
 from tests.cluster.node import Node
 from tests.cluster.pki import Pki
+from tests.cluster.shell import wait
 
 PAUSE_IMAGE = "localhost/pause:1"
 _LOOPBACK = "127.0.0.1"
+_ETCD = f"{_LOOPBACK}:2379"
 
 
 @dataclass(frozen=True)
@@ -38,9 +40,13 @@ class Components:
         self._write_json("proxy.json", self._proxy())
 
     def start_runtime(self) -> None:
-        """Start etcd, containerd and the API server, which need nobody."""
-        for name in ("etcd", "containerd", "apiserver"):
-            self.start(name)
+        """Start etcd, containerd and the API server, which need nobody else."""
+        self.start("containerd")
+        self.start("etcd")
+        wait(
+            "etcd", 30, lambda: _ETCD in self.node.run("ss", "-Hltn")
+        )  # refused once, the API server waits for seconds
+        self.start("apiserver")
 
     def start_rest(self) -> None:
         """Start those that need the API server."""
@@ -85,12 +91,13 @@ class Components:
     def _as(self, name: str) -> list[str]:
         config = self.pki.kubeconfig(name)
         files = (f"--{use}kubeconfig={config}" for use in ("", "authentication-", "authorization-"))
-        return [*files, "--leader-elect=false", f"--bind-address={_LOOPBACK}"]
+        unthrottled = ("--kube-api-qps=500", "--kube-api-burst=1000")  # the defaults add seconds to the start
+        return [*files, *unthrottled, "--leader-elect=false", f"--bind-address={_LOOPBACK}"]
 
     def _apiserver(self) -> list[str]:
         pki = self.pki
         return [
-            "--etcd-servers=http://127.0.0.1:2379",
+            f"--etcd-servers=http://{_ETCD}",
             *("--bind-address=0.0.0.0", "--secure-port=6443", f"--advertise-address={self.cluster.node}"),
             *(f"--tls-cert-file={pki.crt('apiserver')}", f"--tls-private-key-file={pki.key('apiserver')}"),
             *(f"--client-ca-file={pki.crt('ca')}", "--authorization-mode=Node,RBAC", "--allow-privileged=true"),

@@ -1,4 +1,4 @@
-"""The cluster for tests: `pytest_plugins = ["tests.cluster.fixtures"]` in a test's module, then the fixture `cluster`."""
+"""`pytest_plugins = ["tests.cluster.fixtures"]` in a module of tests gives it the fixture `cluster`."""
 
 from __future__ import annotations
 

@@ -77,8 +77,8 @@ def example(**fields):
     return {"examples": [{"name": "a", "input": {}, "output": {}} | fields]}
 
 
-def secret(name="a", secret_name="s", key="k"):
-    return {"secrets": [{"name": name, "secretKeyRef": {"name": secret_name, "key": key}}]}
+def secret(name="a", source="s", key="k"):
+    return {"secrets": [{"name": name, "secretKeyRef": {"name": source, "key": key}}]}
 
 
 @pytest.mark.parametrize(
@@ -93,7 +93,7 @@ def secret(name="a", secret_name="s", key="k"):
         {"review": "Manual"},
         {"egress": [{"cidr": "::/0", "ports": [1, 65535]}]},
         example(name="a" * 63, error="json_Error2"),
-        secret(key=".dockerconfigjson", secret_name="a.b-c.d"),
+        secret(key=".dockerconfigjson", source="a.b-c.d"),
         {"resources": {"requests": {"memory": "1.5Gi", "cpu": ".5"}}},
     ],
 )
@@ -128,7 +128,7 @@ def test_good(fields):
         {"egress": [{"cidr": "10.0.0.0/8", "ports": list(range(1, 18))}]},
         secret(name="a/b"),
         secret(name=".."),
-        secret(secret_name="a..b"),
+        secret(source="a..b"),
         secret(key="a/b"),
         secret(key=""),
         *(

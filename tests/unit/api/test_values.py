@@ -7,10 +7,14 @@ from hypothesis import strategies as st
 from skill_operator.api.values import DEEPEST, brief, canonical, flaw, located, weight
 
 JSON = st.recursive(
-    st.none() | st.booleans() | st.integers(-(2**63) + 1, 2**63 - 1) | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**63) + 1, 2**63 - 1)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
     max_leaves=12,
-)  # fmt: skip
+)
 
 
 def nested(depth):
@@ -69,7 +73,7 @@ def test_what_is_read_back_is_equal(value):
         ({"a": [float("nan")]}, ("a", 0), "is no JSON number"),
         (float("-inf"), (), "is no JSON number"),
         ({"a": 2**63}, ("a",), "is an integer of more than 64 bits"),
-        (10**6000, (), "is an integer of more than 64 bits"),
+        ([10**6000], (0,), "is an integer of more than 64 bits"),
         ({"a": "\udc00"}, ("a",), "holds half of a surrogate pair, which is no text"),
         ({"\ud800": 1}, (), "has a key that is no text"),
         ({1: 1}, (), "has a key that is no text"),

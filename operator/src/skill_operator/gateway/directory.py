@@ -70,7 +70,8 @@ class Directory:
         """Keeps the directory; never returns."""
         labels = {naming.MANAGED_BY: naming.MANAGER, naming.COMPONENT: "skill"}
         async with asyncio.TaskGroup() as tasks:
-            for namespace in namespaces or [None]:
+            wanted: list[str | None] = [*namespaces] or [None]
+            for namespace in wanted:
                 tasks.create_task(self._keep("Skill", cluster.watch("Skill", namespace)))
                 tasks.create_task(self._keep("Pod", cluster.watch("Pod", namespace, labels)))
 

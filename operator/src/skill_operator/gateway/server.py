@@ -117,10 +117,10 @@ def _validate(entry: Entry, body: bytes) -> None:
         raise Problem(400, "invalid-json", "The body is no JSON", printable(str(error), 300)) from error
     if entry.validator is None:
         return
-    error = next(entry.validator.iter_errors(value), None)
-    if error is not None:
-        place = "/".join(str(part) for part in error.instance_path)
-        detail = printable(f"{place or 'the body'}: {error.message}", 500)
+    misfit = next(entry.validator.iter_errors(value), None)
+    if misfit is not None:
+        place = "/".join(str(part) for part in misfit.instance_path)
+        detail = printable(f"{place or 'the body'}: {misfit.message}", 500)
         raise Problem(422, "invalid-input", "The body does not fit spec.input", detail)
 
 

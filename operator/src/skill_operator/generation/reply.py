@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import Final, Literal, NamedTuple
 
 ENTRY: Final = "run"
-LARGEST: Final = 256 * 1024
+LARGEST_REPLY: Final = 1 << 20
 LARGEST_SOURCE: Final = 64 * 1024
 MOST_BLOCKS: Final = 32
 
@@ -28,11 +28,11 @@ _FLAWS: Final[dict[Flaw, str]] = {
 
 
 class Reply(NamedTuple):
-    """`source` is the whole of skill.py, or empty; then `flaw` is why, and `problem` says so to a reader."""
+    """`source` is the whole of skill.py, or empty; then `flaw` is why, and `message` says so to a reader."""
 
     source: str
     flaw: Flaw = ""
-    problem: str = ""
+    message: str = ""
 
 
 class _Block(NamedTuple):
@@ -42,7 +42,7 @@ class _Block(NamedTuple):
 
 def extract(text: str, finish_reason: str) -> Reply:
     """The last block that parses and defines the entry point; the whole text where there is no block at all."""
-    if len(text) > LARGEST:
+    if len(text) > LARGEST_REPLY:
         return _flawed("too-large")
     if not text.strip():
         return _flawed("cut-off" if finish_reason == "length" else "empty")

@@ -70,7 +70,7 @@ def job(skill: Skill, settings: Settings, name: str, parts: int, report_key: str
         settings,
         name="check",
         image=pull_reference(settings, settings.images.checker),
-        command=["python3", "-m", "skill_runtime", "check"],
+        command=["python3", "-I", "-m", "skill_runtime", "check"],
         env=[*env, {"name": "SKILL_REPORT_KEY", "value": report_key}],
         resources=settings.check.resources.model_dump(),
     )

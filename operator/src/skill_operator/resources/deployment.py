@@ -34,7 +34,7 @@ def deployment(skill: Skill, settings: Settings, rev: str, image: str, *, replic
         settings,
         name="skill",
         image=image,
-        command=["python3", "-m", "skill_runtime", "serve"],
+        command=["python3", "-I", "-m", "skill_runtime", "serve"],
         ports=[{"name": "http", "containerPort": HTTP_PORT, "protocol": "TCP"}],
         resources={"requests": spec.resources.requests.quantities(), "limits": spec.resources.limits.quantities()},
         startupProbe=_probe(failureThreshold=60),

@@ -1,0 +1,61 @@
+# `make help` lists what there is. Everything is idempotent; CLUSTER=name chooses one of several clusters.
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+CODE := operator/src base-image/src tests examples benchmarks
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+demo: install ## cluster, images, chart and three example skills; calls them
+	@$(PYTHON) -m tests.cluster.demo
+
+test: verify unit integration ## every test; what CI runs
+
+cluster: ## start the cluster, install nothing
+	@$(PYTHON) -m tests.cluster up
+
+images: ## build the images of this checkout
+	@$(PYTHON) -m tests.cluster.imagebuild
+
+install: cluster images ## install the chart into the namespace skill-operator
+	@$(PYTHON) -m tests.cluster.install
+
+unit: $(VENV)/ready ## tests that need no cluster
+	@$(BIN)/pytest -q -m "not cluster" tests
+
+integration: $(VENV)/ready install ## tests on the real cluster
+	@$(BIN)/pytest -q -m cluster tests
+
+verify: $(VENV)/ready ## format, lint, types, import layers, generated files
+	@$(BIN)/ruff format --check --quiet $(CODE)
+	@$(BIN)/ruff check --quiet $(CODE)
+	@$(BIN)/mypy
+	@PYTHONPATH=operator/src:base-image/src $(BIN)/lint-imports --no-logo
+	@PYTHONPATH=operator/src $(BIN)/python -m skill_operator.api.crd --check crds
+	@cmp crds/skill-operator.dev_skills.yaml charts/skill-operator/files/crds/skill-operator.dev_skills.yaml
+
+generate: $(VENV)/ready ## write what is generated: the CRD, and the chart's copy of it
+	@PYTHONPATH=operator/src $(BIN)/python -m skill_operator.api.crd crds
+	@mkdir -p charts/skill-operator/files/crds && cp crds/*.yaml charts/skill-operator/files/crds/
+
+format: $(VENV)/ready ## format the code
+	@$(BIN)/ruff format --quiet $(CODE)
+	@$(BIN)/ruff check --quiet --fix $(CODE)
+
+bench: $(VENV)/ready install ## the figures, as ratios measured in one run
+	@$(BIN)/python -m benchmarks
+
+down: ## end the cluster and leave nothing of it
+	@$(PYTHON) -m tests.cluster down
+
+$(VENV)/ready: operator/requirements-dev.txt
+	@echo "installing the tools for development into $(VENV)"
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/pip install --quiet --require-hashes --requirement $<
+	@touch $@
+
+.PHONY: help demo test cluster images install unit integration verify generate format bench down

@@ -1,0 +1,38 @@
+"""`python3 -m skill_runtime serve | check | manifest | warm FOLDER`.
+
+Every command imports what it needs and no more: the time until a skill answers is mostly the time of imports.
+"""
+
+from __future__ import annotations
+
+import sys
+
+USAGE = "usage: python3 -m skill_runtime serve | check | manifest | warm FOLDER"
+
+
+def main(arguments: list[str]) -> int:
+    """Run one command; its exit code."""
+    match arguments:
+        case ["serve"]:
+            from skill_runtime import serve  # noqa: PLC0415
+
+            return serve.main()
+        case ["check"]:
+            from skill_runtime.check import command  # noqa: PLC0415
+
+            return command.main()
+        case ["manifest"]:
+            from skill_runtime import manifest  # noqa: PLC0415
+
+            return manifest.main()
+        case ["warm", folder]:
+            from skill_runtime.check import types  # noqa: PLC0415
+
+            return types.warm(folder)
+        case _:
+            sys.stderr.write(USAGE + "\n")
+            return 64
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,54 @@
+"""JSON from outside, strictly: what is let in here has one meaning for every reader after it."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+MAX_DEPTH = 100
+
+
+class DocumentError(Exception):
+    """Not JSON, or JSON that not all parsers agree on; the message says what is wrong."""
+
+
+def parse(data: bytes) -> Any:
+    """One JSON value in UTF-8 without NaN, infinities, lone surrogates, absurd numbers or nesting. Raises DocumentError."""
+    try:
+        value = json.loads(data.decode("utf-8"), parse_constant=_refuse)
+        _refuse_depth(value)
+        json.dumps(value, allow_nan=False, ensure_ascii=False).encode("utf-8")
+    except RecursionError:
+        raise DocumentError(f"nested deeper than {MAX_DEPTH}") from None
+    except UnicodeDecodeError as error:
+        raise DocumentError(f"not UTF-8: {error.reason} at byte {error.start}") from None
+    except UnicodeEncodeError:
+        raise DocumentError("a string holds half of a surrogate pair") from None
+    except json.JSONDecodeError as error:
+        raise DocumentError(f"not JSON: {error.msg} at line {error.lineno} column {error.colno}") from None
+    except ValueError as error:
+        raise DocumentError(f"a number out of range: {error}") from None
+    return value
+
+
+def render(value: Any) -> bytes:
+    """The one spelling of a parsed value: duplicate keys, escapes and white space of the original are gone."""
+    return json.dumps(value, allow_nan=False, separators=(",", ":"), ensure_ascii=False).encode("utf-8")
+
+
+def _refuse(constant: str) -> None:
+    raise DocumentError(f"not JSON: {constant}")
+
+
+def _refuse_depth(value: Any) -> None:
+    level = [value] if type(value) in (dict, list) else []
+    for _ in range(MAX_DEPTH):
+        if not level:
+            return
+        level = [
+            child
+            for container in level
+            for child in (container.values() if type(container) is dict else container)
+            if type(child) in (dict, list)
+        ]
+    raise DocumentError(f"nested deeper than {MAX_DEPTH}")

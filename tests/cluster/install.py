@@ -1,0 +1,141 @@
+"""Install the chart on the checkout's cluster, with the images of this checkout.
+
+    python3 -m tests.cluster.install [VALUES.yaml ...]
+
+Idempotent. The images must have been built (`python3 -m tests.cluster.imagebuild`).
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from tests.cluster.access import Cluster
+from tests.cluster.cli import current
+from tests.cluster.identity import CHECKOUT
+from tests.cluster.packages import ensure
+from tests.cluster.shell import ClusterError, run, say, step, wait
+
+NAMESPACE = "skill-operator"
+BUILDS = f"{NAMESPACE}-builds"
+IMAGES = CHECKOUT / ".cluster" / "images.json"
+MARK = re.compile(r"Forwarding from 127\.0\.0\.1:(\d+)")
+
+
+def install(cluster: Cluster, *values: Path) -> None:
+    """Load the operator, install the chart, push the base images, wait until both processes are ready."""
+    images = json.loads(IMAGES.read_text())
+    with step("loaded the operator's image"):
+        cluster.load(Path(images["operator"]["path"]))
+    with step("installed the chart"):
+        _helm(cluster, images, values)
+    with step("started the registry"):
+        rollout(cluster, "registry")
+    _push(cluster, images)
+    with step("started controller and gateway"):
+        rollout(cluster, "controller")
+        rollout(cluster, "gateway")
+
+
+def rollout(cluster: Cluster, component: str, seconds: int = 180) -> None:
+    """Wait for a Deployment of the chart; on failure the error says what its pods say."""
+    name = f"deployment/{NAMESPACE}-{component}"
+    try:
+        cluster.kubectl("-n", NAMESPACE, "rollout", "status", name, f"--timeout={seconds}s")
+    except ClusterError as error:
+        selector = f"app.kubernetes.io/component={component}"
+        pods = cluster.kubectl("-n", NAMESPACE, "describe", "pods", "-l", selector, check=False)[-2500:]
+        logs = cluster.kubectl("-n", NAMESPACE, "logs", "-l", selector, "--tail=20", check=False)
+        raise ClusterError(f"{name} does not become ready: {error}\n{pods}\n{logs}") from error
+
+
+@contextmanager
+def forward(cluster: Cluster, target: str, port: int, namespace: str = NAMESPACE) -> Iterator[int]:
+    """A local port that leads to a port of a Service or pod."""
+    command = [str(cluster.tools / "kubectl"), f"--kubeconfig={cluster.kubeconfig}", "-n", namespace]
+    with subprocess.Popen(
+        [*command, "port-forward", target, f":{port}"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as process:
+        try:
+            assert process.stdout is not None
+            line = process.stdout.readline()
+            found = MARK.search(line)
+            if found is None:
+                raise ClusterError(f"no way to {target}: {line.strip()}")
+            yield int(found.group(1))
+        finally:
+            process.terminate()
+
+
+def _helm(cluster: Cluster, images: dict[str, Any], values: tuple[Path, ...]) -> None:
+    repository, _, tag = images["operator"]["name"].rpartition(":")
+    settings = {
+        "image.repository": repository,
+        "image.tag": tag,
+        "images.runtime": f"skill-operator/runtime@{images['runtime']['digest']}",
+        "images.checker": f"skill-operator/checker@{images['checker']['digest']}",
+        "images.builder": "localhost/kaniko:1",
+        "registry.image": "localhost/registry:3",
+    }
+    chosen = [part for key, value in settings.items() for part in ("--set-string", f"{key}={value}")]
+    files = [part for path in values for part in ("--values", str(path))]
+    run(
+        cluster.tools / "helm", f"--kubeconfig={cluster.kubeconfig}", "upgrade", "--install", NAMESPACE,
+        CHECKOUT / "charts" / "skill-operator", "--namespace", NAMESPACE, "--create-namespace", *chosen, *files,
+    )  # fmt: skip
+
+
+def _push(cluster: Cluster, images: dict[str, Any]) -> None:
+    """Through a port-forward, as from any laptop; what the registry holds already is not sent again."""
+    ensure(("skopeo",))
+    user, password = _credential(cluster)
+    with forward(cluster, f"service/{NAMESPACE}-registry", 5000) as port:
+        for name in ("runtime", "checker"):
+            image = images[name]
+            place = f"docker://127.0.0.1:{port}/skill-operator/{name}"
+            known = ("skopeo", "inspect", "--tls-verify=false", "--raw", "--creds", f"{user}:{password}")
+            if run(*known, f"{place}@{image['digest']}", check=False):
+                continue
+            with step(f"pushed {name}"):
+                run(
+                    "skopeo", "--insecure-policy", "copy", "--quiet", "--preserve-digests", "--dest-tls-verify=false",
+                    "--dest-creds", f"{user}:{password}", f"oci:{image['path']}", f"{place}:latest",
+                )  # fmt: skip
+
+
+def _credential(cluster: Cluster) -> tuple[str, str]:
+    wait("the registry's credential", 60, lambda: bool(_secret(cluster)))
+    config = json.loads(base64.b64decode(_secret(cluster)))
+    (entry,) = config["auths"].values()
+    user, _, password = base64.b64decode(entry["auth"]).decode().partition(":")
+    return user, password
+
+
+def _secret(cluster: Cluster) -> str:
+    path = "jsonpath={.data.\\.dockerconfigjson}"
+    return cluster.kubectl("-n", BUILDS, "get", "secret", "registry-push", "-o", path, check=False).strip()
+
+
+def main(arguments: list[str]) -> int:
+    engine = current()
+    status = engine.status()
+    if not status.get("healthy"):
+        say("error: no cluster runs; start it with `make cluster`")
+        return 1
+    try:
+        install(Cluster(engine, status), *(Path(a) for a in arguments))
+    except ClusterError as error:
+        say(f"error: {error}")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

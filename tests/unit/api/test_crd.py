@@ -1,0 +1,214 @@
+"""The committed definition is the generated one, and what cannot be said in a structural schema is an error."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import pytest
+import yaml
+from pydantic import ConfigDict, Field
+
+from skill_operator.api import crd
+from skill_operator.api.v1alpha1 import Model, SkillSpec, SkillStatus
+
+COMMITTED = Path(__file__).parents[3] / "crds"
+JUNCTORS = ("anyOf", "oneOf", "allOf", "not")
+
+
+def schemas(node: dict[str, Any], path: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
+    """Every schema of a structural schema, with its path."""
+    yield path, node
+    for name, child in node.get("properties", {}).items():
+        yield from schemas(child, f"{path}.{name}")
+    if "items" in node:
+        yield from schemas(node["items"], f"{path}[]")
+
+
+@pytest.fixture(scope="module")
+def schema():
+    return crd.definition()["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
+
+
+def test_the_committed_file_is_the_generated_one():
+    assert (COMMITTED / crd.FILE_NAME).read_text(encoding="utf-8") == crd.rendered()
+
+
+def test_the_file_says_what_the_object_says():
+    assert yaml.safe_load(crd.rendered()) == crd.definition()
+
+
+def test_names_and_columns():
+    definition = crd.definition()
+    assert definition["metadata"]["name"] == "skills.skill-operator.dev"
+    assert definition["spec"]["names"]["categories"] == ["ai"]
+    version = definition["spec"]["versions"][0]
+    assert version["subresources"] == {"status": {}}
+    columns = version["additionalPrinterColumns"]
+    assert [column["name"] for column in columns if "priority" not in column] == [
+        "Ready", "Status", "Attempts", "Tokens", "Age",
+    ]  # fmt: skip
+    assert [column["name"] for column in columns if column.get("priority") == 1] == ["Image", "URL"]
+
+
+def test_unknown_fields_are_kept_only_in_schemas_and_examples(schema):
+    kept = {path for path, node in schemas(schema) if node.get("x-kubernetes-preserve-unknown-fields")}
+    assert kept == {".spec.input", ".spec.output", ".spec.examples[].input", ".spec.examples[].output"}
+
+
+def test_everything_is_bounded(schema):
+    for path, node in schemas(schema["properties"]["spec"]):
+        if node.get("type") == "string":
+            assert "maxLength" in node or "enum" in node, path
+        if node.get("type") == "array":
+            assert "maxItems" in node, path
+            assert "x-kubernetes-list-type" in node, path
+        if node.get("type") == "integer":
+            assert {"minimum", "maximum"} <= node.keys(), path
+
+
+def test_it_is_structural(schema):
+    for path, node in schemas(schema):
+        typeless = node.get("x-kubernetes-int-or-string") or node.get("x-kubernetes-preserve-unknown-fields")
+        assert node.get("type") in {"object", "array", "string", "integer", "boolean"} or typeless, path
+        assert not node.keys() & {"$ref", "$defs", "title", "const", "definitions"}, path
+        assert node.get("additionalProperties") is not False, path
+        for junctor in JUNCTORS:
+            for branch in node.get(junctor, []):
+                assert not branch.keys() & {"default", "nullable", "properties", "additionalProperties", "description"}
+        for required in node.get("required", []):
+            assert required in node["properties"], path
+            assert "default" not in node["properties"][required], path
+
+
+def test_list_maps_require_their_keys(schema):
+    for path, node in schemas(schema):
+        for key in node.get("x-kubernetes-list-map-keys", []):
+            assert key in node["items"]["required"], path
+
+
+def test_defaults_are_those_of_the_types(schema):
+    """What the API server fills in is what pydantic fills in."""
+
+    def filled(node: dict[str, Any]) -> Any:
+        return {
+            name: filled(child) if child["default"] == {} else child["default"]
+            for name, child in node["properties"].items()
+            if "default" in child
+        }
+
+    smallest = SkillSpec(description="x", input={}, output={}).model_dump(by_alias=True)
+    defaults = filled(schema["properties"]["spec"])
+    assert defaults == {name: smallest[name] for name in defaults}
+    assert {name for name in smallest if smallest[name] not in (None, [])} - defaults.keys() == {
+        "description", "input", "output",
+    }  # fmt: skip
+
+
+def test_status_has_no_defaults():
+    assert not [path for path, node in schemas(crd.structural(SkillStatus, defaults=False)) if "default" in node]
+
+
+class Line(Model):
+    """Documented."""
+
+    qty: int = Field(default=1, ge=0)
+
+
+def made(annotation: Any, **field: Any) -> dict[str, Any]:
+    """The structural schema of a field of this type."""
+
+    class Holder(Model):
+        held: annotation = Field(**field)
+
+    return crd.structural(Holder)["properties"]["held"]
+
+
+def test_references_are_replaced_and_descriptions_next_to_them_win():
+    expected = {"type": "object", "properties": {"qty": {"type": "integer", "minimum": 0, "default": 1}}}
+    assert made(Line) == expected | {"description": "Documented."}
+    assert made(Line, description="Here.") == expected | {"description": "Here."}
+    assert made(Line, default=Line(qty=2))["default"] == {}
+
+
+def test_optional_is_absent():
+    assert made(Annotated[str, Field(max_length=3)] | None, default=None) == {"type": "string", "maxLength": 3}
+    assert made(Line | None, default=None)["type"] == "object"
+
+
+def test_maps():
+    short = Annotated[str, Field(max_length=3)]
+    expected = {"type": "object", "maxProperties": 2, "additionalProperties": {"type": "string", "maxLength": 3}}
+    assert made(Annotated[dict[str, short], Field(max_length=2)]) == expected
+
+
+class Node(Model):
+    """A tree."""
+
+    child: "Node | None" = None
+
+
+class Closed(Model):
+    """Refuses what it does not know, which is the API server's to do."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: str = Field(max_length=3)
+
+
+def test_unknown_fields_are_the_business_of_the_api_server():
+    assert "additionalProperties" not in crd.structural(Closed)
+
+
+class EitherOr(Model):
+    """Says more than which fields are required."""
+
+    model_config = ConfigDict(json_schema_extra={"oneOf": [{"properties": {"a": {"type": "integer"}}}]})
+
+    name: str = Field(max_length=3)
+
+
+ATOMIC = {"x-kubernetes-list-type": "atomic"}
+
+
+@pytest.mark.parametrize(
+    ("annotation", "field", "message"),
+    [
+        (str, {}, "Holder.held: maxLength is missing"),
+        (str | None, {}, "Holder.held: maxLength is missing"),
+        (list[int], {"json_schema_extra": ATOMIC}, "Holder.held: maxItems is missing"),
+        (list[int], {"max_length": 3}, "Holder.held: x-kubernetes-list-type is missing"),
+        (list[str], {"max_length": 3, "json_schema_extra": ATOMIC}, r"Holder.held\[\]: maxLength is missing"),
+        (dict[str, int], {}, "Holder.held: maxProperties is missing"),
+        (dict[str, Any], {"max_length": 3}, "Holder.held: x-kubernetes-preserve-unknown-fields is missing"),
+        (Any, {}, "Holder.held: type None"),
+        (float, {}, "Holder.held: type 'number'"),
+        (int | str, {}, "Holder.held: only a plain type or None"),
+        (int | Line | None, {}, "Holder.held: only a plain type or None"),
+        (Literal["a"], {}, "Holder.held: no structural schema can say const"),
+        (Annotated[int, Field(gt=1)], {}, "Holder.held: no structural schema can say exclusiveMinimum"),
+        (tuple[int, int], {}, "Holder.held: no structural schema can say prefixItems"),
+        (Node, {}, "Holder.held.child: Node contains itself"),
+        (EitherOr, {}, "Holder.held: oneOf may say only which fields are required"),
+        (int, {"json_schema_extra": {"x-kubernetes-embedded-resource": True}}, "x-kubernetes-embedded-resource"),
+        (
+            int,
+            {"json_schema_extra": {"anyOf": [{"type": "integer"}], "x-kubernetes-int-or-string": True}},
+            "the only union",
+        ),
+    ],
+)
+def test_what_cannot_be_said_is_an_error(annotation, field, message):
+    with pytest.raises(crd.UntranslatableError, match=message):
+        made(annotation, **field)
+
+
+def test_check_fails_on_drift_and_shows_it(tmp_path, capsys):
+    assert crd.main(["--check", str(tmp_path)]) == 1
+    assert crd.main([str(tmp_path)]) == 0
+    assert crd.main(["--check", str(tmp_path)]) == 0
+    capsys.readouterr()
+    path = tmp_path / crd.FILE_NAME
+    path.write_text(path.read_text(encoding="utf-8").replace("maxItems: 64", "maxItems: 65"), encoding="utf-8")
+    assert crd.main(["--check", str(tmp_path)]) == 1
+    assert "maxItems: 65\n" in capsys.readouterr().err
+    assert "maxItems: 65" in path.read_text(encoding="utf-8")
