@@ -17,6 +17,9 @@ from tests.cluster.identity import NODE_NAME, OUTSIDE, Identity
 from tests.cluster.node import Node
 from tests.cluster.shell import ClusterError, say, step, succeeds, wait
 
+_COMPLETE = "complete"
+"""A file of the state: `up` came to its end."""
+
 
 @dataclass(frozen=True)
 class Bare:
@@ -25,7 +28,7 @@ class Bare:
     name: str
 
     def up(self) -> None:
-        """Start it; leave a healthy one alone, and start a broken one anew."""
+        """Start it; leave a healthy one alone, repair what can be repaired, and start the rest anew."""
         if os.geteuid():
             raise ClusterError("without a Docker engine the cluster needs root")
         with records.exclusively(self.name):
@@ -34,14 +37,21 @@ class Bare:
                 return
             packages.ensure(packages.NODE)
             binaries.ensure((*binaries.NODE, *images.FOR_NODE, "helm"))
-            self._clear()
             with step(f"{self.name} is up"):
-                self._start(records.claim(self.name))
+                if self._repair():
+                    return
+                cluster = records.claim(self.name)
+                self._end(cluster)
+                self._start(cluster)
+                (cluster.state / _COMPLETE).touch()
 
     def down(self) -> None:
         """End it, or what is left of it."""
         with records.exclusively(self.name):
-            self._clear()
+            if cluster := records.find(self.name):
+                self._end(cluster)
+                network.forget(cluster)
+                records.release(cluster)
 
     def status(self) -> dict[str, Any]:
         """What is known of it."""
@@ -131,15 +141,28 @@ class Bare:
         shutil.copy(keys.kubeconfig("admin"), draft)
         draft.rename(target)
 
-    def _clear(self) -> None:
-        cluster = records.find(self.name)
-        if not cluster:
-            return
+    def _end(self, cluster: Identity) -> None:
+        engine.withdraw(self.name)
         Node(cluster).end()
         network.disconnect(cluster)
         cgroups.remove(cluster.cgroup)
-        engine.withdraw(self.name)
-        records.release(cluster)
+        records.empty(cluster)
+
+    def _repair(self) -> bool:
+        """Start what died of a cluster that was complete. One that is just busy is not taken away from its users."""
+        cluster = records.find(self.name)
+        if not cluster or not (cluster.state / _COMPLETE).exists() or not Node(cluster).first():
+            return False
+        for name, state in self.status()["components"].items():
+            if state != "running":
+                say(f"{name} died and is started again (see {cluster.state}/logs)")
+                self.start(name)
+        try:
+            wait("health", 60, lambda: bool(self.status()["healthy"]))
+        except ClusterError:
+            say("it is not healthy again: starting it anew")
+            return False
+        return True
 
     def _identity(self) -> Identity:
         cluster = records.find(self.name)

@@ -88,7 +88,8 @@ def _helm(cluster: Cluster, images: dict[str, Any], values: tuple[Path, ...]) ->
     files = [part for path in values for part in ("--values", str(path))]
     run(
         cluster.tools / "helm", f"--kubeconfig={cluster.kubeconfig}", "upgrade", "--install", NAMESPACE,
-        CHECKOUT / "charts" / "skill-operator", "--namespace", NAMESPACE, "--create-namespace", *chosen, *files,
+        CHECKOUT / "charts" / "skill-operator", "--namespace", NAMESPACE, "--create-namespace",
+        "--take-ownership", *chosen, *files,
     )  # fmt: skip
 
 

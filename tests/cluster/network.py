@@ -20,7 +20,7 @@ def connect(cluster: Identity, node: Node, init: int) -> None:
     lead nowhere instead of out of this machine.
     """
     for network in (cluster.wire, cluster.pods, cluster.services):
-        run("ip", "route", "add", "blackhole", str(network), "metric", _LAST_RESORT)
+        run("ip", "route", "replace", "blackhole", str(network), "metric", _LAST_RESORT)
     run("ip", "link", "add", cluster.veth, "type", "veth", "peer", "name", "eth0", "netns", str(init))
     run("ip", "addr", "add", f"{cluster.host}/24", "dev", cluster.veth)
     run("ip", "link", "set", cluster.veth, "up")
@@ -52,7 +52,11 @@ def internet(on_node: Callable[..., str], *, route_all: bool) -> None:
 
 
 def disconnect(cluster: Identity) -> None:
-    """Take the host's end away."""
+    """Take the wire away. Its addresses still lead nowhere, for clients that have not noticed."""
     run("ip", "link", "del", cluster.veth, check=False)
+
+
+def forget(cluster: Identity) -> None:
+    """Make its addresses as unknown to the host as they were."""
     for network in (cluster.wire, cluster.pods, cluster.services):
         run("ip", "route", "del", "blackhole", str(network), "metric", _LAST_RESORT, check=False)

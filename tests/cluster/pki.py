@@ -64,6 +64,8 @@ def create(cluster: Identity) -> Pki:
         "/CN=ca",
         "-days",
         _DAYS,
+        "-addext",
+        "keyUsage=critical,keyCertSign,cRLSign",  # Python 3.13 refuses an authority without it
     )
     api_names = ",".join(
         [f"IP:{address}" for address in ("127.0.0.1", cluster.node, cluster.api_service)]
@@ -91,6 +93,7 @@ def create(cluster: Identity) -> Pki:
 def _sign(pki: Pki, name: str, subject: str, alternative_names: str) -> None:
     request, extensions = pki.folder / f"{name}.csr", pki.folder / f"{name}.ext"
     extensions.write_text(
+        "authorityKeyIdentifier=keyid\nsubjectKeyIdentifier=hash\nkeyUsage=critical,digitalSignature\n"
         "extendedKeyUsage=clientAuth,serverAuth\n"
         + (f"subjectAltName={alternative_names}\n" if alternative_names else "")
     )

@@ -31,6 +31,7 @@ CHANGED_BY_KUBELET = (
     "kernel/keys/root_maxbytes",
 )
 WATCHES = "fs/inotify/max_user_instances"
+ENOUGH_WATCHES = 8192
 
 
 @contextmanager
@@ -76,19 +77,30 @@ def find(name: str) -> Identity | None:
 
 
 def claim(name: str) -> Identity:
-    """Take the lowest free slot; remember the kernel's settings if no other cluster stands."""
+    """Take the lowest free slot, or the one it has; remember the kernel's settings if no other cluster stands."""
     with locked(STATES):
+        settings = STATES / "settings.json"
+        if not settings.exists():
+            _write(settings, json.dumps({knob: _knob(knob) for knob in (*CHANGED_BY_KUBELET, WATCHES)}))
+        if int(_knob(WATCHES)) < ENOUGH_WATCHES:
+            (KERNEL / WATCHES).write_text(str(ENOUGH_WATCHES))
+        if mine := find(name):
+            return mine
         taken = {cluster.slot for other in names() if (cluster := find(other))}
         free = sorted(set(range(SLOTS)) - taken)
         if not free:
             raise ClusterError(f"{SLOTS} clusters stand already: {', '.join(names())}")
-        settings = STATES / "settings.json"
-        if not settings.exists():
-            _write(settings, json.dumps({knob: _knob(knob) for knob in (*CHANGED_BY_KUBELET, WATCHES)}))
         _write(STATES / name / "slot", str(free[0]))
-        if int(_knob(WATCHES)) < 8192:
-            (KERNEL / WATCHES).write_text("8192")
     return Identity(name, free[0])
+
+
+def empty(cluster: Identity) -> None:
+    """Remove all that the cluster wrote; it keeps its slot."""
+    for path in cluster.state.iterdir():
+        if path.is_dir():
+            shutil.rmtree(path)
+        elif path.name != "slot":
+            path.unlink()
 
 
 def release(cluster: Identity) -> None:
@@ -97,11 +109,6 @@ def release(cluster: Identity) -> None:
     The slot goes last, so that what was interrupted here is found and done again.
     """
     with locked(STATES):
-        for path in cluster.state.iterdir():
-            if path.is_dir():
-                shutil.rmtree(path)
-            elif path.name != "slot":
-                path.unlink()
         if names() == [cluster.name]:
             with suppress(FileNotFoundError):
                 for knob, value in json.loads((STATES / "settings.json").read_text()).items():

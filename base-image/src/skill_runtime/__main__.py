@@ -14,19 +14,19 @@ def main(arguments: list[str]) -> int:
     """Run one command; its exit code."""
     match arguments:
         case ["serve"]:
-            from skill_runtime import serve  # noqa: PLC0415
+            from skill_runtime import serve
 
             return serve.main()
         case ["check"]:
-            from skill_runtime.check import command  # noqa: PLC0415
+            from skill_runtime.check import command
 
             return command.main()
         case ["manifest"]:
-            from skill_runtime import manifest  # noqa: PLC0415
+            from skill_runtime import manifest
 
             return manifest.main()
         case ["warm", folder]:
-            from skill_runtime.check import types  # noqa: PLC0415
+            from skill_runtime.check import types
 
             return types.warm(folder)
         case _:

@@ -59,7 +59,10 @@ class Contract:
         try:
             timeout = float(document["callTimeoutSeconds"])
             made = cls(
-                str(document.get("name", "")), Schema(document["input"], "input"), Schema(document["output"], "output"), timeout
+                str(document.get("name", "")),
+                Schema(document["input"], "input"),
+                Schema(document["output"], "output"),
+                timeout,
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise SettingsError(f"the contract lacks or misuses {error}") from error

@@ -13,11 +13,16 @@ class DocumentError(Exception):
 
 
 def parse(data: bytes) -> Any:
-    """One JSON value in UTF-8 without NaN, infinities, lone surrogates, absurd numbers or nesting. Raises DocumentError."""
+    """One JSON value in UTF-8; no NaN, infinity, half surrogate, absurd number or nesting. Raises DocumentError."""
+    return canonical(data)[0]
+
+
+def canonical(data: bytes) -> tuple[Any, bytes]:
+    """As `parse`, with the value's one spelling: no duplicate keys, no escapes or white space of the original."""
     try:
         value = json.loads(data.decode("utf-8"), parse_constant=_refuse)
         _refuse_depth(value)
-        json.dumps(value, allow_nan=False, ensure_ascii=False).encode("utf-8")
+        return value, json.dumps(value, allow_nan=False, separators=(",", ":"), ensure_ascii=False).encode("utf-8")
     except RecursionError:
         raise DocumentError(f"nested deeper than {MAX_DEPTH}") from None
     except UnicodeDecodeError as error:
@@ -28,12 +33,6 @@ def parse(data: bytes) -> Any:
         raise DocumentError(f"not JSON: {error.msg} at line {error.lineno} column {error.colno}") from None
     except ValueError as error:
         raise DocumentError(f"a number out of range: {error}") from None
-    return value
-
-
-def render(value: Any) -> bytes:
-    """The one spelling of a parsed value: duplicate keys, escapes and white space of the original are gone."""
-    return json.dumps(value, allow_nan=False, separators=(",", ":"), ensure_ascii=False).encode("utf-8")
 
 
 def _refuse(constant: str) -> None:

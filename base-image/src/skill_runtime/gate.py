@@ -7,10 +7,14 @@ address that every cluster has and no cage allows, so connecting to it tells the
 from __future__ import annotations
 
 import errno
+import json
 import select
 import socket
 import threading
 import time
+
+from skill_runtime import log, process
+from skill_runtime.settings import Settings
 
 ATTEMPTS = 3
 SPACING = 0.03
@@ -50,13 +54,13 @@ class Proof:
 
     def _run(self, host: str, port: str, deadline: float) -> None:
         try:
-            family, address = resolve(host, port)
-            if not blocked(family, address, deadline):
-                raise EgressNotBlockedError(self._target, f"{self._target} could be reached for {deadline:.0f} s")
+            shut = blocked(*resolve(host, port), deadline)
         except (OSError, ValueError) as error:
             self._error = EgressNotBlockedError(self._target, f"no attempt could be made: {error}")
-        except EgressNotBlockedError as error:
-            self._error = error
+        else:
+            if not shut:
+                why = f"{self._target} could be reached for {deadline:.0f} s"
+                self._error = EgressNotBlockedError(self._target, why)
 
 
 def resolve(host: str, port: str) -> tuple[socket.AddressFamily, tuple[str, int]]:
@@ -82,7 +86,7 @@ def blocked(family: socket.AddressFamily, address: tuple[str, int], deadline: fl
 
 
 def _round_fails(family: socket.AddressFamily, address: tuple[str, int]) -> bool:
-    """Attempts begin SPACING apart and overlap: where packets are dropped, waiting for each in turn would cost a wake."""
+    """Attempts begin SPACING apart and overlap: where packets are dropped, each in turn would make a wake late."""
     attempts: list[socket.socket] = []
     try:
         for number in range(ATTEMPTS):
@@ -124,3 +128,21 @@ def _any_connects(attempts: list[socket.socket], seconds: float, *, settle: bool
                 return True
             attempt.close()
     return False
+
+
+def begin(settings: Settings) -> Proof:
+    """Start proving."""
+    return Proof(settings.api_host, settings.api_port, DEADLINE if settings.must_be_shut_in else OPTIONAL_DEADLINE)
+
+
+def passed(proof: Proof, settings: Settings) -> bool:
+    """Whether to go on; if not, the pod's last word is written already."""
+    try:
+        proof.wait()
+    except EgressNotBlockedError as error:
+        if settings.must_be_shut_in:
+            log.write("error", "not shut in", target=error.target, detail=str(error))
+            process.conclude(settings.termination_log, json.dumps({"refused": False, "target": error.target}))
+            return False
+        log.write("warning", "not shut in, and told not to mind", target=error.target, detail=str(error))
+    return True

@@ -54,7 +54,7 @@ def end_strangers(mine: Collection[int] = ()) -> None:
 
 
 def end_everything() -> None:
-    """Leave no other process alive. As PID 1 one signal reaches all at once, so that not even a fork bomb outruns it."""
+    """Leave no other process alive. As PID 1 one signal reaches all at once: not even a fork bomb outruns it."""
     if os.getpid() == 1:
         with contextlib.suppress(ProcessLookupError):
             os.kill(-1, signal.SIGKILL)

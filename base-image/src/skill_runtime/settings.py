@@ -1,4 +1,4 @@
-"""Where things are and how much is allowed. All from the environment, which the operator writes; tests write their own."""
+"""Where things are and how much is allowed: all from the environment, which the operator writes, or a test."""
 
 from __future__ import annotations
 

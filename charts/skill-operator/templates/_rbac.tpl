@@ -83,17 +83,10 @@ subjects:
   verbs: [get, list, watch]
 {{- end -}}
 
-{{/* The Lease, and the address of the registry, which build pods (they have no DNS) are told. */}}
 {{- define "skill-operator.ownRules" -}}
 - apiGroups: [coordination.k8s.io]
   resources: [leases]
   verbs: [get, create, update]
-{{- if .Values.registry.embedded }}
-- apiGroups: [""]
-  resources: [services]
-  resourceNames: [{{ include "skill-operator.fullname" . }}-registry]
-  verbs: [get]
-{{- end }}
 {{- end -}}
 
 {{/* A build is a Job and the ConfigMap that holds its context; its pod holds the result. */}}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import kopf
 
@@ -40,6 +40,7 @@ class Informer:
         await kopf.operator(
             registry=self._registry,
             settings=settings,
+            identity=cast(Any, naming.MANAGER),  # else kopf asks for a user's name, and the image has no users
             clusterwide=not namespaces,
             namespaces=namespaces,
             stop_flag=stop,

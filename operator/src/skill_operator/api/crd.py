@@ -129,8 +129,8 @@ class _Translation:
         if "oneOf" in node:
             made["oneOf"] = _only_required(node["oneOf"], path)
         if self._defaults and node.get("default") is not None:
-            # An empty object is filled in by the defaults of its own fields, which then stand in one place only.
-            made["default"] = {} if "properties" in node else node["default"]
+            # Whole, since the API server tries the rules on a default before it fills in the defaults inside.
+            made["default"] = node["default"]
         _require_bounds(node, path)
         return made
 

@@ -147,7 +147,7 @@ def _scan(root: dict[str, Any]) -> None:
 
 def _refuse_keywords(node: dict[str, Any], place: Place) -> None:
     draft = node.get("$schema", DRAFT)
-    if draft not in {DRAFT, f"{DRAFT}#"}:
+    if draft not in (DRAFT, f"{DRAFT}#"):  # a tuple: what a stranger wrote may have no hash
         raise BadSchemaError(Misfit((*place, "$schema"), f"only draft 2020-12 ({DRAFT}) is spoken here"))
     if place and "$id" in node:
         raise BadSchemaError(Misfit((*place, "$id"), "only the whole schema may have an $id"))

@@ -64,6 +64,7 @@ Quantity = Annotated[
         {
             "anyOf": [{"type": "integer"}, {"type": "string"}],
             "x-kubernetes-int-or-string": True,
+            "minimum": 0,
             "maxLength": 20,
             "pattern": QUANTITY,
         }
@@ -92,11 +93,11 @@ class Example(Model):
     name: Name
     input: Any = Field(
         description="Body of the call; must fit spec.input.",
-        json_schema_extra={"x-kubernetes-preserve-unknown-fields": True},
+        json_schema_extra={"x-kubernetes-preserve-unknown-fields": True, "nullable": True},
     )
     output: Any = Field(
         default=None,
-        description="What the call must return; must fit spec.output. May be null.",
+        description="What the call must return; must fit spec.output. May be null (server-side apply).",
         json_schema_extra={"x-kubernetes-preserve-unknown-fields": True, "nullable": True},
     )
     error: str | None = Field(
@@ -190,10 +191,12 @@ class Resources(Model):
                 f"{_of('requests.memory')}.compareTo({_of('limits.memory')}) <= 0",
                 "requests.memory is more than limits.memory",
             ),
-            (f"{_of('limits.cpu')}.sign() > 0", "limits.cpu must be more than 0, which is no limit"),
-            (f"{_of('limits.memory')}.sign() > 0", "limits.memory must be more than 0, which is no limit"),
+            *(
+                (f"{_of(field)}.isGreaterThan(quantity('0'))", f"{field} must be more than 0, which is no limit")
+                for field in ("limits.cpu", "limits.memory")
+            ),
             (
-                f"{_of('limits.ephemeral__dash__storage')}.sign() > 0",
+                f"{_of('limits.ephemeral__dash__storage')}.isGreaterThan(quantity('0'))",
                 "limits.ephemeral-storage must be more than 0, which is no limit",
             ),
         )

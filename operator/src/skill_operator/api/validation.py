@@ -45,9 +45,12 @@ def problems(spec: SkillSpec) -> list[Problem]:
 
 
 def read_spec(raw: object) -> tuple[SkillSpec | None, list[Problem]]:
-    """A spec of any origin, such as a file no API server has seen, and its problems. No spec if it has no shape."""
+    """A spec that no API server has seen, such as a file, and its problems. No spec if it has not the shape of one.
+
+    As the API server does, this refuses unknown fields and converts nothing.
+    """
     try:
-        spec = SkillSpec.model_validate(raw)
+        spec = SkillSpec.model_validate(raw, strict=True, extra="forbid")
     except ValidationError as error:
         errors = error.errors(include_url=False, include_context=False, include_input=False)
         return None, _printable((located("spec", entry["loc"]), entry["msg"]) for entry in errors)

@@ -196,7 +196,7 @@ async def serve(settings: Settings, cluster: Cluster) -> None:
     ):
         runner = web.AppRunner(Gateway(directory, session).app(), access_log=None, handler_cancellation=True)
         await runner.setup()
-        await web.TCPSite(runner, "0.0.0.0", settings.listenPort).start()  # noqa: S104: what a gateway is for
+        await web.TCPSite(runner, "0.0.0.0", settings.listenPort).start()  # noqa: S104 - what a gateway is for
         log.info("listening", extra={"port": settings.listenPort})
         stopping = asyncio.create_task(stop.wait())
         await asyncio.wait({stopping, following}, return_when=asyncio.FIRST_COMPLETED)

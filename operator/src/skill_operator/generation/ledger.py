@@ -6,8 +6,11 @@ functions are pure; a ledger is never changed, only replaced.
 
 from __future__ import annotations
 
+import json
+import re
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import pairwise
 from typing import Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict
@@ -15,6 +18,10 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict
 State = Literal["reserved", "candidate", "passed", "failed", "repeat", "empty", "lost"]
 SMALLEST_REPLY = 256  # tokens; with less left there is no point in asking
 EMPTY_IN_A_ROW = 2
+REPEATS, STALLS = 2, 2
+LARGEST = 400 * 1024  # bytes of all code, as JSON; it is stored beside the ledger once more, and 1 MiB is the end
+GATES = ("size", "policy", "ruff", "mypy", "examples", "hidden")
+_VARYING = re.compile(r"0x[0-9a-fA-F]+|\d+|(/[\w.-]+)+")
 
 
 class _Frozen(BaseModel):
@@ -32,6 +39,18 @@ class Attempt(_Frozen):
     gate: str = ""
     message: str = ""
     line: int | None = None
+    passed_examples: int = 0
+    total_examples: int = 0
+
+    @property
+    def progress(self) -> tuple[int, int]:
+        """How far it came: the gate that refused it, and the examples it passed."""
+        return (GATES.index(self.gate) if self.gate in GATES else len(GATES), self.passed_examples)
+
+    @property
+    def signature(self) -> tuple[str, str]:
+        """What was wrong with it, whatever the numbers, addresses and paths."""
+        return (self.gate, _VARYING.sub("#", self.message))
 
 
 class Ledger(_Frozen):
@@ -46,6 +65,7 @@ class Ledger(_Frozen):
     fault_tokens: int = 0
     stop: str = ""
     stop_message: str = ""
+    stop_limit: int = 0
     retried: str = ""  # value of the retry annotation that opened this ledger
 
     @property
@@ -87,8 +107,11 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Stop:
+    """`limit`: the limit that was reached, where a higher one lets the work go on."""
+
     reason: str
     message: str
+    limit: int = 0
 
 
 @dataclass(frozen=True)
@@ -100,8 +123,8 @@ class Wait:
 
 def decide(ledger: Ledger, limits: Limits, prompt_tokens: int, now: datetime) -> Call | Candidate | Stop | Wait:
     """The next step. Rules that stop come before those that spend."""
-    if ledger.stop:
-        return Stop(ledger.stop, ledger.stop_message)
+    if ledger.stop and not _raised(ledger, limits):
+        return Stop(ledger.stop, ledger.stop_message, ledger.stop_limit)
     last = ledger.last
     if last is not None and last.state == "reserved":
         return Wait(0, "Generating", f"attempt {last.number} of {limits.max_attempts}: {last.endpoint} is writing")
@@ -117,11 +140,12 @@ def decide(ledger: Ledger, limits: Limits, prompt_tokens: int, now: datetime) ->
     if reply < SMALLEST_REPLY:
         return Stop(
             "BudgetExhausted",
-            f"{ledger.tokens} of {limits.token_budget} tokens are spent and the next question needs about {prompt_tokens}: "
-            f"raise spec.generation.tokenBudget, or simplify the spec. {_why(ledger)}",
+            f"{ledger.tokens} of {limits.token_budget} tokens are spent and the next question needs about "
+            f"{prompt_tokens}: raise spec.generation.tokenBudget, or simplify the spec. {_why(ledger)}",
+            limits.token_budget,
         )
     kind: Literal["first", "repair", "fresh"] = "first"
-    if last is not None and last.state == "failed":
+    if last is not None and last.state == "failed" and not _stalls(ledger.attempts[-2:]):
         kind = "repair"
     elif any(a.state in {"failed", "repeat"} for a in ledger.attempts):
         kind = "fresh"
@@ -130,21 +154,46 @@ def decide(ledger: Ledger, limits: Limits, prompt_tokens: int, now: datetime) ->
 
 def _stop(ledger: Ledger, limits: Limits, now: datetime) -> Stop | None:
     attempts = ledger.attempts
-    if sum(a.state == "repeat" for a in attempts) >= 2:
+    if sum(a.state == "repeat" for a in attempts) >= REPEATS:
         return Stop("LoopDetected", f"the model keeps writing the same code. {_why(ledger)}")
-    refused = [a.message for a in attempts if a.state == "failed" and a.gate == "policy"]
-    if len(refused) >= 2 and refused[-1] == refused[-2]:
+    refused = [a.signature for a in attempts if a.state == "failed" and a.gate == "policy"]
+    if len(refused) > len(set(refused)):
         return Stop("PolicyRefused", f"the model insists on something forbidden. {_why(ledger)}")
+    disputed = [a.message for a in attempts if _fails_one_example(a)]
+    if len(disputed) > len(set(disputed)):
+        return Stop(
+            "SuspectSpec", f"different programs agree with each other, and not with the example. {_why(ledger)}"
+        )
+    if _stalls(attempts) >= STALLS:
+        return Stop("NoProgress", f"the model comes no further, a fresh start included. {_why(ledger)}")
     if [a.state for a in attempts[-EMPTY_IN_A_ROW:]] == ["empty"] * EMPTY_IN_A_ROW:
         return Stop("NoCode", f"{EMPTY_IN_A_ROW} replies in a row held no usable code: {attempts[-1].message}")
     if ledger.candidates >= limits.max_attempts:
         count = f"{ledger.candidates} of {limits.max_attempts} attempts"
-        return Stop("AttemptsExhausted", f"{count} were refused. {_why(ledger)}")
+        return Stop("AttemptsExhausted", f"{count} were refused. {_why(ledger)}", limits.max_attempts)
     if ledger.faults >= limits.faults:
         return Stop("ModelUnavailable", f"{ledger.faults} calls in a row failed: {ledger.fault}")
     if now - ledger.opened > limits.deadline:
         return Stop("DeadlineExceeded", f"no code was accepted within {limits.deadline}. {_why(ledger)}")
     return None
+
+
+def _raised(ledger: Ledger, limits: Limits) -> bool:
+    """Whether the limit that ended the work was raised since."""
+    now = {"BudgetExhausted": limits.token_budget, "AttemptsExhausted": limits.max_attempts}
+    return now.get(ledger.stop, 0) > ledger.stop_limit
+
+
+def _stalls(attempts: tuple[Attempt, ...]) -> int:
+    """How often a candidate failed as the one before it did and came no further."""
+    failed = [a for a in attempts if a.state == "failed"]
+    return sum(b.signature == a.signature and b.progress <= a.progress for a, b in pairwise(failed))
+
+
+def _fails_one_example(attempt: Attempt) -> bool:
+    """All but one pass: rather than the candidate, that one may be wrong."""
+    missing = attempt.total_examples - attempt.passed_examples
+    return attempt.state == "failed" and attempt.gate == "examples" and missing == 1 < attempt.total_examples
 
 
 def _why(ledger: Ledger) -> str:
@@ -161,24 +210,33 @@ def _why(ledger: Ledger) -> str:
 
 def reserve(ledger: Ledger, endpoint: str, tokens: int) -> Ledger:
     number = ledger.candidates + 1
-    return _with(ledger, Attempt(number=number, state="reserved", endpoint=endpoint, tokens=tokens))
+    opened = ledger.model_copy(update={"stop": "", "stop_message": "", "stop_limit": 0})
+    return _with(opened, Attempt(number=number, state="reserved", endpoint=endpoint, tokens=tokens))
 
 
 def settle(ledger: Ledger, tokens: int, *, estimated: bool, source: str, fingerprint: str, problem: str) -> Ledger:
     """A reply came. Without code it costs tokens but no attempt; code seen before is not checked again."""
+    if not _awaits(ledger, "reserved"):
+        return ledger
     seen = {a.fingerprint for a in ledger.attempts if a.fingerprint}
     state: State = "empty" if not source else "repeat" if fingerprint in seen else "candidate"
     values = {"state": state, "tokens": tokens, "estimated": estimated, "source": source, "fingerprint": fingerprint}
-    return _last(ledger, **values, message=problem).model_copy(update={"faults": 0, "fault": "", "retry_at": None})
+    told = problem or ("the same code as before" if state == "repeat" else "")
+    settled = _last(ledger, **values, message=told)
+    return _fitted(settled.model_copy(update={"faults": 0, "fault": "", "retry_at": None}))
 
 
 def lost(ledger: Ledger) -> Ledger:
     """Nobody waits for the reply any more (the operator was restarted): the reservation counts as spent."""
+    if not _awaits(ledger, "reserved"):
+        return ledger
     return _last(ledger, state="lost", message="the operator was restarted while the model was writing")
 
 
 def fault(ledger: Ledger, message: str, charged: int, retry_at: datetime) -> Ledger:
     """The call failed before an answer: no attempt is spent. `charged`: what may have been billed all the same."""
+    if not _awaits(ledger, "reserved"):
+        return ledger
     return ledger.model_copy(
         update={
             "attempts": ledger.attempts[:-1],
@@ -190,12 +248,44 @@ def fault(ledger: Ledger, message: str, charged: int, retry_at: datetime) -> Led
     )
 
 
-def judged(ledger: Ledger, *, passed: bool, gate: str, message: str, line: int | None) -> Ledger:
-    return _last(ledger, state="passed" if passed else "failed", gate=gate, message=message, line=line)
+def judged(
+    ledger: Ledger,
+    *,
+    passed: bool,
+    gate: str,
+    message: str,
+    line: int | None,
+    passed_examples: int = 0,
+    total_examples: int = 0,
+) -> Ledger:
+    """The verdict on the last candidate; a second verdict changes nothing."""
+    if not _awaits(ledger, "candidate"):
+        return ledger
+    state: State = "passed" if passed else "failed"
+    counts = {"passed_examples": passed_examples, "total_examples": total_examples}
+    return _last(ledger, state=state, gate=gate, message=message, line=line, **counts)
 
 
 def stopped(ledger: Ledger, stop: Stop) -> Ledger:
-    return ledger.model_copy(update={"stop": stop.reason, "stop_message": stop.message[:3000]})
+    return ledger.model_copy(
+        update={"stop": stop.reason, "stop_message": stop.message[:3000], "stop_limit": stop.limit}
+    )
+
+
+def _awaits(ledger: Ledger, state: State) -> bool:
+    """Whether the last attempt is in this state; what comes too late changes nothing."""
+    return ledger.last is not None and ledger.last.state == state
+
+
+def _fitted(ledger: Ledger) -> Ledger:
+    """Without the oldest code, if all of it does not fit a ConfigMap; fingerprints and reports stay."""
+    kept = list(ledger.attempts)
+    room = LARGEST
+    for at in reversed(range(len(kept))):
+        room -= len(json.dumps(kept[at].source))
+        if room < 0 and at < len(kept) - 1:
+            kept[at] = kept[at].model_copy(update={"source": ""})
+    return ledger.model_copy(update={"attempts": tuple(kept)})
 
 
 def _with(ledger: Ledger, attempt: Attempt) -> Ledger:

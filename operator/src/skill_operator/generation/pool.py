@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Generic, TypeVar
 
-log = logging.getLogger(__name__)
 T = TypeVar("T")
 Key = tuple[str, str]  # namespace, name
 
@@ -24,6 +22,9 @@ class Pool(Generic[T]):
         self._results: dict[Key, asyncio.Task[T]] = {}
 
     def submit(self, key: Key, work: Callable[[], Awaitable[T]]) -> None:
+        """Does nothing for a key that is busy: a second call for one Skill would be paid for twice."""
+        if self.busy(key):
+            return
         self._waiting.setdefault(key[0], deque()).append((key, work))
         self._start()
 
@@ -37,10 +38,11 @@ class Pool(Generic[T]):
         return self._results.pop(key, None)
 
     def cancel(self, key: Key) -> None:
+        """The key is free at once. Its slot is, when the call has ended."""
         self._results.pop(key, None)
         if key[0] in self._waiting:
             self._waiting[key[0]] = deque(item for item in self._waiting[key[0]] if item[0] != key)
-        if (task := self._running.get(key)) is not None:
+        if (task := self._running.pop(key, None)) is not None:
             task.cancel()
 
     def _start(self) -> None:
@@ -59,8 +61,13 @@ class Pool(Generic[T]):
 
     def _ended(self, key: Key, task: asyncio.Task[T]) -> None:
         self._free += 1
-        self._running.pop(key, None)
-        if not task.cancelled():
-            self._results[key] = task
-            self._done(key)
         self._start()
+        wanted = self._running.get(key) is task
+        if wanted:
+            del self._running[key]
+        if not task.cancelled():
+            task.exception()  # marks it as seen, should nobody take it
+            if wanted:
+                self._results[key] = task
+        if wanted:
+            self._done(key)

@@ -7,6 +7,8 @@ import json
 import logging
 import os
 import random
+import re
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -18,9 +20,15 @@ from kubernetes.aio.client import ApiClient, Configuration
 
 log = logging.getLogger(__name__)
 Object = dict[str, Any]
+Items = list[Object]
 TIMEOUT = 15.0
 WATCH_SECONDS = 240
+SHORTEST_WATCH = 1.0
+LONGEST_PAUSE = 30.0
+TOKEN = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
 SILENCE = 70  # a live watch brings a bookmark every minute
+PAGE = 500
+_SEGMENT = re.compile(r"[a-z0-9]([-.:a-z0-9]*[a-z0-9])?")
 PATHS = {
     "Skill": ("apis/skill-operator.dev/v1alpha1", "skills"),
     "Pod": ("api/v1", "pods"),
@@ -37,6 +45,7 @@ PATHS = {
     "Lease": ("apis/coordination.k8s.io/v1", "leases"),
     "PriorityClass": ("apis/scheduling.k8s.io/v1", "priorityclasses"),
 }
+CLUSTER_WIDE = frozenset({"Namespace", "PriorityClass"})
 
 
 class ClusterError(Exception):
@@ -48,6 +57,7 @@ class ClusterError(Exception):
         super().__init__(message)
         self.message = message
         self.status = status
+        self.retry_after: float | None = None  # seconds, where the API server said so
 
 
 class NotFound(ClusterError):
@@ -79,7 +89,8 @@ class Gone(ClusterError):
 
 
 _BY_STATUS: dict[int, type[ClusterError]] = {
-    400: Invalid, 401: Forbidden, 403: Forbidden, 404: NotFound, 409: Conflict, 410: Gone, 422: Invalid, 429: TooManyRequests
+    400: Invalid, 401: Forbidden, 403: Forbidden, 404: NotFound, 409: Conflict, 410: Gone, 422: Invalid,
+    429: TooManyRequests,
 }  # fmt: skip
 
 
@@ -128,7 +139,7 @@ class ApiServer:
 
     async def _apply(self, obj: Object, subresource: str) -> Object:
         meta = obj["metadata"]
-        path = _path(obj["kind"], meta.get("namespace"), meta["name"]) + subresource
+        path = _object_path(obj["kind"], meta.get("namespace"), meta["name"]) + subresource
         query = {"fieldManager": self._manager, "force": "true", "fieldValidation": "Strict"}
         return await self._call("PATCH", path, query, obj, "application/apply-patch+yaml")
 
@@ -139,23 +150,35 @@ class ApiServer:
     async def replace(self, obj: Object) -> Object:
         meta = obj["metadata"]
         query = {"fieldManager": self._manager, "fieldValidation": "Strict"}
-        return await self._call("PUT", _path(obj["kind"], meta.get("namespace"), meta["name"]), query, obj)
+        return await self._call("PUT", _object_path(obj["kind"], meta.get("namespace"), meta["name"]), query, obj)
 
     async def get(self, kind: str, namespace: str | None, name: str) -> Object | None:
         try:
-            return await self._call("GET", _path(kind, namespace, name))
+            return await self._call("GET", _object_path(kind, namespace, name))
         except NotFound:
             return None
 
     async def list(self, kind: str, namespace: str | None = None, labels: dict[str, str] | None = None) -> list[Object]:
-        return _items(await self._call("GET", _path(kind, namespace), _selector(labels)), kind)
+        return (await self._list(kind, namespace, labels))[0]
+
+    async def _list(self, kind: str, namespace: str | None, labels: dict[str, str] | None) -> tuple[Items, str]:
+        """All there is, page by page, and the resource version that it is true for."""
+        query = {"limit": str(PAGE)} | _selector(labels)
+        found: Items = []
+        while True:
+            page = await self._call("GET", _path(kind, namespace), query)
+            found += _items(page, kind)
+            meta = page["metadata"]
+            if not meta.get("continue"):
+                return found, str(meta["resourceVersion"])
+            query["continue"] = meta["continue"]
 
     async def delete(self, kind: str, namespace: str | None, name: str, uid: str | None = None) -> None:
         body: Object = {"propagationPolicy": "Background"}
         if uid is not None:
             body["preconditions"] = {"uid": uid}
         try:
-            await self._call("DELETE", _path(kind, namespace, name), {}, body)
+            await self._call("DELETE", _object_path(kind, namespace, name), {}, body)
         except NotFound:
             pass
         except Conflict:
@@ -163,7 +186,7 @@ class ApiServer:
                 raise
 
     async def scale(self, namespace: str, name: str, replicas: int) -> None:
-        path = _path("Deployment", namespace, name) + "/scale"
+        path = _object_path("Deployment", namespace, name) + "/scale"
         query = {"fieldManager": self._manager}
         await self._call("PATCH", path, query, {"spec": {"replicas": replicas}}, "application/merge-patch+json")
 
@@ -173,38 +196,45 @@ class ApiServer:
         known: dict[str, Object] = {}
         failures = 0
         while True:
+            began = time.monotonic()
             try:
-                listed = await self._call("GET", _path(kind, namespace), _selector(labels))
-                now = {obj["metadata"]["uid"]: obj for obj in _items(listed, kind)}
-                for uid in known.keys() - now.keys():
-                    yield "DELETED", known[uid]
-                for uid, obj in now.items():
-                    if uid not in known:
-                        yield "ADDED", obj
-                    elif known[uid]["metadata"]["resourceVersion"] != obj["metadata"]["resourceVersion"]:
-                        yield "MODIFIED", obj
-                known = now
-                yield "SYNCED", {}
-                version = str(listed["metadata"]["resourceVersion"])
-                failures = 0
-                while True:
-                    async for change, obj in self._stream(kind, namespace, labels, version):
-                        version = str(obj["metadata"]["resourceVersion"])
-                        if change == "BOOKMARK":
-                            continue
-                        uid = obj["metadata"]["uid"]
-                        if change == "DELETED":
-                            known.pop(uid, None)
-                        else:
-                            known[uid] = obj
-                        yield change, obj
-            except Gone:
-                continue
+                async for change, obj in self._list_and_follow(kind, namespace, labels, known):
+                    yield change, obj
             except ClusterError as error:
-                failures += 1
-                pause = min(30.0, 0.2 * 2 ** min(failures, 10)) * random.uniform(0.8, 1.2)  # noqa: S311: no secret
+                failures = failures + 1 if time.monotonic() - began < LONGEST_PAUSE else 1
+                pause = min(LONGEST_PAUSE, 0.2 * 2 ** min(failures, 10)) * random.uniform(0.8, 1.2)  # noqa: S311 - no secret
                 log.warning("watch of %s was cut: %s; again in %.1f s", kind, error.message, pause)
                 await asyncio.sleep(pause)
+
+    async def _list_and_follow(
+        self, kind: str, namespace: str | None, labels: dict[str, str] | None, known: dict[str, Object]
+    ) -> AsyncIterator[tuple[str, Object]]:
+        """What changed since `known`, which is kept up to date, then what changes. Ends with a ClusterError."""
+        listed, version = await self._list(kind, namespace, labels)
+        for uid in known.keys() - {obj["metadata"]["uid"] for obj in listed}:
+            yield "DELETED", known.pop(uid)
+        for obj in listed:
+            old = known.get(obj["metadata"]["uid"])
+            known[obj["metadata"]["uid"]] = _trace(obj)
+            if old is None:
+                yield "ADDED", _slim(obj)
+            elif old["metadata"]["resourceVersion"] != obj["metadata"]["resourceVersion"]:
+                yield "MODIFIED", _slim(obj)
+        del listed
+        yield "SYNCED", {}
+        while True:
+            began = time.monotonic()
+            async for change, obj in self._stream(kind, namespace, labels, version):
+                version = str(obj["metadata"]["resourceVersion"])
+                if change == "BOOKMARK":
+                    continue
+                if change == "DELETED":
+                    known.pop(obj["metadata"]["uid"], None)
+                else:
+                    known[obj["metadata"]["uid"]] = _trace(obj)
+                yield change, _slim(obj)
+            if time.monotonic() - began < SHORTEST_WATCH:  # a server that hangs up at once is not hammered
+                await asyncio.sleep(SHORTEST_WATCH)
 
     async def _stream(
         self, kind: str, namespace: str | None, labels: dict[str, str] | None, version: str
@@ -224,8 +254,8 @@ class ApiServer:
                         code = int(event["object"].get("code", 500))
                         raise _BY_STATUS.get(code, Unavailable)(str(event["object"].get("message")), code)
                     yield event["type"], event["object"] | {"kind": kind}
-        except (aiohttp.ClientError, TimeoutError) as error:
-            raise Unavailable(f"{error or type(error).__name__}") from error
+        except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
+            raise Unavailable(f"{str(error) or type(error).__name__}") from error
         finally:
             response.close()
 
@@ -239,46 +269,66 @@ class ApiServer:
             async with response:
                 await _raise_for(response)
                 return dict(await response.json(content_type=None))
-        except (aiohttp.ClientError, TimeoutError, ValueError) as error:
-            raise Unavailable(f"{method} {path}: {error or type(error).__name__}") from error
+        except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
+            raise Unavailable(f"{method} {path}: {str(error) or type(error).__name__}") from error
 
     async def _send(
         self, method: str, path: str, query: dict[str, str], body: Object | None, content_type: str,
-        timeout: aiohttp.ClientTimeout,
+        patience: aiohttp.ClientTimeout,
     ) -> aiohttp.ClientResponse:  # fmt: skip
         """The client library brings identity and trust; it buffers watches, so the request goes out on its session."""
         headers = {"Accept": "application/json", "Content-Type": content_type}
-        _, url, headers, sent, _ = await self._api.param_serialize(
-            method, "/" + path, query_params=list(query.items()), header_params=headers, body=body,
-            auth_settings=["BearerToken"],
-        )  # fmt: skip
+        try:
+            _, url, headers, _, _ = await self._api.param_serialize(
+                method, "/" + path, query_params=list(query.items()), header_params=headers,
+                auth_settings=["BearerToken"],
+            )  # fmt: skip
+        except (OSError, config.ConfigException) as error:
+            raise Unavailable(f"the token of the service account cannot be read: {error}") from error
         rest = self._api.rest_client
         if rest.pool_manager is None:
-            rest.pool_manager = rest._create_pool_manager()  # noqa: SLF001: its own requests do just this
-        data = None if sent is None else json.dumps(sent)
+            rest.pool_manager = rest._create_pool_manager()  # noqa: SLF001 - its own requests do just this
+        data = None if body is None else json.dumps(body)  # as it is: the library would drop every null
         try:
-            return await rest.pool_manager.request(method, url, headers=headers, data=data, timeout=timeout)
+            return await rest.pool_manager.request(
+                method, url, headers=headers, data=data, timeout=patience, allow_redirects=False,
+                server_hostname=self._api.configuration.tls_server_name,
+            )  # fmt: skip
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise Unavailable(f"the API server does not answer: {error or type(error).__name__}") from error
+            raise Unavailable(f"the API server does not answer: {str(error) or type(error).__name__}") from error
 
 
 @asynccontextmanager
 async def connect(manager: str) -> AsyncIterator[ApiServer]:
     """In a pod as its service account, elsewhere as KUBECONFIG says. `manager` names the owner of applied fields."""
     settings = Configuration()
-    if "KUBERNETES_SERVICE_HOST" in os.environ and Path("/var/run/secrets/kubernetes.io/serviceaccount/token").exists():
+    if "KUBERNETES_SERVICE_HOST" in os.environ and TOKEN.exists():  # noqa: ASYNC240 - nothing runs yet
         config.load_incluster_config(client_configuration=settings)  # type: ignore[no-untyped-call]
     else:
-        await config.load_kube_config(client_configuration=settings)  # type: ignore[no-untyped-call]
+        await config.load_kube_config(config_file=os.environ.get("KUBECONFIG"), client_configuration=settings)  # type: ignore[no-untyped-call]
     settings.proxy = None
+    settings.client_session_kwargs = {"trust_env": False}  # HTTPS_PROXY is for the model, never for the API server
     async with ApiClient(settings) as api:
+        api.user_agent = manager
         yield ApiServer(api, manager)
 
 
 def _path(kind: str, namespace: str | None, name: str = "") -> str:
+    """An empty or crooked name must never become another request, such as the deletion of a whole collection."""
     prefix, plural = PATHS[kind]
+    for part in (namespace, name):
+        if part and not _SEGMENT.fullmatch(part):
+            raise Invalid(f"{part!r} is no name of a {kind} or of its namespace")
     where = f"namespaces/{namespace}/" if namespace else ""
     return f"{prefix}/{where}{plural}" + (f"/{name}" if name else "")
+
+
+def _object_path(kind: str, namespace: str | None, name: str) -> str:
+    if not name:
+        raise Invalid(f"a {kind} has a name")
+    if not namespace and kind not in CLUSTER_WIDE:
+        raise Invalid(f"a {kind} is in a namespace; say in which")
+    return _path(kind, namespace, name)
 
 
 def _selector(labels: dict[str, str] | None) -> dict[str, str]:
@@ -286,15 +336,43 @@ def _selector(labels: dict[str, str] | None) -> dict[str, str]:
 
 
 def _items(listed: Object, kind: str) -> list[Object]:
-    return [item | {"kind": kind} for item in listed["items"]]
+    """Items of a list do not say what they are."""
+    return [{"apiVersion": listed.get("apiVersion"), **item, "kind": kind} for item in listed["items"]]
+
+
+def _slim(obj: Object) -> Object:
+    """Without managedFields, a quarter of most objects, which no watcher reads."""
+    obj["metadata"].pop("managedFields", None)
+    return obj
+
+
+def _trace(obj: Object) -> Object:
+    """What is kept of an object to tell later that it is gone: a watch must not hold the whole cluster in memory."""
+    meta = obj["metadata"]
+    kept = ("name", "namespace", "uid", "resourceVersion", "labels", "ownerReferences")
+    return {
+        "apiVersion": obj.get("apiVersion"),
+        "kind": obj["kind"],
+        "metadata": {k: meta[k] for k in kept if k in meta},
+    }
 
 
 async def _raise_for(response: aiohttp.ClientResponse) -> None:
-    if response.status < 400:
+    if response.status < 300:
         return
     text = await response.text(errors="replace")
     try:
         message = str(json.loads(text).get("message") or text)
     except (ValueError, AttributeError):
         message = text
-    raise _BY_STATUS.get(response.status, Unavailable)(message[:2000] or f"HTTP {response.status}", response.status)
+    error = _class_of(response.status, message)(message[:2000] or f"HTTP {response.status}", response.status)
+    wait = response.headers.get("Retry-After", "")
+    error.retry_after = float(wait) if wait.isdecimal() else None
+    raise error
+
+
+def _class_of(status: int, message: str) -> type[ClusterError]:
+    """A field that the schema does not have is refused with 500 by server-side apply: that is still our fault."""
+    if status == 500 and "field not declared in schema" in message:
+        return Invalid
+    return _BY_STATUS.get(status, Invalid if 400 <= status < 500 and status != 408 else Unavailable)

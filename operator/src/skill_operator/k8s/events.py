@@ -8,12 +8,14 @@ from collections import OrderedDict
 from datetime import UTC, datetime
 from typing import Literal
 
+from skill_operator.api.text import printable
 from skill_operator.k8s.client import Cluster, ClusterError, Object
 from skill_operator.naming import API_VERSION, digest
 
 log = logging.getLogger(__name__)
 REMEMBERED = 2000
 WAITING = 500
+LONGEST_MESSAGE = 1024  # of core/v1
 
 
 class Recorder:
@@ -23,50 +25,63 @@ class Recorder:
     def __init__(self, cluster: Cluster, component: str) -> None:
         self._cluster = cluster
         self._component = component
-        self._queue: asyncio.Queue[tuple[str, Object]] = asyncio.Queue(WAITING)
+        self._waiting: OrderedDict[str, Object] = OrderedDict()
         self._written: OrderedDict[str, Object] = OrderedDict()
+        self._wake = asyncio.Event()
         self.dropped = 0
 
     def event(self, obj: Object, type_: Literal["Normal", "Warning"], reason: str, message: str) -> None:
-        meta = obj["metadata"]
-        key = digest(meta["uid"], type_, reason, message)[:16]
+        """Record it. The same once more is one event with a higher count, however often it is said."""
+        meta = obj.get("metadata", {})
+        key = digest(meta.get("uid"), type_, reason, message)[:16]
         now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-        body = {
+        waiting = self._waiting.get(key)
+        if waiting is not None:
+            waiting |= {"count": waiting["count"] + 1, "lastTimestamp": now}
+            return
+        if len(self._waiting) >= WAITING or not meta.get("name"):
+            self.dropped += 1
+            return
+        namespace = meta.get("namespace") or "default"  # where events of objects outside namespaces belong
+        self._waiting[key] = {
             "apiVersion": "v1",
             "kind": "Event",
-            "metadata": {"name": f"{meta['name'][:200]}.{key}", "namespace": meta["namespace"]},
+            "metadata": {"name": f"{meta['name'][:200]}.{key}", "namespace": namespace},
             "involvedObject": {
-                "apiVersion": API_VERSION,
-                "kind": "Skill",
+                "apiVersion": obj.get("apiVersion") or API_VERSION,
+                "kind": obj.get("kind") or "Skill",
                 "name": meta["name"],
-                "namespace": meta["namespace"],
-                "uid": meta["uid"],
+                "namespace": meta.get("namespace", ""),
+                "uid": meta.get("uid", ""),
             },
             "type": type_,
-            "reason": reason,
-            "message": message[:1000],
+            "reason": reason[:128],
+            "message": printable(message, LONGEST_MESSAGE, lines=True),
             "source": {"component": self._component},
             "reportingComponent": self._component,
             "firstTimestamp": now,
             "lastTimestamp": now,
             "count": 1,
         }
-        try:
-            self._queue.put_nowait((key, body))
-        except asyncio.QueueFull:
-            self.dropped += 1
+        self._wake.set()
 
     async def run(self) -> None:
         """Write what was recorded, until cancelled."""
         while True:
-            key, body = await self._queue.get()
-            old = self._written.pop(key, None)
-            if old is not None:
-                body |= {"firstTimestamp": old["firstTimestamp"], "count": old["count"] + 1}
-            self._written[key] = body
-            if len(self._written) > REMEMBERED:
-                self._written.popitem(last=False)
-            try:
-                await self._cluster.apply(body)
-            except ClusterError as error:
-                log.debug("an event was not written: %s", error.message)
+            await self._wake.wait()
+            self._wake.clear()
+            while self._waiting:
+                await self._write(*self._waiting.popitem(last=False))
+
+    async def _write(self, key: str, body: Object) -> None:
+        old = self._written.pop(key, None)
+        if old is not None:
+            body |= {"firstTimestamp": old["firstTimestamp"], "count": old["count"] + body["count"]}
+        self._written[key] = body
+        if len(self._written) > REMEMBERED:
+            self._written.popitem(last=False)
+        try:
+            await self._cluster.apply(body)
+        except ClusterError as error:
+            self.dropped += 1
+            log.debug("an event was not written: %s", error.message)

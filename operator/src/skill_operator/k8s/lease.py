@@ -8,19 +8,20 @@ import logging
 import random
 import time
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Self
 
-from skill_operator.k8s.client import Cluster, ClusterError, Conflict
+from skill_operator.k8s.client import Cluster, ClusterError
 
 log = logging.getLogger(__name__)
+RELEASE_SECONDS = 5
 
 
 class Lease:
     """Whoever holds it renews it; whoever wants it waits until it was not renewed for its whole duration.
 
     That span is measured on the waiter's own monotonic clock, from when it saw the record change: clocks of different
-    nodes are never compared. A holder that could not renew for two thirds of the span gives up (`lost`), before
-    anyone else may take over.
+    nodes are never compared. A holder counts from before it sent its last renewal that succeeded, and gives up (`lost`)
+    after two thirds of the span, before anyone else may take over.
     """
 
     def __init__(self, cluster: Cluster, namespace: str, name: str, identity: str, seconds: int) -> None:
@@ -30,78 +31,91 @@ class Lease:
         self._identity = identity
         self._seconds = seconds
         self._seen: tuple[Any, float] = (None, 0.0)
+        self._until = 0.0
         self._renewals: asyncio.Task[None] | None = None
         self.lost = asyncio.Event()
-        self.held = False
+
+    @property
+    def held(self) -> bool:
+        """By the clock, not by a flag: a process that was paused must not believe that it still leads."""
+        return time.monotonic() < self._until and not self.lost.is_set()
+
+    async def __aenter__(self) -> Self:
+        await self.acquire()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.release()
 
     async def acquire(self) -> None:
         """Returns once it is held; renews it from then on."""
-        while True:
-            with contextlib.suppress(ClusterError):
-                if await self._try():
-                    break
-            await asyncio.sleep(self._seconds / 5 * random.uniform(0.8, 1.2))  # noqa: S311: no secret
-        self.held = True
+        self.lost.clear()
+        while not self.held:
+            try:
+                async with asyncio.timeout(self._seconds):
+                    if await self._try():
+                        continue
+            except (ClusterError, TimeoutError) as error:
+                log.warning("the lease could not be read or taken: %s", str(error) or "no answer")
+            await asyncio.sleep(self._pause())
         self._renewals = asyncio.create_task(self._renew())
         log.info("leading", extra={"identity": self._identity})
 
     async def release(self) -> None:
-        """Let the next one lead at once."""
+        """Let the next one lead at once. Safe to call in any state."""
         if self._renewals is not None:
             self._renewals.cancel()
             await asyncio.gather(self._renewals, return_exceptions=True)
-        if self.held and not self.lost.is_set():
-            with contextlib.suppress(ClusterError):
+        self._until = 0.0
+        with contextlib.suppress(ClusterError, TimeoutError):
+            async with asyncio.timeout(RELEASE_SECONDS):
                 live = await self._cluster.get("Lease", self._namespace, self._name)
                 if live is not None and live["spec"].get("holderIdentity") == self._identity:
                     await self._cluster.replace(live | {"spec": live["spec"] | {"holderIdentity": ""}})
-        self.held = False
 
     async def _renew(self) -> None:
-        last = time.monotonic()
-        while time.monotonic() - last < self._seconds * 2 / 3:
-            await asyncio.sleep(self._seconds / 5)
+        while self.held:
+            await asyncio.sleep(self._pause())
             try:
-                sent = time.monotonic()
-                if not await self._try():
-                    break  # somebody else has it: our renewals came too late
-                last = sent
-            except ClusterError as error:
-                log.warning("the lease could not be renewed: %s", error.message)
+                async with asyncio.timeout(self._until - time.monotonic()):
+                    if not await self._try():
+                        break  # somebody else has it: our renewals came too late
+            except (ClusterError, TimeoutError) as error:
+                log.warning("the lease could not be renewed: %s", str(error) or "no answer in time")
         log.error("the lease is lost")
         self.lost.set()
 
+    def _pause(self) -> float:
+        return self._seconds / 5 * random.uniform(0.8, 1.2)  # noqa: S311 - no secret
+
     async def _try(self) -> bool:
-        now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+        """Take or renew it; False while somebody else has it. A Conflict means that it changed under our hands."""
+        sent, now = time.monotonic(), datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
         live = await self._cluster.get("Lease", self._namespace, self._name)
-        spec = {"holderIdentity": self._identity, "leaseDurationSeconds": self._seconds, "renewTime": now}
-        if live is None:
-            fresh = {
-                "apiVersion": "coordination.k8s.io/v1",
-                "kind": "Lease",
-                "metadata": {"name": self._name, "namespace": self._namespace},
-                "spec": spec | {"acquireTime": now, "leaseTransitions": 0},
-            }
-            try:
-                await self._cluster.create(fresh)
-            except Conflict:
-                return False
-            return True
-        old = live["spec"]
-        holder = old.get("holderIdentity")
-        if holder and holder != self._identity:
-            record = (holder, old.get("renewTime"))
-            if record != self._seen[0]:
-                self._seen = (record, time.monotonic())
-                return False
-            if time.monotonic() - self._seen[1] < int(old.get("leaseDurationSeconds") or self._seconds):
-                return False
-        if holder != self._identity:
-            spec |= {"acquireTime": now, "leaseTransitions": int(old.get("leaseTransitions") or 0) + 1}
-        try:
-            await self._cluster.replace(
-                live | {"kind": "Lease", "apiVersion": "coordination.k8s.io/v1", "spec": old | spec}
-            )
-        except Conflict:
+        old: dict[str, Any] = live.get("spec", {}) if live is not None else {}
+        if self._respected(live is None, old):
             return False
+        spec = {"holderIdentity": self._identity, "leaseDurationSeconds": self._seconds, "renewTime": now}
+        if old.get("holderIdentity") != self._identity:
+            spec |= {"acquireTime": now, "leaseTransitions": int(old.get("leaseTransitions") or 0) + 1}
+        if live is None:
+            named = {"name": self._name, "namespace": self._namespace}
+            fresh = {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": named, "spec": spec}
+            await self._cluster.create(fresh)
+        else:
+            await self._cluster.replace(live | {"spec": old | spec})
+        self._until = sent + self._seconds * 2 / 3
         return True
+
+    def _respected(self, missing: bool, record: dict[str, Any]) -> bool:
+        """Whether somebody else may still believe that they hold it. A Lease that was deleted had a holder too."""
+        holder = record.get("holderIdentity")
+        if holder == self._identity or (not holder and not missing):
+            return False
+        now = time.monotonic()
+        seen = (holder, record.get("renewTime"))
+        if not missing and seen != self._seen[0]:
+            self._seen = (seen, now)
+        if self._seen[0] is None:
+            return False
+        return now - self._seen[1] < int(record.get("leaseDurationSeconds") or self._seconds)

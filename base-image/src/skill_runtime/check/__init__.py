@@ -1,0 +1,1 @@
+"""The check of a candidate: gates, cheapest first, and a signed report."""

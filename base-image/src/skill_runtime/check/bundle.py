@@ -1,0 +1,97 @@
+"""The order of a check: what the operator put into the environment, read and taken out of it."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import zlib
+from collections.abc import MutableMapping
+from dataclasses import dataclass
+from typing import Any
+
+from skill_runtime import documents
+from skill_runtime.contract import Contract
+from skill_runtime.settings import SettingsError
+
+PARTS = 8
+_MOST = 1 << 25
+
+
+@dataclass(frozen=True)
+class Example:
+    """One expectation."""
+
+    name: str
+    input: Any
+    has_output: bool
+    output: Any
+    error: str
+    """Name of an exception's class; empty: none is expected."""
+    hidden: bool
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A candidate and what it is judged by."""
+
+    source: str
+    types: str
+    contract: Contract
+    examples: tuple[Example, ...]
+
+
+@dataclass(frozen=True)
+class Order:
+    """The bundle as it came, and the key of the report."""
+
+    data: str
+    key: bytes
+
+    @classmethod
+    def take(cls, environment: MutableMapping[str, str]) -> Order:
+        """Raises SettingsError. Nothing of it stays in the environment, of which children might get to know."""
+        parts = [environment.pop(f"SKILL_CHECK_{number}", "") for number in range(PARTS)]
+        key = environment.pop("SKILL_REPORT_KEY", "")
+        try:
+            secret = bytes.fromhex(key)
+        except ValueError:
+            raise SettingsError("SKILL_REPORT_KEY is not hexadecimal") from None
+        if not secret:
+            raise SettingsError("SKILL_REPORT_KEY is not set")
+        return cls("".join(parts), secret)
+
+    def read(self) -> Bundle:
+        """Raises SettingsError."""
+        try:
+            inflate = zlib.decompressobj(wbits=31)
+            text = inflate.decompress(base64.b64decode(self.data, validate=True), _MOST)
+            if not inflate.eof:
+                raise SettingsError("the bundle is cut short, or too large")
+            # Not strictly: the source may hold anything, and is judged later.
+            document = documents.lenient(text)
+            return Bundle(
+                _text(document, "source"),
+                _text(document, "types"),
+                Contract.of(document),
+                tuple(_example(entry) for entry in document["examples"]),
+            )
+        except (binascii.Error, zlib.error, documents.DocumentError, KeyError, TypeError, AttributeError) as error:
+            raise SettingsError(f"the bundle cannot be read: {type(error).__name__}: {error}") from error
+
+
+def _text(document: dict[str, Any], name: str) -> str:
+    value = document[name]
+    if not isinstance(value, str):
+        raise TypeError(f"{name} is not text")
+    return value
+
+
+def _example(entry: dict[str, Any]) -> Example:
+    return Example(
+        str(entry.get("name", "")),
+        entry["input"],
+        "output" in entry,
+        entry.get("output"),
+        str(entry.get("error") or ""),
+        bool(entry.get("hidden")),
+    )

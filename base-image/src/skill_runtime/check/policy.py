@@ -1,0 +1,208 @@
+"""What a skill may name: hygiene and early, cheap words for the model. The boundary is the pod.
+
+Runs as a program of its own, with limits, since parsing foreign text can take all the memory there is:
+source on standard input, path of the manifest as argument, finding as JSON on standard output.
+"""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import json
+import sys
+import warnings
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from skill_runtime.check.findings import Finding
+
+DENIED_MODULES = frozenset(
+    "bdb builtins code codeop ctypes ensurepip faulthandler gc imp importlib marshal modulefinder multiprocessing pdb "
+    "pickle pkgutil posix pty runpy shelve site subprocess sysconfig trace tracemalloc venv zipapp zipimport".split()
+)
+DENIED_NAMES = frozenset("eval exec compile __import__ globals breakpoint __builtins__ __loader__ __spec__".split())
+DENIED_MEMBERS = {
+    "os": frozenset(
+        "system popen fork forkpty kill killpg abort _exit execl execle execlp execlpe execv execve execvp execvpe spawnl "
+        "spawnle spawnlp spawnlpe spawnv spawnve spawnvp spawnvpe posix_spawn posix_spawnp pidfd_open ptrace".split()
+    ),
+    "sys": frozenset("modules settrace setprofile meta_path path_hooks path_importer_cache".split()),
+    "signal": frozenset("pidfd_send_signal pthread_kill raise_signal".split()),
+    "threading": frozenset("settrace setprofile".split()),
+    "yaml": frozenset("load load_all unsafe_load unsafe_load_all full_load full_load_all UnsafeLoader Loader".split()),
+    "numpy": frozenset(("ctypeslib",)),
+    "pandas": frozenset(("read_pickle", "to_pickle", "eval")),
+}
+ALLOWED_DUNDERS = frozenset(
+    "__abs__ __add__ __and__ __annotations__ __bool__ __call__ __ceil__ __class__ __contains__ __delitem__ __divmod__ "
+    "__doc__ __enter__ __eq__ __exit__ __float__ __floor__ __floordiv__ __format__ __ge__ __getitem__ __gt__ __hash__ "
+    "__iadd__ __init__ __init_subclass__ __int__ __invert__ __isub__ __iter__ __le__ __len__ __lt__ __members__ __mod__ "
+    "__mul__ __name__ __ne__ __neg__ __new__ __next__ __or__ __pos__ __post_init__ __pow__ __qualname__ __radd__ __repr__ "
+    "__reversed__ __rmul__ __round__ __rsub__ __rtruediv__ __set_name__ __setitem__ __str__ __sub__ __truediv__ "
+    "__trunc__ __version__ __xor__".split()
+)
+_REFLECTION = frozenset(("getattr", "setattr", "delattr", "hasattr"))
+_TYPES = "skill_types"
+_DEEPEST = 100
+
+
+@dataclass(frozen=True)
+class Available:
+    """What can be imported."""
+
+    modules: frozenset[str]
+
+    @classmethod
+    def of(cls, manifest: dict[str, Any]) -> Available:
+        """From a base manifest."""
+        return cls((frozenset(manifest["modules"]) | frozenset(manifest["standard"])) - DENIED_MODULES)
+
+    def nearest(self, name: str) -> str:
+        """The most similar module, as a hint in a message."""
+        close = difflib.get_close_matches(name, sorted(self.modules), 1, 0.6)
+        return f"; the nearest available is {close[0]!r}" if close else ""
+
+
+def judge(source: str, available: Available) -> Finding | None:
+    """The first thing in the file, from the top, that is not to be there."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            tree = ast.parse(source, "skill.py")
+        _refuse_depth(tree)
+    except SyntaxError as error:
+        return Finding("ruff", f"line {error.lineno}: SyntaxError: {error.msg}", error.lineno)
+    except (MemoryError, RecursionError):
+        return Finding("size", "the file is nested too deeply to be parsed")
+    except ValueError as error:
+        return Finding("size", f"the file cannot be parsed: {error}")
+    found = [*_Walk(available, tree).findings(), *_entry_point(tree)]
+    if not found:
+        return None
+    line, message = min(found)
+    return Finding("policy", f"line {line}: {message}", line)
+
+
+def _refuse_depth(tree: ast.AST) -> None:
+    """Later tools recurse over what is nested."""
+    level: list[ast.AST] = [tree]
+    for _ in range(_DEEPEST):
+        level = [child for node in level for child in ast.iter_child_nodes(node)]
+        if not level:
+            return
+    raise RecursionError
+
+
+def _entry_point(tree: ast.Module) -> Iterator[tuple[int, str]]:
+    defined = [node for node in tree.body if getattr(node, "name", None) == "run"]
+    if not defined:
+        yield 1, "there is no function `run` at the top level; define `def run(input: Input) -> Output`"
+        return
+    last = defined[-1]
+    if not isinstance(last, ast.FunctionDef):
+        yield last.lineno, "`run` must be a plain function: `def run(input: Input) -> Output`"
+        return
+    spec = last.args
+    required = len(spec.posonlyargs + spec.args) - len(spec.defaults)
+    unset = [argument.arg for argument, value in zip(spec.kwonlyargs, spec.kw_defaults, strict=True) if value is None]
+    if len(spec.posonlyargs + spec.args) < 1 or required > 1 or unset:
+        yield last.lineno, "`run` must take one parameter: `def run(input: Input) -> Output`"
+
+
+class _Walk:
+    """One pass over a tree, with the names that modules were bound to."""
+
+    def __init__(self, available: Available, tree: ast.Module) -> None:
+        self._available, self._tree = available, tree
+        self._modules = dict(_bindings(tree))
+
+    def findings(self) -> Iterator[tuple[int, str]]:
+        for node in ast.walk(self._tree):
+            match node:
+                case ast.Import():
+                    yield from self._import(node)
+                case ast.ImportFrom():
+                    yield from self._import_from(node)
+                case ast.Name(id=name) if name in DENIED_NAMES:
+                    yield node.lineno, f"`{name}` must not be used"
+                case ast.Attribute():
+                    yield from self._attribute(node)
+                case ast.Call(func=ast.Name(id=name), args=[_, ast.Constant(value=str(text)), *_]) if name in _REFLECTION:
+                    if _is_dunder(text) and text not in ALLOWED_DUNDERS:
+                        yield node.lineno, f"`{name}` must not be used to reach `{text}`"
+                case _:
+                    pass
+
+    def _import(self, node: ast.Import) -> Iterator[tuple[int, str]]:
+        for alias in node.names:
+            yield from self._module(alias.name, node.lineno)
+
+    def _import_from(self, node: ast.ImportFrom) -> Iterator[tuple[int, str]]:
+        if node.level or not node.module:
+            yield node.lineno, "relative imports have nothing to refer to: a skill is one file"
+            return
+        yield from self._module(node.module, node.lineno)
+        top = node.module.partition(".")[0]
+        for alias in node.names:
+            if alias.name in DENIED_MEMBERS.get(top, ()):
+                yield node.lineno, f"`{node.module}.{alias.name}` must not be used"
+            elif alias.name.startswith("_") and top not in ("__future__", _TYPES):
+                yield node.lineno, f"`{node.module}.{alias.name}` is private"
+
+    def _module(self, name: str, line: int) -> Iterator[tuple[int, str]]:
+        top = name.partition(".")[0]
+        if top in self._available.modules or top in ("__future__", _TYPES):
+            if any(part.startswith("_") for part in name.split(".")[1:]):
+                yield line, f"module `{name}` is private"
+        elif top in DENIED_MODULES:
+            yield line, f"module `{top}` must not be used{self._available.nearest(top)}"
+        else:
+            yield line, f"there is no module `{top}` here{self._available.nearest(top)}"
+
+    def _attribute(self, node: ast.Attribute) -> Iterator[tuple[int, str]]:
+        name = node.attr
+        if _is_dunder(name):
+            if name not in ALLOWED_DUNDERS:
+                yield node.lineno, f"attribute `{name}` must not be used"
+            return
+        owner = node.value
+        holder = owner.attr if isinstance(owner, ast.Attribute) else self._modules.get(getattr(owner, "id", ""), "")
+        if name in DENIED_MEMBERS.get(holder.partition(".")[0], ()):
+            yield node.lineno, f"`{holder}.{name}` must not be used"
+        elif name.startswith("_") and self._root(node) is not None:
+            yield node.lineno, f"`{self._root(node)}.{name}` is private"
+
+    def _root(self, node: ast.expr) -> str | None:
+        """The module that a chain of attributes starts at."""
+        while isinstance(node, ast.Attribute):
+            node = node.value
+        return self._modules.get(node.id) if isinstance(node, ast.Name) else None
+
+
+def _bindings(tree: ast.Module) -> Iterator[tuple[str, str]]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield (alias.asname, alias.name) if alias.asname else (alias.name.partition(".")[0],) * 2
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            for alias in node.names:
+                if alias.name in DENIED_MEMBERS:  # `from shutil import os`
+                    yield alias.asname or alias.name, alias.name
+
+
+def _is_dunder(name: str) -> bool:
+    return name.startswith("__") and name.endswith("__") and len(name) > 4
+
+
+def main() -> None:
+    """The program."""
+    manifest = json.loads(Path(sys.argv[1]).read_bytes())
+    source = sys.stdin.buffer.read().decode("utf-8")
+    finding = judge(source, Available.of(manifest))
+    sys.stdout.write(json.dumps(asdict(finding) if finding else None))
+
+
+if __name__ == "__main__":
+    main()

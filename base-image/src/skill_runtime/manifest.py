@@ -1,0 +1,36 @@
+"""What a skill can import, told by the image itself: one truth for prompt, policy, type checker and production."""
+
+from __future__ import annotations
+
+import json
+import platform
+import sys
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+_OURS = frozenset(("h11", "jsonschema_rs", "skill_runtime"))
+"""Importable, but not promised: the runtime may do without them one day."""
+
+
+def main() -> int:
+    """Print the manifest."""
+    sys.stdout.write(json.dumps(describe(Path("/")), indent=1, sort_keys=True) + "\n")
+    return 0
+
+
+def describe(root: Path) -> dict[str, Any]:
+    """The manifest of this interpreter, and of the root file system that it lies in."""
+    installed = {found.name: found.version for found in metadata.distributions()}
+    provided = metadata.packages_distributions()
+    return {
+        "python": platform.python_version(),
+        "distributions": installed,
+        "modules": {name: min(by) for name, by in provided.items() if _is_public(name) and name not in _OURS},
+        "standard": sorted(name for name in sys.stdlib_module_names if _is_public(name)),
+        "rootEntries": sorted(entry.name for entry in root.iterdir() if entry.name != "skill"),
+    }
+
+
+def _is_public(name: str) -> bool:
+    return name.isidentifier() and not name.startswith("_")

@@ -1,0 +1,160 @@
+"""Calls in, replies out: a bounded number of workers, a bounded queue, and a zygote that is replaced when it falls."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from skill_runtime import launch, log, process, replies
+from skill_runtime.offspring import LoadError, OffspringError, Worker, Zygote
+from skill_runtime.output import Drain
+
+LOAD_SECONDS = 60.0
+BACKOFFS = (0.0, 0.1, 0.5, 2.0, 5.0)
+"""Pauses before each new zygote; one that falls after the last of them, in a row, is the last."""
+IN_A_ROW = 60.0
+"""Seconds after which the fall of a zygote is not the previous one's sequel."""
+
+
+class OverloadedError(Exception):
+    """Too many calls wait already."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a pool works."""
+
+    skill: Path
+    workers: int
+    queue: int
+    call_timeout: float
+    max_body: int
+    limits: Mapping[str, int]
+
+
+class Pool:
+    """All processes of one skill."""
+
+    def __init__(self, plan: Plan, zygote: Zygote, drain: Drain) -> None:
+        self._plan, self._zygote, self._drain = plan, zygote, drain
+        self._idle: list[Worker] = []
+        self._slots = asyncio.Semaphore(plan.workers)
+        self._waiting = 0
+        self._falls: list[float] = []
+        self._fallen = asyncio.Event()
+        self.loaded = asyncio.Event()
+
+    async def load(self) -> None:
+        """Have the zygote load the skill. Raises LoadError, OffspringError."""
+        self._drain.attach(self._zygote.output)
+        try:
+            async with asyncio.timeout(LOAD_SECONDS):
+                await self._zygote.load(self._plan.skill, self._plan.limits)
+        except TimeoutError:
+            self._zygote.kill()
+            raise OffspringError(f"skill.py did not finish loading in {LOAD_SECONDS:.0f} s") from None
+        except OffspringError as error:
+            if isinstance(error, LoadError):
+                raise
+            raise OffspringError("the process ended while skill.py was loading") from error
+        self.loaded.set()
+
+    async def call(self, body: bytes, request_id: str = "") -> replies.Reply:
+        """Run one call. Raises OverloadedError, OffspringError."""
+        if self._slots.locked() and self._waiting >= self._plan.queue:
+            raise OverloadedError
+        self._waiting += 1
+        try:
+            async with asyncio.timeout(self._plan.call_timeout):
+                await self._slots.acquire()
+        except TimeoutError:
+            raise OverloadedError from None
+        finally:
+            self._waiting -= 1
+        try:
+            return await self._run(body, request_id)
+        finally:
+            self._slots.release()
+
+    async def _run(self, body: bytes, request_id: str) -> replies.Reply:
+        worker = self._take() or await self._fork()
+        reply: replies.Reply = replies.Failure("died")
+        worker.output.begin(request_id)
+        try:
+            async with asyncio.timeout(self._plan.call_timeout):
+                reply = await worker.call(body)
+        except TimeoutError:
+            reply = replies.Failure("timeout", message=f"no answer within {self._plan.call_timeout:g} s")
+        finally:
+            if Worker.sane(reply):
+                worker.output.end()
+                self._idle.append(worker)
+            else:
+                worker.kill()
+                process.end_strangers({self._zygote.pid})
+        return reply
+
+    def _take(self) -> Worker | None:
+        """A worker that waits for a call. One may have ended since its last, by its own hand or by a sibling's."""
+        while self._idle:
+            worker = self._idle.pop()
+            if worker.alive:
+                return worker
+            worker.kill()
+        return None
+
+    async def _fork(self) -> Worker:
+        try:
+            await asyncio.wait_for(self.loaded.wait(), self._plan.call_timeout)
+            return await self._zygote.fork(self._plan.skill, self._plan.max_body, self._drain)
+        except OffspringError:
+            self._zygote.kill()
+            raise
+        except TimeoutError:
+            raise OverloadedError from None
+
+    def reaped(self, pid: int) -> None:
+        """A child was reaped; was it the zygote?"""
+        if pid == self._zygote.pid:
+            self._fallen.set()
+
+    async def live(self) -> None:
+        """Load the skill, and replace the zygote whenever it falls. Raises OffspringError once that is hopeless."""
+        await self.load()
+        while True:
+            await self._fallen.wait()
+            self._fallen.clear()
+            self.loaded.clear()
+            self._zygote.kill()
+            now = time.monotonic()
+            self._falls = [fall for fall in self._falls if now - fall < IN_A_ROW] + [now]
+            if len(self._falls) > len(BACKOFFS):
+                raise OffspringError(f"the skill's process ended {len(self._falls)} times within {IN_A_ROW:.0f} s")
+            log.write("warning", "the skill's process ended and is started again", times=len(self._falls))
+            await asyncio.sleep(BACKOFFS[len(self._falls) - 1])
+            self._zygote = Zygote(launch.start())
+            await self.load()
+
+    def end(self) -> None:
+        """End all that was started here."""
+        for worker in self._idle:
+            worker.kill()
+        self._idle.clear()
+        self._zygote.kill()
+        process.end_everything()
+
+
+def reap(pool: Pool) -> None:
+    """Collect ended children; PID 1 inherits those of others, too."""
+    while True:
+        try:
+            pid, _ = os.waitpid(-1, os.WNOHANG)
+        except ChildProcessError:
+            return
+        if not pid:
+            return
+        pool.reaped(pid)

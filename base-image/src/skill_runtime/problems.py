@@ -1,0 +1,55 @@
+"""What a caller is told when there is no output: application/problem+json."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+
+from skill_runtime import replies
+from skill_runtime.text import printable
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One kind of failure."""
+
+    slug: str
+    status: int
+    title: str
+
+    def body(self, detail: str) -> bytes:
+        """The document."""
+        document = {
+            "type": f"urn:skill-operator:{self.slug}",
+            "title": self.title,
+            "status": self.status,
+            "detail": printable(detail, 600),
+        }
+        return json.dumps(document).encode()
+
+
+INVALID_JSON = Problem("invalid-json", 400, "The body is not JSON")
+INVALID_REQUEST = Problem("invalid-request", 400, "The request is not HTTP as it should be")
+NOT_FOUND = Problem("not-found", 404, "There is nothing here")
+METHOD_NOT_ALLOWED = Problem("method-not-allowed", 405, "A skill is called with POST")
+TOO_LARGE = Problem("too-large", 413, "The body is too large")
+INVALID_INPUT = Problem("invalid-input", 422, "The input does not fit the skill's schema")
+REFUSED = Problem("refused", 422, "The skill refused the input")
+FAULT = Problem("fault", 500, "The skill failed")
+INVALID_OUTPUT = Problem("invalid-output", 500, "The skill's output does not fit its schema")
+OVERLOADED = Problem("overloaded", 503, "Too many calls wait already")
+TIMEOUT = Problem("timeout", 504, "The skill did not answer in time")
+
+
+def of(failure: replies.Failure) -> tuple[Problem, str]:
+    """The problem that a failed call is to its caller, who learns nothing of how the skill works inside."""
+    if failure.kind == "timeout":
+        return TIMEOUT, failure.message
+    if failure.kind == "raised" and "ValueError" in failure.types:
+        return REFUSED, failure.message
+    if failure.kind in ("unserialisable", "oversized", "malformed"):
+        return (
+            INVALID_OUTPUT,
+            failure.message if failure.kind == "oversized" else "the result cannot be written as JSON",
+        )
+    return FAULT, "the skill raised an exception; its log says more"

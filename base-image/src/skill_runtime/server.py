@@ -1,0 +1,110 @@
+"""The server of one skill: requests are judged here, and run elsewhere."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import time
+from dataclasses import dataclass
+
+from skill_runtime import documents, log, pool, problems, replies
+from skill_runtime.contract import Contract
+from skill_runtime.http import Request, Response, Server
+from skill_runtime.launch import Started
+from skill_runtime.offspring import OffspringError, Zygote
+from skill_runtime.output import Drain, to_log
+from skill_runtime.settings import Settings
+from skill_runtime.text import printable
+
+LIMITS = {"CORE": 0}
+"""Memory, CPU and processes are limited by the pod."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How it ended."""
+
+    code: int
+    message: str = ""
+
+
+def run(settings: Settings, zygote: Started) -> Outcome:
+    """Serve until told to stop. Raises SettingsError."""
+    contract = Contract.read(settings.contract)
+    plan = pool.Plan(settings.skill, settings.workers, settings.queue, contract.call_timeout, settings.max_body, LIMITS)
+    return asyncio.run(_serve(settings, contract, plan, zygote))
+
+
+async def _serve(settings: Settings, contract: Contract, plan: pool.Plan, zygote: Started) -> Outcome:
+    loop = asyncio.get_running_loop()
+    workers = pool.Pool(plan, Zygote(zygote), Drain(to_log))
+    service = _Service(contract, workers)
+    server = Server(service.handle, settings.max_body)
+    stop = asyncio.Event()
+    loop.add_signal_handler(signal.SIGTERM, stop.set)
+    loop.add_signal_handler(signal.SIGINT, stop.set)
+    loop.add_signal_handler(signal.SIGCHLD, pool.reap, workers)
+    port = await server.listen("0.0.0.0", settings.port)  # noqa: S104 - the pod's only address, behind a policy
+    log.write("info", "listening", port=port, skill=contract.name)
+    keeper = asyncio.create_task(workers.live())
+    stopping = asyncio.create_task(stop.wait())
+    await asyncio.wait((keeper, stopping), return_when=asyncio.FIRST_COMPLETED)
+    outcome = Outcome(0)
+    if keeper.done():
+        try:
+            keeper.result()
+        except OffspringError as error:
+            outcome = Outcome(1, printable(str(error), 900))
+    else:
+        log.write("info", "stopping")
+    await server.drain(settings.grace)
+    keeper.cancel()
+    stopping.cancel()
+    workers.end()
+    return outcome
+
+
+class _Service:
+    """From request to response."""
+
+    def __init__(self, contract: Contract, workers: pool.Pool) -> None:
+        self._contract, self._workers = contract, workers
+
+    async def handle(self, request: Request) -> Response:
+        """Answer one request."""
+        if request.path == "/healthz":
+            if self._workers.loaded.is_set():
+                return Response(200, b'{"status":"ready"}')
+            return Response(503, b'{"status":"loading"}', headers=(("retry-after", "1"),))
+        if request.path != "/":
+            return Response.problem(problems.NOT_FOUND, "call / with POST, or ask /healthz")
+        if request.method != "POST":
+            return Response.problem(problems.METHOD_NOT_ALLOWED, f"not with {request.method}", ("allow", "POST"))
+        began = time.monotonic()
+        response, note = await self._call(request)
+        level = "info" if response.status < 500 else "error"
+        took = round((time.monotonic() - began) * 1000, 1)
+        log.write(level, "call", requestId=request.request_id, status=response.status, milliseconds=took, detail=note)
+        return response
+
+    async def _call(self, request: Request) -> tuple[Response, str]:
+        """The answer to a call, and what the log adds to it."""
+        try:
+            value, body = documents.canonical(request.body)
+        except documents.DocumentError as error:
+            return Response.problem(problems.INVALID_JSON, str(error)), ""
+        if wrong := self._contract.input.problem(value):
+            return Response.problem(problems.INVALID_INPUT, wrong), ""
+        try:
+            reply = await self._workers.call(body, request.request_id)
+        except pool.OverloadedError:
+            return Response.problem(problems.OVERLOADED, "try again", ("retry-after", "1")), ""
+        except OffspringError as error:
+            return Response.problem(problems.FAULT, "the skill's process is being replaced"), str(error)
+        if isinstance(reply, replies.Failure):
+            problem, detail = problems.of(reply)
+            where = f" (skill.py line {reply.line})" if reply.line else ""
+            return Response.problem(problem, detail), reply.exception + where
+        if wrong := self._contract.output.problem(reply.value):
+            return Response.problem(problems.INVALID_OUTPUT, wrong), ""
+        return Response(200, reply.text), ""

@@ -1,0 +1,103 @@
+"""The chart, rendered by the real helm."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+Object = dict[str, Any]
+ROOT = Path(__file__).parents[2]
+CHART = ROOT / "charts" / "skill-operator"
+CASES = tuple(sorted(path.name.removesuffix("-values.yaml") for path in (CHART / "ci").glob("*-values.yaml")))
+RELEASE = "skill-operator"
+NAMESPACE = "operators"
+
+
+class Refused(Exception):
+    """What helm said."""
+
+
+@lru_cache
+def helm() -> str:
+    """HELM, or the first helm of PATH, of the checkout's cluster, of the cache of programs."""
+    named = os.environ.get("HELM")
+    places = (ROOT / ".cluster" / "bin", *(ROOT / ".cluster").glob("*/bin"), Path.home() / ".cache/skill-operator/bin")
+    found = named or shutil.which("helm") or shutil.which("helm", path=os.pathsep.join(map(str, places)))
+    return found or pytest.skip("helm is not installed: set HELM")
+
+
+def call(*arguments: str) -> str:
+    """What helm prints, with neither a cluster nor a configuration of the caller's."""
+    environment = {"PATH": os.environ["PATH"], "HOME": "/nonexistent", "KUBECONFIG": "/nonexistent"}
+    done = subprocess.run(
+        [helm(), *arguments], capture_output=True, text=True, env=environment, check=False, timeout=60
+    )
+    if done.returncode:
+        raise Refused(done.stdout + done.stderr)
+    return done.stdout
+
+
+def values(case: str) -> Path:
+    return CHART / "ci" / f"{case}-values.yaml"
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """The objects of one release."""
+
+    objects: tuple[Object, ...]
+
+    def kind(self, *kinds: str) -> list[Object]:
+        return [obj for obj in self.objects if obj["kind"] in kinds]
+
+    def one(self, kind: str, name: str) -> Object:
+        (found,) = (obj for obj in self.kind(kind) if obj["metadata"]["name"] == name)
+        return found
+
+    def component(self, kind: str, component: str) -> Object:
+        (found,) = (obj for obj in self.kind(kind) if labels(obj)["app.kubernetes.io/component"] == component)
+        return found
+
+    def settings(self) -> str:
+        (found,) = (obj for obj in self.kind("ConfigMap") if "settings.json" in obj["data"])
+        text: str = found["data"]["settings.json"]
+        return text
+
+
+def labels(obj: Object) -> dict[str, str]:
+    found: dict[str, str] = obj["metadata"].get("labels", {})
+    return found
+
+
+def pod(deployment: Object) -> Object:
+    found: Object = deployment["spec"]["template"]
+    return found
+
+
+def containers(deployment: Object) -> Iterator[Object]:
+    spec = pod(deployment)["spec"]
+    yield from spec.get("initContainers", [])
+    yield from spec["containers"]
+
+
+@lru_cache(maxsize=64)
+def render(case: str = "default", *more: str, release: str = RELEASE, namespace: str = NAMESPACE) -> Rendered:
+    """The objects of a file of values in ci/, `more` being --set arguments."""
+    arguments = [argument for one in more for argument in ("--set-json", one)]
+    text = call("template", release, str(CHART), "--namespace", namespace, "--values", str(values(case)), *arguments)
+    return Rendered(tuple(obj for obj in yaml.safe_load_all(text) if obj))
+
+
+def setting(path: str, value: Any) -> str:
+    """A --set-json argument."""
+    return f"{path}={json.dumps(value)}"

@@ -1,0 +1,58 @@
+"""What a person reads after the installation is true."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+import yaml
+
+from skill_operator.api import validation
+from skill_operator.api.v1alpha1 import Skill
+from tests.chart.render import CASES, CHART, NAMESPACE, RELEASE, call, render, setting, values
+
+
+def notes(case: str, *more: str) -> str:
+    arguments = [argument for one in more for argument in ("--set-json", one)]
+    where = ("--namespace", NAMESPACE, "--values", str(values(case)))
+    printed = call("install", RELEASE, str(CHART), "--dry-run=client", *where, *arguments)
+    return printed.split("NOTES:\n", 1)[1]
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_commands_name_what_exists(case: str) -> None:
+    text, rendered = notes(case), render(case)
+    named = set(re.findall(r"(deployment|service)/([a-z0-9-]+)", text))
+    assert {kind for kind, _ in named} == {"deployment", "service"}
+    for kind, name in named:
+        assert rendered.one(kind.capitalize(), name)["metadata"]["namespace"] == NAMESPACE
+    rollout = re.search(r"rollout status (.*)", text)
+    assert rollout
+    assert len(rollout[1].split()) == len(rendered.kind("Deployment"))
+    assert "kubectl delete skills --all -A" in text
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_example_is_a_good_skill(case: str) -> None:
+    found = re.search(r"<<'SKILL'\n(.*?)\n\s*SKILL\n", notes(case), re.DOTALL)
+    assert found
+    skill = Skill.model_validate({"metadata": {"namespace": "default", "uid": "1"}} | yaml.safe_load(found[1]))
+    assert skill.spec.source
+    assert validation.problems(skill.spec) == []
+
+
+def test_what_is_insecure_is_said_while_it_is() -> None:
+    assert "whoever reaches a node's port 30500" in notes("default")
+    assert "30500" not in notes("external-registry")
+    assert "plain HTTP" not in notes("external-registry")
+    assert "plain HTTP" in notes("external-registry", setting("registry.insecure", True))
+    assert "isolation.required is false" not in notes("default")
+    assert "isolation.required is false" in notes("default", setting("isolation.required", False))
+    assert "isolation.userNamespaces is false" in notes("default", setting("isolation.userNamespaces", False))
+    for case in CASES:
+        assert 'gateway.auth is "none"' in notes(case)
+
+
+def test_where_the_example_goes() -> None:
+    assert "localhost:8080/v1/skills/finance/double" in notes("namespaced")
+    assert "localhost:8080/v1/skills/default/double" in notes("default")

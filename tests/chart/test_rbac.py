@@ -1,0 +1,150 @@
+"""Who may do what: as little as will do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.chart.render import CASES, NAMESPACE, Object, Rendered, labels, render, setting
+
+every_case = pytest.mark.parametrize("case", CASES)
+READ = {"get", "list", "watch"}
+EVERYWHERE = ""
+
+
+def rules(rendered: Rendered, component: str) -> Iterator[tuple[str, Object]]:
+    """What one process may do, and in which namespace."""
+    for binding in rendered.kind("RoleBinding", "ClusterRoleBinding"):
+        (subject,) = binding["subjects"]
+        account = rendered.one("ServiceAccount", subject["name"])
+        assert account["metadata"]["namespace"] == subject["namespace"] == NAMESPACE
+        role = next(
+            role
+            for role in rendered.kind(binding["roleRef"]["kind"])
+            if role["metadata"]["name"] == binding["roleRef"]["name"]
+            and role["metadata"].get("namespace") == binding["metadata"].get("namespace")
+        )
+        if labels(account)["app.kubernetes.io/component"] == component:
+            for rule in role["rules"]:
+                yield binding["metadata"].get("namespace", EVERYWHERE), rule
+
+
+def rights(rendered: Rendered, component: str) -> set[tuple[str, str, str, str]]:
+    """(namespace, group, resource, verb)."""
+    return {
+        (namespace, group, resource, verb)
+        for namespace, rule in rules(rendered, component)
+        for group in rule["apiGroups"]
+        for resource in rule["resources"]
+        for verb in rule["verbs"]
+    }
+
+
+@every_case
+def test_no_wildcard(case: str) -> None:
+    roles = render(case).kind("Role", "ClusterRole")
+    assert roles
+    for role in roles:
+        assert role["rules"]
+        for rule in role["rules"]:
+            assert set(rule) <= {"apiGroups", "resources", "resourceNames", "verbs"}
+            assert not {"*"} & {*rule["apiGroups"], *rule["resources"], *rule["verbs"]}
+
+
+@every_case
+def test_no_way_to_more_rights(case: str) -> None:
+    """Roles, impersonation, other pods' inside and tokens are nobody's business."""
+    for role in render(case).kind("Role", "ClusterRole"):
+        for rule in role["rules"]:
+            assert "rbac.authorization.k8s.io" not in rule["apiGroups"]
+            assert not {"escalate", "bind", "impersonate"} & set(rule["verbs"])
+            banned = {
+                "pods/exec",
+                "pods/attach",
+                "pods/portforward",
+                "pods/ephemeralcontainers",
+                "serviceaccounts/token",
+            }
+            assert not (banned | {"nodes", "nodes/proxy"}) & set(rule["resources"])
+
+
+@every_case
+def test_no_process_reads_a_secret_of_a_user(case: str) -> None:
+    rendered = render(case)
+    for component in ("controller", "gateway"):
+        assert not [right for right in rights(rendered, component) if right[2] == "secrets"]
+    for role in rendered.kind("ClusterRole"):
+        assert "secrets" not in {resource for rule in role["rules"] for resource in rule["resources"]}
+
+
+def test_the_registry_makes_one_secret() -> None:
+    found = list(rules(render(), "registry"))
+    builds = f"{NAMESPACE}-builds"
+    assert {namespace for namespace, _ in found} == {builds}
+    assert [rule for _, rule in found] == [
+        {"apiGroups": [""], "resources": ["secrets"], "verbs": ["create"]},
+        {"apiGroups": [""], "resources": ["secrets"], "resourceNames": ["registry-push"], "verbs": ["get", "patch"]},
+    ]
+
+
+@every_case
+def test_the_gateway_only_reads(case: str) -> None:
+    found = rights(render(case), "gateway")
+    assert {verb for *_, verb in found} == READ
+    assert {resource for _, _, resource, _ in found} == {"skills", "pods", "deployments"}
+
+
+@every_case
+def test_the_controller_writes_status_not_spec(case: str) -> None:
+    found = rights(render(case), "controller")
+    assert {verb for _, _, resource, verb in found if resource == "skills"} == READ
+    assert {verb for _, _, resource, verb in found if resource == "skills/status"} == {"get", "patch"}
+    assert {verb for _, _, resource, verb in found if resource == "pods"} == READ
+
+
+def test_what_the_controller_makes() -> None:
+    found = rights(render(), "controller")
+    for group, resource in [
+        ("apps", "deployments"), ("batch", "jobs"), ("networking.k8s.io", "networkpolicies"), ("", "services"),
+        ("", "configmaps"), ("", "serviceaccounts"), ("", "resourcequotas"),
+    ]:  # fmt: skip
+        verbs = {verb for where, g, r, verb in found if (where, g, r) == (EVERYWHERE, group, resource)}
+        assert verbs == READ | {"create", "patch", "delete"}
+    builds = {(resource, verb) for where, _, resource, verb in found if where == f"{NAMESPACE}-builds"}
+    assert {("jobs", "create"), ("configmaps", "create"), ("pods", "get")} <= builds
+
+
+def test_the_lease_is_in_the_operator_s_own_namespace() -> None:
+    found = {right for right in rights(render(), "controller") if right[2] == "leases"}
+    assert {(where, verb) for where, _, _, verb in found} == {(NAMESPACE, verb) for verb in ("get", "create", "update")}
+
+
+def test_nothing_cluster_wide_where_namespaces_are_named() -> None:
+    rendered = render("namespaced")
+    assert not rendered.kind("ClusterRole", "ClusterRoleBinding")
+    for component in ("controller", "gateway"):
+        found = rights(rendered, component)
+        where = {namespace for namespace, _, resource, _ in found if resource == "skills"}
+        assert where == {"finance", "legal"}
+        assert {namespace for namespace, *_ in found} <= {"finance", "legal", "builds", NAMESPACE}
+        assert not [right for right in found if right[2] == "namespaces"]
+
+
+def test_built_in_roles_cover_skills() -> None:
+    roles = [
+        role
+        for role in render().kind("ClusterRole")
+        if any(label.startswith("rbac.authorization.k8s.io/aggregate-to-") for label in labels(role))
+    ]
+    for role in roles:
+        (rule,) = role["rules"]
+        assert rule["resources"] == ["skills"]
+        may_write = "create" in rule["verbs"]
+        assert ("rbac.authorization.k8s.io/aggregate-to-edit" in labels(role)) is may_write
+    assert len(roles) == 2
+    off = render("default", setting("rbac.aggregate", False))
+    assert {labels(role)["app.kubernetes.io/component"] for role in off.kind("ClusterRole")} == {
+        "controller",
+        "gateway",
+    }

@@ -1,0 +1,358 @@
+"""The embedded registry: the chart's two configurations and the credential, against the real program."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import shutil
+import socket
+import subprocess
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import bcrypt
+import pytest
+import yaml
+
+from skill_operator.k8s.client import Conflict
+from skill_operator.registry_credentials import (
+    Credential,
+    document,
+    ensure,
+    host,
+    htpasswd_line,
+    mint,
+    usable,
+)
+from skill_operator.settings import Settings
+from tests.chart.render import NAMESPACE, Object, containers, pod, render
+
+REGISTRY = "skill-operator-registry.operators.svc:5000"
+GOOD = Credential("builder", "p" * 43)
+SETTINGS = Settings.model_validate_json(render().settings())
+
+
+def secret(text: str | bytes, **more: Any) -> Object:
+    encoded = base64.b64encode(text.encode() if isinstance(text, str) else text).decode()
+    return {
+        "kind": "Secret",
+        "metadata": {"name": "registry-push", "namespace": f"{NAMESPACE}-builds"},
+        "data": {".dockerconfigjson": encoded},
+        **more,
+    }
+
+
+@dataclass
+class Secrets:
+    """The API server's part, for one Secret: versions and conflicts, and somebody else who is faster now and then."""
+
+    live: Object | None = None
+    rivals: list[Object] = field(default_factory=list)
+    writes: list[str] = field(default_factory=list)
+    version: int = 0
+
+    def put(self, obj: Object) -> Object:
+        self.version += 1
+        self.live = json.loads(json.dumps(obj))
+        assert self.live is not None
+        self.live["metadata"]["resourceVersion"] = str(self.version)
+        return self.live
+
+    def overtaken(self) -> None:
+        if self.rivals:
+            self.put(self.rivals.pop(0))
+
+    async def get(self, kind: str, namespace: str | None, name: str) -> Object | None:
+        assert (kind, namespace, name) == ("Secret", f"{NAMESPACE}-builds", "registry-push")
+        return self.live
+
+    async def create(self, obj: Object) -> Object:
+        self.overtaken()
+        if self.live is not None:
+            raise Conflict("exists", 409)
+        self.writes.append("create")
+        return self.put(obj)
+
+    async def apply(self, obj: Object) -> Object:
+        self.overtaken()
+        assert self.live is not None
+        if obj["metadata"]["resourceVersion"] != self.live["metadata"]["resourceVersion"]:
+            raise Conflict("stale", 409)
+        assert obj["type"] == self.live.get("type", "kubernetes.io/dockerconfigjson")
+        self.writes.append("apply")
+        return self.put(obj)
+
+
+def agreed(cluster: Secrets, htpasswd: Path) -> Credential:
+    """The credential that Kaniko would use, after a look that the registry would take it."""
+    assert cluster.live is not None
+    found = usable(cluster.live, REGISTRY)
+    assert found
+    user, _, digest = htpasswd.read_text().strip().partition(":")
+    assert user == found.user
+    assert bcrypt.checkpw(found.password.encode(), digest.encode())
+    return found
+
+
+def files(folder: Path) -> dict[str, int]:
+    return {path.name: path.stat().st_mode & 0o777 for path in folder.iterdir()}
+
+
+async def test_made_once_and_kept(tmp_path: Path) -> None:
+    cluster, htpasswd = Secrets(), tmp_path / "htpasswd"
+    await ensure(cluster, SETTINGS, htpasswd)  # type: ignore[arg-type]
+    first = agreed(cluster, htpasswd)
+    assert cluster.live
+    assert cluster.live["type"] == "kubernetes.io/dockerconfigjson"
+    await ensure(cluster, SETTINGS, htpasswd)  # type: ignore[arg-type]
+    assert agreed(cluster, htpasswd) == first
+    assert cluster.writes == ["create"]
+    assert files(tmp_path) == {"htpasswd": 0o640}
+
+
+async def test_whoever_is_faster_wins(tmp_path: Path) -> None:
+    cluster = Secrets(rivals=[secret(document(GOOD, REGISTRY))])
+    await ensure(cluster, SETTINGS, tmp_path / "htpasswd")  # type: ignore[arg-type]
+    assert agreed(cluster, tmp_path / "htpasswd") == GOOD
+    assert cluster.writes == []
+
+
+async def test_it_does_not_fight_for_ever(tmp_path: Path) -> None:
+    cluster = Secrets(rivals=[secret("rubbish")] * 9)
+    with pytest.raises(Conflict, match="operators-builds/registry-push changes faster"):
+        await ensure(cluster, SETTINGS, tmp_path / "htpasswd")  # type: ignore[arg-type]
+    assert files(tmp_path) == {}
+
+
+async def test_no_secret_is_named(tmp_path: Path) -> None:
+    nowhere = SETTINGS.model_copy(update={"registry": SETTINGS.registry.model_copy(update={"pushSecret": ""})})
+    with pytest.raises(ValueError, match=r"registry\.pushSecret is empty"):
+        await ensure(Secrets(), nowhere, tmp_path / "htpasswd")  # type: ignore[arg-type]
+
+
+def entry(**changes: Any) -> str:
+    made = json.loads(document(GOOD, REGISTRY))
+    made["auths"][REGISTRY] |= changes
+    return json.dumps(made)
+
+
+def auth(text: str) -> str:
+    return json.dumps({"auths": {REGISTRY: {"auth": base64.b64encode(text.encode()).decode()}}})
+
+
+UNUSABLE: list[Object] = [
+    secret(""),
+    secret("{"),
+    secret(b"\xff\xfe"),
+    secret("null"),
+    secret("[]"),
+    secret("[" * 100_000),
+    secret('{"auths": []}'),
+    secret('{"auths": {}}'),
+    secret(json.dumps({"auths": {REGISTRY: "builder"}})),
+    secret(json.dumps({"auths": {REGISTRY: {"auth": 1}}})),
+    secret(json.dumps({"auths": {REGISTRY: {"auth": "é"}}})),
+    secret(document(GOOD, "elsewhere.example")),
+    secret(entry(auth="bm9jb2xvbg==")),
+    secret(entry(password="q" * 43)),
+    secret(entry(username="root")),
+    secret(entry(username=1)),
+    secret(auth("builder:")),
+    secret(auth("builder:short")),
+    secret(auth(f"builder:{'p' * 73}")),
+    secret(auth(f"builder:{'p' * 40}\nroot:x")),
+    secret(auth(f"bui\nlder:{'p' * 43}")),
+    secret(auth(f":{'p' * 43}")),
+    secret(auth(f"builder:{'é' * 36}")),
+    {"metadata": {}},
+    {"metadata": {}, "data": None},
+    {"metadata": {}, "data": {".dockerconfigjson": "%%%"}},
+    {"metadata": {}, "data": {".dockerconfigjson": 7}},
+]
+
+
+@pytest.mark.parametrize("bad", UNUSABLE, ids=range(len(UNUSABLE)))
+async def test_what_cannot_be_used_is_replaced(bad: Object, tmp_path: Path) -> None:
+    assert usable(bad, REGISTRY) is None
+    cluster = Secrets()
+    cluster.put({"type": "Opaque"} | bad)
+    await ensure(cluster, SETTINGS, tmp_path / "htpasswd")  # type: ignore[arg-type]
+    agreed(cluster, tmp_path / "htpasswd")
+    assert cluster.writes == ["apply"]
+
+
+def test_a_person_s_secret_is_usable() -> None:
+    """As `kubectl create secret docker-registry` writes it, with others beside it."""
+    made = json.loads(document(GOOD, REGISTRY))
+    made["auths"]["elsewhere.example"] = {"auth": "eDp5"}
+    made["auths"][REGISTRY]["email"] = "a@b.example"
+    assert usable(secret(json.dumps(made)), REGISTRY) == GOOD
+    assert usable(secret(auth(f"{GOOD.user}:{GOOD.password}")), REGISTRY) == GOOD
+
+
+def test_nobody_guesses_it() -> None:
+    made = {mint().password for _ in range(50)}
+    assert len(made) == 50
+    assert all(len(password) >= 43 for password in made)
+
+
+@pytest.mark.parametrize(
+    ("push", "name"),
+    [
+        ("registry:5000", "registry:5000"),
+        ("ghcr.io/a/b", "ghcr.io"),
+        ("registry.example:8443/a", "registry.example:8443"),
+    ],
+)
+def test_the_name_a_credential_is_looked_up_by(push: str, name: str) -> None:
+    assert host(push) == name
+
+
+# --- the real registry ---
+
+
+@dataclass(frozen=True)
+class Registry:
+    writer: str
+    reader: str
+
+    def call(
+        self, method: str, url: str, user: Credential | None = None, body: bytes | None = None, **headers: str
+    ) -> tuple[int, Any]:
+        request = urllib.request.Request(url, data=body, method=method)  # noqa: S310
+        for name, value in headers.items():
+            request.add_header(name.replace("_", "-"), value)
+        if user:
+            request.add_header("Authorization", f"Basic {user.basic()}")
+        try:
+            with urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310
+                return answer.status, (answer.headers, answer.read())
+        except urllib.error.HTTPError as error:
+            return error.code, error
+
+    def push(self, user: Credential) -> str:
+        """One image of one configuration and no layer; its digest."""
+        config = b"{}"
+        blob = f"sha256:{hashlib.sha256(config).hexdigest()}"
+        status, answer = self.call("POST", f"{self.writer}/v2/skills/a/b/blobs/uploads/", user)
+        assert status == 202
+        status, _ = self.call(
+            "PUT", f"{answer[0]['Location']}&digest={blob}", user, config, Content_Type="application/octet-stream"
+        )
+        assert status == 201
+        kind = "application/vnd.oci.image.manifest.v1+json"
+        described = {"mediaType": "application/vnd.oci.image.config.v1+json", "size": len(config), "digest": blob}
+        manifest = json.dumps({"schemaVersion": 2, "mediaType": kind, "config": described, "layers": []}).encode()
+        status, answer = self.call(
+            "PUT", f"{self.writer}/v2/skills/a/b/manifests/r1", user, manifest, Content_Type=kind
+        )
+        assert status == 201
+        return str(answer[0]["Docker-Content-Digest"])
+
+    def pull(self, reference: str) -> int:
+        kind = "application/vnd.oci.image.manifest.v1+json"
+        return self.call("GET", f"{self.reader}/v2/skills/a/b/manifests/{reference}", Accept=kind)[0]
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextmanager
+def serving(program: str, config: Path) -> Iterator[None]:
+    with subprocess.Popen([program, "serve", str(config)], stderr=subprocess.PIPE, text=True) as process:
+        try:
+            said = []
+            for line in process.stderr or ():
+                said.append(line)
+                if "listening on" in line:
+                    break
+            else:
+                pytest.fail("the registry did not start: " + "".join(said))
+            yield
+        finally:
+            process.kill()
+
+
+@pytest.fixture
+def registry(tmp_path: Path) -> Iterator[Registry]:
+    """Both containers as the chart configures them; only folders and ports are the test's."""
+    program = shutil.which("registry") or shutil.which("docker-registry")
+    if program is None:
+        pytest.skip("no registry (CNCF distribution) is installed")
+    (tmp_path / "data").mkdir()
+    (tmp_path / "htpasswd").write_text(htpasswd_line(GOOD))
+    urls = {}
+    with ExitStack() as stack:
+        for name in ("writer", "reader"):
+            config = yaml.safe_load(render().component("ConfigMap", "registry")["data"][f"{name}.yml"])
+            config["storage"]["filesystem"]["rootdirectory"] = str(tmp_path / "data")
+            port = free_port()
+            config["http"]["addr"] = f"127.0.0.1:{port}"
+            if "auth" in config:
+                config["auth"]["htpasswd"]["path"] = str(tmp_path / "htpasswd")
+            file = tmp_path / f"{name}.yml"
+            file.write_text(yaml.safe_dump(config))
+            urls[name] = f"http://127.0.0.1:{port}"
+            stack.enter_context(serving(program, file))
+        yield Registry(**urls)
+
+
+def test_only_the_builder_pushes_and_everybody_reads(registry: Registry) -> None:
+    for server in (registry.writer, registry.reader):
+        assert registry.call("GET", f"{server}/")[0] == 200  # what the probes ask for
+    digest = registry.push(GOOD)
+    assert registry.pull("r1") == registry.pull(digest) == 200
+    for stranger in (None, Credential("builder", "q" * 43), Credential("root", GOOD.password)):
+        assert registry.call("POST", f"{registry.writer}/v2/skills/a/b/blobs/uploads/", stranger)[0] == 401
+        assert registry.call("GET", f"{registry.writer}/v2/skills/a/b/manifests/r1", stranger)[0] == 401
+
+
+def test_the_reader_only_reads(registry: Registry) -> None:
+    digest = registry.push(GOOD)
+    for user in (None, GOOD):
+        assert registry.call("POST", f"{registry.reader}/v2/skills/a/b/blobs/uploads/", user)[0] == 405
+        assert registry.call("PUT", f"{registry.reader}/v2/skills/a/b/manifests/r2", user, b"{}")[0] == 405
+        assert registry.call("DELETE", f"{registry.reader}/v2/skills/a/b/manifests/{digest}", user)[0] == 405
+    assert registry.pull(digest) == 200
+
+
+def test_the_reader_sees_at_once_what_the_writer_deletes(registry: Registry) -> None:
+    digest = registry.push(GOOD)
+    assert registry.pull(digest) == 200
+    assert registry.call("DELETE", f"{registry.writer}/v2/skills/a/b/manifests/{digest}", GOOD)[0] == 202
+    assert registry.pull(digest) == 404
+
+
+# --- how the chart puts it together ---
+
+
+def test_containers_of_the_pod() -> None:
+    deployment = render().component("Deployment", "registry")
+    credentials, reader, writer = containers(deployment)
+    mounts = {c["name"]: {m["name"]: m for m in c["volumeMounts"]} for c in (credentials, reader, writer)}
+    assert credentials["args"] == ["registry-credentials", "/auth/htpasswd"]
+    assert reader["image"] == writer["image"] == "docker.io/library/registry:3"
+    assert mounts["reader"]["data"]["readOnly"]
+    assert not mounts["writer"]["data"]["readOnly"]
+    assert mounts["writer"]["auth"]["readOnly"]
+    assert "auth" not in mounts["reader"]
+    assert "data" not in mounts["credentials"]
+    assert deployment["spec"]["strategy"] == {"type": "Recreate"}
+    config = render().component("ConfigMap", "registry")["data"]
+    for container in (reader, writer):
+        text = yaml.safe_load(config[Path(container["args"][1]).name])
+        assert text["http"]["addr"] == f":{container['ports'][0]['containerPort']}"
+        assert text["storage"]["filesystem"]["rootdirectory"] == mounts[container["name"]]["data"]["mountPath"]
+    writer_auth = yaml.safe_load(config["writer.yml"])["auth"]["htpasswd"]["path"]
+    assert writer_auth == credentials["args"][1]
+    (auth_volume,) = (v for v in pod(deployment)["spec"]["volumes"] if v["name"] == "auth")
+    assert auth_volume["emptyDir"]["medium"] == "Memory"

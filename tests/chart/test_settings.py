@@ -1,0 +1,175 @@
+"""The settings file that the chart writes is the one that the processes read."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+from pydantic import BaseModel
+
+from skill_operator.settings import Images, Settings, load
+from tests.chart.render import CASES, NAMESPACE, Object, Rendered, containers, labels, pod, render, setting
+
+every_case = pytest.mark.parametrize("case", CASES)
+
+
+def settings(rendered: Rendered, folder: Path) -> Settings:
+    """Read the way the processes do it."""
+    file = folder / "settings.json"
+    file.write_text(rendered.settings())
+    return load(file)
+
+
+def secrets(deployment: Object) -> dict[str, tuple[str, str]]:
+    """Which key of which Secret is at which path."""
+    found = {}
+    for container in containers(deployment):
+        for mount in container["volumeMounts"]:
+            (volume,) = (v for v in pod(deployment)["spec"]["volumes"] if v["name"] == mount["name"])
+            assert "secret" not in volume
+            for source in volume.get("projected", {}).get("sources", []):
+                for item in source.get("secret", {}).get("items", []):
+                    found[f"{mount['mountPath']}/{item['path']}"] = source["secret"]["name"], item["key"]
+    return found
+
+
+@every_case
+def test_they_load(case: str, tmp_path: Path) -> None:
+    assert settings(render(case), tmp_path).namespace == NAMESPACE
+
+
+@every_case
+def test_no_setting_is_left_to_chance(case: str) -> None:
+    """Each one is written, so that a new one cannot be forgotten in the chart."""
+
+    def unwritten(model: type[BaseModel], written: dict[str, Any], path: str = "") -> set[str]:
+        found = set()
+        for name, field in model.model_fields.items():
+            if name not in written:
+                found.add(path + name)
+            elif isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+                found |= unwritten(field.annotation, written[name], f"{path}{name}.")
+        return found
+
+    assert unwritten(Settings, json.loads(render(case).settings())) == set()
+
+
+def test_defaults_are_the_same_on_both_sides(tmp_path: Path) -> None:
+    """What the chart names after its release is the only difference."""
+    images = Images(runtime="r", checker="c", builder="b")
+    ours = settings(render(namespace="skill-operator"), tmp_path).model_dump()
+    theirs = Settings(images=images).model_dump()
+    assert ours.pop("images")["builder"] == "ghcr.io/osscontainertools/kaniko:v1.28.3"
+    theirs.pop("images")
+    for name in ("gatewayLabels", "registryLabels"):
+        assert ours[name].pop("app.kubernetes.io/instance") == "skill-operator"
+    assert ours == theirs
+
+
+@every_case
+def test_both_processes_get_them(case: str) -> None:
+    rendered = render(case)
+    for component in ("controller", "gateway"):
+        deployment = rendered.component("Deployment", component)
+        (container,) = containers(deployment)
+        assert container["args"] == [component]
+        (mount,) = (m for m in container["volumeMounts"] if m["mountPath"] == "/etc/skill-operator")
+        (volume,) = (v for v in pod(deployment)["spec"]["volumes"] if v["name"] == mount["name"])
+        sources = volume.get("projected", {}).get("sources", [volume])
+        assert any(source.get("configMap", {}).get("name", "").endswith("-settings") for source in sources)
+        ports = {port["containerPort"] for port in container["ports"]}
+        written = json.loads(rendered.settings())
+        assert written["healthPort"] in ports
+        assert (written["listenPort"] in ports) is (component == "gateway")
+        for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
+            assert container[probe]["httpGet"]["port"] == "health"
+
+
+@every_case
+def test_labels_are_those_of_the_pods(case: str, tmp_path: Path) -> None:
+    rendered = render(case)
+    found = settings(rendered, tmp_path)
+    for component, wanted in (("gateway", found.gatewayLabels), ("registry", found.registryLabels)):
+        if component == "registry" and case == "external-registry":
+            assert wanted == {}
+            continue
+        assert wanted
+        deployment = rendered.component("Deployment", component)
+        assert wanted.items() <= labels(pod(deployment)).items()
+        assert deployment["metadata"]["namespace"] == found.namespace
+        others = [d for d in rendered.kind("Deployment") if d is not deployment]
+        assert not [other for other in others if wanted.items() <= labels(pod(other)).items()]
+
+
+@pytest.mark.parametrize("release", ["skill-operator", "prod"])
+@pytest.mark.parametrize("case", ["default", "ha"])
+def test_addresses_are_those_of_the_services(case: str, release: str, tmp_path: Path) -> None:
+    rendered = render(case, setting("gateway.url", ""), release=release)
+    found = settings(rendered, tmp_path)
+    ports = {
+        (f"{service['metadata']['name']}.{service['metadata']['namespace']}.svc", port["port"]): port["targetPort"]
+        for service in rendered.kind("Service")
+        for port in service["spec"]["ports"]
+    }
+    push = urlsplit(f"//{found.registry.push}")
+    read, gateway = urlsplit(found.registry.read), urlsplit(found.gatewayURL)
+    assert ports[push.hostname or "", push.port or 0] == "writer"
+    assert ports[read.hostname or "", read.port or 0] == "reader"
+    assert ports[gateway.hostname or "", gateway.port or 80] == "http"
+    assert found.registry.pull == "localhost:30500"
+    assert found.registry.insecure
+    assert found.registry.pushSecret == "registry-push"
+
+
+def test_the_address_of_a_published_gateway(tmp_path: Path) -> None:
+    assert settings(render("ha"), tmp_path).gatewayURL == "https://skills.example"
+
+
+def test_a_registry_elsewhere(tmp_path: Path) -> None:
+    found = settings(render("external-registry"), tmp_path)
+    assert found.registry.push == found.registry.pull == "registry.example:8443/skills"
+    assert found.registry.read == "https://registry.example:8443"
+    assert not found.registry.insecure
+    assert found.registry.pushSecret == "registry-example"
+    assert found.registry.pullSecret == "registry-example-read"
+    assert found.registryCIDRs == ["203.0.113.7/32", "2001:db8::7/128"]
+
+
+def test_keys_of_models_are_in_the_controller_only(tmp_path: Path) -> None:
+    rendered = render("two-models")
+    large, local = settings(rendered, tmp_path).models
+    mounted = secrets(rendered.component("Deployment", "controller"))
+    assert mounted == {large.apiKeyFile: ("models-example", "token")}
+    assert large.timeoutSeconds == 60
+    assert (local.apiKeyFile, local.maxReplyTokens) == ("", 2048)
+    for component in ("gateway", "registry"):
+        assert secrets(rendered.component("Deployment", component)) == {}
+
+
+def test_models_of_one_secret(tmp_path: Path) -> None:
+    shared = setting("models[1].apiKeySecret", {"name": "models-example", "key": "token"})
+    rendered = render("two-models", shared)
+    mounted = secrets(rendered.component("Deployment", "controller"))
+    assert set(mounted) == {model.apiKeyFile for model in settings(rendered, tmp_path).models}
+    assert len(mounted) == 2
+
+
+@every_case
+def test_every_key_that_is_named_is_mounted(case: str, tmp_path: Path) -> None:
+    rendered = render(case)
+    files = {model.apiKeyFile for model in settings(rendered, tmp_path).models} - {""}
+    assert set(secrets(rendered.component("Deployment", "controller"))) == files
+
+
+@pytest.mark.parametrize("hostile", ['"}, "namespace": "x', "{{ .Release.Name }}", "a\nb", "${HOME}", "'", "日本"])
+def test_text_stays_text(hostile: str, tmp_path: Path) -> None:
+    rendered = render("two-models", setting("models[0].model", hostile))
+    assert settings(rendered, tmp_path).models[0].model == hostile
+
+
+def test_large_numbers_stay_whole(tmp_path: Path) -> None:
+    found = settings(render("default", setting("controller.resyncSeconds", 10_000_000)), tmp_path)
+    assert found.resyncSeconds == 10_000_000
