@@ -10,7 +10,7 @@ CODE := operator/src base-image/src tests examples benchmarks
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
-demo: install ## cluster, images, chart and three example skills; calls them
+demo: cluster images ## cluster, images, chart and three example skills; calls them
 	@$(PYTHON) -m tests.cluster.demo
 
 test: verify unit integration ## every test; what CI runs

@@ -16,6 +16,8 @@ from pathlib import Path
 from tests.cluster.shell import ClusterError
 
 CHECKOUT = Path(__file__).resolve().parents[2]
+RELEASE = "skill-operator"
+"""Name and namespace of the chart's release."""
 STATES = Path(os.environ.get("SKILL_CLUSTERS", "/tmp/skill-clusters"))  # noqa: S108 - its owner and mode are checked
 SLOTS = 16
 NODE_NAME = "node1"

@@ -17,13 +17,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from tests.cluster import model
 from tests.cluster.access import Cluster
 from tests.cluster.cli import current
-from tests.cluster.identity import CHECKOUT
+from tests.cluster.identity import CHECKOUT, RELEASE
 from tests.cluster.packages import ensure
 from tests.cluster.shell import ClusterError, run, say, step, wait
 
-NAMESPACE = "skill-operator"
+NAMESPACE = RELEASE
 BUILDS = f"{NAMESPACE}-builds"
 IMAGES = CHECKOUT / ".cluster" / "images.json"
 MARK = re.compile(r"Forwarding from 127\.0\.0\.1:(\d+)")
@@ -131,7 +132,9 @@ def main(arguments: list[str]) -> int:
         say("error: no cluster runs; start it with `make cluster`")
         return 1
     try:
-        install(Cluster(engine, status), *(Path(a) for a in arguments))
+        cluster = Cluster(engine, status)
+        kept = [model.VALUES] if model.VALUES.exists() else []  # of a demo before
+        install(cluster, *([Path(a) for a in arguments] or kept))
     except ClusterError as error:
         say(f"error: {error}")
         return 1

@@ -6,6 +6,7 @@ import json
 import platform
 import sys
 from importlib import metadata
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ def describe(root: Path) -> dict[str, Any]:
         "python": platform.python_version(),
         "distributions": installed,
         "modules": {name: min(by) for name, by in provided.items() if _is_public(name) and name not in _OURS},
-        "standard": sorted(name for name in sys.stdlib_module_names if _is_public(name)),
+        "standard": sorted(name for name in sys.stdlib_module_names if _is_public(name) and find_spec(name)),
         "rootEntries": sorted(entry.name for entry in root.iterdir() if entry.name != "skill"),
     }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from skill_runtime import launch, log, process, replies
 from skill_runtime.offspring import LoadError, OffspringError, Worker, Zygote
 from skill_runtime.output import Drain
 
+CHILD_ENDED = signal.SIGCHLD
 LOAD_SECONDS = 60.0
 BACKOFFS = (0.0, 0.1, 0.5, 2.0, 5.0)
 """Pauses before each new zygote; one that falls after the last of them, in a row, is the last."""
@@ -34,6 +36,7 @@ class Plan:
     call_timeout: float
     max_body: int
     limits: Mapping[str, int]
+    load_seconds: float = LOAD_SECONDS
 
 
 class Pool:
@@ -52,11 +55,11 @@ class Pool:
         """Have the zygote load the skill. Raises LoadError, OffspringError."""
         self._drain.attach(self._zygote.output)
         try:
-            async with asyncio.timeout(LOAD_SECONDS):
+            async with asyncio.timeout(self._plan.load_seconds):
                 await self._zygote.load(self._plan.skill, self._plan.limits)
         except TimeoutError:
             self._zygote.kill()
-            raise OffspringError(f"skill.py did not finish loading in {LOAD_SECONDS:.0f} s") from None
+            raise OffspringError(f"skill.py did not finish loading in {self._plan.load_seconds:.0f} s") from None
         except OffspringError as error:
             if isinstance(error, LoadError):
                 raise

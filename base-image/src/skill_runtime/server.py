@@ -43,7 +43,7 @@ async def _serve(settings: Settings, contract: Contract, plan: pool.Plan, zygote
     stop = asyncio.Event()
     loop.add_signal_handler(signal.SIGTERM, stop.set)
     loop.add_signal_handler(signal.SIGINT, stop.set)
-    loop.add_signal_handler(signal.SIGCHLD, pool.reap, workers)
+    loop.add_signal_handler(pool.CHILD_ENDED, pool.reap, workers)
     port = await server.listen("0.0.0.0", settings.port)  # noqa: S104 - the pod's only address, behind a policy
     log.write("info", "listening", port=port, skill=contract.name)
     keeper = asyncio.create_task(workers.live())

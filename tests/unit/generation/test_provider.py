@@ -113,9 +113,9 @@ async def test_refusals_say_what_a_person_has_to_change_and_hide_the_key(status:
 
 
 async def test_what_an_endpoint_says_cannot_play_with_the_terminal() -> None:
-    with scripted({"fault": "400", "message": "red \x1b[31m \u202e"}) as model:
-        with pytest.raises(ModelRefused) as caught:
-            await ask(model)
+    refusal = {"fault": "400", "message": "red \x1b[31m \u202e"}
+    with scripted(refusal) as model, pytest.raises(ModelRefused) as caught:
+        await ask(model)
     assert str(caught.value).isprintable()
 
 

@@ -32,3 +32,7 @@ def excerpt(source: str, line: int | None, around: int = 2) -> str:
         f"{'>' if number == line else ' '} {number:4} | {text[:160]}"
         for number, text in enumerate(lines[first - 1 : line + around], first)
     )
+
+
+class BrokenCheckError(Exception):
+    """The check itself failed: no verdict, whatever the candidate is like."""

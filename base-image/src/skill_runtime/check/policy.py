@@ -19,29 +19,146 @@ from typing import Any
 from skill_runtime.check.findings import Finding
 
 DENIED_MODULES = frozenset(
-    "bdb builtins code codeop ctypes ensurepip faulthandler gc imp importlib marshal modulefinder multiprocessing pdb "
-    "pickle pkgutil posix pty runpy shelve site subprocess sysconfig trace tracemalloc venv zipapp zipimport".split()
+    [
+        "bdb",
+        "builtins",
+        "code",
+        "codeop",
+        "ctypes",
+        "ensurepip",
+        "faulthandler",
+        "gc",
+        "imp",
+        "importlib",
+        "marshal",
+        "modulefinder",
+        "multiprocessing",
+        "pdb",
+        "pickle",
+        "pkgutil",
+        "posix",
+        "pty",
+        "runpy",
+        "shelve",
+        "site",
+        "subprocess",
+        "sysconfig",
+        "trace",
+        "tracemalloc",
+        "venv",
+        "zipapp",
+        "zipimport",
+    ]
 )
-DENIED_NAMES = frozenset("eval exec compile __import__ globals breakpoint __builtins__ __loader__ __spec__".split())
+DENIED_NAMES = frozenset(
+    ["eval", "exec", "compile", "__import__", "globals", "breakpoint", "__builtins__", "__loader__", "__spec__"]
+)
 DENIED_MEMBERS = {
     "os": frozenset(
-        "system popen fork forkpty kill killpg abort _exit execl execle execlp execlpe execv execve execvp execvpe spawnl "
-        "spawnle spawnlp spawnlpe spawnv spawnve spawnvp spawnvpe posix_spawn posix_spawnp pidfd_open ptrace".split()
+        [
+            "system",
+            "popen",
+            "fork",
+            "forkpty",
+            "kill",
+            "killpg",
+            "abort",
+            "_exit",
+            "execl",
+            "execle",
+            "execlp",
+            "execlpe",
+            "execv",
+            "execve",
+            "execvp",
+            "execvpe",
+            "spawnl",
+            "spawnle",
+            "spawnlp",
+            "spawnlpe",
+            "spawnv",
+            "spawnve",
+            "spawnvp",
+            "spawnvpe",
+            "posix_spawn",
+            "posix_spawnp",
+            "pidfd_open",
+            "ptrace",
+        ]
     ),
-    "sys": frozenset("modules settrace setprofile meta_path path_hooks path_importer_cache".split()),
-    "signal": frozenset("pidfd_send_signal pthread_kill raise_signal".split()),
-    "threading": frozenset("settrace setprofile".split()),
-    "yaml": frozenset("load load_all unsafe_load unsafe_load_all full_load full_load_all UnsafeLoader Loader".split()),
+    "sys": frozenset(["modules", "settrace", "setprofile", "meta_path", "path_hooks", "path_importer_cache"]),
+    "signal": frozenset(["pidfd_send_signal", "pthread_kill", "raise_signal"]),
+    "threading": frozenset(["settrace", "setprofile"]),
+    "yaml": frozenset(
+        ["load", "load_all", "unsafe_load", "unsafe_load_all", "full_load", "full_load_all", "UnsafeLoader", "Loader"]
+    ),
     "numpy": frozenset(("ctypeslib",)),
     "pandas": frozenset(("read_pickle", "to_pickle", "eval")),
 }
 ALLOWED_DUNDERS = frozenset(
-    "__abs__ __add__ __and__ __annotations__ __bool__ __call__ __ceil__ __class__ __contains__ __delitem__ __divmod__ "
-    "__doc__ __enter__ __eq__ __exit__ __float__ __floor__ __floordiv__ __format__ __ge__ __getitem__ __gt__ __hash__ "
-    "__iadd__ __init__ __init_subclass__ __int__ __invert__ __isub__ __iter__ __le__ __len__ __lt__ __members__ __mod__ "
-    "__mul__ __name__ __ne__ __neg__ __new__ __next__ __or__ __pos__ __post_init__ __pow__ __qualname__ __radd__ __repr__ "
-    "__reversed__ __rmul__ __round__ __rsub__ __rtruediv__ __set_name__ __setitem__ __str__ __sub__ __truediv__ "
-    "__trunc__ __version__ __xor__".split()
+    [
+        "__abs__",
+        "__add__",
+        "__and__",
+        "__annotations__",
+        "__bool__",
+        "__call__",
+        "__ceil__",
+        "__class__",
+        "__contains__",
+        "__delitem__",
+        "__divmod__",
+        "__doc__",
+        "__enter__",
+        "__eq__",
+        "__exit__",
+        "__float__",
+        "__floor__",
+        "__floordiv__",
+        "__format__",
+        "__ge__",
+        "__getitem__",
+        "__gt__",
+        "__hash__",
+        "__iadd__",
+        "__init__",
+        "__init_subclass__",
+        "__int__",
+        "__invert__",
+        "__isub__",
+        "__iter__",
+        "__le__",
+        "__len__",
+        "__lt__",
+        "__members__",
+        "__mod__",
+        "__mul__",
+        "__name__",
+        "__ne__",
+        "__neg__",
+        "__new__",
+        "__next__",
+        "__or__",
+        "__pos__",
+        "__post_init__",
+        "__pow__",
+        "__qualname__",
+        "__radd__",
+        "__repr__",
+        "__reversed__",
+        "__rmul__",
+        "__round__",
+        "__rsub__",
+        "__rtruediv__",
+        "__set_name__",
+        "__setitem__",
+        "__str__",
+        "__sub__",
+        "__truediv__",
+        "__trunc__",
+        "__version__",
+        "__xor__",
+    ]
 )
 _REFLECTION = frozenset(("getattr", "setattr", "delattr", "hasattr"))
 _TYPES = "skill_types"
@@ -129,7 +246,9 @@ class _Walk:
                     yield node.lineno, f"`{name}` must not be used"
                 case ast.Attribute():
                     yield from self._attribute(node)
-                case ast.Call(func=ast.Name(id=name), args=[_, ast.Constant(value=str(text)), *_]) if name in _REFLECTION:
+                case ast.Call(func=ast.Name(id=name), args=[_, ast.Constant(value=str(text)), *_]) if (
+                    name in _REFLECTION
+                ):
                     if _is_dunder(text) and text not in ALLOWED_DUNDERS:
                         yield node.lineno, f"`{name}` must not be used to reach `{text}`"
                 case _:

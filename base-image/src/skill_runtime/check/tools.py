@@ -23,7 +23,7 @@ class Ended:
 
 
 def run(argv: list[str], *, text: str = "", seconds: float, cwd: Path, memory: int) -> Ended:
-    """A child with constants for an environment, text for input, and limits. Raises OSError if there is no such program."""
+    """A child with constants for an environment, text for input, and limits. Raises OSError without such a program."""
     limits = {resource.RLIMIT_CPU: int(seconds) + 1, resource.RLIMIT_DATA: memory, resource.RLIMIT_CORE: 0}
     try:
         with subprocess.Popen(

@@ -1,0 +1,127 @@
+"""The operator on the real cluster, as `make install` leaves it."""
+
+from __future__ import annotations
+
+import json
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from tests.cluster import model
+from tests.cluster.access import Cluster
+from tests.cluster.install import NAMESPACE, forward, install
+
+pytest_plugins = ["tests.cluster.fixtures"]
+
+
+def until(what: str, seconds: float, look: Callable[[], Any]) -> Any:
+    """What `look` returns once it is true."""
+    deadline = time.monotonic() + seconds
+    while True:
+        found = look()
+        if found:
+            return found
+        assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
+        time.sleep(0.1)
+
+
+@dataclass(frozen=True)
+class Answer:
+    status: int
+    body: Any
+    headers: dict[str, str]
+
+
+@dataclass
+class Operator:
+    """The installed operator and ways to use it as its users do."""
+
+    cluster: Cluster
+    gateway: int
+    model: int
+
+    def skill(self, namespace: str, name: str) -> dict[str, Any]:
+        return self.cluster.get("-n", namespace, "skill", name)
+
+    def condition(self, namespace: str, name: str, type_: str) -> dict[str, Any]:
+        found = self.skill(namespace, name).get("status", {}).get("conditions", [])
+        return next((c for c in found if c["type"] == type_), {})
+
+    def ready(self, namespace: str, name: str, seconds: int = 120) -> dict[str, Any]:
+        """As a script would wait; the error tells what the Skill says."""
+        wait = ("wait", "--for=condition=Ready", f"skill/{name}", f"--timeout={seconds}s")
+        try:
+            self.cluster.kubectl("-n", namespace, *wait)
+        except Exception as error:
+            raise AssertionError(json.dumps(self.skill(namespace, name).get("status"), indent=1)) from error
+        return self.skill(namespace, name)
+
+    def reason(self, namespace: str, name: str, type_: str, reason: str, seconds: float = 90) -> dict[str, Any]:
+        """The condition, once it has this reason."""
+
+        def look() -> Any:
+            found = self.condition(namespace, name, type_)
+            return found if found.get("reason") == reason else None
+
+        try:
+            return until(f"{type_}={reason}", seconds, look)
+        except AssertionError as error:
+            raise AssertionError(f"{error}\n{json.dumps(self.skill(namespace, name).get('status'), indent=1)}") from None
+
+    def call(self, namespace: str, name: str, body: Any, raw: bytes | None = None) -> Answer:
+        url = f"http://127.0.0.1:{self.gateway}/v1/skills/{namespace}/{name}"
+        return http("POST", url, raw if raw is not None else json.dumps(body).encode())
+
+    def asked(self, marker: str) -> list[dict[str, Any]]:
+        """The requests that the model got about this marker."""
+        requests = http("GET", f"http://127.0.0.1:{self.model}/requests", None).body
+        found = requests["requests"] if isinstance(requests, dict) else requests
+        return [r for r in found if marker in json.dumps(r)]
+
+    def script(self, script: dict[str, Any]) -> None:
+        """Give the model new lines."""
+        assert http("PUT", f"http://127.0.0.1:{self.model}/script", json.dumps(script).encode()).status < 300
+
+    def scale(self, component: str, replicas: int) -> None:
+        name = f"deployment/{NAMESPACE}-{component}"
+        self.cluster.kubectl("-n", NAMESPACE, "scale", name, f"--replicas={replicas}")
+        self.cluster.kubectl("-n", NAMESPACE, "rollout", "status", name, "--timeout=120s")
+        selector = f"app.kubernetes.io/component={component}"
+        if not replicas:
+            self.cluster.kubectl("-n", NAMESPACE, "wait", "--for=delete", "pod", "-l", selector, "--timeout=60s")
+
+
+def http(method: str, url: str, body: bytes | None) -> Answer:
+    request = urllib.request.Request(url, body, {"Content-Type": "application/json"}, method=method)
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        with opener.open(request, timeout=60) as answer:
+            status, data, headers = answer.status, answer.read(), dict(answer.headers)
+    except urllib.error.HTTPError as error:
+        status, data, headers = error.code, error.read(), dict(error.headers)
+    try:
+        return Answer(status, json.loads(data), headers)
+    except ValueError:
+        return Answer(status, data, headers)
+
+
+@pytest.fixture(scope="session")
+def operator(cluster: Cluster) -> Iterator[Operator]:
+    values, _ = model.configure(cluster)
+    install(cluster, values)
+    with (
+        forward(cluster, f"service/{NAMESPACE}-gateway", 80) as gateway,
+        forward(cluster, f"service/{model.NAME}", 8000, model.MODEL_NAMESPACE) as scripted,
+    ):
+        yield Operator(cluster, gateway, scripted)
+
+
+@pytest.fixture
+def namespace(cluster: Cluster) -> Iterator[str]:
+    with cluster.namespace("skills") as name:
+        yield name

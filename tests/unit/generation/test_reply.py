@@ -1,0 +1,217 @@
+"""Code out of replies as models write them, and out of replies nobody should write."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from skill_operator.generation.reply import LARGEST_REPLY, LARGEST_SOURCE, extract, fingerprint, parse
+
+CODE = 'def run(input):\n    return {"n": 1}\n'
+OTHER = 'def run(input):\n    return {"n": 2}\n'
+
+
+def fenced(code: str, mark: str = "```", info: str = "python") -> str:
+    return f"{mark}{info}\n{code}{mark}\n"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        fenced(CODE),
+        fenced(CODE).rstrip("\n"),
+        f"Sure!\n\n{fenced(CODE)}\nThis works because ...",
+        fenced(CODE, info="py"),
+        fenced(CODE, info=""),
+        fenced(CODE, info=" python title=skill.py"),
+        fenced(CODE, mark="~~~"),
+        fenced(CODE, mark="````"),
+        fenced(CODE).replace("\n", "\r\n"),
+        "1. The file:\n" + "".join(f"   {line}\n" for line in fenced(CODE).splitlines()),
+        CODE,
+        f"\n\n{CODE}",
+        "    " + CODE.replace("\n", "\n    "),
+        f"```python\n{CODE}",
+        fenced("x = = 1\n") + fenced(CODE),
+        fenced(CODE) + "Output:\n" + fenced('{"n": 1}\n', info="json"),
+        fenced(CODE) + "Install:\n" + fenced("pip install pandas\n", info="bash"),
+        fenced(CODE) + "Use it:\n" + fenced("print(run({}))\n"),
+        fenced(OTHER) + "Better:\n" + fenced(CODE),
+        f"<think>\n{fenced(OTHER)}</think>\n{fenced(CODE)}",
+        fenced(CODE, mark="````") + "Note: ``` is a fence.\n",
+        f"````markdown\n```\n````\n{fenced(CODE)}",
+        fenced(CODE) + "```python\nimport os\ndef ru",
+    ],
+)
+def test_the_last_block_that_defines_run_is_taken(text: str) -> None:
+    assert extract(text, "stop").source.rstrip("\n ") == CODE.rstrip("\n")
+
+
+def test_code_with_fences_in_its_strings_survives_longer_fences() -> None:
+    code = 'TEXT = """\n```\nx\n```\n"""\n\n\n' + CODE
+    assert extract(fenced(code, mark="````"), "stop").source == code
+
+
+def test_the_whole_file_is_kept() -> None:
+    code = "import math\n\nLIMIT = 3\n\n\ndef help() -> int:\n    return LIMIT\n\n\n" + CODE
+    assert extract(fenced(code), "stop").source == code
+
+
+@pytest.mark.parametrize(
+    ("text", "finish_reason", "flaw"),
+    [
+        ("", "stop", "empty"),
+        (" \n\t", "stop", "empty"),
+        ("", "length", "cut-off"),
+        ("I cannot help with that.", "stop", "no-code"),
+        (fenced("def run(input)\n    pass\n"), "stop", "no-code"),
+        (fenced("def walk(input):\n    return {}\n"), "stop", "no-entry"),
+        (fenced("async def run(input):\n    return {}\n"), "stop", "no-entry"),
+        (fenced("class A:\n    def run(self):\n        pass\n"), "stop", "no-entry"),
+        (fenced("# nothing\n"), "stop", "no-code"),
+        (f"```python\n{CODE}", "length", "cut-off"),
+        (CODE, "length", "cut-off"),
+        (f"Let me think. {'x' * 100}", "length", "cut-off"),
+        (fenced(f"{CODE}\nX = '{'x' * LARGEST_SOURCE}'\n"), "stop", "too-large"),
+        ("x" * (LARGEST_REPLY + 1), "stop", "too-large"),
+    ],
+)
+def test_replies_without_usable_code_say_why(text: str, finish_reason: str, flaw: str) -> None:
+    reply = extract(text, finish_reason)
+    assert (reply.source, reply.flaw) == ("", flaw)
+    assert reply.message
+
+
+def test_a_closed_block_counts_although_the_reply_was_cut_off_behind_it() -> None:
+    assert extract(fenced(CODE) + "This code is", "length").source == CODE
+
+
+BOMBS = {
+    "parentheses": "(" * 60_000,
+    "brackets": "x = " + "[" * 30_000 + "]" * 30_000,
+    "minus": "-" * 60_000 + "1",
+    "not": "not " * 15_000 + "1",
+    "sum": "x = 1" + "+1" * 30_000,
+    "attributes": "a" + ".b" * 30_000,
+    "calls": "a" + "()" * 30_000,
+    "lambdas": "lambda:" * 9_000 + "1",
+    "f-strings": "f'{" * 20_000,
+    "digits": "x = " + "9" * 60_000,
+    "indents": "".join(" " * n + "if 1:\n" for n in range(99)) + " " * 99 + "pass\n",
+    "elifs": "if 1: pass\n" + "elif 1: pass\n" * 4_000,
+    "zero byte": "x = 1\0",
+    "surrogate": "x = '\ud800'",
+    "escapes": "x = '" + "\\d" * 20_000 + "'\n",
+    "unicode names": "x = '" + "\\N{SNOWMAN}" * 4_000 + "'\n",
+}
+
+
+@pytest.mark.parametrize("bomb", BOMBS.values(), ids=BOMBS)
+@pytest.mark.filterwarnings("error")
+def test_parser_bombs_are_text_like_any_other(bomb: str) -> None:
+    began = time.monotonic()
+    extract(fenced(f"{bomb}\n"), "stop")
+    extract(fenced(f"{CODE}\n{bomb}\n"), "stop")
+    extract(bomb, "stop")
+    assert len(fingerprint(bomb)) == len(fingerprint(f"{CODE}\n{bomb}")) == len(fingerprint(CODE))
+    assert time.monotonic() - began < 5
+
+
+@pytest.mark.parametrize(
+    "text", ["```\n" * 100_000, "```python\nx = 1\n```\n" * 20_000, "`" * 900_000, " " * 900_000 + "```"]
+)
+def test_many_blocks_take_no_time(text: str) -> None:
+    began = time.monotonic()
+    assert extract(text, "stop").source == ""
+    assert time.monotonic() - began < 3
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.lists(
+        st.sampled_from(["```", "~~~~", "python", "\n", "\r", CODE, "    ", "def run(input):", "x", "\0", "\x0c"])
+    ),
+    st.sampled_from(["stop", "length", ""]),
+)
+def test_what_is_taken_always_parses_and_defines_run(parts: list[str], finish_reason: str) -> None:
+    reply = extract("".join(parts), finish_reason)
+    assert bool(reply.source) != bool(reply.flaw)
+    if reply.source:
+        tree = parse(reply.source)
+        assert tree is not None
+        assert "run" in {getattr(node, "name", "") for node in tree.body}
+
+
+BASE = """
+import math
+LIMIT = 10
+
+def helper(a, b=2):
+    return a + b + LIMIT
+
+def run(input):
+    total = 0
+    for line in input["lines"]:
+        total += helper(line["qty"], b=math.floor(line["price"]))
+    squares = [n * n for n in range(total)]
+    try:
+        return {"total": total, "n": sum(squares)}
+    except ValueError as error:
+        raise KeyError(str(error)) from error
+"""
+SAME = {
+    "comments and spacing": BASE.replace("total = 0", "total   =  (0)   # start").replace("\n\n", "\n# c\n\n\n"),
+    "docstrings": '"""Module."""\n' + BASE.replace("def run(input):", 'def run(input):\n    """Doc."""\n    "note"'),
+    "local names": BASE.replace("total", "acc").replace('"acc"', '"total"').replace("line[", "row[").replace("for line", "for row"),
+    "comprehension": BASE.replace("n * n for n in", "k * k for k in"),
+    "exception": BASE.replace("error", "problem"),
+    "quotes": BASE.replace('"lines"', "'lines'"),
+    "parameter": BASE.replace("def run(input)", "def run(data)").replace("input[", "data["),
+}  # fmt: skip
+DIFFERENT = {
+    "constant": BASE.replace("= 10", "= 11"),
+    "key": BASE.replace('"lines"', '"rows"'),
+    "operator": BASE.replace("a + b", "a - b"),
+    "swapped": BASE.replace("a + b + LIMIT", "b + a + LIMIT"),
+    "global name": BASE.replace("LIMIT", "BOUND"),
+    "called function": BASE.replace("math.floor", "math.ceil"),
+    "exception class": BASE.replace("KeyError", "TypeError"),
+    "default": BASE.replace("b=2", "b=3"),
+    "more code": BASE + "\nX = 1\n",
+    "statement": BASE.replace("total += ", "total -= "),
+}
+
+
+@pytest.mark.parametrize("source", SAME.values(), ids=SAME)
+def test_what_does_not_count_in_a_fingerprint(source: str) -> None:
+    assert source != BASE
+    assert fingerprint(source) == fingerprint(BASE)
+
+
+@pytest.mark.parametrize("source", DIFFERENT.values(), ids=DIFFERENT)
+def test_what_counts_in_a_fingerprint(source: str) -> None:
+    assert source != BASE
+    assert fingerprint(source) != fingerprint(BASE)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("def run(a, b):\n return a - b", "def run(b, a):\n return a - b"),
+        ("def run(i):\n x = 1\n y = 2\n return x - y", "def run(i):\n x = 1\n y = 2\n return y - x"),
+        ("def run(i):\n global x\n x = 1", "def run(i):\n x = 1"),
+        ("def run(i):\n x = 1\n return y", "def run(i):\n y = 1\n return y"),
+        ("def run(i):\n import json\n return json", "def run(i):\n import math\n return math"),
+        ("def run(i):\n import json as m\n return m", "def run(i):\n import math as m\n return m"),
+        ("def run(i):\n from a import b\n return b", "def run(i):\n from a import c\n return c"),
+    ],
+)
+def test_renaming_hides_no_difference(one: str, other: str) -> None:
+    assert fingerprint(one) != fingerprint(other)
+
+
+def test_a_fingerprint_does_not_need_python() -> None:
+    assert fingerprint("def run(") != fingerprint("def run((")
