@@ -9,6 +9,7 @@ rm -rf \
   /usr/share/perl* /usr/lib/*/perl* /usr/bin/perl* /usr/share/python-wheels /usr/share/debconf \
   /usr/bin/apt* /usr/lib/apt /usr/bin/dpkg* /usr/sbin/dpkg* /usr/bin/debconf* /etc/apt /etc/dpkg \
   /usr/local/bin/pip* /usr/local/bin/idle* /usr/local/bin/pydoc* /usr/local/bin/*-config \
+  /usr/lib/*/gconv /usr/lib/*/libapt-pkg* /usr/bin/openssl /usr/bin/sqv /usr/bin/c_rehash \
   /usr/bin/passwd /usr/bin/chsh /usr/bin/chfn /usr/bin/newgrp /usr/bin/gpasswd /usr/bin/su /usr/bin/mount /usr/bin/umount \
   "$stdlib/ensurepip" "$stdlib/idlelib" "$stdlib/lib2to3" "$stdlib/pydoc_data" "$stdlib/tkinter" "$stdlib/turtledemo" \
   "$stdlib/test" "$stdlib"/config-* "$stdlib"/site-packages/pip* "$stdlib"/site-packages/setuptools*

@@ -65,7 +65,10 @@ def _follow(cluster: Cluster) -> bool:
                 text += f"  (attempts {generation.get('attempts', 0)}, tokens {generation.get('tokens', 0)})"
             if failure and told.get(f"{name}/failure") != failure["message"]:
                 told[f"{name}/failure"] = failure["message"]
-                say(f"{name:14} REFUSED by {failure['gate']}:\n" + "\n".join(f"    {l}" for l in failure["message"].splitlines()))
+                say(
+                    f"{name:14} REFUSED by {failure['gate']}:\n"
+                    + "\n".join(f"    {l}" for l in failure["message"].splitlines())
+                )
             if told.get(name) != text:
                 told[name] = text
                 say(f"{name:14} {text}")

@@ -24,7 +24,11 @@ def configure(cluster: Cluster) -> tuple[Path, str]:
     """
     url = os.environ.get("OPENAI_BASE_URL")
     if url:
-        endpoint: dict[str, Any] = {"name": "default", "baseURL": url, "model": os.environ.get("SKILL_MODEL", "gpt-5-mini")}
+        endpoint: dict[str, Any] = {
+            "name": "default",
+            "baseURL": url,
+            "model": os.environ.get("SKILL_MODEL", "gpt-5-mini"),
+        }
         if key := os.environ.get("OPENAI_API_KEY"):
             endpoint["apiKeySecret"] = {"name": "model-key", "key": "key"}
             cluster.apply(_namespace(RELEASE), _secret(key))
@@ -53,7 +57,16 @@ def deploy(cluster: Cluster, script: dict[str, Any]) -> None:
     container = {
         "name": NAME,
         "image": image,
-        "command": ["python3", "/model/server.py", "--script", "/model/script.json", "--host", "0.0.0.0", "--port", "8000"],  # noqa: S104
+        "command": [
+            "python3",
+            "/model/server.py",
+            "--script",
+            "/model/script.json",
+            "--host",
+            "0.0.0.0",
+            "--port",
+            "8000",
+        ],  # noqa: S104
         "readinessProbe": {"httpGet": {"path": "/healthz", "port": 8000}, "periodSeconds": 1},
         "volumeMounts": [{"name": "model", "mountPath": "/model"}],
     }

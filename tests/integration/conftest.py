@@ -71,7 +71,9 @@ class Operator:
         try:
             return until(f"{type_}={reason}", seconds, look)
         except AssertionError as error:
-            raise AssertionError(f"{error}\n{json.dumps(self.skill(namespace, name).get('status'), indent=1)}") from None
+            raise AssertionError(
+                f"{error}\n{json.dumps(self.skill(namespace, name).get('status'), indent=1)}"
+            ) from None
 
     def call(self, namespace: str, name: str, body: Any, raw: bytes | None = None) -> Answer:
         url = f"http://127.0.0.1:{self.gateway}/v1/skills/{namespace}/{name}"

@@ -15,7 +15,7 @@ KINDS = "deployments,replicasets,pods,services,configmaps,jobs,networkpolicies,s
 SHARED = {"networkpolicy.networking.k8s.io/skill-default-deny", "resourcequota/skill-quota"}
 NATIVE = {"configmap/kube-root-ca.crt", "serviceaccount/default"}
 
-SOURCE = '''
+SOURCE = """
 import os
 import time
 
@@ -40,7 +40,7 @@ def run(input: dict) -> dict:
     if what == "wrong":
         return {"sad": "?"}
     return {"said": what}
-'''
+"""
 
 
 def skill(name: str, **spec: Any) -> dict[str, Any]:
@@ -100,7 +100,9 @@ def test_a_pinned_skill_answers_and_leaves_nothing(operator: Operator, namespace
 
     in_cluster = operator.cluster.get("-n", namespace, "deployment", "echo-skill")
     assert in_cluster["spec"]["template"]["spec"]["containers"][0]["image"] == status["image"]
-    assert not operator.cluster.get("-n", BUILDS, "jobs", "-l", f"skill-operator.dev/skill-namespace={namespace}")["items"]
+    assert not operator.cluster.get("-n", BUILDS, "jobs", "-l", f"skill-operator.dev/skill-namespace={namespace}")[
+        "items"
+    ]
 
     operator.scale("controller", 0)
     try:
@@ -165,7 +167,9 @@ def test_it_stops_after_three_attempts(operator: Operator, namespace: str) -> No
     operator.cluster.kubectl("-n", namespace, "label", "skill", "hopeless", "touched=yes")
     assert operator.reason(namespace, "hopeless", "Ready", "AttemptsExhausted")
     assert len(operator.asked(marker)) == 3
-    assert not operator.cluster.get("-n", BUILDS, "jobs", "-l", f"skill-operator.dev/skill-namespace={namespace}")["items"]
+    assert not operator.cluster.get("-n", BUILDS, "jobs", "-l", f"skill-operator.dev/skill-namespace={namespace}")[
+        "items"
+    ]
 
 
 def test_a_bad_spec_costs_nothing(operator: Operator, namespace: str) -> None:
@@ -216,7 +220,11 @@ def test_a_registry_that_was_down_is_used_when_it_is_back(operator: Operator, na
 def test_a_restart_at_any_moment_loses_nothing(operator: Operator, namespace: str) -> None:
     apply(operator, namespace, skill("survivor"))
     for stage in ("Verified", "Built"):
-        until(f"{stage} is begun", 60, lambda s=stage: operator.condition(namespace, "survivor", s).get("reason") not in {None, "Pending"})
+        until(
+            f"{stage} is begun",
+            60,
+            lambda s=stage: operator.condition(namespace, "survivor", s).get("reason") not in {None, "Pending"},
+        )
         selector = "app.kubernetes.io/component=controller"
         operator.cluster.kubectl("-n", NAMESPACE, "delete", "pod", "-l", selector, "--force", "--grace-period=0")
     operator.ready(namespace, "survivor", 180)
@@ -227,7 +235,13 @@ def test_a_restart_at_any_moment_loses_nothing(operator: Operator, namespace: st
 def test_an_updated_skill_is_rolled_out(operator: Operator, namespace: str) -> None:
     apply(operator, namespace, skill("changing"))
     first = operator.ready(namespace, "changing")["status"]["revision"]
-    apply(operator, namespace, skill("changing", source={"inline": SOURCE.replace('{"said": what}', '{"said": what + "!" * (what == "new")}')}))
+    apply(
+        operator,
+        namespace,
+        skill(
+            "changing", source={"inline": SOURCE.replace('{"said": what}', '{"said": what + "!" * (what == "new")}')}
+        ),
+    )
     until("the new revision", 90, lambda: operator.skill(namespace, "changing")["status"]["revision"] != first)
     operator.ready(namespace, "changing")
     assert operator.call(namespace, "changing", {"what": "new"}).body == {"said": "new!"}

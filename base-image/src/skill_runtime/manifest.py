@@ -10,6 +10,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from skill_runtime.check.policy import DENIED_MODULES
+
 _OURS = frozenset(("h11", "jsonschema_rs", "skill_runtime"))
 """Importable, but not promised: the runtime may do without them one day."""
 
@@ -28,7 +30,7 @@ def describe(root: Path) -> dict[str, Any]:
         "python": platform.python_version(),
         "distributions": installed,
         "modules": {name: min(by) for name, by in provided.items() if _is_public(name) and name not in _OURS},
-        "standard": sorted(name for name in sys.stdlib_module_names if _is_public(name) and find_spec(name)),
+        "standard": sorted(name for name in sys.stdlib_module_names - DENIED_MODULES if _is_public(name) and find_spec(name)),
         "rootEntries": sorted(entry.name for entry in root.iterdir() if entry.name != "skill"),
     }
 

@@ -67,6 +67,6 @@ async def _json(session: aiohttp.ClientSession, url: str, accept: str) -> Any:
 
 
 async def _resolve(address: str) -> str:
-    host = address.rsplit(":", 1)[0] if ":" in address else address
+    host = address.partition("/")[0].partition(":")[0]
     found = await asyncio.get_running_loop().getaddrinfo(host, None, family=socket.AF_INET, type=socket.SOCK_STREAM)
     return str(found[0][4][0])

@@ -165,7 +165,7 @@ def run(input):
 SAME = {
     "comments and spacing": BASE.replace("total = 0", "total   =  (0)   # start").replace("\n\n", "\n# c\n\n\n"),
     "docstrings": '"""Module."""\n' + BASE.replace("def run(input):", 'def run(input):\n    """Doc."""\n    "note"'),
-    "local names": BASE.replace("total", "acc").replace('"acc"', '"total"').replace("line[", "row[").replace("for line", "for row"),
+    "local names": BASE.replace("total ", "acc ").replace(": total", ": acc").replace("(total)", "(acc)"),
     "comprehension": BASE.replace("n * n for n in", "k * k for k in"),
     "exception": BASE.replace("error", "problem"),
     "quotes": BASE.replace('"lines"', "'lines'"),

@@ -15,7 +15,8 @@ from skill_runtime.check.policy import Available
 
 CODES = frozenset(("name-defined", "attr-defined", "call-arg", "arg-type", "return-value", "import-not-found"))
 CONFIGURATION = Path(__file__).with_name("mypy.ini")
-_SECONDS, _MEMORY = 60.0, 1 << 30
+_SECONDS, _MEMORY = 60.0, 1 << 29
+_WARM_SECONDS, _WARM_MEMORY = 1200.0, 1 << 32
 
 
 def judge(source: str, types: str, programs: Path, folder: Path) -> Finding | None:
@@ -25,7 +26,7 @@ def judge(source: str, types: str, programs: Path, folder: Path) -> Finding | No
     cache = folder / "mypy"
     if (programs / "cache").is_dir():
         shutil.copytree(programs / "cache", cache)  # mypy writes to its cache, and the image is read-only
-    ended = _run(programs, folder, cache, ["--skip-cache-mtime-checks"], _SECONDS)
+    ended = _run(programs, folder, cache, ["--skip-cache-mtime-checks"], _SECONDS, _MEMORY)
     for found in sorted(_complaints(ended.output), key=lambda found: int(found["line"])):
         if found["code"] in CODES and found["severity"] == "error" and found["file"] == "skill.py":
             line = int(found["line"])
@@ -44,18 +45,18 @@ def warm(folder: str) -> int:
     source = target / "skill.py"
     modules = sorted(Available.of(manifest).modules)
     source.write_text("".join(f"import {name}\n" for name in modules), encoding="utf-8")
-    ended = _run(target.parent, target, target, [], 1200.0)
+    ended = _run(target.parent, target, target, [], _WARM_SECONDS, _WARM_MEMORY)
     source.unlink()
     sys.stdout.write(f"mypy has read {len(modules)} modules (exit code {ended.code})\n{ended.complaint}")
     return 0 if ended.code in (0, 1) else 1
 
 
-def _run(programs: Path, folder: Path, cache: Path, options: list[str], seconds: float) -> tools.Ended:
+def _run(programs: Path, folder: Path, cache: Path, options: list[str], seconds: float, memory: int) -> tools.Ended:
     argv = [
         *(str(programs / "bin" / "python3"), "-I", "-m", "mypy", "--config-file", str(CONFIGURATION)),
         *("--cache-dir", str(cache), "--sqlite-cache", "--output", "json", *options, "skill.py"),
     ]
-    return tools.run(argv, seconds=seconds, cwd=folder, memory=_MEMORY)
+    return tools.run(argv, seconds=seconds, cwd=folder, memory=memory)
 
 
 def _complaints(output: str) -> Iterator[dict[str, Any]]:

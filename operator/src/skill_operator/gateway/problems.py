@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 
 from aiohttp import web
 
@@ -10,13 +11,21 @@ from aiohttp import web
 class Problem(Exception):
     """What went wrong and what to do about it."""
 
-    def __init__(self, status: int, slug: str, title: str, detail: str, retry_after: int | None = None) -> None:
+    def __init__(
+        self,
+        status: int,
+        slug: str,
+        title: str,
+        detail: str,
+        retry_after: int | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
         super().__init__(detail)
         self.status = status
         self.slug = slug
         self.title = title
         self.detail = detail
-        self.retry_after = retry_after
+        self.headers = dict(headers or {}) | ({} if retry_after is None else {"Retry-After": str(retry_after)})
 
     def response(self, request_id: str) -> web.Response:
         body = {
@@ -26,9 +35,6 @@ class Problem(Exception):
             "detail": self.detail,
             "requestId": request_id,
         }
-        headers = {"X-Request-Id": request_id}
-        if self.retry_after is not None:
-            headers["Retry-After"] = str(self.retry_after)
         return web.Response(
-            status=self.status, text=json.dumps(body), content_type="application/problem+json", headers=headers
+            status=self.status, text=json.dumps(body), content_type="application/problem+json", headers=self.headers
         )

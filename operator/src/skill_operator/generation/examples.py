@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 from skill_operator.api.v1alpha1 import Example
@@ -13,5 +14,11 @@ def split(examples: Sequence[Example]) -> tuple[list[Example], list[Example]]:
     to whoever writes the code. Fewer than three are all shown."""
     hidden_count = len(examples) // 3
     ranked = sorted(examples, key=lambda e: digest(e.model_dump(mode="json")))
-    names = {e.name for e in ranked[:hidden_count]}
+    shown = Counter(e.error for e in examples)
+    names: set[str] = set()
+    for alone in (False, True):  # the last of its kind goes last: no one can guess which error was meant
+        for example in ranked:
+            if len(names) < hidden_count and example.name not in names and (alone or shown[example.error] > 1):
+                names.add(example.name)
+                shown[example.error] -= 1
     return [e for e in examples if e.name not in names], [e for e in examples if e.name in names]

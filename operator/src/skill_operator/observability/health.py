@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
+log = logging.getLogger(__name__)
 Check = Callable[[], str | None]
 
 
@@ -29,10 +31,19 @@ async def serve(port: int, live: Mapping[str, Check], ready: Mapping[str, Check]
 
 def _answer(checks: Mapping[str, Check]) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
     async def handler(_: web.Request) -> web.Response:
-        problems = [f"{name}: {problem}" for name, check in checks.items() if (problem := check())]
+        problems = [f"{name}: {problem}" for name, check in checks.items() if (problem := _ask(check))]
         return web.Response(status=503 if problems else 200, text="\n".join(problems or ["ok"]) + "\n")
 
     return handler
+
+
+def _ask(check: Check) -> str | None:
+    """A check that fails is a problem too."""
+    try:
+        return check()
+    except Exception as error:
+        log.exception("a health check failed")
+        return f"the check itself failed: {type(error).__name__}"
 
 
 async def _metrics(_: web.Request) -> web.Response:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +13,12 @@ from datetime import UTC, datetime
 from typing import Any
 
 _context: ContextVar[dict[str, str]] = ContextVar("log_context", default={})  # noqa: B039 - never changed in place
+_SECRET = re.compile(
+    r"((?i:bearer|basic)\s+)[\w.~+/=-]{8,}"  # of an Authorization header
+    r"|eyJ[\w-]{8,}\.[\w-]+\.[\w-]+"  # a JSON Web Token, such as a service account's
+    r"|\bsk-[\w-]{16,}"  # a key of a model's provider
+    r"|(?<=://)[^\s/@]+:[^\s/@]+(@)"  # of a URL
+)
 _OWN = set(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
 
@@ -23,6 +30,21 @@ def context(**fields: str) -> Iterator[None]:
         yield
     finally:
         _context.reset(token)
+
+
+def _without_secrets(value: Any) -> Any:
+    """A net under all who log: what looks like a credential never reaches a log, whoever put it into an error."""
+    match value:
+        case str():
+            return _SECRET.sub(lambda found: f"{found[1] or ''}[removed]{found[2] or ''}", value)
+        case dict():
+            return {k: _without_secrets(v) for k, v in value.items()}
+        case list() | tuple():
+            return [_without_secrets(v) for v in value]
+        case None | bool() | int() | float():
+            return value
+        case _:
+            return _without_secrets(str(value))
 
 
 class _Formatter(logging.Formatter):
@@ -37,7 +59,7 @@ class _Formatter(logging.Formatter):
         line |= {k: v for k, v in vars(record).items() if k not in _OWN and not k.startswith("k8s_")}
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
-        return json.dumps(line, default=str, ensure_ascii=True)
+        return json.dumps(_without_secrets(line), default=str, ensure_ascii=True)
 
 
 def configure(level: str) -> None:

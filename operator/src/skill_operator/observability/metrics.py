@@ -35,8 +35,14 @@ def called(endpoint: str, outcome: str, tokens: int) -> None:
     _TOKENS.labels(endpoint).inc(tokens)
 
 
-_RELAYED = Histogram("skill_gateway_call_seconds", "Calls through the gateway by status class", ["status"])
+_RELAYED = Histogram("skill_gateway_call_seconds", "Requests to the gateway by outcome", ["outcome"])
+_IN_FLIGHT = Gauge("skill_gateway_calls_in_flight", "Calls that the gateway has taken and not answered")
 
 
-def relayed(status: int, seconds: float) -> None:
-    _RELAYED.labels(f"{status // 100}xx").observe(seconds)
+def relayed(outcome: str, seconds: float) -> None:
+    """`outcome` is the slug of a problem, the class of a skill's own status, or `caller-left`."""
+    _RELAYED.labels(outcome).observe(seconds)
+
+
+def in_flight(calls: int) -> None:
+    _IN_FLIGHT.set(calls)

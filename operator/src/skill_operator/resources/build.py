@@ -52,7 +52,8 @@ def job(
     """
     meta = skill.metadata
     name = naming.build(meta.namespace, meta.name, rev)
-    host = settings.registry.push.rsplit(":", 1)[0] if ":" in settings.registry.push else settings.registry.push
+    registry = settings.registry.push.partition("/")[0]
+    host = registry.partition(":")[0]
     arguments = [
         f"--context=tar:///context/{CONTEXT}",
         "--dockerfile=Dockerfile",
@@ -67,7 +68,7 @@ def job(
         *(f"--ignore-path=/{entry}" for entry in root_entries),
     ]
     if settings.registry.insecure:
-        arguments.append(f"--insecure-registry={settings.registry.push}")
+        arguments.append(f"--insecure-registry={registry}")
     volumes: list[Object] = [{"name": "context", "configMap": {"name": name}}]
     mounts: list[Object] = [{"name": "context", "mountPath": "/context", "readOnly": True}]
     if settings.registry.pushSecret:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_network
+
 from skill_operator import naming
 from skill_operator.api.v1alpha1 import Skill
 from skill_operator.resources.common import HTTP_PORT, Object, metadata
 from skill_operator.settings import Settings
+
+
+METADATA = ip_network("169.254.0.0/16")  # credentials of the node live there on every cloud
 
 
 def default_deny(namespace: str) -> Object:
@@ -32,7 +37,7 @@ def skill_policy(skill: Skill, settings: Settings) -> Object:
     }
     egress = [
         {
-            "to": [{"ipBlock": {"cidr": grant.cidr}}],
+            "to": [{"ipBlock": _block(grant.cidr)}],
             "ports": [{"protocol": "TCP", "port": port} for port in grant.ports],
         }
         for grant in skill.spec.egress
@@ -48,3 +53,10 @@ def skill_policy(skill: Skill, settings: Settings) -> Object:
             "egress": egress,
         },
     }
+
+
+def _block(cidr: str) -> Object:
+    """However wide the grant, the metadata service is not in it."""
+    network = ip_network(cidr, strict=False)
+    inside = network.version == METADATA.version and METADATA.subnet_of(network)  # type: ignore[arg-type]
+    return {"cidr": cidr} | ({"except": [str(METADATA)]} if inside else {})
