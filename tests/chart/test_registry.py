@@ -225,13 +225,13 @@ class Registry:
     def call(
         self, method: str, url: str, user: Credential | None = None, body: bytes | None = None, **headers: str
     ) -> tuple[int, Any]:
-        request = urllib.request.Request(url, data=body, method=method)  # noqa: S310
+        request = urllib.request.Request(url, data=body, method=method)
         for name, value in headers.items():
             request.add_header(name.replace("_", "-"), value)
         if user:
             request.add_header("Authorization", f"Basic {user.basic()}")
         try:
-            with urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310
+            with urllib.request.urlopen(request, timeout=10) as answer:
                 return answer.status, (answer.headers, answer.read())
         except urllib.error.HTTPError as error:
             return error.code, error

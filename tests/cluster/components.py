@@ -198,7 +198,7 @@ state = "/run/containerd"
             "clusterCIDR": str(self.cluster.pods),
             "hostnameOverride": NODE_NAME,
             "clientConnection": {"kubeconfig": str(self.pki.kubeconfig("proxy"))},
-            "bindAddress": "0.0.0.0",  # noqa: S104 - inside the node
+            "bindAddress": "0.0.0.0",
             "conntrack": {  # the node may not change the machine's table
                 **dict.fromkeys(("maxPerCore", "min"), 0),
                 **dict.fromkeys(("tcpEstablishedTimeout", "tcpCloseWaitTimeout"), "0s"),

@@ -67,7 +67,7 @@ def _follow(cluster: Cluster) -> bool:
                 told[f"{name}/failure"] = failure["message"]
                 say(
                     f"{name:14} REFUSED by {failure['gate']}:\n"
-                    + "\n".join(f"    {l}" for l in failure["message"].splitlines())
+                    + "\n".join(f"    {line}" for line in failure["message"].splitlines())
                 )
             if told.get(name) != text:
                 told[name] = text
@@ -85,7 +85,7 @@ def _follow(cluster: Cluster) -> bool:
 
 
 def _post(url: str, body: dict[str, Any]) -> str:
-    request = urllib.request.Request(url, json.dumps(body).encode(), {"Content-Type": "application/json"})  # noqa: S310
+    request = urllib.request.Request(url, json.dumps(body).encode(), {"Content-Type": "application/json"})
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
         with opener.open(request, timeout=60) as answer:

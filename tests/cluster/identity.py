@@ -18,7 +18,7 @@ from tests.cluster.shell import ClusterError
 CHECKOUT = Path(__file__).resolve().parents[2]
 RELEASE = "skill-operator"
 """Name and namespace of the chart's release."""
-STATES = Path(os.environ.get("SKILL_CLUSTERS", "/tmp/skill-clusters"))  # noqa: S108 - its owner and mode are checked
+STATES = Path(os.environ.get("SKILL_CLUSTERS", "/tmp/skill-clusters"))
 SLOTS = 16
 NODE_NAME = "node1"
 OUTSIDE = ("203.0.113.10", "198.51.100.10")

@@ -39,7 +39,7 @@ def install(cluster: Cluster, *values: Path) -> None:
         _helm(cluster, images, values)
     with step("started the registry"):
         rollout(cluster, "registry")
-    _push(cluster, images)
+    push(cluster, images)
     with step("started controller and gateway"):
         rollout(cluster, "controller")
         rollout(cluster, "gateway")
@@ -94,7 +94,7 @@ def _helm(cluster: Cluster, images: dict[str, Any], values: tuple[Path, ...]) ->
     )  # fmt: skip
 
 
-def _push(cluster: Cluster, images: dict[str, Any]) -> None:
+def push(cluster: Cluster, images: dict[str, Any]) -> None:
     """Through a port-forward, as from any laptop; what the registry holds already is not sent again."""
     ensure(("skopeo",))
     user, password = _credential(cluster)

@@ -1,4 +1,4 @@
-"""The language model of tests and demo, in the cluster: the scripted server of tests/model, or whatever the environment names."""
+"""The language model of tests and demo: the scripted server of tests/model, or what the environment names."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def deploy(cluster: Cluster, script: dict[str, Any]) -> None:
             "0.0.0.0",
             "--port",
             "8000",
-        ],  # noqa: S104
+        ],
         "readinessProbe": {"httpGet": {"path": "/healthz", "port": 8000}, "periodSeconds": 1},
         "volumeMounts": [{"name": "model", "mountPath": "/model"}],
     }

@@ -40,7 +40,7 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def probe(cluster: Cluster, program: Path) -> Image:
     """The same as an image, known to the node."""
-    image = Image("localhost/probe:1", {"Entrypoint": ["/probe"]}, {"probe": program})
+    image = Image("localhost/probe:1", {"Entrypoint": ["/probe"], "Cmd": ["listen", "8080"]}, {"probe": program})
     cluster.load(image.archive(program.parent))
     return image
 
@@ -102,7 +102,7 @@ def reaches(cluster: Cluster, namespace: str, name: str, address: str, port: str
 
 @pytest.mark.cluster
 def test_the_node_pulls_from_a_registry_pod_on_localhost(
-    cluster: Cluster, namespace: str, probe: Image, tmp_path: Path
+    cluster: Cluster, namespace: str, program: Path, tmp_path: Path
 ) -> None:
     """As the chart's registry is reached: through a NodePort, as localhost, over plain HTTP, by an unprivileged pod."""
     config = {"version": 0.1, "http": {"addr": ":5000"}, "storage": {"filesystem": {"rootdirectory": "/data"}}}
@@ -141,8 +141,10 @@ def test_the_node_pulls_from_a_registry_pod_on_localhost(
     ready(cluster, namespace, "registry")
     service = cluster.get("-n", namespace, "service", "registry")["spec"]
     port = service["ports"][0]["nodePort"]
-    push(probe.archive(tmp_path), f"http://{service['clusterIP']}:5000", "probe", "1")
-    cluster.apply(pod(namespace, "pulled", f"localhost:{port}/probe:1", "listen", "8080"))
+    # Never seen by this node: the kubelet does not let an image that it pulled pass for one that was loaded.
+    unseen = Image("unseen:1", {"Entrypoint": ["/probe"]}, {"probe": program}, {"nonce": os.urandom(16)})
+    push(unseen.archive(tmp_path), f"http://{service['clusterIP']}:5000", "unseen", "1")
+    cluster.apply(pod(namespace, "pulled", f"localhost:{port}/unseen:1", "listen", "8080"))
     ready(cluster, namespace, "pulled")
 
 
@@ -162,7 +164,7 @@ def push(archive: Path, registry: str, name: str, tag: str) -> None:
 def send(method: str, url: str, body: bytes, kind: str) -> str:
     """One request; where its answer points."""
     direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    request = urllib.request.Request(url, body, {"Content-Type": kind}, method=method)  # noqa: S310 - http
+    request = urllib.request.Request(url, body, {"Content-Type": kind}, method=method)
     with direct.open(request, timeout=10) as answer:
         return str(answer.headers["Location"])
 
@@ -223,7 +225,7 @@ def traces(name: str) -> dict[str, set[str]]:
         "processes": {
             text for text in commands.values() if name in text and "pytest" not in text and "tests.cluster" not in text
         },
-        "files": {str(path) for path in Path("/tmp/skill-clusters").glob("*")},  # noqa: S108
+        "files": {str(path) for path in Path("/tmp/skill-clusters").glob("*")},
         "checkout": {str(path) for path in (CHECKOUT / ".cluster").glob("*") if path.name != "cache"},
         "kernel": {
             f"{knob}={(records.KERNEL / knob).read_text()}" for knob in (*records.CHANGED_BY_KUBELET, records.WATCHES)

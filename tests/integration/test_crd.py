@@ -225,7 +225,7 @@ def mutated(chance: random.Random) -> dict[str, Any]:
 
 def test_whatever_the_api_server_takes_is_read(cluster: Cluster, namespace: str) -> None:
     """A Skill that was stored and cannot be read would never be told what is wrong with it."""
-    chance, taken = random.Random(20), 0  # noqa: S311 - the same specs in every run
+    chance, taken = random.Random(20), 0
     with config.new_client_from_config(str(cluster.kubeconfig)) as connection:
         skills = client.CustomObjectsApi(connection)
         for _ in range(300):

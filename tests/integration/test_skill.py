@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from tests.integration.conftest import NAMESPACE, Operator, until
+from tests.cluster.install import IMAGES, NAMESPACE, push
+from tests.integration.conftest import Operator, until
 
 pytestmark = pytest.mark.cluster
 BUILDS = f"{NAMESPACE}-builds"
@@ -211,9 +212,7 @@ def test_a_registry_that_was_down_is_used_when_it_is_back(operator: Operator, na
         assert "registry" in failed["message"]
     finally:
         operator.scale("registry", 1)
-    from tests.cluster.install import _push, json as _json, IMAGES
-
-    _push(operator.cluster, _json.loads(IMAGES.read_text()))
+    push(operator.cluster, json.loads(IMAGES.read_text()))
     operator.ready(namespace, "patient", 180)
 
 

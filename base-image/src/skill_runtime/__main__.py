@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import sys
 
+from skill_runtime import process
+
 USAGE = "usage: python3 -m skill_runtime serve | check | manifest | warm FOLDER"
 
 
@@ -14,10 +16,12 @@ def main(arguments: list[str]) -> int:
     """Run one command; its exit code."""
     match arguments:
         case ["serve"]:
+            process.seclude()
             from skill_runtime import serve
 
             return serve.main()
         case ["check"]:
+            process.seclude()  # before anything can be there to look
             from skill_runtime.check import command
 
             return command.main()

@@ -2,19 +2,18 @@
 
 A NetworkPolicy that stands before the pod is enforced only some time after its start. The API server's cluster IP is an
 address that every cluster has and no cage allows, so connecting to it tells the two states apart.
+
+This module is imported first and imports little: the proof takes its time while the rest of PID 1 is loaded.
 """
 
 from __future__ import annotations
 
 import errno
-import json
 import select
 import socket
 import threading
 import time
-
-from skill_runtime import log, process
-from skill_runtime.settings import Settings
+from collections.abc import Mapping
 
 ATTEMPTS = 3
 SPACING = 0.03
@@ -40,7 +39,11 @@ class EgressNotBlockedError(Exception):
 class Proof:
     """The gate at work in a thread of its own, while PID 1 loads code of ours."""
 
-    def __init__(self, host: str, port: str, deadline: float = DEADLINE) -> None:
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        host = environment.get("KUBERNETES_SERVICE_HOST", "")
+        port = environment.get("KUBERNETES_SERVICE_PORT", "443")
+        self.required = environment.get("SKILL_ISOLATION", "required") != "optional"
+        deadline = DEADLINE if self.required else OPTIONAL_DEADLINE
         self._target = f"{host}:{port}"
         self._error: EgressNotBlockedError | None = None
         self._thread = threading.Thread(target=self._run, args=(host, port, deadline), daemon=True)
@@ -128,21 +131,3 @@ def _any_connects(attempts: list[socket.socket], seconds: float, *, settle: bool
                 return True
             attempt.close()
     return False
-
-
-def begin(settings: Settings) -> Proof:
-    """Start proving."""
-    return Proof(settings.api_host, settings.api_port, DEADLINE if settings.must_be_shut_in else OPTIONAL_DEADLINE)
-
-
-def passed(proof: Proof, settings: Settings) -> bool:
-    """Whether to go on; if not, the pod's last word is written already."""
-    try:
-        proof.wait()
-    except EgressNotBlockedError as error:
-        if settings.must_be_shut_in:
-            log.write("error", "not shut in", target=error.target, detail=str(error))
-            process.conclude(settings.termination_log, json.dumps({"refused": False, "target": error.target}))
-            return False
-        log.write("warning", "not shut in, and told not to mind", target=error.target, detail=str(error))
-    return True

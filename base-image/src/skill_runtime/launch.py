@@ -1,17 +1,15 @@
-"""Starting a zygote: early, while PID 1 still loads the rest of itself."""
+"""Starting a zygote: early, while PID 1 still loads the rest of itself. Hence the few imports."""
 
 from __future__ import annotations
 
 import os
 import socket
 import sys
-from dataclasses import dataclass
-from pathlib import Path
 
 ENVIRONMENT = {
     "PATH": "/opt/skill/bin:/usr/local/bin:/usr/bin:/bin",
     "LANG": "C.UTF-8",
-    "HOME": "/tmp",  # noqa: S108 - the only writable folder
+    "HOME": "/tmp",
     "OPENBLAS_NUM_THREADS": "1",  # one call, one core; and threads do not survive a fork
 }
 """All that a skill sees of the environment: none of it comes from this process's own."""
@@ -20,16 +18,15 @@ _CODE = "import sys; sys.path.append({root!r}); from skill_runtime.zygote import
 _CONTROL = 3
 
 
-@dataclass(frozen=True)
 class Started:
-    """A zygote that waits for commands and has loaded nothing foreign."""
+    """A zygote that waits for commands and has loaded nothing foreign.
 
-    pid: int
-    handle: int
-    """Of the process, whatever becomes of its PID."""
-    control: socket.socket
-    output: int
-    """The end to read of what it prints."""
+    `handle` is of the process, whatever becomes of its PID; `output` is the end to read of what it prints.
+    """
+
+    def __init__(self, pid: int, control: socket.socket, output: int) -> None:
+        self.pid, self.control, self.output = pid, control, output
+        self.handle = os.pidfd_open(pid)
 
 
 def start() -> Started:
@@ -37,7 +34,7 @@ def start() -> Started:
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     ours.setblocking(False)
     reading, writing = os.pipe()
-    code = _CODE.format(root=str(Path(__file__).parents[1]), control=_CONTROL)
+    code = _CODE.format(root=__file__.rpartition("/skill_runtime/")[0], control=_CONTROL)
     try:
         pid = os.posix_spawn(
             sys.executable,
@@ -54,4 +51,4 @@ def start() -> Started:
     finally:
         theirs.close()
         os.close(writing)
-    return Started(pid, os.pidfd_open(pid), ours, reading)
+    return Started(pid, ours, reading)

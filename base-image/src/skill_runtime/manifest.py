@@ -30,7 +30,9 @@ def describe(root: Path) -> dict[str, Any]:
         "python": platform.python_version(),
         "distributions": installed,
         "modules": {name: min(by) for name, by in provided.items() if _is_public(name) and name not in _OURS},
-        "standard": sorted(name for name in sys.stdlib_module_names - DENIED_MODULES if _is_public(name) and find_spec(name)),
+        "standard": sorted(
+            name for name in sys.stdlib_module_names - DENIED_MODULES if _is_public(name) and find_spec(name)
+        ),
         "rootEntries": sorted(entry.name for entry in root.iterdir() if entry.name != "skill"),
     }
 

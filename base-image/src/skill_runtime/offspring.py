@@ -56,7 +56,8 @@ class Zygote:
         try:
             async with asyncio.timeout(FORK_SECONDS):
                 said = await self._ask({"path": str(skill), "most": most}, theirs.fileno(), writing)
-            worker = Worker(self._identify(said.get("pid")), ours, most)
+            pid = said.get("pid")
+            worker = Worker(pid, self._identify(pid), ours, most)
         except TimeoutError:
             raise OffspringError("no worker could be forked in time") from None
         finally:
@@ -110,8 +111,8 @@ class Zygote:
 class Worker:
     """One worker process, and the line to it."""
 
-    def __init__(self, handle: int, connection: socket.socket, most: int) -> None:
-        self._handle = handle
+    def __init__(self, pid: int, handle: int, connection: socket.socket, most: int) -> None:
+        self.pid, self._handle = pid, handle
         self._connection = connection
         self._most = most + 1
         self._reader: asyncio.StreamReader

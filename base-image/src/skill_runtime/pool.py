@@ -45,6 +45,7 @@ class Pool:
     def __init__(self, plan: Plan, zygote: Zygote, drain: Drain) -> None:
         self._plan, self._zygote, self._drain = plan, zygote, drain
         self._idle: list[Worker] = []
+        self._busy: set[Worker] = set()
         self._slots = asyncio.Semaphore(plan.workers)
         self._waiting = 0
         self._falls: list[float] = []
@@ -86,6 +87,7 @@ class Pool:
     async def _run(self, body: bytes, request_id: str) -> replies.Reply:
         worker = self._take() or await self._fork()
         reply: replies.Reply = replies.Failure("died")
+        self._busy.add(worker)
         worker.output.begin(request_id)
         try:
             async with asyncio.timeout(self._plan.call_timeout):
@@ -93,12 +95,14 @@ class Pool:
         except TimeoutError:
             reply = replies.Failure("timeout", message=f"no answer within {self._plan.call_timeout:g} s")
         finally:
+            self._busy.discard(worker)
             if Worker.sane(reply):
                 worker.output.end()
                 self._idle.append(worker)
             else:
                 worker.kill()
-                process.end_strangers({self._zygote.pid})
+                # What it left behind goes with it. Workers whose zygote fell are our children, too, and stay.
+                process.end_strangers({self._zygote.pid, *(kept.pid for kept in (*self._idle, *self._busy))})
         return reply
 
     def _take(self) -> Worker | None:

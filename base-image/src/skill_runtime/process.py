@@ -1,4 +1,4 @@
-"""What only the kernel can promise: secrecy of PID 1's memory, and the end of everything it did not start."""
+"""What only the kernel can promise: secrecy of PID 1's memory, and the end of what it did not start. Imported early."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import ctypes
 import os
 import signal
 from collections.abc import Collection, Iterator
-from pathlib import Path
 
 _PR_SET_DUMPABLE, _PR_SET_CHILD_SUBREAPER = 4, 36
 
@@ -24,18 +23,18 @@ def seclude() -> None:
             raise OSError(code, f"prctl({option}): {os.strerror(code)}")
 
 
-def conclude(path: Path, message: str) -> None:
-    """Leave the last word where Kubernetes picks it up, over anything that others wrote there."""
-    with contextlib.suppress(OSError):
-        path.write_bytes(message.encode("utf-8", "replace")[:4096])
-
-
 def parent_of(pid: int) -> int | None:
     """The parent's PID, or None if there is no such process."""
     try:
-        status = Path(f"/proc/{pid}/stat").read_bytes()
+        number = os.open(f"/proc/{pid}/stat", os.O_RDONLY)
     except OSError:
         return None
+    try:
+        status = os.read(number, 4096)
+    except ProcessLookupError:
+        return None
+    finally:
+        os.close(number)
     return int(status.rpartition(b")")[2].split()[1])  # the name before it may hold anything
 
 

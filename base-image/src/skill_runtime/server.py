@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import time
 from dataclasses import dataclass
 
-from skill_runtime import documents, log, pool, problems, replies
+from skill_runtime import documents, ending, gate, log, pool, problems, process, replies
 from skill_runtime.contract import Contract
 from skill_runtime.http import Request, Response, Server
 from skill_runtime.launch import Started
 from skill_runtime.offspring import OffspringError, Zygote
 from skill_runtime.output import Drain, to_log
-from skill_runtime.settings import Settings
+from skill_runtime.settings import Settings, SettingsError
 from skill_runtime.text import printable
 
 LIMITS = {"CORE": 0}
@@ -28,8 +29,25 @@ class Outcome:
     message: str = ""
 
 
-def run(settings: Settings, zygote: Started) -> Outcome:
-    """Serve until told to stop. Raises SettingsError."""
+def main(proof: gate.Proof, zygote: Started) -> int:
+    """What follows the first steps of `serve`; the exit code."""
+    try:
+        settings = Settings.read(os.environ)
+        if not ending.may_go_on(proof, settings.termination_log):
+            return ending.NOT_SHUT_IN
+        outcome = _run(settings, zygote)
+        if outcome.message:
+            ending.conclude(settings.termination_log, outcome.message)
+    except SettingsError as error:
+        outcome = Outcome(ending.UNUSABLE, str(error))
+    finally:
+        process.end_everything()
+    if outcome.message:
+        log.write("error", "ended", detail=outcome.message)
+    return outcome.code
+
+
+def _run(settings: Settings, zygote: Started) -> Outcome:
     contract = Contract.read(settings.contract)
     plan = pool.Plan(settings.skill, settings.workers, settings.queue, contract.call_timeout, settings.max_body, LIMITS)
     return asyncio.run(_serve(settings, contract, plan, zygote))
@@ -44,7 +62,7 @@ async def _serve(settings: Settings, contract: Contract, plan: pool.Plan, zygote
     loop.add_signal_handler(signal.SIGTERM, stop.set)
     loop.add_signal_handler(signal.SIGINT, stop.set)
     loop.add_signal_handler(pool.CHILD_ENDED, pool.reap, workers)
-    port = await server.listen("0.0.0.0", settings.port)  # noqa: S104 - the pod's only address, behind a policy
+    port = await server.listen("0.0.0.0", settings.port)
     log.write("info", "listening", port=port, skill=contract.name)
     keeper = asyncio.create_task(workers.live())
     stopping = asyncio.create_task(stop.wait())
@@ -54,7 +72,7 @@ async def _serve(settings: Settings, contract: Contract, plan: pool.Plan, zygote
         try:
             keeper.result()
         except OffspringError as error:
-            outcome = Outcome(1, printable(str(error), 900))
+            outcome = Outcome(ending.FAILED, printable(str(error), 900))
     else:
         log.write("info", "stopping")
     await server.drain(settings.grace)

@@ -29,9 +29,6 @@ class Settings:
     max_body: int
     grace: float
     """Seconds that calls in flight get after SIGTERM."""
-    must_be_shut_in: bool
-    api_host: str
-    api_port: str
 
     @classmethod
     def read(cls, environment: Mapping[str, str]) -> Settings:
@@ -43,15 +40,12 @@ class Settings:
             manifest=folder / "manifest.json",
             termination_log=Path(environment.get("SKILL_TERMINATION_LOG", "/dev/termination-log")),
             tools=Path(environment.get("SKILL_TOOLS", "/opt/checker")),
-            scratch=Path(environment.get("SKILL_SCRATCH", "/tmp")),  # noqa: S108 - the only writable folder there
+            scratch=Path(environment.get("SKILL_SCRATCH", "/tmp")),
             port=_number(environment, "SKILL_PORT", 8080, 0, 65535),
             workers=_number(environment, "SKILL_WORKERS", 4, 1, 256),
             queue=_number(environment, "SKILL_QUEUE", 32, 0, 10_000),
             max_body=_number(environment, "SKILL_MAX_BODY", 1 << 20, 64, 1 << 26),
             grace=_number(environment, "SKILL_GRACE", 25, 0, 3600),
-            must_be_shut_in=environment.get("SKILL_ISOLATION", "required") != "optional",
-            api_host=environment.get("KUBERNETES_SERVICE_HOST", ""),
-            api_port=environment.get("KUBERNETES_SERVICE_PORT", "443"),
         )
 
 

@@ -59,7 +59,7 @@ class WorkQueue:
         """Ever later, with jitter, so that what broke for all does not come back for all at once."""
         failures = self._failures[key] = self._failures.get(key, 0) + 1
         wait = min(LONGEST_RETRY, SHORTEST_RETRY * 2 ** min(failures, 20))
-        self.add_after(key, wait * random.uniform(0.8, 1.2))  # noqa: S311: no secret
+        self.add_after(key, wait * random.uniform(0.8, 1.2))
 
     def forget(self, key: Key) -> None:
         self._failures.pop(key, None)
@@ -151,7 +151,7 @@ class Controller:
                 await work()
             except ClusterError as error:
                 log.warning("%s failed: %s", work.__name__.strip("_"), error.message)
-            await asyncio.sleep(seconds * random.uniform(0.9, 1.1))  # noqa: S311: no secret
+            await asyncio.sleep(seconds * random.uniform(0.9, 1.1))
 
     def _namespaces(self) -> list[str | None]:
         return [*self._settings.watchNamespaces] or [None]
@@ -170,7 +170,7 @@ class Controller:
         self._last_resync = time.monotonic()
 
     async def _sweep(self) -> None:
-        """What no Skill owns any more and no owner reference reaches: builds, and the cage of a namespace without skills."""
+        """What no owner reference reaches: builds of dead Skills, and the cage of a namespace without skills."""
         builds = await self._cluster.list("Job", self._settings.builderNamespace, {naming.MANAGED_BY: naming.MANAGER})
         maps = await self._cluster.list(
             "ConfigMap", self._settings.builderNamespace, {naming.MANAGED_BY: naming.MANAGER}

@@ -40,7 +40,7 @@ class Informer:
         await kopf.operator(
             registry=self._registry,
             settings=settings,
-            identity=cast(Any, naming.MANAGER),  # else kopf asks for a user's name, and the image has no users
+            identity=cast("Any", naming.MANAGER),  # else kopf asks for a user's name, and the image has no users
             clusterwide=not namespaces,
             namespaces=namespaces,
             stop_flag=stop,

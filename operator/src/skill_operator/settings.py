@@ -31,7 +31,7 @@ class ModelEndpoint(_Model):
 
 
 class Registry(_Model):
-    """Where images are pushed by the builder, pulled by the nodes and read by the controller: three names of one place."""
+    """Where the builder pushes, the nodes pull and the controller reads images: three names of one place."""
 
     push: str = "skill-operator-registry.skill-operator.svc:5000"
     pull: str = "localhost:30500"

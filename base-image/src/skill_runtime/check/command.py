@@ -10,29 +10,26 @@ import sys
 import tempfile
 from pathlib import Path
 
-from skill_runtime import gate, log, process
+from skill_runtime import ending, gate, log, process
+from skill_runtime.check import examples, report, static
 from skill_runtime.check.bundle import Bundle, Order
 from skill_runtime.settings import Settings, SettingsError
 
-EXIT_VERDICT, EXIT_UNUSABLE, EXIT_NOT_SHUT_IN = 0, 2, 3
+VERDICT = 0
 
 
 def main() -> int:
     """The whole check; its exit code. 0 tells that there is a verdict, not which."""
-    process.seclude()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         order = Order.take(os.environ)
         settings = Settings.read(os.environ)
-        proof = gate.begin(settings)
-        from skill_runtime.check import examples, report, static
-
-        if not gate.passed(proof, settings):
-            return EXIT_NOT_SHUT_IN
+        if not ending.may_go_on(gate.Proof(os.environ), settings.termination_log):
+            return ending.NOT_SHUT_IN
         bundle = order.read()
     except SettingsError as error:
         log.write("error", "unusable order", detail=str(error))
-        return EXIT_UNUSABLE
+        return ending.UNUSABLE
     folder = Path(tempfile.mkdtemp(prefix="check-", dir=settings.scratch))
     try:
         finding, passed = static.judge(bundle, settings, folder), 0
@@ -42,10 +39,10 @@ def main() -> int:
     finally:
         process.end_everything()
         shutil.rmtree(folder, ignore_errors=True)
-    process.conclude(settings.termination_log, report.signed(order.key, finding, passed, len(bundle.examples)))
+    ending.conclude(settings.termination_log, report.signed(order.key, finding, passed, len(bundle.examples)))
     verdict = finding.gate if finding else "passed"
     log.write("info", "verdict", gate=verdict, passed=passed, examples=len(bundle.examples))
-    return EXIT_VERDICT
+    return VERDICT
 
 
 def _written(bundle: Bundle, folder: Path) -> Path:

@@ -21,6 +21,7 @@ from skill_runtime.text import one_line
 
 TOTAL_SECONDS = 75.0
 """For all examples together."""
+LOAD_SECONDS = 20.0
 SHOWN = 3
 """Failures told of, and looked for."""
 MAX_REPLY = 1 << 20
@@ -55,7 +56,7 @@ async def judge(bundle: Bundle, skill: Path) -> Result:
         bundle.contract.call_timeout,
         MAX_REPLY,
         LIMITS,
-        load_seconds=min(pool.LOAD_SECONDS, TOTAL_SECONDS / 2),
+        load_seconds=LOAD_SECONDS,
     )
     workers = pool.Pool(plan, Zygote(launch.start()), Drain(lambda _line, _request_id: None))
     loop.add_signal_handler(pool.CHILD_ENDED, pool.reap, workers)

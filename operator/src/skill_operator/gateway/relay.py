@@ -14,6 +14,7 @@ from skill_operator.gateway.problems import Problem
 
 log = logging.getLogger(__name__)
 POD_PORT = 8080
+REQUEST_ID = web.RequestKey("request_id", str)
 LARGEST_ANSWER = 1 << 24
 AT_ONCE = 1 << 16  # a shorter answer is read in full before the caller hears of it, so that it is never half an answer
 CONNECT_SECONDS = 2.0
@@ -73,7 +74,11 @@ class Relay:
     ) -> tuple[Backend, aiohttp.ClientResponse]:
         """An allow-list of headers: no credential of the caller's reaches a skill."""
         headers = {name: request.headers[name] for name in PASSED_IN if name in request.headers}
-        headers |= {"Content-Type": "application/json", "Accept-Encoding": "identity", "X-Request-Id": request["id"]}
+        headers |= {
+            "Content-Type": "application/json",
+            "Accept-Encoding": "identity",
+            "X-Request-Id": request[REQUEST_ID],
+        }
         for backend in backends:
             try:
                 with self._directory.busy(backend):

@@ -20,7 +20,7 @@ from skill_operator.api.text import printable
 from skill_operator.gateway.directory import Directory, Entry
 from skill_operator.gateway.judge import judge
 from skill_operator.gateway.problems import Problem
-from skill_operator.gateway.relay import POD_PORT, Relay
+from skill_operator.gateway.relay import POD_PORT, REQUEST_ID, Relay
 from skill_operator.k8s.client import Cluster
 from skill_operator.observability import health, logs, metrics
 from skill_operator.settings import Settings
@@ -188,9 +188,9 @@ async def _answer(
 ) -> web.StreamResponse:
     """Every request has an id, an answer of one form, a line in the log and a place in the metrics."""
     given = request.headers.get("X-Request-Id", "")
-    request["id"] = given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+    request[REQUEST_ID] = given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
     began, status, outcome = time.monotonic(), 499, "caller-left"
-    with logs.context(request=request["id"]):
+    with logs.context(request=request[REQUEST_ID]):
         try:
             response, outcome = await _outcome(request, handler)
             status = response.status
@@ -208,20 +208,21 @@ async def _outcome(
     try:
         response = await handler(request)
     except Problem as problem:
-        return problem.response(request["id"]), problem.slug
+        return problem.response(request[REQUEST_ID]), problem.slug
     except web.HTTPException as error:
         plain = _plain(error)
-        return plain.response(request["id"]), plain.slug
+        return plain.response(request[REQUEST_ID]), plain.slug
     except Exception:  # whatever it is, the caller gets an answer and we a trace
         log.exception("a request failed")
-        detail = f"this is a fault of the gateway; its log has more under {request['id']}"
-        return Problem(500, "internal", "The gateway failed", detail).response(request["id"]), "internal"
+        detail = f"this is a fault of the gateway; its log has more under {request[REQUEST_ID]}"
+        return Problem(500, "internal", "The gateway failed", detail).response(request[REQUEST_ID]), "internal"
     return response, f"{response.status // 100}xx"
 
 
 async def _sign(request: web.Request, response: web.StreamResponse) -> None:
     """On every answer, streamed or not."""
-    response.headers["X-Request-Id"] = request["id"]
+    response.headers.pop("Server", None)
+    response.headers["X-Request-Id"] = request[REQUEST_ID]
     response.headers["X-Content-Type-Options"] = "nosniff"
 
 
@@ -241,24 +242,26 @@ async def serve(settings: Settings, cluster: Cluster) -> None:
         health.serve(settings.healthPort, live, ready),
         session() as outward,
     ):
-        runner = web.AppRunner(
-            Gateway(directory, outward).app(),
-            access_log=None,
-            handler_cancellation=True,  # who leaves frees the pod
-            shutdown_timeout=GRACE_SECONDS,
-        )
-        await runner.setup()
-        await web.TCPSite(runner, "0.0.0.0", settings.listenPort).start()  # noqa: S104 - what a gateway is for
+        listening = runner(Gateway(directory, outward).app())
+        await listening.setup()
+        await web.TCPSite(listening, "0.0.0.0", settings.listenPort).start()
         log.info("listening", extra={"port": settings.listenPort})
         stopping = asyncio.create_task(stop.wait())
         await asyncio.wait({stopping, following}, return_when=asyncio.FIRST_COMPLETED)
         if stop.is_set():
             await asyncio.sleep(DRAIN_SECONDS)
-        await runner.cleanup()
+        await listening.cleanup()
         stopping.cancel()
         following.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await following
+
+
+def runner(app: web.Application) -> web.AppRunner:
+    """Inwards: a caller who leaves frees the pod; a body is passed on as it is."""
+    return web.AppRunner(
+        app, access_log=None, handler_cancellation=True, auto_decompress=False, shutdown_timeout=GRACE_SECONDS
+    )
 
 
 def session() -> aiohttp.ClientSession:

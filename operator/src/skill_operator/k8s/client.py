@@ -202,7 +202,7 @@ class ApiServer:
                     yield change, obj
             except ClusterError as error:
                 failures = failures + 1 if time.monotonic() - began < LONGEST_PAUSE else 1
-                pause = min(LONGEST_PAUSE, 0.2 * 2 ** min(failures, 10)) * random.uniform(0.8, 1.2)  # noqa: S311 - no secret
+                pause = min(LONGEST_PAUSE, 0.2 * 2 ** min(failures, 10)) * random.uniform(0.8, 1.2)
                 log.warning("watch of %s was cut: %s; again in %.1f s", kind, error.message, pause)
                 await asyncio.sleep(pause)
 

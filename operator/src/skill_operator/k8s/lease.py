@@ -86,7 +86,7 @@ class Lease:
         self.lost.set()
 
     def _pause(self) -> float:
-        return self._seconds / 5 * random.uniform(0.8, 1.2)  # noqa: S311 - no secret
+        return self._seconds / 5 * random.uniform(0.8, 1.2)
 
     async def _try(self) -> bool:
         """Take or renew it; False while somebody else has it. A Conflict means that it changed under our hands."""

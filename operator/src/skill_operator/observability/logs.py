@@ -14,7 +14,7 @@ from typing import Any
 
 _context: ContextVar[dict[str, str]] = ContextVar("log_context", default={})  # noqa: B039 - never changed in place
 _SECRET = re.compile(
-    r"((?i:bearer|basic)\s+)[\w.~+/=-]{8,}"  # of an Authorization header
+    r"((?i:bearer|basic)\s+)[\w.~+/=-]{16,}"  # of an Authorization header
     r"|eyJ[\w-]{8,}\.[\w-]+\.[\w-]+"  # a JSON Web Token, such as a service account's
     r"|\bsk-[\w-]{16,}"  # a key of a model's provider
     r"|(?<=://)[^\s/@]+:[^\s/@]+(@)"  # of a URL

@@ -1,7 +1,7 @@
 """One look at everything that belongs to a Skill.
 
-It is read from the API server, not from a cache: a pass is rare, its few reads are cheap, and it never acts on a picture
-older than its own last write.
+It is read from the API server, not from a cache: a pass is rare, its few reads are cheap, and it never acts on a
+picture older than its own last write.
 """
 
 from __future__ import annotations

@@ -48,7 +48,7 @@ class Key:
 
 
 class Reconciler:
-    """Level-triggered: a pass asks nothing of what woke it, and a second pass over an unchanged world writes nothing."""
+    """Level-triggered: a pass asks not what woke it, and a second one over an unchanged world writes nothing."""
 
     def __init__(
         self,
@@ -97,6 +97,9 @@ class Reconciler:
         try:
             base = self._base = self._base or await self._read_base()
         except RegistryUnavailable as error:
+            log.warning("no base image yet: %s", error)
+            if api.is_true(skill.status.conditions, api.READY, skill.metadata.generation):
+                return REGISTRY_WAIT  # it runs; what it was made of is needed for changes alone
             note = finding(api.GENERATED, "Unknown", "RegistryUnavailable", str(error))
             return await self._report(skill, body, [], Result((note,), after=REGISTRY_WAIT), Work(), now)
         await self._shared(skill.metadata.namespace)
@@ -187,7 +190,7 @@ def _invalid(text: str) -> Result:
     return Result((finding(api.GENERATED, "False", "SpecInvalid", text),), stalled=True)
 
 
-def _review(seen: Observed, work: Work, now: datetime) -> Result:  # noqa: ARG001: every stage takes the same
+def _review(seen: Observed, work: Work, now: datetime) -> Result:
     """Whoever may annotate the Skill approves one revision, and no other."""
     skill = seen.skill
     if skill.spec.review == "Automatic":
@@ -197,7 +200,7 @@ def _review(seen: Observed, work: Work, now: datetime) -> Result:  # noqa: ARG00
         return Result((), done=True)
     meta = skill.metadata
     how = (
-        f"read the code (kubectl get configmap -n {meta.namespace} {naming.source(meta.name)} -o yaml), then approve it: "
+        f"read the code (kubectl get configmap -n {meta.namespace} {naming.source(meta.name)} -o yaml), then: "
         f"kubectl annotate skill -n {meta.namespace} {meta.name} --overwrite {naming.APPROVE_ANNOTATION}={code}"
     )
     return Result((finding(api.BUILT, "Unknown", "AwaitingApproval", how),))

@@ -14,7 +14,7 @@ HTTP_PORT = 8080
 
 
 def owner(skill: Skill) -> Object:
-    """The garbage collector, not the operator, removes what carries this. Nothing waits for it: no blockOwnerDeletion."""
+    """The garbage collector, not the operator, removes what carries this, and nothing waits for it."""
     return {
         "apiVersion": naming.API_VERSION,
         "kind": "Skill",
@@ -62,7 +62,7 @@ def has_host(image: str) -> bool:
 
 
 def caged_pod(settings: Settings, containers: list[Object], **more: Any) -> Object:
-    """Spec of a pod that runs foreign code: no token, no DNS, no environment of its neighbours, its own user namespace."""
+    """Spec of a pod that runs foreign code: no token, no DNS, no addresses of its neighbours, users of its own."""
     spec: Object = {
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
@@ -94,7 +94,7 @@ def caged_container(settings: Settings, **more: Any) -> Object:
     env = [*more.pop("env", [])]
     if not settings.isolation.required:
         env.append({"name": "SKILL_ISOLATION", "value": "optional"})
-    mounts = [{"name": "tmp", "mountPath": "/tmp"}, *more.pop("volumeMounts", [])]  # noqa: S108: the container's own
+    mounts = [{"name": "tmp", "mountPath": "/tmp"}, *more.pop("volumeMounts", [])]
     return {
         "imagePullPolicy": "IfNotPresent",
         "securityContext": {

@@ -9,7 +9,6 @@ from skill_operator.api.v1alpha1 import Skill
 from skill_operator.resources.common import HTTP_PORT, Object, metadata
 from skill_operator.settings import Settings
 
-
 METADATA = ip_network("169.254.0.0/16")  # credentials of the node live there on every cloud
 
 

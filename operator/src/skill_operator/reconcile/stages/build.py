@@ -85,7 +85,7 @@ def _failed(
     left = pause - (now - since).total_seconds()
     again_at = since + timedelta(seconds=pause)
     message = (
-        f"build {failures + 1} failed: {printable(why, 600)}. It is made again at {again_at:%H:%M:%S} UTC; check that the "
+        f"build {failures + 1} failed: {printable(why, 600)}. Again at {again_at:%H:%M:%S} UTC; see that the "
         f"registry {settings.registry.push} runs and takes the builder's credential"
     )
     note = finding(BUILT, "False", "BuildFailed", message)

@@ -127,7 +127,7 @@ class Author:
         except ModelUnavailable as error:
             metrics.called(endpoint, "unavailable", 0)
             pause = error.retry_after or min(LONGEST_PAUSE, FIRST_PAUSE * 2**ledger.faults)
-            pause *= random.uniform(1.0, 1.3)  # noqa: S311: no secret
+            pause *= random.uniform(1.0, 1.3)
             charged = ledger.last.tokens if error.billed else 0
             return book.fault(ledger, str(error), charged, now + timedelta(seconds=pause))
         except ModelRefused as error:

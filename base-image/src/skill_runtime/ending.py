@@ -1,0 +1,31 @@
+"""How a pod of ours ends: what it leaves in its termination log, and with which code."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from pathlib import Path
+
+from skill_runtime import gate, log
+
+FAILED, UNUSABLE, NOT_SHUT_IN = 1, 2, 3
+"""Exit codes. Kubernetes and the operator tell them apart."""
+
+
+def conclude(path: Path, message: str) -> None:
+    """Leave the last word where Kubernetes picks it up, over anything that others wrote there."""
+    with contextlib.suppress(OSError):
+        path.write_bytes(message.encode("utf-8", "replace")[:4096])
+
+
+def may_go_on(proof: gate.Proof, termination_log: Path) -> bool:
+    """Wait for the gate. If it does not open, the pod's last word is written already."""
+    try:
+        proof.wait()
+    except gate.EgressNotBlockedError as error:
+        if proof.required:
+            log.write("error", "not shut in", target=error.target, detail=str(error))
+            conclude(termination_log, json.dumps({"refused": False, "target": error.target}))
+            return False
+        log.write("warning", "not shut in, and told not to mind", target=error.target, detail=str(error))
+    return True

@@ -1,0 +1,52 @@
+"""Objects as the API server stores them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from skill_operator import naming
+
+UID = "11111111-2222-3333-4444-555555555555"
+
+
+def skill(
+    name: str = "invoice",
+    namespace: str = "finance",
+    generation: int = 1,
+    ready: tuple[str, str, str] | None = ("True", "Ready", ""),
+    **spec: Any,
+) -> dict[str, Any]:
+    """A Skill that was found to be Ready at its first generation."""
+    lines = {"type": "object", "properties": {"lines": {"type": "array"}}, "required": ["lines"]}
+    conditions = []
+    if ready is not None:
+        status, reason, message = ready
+        moment = "2026-01-01T00:00:00Z"
+        conditions = [
+            {"type": "Ready", "status": status, "reason": reason, "message": message, "observedGeneration": 1}
+            | {"lastTransitionTime": moment}
+        ]
+    return {
+        "apiVersion": naming.API_VERSION,
+        "kind": "Skill",
+        "metadata": {"name": name, "namespace": namespace, "uid": UID, "generation": generation},
+        "spec": {
+            "description": "Sum an invoice.",
+            "input": lines,
+            "output": {"type": "object"},
+            "examples": [{"name": "plain", "input": {"lines": []}, "output": {"total": 0}}],
+            **spec,
+        },
+        "status": {"conditions": conditions},
+    }
+
+
+def pod(name: str, address: str, *, namespace: str = "finance", ready: bool = True, uid: str = UID) -> dict[str, Any]:
+    """A pod of that Skill."""
+    status = {"type": "Ready", "status": "True" if ready else "False"}
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": name, "namespace": namespace, "labels": naming.labels("invoice", uid, "skill")},
+        "status": {"phase": "Running", "podIP": address, "conditions": [status]},
+    }

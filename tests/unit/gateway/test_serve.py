@@ -1,0 +1,103 @@
+"""The process: what it says of itself while it starts, works and ends."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+from collections.abc import AsyncIterator
+
+import aiohttp
+import pytest
+
+from skill_operator.gateway import server
+from skill_operator.settings import Images, Settings
+from tests.unit.gateway.objects import skill
+from tests.unit.gateway.test_directory import Watches
+
+pytestmark = pytest.mark.timeout(20)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@pytest.fixture
+async def client() -> AsyncIterator[aiohttp.ClientSession]:
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(force_close=True)) as made:
+        yield made
+
+
+async def status(client: aiohttp.ClientSession, url: str) -> int:
+    try:
+        async with client.get(url) as answer:
+            return answer.status
+    except aiohttp.ClientConnectorError:
+        return 0
+
+
+async def until(client: aiohttp.ClientSession, url: str, wanted: int) -> None:
+    async with asyncio.timeout(5):
+        while await status(client, url) != wanted:
+            await asyncio.sleep(0.02)
+
+
+async def test_from_start_to_end(client: aiohttp.ClientSession, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "DRAIN_SECONDS", 0.3)
+    watches = Watches()
+    images = Images(runtime="r", checker="c", builder="b")
+    settings = Settings(images=images, listenPort=free_port(), healthPort=free_port())
+    own, calls = f"http://127.0.0.1:{settings.healthPort}", f"http://127.0.0.1:{settings.listenPort}/v1/skills"
+    serving = asyncio.create_task(server.serve(settings, watches))  # type: ignore[arg-type]
+
+    await until(client, f"{own}/healthz", 200)
+    assert await status(client, f"{own}/readyz") == 503, "nothing is listed yet"
+    assert await status(client, calls) == 503
+    watches.tell("Skill", None, "ADDED", skill())
+    watches.tell("Skill", None, "SYNCED", {})
+    watches.tell("Pod", None, "SYNCED", {})
+    await until(client, f"{own}/readyz", 200)
+    assert await status(client, calls) == 200
+    async with client.get(f"{own}/metrics") as answer:
+        text = await answer.text()
+    assert 'skill_gateway_call_seconds_count{outcome="2xx"}' in text
+    assert "invoice" not in text, "names of skills are no labels"
+
+    os.kill(os.getpid(), signal.SIGTERM)
+    await until(client, f"{own}/readyz", 503)
+    assert await status(client, calls) == 200, "who still comes is still served"
+    assert await status(client, f"{own}/healthz") == 200
+    async with asyncio.timeout(5):
+        await serving
+    assert await status(client, calls) == 0
+
+
+async def test_a_call_in_flight_is_finished(client: aiohttp.ClientSession, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "DRAIN_SECONDS", 0.0)
+    began, release = asyncio.Event(), asyncio.Event()
+
+    async def slow(*_: object) -> server.web.Response:
+        began.set()
+        await release.wait()
+        return server.web.json_response({"skills": []})
+
+    monkeypatch.setattr(server.Gateway, "listing", slow)
+    images = Images(runtime="r", checker="c", builder="b")
+    settings = Settings(images=images, listenPort=free_port(), healthPort=free_port())
+    calls = f"http://127.0.0.1:{settings.listenPort}/v1/skills"
+    serving = asyncio.create_task(server.serve(settings, Watches()))  # type: ignore[arg-type]
+    await until(client, f"http://127.0.0.1:{settings.healthPort}/healthz", 200)
+    calling = asyncio.create_task(status(client, calls))
+    await began.wait()
+    os.kill(os.getpid(), signal.SIGTERM)
+    async with asyncio.timeout(5):
+        while await status(client, calls.replace("v1", "none")):
+            await asyncio.sleep(0.02)
+    assert not calling.done()
+    release.set()
+    assert await calling == 200
+    await serving
