@@ -13,7 +13,7 @@ help: ## list the targets
 demo: cluster images ## cluster, images, chart and three example skills; calls them
 	@$(PYTHON) -m tests.cluster.demo
 
-test: verify unit integration ## every test; what CI runs
+test: verify install unit integration ## every test; what CI runs
 
 cluster: ## start the cluster, install nothing
 	@$(PYTHON) -m tests.cluster up
@@ -47,7 +47,7 @@ format: $(VENV)/ready ## format the code
 	@$(BIN)/ruff check --quiet --fix $(CODE)
 
 bench: $(VENV)/ready install ## the figures, as ratios measured in one run
-	@$(BIN)/python -m benchmarks
+	@PYTHONPATH=operator/src:. KUBECONFIG=$$($(PYTHON) -m tests.cluster env | sed -E "s/.*KUBECONFIG=([^ ]+).*/\1/") $(BIN)/python -m benchmarks
 
 down: ## end the cluster and leave nothing of it
 	@$(PYTHON) -m tests.cluster down

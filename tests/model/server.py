@@ -23,8 +23,8 @@ A reply is `{"text": ...}` with, optionally, `finish_reason`, `usage` (`{"prompt
     refuse_temperature  400 while the request has temperature; then the reply
 
 Beside POST /v1/chat/completions there are GET /requests (what was asked; names of headers in lower case),
-DELETE /requests, PUT /script (a new script; counting starts anew) and GET /healthz. A conversation without a script is a
-404 that says so.
+DELETE /requests, PUT /script (a new script; counting starts anew) and GET /healthz. A conversation without a script
+is a 404 that says so.
 """
 
 from __future__ import annotations

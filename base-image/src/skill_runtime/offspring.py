@@ -56,8 +56,7 @@ class Zygote:
         try:
             async with asyncio.timeout(FORK_SECONDS):
                 said = await self._ask({"path": str(skill), "most": most}, theirs.fileno(), writing)
-            pid = said.get("pid")
-            worker = Worker(pid, self._identify(pid), ours, most)
+            worker = Worker(*self._identify(said.get("pid")), ours, most)
         except TimeoutError:
             raise OffspringError("no worker could be forked in time") from None
         finally:
@@ -78,8 +77,8 @@ class Zygote:
             self._handle = -1
             self._control.close()
 
-    def _identify(self, pid: Any) -> int:
-        """A handle on the worker: only a child of the zygote is believed to be one, and the handle outlives its PID."""
+    def _identify(self, pid: Any) -> tuple[int, int]:
+        """PID and handle of the worker: only a child of the zygote is believed to be one. Its handle outlives it."""
         if not isinstance(pid, int) or isinstance(pid, bool) or not 1 < pid < 1 << 22:
             raise OffspringError("the zygote did not name its worker")
         try:
@@ -89,7 +88,7 @@ class Zygote:
         if process.parent_of(pid) != self.pid:
             os.close(handle)
             raise OffspringError("the zygote named a process that is not its worker")
-        return handle
+        return pid, handle
 
     async def _ask(self, command: dict[str, Any], *descriptors: int) -> dict[str, Any]:
         loop = asyncio.get_running_loop()

@@ -13,10 +13,14 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from skill_operator.generation import ledger as book
 from skill_operator.generation.ledger import Attempt, Call, Candidate, Ledger, Limits, Stop, Wait
 from skill_operator.naming import digest
+from skill_runtime.check.bundle import Example
+from skill_runtime.check.examples import Failed, _hidden, _visible
+from skill_runtime.check.findings import excerpt
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 LIMITS = Limits(max_attempts=3, token_budget=20_000, max_reply=4096, faults=5, deadline=timedelta(seconds=900))
 PROMPT = 1000
+WRONG = Example("one", {"a": 1}, hidden=False, output=3, has_output=True, error="")
 
 
 def opened() -> Ledger:
@@ -41,8 +45,15 @@ def replied(ledger: Ledger, source: str = "code", tokens: int = 1500, problem: s
     )
 
 
-def refused(ledger: Ledger, source: str, gate: str = "examples", message: str = "wrong", **counts: int) -> Ledger:
-    return book.judged(replied(ledger, source), passed=False, gate=gate, message=message, line=None, **counts)
+def refused(
+    ledger: Ledger, source: str, gate: str = "examples", message: str = "wrong", line: int | None = None
+) -> Ledger:
+    return book.judged(replied(ledger, source), passed=False, gate=gate, message=message, line=line)
+
+
+def report(passed: int, total: int, got: str = "4") -> str:
+    """As the checker words it."""
+    return _visible([Failed(WRONG, got)], passed, total, "").message
 
 
 def reason(found: Call | Candidate | Stop | Wait) -> str:
@@ -119,9 +130,19 @@ def test_no_progress_is_a_fresh_start_then_the_end() -> None:
 
 
 def test_more_examples_passed_is_progress() -> None:
-    ledger = refused(opened(), "a", passed_examples=1, total_examples=5)
-    assert reason(step(refused(ledger, "b", passed_examples=2, total_examples=5))) == "repair"
-    assert reason(step(refused(ledger, "b", passed_examples=1, total_examples=5))) == "fresh"
+    ledger = refused(opened(), "a", message=report(1, 5))
+    assert reason(step(refused(ledger, "b", message=report(2, 5)))) == "repair"
+    assert reason(step(refused(ledger, "b", message=report(1, 5, got="5")))) == "fresh"
+    told = [_hidden([Failed(WRONG, "4")], passed, 3, "").message for passed in (1, 2)]
+    held_out = [refused(opened(), "a", gate="hidden", message=message) for message in told]
+    assert [ledger.attempts[0].progress for ledger in held_out] == [(5, 1), (5, 2)]
+
+
+@pytest.mark.parametrize("gate", ["ruff", "mypy"])
+def test_the_same_complaint_about_other_code_is_no_progress(gate: str) -> None:
+    told = [f"line {n}: name-defined: 'x' is unknown\n{excerpt(code, n)}" for n, code in ((1, "x()"), (2, "\ny = x"))]
+    once = refused(opened(), "a", gate=gate, message=told[0], line=1)
+    assert reason(step(refused(once, "b", gate=gate, message=told[1], line=2))) == "fresh"
 
 
 def test_a_later_gate_is_progress() -> None:
@@ -130,13 +151,16 @@ def test_a_later_gate_is_progress() -> None:
 
 
 def test_different_programs_that_agree_against_one_example_make_the_spec_suspect() -> None:
-    wrong = {"message": "plain: expected 3, got 4", "passed_examples": 4, "total_examples": 5}
-    once = refused(opened(), "a", **wrong)  # type: ignore[arg-type]
-    assert reason(step(refused(once, "b", **wrong))) == "SuspectSpec"  # type: ignore[arg-type]
-    other = wrong | {"message": "plain: expected 3, got 5"}
-    assert reason(step(refused(once, "b", **other))) == "fresh"  # type: ignore[arg-type]
-    alone = wrong | {"passed_examples": 0, "total_examples": 1}
-    assert reason(step(refused(refused(opened(), "a", **alone), "b", **alone))) == "fresh"  # type: ignore[arg-type]
+    once = refused(opened(), "a", message=report(4, 5))
+    assert reason(step(refused(once, "b", message=report(4, 5)))) == "SuspectSpec"
+    assert reason(step(refused(once, "b", message=report(4, 5, got="7")))) == "fresh"
+    assert reason(step(refused(refused(opened(), "a", message=report(3, 5)), "b", message=report(3, 5)))) == "fresh"
+    assert reason(step(refused(refused(opened(), "a", message=report(0, 1)), "b", message=report(0, 1)))) == "fresh"
+
+
+def test_the_same_exception_twice_says_nothing_against_the_spec() -> None:
+    crash = report(4, 5, got="KeyError: 'a'")
+    assert reason(step(refused(refused(opened(), "a", message=crash, line=3), "b", message=crash, line=4))) == "fresh"
 
 
 def test_the_same_forbidden_thing_twice_is_for_a_person_to_decide() -> None:
@@ -311,13 +335,12 @@ class EveryOrder(RuleBasedStateMachine):
     @rule(
         passed=st.sampled_from([False, False, False, True]),
         gate=st.sampled_from(book.GATES),
-        message=st.sampled_from(["x", "y", "z", "x 1"]),
-        examples=st.integers(0, 5),
+        got=st.sampled_from(["x", "y", "z 1", "z 2"]),
+        examples=st.integers(0, 4),
     )
-    def judge(self, passed: bool, gate: str, message: str, examples: int) -> None:
-        self.stored = book.judged(
-            self.stored, passed=passed, gate=gate, message=message, line=1, passed_examples=examples, total_examples=5
-        )
+    def judge(self, passed: bool, gate: str, got: str, examples: int) -> None:
+        message = report(examples, 5, got)
+        self.stored = book.judged(self.stored, passed=passed, gate=gate, message=message, line=None)
 
     @rule(late=st.sampled_from(["settle", "fault", "lost", "judged"]))
     def something_late(self, late: str) -> None:

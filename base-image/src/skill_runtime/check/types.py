@@ -13,7 +13,9 @@ from skill_runtime.check import tools
 from skill_runtime.check.findings import Finding, excerpt
 from skill_runtime.check.policy import Available
 
-CODES = frozenset(("name-defined", "attr-defined", "call-arg", "arg-type", "return-value", "import-not-found"))
+CODES = frozenset(("name-defined", "attr-defined", "call-arg", "import-not-found"))
+"""Complaints about what would crash. Of HumanEval's 164 reference solutions these reject one; `arg-type` and
+`return-value` would reject two more, and reject idioms such as `max(counts, key=counts.get)`."""
 CONFIGURATION = Path(__file__).with_name("mypy.ini")
 _SECONDS, _MEMORY = 60.0, 1 << 29
 _WARM_SECONDS, _WARM_MEMORY = 1200.0, 1 << 32

@@ -21,6 +21,8 @@ EMPTY_IN_A_ROW = 2
 REPEATS, STALLS = 2, 2
 LARGEST = 400 * 1024  # bytes of all code, as JSON; it is stored beside the ledger once more, and 1 MiB is the end
 GATES = ("size", "policy", "ruff", "mypy", "examples", "hidden")
+_COUNT = re.compile(r"\b(\d{1,4})(?:/| of )(\d{1,4})\b")
+_EXCERPT = re.compile(r"^[> ] +\d+ \| .*\n?", re.MULTILINE)
 _VARYING = re.compile(r"0x[0-9a-fA-F]+|\d+|(/[\w.-]+)+")
 
 
@@ -39,18 +41,27 @@ class Attempt(_Frozen):
     gate: str = ""
     message: str = ""
     line: int | None = None
-    passed_examples: int = 0
-    total_examples: int = 0
+
+    @property
+    def examples(self) -> tuple[int, int]:
+        """How many passed of those that were run, as the report says it."""
+        count = _COUNT.search(self.message) if self.gate in {"examples", "hidden"} else None
+        return (int(count[1]), int(count[2])) if count else (0, 0)
 
     @property
     def progress(self) -> tuple[int, int]:
         """How far it came: the gate that refused it, and the examples it passed."""
-        return (GATES.index(self.gate) if self.gate in GATES else len(GATES), self.passed_examples)
+        return (GATES.index(self.gate) if self.gate in GATES else len(GATES), self.examples[0])
+
+    @property
+    def complaint(self) -> str:
+        """The report without the lines of code in it, which differ from one candidate to the next."""
+        return _EXCERPT.sub("", self.message)
 
     @property
     def signature(self) -> tuple[str, str]:
         """What was wrong with it, whatever the numbers, addresses and paths."""
-        return (self.gate, _VARYING.sub("#", self.message))
+        return (self.gate, _VARYING.sub("#", self.complaint))
 
 
 class Ledger(_Frozen):
@@ -159,7 +170,7 @@ def _stop(ledger: Ledger, limits: Limits, now: datetime) -> Stop | None:
     refused = [a.signature for a in attempts if a.state == "failed" and a.gate == "policy"]
     if len(refused) > len(set(refused)):
         return Stop("PolicyRefused", f"the model insists on something forbidden. {_why(ledger)}")
-    disputed = [a.message for a in attempts if _fails_one_example(a)]
+    disputed = [a.complaint for a in attempts if _disputes(a)]
     if len(disputed) > len(set(disputed)):
         return Stop(
             "SuspectSpec", f"different programs agree with each other, and not with the example. {_why(ledger)}"
@@ -190,10 +201,11 @@ def _stalls(attempts: tuple[Attempt, ...]) -> int:
     return sum(b.signature == a.signature and b.progress <= a.progress for a, b in pairwise(failed))
 
 
-def _fails_one_example(attempt: Attempt) -> bool:
-    """All but one pass: rather than the candidate, that one may be wrong."""
-    missing = attempt.total_examples - attempt.passed_examples
-    return attempt.state == "failed" and attempt.gate == "examples" and missing == 1 < attempt.total_examples
+def _disputes(attempt: Attempt) -> bool:
+    """All examples but one pass, and that one got an answer, no exception: rather than the code, it may be wrong."""
+    passed, total = attempt.examples
+    answered = attempt.state == "failed" and attempt.gate == "examples" and attempt.line is None
+    return answered and 1 < total == passed + 1
 
 
 def _why(ledger: Ledger) -> str:
@@ -248,22 +260,11 @@ def fault(ledger: Ledger, message: str, charged: int, retry_at: datetime) -> Led
     )
 
 
-def judged(
-    ledger: Ledger,
-    *,
-    passed: bool,
-    gate: str,
-    message: str,
-    line: int | None,
-    passed_examples: int = 0,
-    total_examples: int = 0,
-) -> Ledger:
+def judged(ledger: Ledger, *, passed: bool, gate: str, message: str, line: int | None) -> Ledger:
     """The verdict on the last candidate; a second verdict changes nothing."""
     if not _awaits(ledger, "candidate"):
         return ledger
-    state: State = "passed" if passed else "failed"
-    counts = {"passed_examples": passed_examples, "total_examples": total_examples}
-    return _last(ledger, state=state, gate=gate, message=message, line=line, **counts)
+    return _last(ledger, state="passed" if passed else "failed", gate=gate, message=message, line=line)
 
 
 def stopped(ledger: Ledger, stop: Stop) -> Ledger:

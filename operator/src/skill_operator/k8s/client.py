@@ -249,12 +249,9 @@ class ApiServer:
             async for chunk in response.content.iter_any():
                 *lines, buffer = (buffer + chunk).split(b"\n")
                 for line in filter(None, lines):
-                    event = json.loads(line)
-                    if event["type"] == "ERROR":
-                        code = int(event["object"].get("code", 500))
-                        raise _BY_STATUS.get(code, Unavailable)(str(event["object"].get("message")), code)
-                    yield event["type"], event["object"] | {"kind": kind}
-        except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
+                    change, obj = _event(line)
+                    yield change, obj | {"kind": kind}
+        except (aiohttp.ClientError, OSError, TimeoutError) as error:
             raise Unavailable(f"{str(error) or type(error).__name__}") from error
         finally:
             response.close()
@@ -268,9 +265,12 @@ class ApiServer:
             response = await self._send(method, path, query or {}, body, content_type, timeout)
             async with response:
                 await _raise_for(response)
-                return dict(await response.json(content_type=None))
+                answer = json.loads(await response.read())
         except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
             raise Unavailable(f"{method} {path}: {str(error) or type(error).__name__}") from error
+        if not isinstance(answer, dict):
+            raise Unavailable(f"{method} {path}: the answer is no object")
+        return answer
 
     async def _send(
         self, method: str, path: str, query: dict[str, str], body: Object | None, content_type: str,
@@ -338,6 +338,22 @@ def _selector(labels: dict[str, str] | None) -> dict[str, str]:
 def _items(listed: Object, kind: str) -> list[Object]:
     """Items of a list do not say what they are."""
     return [{"apiVersion": listed.get("apiVersion"), **item, "kind": kind} for item in listed["items"]]
+
+
+def _event(line: bytes) -> tuple[str, Object]:
+    """One line of a watch. What is no event was not said by an API server: Unavailable."""
+    try:
+        event = json.loads(line)
+        change, obj = str(event["type"]), dict(event["object"])
+        code, told = int(obj.get("code", 500)), str(obj.get("message"))
+        meta = {"uid": "", "resourceVersion": "", **obj.get("metadata", {})}
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        raise Unavailable(f"this is no event of a watch: {type(error).__name__}: {error}") from error
+    if change == "ERROR":
+        raise _BY_STATUS.get(code, Unavailable)(told, code)
+    if not meta["resourceVersion"] or (change != "BOOKMARK" and not meta["uid"]):
+        raise Unavailable("this is no event of a watch: its object has no identity")
+    return change, obj
 
 
 def _slim(obj: Object) -> Object:

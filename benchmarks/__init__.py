@@ -1,0 +1,1 @@
+"""Figures of the installed operator, as ratios of two things measured in turn in one run."""

@@ -1,0 +1,122 @@
+"""Apply → Ready of a pinned Skill, beside a bare Deployment with the very pod template that the Skill was given.
+
+    make bench            # ROUNDS=5
+
+Both start from nothing but the images on the node; the rounds take turns, since the machine's speed drifts. What a bare
+Deployment cannot do without is in both: scheduling, sandbox, the proof of the cage, import of the code, readiness.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import statistics
+import time
+import uuid
+from collections.abc import Callable
+from typing import Any
+
+from skill_operator.k8s.client import Cluster, connect
+
+ROUNDS = int(os.environ.get("ROUNDS", "5"))
+SECONDS = 180.0
+Json = dict[str, Any]
+
+
+def skill(namespace: str, name: str) -> Json:
+    """Every one has source of its own, so every one is checked and built."""
+    source = f"def run(input: dict) -> dict:\n    return {{'said': input['what']}}\n\nROUND = {name!r}\n"
+    text = {"type": "string"}
+    return {
+        "apiVersion": "skill-operator.dev/v1alpha1",
+        "kind": "Skill",
+        "metadata": {"name": name, "namespace": namespace},
+        "spec": {
+            "description": "Says what it is told.",
+            "input": {"type": "object", "properties": {"what": text}, "required": ["what"]},
+            "output": {"type": "object", "properties": {"said": text}, "required": ["said"]},
+            "examples": [{"name": "echo", "input": {"what": "hi"}, "output": {"said": "hi"}}],
+            "source": {"inline": source},
+        },
+    }
+
+
+def bare(namespace: str, name: str, template: Json) -> Json:
+    """The same pods without an operator. Fenced by the same policy, but nobody's Skill."""
+    labels = {**template["metadata"]["labels"], "skill-operator.dev/skill-uid": name}
+    labels.pop("skill-operator.dev/skill")
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"name": name, "namespace": namespace},
+        "spec": {
+            "selector": {"matchLabels": {"skill-operator.dev/skill-uid": name}},
+            "template": {**template, "metadata": {**template["metadata"], "labels": labels}},
+        },
+    }
+
+
+def reached(obj: Json) -> dict[str, str]:
+    """Conditions by type: their status."""
+    return {c["type"]: c["status"] for c in obj.get("status", {}).get("conditions", [])}
+
+
+async def seconds_until(
+    cluster: Cluster, wanted: Json, done: Callable[[Json], bool], marks: dict[str, float] | None = None
+) -> float:
+    """From apply until `done` of a watched object; `marks` gets when each condition was first seen True."""
+    began = time.monotonic()
+    await cluster.apply(wanted)
+    meta = wanted["metadata"]
+    async with asyncio.timeout(SECONDS):
+        async for change, obj in cluster.watch(wanted["kind"], meta["namespace"]):
+            if change == "SYNCED" or obj["metadata"]["name"] != meta["name"]:
+                continue
+            now = time.monotonic() - began
+            for type_, status in reached(obj).items():
+                if marks is not None and status == "True":
+                    marks.setdefault(type_, now)
+            if done(obj):
+                return now
+    raise AssertionError("the watch ended")
+
+
+async def main() -> None:
+    namespace = f"bench-{uuid.uuid4().hex[:6]}"
+    ratios, builds, checks, bares, skills = [], [], [], [], []
+    async with connect("skill-operator-bench") as cluster:
+        await cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}})
+        try:
+            for number in range(ROUNDS + 1):
+                name, marks = f"round-{number}", dict[str, float]()
+                a = await seconds_until(
+                    cluster, skill(namespace, name), lambda o: reached(o).get("Ready") == "True", marks
+                )
+                live = await cluster.get("Deployment", namespace, f"{name}-skill")
+                assert live is not None
+                wanted = bare(namespace, f"bare-{number}", live["spec"]["template"])
+                b = await seconds_until(cluster, wanted, lambda o: o.get("status", {}).get("availableReplicas", 0) > 0)
+                await cluster.delete("Deployment", namespace, f"bare-{number}")
+                await cluster.delete("Skill", namespace, name)
+                if number:  # the first round warms up
+                    ratios.append(a / b)
+                    skills.append(a)
+                    bares.append(b)
+                    checks.append(marks["Verified"])
+                    builds.append(marks["Built"] - marks["Verified"])
+        finally:
+            await cluster.delete("Namespace", None, namespace)
+    print(f"rounds                                          {ROUNDS}")
+    print(f"apply to Ready, Skill / bare Deployment         {show(ratios)}   (goal: 6)")
+    print(f"  Skill, seconds                                {show(skills)}")
+    print(f"  bare Deployment, seconds                      {show(bares)}")
+    print(f"apply to Verified, seconds                      {show(checks)}")
+    print(f"build stage, seconds                            {show(builds)}   (goal: 5 at p95)")
+
+
+def show(values: list[float]) -> str:
+    return f"median {statistics.median(values):.2f}  min {min(values):.2f}  max {max(values):.2f}"
+
+
+if __name__ == "__main__":
+    asyncio.run(main())

@@ -1,0 +1,261 @@
+"""What is known without a cluster: which error an answer is, and what a broken API server does to us."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from skill_operator.k8s import client
+from skill_operator.k8s.client import ApiServer, ClusterError, connect
+
+pytestmark = pytest.mark.timeout(20)
+Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+class Server:
+    """A server on loopback that says what the test wants: faults that no real API server can be asked for."""
+
+    def __init__(self) -> None:
+        self.answers: list[Answer] = []
+        self.requests: list[web.Request] = []
+
+    async def handle(self, request: web.Request) -> web.StreamResponse:
+        self.requests.append(request)
+        return await (self.answers.pop(0) if self.answers else hang)(request)
+
+    def will(self, status: int, body: Any, **headers: str) -> None:
+        text = body if isinstance(body, str) else json.dumps(body)
+
+        async def answer(_: web.Request) -> web.Response:
+            return web.Response(status=status, text=text, headers={k.replace("_", "-"): v for k, v in headers.items()})
+
+        self.answers.append(answer)
+
+    def will_stream(self, *lines: Any) -> None:
+        async def answer(request: web.Request) -> web.StreamResponse:
+            response = web.StreamResponse()
+            await response.prepare(request)
+            for line in lines:
+                await response.write(line if isinstance(line, bytes) else json.dumps(line).encode() + b"\n")
+            return response
+
+        self.answers.append(answer)
+
+
+async def hang(_: web.Request) -> web.StreamResponse:
+    await asyncio.Event().wait()
+    raise AssertionError
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[Server]:
+    made = Server()
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", made.handle)
+    runner = web.AppRunner(app, shutdown_timeout=0.1)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    made.port = runner.addresses[0][1]  # type: ignore[attr-defined]
+    yield made
+    await runner.cleanup()
+
+
+@pytest.fixture
+async def api(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[ApiServer]:
+    kubeconfig = {
+        "current-context": "x",
+        "clusters": [{"name": "x", "cluster": {"server": f"http://127.0.0.1:{server.port}"}}],  # type: ignore[attr-defined]
+        "users": [{"name": "x", "user": {"token": "t0ken"}}],
+        "contexts": [{"name": "x", "context": {"cluster": "x", "user": "x"}}],
+    }
+    (tmp_path / "kubeconfig").write_text(json.dumps(kubeconfig))
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "kubeconfig"))
+    monkeypatch.setattr(client, "SHORTEST_WATCH", 0.01)
+    monkeypatch.setattr(client, "LONGEST_PAUSE", 0.01)
+    async with connect("tests") as made:
+        yield made
+
+
+@pytest.mark.parametrize(
+    ("status", "kind", "retryable"),
+    [
+        (301, client.Unavailable, True),
+        (400, client.Invalid, False),
+        (401, client.Forbidden, False),
+        (403, client.Forbidden, False),
+        (404, client.NotFound, False),
+        (405, client.Invalid, False),
+        (408, client.Unavailable, True),
+        (409, client.Conflict, True),
+        (410, client.Gone, True),
+        (413, client.Invalid, False),
+        (422, client.Invalid, False),
+        (429, client.TooManyRequests, True),
+        (500, client.Unavailable, True),
+        (503, client.Unavailable, True),
+    ],
+)
+async def test_one_class_for_each_way_to_react(
+    api: ApiServer, server: Server, status: int, kind: type[ClusterError], retryable: bool
+) -> None:
+    server.will(status, {"kind": "Status", "message": "because"}, Retry_After="7", Location="/elsewhere")
+    with pytest.raises(ClusterError) as caught:
+        await api.create({"kind": "ConfigMap", "metadata": {"name": "a", "namespace": "b"}})
+    error = caught.value
+    assert (type(error), error.retryable, error.status, error.retry_after) == (kind, retryable, status, 7.0)
+    assert error.message == "because"
+    assert len(server.requests) == 1, "nothing is done twice behind the caller's back"
+
+
+async def test_a_field_unknown_to_server_side_apply_is_our_fault(api: ApiServer, server: Server) -> None:
+    """The API server calls it an internal error."""
+    server.will(500, {"message": "failed to create typed patch object: .spec.x: field not declared in schema"})
+    with pytest.raises(client.Invalid, match="not declared"):
+        await api.apply({"kind": "ConfigMap", "metadata": {"name": "a", "namespace": "b"}})
+
+
+@pytest.mark.parametrize("body", ["<html>bad gateway</html>", "[]", "7", '{"message": null}', ""])
+async def test_errors_of_somebody_in_between(api: ApiServer, server: Server, body: str) -> None:
+    server.will(502, body)
+    with pytest.raises(client.Unavailable) as caught:
+        await api.get("ConfigMap", "b", "a")
+    assert caught.value.message == (body or "HTTP 502")
+
+
+@pytest.mark.parametrize("body", ["<html>login</html>", "", "[1]", "{"])
+async def test_an_answer_that_is_no_object(api: ApiServer, server: Server, body: str) -> None:
+    server.will(200, body)
+    with pytest.raises(client.Unavailable):
+        await api.get("ConfigMap", "b", "a")
+
+
+async def test_no_answer(api: ApiServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client, "TIMEOUT", 0.1)
+    with pytest.raises(client.Unavailable):
+        await api.get("ConfigMap", "b", "a")
+
+
+async def test_what_is_sent(api: ApiServer, server: Server) -> None:
+    """Nulls too: an example's output may be null."""
+    sent: list[Any] = []
+
+    async def keep(request: web.Request) -> web.Response:
+        sent.append(await request.json())
+        return web.json_response({})
+
+    server.answers.append(keep)
+    obj = {"kind": "Skill", "metadata": {"name": "a", "namespace": "b"}, "spec": {"examples": [{"output": None}]}}
+    await api.apply(obj)
+    (request,) = server.requests
+    assert sent == [obj]
+    assert request.path == "/apis/skill-operator.dev/v1alpha1/namespaces/b/skills/a"
+    assert dict(request.query) == {"fieldManager": "tests", "force": "true", "fieldValidation": "Strict"}
+    assert request.headers["Content-Type"] == "application/apply-patch+yaml"
+    assert request.headers["Authorization"].lower() == "bearer t0ken"
+
+
+def listed(*names: str, version: str = "5", more: str = "") -> dict[str, Any]:
+    meta = {"resourceVersion": version, "continue": more}
+    return {"apiVersion": "v1", "kind": "ConfigMapList", "metadata": meta, "items": [item(name) for name in names]}
+
+
+def item(name: str, version: str = "1") -> dict[str, Any]:
+    meta = {"name": name, "namespace": "b", "uid": name, "resourceVersion": version, "managedFields": [1]}
+    return {"metadata": meta, "data": {"a": "x" * 100}}
+
+
+async def told(api: ApiServer, count: int) -> list[tuple[str, str]]:
+    found = []
+    changes = api.watch("ConfigMap", "b")
+    async with asyncio.timeout(5):
+        for _ in range(count):
+            change, obj = await anext(changes)
+            found.append((change, obj["metadata"]["name"] if obj else ""))
+    await changes.aclose()  # type: ignore[attr-defined]
+    return found
+
+
+async def test_a_list_of_several_pages(api: ApiServer, server: Server) -> None:
+    server.will(200, listed("one", more="next"))
+    server.will(200, listed("two"))
+    assert [o["metadata"]["name"] for o in await api.list("ConfigMap", "b")] == ["one", "two"]
+    assert [r.query.get("continue") for r in server.requests] == [None, "next"]
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        {"type": "ERROR", "object": {"kind": "Status", "code": 410, "message": "too old"}},
+        {"type": "ERROR", "object": {"kind": "Status", "message": "etcd is sad"}},
+        b"<html>\n",
+        b"[]\n",
+        b'{"type": "MODIFIED", "object": {}}\n',
+        b'{"type": "MODIFIED", "object": null}\n',
+    ],
+    ids=str,
+)
+async def test_after_a_broken_watch_everything_is_listed_again(api: ApiServer, server: Server, end: Any) -> None:
+    server.will(200, listed("kept", "gone"))
+    server.will_stream({"type": "ADDED", "object": item("new", "7")}, end)
+    server.will(200, listed("kept", "later"))
+    changes = await told(api, 8)
+    assert changes[:4] == [("ADDED", "kept"), ("ADDED", "gone"), ("SYNCED", ""), ("ADDED", "new")]
+    assert sorted(changes[4:6]) == [("DELETED", "gone"), ("DELETED", "new")]
+    assert changes[6:] == [("ADDED", "later"), ("SYNCED", "")]
+
+
+async def test_a_watch_that_ends_in_the_middle_of_a_line_is_resumed(api: ApiServer, server: Server) -> None:
+    server.will(200, listed())
+    server.will_stream({"type": "ADDED", "object": item("one", "7")}, b'{"type": "ADD')
+    server.will_stream({"type": "ADDED", "object": item("two", "8")})
+    assert await told(api, 3) == [("SYNCED", ""), ("ADDED", "one"), ("ADDED", "two")]
+    assert [r.query.get("resourceVersion") for r in server.requests] == [None, "5", "7"]
+
+
+async def test_a_bookmark_moves_the_watch_on(api: ApiServer, server: Server) -> None:
+    server.will(200, listed("one"))
+    server.will_stream({"type": "BOOKMARK", "object": {"metadata": {"resourceVersion": "99"}}})
+    server.will_stream({"type": "DELETED", "object": item("one", "100")})
+    assert await told(api, 3) == [("ADDED", "one"), ("SYNCED", ""), ("DELETED", "one")]
+    assert [r.query.get("resourceVersion") for r in server.requests] == [None, "5", "99"]
+
+
+async def test_a_line_of_a_megabyte_in_small_pieces(api: ApiServer, server: Server) -> None:
+    big = item("big")
+    big["data"] = {"a": "x" * (1 << 20)}
+    raw = json.dumps({"type": "ADDED", "object": big}).encode() + b"\n\n"
+    server.will(200, listed())
+    server.will_stream(*(raw[start : start + 50_000] for start in range(0, len(raw), 50_000)))
+    assert await told(api, 2) == [("SYNCED", ""), ("ADDED", "big")]
+
+
+async def test_a_server_that_keeps_refusing_is_asked_ever_more_seldom(
+    api: ApiServer, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client, "LONGEST_PAUSE", 30.0)
+    pauses: list[float] = []
+
+    async def pause(seconds: float) -> None:
+        pauses.append(seconds)
+
+    monkeypatch.setattr(client.asyncio, "sleep", pause)
+    for _ in range(9):
+        server.will(503, {"message": "overloaded"})
+    server.will(200, listed())
+    assert await told(api, 1) == [("SYNCED", "")]
+    assert len(pauses) == 9
+    assert 0.3 < pauses[0] < 0.5
+    assert 24 <= pauses[-1] <= 36
+    assert pauses[:6] == sorted(pauses[:6])
+
+
+def test_a_watch_keeps_no_more_than_it_needs() -> None:
+    trace = client._trace(item("a") | {"kind": "ConfigMap"})
+    assert trace["metadata"] == {"name": "a", "namespace": "b", "uid": "a", "resourceVersion": "1"}
+    assert "data" not in trace

@@ -1,0 +1,109 @@
+"""Lines that machines read, which never tell a secret."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import Iterator
+
+import pytest
+
+from skill_operator.observability import logs
+
+log = logging.getLogger("skill_operator.test")
+JWT = "eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJ4In0.c2lnbmF0dXJl"
+
+
+@pytest.fixture(autouse=True)
+def _restored() -> Iterator[None]:
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
+
+
+def lines(capsys: pytest.CaptureFixture[str]) -> list[dict[str, object]]:
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    return [json.loads(line) for line in printed.err.splitlines()]
+
+
+def test_one_line_of_json_for_each_record(capsys: pytest.CaptureFixture[str]) -> None:
+    logs.configure("info")
+    log.debug("unseen")
+    log.info("two\nlines \x1b[31m %s", "né", extra={"stage": "build", "k8s_ref": "noise", "odd": {1, 2}})
+    (line,) = lines(capsys)
+    assert line.pop("time")
+    assert line == {
+        "level": "info",
+        "logger": "skill_operator.test",
+        "message": "two\nlines \x1b[31m né",
+        "stage": "build",
+        "odd": "{1, 2}",
+    }
+
+
+async def test_each_task_says_whose_work_it_does(capsys: pytest.CaptureFixture[str]) -> None:
+    logs.configure("info")
+
+    async def work(name: str) -> None:
+        with logs.context(skill=name):
+            await asyncio.sleep(0)
+            with logs.context(stage="check"):
+                log.info("in")
+            log.info("out")
+
+    await asyncio.gather(work("a"), work("b"))
+    log.info("after")
+    said = [(line.get("skill"), line.get("stage"), line["message"]) for line in lines(capsys)]
+    assert said == [
+        ("a", "check", "in"),
+        ("a", None, "out"),
+        ("b", "check", "in"),
+        ("b", None, "out"),
+        (None, None, "after"),
+    ]
+
+
+@pytest.mark.parametrize(
+    "secret",
+    [
+        "Authorization: Bearer abcdefgh12345678.~+/=",
+        "authorization: basic dXNlcjpwYXNzd29yZA==",
+        f"token {JWT} was refused",
+        "Incorrect API key provided: sk-proj-abcdefghijklmnop1234",
+        "http://robot:hunter22-long@registry.example/v2/",
+    ],
+)
+def test_a_secret_in_an_error_is_not_told(capsys: pytest.CaptureFixture[str], secret: str) -> None:
+    logs.configure("info")
+    error = RuntimeError(secret)
+    log.error(
+        "failed: %s",
+        error,
+        exc_info=error,
+        extra={"why": secret, "list": [secret], "map": {"a": secret}, "object": error},
+    )
+    printed = capsys.readouterr().err
+    (line,) = [json.loads(text) for text in printed.splitlines()]
+    assert "RuntimeError" in line["exception"]
+    for part in ("abcdefgh12345678", "dXNlcjpwYXNzd29yZA", "eyJzdWIi", "abcdefghijklmnop", "hunter22"):
+        assert part not in printed
+    assert "[removed]" in line["message"]
+
+
+@pytest.mark.parametrize("text", ["a basic understanding", "bearer of news", "http://registry.example:5000/a@sha256:0"])
+def test_what_is_no_secret_stays(capsys: pytest.CaptureFixture[str], text: str) -> None:
+    logs.configure("info")
+    log.info(text)
+    assert lines(capsys)[0]["message"] == text
+
+
+def test_chatty_libraries_are_told_to_be_quiet(capsys: pytest.CaptureFixture[str]) -> None:
+    logs.configure("debug")
+    for name in ("kopf.objects", "httpx", "openai", "aiohttp.access"):
+        logging.getLogger(name).info("handler succeeded")
+        logging.getLogger(name).warning("handler failed")
+    assert [line["message"] for line in lines(capsys)] == ["handler failed"] * 4

@@ -1,0 +1,204 @@
+"""Starts the runtime as a process of its own, as a pod does, with files and addresses of the test."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import hashlib
+import hmac
+import http.client
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+SOURCE = Path(__file__).parents[3] / "base-image" / "src"
+KEY = "5a" * 32
+NUMBER = {"type": "object", "properties": {"n": {"type": "number"}}, "required": ["n"]}
+TYPES = """from typing import TypedDict
+
+class Input(TypedDict):
+    n: float
+
+class Output(TypedDict):
+    n: float
+"""
+HEAD = "from skill_types import Input, Output\n\ndef run(input: Input) -> Output:\n"
+GOOD = HEAD + "    if input['n'] < 0:\n        raise ValueError('negative')\n    return {'n': input['n'] + 1}\n"
+EXAMPLES = (
+    {"name": "one", "input": {"n": 1}, "output": {"n": 2}},
+    {"name": "negative", "input": {"n": -1}, "error": "ValueError"},
+    {"name": "secret-name", "input": {"n": 8765}, "output": {"n": 8766}, "hidden": True},
+)
+MANIFEST = {
+    "python": "3.13",
+    "distributions": {},
+    "modules": {"numpy": "numpy", "pandas": "pandas", "yaml": "PyYAML"},
+    "standard": sorted(sys.stdlib_module_names),
+    "rootEntries": [],
+}
+PRIVATE_PIDS = ("unshare", "--user", "--map-root-user", "--pid", "--fork", "--kill-child", "--mount-proc")
+"""Makes the runtime PID 1, as in a pod: what it starts can neither outlive nor kill it."""
+
+
+def closed_port() -> int:
+    """A port of loopback where nothing listens: the way out, shut."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def environment(folder: Path, **more: str) -> dict[str, str]:
+    """What the operator gives to a pod."""
+    (folder / "manifest.json").write_text(json.dumps(MANIFEST))
+    (folder / "scratch").mkdir(exist_ok=True)
+    return {
+        "PATH": os.environ["PATH"],
+        "PYTHONPATH": str(SOURCE),
+        "SKILL_ROOT": str(folder),
+        "SKILL_CONTRACT": str(folder / "contract.json"),
+        "SKILL_TERMINATION_LOG": str(folder / "termination-log"),
+        "SKILL_TOOLS": sys.prefix,
+        "SKILL_SCRATCH": str(folder / "scratch"),
+        "KUBERNETES_SERVICE_HOST": "127.0.0.1",
+        "KUBERNETES_SERVICE_PORT": str(closed_port()),
+        **more,
+    }
+
+
+def command(name: str) -> list[str]:
+    return [sys.executable, "-m", "skill_runtime", name]
+
+
+@dataclass
+class Served:
+    """A running server."""
+
+    folder: Path
+    port: int
+    process: subprocess.Popen[bytes]
+
+    def request(self, method: str, path: str, body: bytes | None = None, **headers: str) -> http.client.HTTPResponse:
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
+        connection.request(method, path, body, {name.replace("_", "-"): value for name, value in headers.items()})
+        return connection.getresponse()
+
+    def call(self, value: Any, **headers: str) -> tuple[int, Any]:
+        """Status and document of a call."""
+        body = value if isinstance(value, bytes) else json.dumps(value).encode()
+        response = self.request("POST", "/", body, **headers)
+        return response.status, json.loads(response.read())
+
+    def ready(self) -> bool:
+        try:
+            return self.request("GET", "/healthz").status == 200
+        except OSError:
+            return False
+
+    def log(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in (self.folder / "log").read_text().splitlines()]
+
+    def last_word(self) -> str:
+        path = self.folder / "termination-log"
+        return path.read_text() if path.exists() else ""
+
+
+@contextmanager
+def serving(
+    folder: Path, source: str, *, timeout: float = 5, wait: bool = True, output: Any = NUMBER, **more: str
+) -> Iterator[Served]:
+    """A server of this source, ended afterwards."""
+    (folder / "skill.py").write_text(source)
+    contract = {"name": "ns/skill", "input": NUMBER, "output": output, "callTimeoutSeconds": timeout}
+    (folder / "contract.json").write_text(json.dumps(contract))
+    port = closed_port()
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen(
+            command("serve"), env=environment(folder, SKILL_PORT=str(port), **more), stdout=log, stderr=log, cwd=folder
+        )
+    served = Served(folder, port, process)
+    try:
+        if wait:
+            until(lambda: served.ready() or process.poll() is not None)
+        yield served
+    finally:
+        if process.poll() is None:
+            process.send_signal(signal.SIGTERM)
+            try:
+                process.wait(15)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+def until(condition: Any, seconds: float = 20) -> None:
+    """Wait for a condition."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "did not happen in time"
+        time.sleep(0.01)
+
+
+@dataclass(frozen=True)
+class Checked:
+    """A check that ended."""
+
+    code: int
+    last_word: str
+    log: str
+
+    @property
+    def report(self) -> dict[str, Any]:
+        """The report, after its signature was verified as the operator does."""
+        signed = json.loads(self.last_word)
+        expected = hmac.new(bytes.fromhex(KEY), signed["report"].encode(), hashlib.sha256).hexdigest()
+        assert hmac.compare_digest(expected, signed["mac"])
+        report: dict[str, Any] = json.loads(signed["report"])
+        return report
+
+
+def order(source: str, **more: Any) -> dict[str, str]:
+    """The bundle, as environment."""
+    document = {
+        "source": source,
+        "types": TYPES,
+        "input": NUMBER,
+        "output": NUMBER,
+        "examples": EXAMPLES,
+        "callTimeoutSeconds": 2,
+        **more,
+    }
+    data = base64.b64encode(gzip.compress(json.dumps(document).encode())).decode()
+    half = len(data) // 2
+    return {"SKILL_CHECK_0": data[:half], "SKILL_CHECK_1": data[half:], "SKILL_REPORT_KEY": KEY}
+
+
+def check(folder: Path, source: str, *, private_pids: bool = False, env: dict[str, str] | None = None, **more: Any) -> Checked:
+    """Run a check to its end."""
+    ended = subprocess.run(
+        [*(PRIVATE_PIDS if private_pids else ()), *command("check")],
+        env=environment(folder, **order(source, **more), **(env or {})),
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    log = folder / "termination-log"
+    return Checked(ended.returncode, log.read_text() if log.exists() else "", ended.stdout + ended.stderr)
+
+
+@contextmanager
+def listening() -> Iterator[int]:
+    """A port of loopback where connections are taken: the way out, open."""
+    with socket.create_server(("127.0.0.1", 0), backlog=64) as server:
+        yield server.getsockname()[1]

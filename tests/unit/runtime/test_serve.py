@@ -1,0 +1,411 @@
+"""The server as its callers and its pod see it."""
+
+import json
+import os
+import re
+import signal
+import socket
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from tests.unit.runtime.harness import GOOD, HEAD, serving, until
+
+HOSTILE = """
+import ctypes, os, signal, socket, sys, threading, time
+
+def run(input):
+    n = input["n"]
+    if n == 1: time.sleep(1000)
+    if n == 2: os._exit(7)
+    if n == 3: os.kill(os.getpid(), signal.SIGSEGV)
+    if n == 4: raise SystemExit("out")
+    if n == 5: raise RuntimeError("\\x1b[31mred\\r\\nsecond")
+    if n == 6: return {"n": float("nan")}
+    if n == 7: return {"n": object()}
+    if n == 8: return {"n": "text"}
+    if n == 9: return {"n": 1, "more": "x" * (3 << 20)}
+    if n == 10: print("x" * 300000); print("\\x1b]0;title\\x07"); return {"n": 0}
+    if n == 11: return {"n": 10 ** 5000}
+    if n == 12:
+        nested = []
+        for _ in range(500): nested = [nested]
+        return {"n": 1, "deep": nested}
+    if n == 13: os.close(0); os.closerange(3, 100)
+    if n == 14: os.kill(os.getppid(), signal.SIGKILL)
+    if n == 15:
+        if os.fork() == 0:
+            os.setsid()
+            if os.fork() == 0:
+                time.sleep(1000)
+            os._exit(0)
+        time.sleep(1000)
+    if n == 16:
+        for fd in range(3, 64):
+            try: os.write(fd, b"\\xff\\xff\\xff\\xff")
+            except OSError: pass
+        time.sleep(1000)
+    if n == 17:
+        for fd in range(3, 64):
+            try: os.write(fd, b"\\x00\\x00\\x00\\x05e[[[[")
+            except OSError: pass
+        time.sleep(1000)
+    if n == 18: sys.setrecursionlimit(10**6); f = lambda: f(); f()
+    if n == 19: import json; json.dumps = json.loads = None
+    return {"n": n + 1}
+"""
+
+
+@pytest.fixture(scope="module")
+def hostile(tmp_path_factory):
+    with serving(tmp_path_factory.mktemp("hostile"), HOSTILE, timeout=1) as served:
+        yield served
+
+
+@pytest.fixture(scope="module")
+def good(tmp_path_factory):
+    with serving(tmp_path_factory.mktemp("good"), GOOD) as served:
+        yield served
+
+
+def slug(document):
+    return document["type"].removeprefix("urn:skill-operator:")
+
+
+def test_a_call_is_answered(good):
+    response = good.request("POST", "/", b'{"n": 41.5}', X_Request_Id="abc-1")
+    assert (response.status, response.headers["content-type"], response.read()) == (200, "application/json", b'{"n":42.5}')
+    line = next(line for line in good.log() if line.get("requestId") == "abc-1")
+    assert (line["event"], line["status"]) == ("call", 200)
+
+
+def test_a_value_error_is_a_refusal(good):
+    status, document = good.call({"n": -1})
+    assert (status, slug(document), document["detail"]) == (422, "refused", "negative")
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "kind"),
+    [
+        (b"", 400, "invalid-json"),
+        (b"{", 400, "invalid-json"),
+        (b'{"n": NaN}', 400, "invalid-json"),
+        (b'{"n": Infinity}', 400, "invalid-json"),
+        (b'{"n": 1e999}', 400, "invalid-json"),
+        (b'{"n": ' + b"9" * 5000 + b"}", 400, "invalid-json"),
+        (b'{"n": "\xff"}', 400, "invalid-json"),
+        (b'{"n": 1, "s": "\\ud800"}', 400, "invalid-json"),
+        (b"[" * 100_000, 400, "invalid-json"),
+        (b"[" * 400_000 + b"]" * 400_000, 400, "invalid-json"),
+        (b'{"n": 1, "deep": ' + b"[" * 150 + b"]" * 150 + b"}", 400, "invalid-json"),
+        ("{\"n\": 1}".encode("utf-16"), 400, "invalid-json"),
+        (b"[]", 422, "invalid-input"),
+        (b'{"n": "1"}', 422, "invalid-input"),
+        (b"{}", 422, "invalid-input"),
+        (b'{"n": 1, "n": "last counts"}', 422, "invalid-input"),
+        (b"x" * (1 << 20), 400, "invalid-json"),
+        (b"x" * ((1 << 20) + 1), 413, "too-large"),
+    ],
+    ids=lambda value: repr(value)[:30],
+)
+def test_bad_bodies_are_told_apart(good, body, status, kind):
+    response = good.request("POST", "/", body)
+    document = json.loads(response.read())
+    assert (response.status, slug(document)) == (status, kind)
+    assert response.headers["content-type"] == "application/problem+json"
+    assert document["status"] == status
+    assert document["detail"].isprintable()
+    assert good.call({"n": 1}) == (200, {"n": 2})
+
+
+def test_a_body_without_a_length_is_cut_at_the_limit(good):
+    with socket.create_connection(("127.0.0.1", good.port), 20) as raw:
+        raw.sendall(b"POST / HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n")
+        try:
+            for _ in range(40):
+                raw.sendall(b"10000\r\n" + b"x" * 65536 + b"\r\n")
+        except OSError:
+            pass
+        assert raw.recv(100).startswith(b"HTTP/1.1 413 ")
+
+
+@pytest.mark.parametrize(
+    "request_bytes",
+    [
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" * 20 + b"\r\n\r\n",
+        b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\nab",
+        b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: -1\r\n\r\n",
+        b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: " + b"9" * 19 + b"\r\n\r\n",
+        b"POST / HTTP/1.1\r\n\r\n",
+        b"GET / HTTP/1.1\r\nx: " + b"a" * 100_000,
+    ],
+    ids=["tls", "two lengths", "negative length", "absurd length", "no host", "endless head"],
+)
+def test_what_is_not_http_is_refused(good, request_bytes):
+    with socket.create_connection(("127.0.0.1", good.port), 20) as raw:
+        try:
+            raw.sendall(request_bytes)
+        except OSError:
+            pass
+        assert re.match(rb"HTTP/1.1 4\d\d ", raw.recv(200))
+    assert good.ready()
+
+
+def test_connections_are_kept_and_requests_may_queue_on_them(good):
+    one = b'POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 7\r\n\r\n{"n":1}'
+    with socket.create_connection(("127.0.0.1", good.port), 20) as raw:
+        raw.sendall(one * 3)
+        data = b""
+        while data.count(b'{"n":2}') < 3:
+            part = raw.recv(65536)
+            assert part
+            data += part
+
+
+def test_a_client_that_waits_for_permission_gets_it(good):
+    with socket.create_connection(("127.0.0.1", good.port), 20) as raw:
+        raw.sendall(b"POST / HTTP/1.1\r\nhost: x\r\nexpect: 100-continue\r\ncontent-length: 7\r\n\r\n")
+        assert raw.recv(100).startswith(b"HTTP/1.1 100 ")
+        raw.sendall(b'{"n":1}')
+        assert raw.recv(1000).startswith(b"HTTP/1.1 200 ")
+
+
+@pytest.mark.parametrize(("method", "path", "status"), [("GET", "/", 405), ("POST", "/x", 404), ("PUT", "/", 405)])
+def test_there_is_nothing_else(good, method, path, status):
+    assert good.request(method, path).status == status
+
+
+def test_request_ids_cannot_forge_log_lines(good):
+    good.call({"n": 5}, X_Request_Id='x" onload="')
+    assert not any("onload" in json.dumps(line) for line in good.log())
+
+
+@pytest.mark.parametrize(
+    ("n", "status", "kind"),
+    [
+        (1, 504, "timeout"),
+        (2, 500, "fault"),
+        (3, 500, "fault"),
+        (4, 500, "fault"),
+        (5, 500, "fault"),
+        (6, 500, "invalid-output"),
+        (7, 500, "invalid-output"),
+        (8, 500, "invalid-output"),
+        (9, 500, "invalid-output"),
+        (11, 500, "invalid-output"),
+        (12, 500, "invalid-output"),
+        (13, 500, "fault"),
+        (15, 504, "timeout"),
+        (16, 500, "invalid-output"),
+        (17, 500, "invalid-output"),
+        (18, 500, "fault"),
+    ],
+)
+def test_whatever_a_skill_does_its_caller_gets_a_problem_and_the_next_an_answer(hostile, n, status, kind):
+    got, document = hostile.call({"n": n}, X_Request_Id=f"hostile-{n}")
+    assert (got, slug(document)) == (status, kind)
+    assert "skill.py" not in document["detail"]
+    assert hostile.call({"n": 100}) == (200, {"n": 101})
+
+
+def test_a_skill_that_breaks_the_library_breaks_only_itself(tmp_path):
+    with serving(tmp_path, HOSTILE, timeout=1, SKILL_WORKERS="1") as served:
+        assert served.call({"n": 19})[0] == 500
+        assert served.ready()
+
+
+def test_faults_are_told_to_the_log_and_not_to_the_caller(hostile):
+    _, document = hostile.call({"n": 5}, X_Request_Id="fault-1")
+    assert "red" not in json.dumps(document)
+    line = next(line for line in hostile.log() if line.get("requestId") == "fault-1")
+    assert "RuntimeError: " in line["detail"]
+    assert "skill.py line" in line["detail"]
+    assert "\x1b" not in line["detail"]
+
+
+def test_output_is_cut_escaped_and_belongs_to_its_call(hostile):
+    hostile.call({"n": 10}, X_Request_Id="loud-1")
+    raw = (hostile.folder / "log").read_text()
+    assert "\x1b" not in raw
+    assert "\x07" not in raw
+    printed = [line["text"] for line in hostile.log() if line.get("requestId") == "loud-1" and line["event"] == "output"]
+    assert 60_000 < sum(map(len, printed)) < 70_000
+    assert "is dropped" in printed[-1]
+
+
+def test_a_call_that_never_returns_takes_no_other_down(tmp_path):
+    with serving(tmp_path, HOSTILE, timeout=3, SKILL_WORKERS="2") as served, ThreadPoolExecutor(8) as threads:
+        stuck = threads.submit(served.call, {"n": 1})
+        began = time.monotonic()
+        assert [served.call({"n": 100 + i}) for i in range(20)] == [(200, {"n": 101 + i}) for i in range(20)]
+        assert served.ready()
+        assert time.monotonic() - began < 3
+        assert stuck.result()[0] == 504
+
+
+def test_too_many_calls_are_turned_away_and_told_when_to_come_back(tmp_path):
+    with serving(tmp_path, HOSTILE, timeout=2, SKILL_WORKERS="1", SKILL_QUEUE="1") as served, ThreadPoolExecutor(8) as threads:
+        calls = [threads.submit(served.request, "POST", "/", b'{"n": 1}') for _ in range(6)]
+        responses = [call.result() for call in calls]
+        turned_away = [response for response in responses if response.status == 503]
+        assert len(turned_away) >= 4
+        assert all(response.headers["retry-after"] == "1" for response in turned_away)
+        assert {slug(json.loads(response.read())) for response in turned_away} == {"overloaded"}
+
+
+def test_a_fallen_zygote_is_replaced(tmp_path):
+    with serving(tmp_path, HOSTILE, timeout=1, SKILL_WORKERS="1") as served:
+        served.call({"n": 14})
+        until(lambda: any("is started again" in line["event"] for line in served.log()))
+        until(served.ready)
+        served.call({"n": 2})  # the worker that was forked before
+        assert served.call({"n": 100}) == (200, {"n": 101})
+
+
+def test_a_zygote_that_keeps_falling_ends_the_pod(tmp_path):
+    source = "import os, threading\nthreading.Timer(0.05, os._exit, (1,)).start()\n" + GOOD
+    with serving(tmp_path, source, wait=False) as served:
+        assert served.process.wait(30) == 1
+        assert "ended 6 times" in served.last_word()
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        ("import nothing_like_it\n" + GOOD, "skill.py line 1: ModuleNotFoundError: No module named 'nothing_like_it'"),
+        ("def run(:\n", "skill.py line 1: SyntaxError: "),
+        ("x = 1\n1 / 0\n", "skill.py line 2: ZeroDivisionError: division by zero"),
+        ("x = 1\n", "skill.py: TypeError: skill.py defines no function run"),
+        ("run = 3\n", "skill.py: TypeError: skill.py defines no function run"),
+        ("raise SystemExit(0)\n", "skill.py line 1: SystemExit: 0"),
+        ("import os\nos._exit(0)\n", "the process ended while skill.py was loading"),
+        ("raise ValueError('\\x1b[31m\\r' + 'x' * 5000)\n", "skill.py line 1: ValueError: \\x1b[31m\\x0dxxx"),
+        ("class E(Exception):\n    def __str__(self): raise E\nraise E\n", "skill.py line 3: E: (its text cannot be read)"),
+    ],
+    ids=["import", "syntax", "division", "no run", "run is no function", "exit", "os._exit", "long", "hostile text"],
+)
+def test_a_skill_that_cannot_be_loaded_ends_the_pod_with_a_reason(tmp_path, source, said):
+    with serving(tmp_path, source, wait=False) as served:
+        assert served.process.wait(20) == 1
+        assert served.last_word().startswith(said)
+        assert served.last_word().isprintable()
+        assert len(served.last_word()) < 1024
+
+
+def test_sigterm_lets_calls_finish(tmp_path):
+    source = "import time\n" + HEAD + "    time.sleep(input['n'])\n    return {'n': 1}\n"
+    with serving(tmp_path, source) as served, ThreadPoolExecutor() as threads:
+        call = threads.submit(served.call, {"n": 1})
+        until(lambda: workers(served.process.pid))
+        served.process.send_signal(signal.SIGTERM)
+        assert call.result() == (200, {"n": 1})
+        assert served.process.wait(5) == 0
+
+
+def test_sigterm_waits_no_longer_than_the_grace(tmp_path):
+    with serving(tmp_path, HOSTILE, timeout=60, SKILL_GRACE="1") as served, ThreadPoolExecutor() as threads:
+        call = threads.submit(served.call, {"n": 1})
+        until(lambda: workers(served.process.pid))
+        began = time.monotonic()
+        served.process.send_signal(signal.SIGTERM)
+        assert served.process.wait(10) == 0
+        assert 0.9 < time.monotonic() - began < 5
+        with pytest.raises(OSError):
+            call.result()
+
+
+def test_nothing_is_left_when_it_ends(tmp_path):
+    with serving(tmp_path, HOSTILE, timeout=1) as served, ThreadPoolExecutor() as threads:
+        threads.submit(served.call, {"n": 15})
+        until(lambda: len(family(served.process.pid)) >= 4)
+        members = family(served.process.pid)
+        served.process.send_signal(signal.SIGTERM)
+        served.process.wait(10)
+        assert not [pid for pid in members if alive(pid)]
+
+
+def test_what_a_stuck_call_left_behind_is_ended_with_it(tmp_path):
+    with serving(tmp_path, HOSTILE, timeout=1) as served:
+        assert served.call({"n": 15})[0] == 504
+        assert served.call({"n": 100})[0] == 200
+        until(lambda: len(family(served.process.pid)) == 3)  # server, zygote, one worker
+
+
+def test_a_skill_sees_neither_the_environment_nor_the_memory_of_the_server(tmp_path):
+    source = """
+import os
+from skill_types import Input, Output, Anything
+def run(input: Input) -> Output:
+    server = os.getppid()
+    server = int(open(f"/proc/{server}/stat").read().rpartition(")")[2].split()[1])
+    seen = []
+    for name in ("environ", "mem", "maps"):
+        try:
+            with open(f"/proc/{server}/{name}", "rb") as file:
+                file.read(1)
+            seen.append(name)
+        except OSError:
+            pass
+    return {"n": len(seen), "environment": dict(os.environ), "types": Input is dict and Anything is dict, "uid": os.getuid()}
+"""
+    with serving(tmp_path, source, SECRET_OF_THE_POD="do-not-tell") as served:
+        status, document = served.call({"n": 0})
+        assert status == 200
+        assert document["types"] is True
+        assert not [name for name in document["environment"] if name.startswith(("SKILL", "KUBERNETES", "SECRET"))]
+        if document["uid"]:  # root may look at anything, and is not who a pod runs as
+            assert document["n"] == 0
+
+
+def test_the_server_is_not_dumpable(good):
+    owner = Path(f"/proc/{good.process.pid}/environ").stat().st_uid
+    assert owner == 0  # the kernel's mark of a process that only root may look into
+    assert "NoNewPrivs" in Path(f"/proc/{good.process.pid}/status").read_text()
+
+
+@pytest.mark.parametrize(
+    "contract",
+    [
+        "{",
+        "{}",
+        '{"input": {}, "output": {}, "callTimeoutSeconds": 0}',
+        '{"input": {"type": "nonsense"}, "output": {}, "callTimeoutSeconds": 1}',
+        '{"input": {"$ref": "http://127.0.0.1:1/schema"}, "output": {}, "callTimeoutSeconds": 1}',
+    ],
+)
+def test_an_unusable_contract_is_told(tmp_path, contract):
+    (tmp_path / "skill.py").write_text(GOOD)
+    with serving(tmp_path, GOOD, wait=False, SKILL_CONTRACT=str(tmp_path / "other.json")) as served:
+        (tmp_path / "other.json").write_text(contract)
+        assert served.process.wait(20) == 2
+        assert "ended" in [line["event"] for line in served.log()]
+
+
+def family(pid: int) -> set[int]:
+    """A process and its descendants."""
+    parents = {}
+    for entry in os.listdir("/proc"):
+        if entry.isdecimal():
+            try:
+                fields = Path(f"/proc/{entry}/stat").read_text().rpartition(")")[2].split()
+            except OSError:
+                continue
+            if fields[0] != "Z":
+                parents[int(entry)] = int(fields[1])
+    found = {pid}
+    while more := {child for child, parent in parents.items() if parent in found} - found:
+        found |= more
+    return found
+
+
+def workers(pid: int) -> bool:
+    return len(family(pid)) >= 3
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
