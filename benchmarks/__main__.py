@@ -92,7 +92,7 @@ async def main() -> None:
                 a = await seconds_until(
                     cluster, skill(namespace, name), lambda o: reached(o).get("Ready") == "True", marks
                 )
-                live = await cluster.get("Deployment", namespace, f"{name}-skill")
+                live = await cluster.get("Deployment", namespace, f"skill-{name}")
                 assert live is not None
                 wanted = bare(namespace, f"bare-{number}", live["spec"]["template"])
                 b = await seconds_until(cluster, wanted, lambda o: o.get("status", {}).get("availableReplicas", 0) > 0)

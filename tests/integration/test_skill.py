@@ -99,7 +99,7 @@ def test_a_pinned_skill_answers_and_leaves_nothing(operator: Operator, namespace
     assert (hung.status, hung.body["type"]) == (504, "urn:skill-operator:timeout")
     assert operator.call(namespace, "echo", {"what": "still here"}).status == 200
 
-    in_cluster = operator.cluster.get("-n", namespace, "deployment", "echo-skill")
+    in_cluster = operator.cluster.get("-n", namespace, "deployment", "skill-echo")
     assert in_cluster["spec"]["template"]["spec"]["containers"][0]["image"] == status["image"]
     assert not operator.cluster.get("-n", BUILDS, "jobs", "-l", f"skill-operator.dev/skill-namespace={namespace}")[
         "items"
@@ -157,7 +157,12 @@ def test_a_wrong_reply_is_repaired(operator: Operator, namespace: str) -> None:
 
 def test_it_stops_after_three_attempts(operator: Operator, namespace: str) -> None:
     marker = f"Hopeless {namespace}"
-    replies = [{"text": f"```python\ndef run(input):\n    return {{'said': '{n}'}}\n```"} for n in range(5)]
+    bodies = ("import subprocess\n\ndef run(input):\n    return {}", "def run(input):\n    return nothing")
+    bodies += (
+        "def run(input):\n    return {'said': 'always this'}",
+        "def run(input):\n    return {'said': 'too late'}",
+    )
+    replies = [{"text": f"```python\n{body}\n```"} for body in bodies]
     operator.script({marker: replies})
     apply(operator, namespace, skill("hopeless", source=None, description=marker))
     stopped = operator.reason(namespace, "hopeless", "Ready", "AttemptsExhausted")

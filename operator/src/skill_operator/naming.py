@@ -48,8 +48,8 @@ def bounded(name: str, suffix: str = "") -> str:
 
 
 def child(skill: str) -> str:
-    """ServiceAccount, Deployment, Service and policy of a Skill. A Service's name may not start with a digit."""
-    return bounded(skill if skill[0].isalpha() else f"s-{skill}", "skill")
+    """ServiceAccount, Deployment, Service and policy of a Skill. Not its bare name: a Service's starts with a letter."""
+    return bounded(f"skill-{skill}")
 
 
 def contract(skill: str) -> str:

@@ -246,7 +246,8 @@ async def test_an_endless_answer_is_cut(world: World, monkeypatch: pytest.Monkey
     await world.pod(flood)
     world.know()
     with pytest.raises(aiohttp.ClientError):
-        await world.call()
+        async with asyncio.timeout(5):
+            await world.call()
 
 
 async def test_an_answer_is_passed_on_while_it_is_made(world: World) -> None:

@@ -13,9 +13,10 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -47,6 +48,8 @@ MANIFEST = {
 }
 PRIVATE_PIDS = ("unshare", "--user", "--map-root-user", "--pid", "--fork", "--kill-child", "--mount-proc")
 """Makes the runtime PID 1, as in a pod: what it starts can neither outlive nor kill it."""
+NO_CAPABILITIES = ("setpriv", "--bounding-set=-all", "--inh-caps=-all", "--no-new-privs")
+"""As in a pod, even if the tests run as root: nobody may look where only root may."""
 
 
 def closed_port() -> int:
@@ -114,16 +117,26 @@ class Served:
 
 @contextmanager
 def serving(
-    folder: Path, source: str, *, timeout: float = 5, wait: bool = True, output: Any = NUMBER, **more: str
+    folder: Path,
+    source: str,
+    *,
+    timeout: float = 5,
+    wait: bool = True,
+    prefix: tuple[str, ...] = (),
+    **more: str,
 ) -> Iterator[Served]:
     """A server of this source, ended afterwards."""
     (folder / "skill.py").write_text(source)
-    contract = {"name": "ns/skill", "input": NUMBER, "output": output, "callTimeoutSeconds": timeout}
+    contract = {"name": "ns/skill", "input": NUMBER, "output": NUMBER, "callTimeoutSeconds": timeout}
     (folder / "contract.json").write_text(json.dumps(contract))
     port = closed_port()
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(
-            command("serve"), env=environment(folder, SKILL_PORT=str(port), **more), stdout=log, stderr=log, cwd=folder
+            [*prefix, *command("serve")],
+            env=environment(folder, SKILL_PORT=str(port), **more),
+            stdout=log,
+            stderr=log,
+            cwd=folder,
         )
     served = Served(folder, port, process)
     try:
@@ -182,10 +195,12 @@ def order(source: str, **more: Any) -> dict[str, str]:
     return {"SKILL_CHECK_0": data[:half], "SKILL_CHECK_1": data[half:], "SKILL_REPORT_KEY": KEY}
 
 
-def check(folder: Path, source: str, *, private_pids: bool = False, env: dict[str, str] | None = None, **more: Any) -> Checked:
+def check(
+    folder: Path, source: str, *, prefix: tuple[str, ...] = (), env: dict[str, str] | None = None, **more: Any
+) -> Checked:
     """Run a check to its end."""
     ended = subprocess.run(
-        [*(PRIVATE_PIDS if private_pids else ()), *command("check")],
+        [*prefix, *command("check")],
         env=environment(folder, **order(source, **more), **(env or {})),
         cwd=folder,
         capture_output=True,
@@ -201,4 +216,16 @@ def check(folder: Path, source: str, *, private_pids: bool = False, env: dict[st
 def listening() -> Iterator[int]:
     """A port of loopback where connections are taken: the way out, open."""
     with socket.create_server(("127.0.0.1", 0), backlog=64) as server:
-        yield server.getsockname()[1]
+
+        def take() -> None:
+            with suppress(OSError):
+                while True:
+                    server.accept()[0].close()
+
+        taking = threading.Thread(target=take)
+        taking.start()
+        try:
+            yield server.getsockname()[1]
+        finally:
+            server.shutdown(socket.SHUT_RDWR)
+            taking.join()

@@ -59,9 +59,6 @@ def test_it_passes_once_the_way_is_shut():
 def test_one_success_in_a_round_spoils_it():
     results = iter((False, True, False))
 
-    class Flaky:
-        """Refuses, accepts, refuses."""
-
     def begin(family, address):
         target = open_port if next(results) else closed_port()
         return real(family, ("127.0.0.1", target))

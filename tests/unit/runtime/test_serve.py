@@ -1,17 +1,17 @@
 """The server as its callers and its pod see it."""
 
 import json
-import os
 import re
 import signal
 import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
-from tests.unit.runtime.harness import GOOD, HEAD, serving, until
+from tests.unit.runtime.harness import GOOD, HEAD, NO_CAPABILITIES, serving, until
 
 HOSTILE = """
 import ctypes, os, signal, socket, sys, threading, time
@@ -52,7 +52,7 @@ def run(input):
             try: os.write(fd, b"\\x00\\x00\\x00\\x05e[[[[")
             except OSError: pass
         time.sleep(1000)
-    if n == 18: sys.setrecursionlimit(10**6); f = lambda: f(); f()
+    if n == 18: f = lambda: f(); f()
     if n == 19: import json; json.dumps = json.loads = None
     return {"n": n + 1}
 """
@@ -76,7 +76,11 @@ def slug(document):
 
 def test_a_call_is_answered(good):
     response = good.request("POST", "/", b'{"n": 41.5}', X_Request_Id="abc-1")
-    assert (response.status, response.headers["content-type"], response.read()) == (200, "application/json", b'{"n":42.5}')
+    assert (response.status, response.headers["content-type"], response.read()) == (
+        200,
+        "application/json",
+        b'{"n":42.5}',
+    )
     line = next(line for line in good.log() if line.get("requestId") == "abc-1")
     assert (line["event"], line["status"]) == ("call", 200)
 
@@ -100,7 +104,7 @@ def test_a_value_error_is_a_refusal(good):
         (b"[" * 100_000, 400, "invalid-json"),
         (b"[" * 400_000 + b"]" * 400_000, 400, "invalid-json"),
         (b'{"n": 1, "deep": ' + b"[" * 150 + b"]" * 150 + b"}", 400, "invalid-json"),
-        ("{\"n\": 1}".encode("utf-16"), 400, "invalid-json"),
+        ('{"n": 1}'.encode("utf-16"), 400, "invalid-json"),
         (b"[]", 422, "invalid-input"),
         (b'{"n": "1"}', 422, "invalid-input"),
         (b"{}", 422, "invalid-input"),
@@ -123,11 +127,9 @@ def test_bad_bodies_are_told_apart(good, body, status, kind):
 def test_a_body_without_a_length_is_cut_at_the_limit(good):
     with socket.create_connection(("127.0.0.1", good.port), 20) as raw:
         raw.sendall(b"POST / HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n")
-        try:
+        with suppress(OSError):
             for _ in range(40):
                 raw.sendall(b"10000\r\n" + b"x" * 65536 + b"\r\n")
-        except OSError:
-            pass
         assert raw.recv(100).startswith(b"HTTP/1.1 413 ")
 
 
@@ -145,10 +147,8 @@ def test_a_body_without_a_length_is_cut_at_the_limit(good):
 )
 def test_what_is_not_http_is_refused(good, request_bytes):
     with socket.create_connection(("127.0.0.1", good.port), 20) as raw:
-        try:
+        with suppress(OSError):
             raw.sendall(request_bytes)
-        except OSError:
-            pass
         assert re.match(rb"HTTP/1.1 4\d\d ", raw.recv(200))
     assert good.ready()
 
@@ -230,7 +230,9 @@ def test_output_is_cut_escaped_and_belongs_to_its_call(hostile):
     raw = (hostile.folder / "log").read_text()
     assert "\x1b" not in raw
     assert "\x07" not in raw
-    printed = [line["text"] for line in hostile.log() if line.get("requestId") == "loud-1" and line["event"] == "output"]
+    printed = [
+        line["text"] for line in hostile.log() if line.get("requestId") == "loud-1" and line["event"] == "output"
+    ]
     assert 60_000 < sum(map(len, printed)) < 70_000
     assert "is dropped" in printed[-1]
 
@@ -246,7 +248,10 @@ def test_a_call_that_never_returns_takes_no_other_down(tmp_path):
 
 
 def test_too_many_calls_are_turned_away_and_told_when_to_come_back(tmp_path):
-    with serving(tmp_path, HOSTILE, timeout=2, SKILL_WORKERS="1", SKILL_QUEUE="1") as served, ThreadPoolExecutor(8) as threads:
+    with (
+        serving(tmp_path, HOSTILE, timeout=2, SKILL_WORKERS="1", SKILL_QUEUE="1") as served,
+        ThreadPoolExecutor(8) as threads,
+    ):
         calls = [threads.submit(served.request, "POST", "/", b'{"n": 1}') for _ in range(6)]
         responses = [call.result() for call in calls]
         turned_away = [response for response in responses if response.status == 503]
@@ -282,7 +287,10 @@ def test_a_zygote_that_keeps_falling_ends_the_pod(tmp_path):
         ("raise SystemExit(0)\n", "skill.py line 1: SystemExit: 0"),
         ("import os\nos._exit(0)\n", "the process ended while skill.py was loading"),
         ("raise ValueError('\\x1b[31m\\r' + 'x' * 5000)\n", "skill.py line 1: ValueError: \\x1b[31m\\x0dxxx"),
-        ("class E(Exception):\n    def __str__(self): raise E\nraise E\n", "skill.py line 3: E: (its text cannot be read)"),
+        (
+            "class E(Exception):\n    def __str__(self): raise E\nraise E\n",
+            "skill.py line 3: E: (its text cannot be read)",
+        ),
     ],
     ids=["import", "syntax", "division", "no run", "run is no function", "exit", "os._exit", "long", "hostile text"],
 )
@@ -312,8 +320,7 @@ def test_sigterm_waits_no_longer_than_the_grace(tmp_path):
         served.process.send_signal(signal.SIGTERM)
         assert served.process.wait(10) == 0
         assert 0.9 < time.monotonic() - began < 5
-        with pytest.raises(OSError):
-            call.result()
+        assert isinstance(call.exception(), OSError)
 
 
 def test_nothing_is_left_when_it_ends(tmp_path):
@@ -348,21 +355,12 @@ def run(input: Input) -> Output:
             seen.append(name)
         except OSError:
             pass
-    return {"n": len(seen), "environment": dict(os.environ), "types": Input is dict and Anything is dict, "uid": os.getuid()}
+    return {"n": len(seen), "environment": dict(os.environ), "types": Input is dict and Anything is dict}
 """
-    with serving(tmp_path, source, SECRET_OF_THE_POD="do-not-tell") as served:
+    with serving(tmp_path, source, prefix=NO_CAPABILITIES, SECRET_OF_THE_POD="do-not-tell") as served:
         status, document = served.call({"n": 0})
-        assert status == 200
-        assert document["types"] is True
+        assert (status, document["n"], document["types"]) == (200, 0, True)
         assert not [name for name in document["environment"] if name.startswith(("SKILL", "KUBERNETES", "SECRET"))]
-        if document["uid"]:  # root may look at anything, and is not who a pod runs as
-            assert document["n"] == 0
-
-
-def test_the_server_is_not_dumpable(good):
-    owner = Path(f"/proc/{good.process.pid}/environ").stat().st_uid
-    assert owner == 0  # the kernel's mark of a process that only root may look into
-    assert "NoNewPrivs" in Path(f"/proc/{good.process.pid}/status").read_text()
 
 
 @pytest.mark.parametrize(
@@ -386,14 +384,11 @@ def test_an_unusable_contract_is_told(tmp_path, contract):
 def family(pid: int) -> set[int]:
     """A process and its descendants."""
     parents = {}
-    for entry in os.listdir("/proc"):
-        if entry.isdecimal():
-            try:
-                fields = Path(f"/proc/{entry}/stat").read_text().rpartition(")")[2].split()
-            except OSError:
-                continue
+    for entry in Path("/proc").iterdir():
+        with suppress(OSError):
+            fields = (entry / "stat").read_text().rpartition(")")[2].split() if entry.name.isdecimal() else ["Z"]
             if fields[0] != "Z":
-                parents[int(entry)] = int(fields[1])
+                parents[int(entry.name)] = int(fields[1])
     found = {pid}
     while more := {child for child, parent in parents.items() if parent in found} - found:
         found |= more

@@ -179,7 +179,10 @@ class Reconciler:
                 )
             for changed in transitions(skill.status.conditions, status.conditions):
                 warn = changed.status == "False" and changed.type != api.ACTIVE
-                log.info("condition changed", extra={"condition": changed.type, "reason": changed.reason})
+                log.info(
+                    "condition changed",
+                    extra={"stage": changed.type, "reason": changed.reason, "revision": status.revision},
+                )
                 self._recorder.event(
                     body, "Warning" if warn else "Normal", changed.reason, changed.message or changed.type
                 )

@@ -155,6 +155,7 @@ def input_hash(seen: Observed, endpoint: ModelEndpoint) -> str:
         spec.output,
         [e.model_dump(mode="json") for e in visible],
         [e.model_dump(mode="json") for e in spec.egress],
+        [secret.name for secret in spec.secrets],
         endpoint.name,
         endpoint.model,
         prompt.PROMPT_VERSION,

@@ -1,0 +1,62 @@
+"""A Skill, settings and what was observed of them."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from skill_operator.api.v1alpha1 import Skill
+from skill_operator.reconcile.observed import Observed
+from skill_operator.registry import Base
+from skill_operator.settings import Images, Settings
+
+NOW = datetime(2030, 1, 1, 12, 0, 0, tzinfo=UTC)
+SOURCE = "def run(input):\n    return {'said': input['what']}\n"
+DIGEST = "sha256:" + "a" * 64
+SETTINGS = Settings(
+    images=Images(
+        runtime="skill-operator/runtime@sha256:" + "1" * 64,
+        checker="skill-operator/checker@sha256:" + "2" * 64,
+        builder="localhost/kaniko:1",
+    )
+)
+
+
+def skill(status: dict[str, Any] | None = None, **spec: Any) -> Skill:
+    return Skill.model_validate(
+        {
+            "metadata": {"name": "echo", "namespace": "team", "uid": "u-1", "generation": 3},
+            "spec": {
+                "description": "Says what it is told.",
+                "input": {"type": "object", "properties": {"what": {"type": "string"}}, "required": ["what"]},
+                "output": {"type": "object"},
+                "examples": [{"name": "one", "input": {"what": "a"}, "output": {"said": "a"}}],
+                "source": {"inline": SOURCE},
+                **spec,
+            },
+            "status": status or {},
+        }
+    )
+
+
+def observed(of: Skill | None = None, **more: Any) -> Observed:
+    values: dict[str, Any] = {
+        "skill": of or skill(),
+        "body": {},
+        "config_maps": {},
+        "jobs": {},
+        "builds": {},
+        "pods": (),
+        "build_pods": (),
+        "deployment": None,
+        "base": Base({"rootEntries": ["bin", "usr"]}, "10.96.1.1"),
+    }
+    return Observed(**(values | more))
+
+
+def pod(job: str = "", end: dict[str, Any] | None = None, **more: Any) -> dict[str, Any]:
+    state = {"terminated": end} if end is not None else {"running": {}}
+    container = {"name": "c", "image": "i", "state": more.pop("state", state), "lastState": {}}
+    status = {"containerStatuses": [container], "conditions": more.pop("conditions", [])}
+    labels = more.pop("labels", {}) | ({"job-name": job} if job else {})
+    return {"metadata": {"name": "p", "labels": labels, **more}, "status": status}

@@ -1,0 +1,299 @@
+"""The check as the operator sees it: an order in the environment, a signed report in the termination log."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from skill_runtime.check import examples
+from skill_runtime.check.findings import INSTRUCTION
+from tests.unit.runtime.harness import GOOD, HEAD, KEY, NO_CAPABILITIES, PRIVATE_PIDS, check, environment, order
+
+INNOCENT = "    if input['n'] < 0:\n        raise ValueError('negative')\n    return {'n': input['n'] + 1}\n"
+
+
+def test_a_good_candidate_passes(tmp_path):
+    ended = check(tmp_path, GOOD)
+    assert ended.code == 0
+    assert ended.report == {
+        "passed": True, "gate": None, "message": "", "line": None, "passedExamples": 3, "totalExamples": 3,
+    }  # fmt: skip
+    assert not list((tmp_path / "scratch").iterdir())
+
+
+def test_plain_annotations_pass_too(tmp_path):
+    source = GOOD.replace("from skill_types import Input, Output\n", "").replace("Input) -> Output", "dict) -> dict")
+    assert check(tmp_path, source).report["passed"]
+
+
+@pytest.mark.parametrize(
+    ("source", "gate", "line", "said"),
+    [
+        ("#" * 65_537, "size", None, "65537 bytes"),
+        ("x = '\0'\n" + GOOD, "size", 1, "NUL"),
+        ("x = '\ud800'\n" + GOOD, "size", 1, "surrogate"),
+        ("x = " + "not " * 10_000 + "1\n" + GOOD, "size", None, ""),
+        ("import subprocess\n" + GOOD, "policy", 1, "> "),
+        ("def run(input:\n", "ruff", 1, "SyntaxError"),
+        (HEAD + "    return {'n': undefined}  # noqa\n", "ruff", 4, "undefined"),
+        (HEAD + "    return {'n': input['n'].nothing()}\n", "mypy", 4, 'has no attribute "nothing"'),
+        (
+            "def other(a: int) -> int:\n    return a\n\n" + HEAD + "    return {'n': other(1, 2)}\n",
+            "mypy",
+            7,
+            "call-arg",
+        ),
+        ("1 / 0\n" + GOOD, "examples", 1, "ZeroDivisionError"),
+        (HEAD + "    return {'n': input['n']}\n", "examples", None, 'expected: {"n": 2}'),
+        (HEAD + "    return {}\n", "examples", None, "does not fit the output schema"),
+        (HEAD + "    return {'n': object()}\n", "examples", None, "TypeError"),
+        (HEAD + "    return {'n': {}['missing']}\n", "examples", 4, "KeyError: 'missing'"),
+    ],
+    ids=lambda value: str(value)[:12] if isinstance(value, str) and value.isidentifier() else "",
+)
+def test_the_first_failing_gate_is_told_with_its_line(tmp_path, source, gate, line, said):
+    ended = check(tmp_path, source)
+    assert ended.code == 0
+    report = ended.report
+    assert (report["passed"], report["gate"], report["line"]) == (False, gate, line)
+    assert said in report["message"]
+
+
+def test_failing_examples_come_with_all_that_a_repair_needs(tmp_path):
+    report = check(
+        tmp_path, HEAD + "    if input['n'] == 1:\n        raise KeyError('lines')\n    return {'n': 0}\n"
+    ).report
+    assert report["passedExamples"] == 0
+    message = report["message"]
+    for part in (
+        "0/2 visible examples pass", "'one'", 'input:    {"n": 1}', 'expected: {"n": 2}', "got:      KeyError: 'lines'",
+        ">    5 |         raise KeyError('lines')", "     4 |     if input['n'] == 1:", "expected: ValueError", INSTRUCTION,
+    ):  # fmt: skip
+        assert part in message
+    assert "secret-name" not in message
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ("if input['n'] == 8765: return {'n': 1}", "something else than expected"),
+        ("if input['n'] == 8765: raise KeyError(f'{input}')", "ended with KeyError"),
+        ("if input['n'] == 8765: raise type(f'Got{input[\"n\"]}', (Exception,), {})", "ended with Exception"),
+        ("if input['n'] == 8765: return {'n': {1, 2}}", "a result that is no JSON"),
+    ],
+)
+def test_a_failing_hidden_example_tells_nothing_of_itself(tmp_path, body, said):
+    report = check(tmp_path, HEAD + f"    {body}\n" + INNOCENT).report
+    assert (report["gate"], report["passedExamples"]) == ("hidden", 2)
+    assert said in report["message"]
+    without_own_code = "\n".join(line for line in report["message"].splitlines() if " | " not in line)
+    assert "8765" not in without_own_code
+    assert "8766" not in report["message"]
+    assert "secret-name" not in report["message"]
+
+
+def test_an_expected_error_must_be_of_that_class(tmp_path):
+    expected = [{"name": "e", "input": {"n": 1}, "error": "ValueError"}]
+    raising = "import json\n" + HEAD + "    {}\n"
+    assert check(tmp_path, raising.format("raise ValueError"), examples=expected).report["passed"]
+    assert check(tmp_path, raising.format("json.loads('{')"), examples=expected).report[
+        "passed"
+    ]  # a kind of ValueError
+    assert not check(tmp_path, raising.format("raise KeyError"), examples=expected).report["passed"]
+    assert not check(tmp_path, raising.format("return {'n': 1}"), examples=expected).report["passed"]
+
+
+LYING = """
+import os, json, socket, sys, time, threading, atexit
+def every_fd(data):
+    for fd in range(3, 64):
+        try: os.write(fd, data)
+        except OSError: pass
+def frame(data):
+    return len(data).to_bytes(4, "big") + data
+"""
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "os.__dict__['_exit'](0)",
+        "sys.exit(0)",
+        "print(json.dumps({'passed': True}))",
+        "json.dumps = lambda *a, **k: '{\"n\": 2}'\n    return {}",
+        "every_fd(frame(b'o{\"n\": 2}'))\n    time.sleep(0.2)\n    getattr(os, '_ex' + 'it')(0)",
+        "getattr(os, 'ki' + 'll')(1, 9)\n    getattr(os, 'ki' + 'll')(getattr(os, 'getppid')(), 9)",
+        "open({log!r}, 'w').write(json.dumps({{'report': json.dumps({{'passed': True}}), 'mac': '00'}}))",
+        "pid = getattr(os, 'fo' + 'rk')()\n    while True: open({log!r}, 'w').write('mine'); time.sleep(0.01)",
+        "while True: getattr(os, 'fo' + 'rk')() or time.sleep(0.1)",
+        "threading.Thread(target=lambda: time.sleep(1000)).start()",
+        "raise type('ValueError', (Exception,), {{}})('x')",
+        "getattr(os, 'kill' + 'pg')(0, 9)",
+        "getattr(os, 'ki' + 'll')(-1, 9)",
+    ],
+)
+def test_a_candidate_cannot_lie_its_way_through(tmp_path, body):
+    body = body.replace("os.__dict__['_exit']", "getattr(os, '_ex' + 'it')").replace(
+        "{log!r}", repr(str(tmp_path / "termination-log"))
+    )
+    body = body.replace("{{", "{").replace("}}", "}")
+    source = LYING + HEAD + f"    {body}\n    return {{'n': 0}}\n"
+    ended = check(tmp_path, source, prefix=PRIVATE_PIDS)
+    assert ended.code == 0
+    assert ended.report["passed"] is False
+    assert ended.report["gate"] == "examples"
+
+
+def test_what_a_candidate_leaves_running_cannot_touch_the_report(tmp_path):
+    log = str(tmp_path / "termination-log")
+    source = (
+        "import os, time\n"
+        "if getattr(os, 'fo' + 'rk')() == 0:\n"
+        "    os.setsid()\n"
+        "    if getattr(os, 'fo' + 'rk')() == 0:\n"
+        "        while True:\n"
+        f"            open({log!r}, 'a').write('x')\n"
+        "    getattr(os, '_ex' + 'it')(0)\n" + GOOD
+    )
+    for prefix in ((), PRIVATE_PIDS):
+        ended = check(tmp_path, source, prefix=prefix)
+        assert ended.report["passed"]
+        size = Path(log).stat().st_size
+        assert size == len(ended.last_word.encode()) <= 4096
+
+
+def test_a_candidate_finds_neither_key_nor_expectations(tmp_path):
+    found = tmp_path / "found"
+    source = f"""
+import os
+def look():
+    seen = []
+    for pid in os.listdir("/proc"):
+        if pid.isdecimal():
+            for name in ("environ", "cmdline", "mem"):
+                try:
+                    with open(f"/proc/{{pid}}/{{name}}", "rb") as file:
+                        seen.append(file.read(1 << 20))
+                except OSError:
+                    pass
+    for folder, _, names in os.walk({str(tmp_path / "scratch")!r}):
+        for name in names:
+            with open(os.path.join(folder, name), "rb") as file:
+                seen.append(file.read())
+    with open({str(found)!r}, "wb") as file:
+        file.write(b"\\n".join(seen))
+look()
+{GOOD}"""
+    assert check(tmp_path, source, prefix=NO_CAPABILITIES).report["passed"]
+    data = found.read_bytes()
+    assert b"skill_runtime" in data  # it did look
+    for secret in (KEY, "8765", "8766", order(source)["SKILL_CHECK_1"][:60]):
+        assert secret.encode() not in data
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ("while True: pass", "no answer within 1 s"),
+        ("x = [0] * (1 << 30)", "MemoryError"),
+        ("def f(): return f()\n    return f()", "RecursionError"),
+        ("return {'n': 1, 'x': 'x' * (2 << 20)}", "oversized"),
+        ("import time\n    time.sleep(1000)", "no answer within 1 s"),
+        ("print('x' * (8 << 20))\n    return {'n': 0}", ""),
+    ],
+)
+def test_greed_ends_in_a_verdict(tmp_path, body, said):
+    expected = [{"name": "greedy", "input": {"n": 1}, "output": {"n": 2}}]
+    ended = check(tmp_path, HEAD + f"    {body}\n", examples=expected, callTimeoutSeconds=1)
+    assert ended.report["gate"] == "examples"
+    assert said in ended.report["message"]
+
+
+def test_the_report_fits_whatever_is_in_it(tmp_path):
+    nasty = [
+        {
+            "name": "\x1b[31m" + 'ü\\"' * 100,
+            "input": {"n": 1, "x": '"\\\u2028\x00💥' * 200},
+            "output": {"n": "💥\\" * 300},
+        }
+    ] * 5
+    ended = check(tmp_path, HEAD + "    raise RuntimeError('\"\\\\\\x1b💥' * 500)\n", examples=nasty)
+    assert len(ended.last_word.encode()) <= 4096
+    message = ended.report["message"]
+    assert len(message) <= 2500
+    assert all(character == "\n" or character.isprintable() for character in message)
+
+
+def test_configuration_of_the_candidate_is_not_discovered(tmp_path):
+    marker = tmp_path / "ran"
+    plugin = f"open({str(marker)!r}, 'w').close()\n"
+    for name, text in {
+        "mypy.ini": "[mypy]\nplugins = evil.py\n",
+        "pyproject.toml": "[tool.mypy]\nplugins = ['evil.py']\n[tool.ruff.lint]\nselect = []\n",
+        "evil.py": plugin,
+        "sitecustomize.py": plugin,
+        "conftest.py": plugin,
+        "ruff.toml": "lint.select = []\n",
+    }.items():
+        (tmp_path / name).write_text(text)
+        (tmp_path / "scratch").mkdir(exist_ok=True)
+        (tmp_path / "scratch" / name).write_text(text)
+    assert check(tmp_path, GOOD).report["passed"]
+    assert check(tmp_path, HEAD + "    return {'n': undefined}\n").report["gate"] == "ruff"
+    assert not marker.exists()
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        {"SKILL_REPORT_KEY": ""},
+        {"SKILL_REPORT_KEY": "no hex"},
+        {"SKILL_CHECK_0": ""},
+        {"SKILL_CHECK_0": "!!!!"},
+        {"SKILL_CHECK_1": ""},
+        {"SKILL_WORKERS": "many"},
+    ],
+)
+def test_an_unusable_order_gives_no_verdict(tmp_path, broken):
+    ended = check(tmp_path, GOOD, env=broken)
+    assert ended.code == 2
+    assert not ended.last_word
+    assert KEY not in ended.log
+
+
+def test_a_missing_tool_gives_no_verdict(tmp_path):
+    ended = check(tmp_path, GOOD, env={"SKILL_TOOLS": str(tmp_path)})
+    assert ended.code not in (0, 3)
+    assert not ended.last_word
+
+
+def test_children_get_an_environment_of_constants(tmp_path):
+    assert {"SKILL_CHECK_0", "SKILL_CHECK_1", "SKILL_REPORT_KEY"} <= {*environment(tmp_path), *order(GOOD)}
+    shown = tmp_path / "shown"
+    source = f"import os, json\nopen({str(shown)!r}, 'w').write(json.dumps(dict(os.environ)))\n" + GOOD
+    assert check(tmp_path, source).report["passed"]
+    assert not [name for name in json.loads(shown.read_text()) if name.startswith(("SKILL", "KUBERNETES"))]
+
+
+@pytest.mark.parametrize(
+    ("expected", "got", "same"),
+    [
+        (3, 3.0, True),
+        (0.3, 0.1 + 0.2, True),
+        (1e100, 1e100 * (1 + 1e-12), True),
+        (1.0, 1.0 + 1e-6, False),
+        (1, True, False),
+        (0, False, False),
+        (None, 0, False),
+        ("1", 1, False),
+        (10**400, 1.5, False),
+        (10**400, 10**400, True),
+        ([1, [2.0]], [1.0, [2]], True),
+        ([1, 2], [1], False),
+        ({"a": 1}, {"a": 1.0}, True),
+        ({"a": 1}, {"a": 1, "b": 2}, False),
+        ({}, [], False),
+    ],
+)
+def test_equality_is_that_of_json(expected, got, same):
+    assert examples.equal(expected, got) is same
