@@ -48,7 +48,7 @@ def bounded(name: str, suffix: str = "") -> str:
 
 
 def child(skill: str) -> str:
-    """ServiceAccount, Deployment, Service and policy of a Skill. Not its bare name: a Service's starts with a letter."""
+    """ServiceAccount, Deployment, Service and policy of a Skill. The prefix: a Service starts with a letter."""
     return bounded(f"skill-{skill}")
 
 

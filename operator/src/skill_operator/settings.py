@@ -46,7 +46,7 @@ class Registry(_Model):
 
 
 class Images(_Model):
-    """References by digest. One without a registry host (`skill-operator/runtime@sha256:…`) is in the registry above."""
+    """References by digest. One without a registry host (`skill-operator/runtime@sha256:…`) is in that registry."""
 
     runtime: str
     checker: str

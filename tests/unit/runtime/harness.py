@@ -201,7 +201,7 @@ def check(
     """Run a check to its end."""
     ended = subprocess.run(
         [*prefix, *command("check")],
-        env=environment(folder, **order(source, **more), **(env or {})),
+        env=environment(folder, **{**order(source, **more), **(env or {})}),
         cwd=folder,
         capture_output=True,
         text=True,

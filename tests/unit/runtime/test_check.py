@@ -125,7 +125,8 @@ def frame(data):
         "getattr(os, 'ki' + 'll')(1, 9)\n    getattr(os, 'ki' + 'll')(getattr(os, 'getppid')(), 9)",
         "open({log!r}, 'w').write(json.dumps({{'report': json.dumps({{'passed': True}}), 'mac': '00'}}))",
         "pid = getattr(os, 'fo' + 'rk')()\n    while True: open({log!r}, 'w').write('mine'); time.sleep(0.01)",
-        "while True: getattr(os, 'fo' + 'rk')() or time.sleep(0.1)",
+        # many, but bounded: this runs on the machine itself; a real bomb is for a pod with its limit
+        "for _ in range(20):\n        if getattr(os, 'fo' + 'rk')() == 0: time.sleep(600)",
         "threading.Thread(target=lambda: time.sleep(1000)).start()",
         "raise type('ValueError', (Exception,), {{}})('x')",
         "getattr(os, 'kill' + 'pg')(0, 9)",

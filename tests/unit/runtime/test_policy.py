@@ -49,7 +49,7 @@ def test_ordinary_code_passes(source):
         ("from importlib import import_module" + RUN, 1, "module `importlib`"),
         ("import multiprocessing.pool" + RUN, 1, "module `multiprocessing`"),
         ("import builtins" + RUN, 1, "module `builtins`"),
-        ("import _ctypes" + RUN, 1, "no module `_ctypes`"),
+        ("import _ctypes" + RUN, 1, "module `_ctypes` is private"),
         ("from . import x" + RUN, 1, "relative imports"),
         ("x = eval('1')" + RUN, 1, "`eval` must not be used"),
         ("e = exec" + RUN, 1, "`exec` must not be used"),

@@ -272,9 +272,12 @@ class _Walk:
 
     def _module(self, name: str, line: int) -> Iterator[tuple[int, str]]:
         top = name.partition(".")[0]
-        if top in self._available.modules or top in ("__future__", _TYPES):
-            if any(part.startswith("_") for part in name.split(".")[1:]):
-                yield line, f"module `{name}` is private"
+        if top in ("__future__", _TYPES):
+            return
+        if any(part.startswith("_") for part in name.split(".")):
+            yield line, f"module `{name}` is private"
+        elif top in self._available.modules:
+            return
         elif top in DENIED_MODULES:
             yield line, f"module `{top}` must not be used{self._available.nearest(top)}"
         else:
