@@ -14,9 +14,10 @@ import pytest
 
 from tests.cluster import model
 from tests.cluster.access import Cluster
+from tests.cluster.fixtures import cluster
 from tests.cluster.install import NAMESPACE, forward, install
 
-pytest_plugins = ["tests.cluster.fixtures"]
+__all__ = ["cluster"]  # a fixture, for the tests of this folder
 
 
 def until(what: str, seconds: float, look: Callable[[], Any]) -> Any:

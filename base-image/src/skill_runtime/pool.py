@@ -16,7 +16,7 @@ from skill_runtime.output import Drain
 
 CHILD_ENDED = signal.SIGCHLD
 LOAD_SECONDS = 60.0
-BACKOFFS = (0.0, 0.1, 0.5, 2.0, 5.0)
+BACKOFFS = (0.0, 0.1, 0.3, 1.0, 3.0)
 """Pauses before each new zygote; one that falls after the last of them, in a row, is the last."""
 IN_A_ROW = 60.0
 """Seconds after which the fall of a zygote is not the previous one's sequel."""

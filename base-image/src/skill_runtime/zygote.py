@@ -6,7 +6,6 @@ PID 1: not a PID, not a reply. Commands and answers are single messages on a seq
 
 from __future__ import annotations
 
-import contextlib
 import gc
 import json
 import os
@@ -16,6 +15,8 @@ import socket
 import sys
 from types import ModuleType
 from typing import Any
+
+from skill_runtime import told, worker
 
 MESSAGE = 1 << 14
 """Bytes of the longest command or answer."""
@@ -67,9 +68,9 @@ def _load(path: str, limits: dict[str, int]) -> tuple[Any, dict[str, Any]]:
         if not callable(run):
             raise TypeError("skill.py defines no function run")  # noqa: TRY301 - told like any other failure to load
     except BaseException as error:  # noqa: BLE001 - whatever it is, it is the skill's, and is to be told
-        return None, {"failed": describe(error, path)}
+        return None, {"failed": told.describe(error, path)}
     finally:
-        flush()
+        told.flush()
     gc.collect()
     gc.freeze()  # collections in workers leave the pages shared that are shared now
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
@@ -80,8 +81,6 @@ def _fork(run: Any, command: dict[str, Any], control: socket.socket, descriptors
     connection, output = descriptors
     pid = os.fork()
     if pid == 0:
-        from skill_runtime import worker
-
         control.close()
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         os.dup2(output, 1)
@@ -94,26 +93,3 @@ def _fork(run: Any, command: dict[str, Any], control: socket.socket, descriptors
     os.close(connection)
     os.close(output)
     return {"pid": pid}
-
-
-def describe(error: BaseException, path: str) -> dict[str, Any]:
-    """An exception in terms of the skill's own file."""
-    line = error.lineno if isinstance(error, SyntaxError) and error.filename == path else None
-    trace = error.__traceback__
-    while trace:
-        if trace.tb_frame.f_code.co_filename == path:
-            line = trace.tb_lineno
-        trace = trace.tb_next
-    try:
-        message = str(error.msg if isinstance(error, SyntaxError) else error)
-    except Exception:  # noqa: BLE001 - __str__ is the skill's
-        message = "(its text cannot be read)"
-    names = [kind.__name__ for kind in type(error).__mro__ if kind not in (BaseException, object)]
-    return {"types": [name[:100] for name in names[:16]], "message": message[:600], "line": line}
-
-
-def flush() -> None:
-    """Let what was printed so far leave this process."""
-    for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(Exception):  # the skill may have put anything there
-            stream.flush()

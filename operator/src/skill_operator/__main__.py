@@ -13,6 +13,8 @@ import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
+import uvloop
+
 from skill_operator import registry
 from skill_operator.controller import Controller, WorkQueue
 from skill_operator.gateway.server import serve as serve_gateway
@@ -54,6 +56,8 @@ async def controller(settings: Settings) -> int:
             await asyncio.wait({leading, stopped}, return_when=asyncio.FIRST_COMPLETED)
             if not leading.done():
                 leading.cancel()
+                await asyncio.gather(leading, return_exceptions=True)
+                await lease.release()  # it may just have been won
                 return 0
             tasks = [asyncio.create_task(work.run()), asyncio.create_task(recorder.run())]
             watching = asyncio.create_task(informer.run(stop))
@@ -101,7 +105,8 @@ def main() -> None:
         case "controller":
             run = controller(settings)
         case "gateway":
-            run = gateway(settings)
+            with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:  # it relays; the others wait
+                sys.exit(runner.run(gateway(settings)))
         case _:
             run = credentials(settings, options.htpasswd)
     sys.exit(asyncio.run(run))

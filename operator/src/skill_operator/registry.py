@@ -63,7 +63,12 @@ async def _json(session: aiohttp.ClientSession, url: str, accept: str) -> Any:
         if response.status == 404:
             raise RegistryUnavailable(f"{url} is not there: push the base images first (make install does)")
         response.raise_for_status()
-        return json.loads(await response.content.read(LARGEST))
+        body = bytearray()
+        async for chunk in response.content.iter_any():  # read() may return less than there is
+            body += chunk
+            if len(body) > LARGEST:
+                raise RegistryUnavailable(f"{url} is larger than {LARGEST} bytes")
+        return json.loads(body)
 
 
 async def _resolve(address: str) -> str:

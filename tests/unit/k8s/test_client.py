@@ -255,6 +255,31 @@ async def test_a_server_that_keeps_refusing_is_asked_ever_more_seldom(
     assert pauses[:6] == sorted(pauses[:6])
 
 
+async def test_a_server_that_ends_every_watch_at_once_is_not_hammered(
+    api: ApiServer, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pauses: list[float] = []
+
+    async def pause(seconds: float) -> None:
+        pauses.append(seconds)
+
+    monkeypatch.setattr(client, "SHORTEST_WATCH", 60.0)
+    monkeypatch.setattr(client.asyncio, "sleep", pause)
+    server.will(200, listed())
+    for _ in range(3):
+        server.will_stream()
+    server.will_stream({"type": "ADDED", "object": item("one", "7")})
+    assert await told(api, 2) == [("SYNCED", ""), ("ADDED", "one")]
+    assert pauses == [60.0] * 3
+
+
+async def test_an_end_is_told_once(api: ApiServer, server: Server) -> None:
+    server.will(200, listed("one"))
+    server.will_stream({"type": "DELETED", "object": item("one", "7")}, b"[]\n")
+    server.will(200, listed())
+    assert await told(api, 4) == [("ADDED", "one"), ("SYNCED", ""), ("DELETED", "one"), ("SYNCED", "")]
+
+
 def test_a_watch_keeps_no_more_than_it_needs() -> None:
     trace = client._trace(item("a") | {"kind": "ConfigMap"})
     assert trace["metadata"] == {"name": "a", "namespace": "b", "uid": "a", "resourceVersion": "1"}

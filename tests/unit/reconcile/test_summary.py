@@ -57,7 +57,7 @@ def test_what_runs_is_still_deployed_while_its_successor_fails() -> None:
     deployed = get_condition(after.conditions, "Deployed")
     assert deployed is not None
     assert deployed.status == "True"
-    assert [c.type for c in transitions(before.conditions, after.conditions)] == ["Verified", "Ready"]
+    assert [c.type for c in transitions(before.conditions, after.conditions)] == ["Verified"]
 
 
 def test_only_what_differs_is_written() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import base64
 import gzip
 import hashlib
@@ -9,20 +10,28 @@ import hmac
 import http.client
 import json
 import os
+import secrets
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+from skill_runtime.check import types
+
 SOURCE = Path(__file__).parents[3] / "base-image" / "src"
-KEY = "5a" * 32
+KEY = secrets.token_hex(32)
+HIDDEN = 10**8 + secrets.randbelow(10**8)
+"""Of this run alone, since some tests look for them all over the machine."""
 NUMBER = {"type": "object", "properties": {"n": {"type": "number"}}, "required": ["n"]}
 TYPES = """from typing import TypedDict
 
@@ -37,7 +46,7 @@ GOOD = HEAD + "    if input['n'] < 0:\n        raise ValueError('negative')\n   
 EXAMPLES = (
     {"name": "one", "input": {"n": 1}, "output": {"n": 2}},
     {"name": "negative", "input": {"n": -1}, "error": "ValueError"},
-    {"name": "secret-name", "input": {"n": 8765}, "output": {"n": 8766}, "hidden": True},
+    {"name": "secret-name", "input": {"n": HIDDEN}, "output": {"n": HIDDEN + 1}, "hidden": True},
 )
 MANIFEST = {
     "python": "3.13",
@@ -70,12 +79,28 @@ def environment(folder: Path, **more: str) -> dict[str, str]:
         "SKILL_ROOT": str(folder),
         "SKILL_CONTRACT": str(folder / "contract.json"),
         "SKILL_TERMINATION_LOG": str(folder / "termination-log"),
-        "SKILL_TOOLS": sys.prefix,
+        "SKILL_TOOLS": str(tools()),
         "SKILL_SCRATCH": str(folder / "scratch"),
         "KUBERNETES_SERVICE_HOST": "127.0.0.1",
         "KUBERNETES_SERVICE_PORT": str(closed_port()),
         **more,
     }
+
+
+@cache
+def tools() -> Path:
+    """This environment's ruff and mypy in the shape of the image's, with what mypy has read kept between checks."""
+    folder = Path(tempfile.mkdtemp(prefix="tools-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    (folder / "bin").mkdir()
+    for name, program in {"python3": sys.executable, "ruff": f"{sys.prefix}/bin/ruff"}.items():
+        (folder / "bin" / name).write_text(f'#!/bin/sh\nexec "{program}" "$@"\n')
+        (folder / "bin" / name).chmod(0o755)
+    draft = folder / "draft"
+    draft.mkdir()
+    (draft / "manifest.json").write_text(json.dumps({**MANIFEST, "modules": {}, "standard": ["json", "os", "time"]}))
+    assert types.warm(str(folder / "cache"), draft / "manifest.json") == 0
+    return folder
 
 
 def command(name: str) -> list[str]:

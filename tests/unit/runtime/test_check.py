@@ -6,8 +6,7 @@ from pathlib import Path
 import pytest
 
 from skill_runtime.check import examples
-from skill_runtime.check.findings import INSTRUCTION
-from tests.unit.runtime.harness import GOOD, HEAD, KEY, NO_CAPABILITIES, PRIVATE_PIDS, check, environment, order
+from tests.unit.runtime.harness import GOOD, HEAD, HIDDEN, KEY, NO_CAPABILITIES, PRIVATE_PIDS, check, environment, order
 
 INNOCENT = "    if input['n'] < 0:\n        raise ValueError('negative')\n    return {'n': input['n'] + 1}\n"
 
@@ -67,7 +66,7 @@ def test_failing_examples_come_with_all_that_a_repair_needs(tmp_path):
     message = report["message"]
     for part in (
         "0/2 visible examples pass", "'one'", 'input:    {"n": 1}', 'expected: {"n": 2}', "got:      KeyError: 'lines'",
-        ">    5 |         raise KeyError('lines')", "     4 |     if input['n'] == 1:", "expected: ValueError", INSTRUCTION,
+        ">    5 |         raise KeyError('lines')", "     4 |     if input['n'] == 1:", "expected: ValueError",
     ):  # fmt: skip
         assert part in message
     assert "secret-name" not in message
@@ -76,19 +75,19 @@ def test_failing_examples_come_with_all_that_a_repair_needs(tmp_path):
 @pytest.mark.parametrize(
     ("body", "said"),
     [
-        ("if input['n'] == 8765: return {'n': 1}", "something else than expected"),
-        ("if input['n'] == 8765: raise KeyError(f'{input}')", "ended with KeyError"),
-        ("if input['n'] == 8765: raise type(f'Got{input[\"n\"]}', (Exception,), {})", "ended with Exception"),
-        ("if input['n'] == 8765: return {'n': {1, 2}}", "a result that is no JSON"),
+        ("if input['n'] == HIDDEN: return {'n': 1}", "something else than expected"),
+        ("if input['n'] == HIDDEN: raise KeyError(f'{input}')", "ended with KeyError"),
+        ("if input['n'] == HIDDEN: raise type(f'Got{input[\"n\"]}', (Exception,), {})", "ended with Exception"),
+        ("if input['n'] == HIDDEN: return {'n': {1, 2}}", "a result that is no JSON"),
     ],
 )
 def test_a_failing_hidden_example_tells_nothing_of_itself(tmp_path, body, said):
-    report = check(tmp_path, HEAD + f"    {body}\n" + INNOCENT).report
+    report = check(tmp_path, HEAD + f"    {body}\n".replace("HIDDEN", str(HIDDEN)) + INNOCENT).report
     assert (report["gate"], report["passedExamples"]) == ("hidden", 2)
     assert said in report["message"]
     without_own_code = "\n".join(line for line in report["message"].splitlines() if " | " not in line)
-    assert "8765" not in without_own_code
-    assert "8766" not in report["message"]
+    assert str(HIDDEN) not in without_own_code
+    assert str(HIDDEN + 1) not in report["message"]
     assert "secret-name" not in report["message"]
 
 
@@ -188,7 +187,7 @@ look()
     assert check(tmp_path, source, prefix=NO_CAPABILITIES).report["passed"]
     data = found.read_bytes()
     assert b"skill_runtime" in data  # it did look
-    for secret in (KEY, "8765", "8766", order(source)["SKILL_CHECK_1"][:60]):
+    for secret in (KEY, str(HIDDEN), str(HIDDEN + 1)):
         assert secret.encode() not in data
 
 

@@ -4,6 +4,7 @@ import json
 import socket
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -82,22 +83,24 @@ def test_ipv6_addresses_are_understood():
     assert gate.resolve("fd00::1", "443") == (socket.AF_INET6, ("fd00::1", 443))
 
 
-def test_a_server_that_is_not_shut_in_loads_nothing_and_says_so(tmp_path):
-    marker = tmp_path / "ran"
-    source = MARKER.format(path=str(marker)) + GOOD
-    with listening() as port, serving(tmp_path, source, KUBERNETES_SERVICE_PORT=str(port), wait=False) as served:
-        assert served.process.wait(30) == 3
-        assert json.loads(served.last_word()) == {"refused": False, "target": f"127.0.0.1:{port}"}
-    assert not marker.exists()
-
-
-def test_a_check_that_is_not_shut_in_gives_no_verdict(tmp_path):
-    marker = tmp_path / "ran"
-    with listening() as port:
-        ended = check(tmp_path, MARKER.format(path=str(marker)) + GOOD, env={"KUBERNETES_SERVICE_PORT": str(port)})
-    assert ended.code == 3
-    assert json.loads(ended.last_word)["refused"] is False
-    assert not marker.exists()
+def test_what_is_not_shut_in_loads_nothing_and_says_so(tmp_path):
+    served, checked = tmp_path / "served", tmp_path / "checked"
+    source = MARKER.format(path=str(tmp_path / "ran")) + GOOD
+    for folder in (served, checked):
+        folder.mkdir()
+    with (
+        listening() as port,
+        ThreadPoolExecutor() as threads,
+        serving(served, source, KUBERNETES_SERVICE_PORT=str(port), wait=False) as server,
+    ):
+        check_ended = threads.submit(check, checked, source, env={"KUBERNETES_SERVICE_PORT": str(port)})
+        expected = {"refused": False, "target": f"127.0.0.1:{port}"}
+        assert server.process.wait(30) == 3
+        assert json.loads(server.last_word()) == expected
+        ended = check_ended.result()
+        assert ended.code == 3  # and no verdict
+        assert json.loads(ended.last_word) == expected
+    assert not (tmp_path / "ran").exists()
 
 
 def test_isolation_can_be_optional(tmp_path):

@@ -13,7 +13,7 @@ from typing import Any
 
 from skill_runtime import launch, pool, replies
 from skill_runtime.check.bundle import Bundle, Example
-from skill_runtime.check.findings import INSTRUCTION, Finding, excerpt
+from skill_runtime.check.findings import Finding, excerpt
 from skill_runtime.documents import DocumentError, canonical
 from skill_runtime.offspring import LoadError, OffspringError, Zygote
 from skill_runtime.output import Drain
@@ -168,7 +168,7 @@ def _visible(failed: list[Failed], passed: int, total: int, source: str) -> Find
         if wrong.failure and (context := excerpt(source, wrong.failure.line)):
             parts.append(f"  at line {wrong.failure.line}:\n{context}")
     line = next((wrong.failure.line for wrong in failed if wrong.failure and wrong.failure.line), None)
-    return Finding("examples", "\n".join((*parts, INSTRUCTION)), line)
+    return Finding("examples", "\n".join(parts), line)
 
 
 def _hidden(failed: list[Failed], passed: int, total: int, source: str) -> Finding:
@@ -178,11 +178,11 @@ def _hidden(failed: list[Failed], passed: int, total: int, source: str) -> Findi
     failure = first.failure
     if failure is None:
         parts.append("The first that fails returned something else than expected.")
-        return Finding("hidden", "\n".join((*parts, INSTRUCTION)))
+        return Finding("hidden", "\n".join(parts))
     parts.append(f"The first that fails ended with {_known(failure)}.")
     if context := excerpt(source, failure.line):
         parts.append(f"  at line {failure.line}:\n{context}")
-    return Finding("hidden", "\n".join((*parts, INSTRUCTION)), failure.line)
+    return Finding("hidden", "\n".join(parts), failure.line)
 
 
 def _known(failure: replies.Failure) -> str:

@@ -7,11 +7,6 @@ from typing import Literal
 
 Gate = Literal["size", "policy", "ruff", "mypy", "examples", "hidden"]
 
-INSTRUCTION = (
-    "The tests are right; do not special-case them. "
-    "State the cause in one sentence, then return the whole file in one python block."
-)
-
 
 @dataclass(frozen=True)
 class Finding:

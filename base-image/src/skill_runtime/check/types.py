@@ -39,13 +39,12 @@ def judge(source: str, types: str, programs: Path, folder: Path) -> Finding | No
     return None
 
 
-def warm(folder: str) -> int:
+def warm(folder: str, manifest: Path = Path("/skill/manifest.json")) -> int:
     """Fill a cache with all that a skill can import; the exit code. For the build of the image."""
     target = Path(folder)
     target.mkdir(parents=True, exist_ok=True)
-    manifest = json.loads(Path("/skill/manifest.json").read_bytes())
     source = target / "skill.py"
-    modules = sorted(Available.of(manifest).modules)
+    modules = sorted(Available.of(json.loads(manifest.read_bytes())).modules)
     source.write_text("".join(f"import {name}\n" for name in modules), encoding="utf-8")
     ended = _run(target.parent, target, target, [], _WARM_SECONDS, _WARM_MEMORY)
     source.unlink()

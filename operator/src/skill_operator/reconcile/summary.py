@@ -48,13 +48,13 @@ def _set(conditions: Sequence[Condition], found: Finding, generation: int, now: 
 
 
 def transitions(old: Sequence[Condition], new: Sequence[Condition]) -> list[Condition]:
-    """What is worth an event: a changed outcome, or the same failure for another cause."""
-    told = {c.type: (c.status, c.reason, c.message if c.status == "False" else "") for c in old}
+    """What is worth an event: a changed outcome, or the same failure for another cause; each told once."""
+    told = {c.type: _outcome(c) for c in old}
     quiet = {api.RECONCILING, api.STALLED}
-    return [
-        c
-        for c in new
-        if c.type not in quiet
-        and c.reason != "Pending"
-        and told.get(c.type) != (c.status, c.reason, c.message if c.status == "False" else "")
-    ]
+    changed = [c for c in new if c.type not in quiet and c.reason != "Pending" and told.get(c.type) != _outcome(c)]
+    of_stages = {c.reason for c in changed if c.type != api.READY}
+    return [c for c in changed if c.type != api.READY or c.reason not in of_stages]
+
+
+def _outcome(condition: Condition) -> tuple[str, str, str]:
+    return condition.status, condition.reason, condition.message if condition.status == "False" else ""

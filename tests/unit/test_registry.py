@@ -1,0 +1,90 @@
+"""The base image's label, read from a real registry API on loopback."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+
+import pytest
+from aiohttp import web
+
+from skill_operator import registry
+from skill_operator.registry import RegistryUnavailable, read_base
+from skill_operator.settings import Images, Registry, Settings
+
+MANIFEST = {"python": "3.13", "rootEntries": ["bin", "usr"], "distributions": {f"d{n}": "1" for n in range(30_000)}}
+
+
+class Answers:
+    """What the registry says; tests change it."""
+
+    def __init__(self) -> None:
+        self.labels: object = {registry.LABEL: json.dumps(MANIFEST)}
+        self.status = 200
+        self.url = ""
+
+    async def manifest(self, _: web.Request) -> web.Response:
+        return web.json_response({"config": {"digest": "sha256:c"}}, status=self.status)
+
+    async def config(self, request: web.Request) -> web.StreamResponse:
+        """In small pieces, as a network brings it."""
+        response = web.StreamResponse()
+        await response.prepare(request)
+        data = json.dumps({"config": {"Labels": self.labels}}).encode()
+        for at in range(0, len(data), 5000):
+            await response.write(data[at : at + 5000])
+        return response
+
+    def settings(self) -> Settings:
+        images = Images(runtime="base/runtime@sha256:r", checker="c@sha256:c", builder="b")
+        return Settings(images=images, registry=Registry(push="localhost:5000", read=self.url))
+
+
+@pytest.fixture
+async def answers() -> AsyncIterator[Answers]:
+    made = Answers()
+    app = web.Application()
+    app.router.add_get("/v2/base/runtime/manifests/sha256:r", made.manifest)
+    app.router.add_get("/v2/base/runtime/blobs/sha256:c", made.config)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    made.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+    yield made
+    await runner.cleanup()
+
+
+async def test_a_label_that_comes_in_pieces_is_read_whole(answers: Answers) -> None:
+    base = await read_base(answers.settings())
+    assert base.manifest == MANIFEST
+    assert base.root_entries == ("bin", "usr")
+    assert base.registry_address == "127.0.0.1"
+
+
+@pytest.mark.parametrize("labels", [None, {}, [], {registry.LABEL: "{"}, {registry.LABEL: 7}])
+async def test_an_image_without_the_label_is_named(answers: Answers, labels: object) -> None:
+    answers.labels = labels
+    with pytest.raises(RegistryUnavailable, match="base/runtime"):
+        await read_base(answers.settings())
+
+
+@pytest.mark.parametrize(
+    ("status", "said"), [(404, "make install"), (500, "does not answer"), (401, "does not answer")]
+)
+async def test_a_registry_that_refuses_is_asked_again_later(answers: Answers, status: int, said: str) -> None:
+    answers.status = status
+    with pytest.raises(RegistryUnavailable, match=said):
+        await read_base(answers.settings())
+
+
+async def test_a_registry_that_is_down_is_said_to_be(answers: Answers) -> None:
+    answers.url = "http://127.0.0.1:1"
+    with pytest.raises(RegistryUnavailable, match="does not answer"):
+        await read_base(answers.settings())
+
+
+async def test_a_label_without_end_is_cut(answers: Answers, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry, "LARGEST", 100_000)
+    with pytest.raises(RegistryUnavailable, match="larger than"):
+        await read_base(answers.settings())
