@@ -209,6 +209,24 @@ def test_a_model_that_does_not_answer_costs_no_attempt(
     assert operator.skill(namespace, "unlucky")["status"]["generation"]["attempts"] == 0
 
 
+def test_an_image_that_the_registry_lost_is_built_again(operator: Operator, namespace: str) -> None:
+    apply(operator, namespace, skill("forgotten"))
+    image = operator.ready(namespace, "forgotten")["status"]["image"]
+    absent = image.partition("@")[0] + "@sha256:" + "0" * 64
+    revision = operator.skill(namespace, "forgotten")["status"]["revision"]
+    status = {"status": {"image": absent, "revision": revision, "history": []}}
+    patch = ("patch", "skill", "forgotten", "--type=merge", "--subresource=status", "-p", json.dumps(status))
+    operator.cluster.kubectl("-n", namespace, *patch)
+    operator.cluster.kubectl("-n", namespace, "delete", "deployment", "skill-forgotten")
+    until(
+        "it is built again",
+        120,
+        lambda: operator.skill(namespace, "forgotten")["status"].get("image") not in {"", absent},
+    )
+    operator.ready(namespace, "forgotten")
+    assert operator.call(namespace, "forgotten", {"what": "back"}).body == {"said": "back"}
+
+
 def test_a_registry_that_was_down_is_used_when_it_is_back(operator: Operator, namespace: str) -> None:
     operator.scale("registry", 0)
     try:

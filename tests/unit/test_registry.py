@@ -9,7 +9,7 @@ import pytest
 from aiohttp import web
 
 from skill_operator import registry
-from skill_operator.registry import RegistryUnavailable, read_base
+from skill_operator.registry import RegistryUnavailable, lost, read_base
 from skill_operator.settings import Images, Registry, Settings
 
 MANIFEST = {"python": "3.13", "rootEntries": ["bin", "usr"], "distributions": {f"d{n}": "1" for n in range(30_000)}}
@@ -88,3 +88,11 @@ async def test_a_label_without_end_is_cut(answers: Answers, monkeypatch: pytest.
     monkeypatch.setattr(registry, "LARGEST", 100_000)
     with pytest.raises(RegistryUnavailable, match="larger than"):
         await read_base(answers.settings())
+
+
+@pytest.mark.parametrize(("status", "said"), [(200, False), (404, True), (500, False)])
+async def test_an_image_is_lost_only_if_the_registry_says_so(answers: Answers, status: int, said: bool) -> None:
+    answers.status = status
+    assert await lost(answers.settings(), "localhost:30500/base/runtime@sha256:r") is said
+    answers.url = "http://127.0.0.1:1"
+    assert await lost(answers.settings(), "localhost:30500/base/runtime@sha256:r") is False

@@ -58,6 +58,20 @@ async def read_base(settings: Settings) -> Base:
         raise RegistryUnavailable(f"{image} is no base image of this operator: it lacks the label {LABEL}") from error
 
 
+async def lost(settings: Settings, image: str) -> bool:
+    """Whether the registry answers and says that it has no such image (`<pull address>/<repository>@<digest>`)."""
+    repository, _, digest = image.removeprefix(f"{settings.registry.pull}/").partition("@")
+    url = f"{settings.registry.read.rstrip('/')}/v2/{repository}/manifests/{digest}"
+    try:
+        async with (
+            aiohttp.ClientSession(timeout=TIMEOUT) as session,
+            session.head(url, headers={"Accept": ACCEPT}) as at,
+        ):
+            return at.status == 404
+    except (aiohttp.ClientError, TimeoutError, OSError):
+        return False
+
+
 async def _json(session: aiohttp.ClientSession, url: str, accept: str) -> Any:
     async with session.get(url, headers={"Accept": accept}) as response:
         if response.status == 404:

@@ -101,3 +101,13 @@ def test_a_success_without_a_digest_is_a_failure() -> None:
     result, work = at({"exitCode": 0, "message": "sha256:short", "finishedAt": NOW.isoformat()})
     assert not result.done
     assert not work.image
+
+
+def test_a_lost_image_is_built_again_though_it_still_runs() -> None:
+    _, before = at({"exitCode": 0, "message": DIGEST})
+    labels = {"skill-operator.dev/revision": before.revision}
+    containers = [{"image": before.image}]
+    live = {"metadata": {"labels": labels}, "spec": {"template": {"spec": {"containers": containers}}}}
+    assert build(observed(deployment=live), Work(source=SOURCE), SETTINGS, NOW).done
+    forgotten = skill({"revision": before.revision, "image": ""})
+    assert build(observed(forgotten, deployment=live), Work(source=SOURCE), SETTINGS, NOW).create

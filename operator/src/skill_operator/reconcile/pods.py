@@ -7,6 +7,7 @@ from datetime import datetime
 
 from skill_operator.resources.common import Object
 
+PULL_FAILED = "ImagePullFailed"
 PULL = {"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull"}
 CONFIG = {"CreateContainerConfigError", "CreateContainerError", "RunContainerError"}
 
@@ -47,9 +48,7 @@ def trouble(pod: Object) -> Trouble | None:
         waiting = state.get("waiting", {})
         reason = waiting.get("reason", "")
         if reason in PULL:
-            return Trouble(
-                "ImagePullFailed", f"the node cannot pull {container['image']}: {waiting.get('message', '')}"
-            )
+            return Trouble(PULL_FAILED, f"the node cannot pull {container['image']}: {waiting.get('message', '')}")
         if reason in CONFIG:
             return Trouble("PodConfigInvalid", f"pod {name} cannot start: {waiting.get('message', '')}")
         end = state.get("terminated") or last

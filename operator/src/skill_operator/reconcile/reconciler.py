@@ -10,7 +10,7 @@ from datetime import datetime
 
 from pydantic import ValidationError
 
-from skill_operator import naming
+from skill_operator import naming, registry
 from skill_operator.api import conditions as api
 from skill_operator.api.v1alpha1 import Revision, Skill
 from skill_operator.api.validation import problems
@@ -19,6 +19,7 @@ from skill_operator.k8s.client import Cluster, NotFound
 from skill_operator.k8s.events import Recorder
 from skill_operator.observability import metrics
 from skill_operator.observability.logs import context
+from skill_operator.reconcile import pods
 from skill_operator.reconcile.apply import apply_changed, create_absent
 from skill_operator.reconcile.observed import Observed, observe
 from skill_operator.reconcile.result import Finding, Result, Work, finding
@@ -113,6 +114,7 @@ class Reconciler:
         last = Result(())
         for stage in (self._source, self._check, _review, self._build, self._run):
             last = stage(seen, work, now)
+            last = await self._unless_lost(last, work)
             findings += last.findings
             await self._write(last)
             if last.call is not None:
@@ -123,6 +125,17 @@ class Reconciler:
         else:
             metrics.reconciled("run", "done")
         return await self._report(skill, seen.body, findings, last, work, now)
+
+    async def _unless_lost(self, result: Result, work: Work) -> Result:
+        """A registry may lose images, by a disk or a sweep too many: what cannot be pulled is then built again."""
+        unpulled = any(found.reason == pods.PULL_FAILED for found in result.findings)
+        if not unpulled or not work.image or not await registry.lost(self._settings, work.image):
+            return result
+        work.status |= {"image": "", "history": []}
+        note = finding(
+            api.DEPLOYED, "False", "ImageLost", f"the registry no longer has {work.image}: it is built again"
+        )
+        return Result((note,), after=0.1)
 
     def _source(self, seen: Observed, work: Work, now: datetime) -> Result:
         return self._author.source(seen, work, now)

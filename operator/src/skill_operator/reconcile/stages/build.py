@@ -58,8 +58,8 @@ def build(seen: Observed, work: Work, settings: Settings, now: datetime) -> Resu
 def _built(seen: Observed, rev: str) -> str:
     """The image of this revision, if it is known: from the status, or from what runs."""
     status = seen.skill.status
-    if status.revision == rev and status.image:
-        return status.image
+    if status.revision == rev:
+        return status.image  # empty where it was lost: then what runs must not be taken for it
     for past in status.history:
         if past.revision == rev:
             return past.image
