@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Iterator
+from contextlib import contextmanager
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from skill_operator.api.crd import FILE_NAME
 from skill_operator.api.v1alpha1 import GenerationStatus, Skill, SkillSpec, SkillStatus
 from skill_operator.naming import API_VERSION, GROUP, VERSION
 from tests.cluster.access import Cluster
+from tests.cluster.identity import RELEASE
 from tests.cluster.shell import ClusterError
 
 pytest_plugins = ["tests.cluster.fixtures"]
@@ -43,11 +45,29 @@ def namespace(cluster: Cluster) -> Iterator[str]:
     known = cluster.kubectl("get", "crd", name, "--ignore-not-found")
     cluster.apply(definition)
     cluster.kubectl("wait", "--for=condition=Established", f"crd/{name}", "--timeout=30s")
-    with cluster.namespace("crd") as made:
+    with alone(cluster), cluster.namespace("crd") as made:
         yield made
     if not known:  # nor made anybody's meanwhile
         mine = ("--field-selector", f"metadata.name={name}", "-l", "app.kubernetes.io/managed-by!=Helm")
         cluster.kubectl("delete", "crd", *mine)
+
+
+@contextmanager
+def alone(cluster: Cluster) -> Iterator[None]:
+    """Without the operator, where one is installed: it writes the status of every Skill."""
+    controller = f"deployment/{RELEASE}-controller"
+    here = ("-n", RELEASE)
+    if not cluster.kubectl(*here, "get", controller, "--ignore-not-found", "-o", "name", check=False).strip():
+        yield
+        return
+    cluster.kubectl(*here, "scale", controller, "--replicas=0")
+    pods = ("pod", "-l", "app.kubernetes.io/component=controller")
+    cluster.kubectl(*here, "wait", "--for=delete", *pods, "--timeout=60s")
+    try:
+        yield
+    finally:
+        cluster.kubectl(*here, "scale", controller, "--replicas=1")
+        cluster.kubectl(*here, "rollout", "status", controller, "--timeout=120s")
 
 
 def skill(namespace: str, name: str = "tried", **fields: Any) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""`python3 -m skill_runtime serve | check | manifest | warm FOLDER`.
+"""`python3 -m skill_runtime serve | check | manifest`.
 
 Every command imports what it needs and no more: the time until a skill answers is mostly the time of imports.
 """
@@ -9,7 +9,7 @@ import sys
 
 from skill_runtime import process
 
-USAGE = "usage: python3 -m skill_runtime serve | check | manifest | warm FOLDER"
+USAGE = "usage: python3 -m skill_runtime serve | check | manifest"
 
 
 def main(arguments: list[str]) -> int:
@@ -29,10 +29,6 @@ def main(arguments: list[str]) -> int:
             from skill_runtime import manifest
 
             return manifest.main()
-        case ["warm", folder]:
-            from skill_runtime.check import types
-
-            return types.warm(folder)
         case _:
             sys.stderr.write(USAGE + "\n")
             return 64

@@ -38,6 +38,7 @@ def main(control_number: int) -> None:
     control = socket.socket(fileno=control_number)
     with open("/proc/self/oom_score_adj", "w", encoding="ascii") as score:  # noqa: PTH123 - pathlib costs time
         score.write("1000")  # memory is taken from a skill before it is taken from PID 1
+    gc.disable()  # until the skill is loaded: what imports make stays
     skill: Any = None
     while True:
         message, descriptors, _, _ = socket.recv_fds(control, MESSAGE, 4)
@@ -72,6 +73,7 @@ def _load(path: str, limits: dict[str, int]) -> tuple[Any, dict[str, Any]]:
     finally:
         told.flush()
     gc.collect()
+    gc.enable()
     gc.freeze()  # collections in workers leave the pages shared that are shared now
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     return run, {"loaded": True}

@@ -96,10 +96,8 @@ def tools() -> Path:
     for name, program in {"python3": sys.executable, "ruff": f"{sys.prefix}/bin/ruff"}.items():
         (folder / "bin" / name).write_text(f'#!/bin/sh\nexec "{program}" "$@"\n')
         (folder / "bin" / name).chmod(0o755)
-    draft = folder / "draft"
-    draft.mkdir()
-    (draft / "manifest.json").write_text(json.dumps({**MANIFEST, "modules": {}, "standard": ["json", "os", "time"]}))
-    assert types.warm(str(folder / "cache"), draft / "manifest.json") == 0
+    warm = [sys.executable, SOURCE.parent / "warm.py", folder / "cache", types.CONFIGURATION, sys.executable]
+    subprocess.run([*warm, "json", "os", "time"], check=True, capture_output=True)
     return folder
 
 
