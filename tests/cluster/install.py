@@ -33,8 +33,7 @@ MARK = re.compile(r"Forwarding from 127\.0\.0\.1:(\d+)")
 def install(cluster: Cluster, *values: Path) -> None:
     """Load the operator, install the chart, push the base images, wait until both processes are ready."""
     images = json.loads(IMAGES.read_text())
-    with step("loaded the operator's image"):
-        cluster.load(Path(images["operator"]["path"]))
+    model.load_operator(cluster)
     with step("installed the chart"):
         _helm(cluster, images, values)
     with step("started the registry"):

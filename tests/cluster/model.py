@@ -9,12 +9,14 @@ from typing import Any
 
 from tests.cluster.access import Cluster
 from tests.cluster.identity import CHECKOUT, RELEASE
+from tests.cluster.shell import step
 
 MODEL_NAMESPACE = "skill-model"
 VALUES = CHECKOUT / ".cluster" / "models.json"
 SERVER = CHECKOUT / "tests" / "model" / "server.py"
 RECORDED = CHECKOUT / "tests" / "model" / "recorded.json"
 NAME = "model"
+_loaded: set[str] = set()  # by this process
 
 
 def configure(cluster: Cluster) -> tuple[Path, str]:
@@ -51,7 +53,7 @@ def configure(cluster: Cluster) -> tuple[Path, str]:
 
 def deploy(cluster: Cluster, script: dict[str, Any]) -> None:
     """Run the scripted server in the cluster, with the operator's image, since that has a Python."""
-    image = json.loads((CHECKOUT / ".cluster" / "images.json").read_text())["operator"]["name"]
+    image = load_operator(cluster)
     labels = {"app": NAME}
     meta = {"name": NAME, "namespace": MODEL_NAMESPACE, "labels": labels}
     container = {
@@ -97,6 +99,16 @@ def deploy(cluster: Cluster, script: dict[str, Any]) -> None:
     )
     cluster.kubectl("-n", MODEL_NAMESPACE, "rollout", "restart", f"deployment/{NAME}")
     cluster.kubectl("-n", MODEL_NAMESPACE, "rollout", "status", f"deployment/{NAME}", "--timeout=120s")
+
+
+def load_operator(cluster: Cluster) -> str:
+    """Have the operator's image on the node; its name."""
+    image = json.loads((CHECKOUT / ".cluster" / "images.json").read_text())["operator"]
+    if image["path"] not in _loaded:
+        with step("loaded the operator's image"):
+            cluster.load(Path(image["path"]))
+        _loaded.add(image["path"])
+    return str(image["name"])
 
 
 def _namespace(name: str) -> dict[str, Any]:
