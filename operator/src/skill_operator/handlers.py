@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -22,9 +21,6 @@ class Informer:
         self._settings = settings
         self._add = add
         self._registry = kopf.OperatorRegistry()
-        self._events = 0
-        self.started = False
-        self.last_event = time.monotonic()
         self._wire()
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -54,20 +50,15 @@ class Informer:
             kopf.on.event(group, version, plural, labels=mine, registry=self._registry, id=plural)(self._child)
 
     async def _skill(self, *, name: str, namespace: str | None, **_: Any) -> None:
-        self._seen(namespace or "", name)
+        self._add(namespace or "", name)
 
     async def _child(self, *, namespace: str | None, meta: Any, **_: Any) -> None:
         """Its Skill by owner reference; what has none (a build, a Job's or Deployment's pod) says so by its labels."""
         for owner in meta.get("ownerReferences", ()):
             if owner["kind"] == "Skill":
-                return self._seen(namespace or "", owner["name"])
+                return self._add(namespace or "", owner["name"])
         labels = meta.get("labels", {})
-        return self._seen(labels.get(naming.NAMESPACE_LABEL, namespace or ""), labels[naming.SKILL_LABEL])
-
-    def _seen(self, namespace: str, name: str) -> None:
-        self.last_event = time.monotonic()
-        self.started = True
-        self._add(namespace, name)
+        return self._add(labels.get(naming.NAMESPACE_LABEL, namespace or ""), labels[naming.SKILL_LABEL])
 
 
 async def _login(**kwargs: Any) -> kopf.ConnectionInfo | None:

@@ -72,5 +72,6 @@ def ended(end: Object) -> Trouble:
     return Trouble("Crashed", message or f"it ended with exit code {end.get('exitCode')}")
 
 
-def started_at(pod: Object) -> datetime:
-    return datetime.fromisoformat(pod["metadata"]["creationTimestamp"].replace("Z", "+00:00"))
+def moment(text: str) -> datetime:
+    """A time as Kubernetes writes it."""
+    return datetime.fromisoformat(text)

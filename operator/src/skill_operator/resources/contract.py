@@ -20,6 +20,11 @@ def text(skill: Skill) -> str:
     return json.dumps(content, sort_keys=True, ensure_ascii=False)
 
 
+def fingerprint(skill: Skill) -> str:
+    """Of what the pods were started with: annotation of their template."""
+    return naming.digest(text(skill))[:16]
+
+
 def config_map(skill: Skill) -> Object:
     return {
         "apiVersion": "v1",

@@ -45,7 +45,7 @@ def deployment(skill: Skill, settings: Settings, rev: str, image: str, *, replic
     template = {
         "metadata": {
             "labels": labels,
-            "annotations": {naming.CONTRACT_HASH: naming.digest(contract.text(skill))[:16]},
+            "annotations": {naming.CONTRACT_HASH: contract.fingerprint(skill)},
         },
         "spec": caged_pod(
             settings,

@@ -104,4 +104,4 @@ def _why(end: Object) -> str:
 
 
 def _time(text: object, fallback: datetime) -> datetime:
-    return datetime.fromisoformat(text.replace("Z", "+00:00")) if isinstance(text, str) else fallback
+    return pods.moment(text) if isinstance(text, str) else fallback

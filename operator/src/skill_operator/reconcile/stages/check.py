@@ -103,7 +103,7 @@ def _no_verdict(seen: Observed, name: str, job: Object, now: datetime, old: tupl
     """No pod has ended: it is on its way, or the Job is over without one (deadline, quota, eviction)."""
     for condition in job.get("status", {}).get("conditions", []):
         if condition["type"] == "Failed" and condition["status"] == "True":
-            finished = datetime.fromisoformat(condition["lastTransitionTime"].replace("Z", "+00:00"))
+            finished = pods.moment(condition["lastTransitionTime"])
             why = f"the check did not end: {condition.get('message', '')}; it is made again"
             note = finding(VERIFIED, "Unknown", condition.get("reason", "CheckFailed"), why)
             if (now - finished).total_seconds() < RETRY_SECONDS:

@@ -8,7 +8,7 @@ from skill_operator.reconcile import pods
 from skill_operator.reconcile.observed import Observed
 from skill_operator.reconcile.result import Finding, Result, Work, finding
 from skill_operator.resources.common import Object
-from skill_operator.resources.contract import config_map, text
+from skill_operator.resources.contract import config_map, fingerprint
 from skill_operator.resources.deployment import deployment
 from skill_operator.resources.network_policy import skill_policy
 from skill_operator.resources.service import service
@@ -54,7 +54,7 @@ def _current(pod: Object, seen: Observed, work: Work) -> bool:
     return (
         bool(labels.get(naming.COMPONENT) == "skill")
         and labels.get(naming.REVISION_LABEL) == work.revision
-        and bool(notes.get(naming.CONTRACT_HASH) == naming.digest(text(seen.skill))[:16])
+        and bool(notes.get(naming.CONTRACT_HASH) == fingerprint(seen.skill))
     )
 
 
