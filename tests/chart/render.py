@@ -15,6 +15,8 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.cluster import binaries
+
 Object = dict[str, Any]
 ROOT = Path(__file__).parents[2]
 CHART = ROOT / "charts" / "skill-operator"
@@ -27,20 +29,18 @@ class Refused(Exception):
     """What helm said."""
 
 
-@lru_cache
-def helm() -> str:
-    """HELM, or the first helm of PATH, of the checkout's cluster, of the cache of programs."""
-    named = os.environ.get("HELM")
-    places = (ROOT / ".cluster" / "bin", *(ROOT / ".cluster").glob("*/bin"), Path.home() / ".cache/skill-operator/bin")
-    found = named or shutil.which("helm") or shutil.which("helm", path=os.pathsep.join(map(str, places)))
-    return found or pytest.skip("helm is not installed: set HELM")
+def program(name: str) -> str:
+    """Where a program is: what `make cluster` built, else that of PATH. Without either, the test that asks is skipped."""
+    built = binaries.path(name)
+    found = str(built) if built.exists() else shutil.which(name)
+    return found or pytest.skip(f"no {name} here: `make cluster` builds it, or put one into PATH")
 
 
 def call(*arguments: str) -> str:
     """What helm prints, with neither a cluster nor a configuration of the caller's."""
     environment = {"PATH": os.environ["PATH"], "HOME": "/nonexistent", "KUBECONFIG": "/nonexistent"}
     done = subprocess.run(
-        [helm(), *arguments], capture_output=True, text=True, env=environment, check=False, timeout=60
+        [program("helm"), *arguments], capture_output=True, text=True, env=environment, check=False, timeout=60
     )
     if done.returncode:
         raise Refused(done.stdout + done.stderr)

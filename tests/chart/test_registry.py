@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-import shutil
 import socket
 import subprocess
 import urllib.error
@@ -31,11 +30,10 @@ from skill_operator.registry_credentials import (
     usable,
 )
 from skill_operator.settings import Settings
-from tests.chart.render import NAMESPACE, Object, containers, pod, render
+from tests.chart.render import NAMESPACE, Object, containers, pod, program, render
 
 REGISTRY = "skill-operator-registry.operators.svc:5000"
 GOOD = Credential("builder", "p" * 43)
-SETTINGS = Settings.model_validate_json(render().settings())
 
 
 def secret(text: str | bytes, **more: Any) -> Object:
@@ -46,6 +44,11 @@ def secret(text: str | bytes, **more: Any) -> Object:
         "data": {".dockerconfigjson": encoded},
         **more,
     }
+
+
+@pytest.fixture
+def settings() -> Settings:
+    return Settings.model_validate_json(render().settings())
 
 
 @dataclass
@@ -104,34 +107,34 @@ def files(folder: Path) -> dict[str, int]:
     return {path.name: path.stat().st_mode & 0o777 for path in folder.iterdir()}
 
 
-async def test_made_once_and_kept(tmp_path: Path) -> None:
+async def test_made_once_and_kept(settings: Settings, tmp_path: Path) -> None:
     cluster, htpasswd = Secrets(), tmp_path / "htpasswd"
-    await ensure(cluster, SETTINGS, htpasswd)  # type: ignore[arg-type]
+    await ensure(cluster, settings, htpasswd)  # type: ignore[arg-type]
     first = agreed(cluster, htpasswd)
     assert cluster.live
     assert cluster.live["type"] == "kubernetes.io/dockerconfigjson"
-    await ensure(cluster, SETTINGS, htpasswd)  # type: ignore[arg-type]
+    await ensure(cluster, settings, htpasswd)  # type: ignore[arg-type]
     assert agreed(cluster, htpasswd) == first
     assert cluster.writes == ["create"]
     assert files(tmp_path) == {"htpasswd": 0o640}
 
 
-async def test_whoever_is_faster_wins(tmp_path: Path) -> None:
+async def test_whoever_is_faster_wins(settings: Settings, tmp_path: Path) -> None:
     cluster = Secrets(rivals=[secret(document(GOOD, REGISTRY))])
-    await ensure(cluster, SETTINGS, tmp_path / "htpasswd")  # type: ignore[arg-type]
+    await ensure(cluster, settings, tmp_path / "htpasswd")  # type: ignore[arg-type]
     assert agreed(cluster, tmp_path / "htpasswd") == GOOD
     assert cluster.writes == []
 
 
-async def test_it_does_not_fight_for_ever(tmp_path: Path) -> None:
+async def test_it_does_not_fight_for_ever(settings: Settings, tmp_path: Path) -> None:
     cluster = Secrets(rivals=[secret("rubbish")] * 9)
     with pytest.raises(Conflict, match="operators-builds/registry-push changes faster"):
-        await ensure(cluster, SETTINGS, tmp_path / "htpasswd")  # type: ignore[arg-type]
+        await ensure(cluster, settings, tmp_path / "htpasswd")  # type: ignore[arg-type]
     assert files(tmp_path) == {}
 
 
-async def test_no_secret_is_named(tmp_path: Path) -> None:
-    nowhere = SETTINGS.model_copy(update={"registry": SETTINGS.registry.model_copy(update={"pushSecret": ""})})
+async def test_no_secret_is_named(settings: Settings, tmp_path: Path) -> None:
+    nowhere = settings.model_copy(update={"registry": settings.registry.model_copy(update={"pushSecret": ""})})
     with pytest.raises(ValueError, match=r"registry\.pushSecret is empty"):
         await ensure(Secrets(), nowhere, tmp_path / "htpasswd")  # type: ignore[arg-type]
 
@@ -178,11 +181,11 @@ UNUSABLE: list[Object] = [
 
 
 @pytest.mark.parametrize("bad", UNUSABLE, ids=range(len(UNUSABLE)))
-async def test_what_cannot_be_used_is_replaced(bad: Object, tmp_path: Path) -> None:
+async def test_what_cannot_be_used_is_replaced(bad: Object, settings: Settings, tmp_path: Path) -> None:
     assert usable(bad, REGISTRY) is None
     cluster = Secrets()
     cluster.put({"type": "Opaque"} | bad)
-    await ensure(cluster, SETTINGS, tmp_path / "htpasswd")  # type: ignore[arg-type]
+    await ensure(cluster, settings, tmp_path / "htpasswd")  # type: ignore[arg-type]
     agreed(cluster, tmp_path / "htpasswd")
     assert cluster.writes == ["apply"]
 
@@ -285,9 +288,7 @@ def serving(program: str, config: Path) -> Iterator[None]:
 @pytest.fixture
 def registry(tmp_path: Path) -> Iterator[Registry]:
     """Both containers as the chart configures them; only folders and ports are the test's."""
-    program = shutil.which("registry") or shutil.which("docker-registry")
-    if program is None:
-        pytest.skip("no registry (CNCF distribution) is installed")
+    distribution = program("registry")
     (tmp_path / "data").mkdir()
     (tmp_path / "htpasswd").write_text(htpasswd_line(GOOD))
     urls = {}
@@ -302,7 +303,7 @@ def registry(tmp_path: Path) -> Iterator[Registry]:
             file = tmp_path / f"{name}.yml"
             file.write_text(yaml.safe_dump(config))
             urls[name] = f"http://127.0.0.1:{port}"
-            stack.enter_context(serving(program, file))
+            stack.enter_context(serving(distribution, file))
         yield Registry(**urls)
 
 

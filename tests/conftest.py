@@ -1,0 +1,23 @@
+"""What holds for all tests."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Generator
+
+import pytest
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """With NO_SKIPS, as `make test` sets it: a test that did not run has not passed."""
+    report = yield
+    if report.skipped and not hasattr(report, "wasxfail") and os.environ.get("NO_SKIPS"):
+        report.outcome = "failed"
+        report.longrepr = f"{item.nodeid} was skipped: {call_reason(report)}"
+    return report
+
+
+def call_reason(report: pytest.TestReport) -> str:
+    """What the skip said."""
+    return str(report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr)
