@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -111,11 +111,13 @@ class Bare:
             parts = Components(cluster, node, keys.result())
             parts.configure()
             parts.start_runtime()
-            loaded = pool.submit(self._load_all, node)
+            nodes = pool.submit(self._load_first, node)
+            charts = pool.submit(self._load_after, nodes)
             api = Api(cluster.api, parts.pki)
             self._await("the API server", api.ready)
             parts.start_rest()
             self._offer(parts.pki)
+            nodes.result()  # a pod whose image is not there yet would be tried again ever later
             engine.kubectl(self.name, "apply", "--server-side", "-f", "-", stdin=coredns.manifests(cluster))
             self._await("the node", lambda: api.node_ready(NODE_NAME))
             parts.start("netpol")
@@ -123,11 +125,15 @@ class Bare:
             account = "/api/v1/namespaces/default/serviceaccounts/default"
             self._await("the default service account", lambda: bool(api.get(account)))
             with step("the last image"):
-                loaded.result()
+                charts.result()
 
-    def _load_all(self, node: Node) -> None:
+    def _load_first(self, node: Node) -> None:
         wait("containerd", 30, lambda: succeeds(*node.enter(binaries.path("ctr"), "version")))
-        self.load([*images.of_node(), *images.of_chart()])
+        self.load(images.of_node())
+
+    def _load_after(self, others: Future[None]) -> None:
+        others.result()
+        self.load(images.of_chart())
 
     def _await(self, what: str, ready: Callable[[], bool]) -> None:
         state = self._identity().state

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from skill_operator.controller import WorkQueue
-from skill_operator.reconcile.reconciler import Key
+from skill_operator.reconcile.result import Key
 
 A, B = Key("n", "a"), Key("n", "b")
 

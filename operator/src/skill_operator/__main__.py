@@ -24,7 +24,10 @@ from skill_operator.k8s.client import connect
 from skill_operator.k8s.events import Recorder
 from skill_operator.k8s.lease import Lease
 from skill_operator.observability import health, logs
-from skill_operator.reconcile.reconciler import Key, Reconciler
+from skill_operator.observability.hearing import Hearing
+from skill_operator.reconcile.reconciler import Reconciler
+from skill_operator.reconcile.result import Key
+from skill_operator.reconcile.slots import BuildSlots
 from skill_operator.reconcile.stages.source import Author
 from skill_operator.registry_credentials import ensure
 from skill_operator.settings import Settings, SettingsError, load
@@ -43,12 +46,15 @@ async def controller(settings: Settings) -> int:
     async with connect("skill-operator-controller") as cluster:
         lease = Lease(cluster, settings.namespace, LEASE, identity, settings.leaseSeconds)
         recorder = Recorder(cluster, "skill-operator")
+        hearing = Hearing()
+        slots = BuildSlots(cluster, settings, queue.add)
         author = Author(settings, Provider(), lambda namespace, name: queue.add(Key(namespace, name)))
         reconciler = Reconciler(
-            cluster, settings, author, recorder, lambda: registry.read_base(settings), lambda: datetime.now(UTC)
-        )
-        work = Controller(cluster, settings, reconciler, queue)
-        informer = Informer(settings, lambda namespace, name: queue.add(Key(namespace, name)))
+            cluster, settings, author, recorder, lambda: registry.read_base(settings), lambda: datetime.now(UTC),
+            slots, hearing,
+        )  # fmt: skip
+        work = Controller(cluster, settings, reconciler, queue, hearing)
+        informer = Informer(settings, lambda namespace, name: queue.add(Key(namespace, name)), hearing)
         live = {"controller": lambda: work.problem() if lease.held else None}
         async with health.serve(settings.healthPort, live, {}):
             leading = asyncio.create_task(lease.acquire())

@@ -12,9 +12,11 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from skill_operator import naming
-from skill_operator.k8s.client import Cluster, ClusterError
+from skill_operator.k8s.client import Cluster, ClusterError, Object
 from skill_operator.observability import metrics
-from skill_operator.reconcile.reconciler import Key, Reconciler
+from skill_operator.observability.hearing import Hearing
+from skill_operator.reconcile.reconciler import Reconciler
+from skill_operator.reconcile.result import Key
 from skill_operator.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -98,8 +100,11 @@ class WorkQueue:
 class Controller:
     """Works the queue until it is cancelled."""
 
-    def __init__(self, cluster: Cluster, settings: Settings, reconciler: Reconciler, queue: WorkQueue) -> None:
+    def __init__(
+        self, cluster: Cluster, settings: Settings, reconciler: Reconciler, queue: WorkQueue, hearing: Hearing
+    ) -> None:
         self._cluster = cluster
+        self._hearing = hearing
         self._settings = settings
         self._reconciler = reconciler
         self.queue = queue
@@ -117,7 +122,7 @@ class Controller:
         silence = time.monotonic() - self._last_resync
         if silence > 3 * self._settings.resyncSeconds:
             return f"no list of Skills succeeded for {silence:.0f} s"
-        return None
+        return self._hearing.problem()
 
     async def _worker(self) -> None:
         while True:
@@ -160,13 +165,14 @@ class Controller:
         found: list[dict[str, Any]] = []
         for namespace in self._namespaces():
             found += await self._cluster.list("Skill", namespace)
+        for body in self._hearing.read(found):  # the watch may be late, or deaf
+            self.queue.add(_key(body))
         return found
 
     async def _resync(self) -> None:
         """Events can be lost; a list cannot."""
         for body in await self._skills():
-            meta = body["metadata"]
-            self.queue.add(Key(meta["namespace"], meta["name"]))
+            self.queue.add(_key(body))
         self._last_resync = time.monotonic()
 
     async def _sweep(self) -> None:
@@ -195,3 +201,7 @@ class Controller:
                     continue
                 if not await self._cluster.list("Pod", where, mine):
                     await self._cluster.delete(kind, where, name, obj["metadata"]["uid"])
+
+
+def _key(body: Object) -> Key:
+    return Key(body["metadata"]["namespace"], body["metadata"]["name"])

@@ -9,17 +9,19 @@ from typing import Any, cast
 import kopf
 
 from skill_operator import naming
+from skill_operator.observability.hearing import Hearing
 from skill_operator.settings import Settings
 
 CHILDREN = (("apps", "v1", "deployments"), ("batch", "v1", "jobs"), ("", "v1", "pods"))
 
 
 class Informer:
-    """Tells `add(namespace, name)` of every Skill that something happened to."""
+    """Tells `add(namespace, name)` of every Skill that something happened to, and `hearing` of every event."""
 
-    def __init__(self, settings: Settings, add: Callable[[str, str], None]) -> None:
+    def __init__(self, settings: Settings, add: Callable[[str, str], None], hearing: Hearing) -> None:
         self._settings = settings
         self._add = add
+        self._hearing = hearing
         self._registry = kopf.OperatorRegistry()
         self._wire()
 
@@ -30,6 +32,8 @@ class Informer:
         settings.posting.enabled = False
         settings.networking.request_timeout = 30
         settings.networking.connect_timeout = 10
+        for child in CHILDREN:  # else every pod of the cluster would come here
+            settings.watching.label_selectors[child] = f"{naming.MANAGED_BY}={naming.MANAGER},{naming.SKILL_LABEL}"
         namespaces = [*self._settings.watchNamespaces]
         if namespaces:
             namespaces.append(self._settings.builderNamespace)
@@ -49,11 +53,13 @@ class Informer:
         for group, version, plural in CHILDREN:
             kopf.on.event(group, version, plural, labels=mine, registry=self._registry, id=plural)(self._child)
 
-    async def _skill(self, *, name: str, namespace: str | None, **_: Any) -> None:
+    async def _skill(self, *, name: str, namespace: str | None, meta: Any, event: Any, **_: Any) -> None:
+        self._hearing.told(meta, deleted=event["type"] == "DELETED")
         self._add(namespace or "", name)
 
-    async def _child(self, *, namespace: str | None, meta: Any, **_: Any) -> None:
+    async def _child(self, *, namespace: str | None, meta: Any, event: Any, **_: Any) -> None:
         """Its Skill by owner reference; what has none (a build, a Job's or Deployment's pod) says so by its labels."""
+        self._hearing.told(meta, deleted=event["type"] == "DELETED")
         for owner in meta.get("ownerReferences", ()):
             if owner["kind"] == "Skill":
                 return self._add(namespace or "", owner["name"])

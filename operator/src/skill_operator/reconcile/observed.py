@@ -31,6 +31,11 @@ class Observed:
     deployment: Object | None
     base: Base
 
+    def watched(self) -> list[Object]:
+        """What the informer must have told of too."""
+        some = (self.body, *self.jobs.values(), *self.builds.values(), *self.pods, *self.build_pods, self.deployment)
+        return [obj for obj in some if obj is not None]
+
     def pods_of(self, job: str) -> list[Object]:
         """Pods of a Job, whichever namespace it lives in."""
         return [p for p in (*self.pods, *self.build_pods) if p["metadata"]["labels"].get("job-name") == job]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 
 from pydantic import ValidationError
@@ -18,11 +18,13 @@ from skill_operator.generation.types_text import types_module
 from skill_operator.k8s.client import Cluster, NotFound
 from skill_operator.k8s.events import Recorder
 from skill_operator.observability import metrics
+from skill_operator.observability.hearing import Hearing
 from skill_operator.observability.logs import context
 from skill_operator.reconcile import pods
 from skill_operator.reconcile.apply import apply_changed, create_absent
 from skill_operator.reconcile.observed import Observed, observe
-from skill_operator.reconcile.result import Finding, Result, Work, finding
+from skill_operator.reconcile.result import Finding, Key, Result, Work, finding
+from skill_operator.reconcile.slots import BuildSlots
 from skill_operator.reconcile.stages.build import build
 from skill_operator.reconcile.stages.check import check
 from skill_operator.reconcile.stages.run import run
@@ -38,14 +40,7 @@ from skill_operator.settings import Settings
 
 log = logging.getLogger(__name__)
 REGISTRY_WAIT = 5.0
-
-
-@dataclass(frozen=True)
-class Key:
-    """A Skill, as the work queue knows it."""
-
-    namespace: str
-    name: str
+LINE_WAIT = 15.0  # for the number in the status alone: whose turn it is, is woken
 
 
 class Reconciler:
@@ -59,6 +54,8 @@ class Reconciler:
         recorder: Recorder,
         read_base: Callable[[], Awaitable[Base]],
         clock: Callable[[], datetime],
+        slots: BuildSlots,
+        hearing: Hearing,
     ) -> None:
         self._cluster = cluster
         self._settings = settings
@@ -66,10 +63,21 @@ class Reconciler:
         self._recorder = recorder
         self._read_base = read_base
         self._clock = clock
+        self._slots = slots
+        self._hearing = hearing
         self._base: Base | None = None
 
     async def reconcile(self, key: Key) -> float | None:
         """Returns seconds until the next look, or None where only an event can change anything."""
+        try:
+            after = await self._pass(key)
+        except BaseException:
+            self._slots.failed(key)
+            raise
+        await self._slots.ended(key)
+        return after
+
+    async def _pass(self, key: Key) -> float | None:
         body = await self._cluster.get("Skill", key.namespace, key.name)
         if body is None or "deletionTimestamp" in body["metadata"]:
             self._author.forget(key.namespace, key.name)
@@ -105,6 +113,7 @@ class Reconciler:
             return await self._report(skill, body, [], Result((note,), after=REGISTRY_WAIT), Work(), now)
         await self._shared(skill.metadata.namespace)
         seen = await observe(self._cluster, self._settings, body, base)
+        self._hearing.read(seen.watched())
         return await self._stages(seen, now)
 
     async def _stages(self, seen: Observed, now: datetime) -> float | None:
@@ -115,6 +124,7 @@ class Reconciler:
         for stage in (self._source, self._check, _review, self._build, self._run):
             last = stage(seen, work, now)
             last = await self._unless_lost(last, work)
+            last = await self._in_turn(seen, last)
             findings += last.findings
             await self._write(last)
             if last.call is not None:
@@ -136,6 +146,17 @@ class Reconciler:
             api.DEPLOYED, "False", "ImageLost", f"the registry no longer has {work.image}: it is built again"
         )
         return Result((note,), after=0.1)
+
+    async def _in_turn(self, seen: Observed, result: Result) -> Result:
+        """Builds are few at once, however many Skills want one."""
+        if all(wanted["metadata"]["namespace"] != self._settings.builderNamespace for wanted in result.create):
+            return result
+        meta = seen.skill.metadata
+        if not (place := await self._slots.ask(Key(meta.namespace, meta.name))):
+            return result
+        limit = self._settings.build.concurrency
+        text = f"number {place} of those that wait for a build; {limit} run at once (build.concurrency of the chart)"
+        return Result((finding(api.BUILT, "Unknown", "Queued", text),), after=LINE_WAIT + place)
 
     def _source(self, seen: Observed, work: Work, now: datetime) -> Result:
         return self._author.source(seen, work, now)

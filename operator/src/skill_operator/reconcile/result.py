@@ -10,6 +10,14 @@ from skill_operator.resources.common import Object
 
 
 @dataclass(frozen=True)
+class Key:
+    """A Skill, as the work queue knows it."""
+
+    namespace: str
+    name: str
+
+
+@dataclass(frozen=True)
 class Ref:
     """An object by name."""
 
