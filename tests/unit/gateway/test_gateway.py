@@ -11,15 +11,17 @@ from typing import Any
 import aiohttp
 import pytest
 import uvloop
-from aiohttp import web
 
-from skill_operator.gateway import relay, server
+from skill_operator.gateway import calls as gate
+from skill_operator.gateway import exchange, server, upstream
 from skill_operator.gateway.directory import Directory
-from skill_operator.gateway.server import Gateway, session
+from skill_operator.gateway.upstream import Pool
+from skill_operator.settings import Images, Settings
 from tests.unit.gateway.objects import pod, skill
 
 pytestmark = pytest.mark.timeout(20)
 Say = Callable[["Call"], Awaitable[None]]
+SETTINGS = Settings(images=Images(runtime="r", checker="c", builder="b"), listenPort=0)
 GOOD = b'{"total": 3}'
 
 
@@ -51,6 +53,18 @@ class Call:
             pass
 
 
+async def read_body(head: str, reader: asyncio.StreamReader) -> bytes:
+    if "transfer-encoding: chunked" not in head:
+        sizes = [line.split(":")[1] for line in head.split("\r\n") if line.startswith("content-length:")]
+        return await reader.readexactly(int(sizes[0]))
+    body = b""
+    while size := int(await reader.readuntil(b"\r\n"), 16):
+        body += await reader.readexactly(size)
+        await reader.readexactly(2)
+    await reader.readuntil(b"\r\n")
+    return body
+
+
 class World:
     """A gateway, and as many pods as the test wants."""
 
@@ -67,12 +81,16 @@ class World:
         self.port = holder.sockets[0].getsockname()[1]
         holder.close()
         await holder.wait_closed()
-        outward = await self._stack.enter_async_context(session())
-        runner = server.runner(Gateway(self.directory, outward, self.port).app())
-        await runner.setup()
-        self._stack.push_async_callback(runner.cleanup)
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        self.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+        pool = self._stack.enter_context(Pool(self.port).open())
+        listener = server.listener(self.directory, pool, SETTINGS)
+        end = asyncio.Event()
+        listening = asyncio.create_task(listener.run_until(end))
+        self._stack.push_async_callback(lambda: listening)
+        self._stack.callback(end.set)
+        async with asyncio.timeout(5):
+            while not listener.started:  # noqa: ASYNC110 - it has no event
+                await asyncio.sleep(0.001)
+        self.url = f"http://127.0.0.1:{listener.port}"
         await self._stack.enter_async_context(self.client)
 
     async def pod(self, say: Say, address: str = "127.0.0.1") -> list[Call]:
@@ -83,10 +101,7 @@ class World:
             try:
                 while True:
                     head = (await reader.readuntil(b"\r\n\r\n")).decode()
-                    sizes = [
-                        line.split(":")[1] for line in head.lower().split("\r\n") if line.startswith("content-length:")
-                    ]
-                    call = Call(head, await reader.readexactly(int(sizes[0])), reader, writer)
+                    call = Call(head, await read_body(head.lower(), reader), reader, writer)
                     calls.append(call)
                     await say(call)
             except (asyncio.IncompleteReadError, OSError):
@@ -203,7 +218,7 @@ async def test_nothing_but_the_answer_itself_comes_from_a_skill(world: World) ->
         (reply(b"", "401 Unauthorized", 'WWW-Authenticate: Basic realm="give me"'), "strange-answer"),
         (reply(GOOD).replace(b"application/json", b"text/html"), "strange-answer"),
         (reply(GOOD, "200 OK", "Content-Encoding: gzip"), "strange-answer"),
-        (reply(b"", length=relay.LARGEST_ANSWER + 1), "answer-too-large"),
+        (reply(b"", length=upstream.LARGEST_ANSWER + 1), "answer-too-large"),
     ],
     ids=lambda value: str(value[:24]),
 )
@@ -236,7 +251,7 @@ async def test_half_an_answer_never_looks_whole(world: World, framing: str) -> N
 
 
 async def test_an_endless_answer_is_cut(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(relay, "LARGEST_ANSWER", 200_000)
+    monkeypatch.setattr(upstream, "LARGEST_ANSWER", 200_000)
 
     async def flood(call: Call) -> None:
         await call.say(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n")
@@ -269,7 +284,7 @@ async def test_an_answer_is_passed_on_while_it_is_made(world: World) -> None:
 
 
 async def test_a_pod_that_takes_too_long(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server, "MARGIN_SECONDS", -0.8)
+    monkeypatch.setattr(gate, "MARGIN_SECONDS", -0.8)
     let_go = asyncio.Event()
 
     async def hang(call: Call) -> None:
@@ -285,7 +300,7 @@ async def test_a_pod_that_takes_too_long(world: World, monkeypatch: pytest.Monke
 
 
 async def test_a_pod_that_stops_half_way(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server, "MARGIN_SECONDS", -0.8)
+    monkeypatch.setattr(gate, "MARGIN_SECONDS", -0.8)
 
     async def stop(call: Call) -> None:
         await call.say(reply(b"1" * 70_000, length=100_000))
@@ -413,7 +428,7 @@ async def test_why_a_skill_takes_no_calls(world: World) -> None:
 async def test_too_large(world: World) -> None:
     calls = await world.pod(fine)
     world.know()
-    status, body, _ = await world.call(b'"' + b"x" * server.LARGEST_BODY + b'"')
+    status, body, _ = await world.call(b'"' + b"x" * gate.LARGEST_BODY + b'"')
     assert (status, body["type"]) == (413, "urn:skill-operator:too-large")
 
     async def endless() -> AsyncIterator[bytes]:
@@ -426,19 +441,38 @@ async def test_too_large(world: World) -> None:
     except aiohttp.ClientError:
         pass  # the gateway hung up on the flood
     assert calls == []
+    assert not world.directory.in_flight
+
+
+async def test_a_body_is_passed_on_as_it_comes(world: World) -> None:
+    """A large one is never held in the gateway; without a length it stays without one."""
+    calls = await world.pod(fine)
+    world.know()
+    parts = [b'{"lines": ["', *[b"x" * 50_000] * 8, b'"]}']
+
+    async def body() -> AsyncIterator[bytes]:
+        for part in parts:
+            yield part
+            await asyncio.sleep(0)
+
+    assert (await world.call(body()))[0] == 200
+    assert (await world.call(b"".join(parts)))[0] == 200
+    assert [call.body for call in calls] == [b"".join(parts)] * 2
+    assert "transfer-encoding: chunked" in calls[0].head.lower()
+    assert "content-length" in calls[1].head.lower()
 
 
 async def test_the_largest_body_that_is_taken(world: World) -> None:
     calls = await world.pod(fine)
     world.know()
-    text = b'{"lines": ["' + b"x" * (server.LARGEST_BODY - 15) + b'"]}'
-    assert len(text) == server.LARGEST_BODY
+    text = b'{"lines": ["' + b"x" * (gate.LARGEST_BODY - 15) + b'"]}'
+    assert len(text) == gate.LARGEST_BODY
     assert (await world.call(text))[0] == 200
     assert calls[0].body == text
 
 
 async def test_a_body_that_never_comes(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server, "BODY_SECONDS", 0.1)
+    monkeypatch.setattr(exchange, "BODY_SECONDS", 0.1)
     world.know()
     address = world.url.removeprefix("http://").split(":")
     reader, writer = await asyncio.open_connection(address[0], int(address[1]))
@@ -448,7 +482,7 @@ async def test_a_body_that_never_comes(world: World, monkeypatch: pytest.MonkeyP
 
 
 async def test_too_many_at_once(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server, "MOST_CALLS", 1)
+    monkeypatch.setattr(gate, "MOST_CALLS", 1)
     came, release = asyncio.Event(), asyncio.Event()
 
     async def slow(call: Call) -> None:

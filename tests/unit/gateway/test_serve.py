@@ -10,8 +10,10 @@ from collections.abc import AsyncIterator
 
 import aiohttp
 import pytest
+from starlette.responses import JSONResponse
 
 from skill_operator.gateway import server
+from skill_operator.gateway.api import Api
 from skill_operator.settings import Images, Settings
 from tests.unit.gateway.objects import skill
 from tests.unit.gateway.test_directory import Watches
@@ -80,12 +82,12 @@ async def test_a_call_in_flight_is_finished(client: aiohttp.ClientSession, monke
     monkeypatch.setattr(server, "DRAIN_SECONDS", 0.0)
     began, release = asyncio.Event(), asyncio.Event()
 
-    async def slow(*_: object) -> server.web.Response:
+    async def slow(*_: object) -> JSONResponse:
         began.set()
         await release.wait()
-        return server.web.json_response({"skills": []})
+        return JSONResponse({"skills": []})
 
-    monkeypatch.setattr(server.Gateway, "listing", slow)
+    monkeypatch.setattr(Api, "listing", slow)
     images = Images(runtime="r", checker="c", builder="b")
     settings = Settings(images=images, listenPort=free_port(), healthPort=free_port())
     calls = f"http://127.0.0.1:{settings.listenPort}/v1/skills"

@@ -6,8 +6,7 @@ import asyncio
 import logging
 import random
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -84,6 +83,8 @@ class Directory:
         Only pods of the Skill's own namespace: elsewhere, anyone could label a pod as that Skill's.
         """
         found = list(self._pods.get((meta.namespace, meta.uid), {}).values())
+        if len(found) < 2:
+            return found
         random.shuffle(found)
         return sorted(found, key=lambda backend: (not backend.ready, self.in_flight[backend.address]))
 
@@ -104,17 +105,6 @@ class Directory:
                 compiled = None
             self._contracts[meta.uid] = (meta.generation, compiled)
         return compiled
-
-    @contextmanager
-    def busy(self, backend: Backend) -> Iterator[None]:
-        """One more call of ours is in flight there."""
-        self.in_flight[backend.address] += 1
-        try:
-            yield
-        finally:
-            self.in_flight[backend.address] -= 1
-            if not self.in_flight[backend.address]:
-                del self.in_flight[backend.address]
 
     def see_skill(self, change: str, body: Object) -> None:
         meta = body["metadata"]

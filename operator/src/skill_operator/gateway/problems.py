@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 
-from aiohttp import web
+TYPE = "application/problem+json"
 
 
 class Problem(Exception):
@@ -27,14 +27,18 @@ class Problem(Exception):
         self.detail = detail
         self.headers = dict(headers or {}) | ({} if retry_after is None else {"Retry-After": str(retry_after)})
 
-    def response(self, request_id: str) -> web.Response:
-        body = {
+    def body(self, request_id: str) -> bytes:
+        told = {
             "type": f"urn:skill-operator:{self.slug}",
             "title": self.title,
             "status": self.status,
             "detail": self.detail,
             "requestId": request_id,
         }
-        return web.Response(
-            status=self.status, text=json.dumps(body), content_type="application/problem+json", headers=self.headers
-        )
+        return json.dumps(told).encode()
+
+
+def internal(request_id: str) -> Problem:
+    """Whatever it was, the caller gets an answer; the trace is in our log."""
+    detail = f"this is a fault of the gateway; its log has more under {request_id}"
+    return Problem(500, "internal", "The gateway failed", detail)

@@ -1,0 +1,136 @@
+"""What is not a call, as an ASGI app: `GET /v1/skills` and `GET /v1/skills/{namespace}/{name}` say what there is."""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.datastructures import MutableHeaders
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from skill_operator.gateway import problems
+from skill_operator.gateway.callers import Gatekeeper
+from skill_operator.gateway.calls import Calls, starting
+from skill_operator.gateway.directory import Directory, Entry
+from skill_operator.gateway.exchange import account, request_id
+from skill_operator.gateway.problems import Problem
+from skill_operator.observability import logs
+from skill_operator.settings import Settings
+
+log = logging.getLogger(__name__)
+
+
+def app(directory: Directory, calls: Calls, gatekeeper: Gatekeeper, settings: Settings) -> Starlette:
+    api = Api(directory, calls)
+    made = Starlette(
+        routes=[
+            Route("/v1/skills", api.listing),
+            Route("/v1/skills/{namespace}/{name}", api.describe),
+        ],
+        exception_handlers={Problem: _problem, HTTPException: _refused},
+    )
+    made.add_middleware(Answers)
+    return made
+
+
+class Api:
+    """The handlers."""
+
+    def __init__(self, directory: Directory, calls: Calls) -> None:
+        self._directory = directory
+        self._calls = calls
+
+    async def listing(self, request: Request) -> Response:
+        """In all namespaces, or in `?namespace=`."""
+        if not self._directory.ready:
+            raise starting()
+        only = request.query_params.get("namespace")
+        entries = sorted(self._directory.entries.items())
+        return JSONResponse({"skills": [self._summary(e) for (space, _), e in entries if only in {None, space}]})
+
+    async def describe(self, request: Request) -> Response:
+        entry = self._calls.find((request.path_params["namespace"], request.path_params["name"]))
+        told = self._summary(entry)
+        if entry.skill is not None:
+            spec = entry.skill.spec
+            examples = [e.model_dump(mode="json", by_alias=True, exclude_unset=True) for e in spec.examples]
+            seconds = {"callTimeoutSeconds": spec.call_timeout_seconds}
+            told |= {"input": spec.input, "output": spec.output, "examples": examples} | seconds
+        return JSONResponse(told)
+
+    def _summary(self, entry: Entry) -> dict[str, Any]:
+        ready = entry.ready
+        described = {"description": entry.skill.spec.description, "url": entry.skill.status.url} if entry.skill else {}
+        return {
+            "namespace": entry.meta.namespace,
+            "name": entry.meta.name,
+            **described,
+            "ready": ready is not None and ready.status == "True",
+            "awake": bool(self._directory.backends(entry.meta)),
+            "reason": ready.reason if ready else "Pending",
+            "message": ready.message if ready else "",
+        }
+
+
+class Answers:
+    """Every request has an id, an answer of one form, a line in the log and a place in the metrics."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return
+        id_ = scope["state"]["request_id"] = request_id(dict(scope["headers"]).get(b"x-request-id", b""))
+        began, status, outcome = time.monotonic(), 499, "caller-left"
+
+        async def signed(message: Message) -> None:
+            nonlocal status, outcome
+            if message["type"] == "http.response.start":
+                status, outcome = message["status"], scope["state"].get("outcome", f"{message['status'] // 100}xx")
+                headers = MutableHeaders(scope=message)
+                headers["X-Request-Id"] = id_
+                headers["X-Content-Type-Options"] = "nosniff"
+            await send(message)
+
+        with logs.context(request=id_):
+            try:
+                await self._app(scope, receive, signed)
+            except Exception:
+                log.exception("a request failed")
+                if status == 499:
+                    scope["state"]["outcome"] = "internal"
+                    await _answer(problems.internal(id_), id_)(scope, receive, signed)
+            finally:
+                account(scope["method"], scope["path"], id_, status, outcome, began)
+
+
+def _problem(request: Request, error: Exception) -> Response:
+    assert isinstance(error, Problem)  # noqa: S101 - it was registered for these
+    request.state.outcome = error.slug
+    return _answer(error, request.state.request_id)
+
+
+def _refused(request: Request, error: Exception) -> Response:
+    """What Starlette itself refuses."""
+    assert isinstance(error, HTTPException)  # noqa: S101 - it was registered for these
+    if error.status_code == 405:
+        allowed = sorted({name.strip() for name in (error.headers or {}).get("Allow", "").split(",") if name.strip()})
+        if request.url.path.count("/") == 4:
+            allowed = sorted({*allowed, "POST"})  # taken before it comes here
+        detail = f"this path takes {', '.join(allowed)}; a skill is called by POST"
+        headers = {"Allow": ", ".join(allowed)}
+        return _problem(request, Problem(405, "wrong-method", "Wrong method", detail, headers=headers))
+    if error.status_code == 404:
+        return _problem(request, Problem(404, "unknown-path", "Nothing here", "see GET /v1/skills"))
+    return _problem(request, Problem(error.status_code, "bad-request", error.detail, "see GET /v1/skills"))
+
+
+def _answer(problem: Problem, id_: str) -> Response:
+    return Response(problem.body(id_), problem.status, problem.headers, problems.TYPE)

@@ -1,0 +1,59 @@
+"""Who calls, whether they may, and how much: what the gateway asks, whoever answers it."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+from typing import NamedTuple, Protocol
+
+from skill_operator.gateway.directory import Entry, Key
+
+
+class Caller(NamedTuple):
+    """Whom a call is made for, as the cluster knows them."""
+
+    name: str
+    groups: tuple[str, ...] = ()
+
+
+class Gatekeeper(Protocol):
+    """`authorization` is the header of that name, empty where there is none."""
+
+    def known(self, authorization: str, key: Key) -> Caller | None:
+        """The caller, where it is known already that they may call it. Asked for each call, so it looks nothing up."""
+
+    async def caller(self, authorization: str) -> Caller:
+        """Raises Problem (401)."""
+
+    async def permit(self, caller: Caller, key: Key) -> None:
+        """Whether they may call this Skill, which may not exist. Raises Problem (403)."""
+
+
+class Limits(Protocol):
+    """How many calls at once, and how often."""
+
+    def admit(self, caller: Caller, entry: Entry) -> AbstractContextManager[None]:
+        """Open while the call is in flight. Raises Problem (429)."""
+
+
+class Anybody:
+    """Lets everybody in: who may reach the gateway is up to NetworkPolicies."""
+
+    _caller = Caller("anonymous")
+
+    def known(self, authorization: str, key: Key) -> Caller | None:
+        return self._caller
+
+    async def caller(self, authorization: str) -> Caller:
+        return self._caller
+
+    async def permit(self, caller: Caller, key: Key) -> None:
+        return None
+
+
+class Unlimited:
+    """Bounds nothing."""
+
+    _open = nullcontext()
+
+    def admit(self, caller: Caller, entry: Entry) -> AbstractContextManager[None]:
+        return self._open

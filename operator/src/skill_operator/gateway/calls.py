@@ -1,0 +1,234 @@
+"""Calls of skills, whoever brings them: found, admitted, judged, and given a connection to a pod."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractContextManager
+from types import TracebackType
+from typing import NamedTuple, Self
+
+from skill_operator.api.text import printable
+from skill_operator.gateway import relay
+from skill_operator.gateway.callers import Caller, Limits, Unlimited
+from skill_operator.gateway.directory import Directory, Entry, Key
+from skill_operator.gateway.judge import judge
+from skill_operator.gateway.problems import Problem
+from skill_operator.gateway.upstream import Head, Pool, Upstream
+from skill_operator.observability import metrics
+
+log = logging.getLogger(__name__)
+POD_PORT = 8080
+LARGEST_BODY = 1 << 20  # as in the runtime
+MARGIN_SECONDS = 5.0  # the runtime itself says 504; this is for when it cannot
+MOST_CALLS = 512
+
+
+class Answer(NamedTuple):
+    """Of a call that was not streamed."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+
+class Ticket:
+    """A call that was let in; closed when it is over, whatever its end."""
+
+    __slots__ = ("_address", "_calls", "_limit", "entry")
+
+    def __init__(self, calls: Calls, entry: Entry, limit: AbstractContextManager[None]) -> None:
+        self.entry = entry
+        self._calls = calls
+        self._limit = limit
+        self._address = ""
+
+    def aim(self, address: str) -> None:
+        """At this pod now; at none where it is empty."""
+        in_flight = self._calls.directory.in_flight
+        if self._address:
+            in_flight[self._address] -= 1
+            if not in_flight[self._address]:
+                del in_flight[self._address]
+        if address:
+            in_flight[address] += 1
+        self._address = address
+
+    def close(self) -> None:
+        self.aim("")
+        self._calls.dismiss()
+        self._limit.__exit__(None, None, None)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class Calls:
+    """What both ways in, HTTP and MCP, do with a call."""
+
+    def __init__(self, directory: Directory, pool: Pool, limits: Limits | None = None) -> None:
+        self.directory = directory
+        self._pool = pool
+        self._limits = limits or Unlimited()
+        self._open = 0
+
+    def find(self, key: Key) -> Entry:
+        """Raises Problem where there is none."""
+        entry = self.directory.entries.get(key)
+        if entry is not None:
+            return entry
+        if not self.directory.ready:
+            raise starting()
+        namespace, name = (printable(part, 63) for part in key)
+        detail = f"there is no Skill {name} in namespace {namespace}; see GET /v1/skills"
+        raise Problem(404, "unknown-skill", "No such skill", detail)
+
+    def admit(self, entry: Entry, caller: Caller) -> Ticket:
+        """Each call may hold a body in memory: rather a prompt no than a killed gateway. Raises Problem."""
+        if self._open >= MOST_CALLS:
+            raise Problem(503, "overloaded", "Too many calls", f"{MOST_CALLS} calls are in flight; call again", 1)
+        limit = self._limits.admit(caller, entry)
+        limit.__enter__()
+        self._open += 1
+        metrics.in_flight(self._open)
+        return Ticket(self, entry, limit)
+
+    def dismiss(self) -> None:
+        self._open -= 1
+        metrics.in_flight(self._open)
+
+    def judge(self, entry: Entry, body: bytes) -> None:
+        """Raises Problem for what does not fit the Skill's input, before a pod is bothered with it."""
+        judge(self.directory.contract(entry), body, entry.meta)
+
+    def pooled(self, ticket: Ticket) -> Upstream | None:
+        """A connection that is open already, to the pod that should be asked."""
+        for backend in self.directory.backends(ticket.entry.meta):
+            connection = self._pool.take(backend.address)
+            if connection is not None:
+                ticket.aim(backend.address)
+            return connection
+        return None
+
+    async def reach(self, ticket: Ticket) -> Upstream:
+        """A connection to the first pod that can be reached. Raises Problem."""
+        entry = ticket.entry
+        if entry.skill is None:
+            raise _not_ready(entry, "newer than this gateway: its object cannot be read")
+        backends = self.directory.backends(entry.meta)
+        if not backends:
+            raise _asleep(entry)
+        for backend in backends:
+            ticket.aim(backend.address)
+            try:
+                return self._pool.take(backend.address) or await self._pool.connect(backend.address)
+            except OSError as error:  # it has seen nothing of the call
+                log.info("pod %s cannot be reached: %s", backend.address, str(error) or type(error).__name__)
+        ticket.aim("")
+        detail = "no pod of it takes calls yet, though one is there; call again"
+        raise Problem(503, "not-answering", "The skill does not answer yet", detail, 1)
+
+    async def invoke(
+        self,
+        entry: Entry,
+        body: bytes,
+        *,
+        caller: Caller,
+        request_id: str,
+        deadline: float = math.inf,
+        waking: Callable[[], Awaitable[None]] | None = None,  # noqa: ARG002 - nobody wakes yet
+    ) -> Answer:
+        """A call from within, of a caller who was let in: at most `deadline` seconds, or what the Skill allows.
+
+        Raises Problem. Cancelling it cancels the call.
+        """
+        if len(body) > LARGEST_BODY:
+            raise too_large()
+        with self.admit(entry, caller) as ticket:
+            self.judge(entry, body)
+            connection = self.pooled(ticket) or await self.reach(ticket)
+            seconds = min(deadline, allowed(entry))
+            collector = _Collector()
+            head = relay.request(caller.name, request_id, int(seconds * 1000), len(body))
+            connection.send(head + body, collector)
+            try:
+                async with asyncio.timeout(seconds):
+                    return await collector.answer
+            except TimeoutError as error:
+                raise timed_out(entry) from error
+            finally:
+                if not collector.over:
+                    connection.abort()
+
+
+class _Collector:
+    """A sink that keeps all of it."""
+
+    def __init__(self) -> None:
+        self.answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        self.over = False
+        self._head: Head | None = None
+        self._body = bytearray()
+
+    def head(self, head: Head) -> None:
+        self._head = head
+
+    def data(self, chunk: bytes) -> None:
+        self._body += chunk
+
+    def end(self) -> None:
+        self.over = True
+        if self._head is not None and not self.answer.done():
+            headers = {"Content-Type": self._head.content_type.decode()}
+            if self._head.retry_after:
+                headers["Retry-After"] = self._head.retry_after.decode()
+            self.answer.set_result(Answer(self._head.status, headers, bytes(self._body)))
+
+    def fail(self, problem: Problem) -> None:
+        self.over = True
+        if not self.answer.done():
+            self.answer.set_exception(problem)
+
+    def writable(self, yes: bool) -> None:
+        pass
+
+
+def allowed(entry: Entry) -> float:
+    """Seconds from the moment that a pod has the call."""
+    return (entry.skill.spec.call_timeout_seconds if entry.skill else 0) + MARGIN_SECONDS
+
+
+def starting() -> Problem:
+    return Problem(503, "starting", "The gateway is starting", "it does not know all skills yet; call again", 1)
+
+
+def too_large() -> Problem:
+    return Problem(413, "too-large", "The body is too large", f"a call's body is {LARGEST_BODY} bytes at most")
+
+
+def timed_out(entry: Entry) -> Problem:
+    limit = entry.skill.spec.call_timeout_seconds if entry.skill else 0
+    detail = f"no answer within {limit} s (spec.callTimeoutSeconds); ask for less, or raise the limit"
+    return Problem(504, "timeout", "The skill took too long", detail)
+
+
+def _asleep(entry: Entry) -> Problem:
+    """Why there is no pod to call, as the Skill itself says it."""
+    if entry.skill is not None and entry.skill.spec.suspend:
+        detail = "no pod of it runs, and none is started while spec.suspend is true; set it to false"
+        return Problem(503, "suspended", "The skill is suspended", detail)
+    ready = entry.ready
+    said = f"{ready.reason}: {ready.message}" if ready and ready.status != "True" else "no pod of it runs at the moment"
+    return _not_ready(entry, said)
+
+
+def _not_ready(entry: Entry, said: str) -> Problem:
+    how = f"kubectl describe skill -n {entry.meta.namespace} {entry.meta.name}"
+    return Problem(503, "not-ready", "The skill is not ready", f"{printable(said, 600)} — see {how}", 5)
