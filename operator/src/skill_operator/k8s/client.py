@@ -44,8 +44,10 @@ PATHS = {
     "NetworkPolicy": ("apis/networking.k8s.io/v1", "networkpolicies"),
     "Lease": ("apis/coordination.k8s.io/v1", "leases"),
     "PriorityClass": ("apis/scheduling.k8s.io/v1", "priorityclasses"),
+    "TokenReview": ("apis/authentication.k8s.io/v1", "tokenreviews"),
+    "SubjectAccessReview": ("apis/authorization.k8s.io/v1", "subjectaccessreviews"),
 }
-CLUSTER_WIDE = frozenset({"Namespace", "PriorityClass"})
+CLUSTER_WIDE = frozenset({"Namespace", "PriorityClass", "TokenReview", "SubjectAccessReview"})
 
 
 class ClusterError(Exception):
@@ -105,6 +107,9 @@ class Cluster(Protocol):
     async def create(self, obj: Object) -> Object:
         """Raises Conflict if it exists."""
 
+    async def review(self, kind: str, spec: Object) -> Object:
+        """Ask what a TokenReview or a SubjectAccessReview asks; its status. Nothing is stored."""
+
     async def get(self, kind: str, namespace: str | None, name: str) -> Object | None: ...
 
     async def list(self, kind: str, namespace: str | None = None, labels: dict[str, str] | None = None) -> list[Object]:
@@ -146,6 +151,14 @@ class ApiServer:
     async def create(self, obj: Object) -> Object:
         query = {"fieldManager": self._manager, "fieldValidation": "Strict"}
         return await self._call("POST", _path(obj["kind"], obj["metadata"].get("namespace")), query, obj)
+
+    async def review(self, kind: str, spec: Object) -> Object:
+        prefix, plural = PATHS[kind]
+        asked = {"apiVersion": prefix.removeprefix("apis/"), "kind": kind, "metadata": {}, "spec": spec}
+        answer = (await self._call("POST", f"{prefix}/{plural}", {}, asked)).get("status")
+        if not isinstance(answer, dict):
+            raise Unavailable(f"the {kind} came back without a status")
+        return answer
 
     async def replace(self, obj: Object) -> Object:
         meta = obj["metadata"]

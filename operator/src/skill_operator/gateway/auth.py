@@ -1,0 +1,261 @@
+"""Who calls, and what he may: Kubernetes decides both. A token is reviewed (TokenReview), then the right to `create` on
+`skills/call` is (SubjectAccessReview). Whatever the API server authenticates is thereby an identity here."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hashlib
+import json
+import logging
+import math
+import re
+import secrets
+import time
+from collections.abc import Callable, Iterable, Iterator
+from typing import NamedTuple, Protocol
+
+from skill_operator import naming
+from skill_operator.api.text import printable
+from skill_operator.gateway.answers import Answers
+from skill_operator.gateway.directory import Key
+from skill_operator.gateway.problems import Problem
+from skill_operator.k8s.client import Cluster, ClusterError, Object, TooManyRequests, Unavailable
+
+log = logging.getLogger(__name__)
+AUDIENCE = "skill-gateway"
+LONGEST_TOKEN = 1 << 14
+KNOWN_SECONDS = 60.0  # how long a token that was taken is
+REFUSED_SECONDS = 10.0  # and one that was not
+MAY_SECONDS = 10.0
+MAY_NOT_SECONDS = 5.0
+STALE_SECONDS = 300.0  # while the API server is away
+ASK_SECONDS = 5.0
+AT_ONCE = 32  # questions to the API server
+MOST_WAITING = 512
+MOST_TOKENS = 10_000
+MOST_RIGHTS = 100_000
+ANYWHERE: Key = ("", "")
+LEEWAY_SECONDS = 60.0  # of clocks, as the API server's
+_BEARER = re.compile(r"bearer +([A-Za-z0-9._~+/-]+=*)", re.IGNORECASE)
+
+
+class Caller(NamedTuple):
+    """Somebody, as the API server knows him."""
+
+    name: str
+    uid: str = ""
+    groups: tuple[str, ...] = ()
+    extra: tuple[tuple[str, tuple[str, ...]], ...] = ()
+
+
+ANONYMOUS = Caller("anonymous")
+
+
+class Gatekeeper(Protocol):
+    """Who lets calls in."""
+
+    def known(self, authorization: str, key: Key) -> Caller | None:
+        """Who calls, if it is at hand that he may. None says nothing: ask `caller` and `permit`."""
+
+    async def caller(self, authorization: str) -> Caller:
+        """Raises Problem 401."""
+
+    async def permit(self, caller: Caller, key: Key) -> None:
+        """Raises Problem 403."""
+
+    async def visible(self, caller: Caller, keys: Iterable[Key]) -> set[Key]:
+        """Those that he may call."""
+
+
+class Open:
+    """gateway.auth: none. Whoever reaches the gateway may call everything."""
+
+    def known(self, authorization: str, key: Key) -> Caller | None:
+        return ANONYMOUS
+
+    async def caller(self, authorization: str) -> Caller:
+        return ANONYMOUS
+
+    async def permit(self, caller: Caller, key: Key) -> None:
+        pass
+
+    async def visible(self, caller: Caller, keys: Iterable[Key]) -> set[Key]:
+        return set(keys)
+
+
+class _Identity(NamedTuple):
+    """What came of a token: a caller, or why not. `ends` is when the token itself does, on the wall clock."""
+
+    caller: Caller | None
+    ends: float
+    why: str = ""
+
+
+class Kubernetes:
+    """gateway.auth: kubernetes."""
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        audiences: Iterable[str] = (AUDIENCE,),
+        clock: Callable[[], float] = time.monotonic,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        self._cluster = cluster
+        self._audiences = list(audiences)
+        self._now = now
+        self._salt = secrets.token_bytes(16)
+        self._gate = asyncio.Semaphore(AT_ONCE)
+        self._waiting = 0
+        self._identities = Answers[bytes, _Identity](self._holds, self._stale, MOST_TOKENS, clock)
+        self._rights = Answers[tuple[Caller, Key], bool](
+            lambda may: MAY_SECONDS if may else MAY_NOT_SECONDS,
+            lambda may: STALE_SECONDS if may else MAY_NOT_SECONDS,
+            MOST_RIGHTS,
+            clock,
+        )
+
+    def known(self, authorization: str, key: Key) -> Caller | None:
+        token = _token(authorization)
+        if token is None:
+            return None
+        identity = self._identities.peek(self._digest(token), lambda: self._review(token))
+        if identity is None or identity.caller is None or self._now() >= identity.ends:
+            return None
+        caller = identity.caller
+        return caller if self._rights.peek((caller, key), lambda: self._ask(caller, key)) else None
+
+    async def caller(self, authorization: str) -> Caller:
+        token = _token(authorization)
+        if token is None:
+            raise _unauthenticated("" if not authorization else "it is no bearer token")
+        if _end_of(token) <= self._now():
+            raise _unauthenticated("the token has expired")
+        try:
+            identity = await self._identities.get(self._digest(token), lambda: self._review(token))
+        except ClusterError as error:
+            raise _cannot_ask("who you are", error) from error
+        if identity.caller is None:
+            raise _unauthenticated(identity.why)
+        return identity.caller
+
+    async def permit(self, caller: Caller, key: Key) -> None:
+        if not await self._may(caller, key):
+            namespace, name = (printable(part, 63) for part in key)
+            detail = (
+                f"{printable(caller.name, 200)} may not create skills/call of {name} in namespace {namespace}; whoever "
+                f"may grant it can bind the ClusterRole skill-caller there"
+            )
+            raise Problem(403, "forbidden", "You may not call this skill", detail)
+
+    async def visible(self, caller: Caller, keys: Iterable[Key]) -> set[Key]:
+        """Most may call all, or all of some namespaces: so that is asked first, and then only what is still open."""
+        wanted = set(keys)
+        if await self._may(caller, ANYWHERE):
+            return wanted
+        spaces = {namespace for namespace, _ in wanted}
+        whole = {space for space, _ in await self._which(caller, {(space, "") for space in spaces})}
+        some = {key for key in wanted if key[0] not in whole}
+        return (wanted - some) | await self._which(caller, some)
+
+    async def _which(self, caller: Caller, keys: set[Key]) -> set[Key]:
+        found: set[Key] = set()
+        for some in _some(sorted(keys)):
+            answers = await asyncio.gather(*(self._may(caller, key) for key in some))
+            found |= {key for key, may in zip(some, answers, strict=True) if may}
+        return found
+
+    async def _may(self, caller: Caller, key: Key) -> bool:
+        try:
+            return await self._rights.get((caller, key), lambda: self._ask(caller, key))
+        except ClusterError as error:
+            raise _cannot_ask("whether you may", error) from error
+
+    def _digest(self, token: str) -> bytes:
+        """What is kept of a token: nobody who reads our memory's dump can use it."""
+        return hashlib.blake2b(token.encode(), digest_size=16, key=self._salt).digest()
+
+    def _holds(self, identity: _Identity) -> float:
+        return KNOWN_SECONDS if identity.caller else REFUSED_SECONDS
+
+    def _stale(self, identity: _Identity) -> float:
+        return STALE_SECONDS if identity.caller else REFUSED_SECONDS
+
+    async def _review(self, token: str) -> _Identity:
+        status = await self._asked("TokenReview", {"token": token, "audiences": self._audiences})
+        ends = _end_of(token)
+        if status.get("authenticated") is not True:
+            return _Identity(None, ends, str(status.get("error") or "the API server does not know the token"))
+        # An API server that knows no audiences leaves this out; then the token may have been meant for anybody.
+        if not set(self._audiences) & set(status.get("audiences") or ()):
+            return _Identity(None, ends, f"it is meant for somebody else; ask for audience {self._audiences[0]}")
+        user = status.get("user") or {}
+        if not user.get("username"):
+            return _Identity(None, ends, "the API server does not say whose it is")
+        extra = tuple(sorted((name, tuple(values)) for name, values in (user.get("extra") or {}).items()))
+        return _Identity(Caller(user["username"], user.get("uid", ""), tuple(user.get("groups") or ()), extra), ends)
+
+    async def _ask(self, caller: Caller, key: Key) -> bool:
+        namespace, name = key
+        wanted = {"group": naming.GROUP, "version": naming.VERSION, "resource": "skills", "subresource": "call"}
+        wanted |= {"verb": "create", "namespace": namespace, "name": name}
+        spec: Object = {"user": caller.name, "groups": list(caller.groups), "resourceAttributes": wanted}
+        spec |= {"uid": caller.uid, "extra": {name: list(values) for name, values in caller.extra}}
+        status = await self._asked("SubjectAccessReview", spec)
+        return status.get("allowed") is True and status.get("denied") is not True
+
+    async def _asked(self, kind: str, spec: Object) -> Object:
+        """A flood of tokens that nobody knows must not become a flood at the API server."""
+        if self._waiting >= MOST_WAITING:
+            raise TooManyRequests("too many callers are being looked at")
+        self._waiting += 1
+        try:
+            async with asyncio.timeout(ASK_SECONDS), self._gate:
+                return await self._cluster.review(kind, spec)
+        except TimeoutError as error:
+            raise Unavailable(f"no {kind} within {ASK_SECONDS:.0f} s") from error
+        finally:
+            self._waiting -= 1
+
+
+def _some(keys: list[Key]) -> Iterator[list[Key]]:
+    """So many at once that others have their turn too."""
+    step = AT_ONCE // 2
+    return (keys[at : at + step] for at in range(0, len(keys), step))
+
+
+def _token(authorization: str) -> str | None:
+    """Of an Authorization header; None if there is none that could be one."""
+    if len(authorization) > LONGEST_TOKEN:
+        return None
+    found = _BEARER.fullmatch(authorization)
+    return found[1] if found else None
+
+
+def _end_of(token: str) -> float:
+    """When a JSON Web Token ends, by its own unproven word: it can only make us refuse sooner."""
+    parts = token.split(".")
+    if len(parts) != 3:
+        return math.inf
+    try:
+        claims = json.loads(base64.urlsafe_b64decode(parts[1] + "=" * (-len(parts[1]) % 4)))
+        return float(claims["exp"]) + LEEWAY_SECONDS
+    except (ValueError, LookupError, TypeError, RecursionError, OverflowError):
+        return math.inf
+
+
+def _unauthenticated(why: str) -> Problem:
+    told = f"{printable(why, 300)}. " if why else ""
+    detail = (
+        f"{told}Send Authorization: Bearer TOKEN; for a ServiceAccount, TOKEN is what "
+        f"`kubectl create token NAME --audience {AUDIENCE}` prints"
+    )
+    challenge = f'Bearer realm="{AUDIENCE}"' + (', error="invalid_token"' if why else "")
+    return Problem(401, "unauthenticated", "Who calls?", detail, headers={"WWW-Authenticate": challenge})
+
+
+def _cannot_ask(what: str, error: ClusterError) -> Problem:
+    log.error("the API server cannot be asked %s: %s", what, error.message)
+    detail = f"the API server, which decides it, cannot be asked {what} at the moment; call again"
+    return Problem(503, "cannot-authorize", "It cannot be decided whether you may", detail, 2)
