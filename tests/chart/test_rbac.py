@@ -11,6 +11,11 @@ from tests.chart.render import CASES, NAMESPACE, Object, Rendered, labels, rende
 every_case = pytest.mark.parametrize("case", CASES)
 READ = {"get", "list", "watch"}
 EVERYWHERE = ""
+REVIEWS = {
+    (EVERYWHERE, "authentication.k8s.io", "tokenreviews", "create"),
+    (EVERYWHERE, "authorization.k8s.io", "subjectaccessreviews", "create"),
+}
+ANYBODY = setting("gateway.auth", "none")
 
 
 def rules(rendered: Rendered, component: str) -> Iterator[tuple[str, Object]]:
@@ -90,9 +95,23 @@ def test_the_registry_makes_one_secret() -> None:
 
 @every_case
 def test_the_gateway_only_reads(case: str) -> None:
-    found = rights(render(case), "gateway")
+    found = {right for right in rights(render(case), "gateway") if right not in REVIEWS}
     assert {verb for *_, verb in found} == READ
     assert {resource for _, _, resource, _ in found} == {"skills", "pods", "deployments"}
+
+
+def test_the_gateway_asks_who_calls() -> None:
+    """Reviews store nothing. Nobody else asks, and nobody at all where everybody may call."""
+    assert rights(render(), "gateway") >= REVIEWS
+    assert not rights(render(), "controller") & REVIEWS
+    assert not rights(render("default", ANYBODY), "gateway") & REVIEWS
+
+
+def test_a_role_for_those_who_call() -> None:
+    role = render().one("ClusterRole", "skill-caller")
+    assert role["rules"] == [{"apiGroups": ["skill-operator.dev"], "resources": ["skills/call"], "verbs": ["create"]}]
+    for less in (setting("rbac.callerRole", ""), ANYBODY):
+        assert "skill-caller" not in {o["metadata"]["name"] for o in render("default", less).objects}
 
 
 @every_case
@@ -121,10 +140,14 @@ def test_the_lease_is_in_the_operator_s_own_namespace() -> None:
 
 
 def test_nothing_cluster_wide_where_namespaces_are_named() -> None:
+    assert not render("namespaced", ANYBODY).kind("ClusterRole", "ClusterRoleBinding")
     rendered = render("namespaced")
-    assert not rendered.kind("ClusterRole", "ClusterRoleBinding")
+    assert {o["metadata"]["name"] for o in rendered.kind("ClusterRole", "ClusterRoleBinding")} == {
+        "skill-caller",
+        "skill-operator-gateway-reviews",
+    }
     for component in ("controller", "gateway"):
-        found = rights(rendered, component)
+        found = rights(rendered, component) - REVIEWS
         where = {namespace for namespace, _, resource, _ in found if resource == "skills"}
         assert where == {"finance", "legal"}
         assert {namespace for namespace, *_ in found} <= {"finance", "legal", "builds", NAMESPACE}
@@ -138,12 +161,13 @@ def test_built_in_roles_cover_skills() -> None:
         if any(label.startswith("rbac.authorization.k8s.io/aggregate-to-") for label in labels(role))
     ]
     for role in roles:
-        (rule,) = role["rules"]
+        rule, *calling = role["rules"]
         assert rule["resources"] == ["skills"]
         may_write = "create" in rule["verbs"]
+        assert [(r["resources"], r["verbs"]) for r in calling] == ([(["skills/call"], ["create"])] if may_write else [])
         assert ("rbac.authorization.k8s.io/aggregate-to-edit" in labels(role)) is may_write
     assert len(roles) == 2
-    off = render("default", setting("rbac.aggregate", False))
+    off = render("default", setting("rbac.aggregate", False), setting("rbac.callerRole", ""))
     assert {labels(role)["app.kubernetes.io/component"] for role in off.kind("ClusterRole")} == {
         "controller",
         "gateway",

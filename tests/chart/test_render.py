@@ -192,6 +192,20 @@ def test_narrow_doors() -> None:
     assert not render("ha").component("NetworkPolicy", "controller")["spec"]["ingress"]
 
 
+def test_the_gateway_with_a_certificate() -> None:
+    rendered = render("default", setting("gateway.tls.secretName", "gateway-tls"))
+    (port,) = rendered.component("Service", "gateway")["spec"]["ports"]
+    assert (port["name"], port["port"]) == ("https", 443)
+    deployment = rendered.component("Deployment", "gateway")
+    (volume,) = (v for v in pod(deployment)["spec"]["volumes"] if v["name"] == "tls")
+    assert volume["secret"] == {"secretName": "gateway-tls", "defaultMode": 0o440}
+    (mount,) = (m for m in next(containers(deployment))["volumeMounts"] if m["name"] == "tls")
+    settings = json.loads(rendered.settings())
+    assert settings["gateway"]["tlsFolder"] == mount["mountPath"]
+    assert settings["gatewayURL"].startswith("https://")
+    assert "https" not in json.loads(render().settings())["gatewayURL"]
+
+
 def test_the_gateway_is_not_published() -> None:
     service = render().component("Service", "gateway")
     assert service["spec"]["type"] == "ClusterIP"
@@ -355,7 +369,7 @@ def test_names_fit(release: str) -> None:
 
 def test_two_releases_share_nothing_but_what_they_are_told_to() -> None:
     def identities(release: str, namespace: str) -> set[tuple[str, str, str]]:
-        told = (setting("crds.enabled", False), setting("priorityClass.create", False))
+        told = (setting("crds.enabled", False), setting("priorityClass.create", False), setting("rbac.callerRole", ""))
         objects = render("default", *told, release=release, namespace=namespace).objects
         return {(o["kind"], o["metadata"].get("namespace", ""), o["metadata"]["name"]) for o in objects}
 

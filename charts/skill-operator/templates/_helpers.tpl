@@ -175,8 +175,14 @@ readinessProbe:
     "checker" (required "images.checker: the reference by digest of the image that skills are checked in" .Values.images.checker)
     "builder" .Values.images.builder)
   "models" (include "skill-operator.modelSettings" . | fromJsonArray)
-  "gatewayURL" (.Values.gateway.url | default (printf "http://%s-gateway.%s.svc" $fullname .Release.Namespace))
+  "gatewayURL" (.Values.gateway.url | default (printf "%s://%s-gateway.%s.svc" (ternary "https" "http" (ne .Values.gateway.tls.secretName "")) $fullname .Release.Namespace))
   "gatewayLabels" (include "skill-operator.selector" (list . "gateway") | fromYaml)
+  "gateway" (dict
+    "auth" .Values.gateway.auth
+    "audiences" .Values.gateway.audiences
+    "hosts" .Values.gateway.hosts
+    "limits" .Values.gateway.limits
+    "tlsFolder" (ternary "/etc/skill-operator-tls" "" (ne .Values.gateway.tls.secretName "")))
   "registryLabels" (ternary (include "skill-operator.selector" (list . "registry") | fromYaml) dict .Values.registry.embedded)
   "registryCIDRs" (ternary list .Values.registry.cidrs .Values.registry.embedded)
   "priorityClassName" .Values.priorityClass.name

@@ -83,6 +83,16 @@ subjects:
   verbs: [get, list, watch]
 {{- end -}}
 
+{{/* Reviews are answers, not objects: nothing is stored. The API server has them for the whole cluster alone. */}}
+{{- define "skill-operator.reviewRules" -}}
+- apiGroups: [authentication.k8s.io]
+  resources: [tokenreviews]
+  verbs: [create]
+- apiGroups: [authorization.k8s.io]
+  resources: [subjectaccessreviews]
+  verbs: [create]
+{{- end -}}
+
 {{- define "skill-operator.ownRules" -}}
 - apiGroups: [coordination.k8s.io]
   resources: [leases]

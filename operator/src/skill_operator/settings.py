@@ -90,6 +90,28 @@ class Isolation(_Model):
     namespaceMemory: str = "16Gi"
 
 
+class CallLimits(_Model):
+    """For each replica of the gateway; 0: no limit."""
+
+    perMinute: int = Field(default=0, ge=0, description="calls a minute; a sixth of them may come at once")
+    concurrent: int = Field(default=0, ge=0, description="calls in flight")
+
+
+class GatewayLimits(_Model):
+    caller: CallLimits = CallLimits(concurrent=256)
+    skill: CallLimits = Field(default=CallLimits(), description="where spec.callLimits says nothing")
+
+
+class Gateway(_Model):
+    auth: Literal["kubernetes", "none"] = "kubernetes"
+    audiences: list[str] = Field(
+        default=["skill-gateway"], min_length=1, description="of the tokens that are taken; one of them is enough"
+    )
+    hosts: list[str] = Field(default_factory=list, description="with auth none: names it may be called under, besides")
+    limits: GatewayLimits = GatewayLimits()
+    tlsFolder: str = Field(default="", description="folder of tls.crt and tls.key; empty: plain HTTP")
+
+
 class Settings(_Model):
     namespace: str = Field(default="skill-operator", description="where the operator itself runs")
     builderNamespace: str = "skill-operator-builds"
@@ -104,6 +126,7 @@ class Settings(_Model):
         default={"app.kubernetes.io/name": "skill-operator", "app.kubernetes.io/component": "gateway"},
         description="labels of the gateway's pods, the only ones that may call skills",
     )
+    gateway: Gateway = Gateway()
     registryLabels: dict[str, str] = Field(
         default={"app.kubernetes.io/name": "skill-operator", "app.kubernetes.io/component": "registry"},
         description="labels of the embedded registry's pods; empty: the registry is elsewhere, see registryCIDRs",

@@ -25,6 +25,7 @@ def test_defaults():
             "limits": {"cpu": "500m", "memory": "256Mi", "ephemeral-storage": "64Mi"},
         },
         "callTimeoutSeconds": 30,
+        "callLimits": {"perMinute": 0, "concurrent": 0},
         "idleTimeoutSeconds": 900,
         "suspend": False,
         "revisionHistoryLimit": 3,

@@ -206,6 +206,15 @@ class Resources(Model):
     limits: Limits = Limits()
 
 
+class CallLimits(Model):
+    """How often a Skill may be called, by all its callers, through each replica of the gateway."""
+
+    per_minute: int = Field(
+        default=0, ge=0, le=1_000_000, description="A sixth of them may come at once. 0: as the chart says."
+    )
+    concurrent: int = Field(default=0, ge=0, le=10_000, description="Calls in flight. 0: as the chart says.")
+
+
 class SkillSpec(Model):
     """What a piece of software must do, and what it may use."""
 
@@ -239,6 +248,7 @@ class SkillSpec(Model):
     )
     resources: Resources = Resources()
     call_timeout_seconds: int = Field(default=30, ge=1, le=3600, description="A call that takes longer is ended.")
+    call_limits: CallLimits = CallLimits()
     idle_timeout_seconds: int = Field(
         default=900, ge=0, le=31_536_000, description="Scale to zero after so long without a call; 0 never does."
     )
