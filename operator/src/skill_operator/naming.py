@@ -79,6 +79,11 @@ def repository(namespace: str, skill: str) -> str:
     return f"skills/{namespace}/{skill}"
 
 
+def tool(namespace: str, skill: str) -> str:
+    """What agents call a Skill. Neither part holds an underscore, so `a__b` is never two; dots are not taken by all."""
+    return f"{namespace}__{bounded(skill)}"
+
+
 def labels(skill: str, uid: str, component: str, rev: str = "") -> dict[str, str]:
     made = {MANAGED_BY: MANAGER, COMPONENT: component, SKILL_LABEL: bounded(skill), UID_LABEL: uid}
     return made | ({REVISION_LABEL: rev} if rev else {})

@@ -8,6 +8,7 @@ next one twice, is a kilobyte that takes hours to evaluate, so evaluation is pai
 from __future__ import annotations
 
 from collections.abc import Iterator
+from copy import deepcopy
 from itertools import islice
 from typing import Any, Final, NamedTuple
 
@@ -123,11 +124,34 @@ def _schema_message(error: ValidationError) -> str:
     return error.message.replace(_MASK, brief(error.instance))
 
 
+def moved(root: dict[str, Any], to: str) -> dict[str, Any]:
+    """The schema as it reads when it stands inside another document, at the reference `to` (`#/components/…`).
+
+    Takes schemas that `Contract` accepts. What looks like a reference but is a value, such as a constant, is kept.
+    """
+    made: dict[str, Any] = deepcopy(root)
+    for _, node in list(_reachable(made)):
+        if "$ref" in node:
+            node["$ref"] = to + str(node["$ref"]).removeprefix("#")
+    for own in ("$id", "$schema"):  # a base of its own would make the references point elsewhere again
+        made.pop(own, None)
+    return made
+
+
 def _scan(root: dict[str, Any]) -> None:
-    """Walk everything that is or can be reached as a schema. Raises BadSchemaError at what is not allowed."""
+    """Raises BadSchemaError at what is not allowed in a schema."""
     if weight(root) > MOST_UNITS:
         raise BadSchemaError(Misfit((), f"is too large: more than {MOST_UNITS} values"))
     patterns = 0
+    for place, node in _reachable(root):
+        _refuse_keywords(node, place)
+        patterns += _patterns(node, place)
+        if patterns > MOST_PATTERNS:
+            raise BadSchemaError(Misfit(place, f"more than {MOST_PATTERNS} patterns"))
+
+
+def _reachable(root: dict[str, Any]) -> Iterator[tuple[Place, dict[str, Any]]]:
+    """Everything that is or can be reached as a schema. Raises BadSchemaError at a reference that leads nowhere."""
     waiting: list[Place] = [()]
     seen: set[Place] = set()
     while waiting:
@@ -136,10 +160,7 @@ def _scan(root: dict[str, Any]) -> None:
         if place in seen or not isinstance(node, dict):
             continue
         seen.add(place)
-        _refuse_keywords(node, place)
-        patterns += _patterns(node, place)
-        if patterns > MOST_PATTERNS:
-            raise BadSchemaError(Misfit(place, f"more than {MOST_PATTERNS} patterns"))
+        yield place, node
         if "$ref" in node:
             waiting.append(_target(root, node["$ref"], place))
         waiting.extend((*place, *inner) for inner, _ in _subschemas(node))
