@@ -91,9 +91,16 @@ def containers(deployment: Object) -> Iterator[Object]:
 
 
 @lru_cache(maxsize=64)
-def render(case: str = "default", *more: str, release: str = RELEASE, namespace: str = NAMESPACE) -> Rendered:
-    """The objects of a file of values in ci/, `more` being --set arguments."""
+def render(
+    case: str = "default",
+    *more: str,
+    release: str = RELEASE,
+    namespace: str = NAMESPACE,
+    apis: tuple[str, ...] = (),
+) -> Rendered:
+    """The objects of a file of values in ci/, `more` being --set arguments, on a cluster that has these APIs besides."""
     arguments = [argument for one in more for argument in ("--set-json", one)]
+    arguments += [argument for api in apis for argument in ("--api-versions", api)]
     text = call("template", release, str(CHART), "--namespace", namespace, "--values", str(values(case)), *arguments)
     return Rendered(tuple(obj for obj in yaml.safe_load_all(text) if obj))
 

@@ -1,8 +1,8 @@
-"""Metrics. Labels are few and bounded: no names of skills, no texts of errors."""
+"""Metrics. Labels are few and bounded: no texts of errors, and names of Skills up to a number."""
 
 from __future__ import annotations
 
-from prometheus_client import Counter, Gauge, Histogram
+from prometheus_client import Counter, Gauge, Histogram, Summary
 
 _DEPTH = Gauge("skill_operator_queue_depth", "Skills that wait for a pass")
 _WAIT = Histogram("skill_operator_queue_wait_seconds", "How long a Skill waited for its pass")
@@ -35,8 +35,39 @@ def called(endpoint: str, outcome: str, tokens: int) -> None:
     _TOKENS.labels(endpoint).inc(tokens)
 
 
+# The gateway.
+
+MOST_SKILLS = 200  # that have series of their own in one replica; those that come later are "other" together
+OTHER = ("other", "other")
+
 _RELAYED = Histogram("skill_gateway_call_seconds", "Requests to the gateway by outcome", ["outcome"])
+_CALLS_OF = Counter("skill_gateway_skill_calls_total", "Calls of Skills by outcome", ["namespace", "skill", "outcome"])
+_SECONDS_OF = Summary("skill_gateway_skill_call_seconds", "How long calls of Skills took", ["namespace", "skill"])
 _IN_FLIGHT = Gauge("skill_gateway_calls_in_flight", "Calls that the gateway has taken and not answered")
+_WAITING = Gauge("skill_gateway_calls_waiting", "Calls that wait for a Skill to wake")
+_WAKES = Counter("skill_gateway_wakes_total", "Skills that were woken, by outcome", ["outcome"])
+_COLD = Histogram(
+    "skill_gateway_cold_start_seconds",
+    "Phases of a wake: patch (the scale), pod (an address), answer (it takes calls), total",
+    ["phase"],
+    buckets=(0.01, 0.025, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1, 1.5, 2, 3, 5, 10, 30, 60),
+)
+_REFUSED = Counter(
+    "skill_gateway_refused_total", "Requests that the gateway itself refused, by type of problem", ["type"]
+)
+_REVIEWS = Histogram(
+    "skill_gateway_review_seconds", "Questions to the API server about callers", ["kind", "outcome"],
+    buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1, 5),
+)  # fmt: skip
+_STREAMS = Gauge("skill_gateway_mcp_streams", "Agents that wait for changes of the list of tools")
+_CERTIFICATE = Counter(
+    "skill_gateway_certificate_loads_total", "Certificates that were loaded, by outcome", ["outcome"]
+)
+_SLEEPS = Counter("skill_operator_sleeps_total", "Skills that were put to sleep")
+
+_named: set[tuple[str, str]] = set()
+_counters: dict[tuple[str, str, str], Counter] = {}
+_summaries: dict[tuple[str, str], Summary] = {}
 
 
 def relayed(outcome: str, seconds: float) -> None:
@@ -44,5 +75,75 @@ def relayed(outcome: str, seconds: float) -> None:
     _RELAYED.labels(outcome).observe(seconds)
 
 
+def call_ended(namespace: str, skill: str, outcome: str, seconds: float) -> None:
+    """Of a Skill that exists. Looked up once: `labels` takes a lock, and this is on the way of every call."""
+    who = _shown(namespace, skill)
+    counter = _counters.get((*who, outcome))
+    if counter is None:
+        counter = _counters[*who, outcome] = _CALLS_OF.labels(*who, outcome)
+    counter.inc()
+    summary = _summaries.get(who)
+    if summary is None:
+        summary = _summaries[who] = _SECONDS_OF.labels(*who)
+    summary.observe(seconds)
+
+
+def forget(namespace: str, skill: str) -> None:
+    """A Skill is gone: so are its series, and there is room for another one's."""
+    who = (namespace, skill)
+    if who not in _named:
+        return
+    _named.discard(who)
+    if _summaries.pop(who, None):
+        _SECONDS_OF.remove(*who)
+    for key in [key for key in _counters if key[:2] == who]:
+        del _counters[key]
+        _CALLS_OF.remove(*key)
+
+
+def _shown(namespace: str, skill: str) -> tuple[str, str]:
+    who = (namespace, skill)
+    if who in _named:
+        return who
+    if len(_named) >= MOST_SKILLS:
+        return OTHER
+    _named.add(who)
+    return who
+
+
+def refused(type_: str) -> None:
+    """`type_` is the slug of a problem."""
+    _REFUSED.labels(type_).inc()
+
+
 def in_flight(calls: int) -> None:
     _IN_FLIGHT.set(calls)
+
+
+def waiting(calls: int) -> None:
+    _WAITING.set(calls)
+
+
+def woken(outcome: str) -> None:
+    """`outcome` is `awake`, or the slug of the problem."""
+    _WAKES.labels(outcome).inc()
+
+
+def cold_start(phase: str, seconds: float) -> None:
+    _COLD.labels(phase).observe(seconds)
+
+
+def slept() -> None:
+    _SLEEPS.inc()
+
+
+def reviewed(kind: str, outcome: str, seconds: float) -> None:
+    _REVIEWS.labels(kind, outcome).observe(seconds)
+
+
+def streams(open_: int) -> None:
+    _STREAMS.set(open_)
+
+
+def certificate(outcome: str) -> None:
+    _CERTIFICATE.labels(outcome).inc()
