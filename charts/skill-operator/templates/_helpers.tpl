@@ -100,6 +100,13 @@ readinessProbe:
   timeoutSeconds: 5
 {{- end -}}
 
+{{/* Names of the gateway that nobody outside the cluster can take, and the user's. */}}
+{{- define "skill-operator.gatewayHosts" -}}
+{{- $name := printf "%s-gateway" (include "skill-operator.fullname" .) -}}
+{{- $full := printf "%s.%s" $name .Release.Namespace -}}
+{{- concat (list $name $full (printf "%s.svc" $full) (printf "%s.svc.cluster.local" $full)) .Values.gateway.hosts | toJson -}}
+{{- end -}}
+
 {{- define "skill-operator.registryHost" -}}
 {{- printf "%s-registry.%s.svc" (include "skill-operator.fullname" .) .Release.Namespace -}}
 {{- end -}}
@@ -180,7 +187,7 @@ readinessProbe:
   "gateway" (dict
     "auth" .Values.gateway.auth
     "audiences" .Values.gateway.audiences
-    "hosts" .Values.gateway.hosts
+    "hosts" (include "skill-operator.gatewayHosts" . | fromJsonArray)
     "limits" .Values.gateway.limits
     "tlsFolder" (ternary "/etc/skill-operator-tls" "" (ne .Values.gateway.tls.secretName "")))
   "registryLabels" (ternary (include "skill-operator.selector" (list . "registry") | fromYaml) dict .Values.registry.embedded)

@@ -17,7 +17,6 @@ import uvloop
 
 from skill_operator import registry
 from skill_operator.controller import Controller, WorkQueue
-from skill_operator.gateway.server import serve as serve_gateway
 from skill_operator.generation.provider import Provider
 from skill_operator.handlers import Informer
 from skill_operator.k8s.client import connect
@@ -83,8 +82,10 @@ async def controller(settings: Settings) -> int:
 
 
 async def gateway(settings: Settings) -> int:
+    from skill_operator.gateway.server import serve  # the controller needs none of its 70 MiB
+
     async with connect("skill-operator-gateway") as cluster:
-        await serve_gateway(settings, cluster)
+        await serve(settings, cluster)
     return 0
 
 

@@ -107,7 +107,15 @@ class Gateway(_Model):
     audiences: list[str] = Field(
         default=["skill-gateway"], min_length=1, description="of the tokens that are taken; one of them is enough"
     )
-    hosts: list[str] = Field(default_factory=list, description="with auth none: names it may be called under, besides")
+    hosts: list[str] = Field(
+        default=[
+            "skill-operator-gateway",
+            "skill-operator-gateway.skill-operator",
+            "skill-operator-gateway.skill-operator.svc",
+            "skill-operator-gateway.skill-operator.svc.cluster.local",
+        ],
+        description="with auth none: names that it may be called by",
+    )
     limits: GatewayLimits = GatewayLimits()
     tlsFolder: str = Field(default="", description="folder of tls.crt and tls.key; empty: plain HTTP")
 

@@ -14,14 +14,15 @@ import uvloop
 
 from skill_operator.gateway import calls as gate
 from skill_operator.gateway import exchange, server, upstream
+from skill_operator.gateway.callers import Anybody, Gatekeeper
 from skill_operator.gateway.directory import Directory
 from skill_operator.gateway.upstream import Pool
-from skill_operator.settings import Images, Settings
+from skill_operator.settings import Gateway, Images, Settings
 from tests.unit.gateway.objects import pod, skill
 
 pytestmark = pytest.mark.timeout(20)
 Say = Callable[["Call"], Awaitable[None]]
-SETTINGS = Settings(images=Images(runtime="r", checker="c", builder="b"), listenPort=0)
+SETTINGS = Settings(images=Images(runtime="r", checker="c", builder="b"), listenPort=0, gateway=Gateway(auth="none"))
 GOOD = b'{"total": 3}'
 
 
@@ -72,6 +73,7 @@ class World:
         self._stack = stack
         self.directory = Directory()
         self.directory.missing.clear()
+        self.gatekeeper: Gatekeeper = Anybody()
         self.port = 0
         self.url = ""
         self.client = aiohttp.ClientSession(auto_decompress=False)
@@ -82,7 +84,7 @@ class World:
         holder.close()
         await holder.wait_closed()
         pool = self._stack.enter_context(Pool(self.port).open())
-        listener = server.listener(self.directory, pool, SETTINGS)
+        listener = server.listener(self.directory, pool, self.gatekeeper, SETTINGS)
         end = asyncio.Event()
         listening = asyncio.create_task(listener.run_until(end))
         self._stack.push_async_callback(lambda: listening)
@@ -476,7 +478,7 @@ async def test_a_body_that_never_comes(world: World, monkeypatch: pytest.MonkeyP
     world.know()
     address = world.url.removeprefix("http://").split(":")
     reader, writer = await asyncio.open_connection(address[0], int(address[1]))
-    writer.write(b"POST /v1/skills/finance/invoice HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\n[")
+    writer.write(b"POST /v1/skills/finance/invoice HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\n\r\n[")
     assert b"408" in await reader.readline()
     writer.close()
 

@@ -14,10 +14,11 @@ from starlette.responses import JSONResponse
 
 from skill_operator.gateway import server
 from skill_operator.gateway.api import Api
-from skill_operator.settings import Images, Settings
+from skill_operator.settings import Gateway, Images, Settings
 from tests.unit.gateway.objects import skill
 from tests.unit.gateway.test_directory import Watches
 
+OPEN = Gateway(auth="none")
 pytestmark = pytest.mark.timeout(20)
 
 
@@ -52,7 +53,7 @@ async def test_from_start_to_end(client: aiohttp.ClientSession, monkeypatch: pyt
     monkeypatch.setattr(server, "DRAIN_SECONDS", 0.3)
     watches = Watches()
     images = Images(runtime="r", checker="c", builder="b")
-    settings = Settings(images=images, listenPort=free_port(), healthPort=free_port())
+    settings = Settings(images=images, listenPort=free_port(), healthPort=free_port(), gateway=OPEN)
     own, calls = f"http://127.0.0.1:{settings.healthPort}", f"http://127.0.0.1:{settings.listenPort}/v1/skills"
     serving = asyncio.create_task(server.serve(settings, watches))  # type: ignore[arg-type]
 
@@ -89,7 +90,7 @@ async def test_a_call_in_flight_is_finished(client: aiohttp.ClientSession, monke
 
     monkeypatch.setattr(Api, "listing", slow)
     images = Images(runtime="r", checker="c", builder="b")
-    settings = Settings(images=images, listenPort=free_port(), healthPort=free_port())
+    settings = Settings(images=images, listenPort=free_port(), healthPort=free_port(), gateway=OPEN)
     calls = f"http://127.0.0.1:{settings.listenPort}/v1/skills"
     serving = asyncio.create_task(server.serve(settings, Watches()))  # type: ignore[arg-type]
     await until(client, f"http://127.0.0.1:{settings.healthPort}/healthz", 200)

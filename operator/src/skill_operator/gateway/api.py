@@ -1,7 +1,9 @@
-"""What is not a call, as an ASGI app: `GET /v1/skills` and `GET /v1/skills/{namespace}/{name}` say what there is."""
+"""What is no call over HTTP, as an ASGI app: what there is to call, its OpenAPI description, the way of agents."""
 
 from __future__ import annotations
 
+import asyncio
+import json
 import logging
 import time
 from typing import Any
@@ -14,26 +16,35 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from skill_operator import naming
 from skill_operator.gateway import problems
-from skill_operator.gateway.callers import Gatekeeper
+from skill_operator.gateway.callers import Caller, Gatekeeper
 from skill_operator.gateway.calls import Calls, starting
 from skill_operator.gateway.directory import Directory, Entry
 from skill_operator.gateway.exchange import account, request_id
+from skill_operator.gateway.mcp import Agents
+from skill_operator.gateway.openapi import document
+from skill_operator.gateway.pages import Pages
 from skill_operator.gateway.problems import Problem
-from skill_operator.observability import logs
+from skill_operator.observability import logs, metrics
 from skill_operator.settings import Settings
 
 log = logging.getLogger(__name__)
 
 
-def app(directory: Directory, calls: Calls, gatekeeper: Gatekeeper, settings: Settings) -> Starlette:
-    api = Api(directory, calls)
+def app(
+    directory: Directory, calls: Calls, gatekeeper: Gatekeeper, pages: Pages, agents: Agents, settings: Settings
+) -> Starlette:
+    api = Api(directory, calls, gatekeeper, pages, settings)
     made = Starlette(
         routes=[
             Route("/v1/skills", api.listing),
             Route("/v1/skills/{namespace}/{name}", api.describe),
+            Route("/openapi.json", api.openapi),
+            Route("/mcp", agents, methods=["POST"]),
         ],
         exception_handlers={Problem: _problem, HTTPException: _refused},
+        lifespan=lambda _: agents.run(),
     )
     made.add_middleware(Answers)
     return made
@@ -42,20 +53,33 @@ def app(directory: Directory, calls: Calls, gatekeeper: Gatekeeper, settings: Se
 class Api:
     """The handlers."""
 
-    def __init__(self, directory: Directory, calls: Calls) -> None:
+    def __init__(
+        self, directory: Directory, calls: Calls, gatekeeper: Gatekeeper, pages: Pages, settings: Settings
+    ) -> None:
         self._directory = directory
         self._calls = calls
+        self._gatekeeper = gatekeeper
+        self._pages = pages
+        self._settings = settings
+        self._describing = asyncio.Semaphore(1)
 
     async def listing(self, request: Request) -> Response:
         """In all namespaces, or in `?namespace=`."""
-        if not self._directory.ready:
-            raise starting()
-        only = request.query_params.get("namespace")
-        entries = sorted(self._directory.entries.items())
-        return JSONResponse({"skills": [self._summary(e) for (space, _), e in entries if only in {None, space}]})
+        found = await self._visible(request, request.query_params.get("namespace"))
+        return JSONResponse({"skills": [self._summary(entry) for entry in found]})
+
+    async def openapi(self, request: Request) -> Response:
+        """Beside the loop: the schemas of a thousand Skills must not hold up the calls of others."""
+        found = await self._visible(request, None)
+        authenticated = self._settings.gateway.auth != "none"
+        async with self._describing:
+            made = await asyncio.to_thread(_described, found, self._settings.gatewayURL, authenticated)
+        return Response(made, media_type="application/json")
 
     async def describe(self, request: Request) -> Response:
-        entry = self._calls.find((request.path_params["namespace"], request.path_params["name"]))
+        key = (request.path_params["namespace"], request.path_params["name"])
+        await self._gatekeeper.permit(await self._caller(request), key)
+        entry = self._calls.find(key)
         told = self._summary(entry)
         if entry.skill is not None:
             spec = entry.skill.spec
@@ -64,12 +88,26 @@ class Api:
             told |= {"input": spec.input, "output": spec.output, "examples": examples} | seconds
         return JSONResponse(told)
 
+    async def _caller(self, request: Request) -> Caller:
+        self._pages.check(request.headers.get("origin", ""), request.headers.get("host", ""))
+        return await self._gatekeeper.caller(request.headers.get("authorization", ""))
+
+    async def _visible(self, request: Request, namespace: str | None) -> list[Entry]:
+        """What the caller may call, by name."""
+        caller = await self._caller(request)
+        if not self._directory.ready:
+            raise starting()
+        entries = self._directory.entries
+        visible = await self._gatekeeper.visible(caller, [key for key in entries if namespace in {None, key[0]}])
+        return [entries[key] for key in sorted(visible) if key in entries]  # one may have gone while we asked
+
     def _summary(self, entry: Entry) -> dict[str, Any]:
         ready = entry.ready
         described = {"description": entry.skill.spec.description, "url": entry.skill.status.url} if entry.skill else {}
         return {
             "namespace": entry.meta.namespace,
             "name": entry.meta.name,
+            "tool": naming.tool(entry.meta.namespace, entry.meta.name),
             **described,
             "ready": ready is not None and ready.status == "True",
             "awake": bool(self._directory.backends(entry.meta)),
@@ -86,8 +124,11 @@ class Answers:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
+            await self._app(scope, receive, send)
             return
-        id_ = scope["state"]["request_id"] = request_id(dict(scope["headers"]).get(b"x-request-id", b""))
+        headers = dict(scope["headers"])
+        id_ = request_id(headers.get(b"x-request-id", b""), headers.get(b"traceparent", b""))
+        scope["state"]["request_id"] = id_
         began, status, outcome = time.monotonic(), 499, "caller-left"
 
         async def signed(message: Message) -> None:
@@ -111,9 +152,14 @@ class Answers:
                 account(scope["method"], scope["path"], id_, status, outcome, began)
 
 
+def _described(entries: list[Entry], url: str, authenticated: bool) -> bytes:
+    return json.dumps(document(entries, url, authenticated=authenticated), ensure_ascii=False).encode()
+
+
 def _problem(request: Request, error: Exception) -> Response:
     assert isinstance(error, Problem)  # noqa: S101 - it was registered for these
     request.state.outcome = error.slug
+    metrics.refused(error.slug)
     return _answer(error, request.state.request_id)
 
 

@@ -13,11 +13,12 @@ import re
 import secrets
 import time
 from collections.abc import Callable, Iterable, Iterator
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 from skill_operator import naming
 from skill_operator.api.text import printable
 from skill_operator.gateway.answers import Answers
+from skill_operator.gateway.callers import Caller
 from skill_operator.gateway.directory import Key
 from skill_operator.gateway.problems import Problem
 from skill_operator.k8s.client import Cluster, ClusterError, Object, TooManyRequests, Unavailable
@@ -38,50 +39,6 @@ MOST_RIGHTS = 100_000
 ANYWHERE: Key = ("", "")
 LEEWAY_SECONDS = 60.0  # of clocks, as the API server's
 _BEARER = re.compile(r"bearer +([A-Za-z0-9._~+/-]+=*)", re.IGNORECASE)
-
-
-class Caller(NamedTuple):
-    """Somebody, as the API server knows him."""
-
-    name: str
-    uid: str = ""
-    groups: tuple[str, ...] = ()
-    extra: tuple[tuple[str, tuple[str, ...]], ...] = ()
-
-
-ANONYMOUS = Caller("anonymous")
-
-
-class Gatekeeper(Protocol):
-    """Who lets calls in."""
-
-    def known(self, authorization: str, key: Key) -> Caller | None:
-        """Who calls, if it is at hand that he may. None says nothing: ask `caller` and `permit`."""
-
-    async def caller(self, authorization: str) -> Caller:
-        """Raises Problem 401."""
-
-    async def permit(self, caller: Caller, key: Key) -> None:
-        """Raises Problem 403."""
-
-    async def visible(self, caller: Caller, keys: Iterable[Key]) -> set[Key]:
-        """Those that he may call."""
-
-
-class Open:
-    """gateway.auth: none. Whoever reaches the gateway may call everything."""
-
-    def known(self, authorization: str, key: Key) -> Caller | None:
-        return ANONYMOUS
-
-    async def caller(self, authorization: str) -> Caller:
-        return ANONYMOUS
-
-    async def permit(self, caller: Caller, key: Key) -> None:
-        pass
-
-    async def visible(self, caller: Caller, keys: Iterable[Key]) -> set[Key]:
-        return set(keys)
 
 
 class _Identity(NamedTuple):
@@ -194,7 +151,8 @@ class Kubernetes:
         if not user.get("username"):
             return _Identity(None, ends, "the API server does not say whose it is")
         extra = tuple(sorted((name, tuple(values)) for name, values in (user.get("extra") or {}).items()))
-        return _Identity(Caller(user["username"], user.get("uid", ""), tuple(user.get("groups") or ()), extra), ends)
+        caller = Caller(user["username"], tuple(user.get("groups") or ()), user.get("uid", ""), extra)
+        return _Identity(caller, ends)
 
     async def _ask(self, caller: Caller, key: Key) -> bool:
         namespace, name = key

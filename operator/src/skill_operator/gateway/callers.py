@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from contextlib import AbstractContextManager, nullcontext
 from typing import NamedTuple, Protocol
 
@@ -13,6 +14,8 @@ class Caller(NamedTuple):
 
     name: str
     groups: tuple[str, ...] = ()
+    uid: str = ""
+    extra: tuple[tuple[str, tuple[str, ...]], ...] = ()
 
 
 class Gatekeeper(Protocol):
@@ -26,6 +29,9 @@ class Gatekeeper(Protocol):
 
     async def permit(self, caller: Caller, key: Key) -> None:
         """Whether they may call this Skill, which may not exist. Raises Problem (403)."""
+
+    async def visible(self, caller: Caller, keys: Iterable[Key]) -> set[Key]:
+        """Those of the Skills that they may call. Raises Problem (503)."""
 
 
 class Limits(Protocol):
@@ -48,6 +54,9 @@ class Anybody:
 
     async def permit(self, caller: Caller, key: Key) -> None:
         return None
+
+    async def visible(self, caller: Caller, keys: Iterable[Key]) -> set[Key]:
+        return set(keys)
 
 
 class Unlimited:

@@ -42,6 +42,9 @@ class Entry:
         return get_condition(self.skill.status.conditions, READY) if self.skill else None
 
 
+Watcher = Callable[[Entry | None, Entry | None], None]
+
+
 def entry_of(body: Object) -> Entry:
     """Never fails: one Skill that cannot be read must not hide the others."""
     meta = ObjectMeta.model_validate({k: body["metadata"].get(k, "") for k in ("name", "namespace", "uid")})
@@ -70,6 +73,7 @@ class Directory:
     entries: dict[Key, Entry] = field(default_factory=dict)
     in_flight: Counter[str] = field(default_factory=Counter)  # address → our calls
     missing: set[tuple[str, str | None]] = field(default_factory=lambda: {("Skill", None), ("Pod", None)})
+    watchers: list[Watcher] = field(default_factory=list)  # are told of each Skill that comes, changes or goes
     _pods: dict[Key, dict[str, Backend]] = field(default_factory=dict)  # namespace, uid of the Skill → by pod name
     _contracts: dict[str, tuple[int, Contract | None]] = field(default_factory=dict)  # uid of the Skill → generation
 
@@ -109,11 +113,16 @@ class Directory:
     def see_skill(self, change: str, body: Object) -> None:
         meta = body["metadata"]
         key = (meta["namespace"], meta["name"])
+        before, after = self.entries.get(key), None
         if change != "DELETED":
-            self.entries[key] = entry_of(body)
-        elif key in self.entries and self.entries[key].meta.uid == meta["uid"]:
+            after = self.entries[key] = entry_of(body)
+        elif before is not None and before.meta.uid == meta["uid"]:
             del self.entries[key]
             self._contracts.pop(meta["uid"], None)
+        else:
+            return
+        for watcher in self.watchers:
+            watcher(before, after)
 
     def see_pod(self, change: str, body: Object) -> None:
         meta = body["metadata"]

@@ -9,7 +9,6 @@ import time
 import uuid
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 
@@ -28,19 +27,16 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 BODY_SECONDS = 15.0
 AT_ONCE = 1 << 16  # a shorter answer is read in full before the caller hears of it, so that it is never half an answer
+_TRACEPARENT = re.compile(rb"(?!ff)[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}(?:-.*)?")
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 
 
-def request_id(given: bytes) -> str:
-    """The caller's, or one of ours."""
-    return given.decode() if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
-
-
-def refuse_foreign_page(origin: bytes, host: bytes) -> None:
-    """A page that somebody opens in a browser must not call skills through it. Programs send no Origin."""
-    if origin and urlsplit(origin).netloc != host:
-        detail = "calls from pages of other origins are not taken; call from a program"
-        raise Problem(403, "foreign-origin", "Called from a foreign page", detail)
+def request_id(given: bytes, traceparent: bytes = b"") -> str:
+    """The caller's, or that of the trace that the call is part of, or one of ours: one id in the logs of all."""
+    if _REQUEST_ID.fullmatch(given):
+        return given.decode()
+    trace = _TRACEPARENT.fullmatch(traceparent)
+    return trace[1].decode() if trace and trace[1].strip(b"0") else uuid.uuid4().hex
 
 
 def signed(id_: str) -> bytes:
@@ -60,7 +56,7 @@ class Exchange:
         self._old = parser.get_http_version() != "1.1"
         self._upgrade = parser.should_upgrade()
         self.keep_alive = not self._old and parser.should_keep_alive() and not self._upgrade
-        self.request_id = request_id(self._headers.get(b"x-request-id", b""))
+        self.request_id = request_id(*(self._headers.get(name, b"") for name in (b"x-request-id", b"traceparent")))
         self.response_complete = False
         self.disconnected = False
         self.message_event = asyncio.Event()  # uvicorn sets it; nobody waits
@@ -91,7 +87,8 @@ class Exchange:
 
     def _begin(self) -> None:
         headers = self._headers
-        refuse_foreign_page(headers.get(b"origin", b""), headers.get(b"host", b""))
+        origin, host = (headers.get(name, b"").decode("latin-1") for name in (b"origin", b"host"))
+        self._protocol.config.pages.check(origin, host)
         transfer = headers.get(b"transfer-encoding", b"chunked").strip().lower()
         if self._upgrade or transfer != b"chunked" or (self._old and b"transfer-encoding" in headers):
             detail = "send the body with Content-Length or chunked, over HTTP/1.1, and ask for no other protocol"
@@ -274,6 +271,7 @@ class Exchange:
     # Its end.
 
     def _refuse(self, problem: Problem) -> None:
+        metrics.refused(problem.slug)
         self._protocol.write_problem(problem, self.request_id, close=not self.keep_alive or not self.complete)
         self._over(problem.status, problem.slug)
 
@@ -287,6 +285,8 @@ class Exchange:
         if connection is not None:
             connection.abort()
         if self._ticket is not None:
+            meta = self._ticket.entry.meta
+            metrics.call_ended(meta.namespace, meta.name, outcome, time.monotonic() - self._began)
             self._ticket.close()
             self._ticket = None
         account("POST", f"/v1/skills/{'/'.join(self._key)}", self.request_id, status, outcome, self._began)

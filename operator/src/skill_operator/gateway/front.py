@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any, cast
 from urllib.parse import unquote_to_bytes
@@ -21,6 +22,7 @@ from skill_operator.gateway.callers import Gatekeeper
 from skill_operator.gateway.calls import Calls
 from skill_operator.gateway.directory import Key
 from skill_operator.gateway.exchange import Exchange, request_id, signed
+from skill_operator.gateway.pages import Pages
 from skill_operator.gateway.problems import TYPE, Problem
 
 LINGER_SECONDS = 2.0  # for a caller to read why the rest of its body is not wanted
@@ -33,12 +35,14 @@ _STATUS = {status.value: b"HTTP/1.1 %d %b\r\n" % (status.value, status.phrase.en
 class Front(Config):
     """uvicorn's settings, and what its protocol needs to relay calls."""
 
-    def __init__(self, app: Any, gate: Calls, keeper: Gatekeeper, **more: Any) -> None:
+    def __init__(
+        self, app: Any, gate: Calls, keeper: Gatekeeper, pages: Pages, closing: Callable[[], None], **more: Any
+    ) -> None:
         super().__init__(
             app,
             http=Protocol,
             ws="none",
-            lifespan="off",
+            lifespan="on",
             log_config=None,
             access_log=False,
             server_header=False,
@@ -47,10 +51,14 @@ class Front(Config):
         )
         self.calls = gate
         self.gatekeeper = keeper
+        self.pages = pages
+        self.closing = closing  # of what would never end by itself
 
 
 class Listener(Server):
     """uvicorn's server without its signal handlers: when to end is up to the process."""
+
+    config: Front
 
     async def run_until(self, stop: asyncio.Event) -> None:
         """Serves; once `stop` is set, takes no more connections and answers what is in flight."""
@@ -58,6 +66,7 @@ class Listener(Server):
         stopping = asyncio.create_task(stop.wait())
         await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
         stopping.cancel()
+        self.config.closing()
         self.should_exit = True
         await serving
 

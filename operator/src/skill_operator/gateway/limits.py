@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
 
-from skill_operator.gateway.auth import Caller
+from skill_operator.gateway.callers import Caller
 from skill_operator.gateway.directory import Entry
 from skill_operator.gateway.problems import Problem
 from skill_operator.settings import CallLimits, GatewayLimits

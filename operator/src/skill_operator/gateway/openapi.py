@@ -28,6 +28,7 @@ _SUMMARY: Object = {
     "properties": {
         "namespace": {"type": "string"},
         "name": {"type": "string"},
+        "tool": {"type": "string", "description": "its name over MCP"},
         "description": {"type": "string"},
         "url": {"type": "string"},
         "ready": {"type": "boolean"},
@@ -35,7 +36,7 @@ _SUMMARY: Object = {
         "reason": {"type": "string"},
         "message": {"type": "string"},
     },
-    "required": ["namespace", "name", "ready", "awake", "reason", "message"],
+    "required": ["namespace", "name", "tool", "ready", "awake", "reason", "message"],
 }
 _REQUEST_ID: Object = {
     "description": "the id of the request, for finding it in logs; the one that was sent, or a new one",

@@ -27,9 +27,13 @@ class Problem(Exception):
         self.detail = detail
         self.headers = dict(headers or {}) | ({} if retry_after is None else {"Retry-After": str(retry_after)})
 
+    @property
+    def type(self) -> str:
+        return f"urn:skill-operator:{self.slug}"
+
     def body(self, request_id: str) -> bytes:
         told = {
-            "type": f"urn:skill-operator:{self.slug}",
+            "type": self.type,
             "title": self.title,
             "status": self.status,
             "detail": self.detail,

@@ -8,13 +8,17 @@ import logging
 import signal
 
 from skill_operator.gateway import api
-from skill_operator.gateway.callers import Anybody
+from skill_operator.gateway.auth import Kubernetes
+from skill_operator.gateway.callers import Anybody, Gatekeeper
 from skill_operator.gateway.calls import POD_PORT, Calls
-from skill_operator.gateway.directory import Directory
+from skill_operator.gateway.directory import Directory, Entry
 from skill_operator.gateway.front import Front, Listener
+from skill_operator.gateway.limits import Limits
+from skill_operator.gateway.mcp import Agents
+from skill_operator.gateway.pages import pages as own_pages
 from skill_operator.gateway.upstream import Pool
 from skill_operator.k8s.client import Cluster
-from skill_operator.observability import health
+from skill_operator.observability import health, metrics
 from skill_operator.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -27,7 +31,7 @@ async def serve(settings: Settings, cluster: Cluster) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    directory = Directory()
+    directory = Directory(watchers=[_forget])
     ready = {
         "directory": lambda: None if directory.ready else "skills and pods are not listed yet",
         "stopping": lambda: "it is" if stop.is_set() else None,
@@ -37,7 +41,9 @@ async def serve(settings: Settings, cluster: Cluster) -> None:
     async with health.serve(settings.healthPort, live, ready):
         with Pool(POD_PORT).open() as pool:
             end = asyncio.Event()
-            listening = asyncio.create_task(listener(directory, pool, settings).run_until(end))
+            listening = asyncio.create_task(
+                listener(directory, pool, doorman(cluster, settings), settings).run_until(end)
+            )
             log.info("listening", extra={"port": settings.listenPort})
             stopping = asyncio.create_task(stop.wait())
             await asyncio.wait({stopping, following, listening}, return_when=asyncio.FIRST_COMPLETED)
@@ -51,8 +57,21 @@ async def serve(settings: Settings, cluster: Cluster) -> None:
             await following
 
 
-def listener(directory: Directory, pool: Pool, settings: Settings) -> Listener:
-    calls, gatekeeper = Calls(directory, pool), Anybody()
-    made = api.app(directory, calls, gatekeeper, settings)
+def listener(directory: Directory, pool: Pool, gatekeeper: Gatekeeper, settings: Settings) -> Listener:
+    calls, pages = Calls(directory, pool, Limits(settings.gateway.limits)), own_pages(settings)
+    agents = Agents(directory, calls, gatekeeper, pages)
+    made = api.app(directory, calls, gatekeeper, pages, agents, settings)
     where = {"host": "0.0.0.0", "port": settings.listenPort, "timeout_graceful_shutdown": GRACE_SECONDS}
-    return Listener(Front(made, calls, gatekeeper, **where))
+    return Listener(Front(made, calls, gatekeeper, pages, agents.close, **where))
+
+
+def doorman(cluster: Cluster, settings: Settings) -> Gatekeeper:
+    if settings.gateway.auth == "kubernetes":
+        return Kubernetes(cluster, settings.gateway.audiences)
+    log.warning("ANYBODY MAY CALL EVERY SKILL: gateway.auth is none, so whoever reaches the gateway needs no token")
+    return Anybody()
+
+
+def _forget(before: Entry | None, after: Entry | None) -> None:
+    if before is not None and after is None:
+        metrics.forget(before.meta.namespace, before.meta.name)
