@@ -75,6 +75,24 @@ class Cluster:
         with subprocess.Popen(there, stdin=subprocess.PIPE):
             yield
 
+    def caller(self, namespace: str, name: str = "caller", everywhere: bool = False) -> str:
+        """A token of a ServiceAccount that may call the Skills of its namespace, or all, as the README makes one."""
+        account = {"kind": "ServiceAccount", "name": name, "namespace": namespace}
+        role = {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "skill-caller"}
+        binding = {"apiVersion": "rbac.authorization.k8s.io/v1", "roleRef": role, "subjects": [account]}
+        if everywhere:
+            binding |= {"kind": "ClusterRoleBinding", "metadata": {"name": f"{namespace}-{name}"}}
+        else:
+            binding |= {"kind": "RoleBinding", "metadata": {"name": name, "namespace": namespace}}
+        made = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": name, "namespace": namespace}}
+        self.apply(made, binding)
+        return self.token(namespace, name)
+
+    def token(self, namespace: str, name: str, audience: str = "skill-gateway") -> str:
+        """A token of a ServiceAccount, for a day."""
+        wanted = (f"--audience={audience}", "--duration=24h")
+        return self.kubectl("-n", namespace, "create", "token", name, *wanted).strip()
+
     @contextmanager
     def namespace(self, prefix: str = "test", labels: dict[str, str] | None = None) -> Iterator[str]:
         """A namespace of one's own, gone afterwards."""

@@ -40,10 +40,13 @@ def demo(cluster: Cluster) -> bool:
         say(f"applied  {name}")
     if not _follow(cluster):
         return False
+    token = cluster.caller(DEMO)
     with forward(cluster, f"service/{NAMESPACE}-gateway", 80) as port:
         for name, body in CALLS.items():
-            say(f"\n$ curl -d '{json.dumps(body)}' $GATEWAY/v1/skills/{DEMO}/{name}")
-            say(_post(f"http://127.0.0.1:{port}/v1/skills/{DEMO}/{name}", body))
+            say(
+                f"\n$ curl -H \"Authorization: Bearer $TOKEN\" -d '{json.dumps(body)}' $GATEWAY/v1/skills/{DEMO}/{name}"
+            )
+            say(_post(f"http://127.0.0.1:{port}/v1/skills/{DEMO}/{name}", body, token))
     return True
 
 
@@ -84,8 +87,9 @@ def _follow(cluster: Cluster) -> bool:
     return False
 
 
-def _post(url: str, body: dict[str, Any]) -> str:
-    request = urllib.request.Request(url, json.dumps(body).encode(), {"Content-Type": "application/json"})
+def _post(url: str, body: dict[str, Any], token: str) -> str:
+    headers = {"Content-Type": "application/json", "Authorization": f"Bearer {token}"}
+    request = urllib.request.Request(url, json.dumps(body).encode(), headers)
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
         with opener.open(request, timeout=60) as answer:
@@ -108,8 +112,9 @@ What now:
   kubectl -n {DEMO} get skills                          # what there is
   kubectl -n {DEMO} describe skill invoice-total        # how it came to be: conditions and events
   kubectl -n {DEMO} get configmap invoice-total-source -o yaml   # the code that was accepted
-  kubectl -n {NAMESPACE} port-forward service/{NAMESPACE}-gateway 8080:80
-  curl -d '{{"text": "to be or not to be"}}' http://127.0.0.1:8080/v1/skills/{DEMO}/word-count
+  kubectl -n {NAMESPACE} port-forward service/{NAMESPACE}-gateway 8080:80 &
+  TOKEN=$(kubectl -n {DEMO} create token caller --audience skill-gateway)
+  curl -H "Authorization: Bearer $TOKEN" -d '{{"text": "to be or not to be"}}' http://127.0.0.1:8080/v1/skills/{DEMO}/word-count
 To stop:
   make down                                            # leaves nothing""")
     return 0

@@ -45,6 +45,7 @@ class Operator:
     cluster: Cluster
     gateway: int
     model: int
+    token: str  # of one who may call every Skill
 
     def skill(self, namespace: str, name: str) -> dict[str, Any]:
         return self.cluster.get("-n", namespace, "skill", name)
@@ -78,7 +79,7 @@ class Operator:
 
     def call(self, namespace: str, name: str, body: Any, raw: bytes | None = None) -> Answer:
         url = f"http://127.0.0.1:{self.gateway}/v1/skills/{namespace}/{name}"
-        return http("POST", url, raw if raw is not None else json.dumps(body).encode())
+        return http("POST", url, raw if raw is not None else json.dumps(body).encode(), token=self.token)
 
     def asked(self, marker: str) -> list[dict[str, Any]]:
         """The requests that the model got about this marker."""
@@ -99,8 +100,9 @@ class Operator:
             self.cluster.kubectl("-n", NAMESPACE, "wait", "--for=delete", "pod", "-l", selector, "--timeout=60s")
 
 
-def http(method: str, url: str, body: bytes | None) -> Answer:
-    request = urllib.request.Request(url, body, {"Content-Type": "application/json"}, method=method)
+def http(method: str, url: str, body: bytes | None, token: str = "") -> Answer:
+    headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {token}"} if token else {})
+    request = urllib.request.Request(url, body, headers, method=method)
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
         with opener.open(request, timeout=60) as answer:
@@ -121,7 +123,7 @@ def operator(cluster: Cluster) -> Iterator[Operator]:
         forward(cluster, f"service/{NAMESPACE}-gateway", 80) as gateway,
         forward(cluster, f"service/{model.NAME}", 8000, model.MODEL_NAMESPACE) as scripted,
     ):
-        yield Operator(cluster, gateway, scripted)
+        yield Operator(cluster, gateway, scripted, cluster.caller("default", "tests", everywhere=True))
 
 
 @pytest.fixture

@@ -12,9 +12,13 @@ from skill_operator.observability import metrics
 
 @pytest.fixture(autouse=True)
 def clean() -> Iterator[None]:
+    def forget() -> None:
+        for who in list(metrics._named):
+            metrics.forget(*who)
+
+    forget()
     yield
-    for who in list(metrics._named):
-        metrics.forget(*who)
+    forget()
 
 
 def calls(namespace: str, skill: str, outcome: str = "2xx") -> float | None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from prometheus_client import Counter, Gauge, Histogram, Summary
+from prometheus_client import Counter, Gauge, Histogram, Summary, disable_created_metrics
+
+disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for each, that nobody reads
 
 _DEPTH = Gauge("skill_operator_queue_depth", "Skills that wait for a pass")
 _WAIT = Histogram("skill_operator_queue_wait_seconds", "How long a Skill waited for its pass")

@@ -1,0 +1,231 @@
+"""Skills as tools, as the official client of the protocol sees them, in its present revision and in the one before."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
+
+import httpx2
+import pytest
+from mcp.client.client import Client
+from mcp.client.streamable_http import streamable_http_client
+from mcp.shared.exceptions import MCPError
+from mcp.shared.subscriptions import ToolsListChanged
+
+from skill_operator.gateway import mcp
+from tests.unit.gateway.objects import pod, skill
+from tests.unit.gateway.test_api import ALICE, Guarded
+from tests.unit.gateway.test_gateway import Call, fine, reply
+
+pytestmark = pytest.mark.timeout(30)
+each_revision = pytest.mark.parametrize("mode", ["auto", "legacy"])
+IMAGE = "localhost:30500/skills/finance/invoice@sha256:0"
+
+
+def deployed(name: str = "invoice", namespace: str = "finance", **spec: Any) -> dict[str, Any]:
+    body = skill(name, namespace, **spec)
+    body["status"]["image"] = IMAGE
+    return body
+
+
+@pytest.fixture
+async def world() -> AsyncIterator[Guarded]:
+    async with AsyncExitStack() as stack:
+        made = Guarded(stack)
+        await made.start()
+        yield made
+
+
+@asynccontextmanager
+async def agent(world: Guarded, mode: str, headers: dict[str, str] = ALICE) -> AsyncIterator[Client]:
+    async with httpx2.AsyncClient(headers=headers, trust_env=False, timeout=20) as http:
+        transport = streamable_http_client(f"{world.url}/mcp", http_client=http)
+        async with Client(transport, mode=mode, cache=None) as client:
+            yield client
+
+
+async def names(client: Client) -> list[str]:
+    return [tool.name for tool in (await client.list_tools()).tools]
+
+
+@each_revision
+async def test_tools_are_listed_while_nothing_runs(world: Guarded, mode: str) -> None:
+    world.api_server.rights = {("finance", "")}
+    world.directory.see_skill("ADDED", deployed(description="Sum.\nWith discount.", egress=[]))
+    world.directory.see_skill("ADDED", deployed("b.c", egress=[{"cidr": "203.0.113.0/24", "ports": [443]}]))
+    world.directory.see_skill("ADDED", deployed("list", output={"type": "array"}))
+    world.directory.see_skill("ADDED", skill("never-deployed"))
+    world.directory.see_skill("ADDED", deployed("contract", "legal"))
+    async with agent(world, mode) as client:
+        tools = {tool.name: tool for tool in (await client.list_tools()).tools}
+    dotted = next(name for name in tools if name.startswith("finance__b-c-"))
+    assert set(tools) == {"finance__invoice", "finance__list", dotted}
+    invoice = tools["finance__invoice"]
+    assert invoice.description == "Sum.\nWith discount."
+    assert invoice.input_schema["required"] == ["lines"]
+    assert invoice.output_schema == {"type": "object"}
+    assert invoice.annotations
+    assert (invoice.annotations.read_only_hint, invoice.annotations.open_world_hint) == (True, False)
+    assert tools[dotted].annotations.read_only_hint is False  # type: ignore[union-attr]
+    assert tools["finance__list"].output_schema == ({"type": "array"} if mode == "auto" else None)
+
+
+@each_revision
+async def test_a_call(world: Guarded, mode: str) -> None:
+    calls = await world.pod(fine)
+    world.know(body=deployed())
+    async with agent(world, mode) as client:
+        result = await client.call_tool("finance__invoice", {"lines": []})
+    assert not result.is_error
+    assert result.structured_content == {"total": 3}
+    assert json.loads(result.content[0].text) == {"total": 3}  # type: ignore[union-attr]
+    assert (json.loads(calls[0].body), "x-skill-caller: alice" in calls[0].head.lower()) == ({"lines": []}, True)
+    assert "good" not in calls[0].head
+
+
+@each_revision
+async def test_an_answer_that_is_no_object(world: Guarded, mode: str) -> None:
+    async def listing(call: Call) -> None:
+        await call.say(reply(b"[1, 2]"))
+
+    await world.pod(listing)
+    world.know(body=deployed(output={"type": "array"}))
+    async with agent(world, mode) as client:
+        result = await client.call_tool("finance__invoice", {"lines": []})
+    assert result.structured_content == ([1, 2] if mode == "auto" else None)
+    assert result.content[0].text == "[1, 2]"  # type: ignore[union-attr]
+
+
+@each_revision
+async def test_what_goes_wrong_is_told_to_the_model(world: Guarded, mode: str) -> None:
+    problem = {"type": "urn:skill-operator:refused", "title": "The skill refused the input", "detail": "no lines"}
+
+    async def refusing(call: Call) -> None:
+        body = json.dumps(problem).encode()
+        await call.say(
+            reply(body, "422 Unprocessable Entity").replace(b"application/json", b"application/problem+json")
+        )
+
+    await world.pod(refusing)
+    world.know(body=deployed())
+    async with agent(world, mode) as client:
+        refused = await client.call_tool("finance__invoice", {"lines": []})
+        unfit = await client.call_tool("finance__invoice", {"lines": 1})
+        world.directory.see_pod("DELETED", pod("p0", "127.0.0.1"))
+        asleep = await client.call_tool("finance__invoice", {"lines": []})
+    for result, said in ((refused, "no lines"), (unfit, "is not an array"), (asleep, "")):
+        assert result.is_error
+        assert said in result.content[0].text  # type: ignore[union-attr]
+        assert result.meta
+        assert result.meta[mcp.PROBLEM]["requestId"]
+    assert refused.meta[mcp.PROBLEM]["type"] == "urn:skill-operator:refused"  # type: ignore[index]
+    assert asleep.meta[mcp.PROBLEM]["status"] == 503  # type: ignore[index]
+
+
+@each_revision
+async def test_tools_of_others_do_not_exist(world: Guarded, mode: str) -> None:
+    calls = await world.pod(fine)
+    world.know(body=deployed())
+    world.directory.see_skill("ADDED", deployed("contract", "legal"))
+    said = set()
+    async with agent(world, mode) as client:
+        for name in ("legal__contract", "legal__nothing", "nonsense", "", "finance__invoice__", "__", "a__b\n"):
+            with pytest.raises(MCPError) as raised:
+                await client.call_tool(name, {})
+            said.add(raised.value.error.message.partition(":")[0])
+    assert said == {"Unknown tool"}
+    assert calls == []
+
+
+@pytest.mark.parametrize("headers", [{}, {"Authorization": "Bearer bad"}])
+@each_revision
+async def test_without_a_token_there_is_nothing(world: Guarded, mode: str, headers: dict[str, str]) -> None:
+    world.know(body=deployed())
+    body = {"jsonrpc": "2.0", "id": 1, "method": "tools/list"}
+    accept = {"Accept": "application/json, text/event-stream"}
+    async with world.client.post(world.url + "/mcp", json=body, headers={**headers, **accept}) as answer:
+        assert answer.status == 401
+        assert answer.headers["WWW-Authenticate"].startswith("Bearer")
+        assert (await answer.json(content_type=None))["type"] == "urn:skill-operator:unauthenticated"
+    evil = {**ALICE, **accept, "Origin": "https://evil.example"}
+    async with world.client.post(world.url + "/mcp", json=body, headers=evil) as answer:
+        assert answer.status == 403
+    async with world.client.get(world.url + "/mcp", headers=ALICE) as answer:
+        assert (answer.status, answer.headers["Allow"]) == (405, "POST")
+
+
+@each_revision
+async def test_pages(world: Guarded, mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mcp, "PAGE", 3)
+    world.api_server.rights = {("", "")}
+    for number in range(8):
+        world.directory.see_skill("ADDED", deployed(f"s{number}"))
+    found: list[str] = []
+    async with agent(world, mode) as client:
+        page = await client.list_tools()
+        while True:
+            found += [tool.name for tool in page.tools]
+            if page.next_cursor is None:
+                break
+            if len(found) == 3:  # one that was told, and the next one, go
+                world.directory.see_skill("DELETED", deployed("s2"))
+                world.directory.see_skill("DELETED", deployed("s3"))
+            page = await client.list_tools(cursor=page.next_cursor)
+        for bad in ("?", "", "ä", "////"):
+            try:
+                assert isinstance(await client.list_tools(cursor=bad), object)
+            except MCPError as error:
+                assert "cursor" in error.error.message  # noqa: PT017
+    assert found == [f"finance__s{number}" for number in (0, 1, 2, 4, 5, 6, 7)]
+
+
+@each_revision
+async def test_who_leaves_ends_the_call(world: Guarded, mode: str) -> None:
+    began, gone = asyncio.Event(), asyncio.Event()
+
+    async def slow(call: Call) -> None:
+        began.set()
+        await call.gone()
+        gone.set()
+
+    await world.pod(slow)
+    world.know(body=deployed())
+    async with agent(world, mode) as client:
+        calling = asyncio.create_task(client.call_tool("finance__invoice", {"lines": []}))
+        await began.wait()
+        calling.cancel()
+        if mode == "auto":
+            async with asyncio.timeout(5):
+                await gone.wait()
+    async with asyncio.timeout(5):  # before, there was no way to say it but to hang up
+        await gone.wait()
+
+
+async def test_changes_are_told(world: Guarded, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mcp, "NEWS_SECONDS", 0.05)
+    world.api_server.rights = {("", "")}
+    async with agent(world, "auto") as client, client.listen(tools_list_changed=True) as events:
+        changes: list[Callable[[], None]] = [
+            lambda: world.directory.see_skill("ADDED", deployed()),
+            lambda: world.directory.see_skill("MODIFIED", deployed(description="Other.")),
+            lambda: world.directory.see_skill("DELETED", deployed()),
+        ]
+        for change in changes:
+            world.directory.see_skill("MODIFIED", skill("never-deployed"))  # which is no tool
+            change()
+            async with asyncio.timeout(5):
+                assert isinstance(await anext(aiter(events)), ToolsListChanged)
+
+
+async def test_one_caller_cannot_take_all_streams(world: Guarded, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mcp, "MOST_STREAMS", 1)
+    async with agent(world, "auto") as client:
+        async with client.listen(tools_list_changed=True):
+            with pytest.raises(MCPError, match="streams open"):
+                async with client.listen(tools_list_changed=True):
+                    pass
+        async with client.listen(tools_list_changed=True):
+            pass
