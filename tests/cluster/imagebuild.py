@@ -110,6 +110,7 @@ def _compact(manifest: str) -> str:
 
 
 def _export(image: Image, name: str, path: Path, *, docker: bool) -> None:
+    """Base images as zstd: every build reads through the whole of them, and gunzip would take most of its time."""
     draft = path.with_name(f"{path.name}.draft")
     run("rm", "-rf", draft)
     if image.name == "operator":
@@ -118,9 +119,9 @@ def _export(image: Image, name: str, path: Path, *, docker: bool) -> None:
         else:
             run("buildah", "push", "--quiet", name, f"docker-archive:{draft}:{name}")
     elif docker:
-        run("skopeo", "copy", "--quiet", f"docker-daemon:{name}", f"oci:{draft}:latest")
+        run("skopeo", "copy", "--quiet", "--dest-compress-format=zstd", f"docker-daemon:{name}", f"oci:{draft}:latest")
     else:
-        run("buildah", "push", "--quiet", name, f"oci:{draft}:latest")
+        run("buildah", "push", "--quiet", "--compression-format=zstd", name, f"oci:{draft}:latest")
     draft.rename(path)
 
 
