@@ -1,0 +1,371 @@
+"""The builder, held to what is asked of it (R01 … in docs/security.md), on the real cluster."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+import tarfile
+import urllib.request
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
+from contextlib import aclosing
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from skill_operator import naming
+from skill_operator.api.v1alpha1 import Skill
+from skill_operator.k8s.client import ApiServer, connect
+from skill_operator.reconcile.observed import Observed
+from skill_operator.reconcile.result import Key, Work
+from skill_operator.reconcile.slots import BuildSlots
+from skill_operator.reconcile.stages.build import build
+from skill_operator.registry import Base
+from skill_operator.resources import build as resource
+from skill_operator.settings import Settings
+from tests.cluster.access import Cluster
+from tests.cluster.install import BUILDS, IMAGES, NAMESPACE, forward
+from tests.integration.conftest import Operator, http, until
+from tests.integration.test_skill import apply, skill
+
+pytestmark = pytest.mark.cluster
+ACCEPT = "application/vnd.oci.image.manifest.v1+json"
+Json = dict[str, Any]
+
+
+class Registry:
+    """The embedded registry, read as a node reads it."""
+
+    def __init__(self, port: int) -> None:
+        self.url = f"http://127.0.0.1:{port}/v2"
+
+    def get(self, path: str, accept: str = "*/*") -> bytes:
+        request = urllib.request.Request(f"{self.url}/{path}", headers={"Accept": accept})
+        with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=20) as answer:
+            data: bytes = answer.read()
+            return data
+
+    def manifest(self, repository: str, reference: str) -> Json:
+        found: Json = json.loads(self.get(f"{repository}/manifests/{reference}", ACCEPT))
+        return found
+
+    def blob(self, repository: str, descriptor: Json) -> bytes:
+        return self.get(f"{repository}/blobs/{descriptor['digest']}")
+
+
+@pytest.fixture(scope="module")
+def registry(operator: Operator) -> Iterator[Registry]:
+    with forward(operator.cluster, f"service/{NAMESPACE}-registry", 5001) as port:
+        yield Registry(port)
+
+
+@pytest.fixture(scope="module")
+def settings(operator: Operator) -> Settings:
+    found = operator.cluster.get("-n", NAMESPACE, "configmap", f"{NAMESPACE}-settings")
+    return Settings.model_validate_json(found["data"]["settings.json"])
+
+
+@pytest.fixture(scope="module")
+def base() -> Base:
+    return Base({"rootEntries": ["bin", "usr", "var"]}, "")
+
+
+@pytest.fixture(scope="module")
+def home(operator: Operator) -> Iterator[str]:
+    with operator.cluster.namespace("builds") as name:
+        yield name
+
+
+@pytest.fixture(scope="module")
+def built(operator: Operator, home: str) -> Json:
+    """A Skill that was built, and the Job and pod that built it, as they were while they ran."""
+    apply(operator, home, skill("built"))
+    selector = ("-n", BUILDS, "-l", f"{naming.NAMESPACE_LABEL}={home}")
+
+    def running() -> Json:
+        found = operator.cluster.get("jobs,pods", *selector)["items"]
+        return {obj["kind"]: obj for obj in found} if len(found) > 1 else {}
+
+    seen = until("a build", 60, running)
+    return {**seen, "Skill": operator.ready(home, "built")}
+
+
+def repository(body: Json) -> tuple[str, str]:
+    """Of the image: where it is, and its digest."""
+    place, _, digest = body["status"]["image"].partition("@")
+    return place.partition("/")[2], digest
+
+
+def test_r01_r05_the_last_layer_is_one_regular_file(built: Json, registry: Registry) -> None:
+    place, digest = repository(built["Skill"])
+    layer = registry.blob(place, registry.manifest(place, digest)["layers"][-1])
+    with tarfile.open(fileobj=io.BytesIO(layer)) as tar:
+        entries = list(tar)
+        (file,) = (entry for entry in entries if not entry.isdir())
+        assert (file.name, file.mode, file.uid, file.gid, file.type) == ("skill/skill.py", 0o444, 0, 0, tarfile.REGTYPE)
+        content = tar.extractfile(file)
+        assert content is not None
+        assert content.read().decode() == built["Skill"]["spec"]["source"]["inline"]
+        assert {entry.name for entry in entries if entry.isdir()} <= {"", ".", "skill"}
+        assert {(entry.mode, entry.uid, entry.gid) for entry in entries if entry.isdir()} == {(0o755, 0, 0)}
+
+
+def test_r03_r07_all_else_is_the_base_s(built: Json, registry: Registry) -> None:
+    """Its layers are mounted, not copied: so a node has them already, and the registry holds them once."""
+    place, digest = repository(built["Skill"])
+    made = registry.manifest(place, digest)
+    runtime = json.loads(IMAGES.read_text())["runtime"]["digest"]
+    base = registry.manifest("skill-operator/runtime", runtime)
+    assert made["layers"][:-1] == base["layers"]
+    config, of_base = (
+        json.loads(registry.blob(where, image["config"]))
+        for where, image in ((place, made), ("skill-operator/runtime", base))
+    )
+    assert config["config"] == of_base["config"]
+    assert config["rootfs"]["diff_ids"][:-1] == of_base["rootfs"]["diff_ids"]
+
+
+def test_r08_r12_what_runs_is_the_digest_in_a_repository_of_its_own(operator: Operator, built: Json, home: str) -> None:
+    place, digest = repository(built["Skill"])
+    assert place == f"skills/{home}/built"
+    deployment = operator.cluster.get("-n", home, "deployment", "skill-built")
+    image = deployment["spec"]["template"]["spec"]["containers"][0]["image"]
+    assert image == built["Skill"]["status"]["image"]
+    assert image.endswith(f"@{digest}")
+
+
+def test_r09_the_builder_s_pod_has_nothing_that_it_does_not_need(built: Json) -> None:
+    pod = built["Pod"]["spec"]
+    (container,) = pod["containers"]
+    assert pod["automountServiceAccountToken"] is False
+    assert pod["hostUsers"] is False
+    assert not [v for v in pod["volumes"] if "projected" in v or "hostPath" in v]
+    assert {v["name"]: set(v) - {"name"} for v in pod["volumes"]} == {"context": {"configMap"}, "push": {"secret"}}
+    context = container["securityContext"]
+    assert context["capabilities"] == {"drop": ["ALL"]}
+    assert context["allowPrivilegeEscalation"] is False
+    assert context["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert not context.get("privileged")
+    assert set(container["resources"]["limits"]) == {"cpu", "memory", "ephemeral-storage"}
+    assert built["Job"]["spec"]["activeDeadlineSeconds"] <= 180
+    assert not [e for e in container.get("env", []) if "valueFrom" in e]
+
+
+@pytest.mark.parametrize("worse", [{"securityContext": {"privileged": True}}, {"hostNetwork": True}])
+def test_r09_its_namespace_refuses_more(operator: Operator, worse: Json) -> None:
+    spec: Json = {"containers": [{"name": "main", "image": "localhost/pause:1", "resources": {}}]}
+    if "hostNetwork" in worse:
+        spec |= worse
+    else:
+        spec["containers"][0] |= worse
+    pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "worse", "namespace": BUILDS}, "spec": spec}
+    with pytest.raises(Exception, match='violates PodSecurity "baseline'):
+        operator.cluster.kubectl("create", "--dry-run=server", "-f", "-", stdin=json.dumps(pod))
+
+
+def test_r11_a_build_without_memory_says_so(operator: Operator, settings: Settings, base: Base, home: str) -> None:
+    """A real build with 12 MiB, and what the stage makes of its end."""
+    body = skill("greedy") | {"metadata": {"name": "greedy", "namespace": home, "uid": "r11", "generation": 1}}
+    greedy = Skill.model_validate(body)
+    limits = settings.build.resources.limits | {"memory": "12Mi"}
+    small = settings.build.resources.model_copy(update={"limits": limits, "requests": {"memory": "12Mi"}})
+    tight = settings.model_copy(update={"build": settings.build.model_copy(update={"resources": small})})
+    work = Work(source="def run(input): ...")
+    nothing = Observed(greedy, body, {}, {}, {}, (), (), None, base)
+    address = operator.cluster.get("-n", NAMESPACE, "service", f"{NAMESPACE}-registry")["spec"]["clusterIP"]
+    result = build(nothing, work, tight, datetime.now(UTC))
+    (job,) = result.create
+    job = resource.job(greedy, tight, work.revision, list(base.root_entries), address)
+    job["metadata"]["labels"][naming.UID_LABEL] = job["spec"]["template"]["metadata"]["labels"][naming.UID_LABEL] = (
+        "r11"
+    )
+    operator.cluster.apply(*result.apply, job)
+    name = job["metadata"]["name"]
+    try:
+
+        def ended() -> list[Json]:
+            pods: list[Json] = operator.cluster.get("-n", BUILDS, "pods", "-l", f"job-name={name}")["items"]
+            return [
+                pod
+                for pod in pods
+                if pod["status"].get("containerStatuses", [{}])[0].get("state", {}).get("terminated")
+            ]
+
+        pods = until("its end", 60, ended)
+        live = operator.cluster.get("-n", BUILDS, "job", name)
+        seen = Observed(greedy, body, {}, {}, {name: live}, (), tuple(pods), None, base)
+        (found,) = build(seen, work, tight, datetime.now(UTC)).findings
+    finally:
+        operator.cluster.kubectl("-n", BUILDS, "delete", "job", name, "--wait=false", check=False)
+    assert found.reason == "BuildFailed"
+    assert "OOMKilled: raise build.resources.limits.memory" in found.message
+
+
+def test_r46_r47_nothing_is_left_of_a_build(operator: Operator, built: Json, home: str) -> None:
+    assert built["Job"]["spec"]["ttlSecondsAfterFinished"] <= 600
+    assert "@sha256:" in built["Skill"]["status"]["image"]
+    selector = ("-n", BUILDS, "-l", f"{naming.NAMESPACE_LABEL}={home}")
+    until("nothing of it is left", 30, lambda: not operator.cluster.get("jobs,configmaps,pods", *selector)["items"])
+    assert "ownerReferences" not in built["Job"]["metadata"], "an owner in another namespace is no owner"
+    assert not operator.cluster.get("events", "-A", "--field-selector=reason=OwnerRefInvalidNamespace")["items"]
+
+
+PROBER = """
+import json, socket, sys
+answers = {}
+for name, (host, port) in json.loads(sys.argv[1]).items():
+    try:
+        socket.create_connection((host, port), timeout=1.5).close()
+        answers[name] = "open"
+    except OSError:
+        answers[name] = "closed"
+print(json.dumps(answers))
+open("/dev/termination-log", "w").write(json.dumps(answers))
+"""
+
+
+def test_r49_the_builder_reaches_the_registry_alone_and_nobody_reaches_it(
+    operator: Operator, built: Json, home: str
+) -> None:
+    """A prober with the labels of a build, beside the builds; then one that looks for it."""
+    cluster = operator.cluster
+
+    def service(namespace: str, name: str) -> str:
+        return str(cluster.get("-n", namespace, "service", name)["spec"]["clusterIP"])
+
+    place = service(NAMESPACE, f"{NAMESPACE}-registry")
+    skill_pod = cluster.get("-n", home, "pods", "-l", "app.kubernetes.io/component=skill")["items"][0]["status"][
+        "podIP"
+    ]
+    targets = {
+        "push": (place, 5000),
+        "read": (place, 5001),
+        "api": (service("default", "kubernetes"), 443),
+        "dns": (service("kube-system", "kube-dns"), 53),
+        "gateway": (service(NAMESPACE, f"{NAMESPACE}-gateway"), 80),
+        "skill": (skill_pod, 8080),
+        "host": (cluster.host, 22),
+        "outside": ("203.0.113.10", 8080),
+    }
+    labels = built["Pod"]["metadata"]["labels"]
+    ours = {key: labels[key] for key in (naming.MANAGED_BY, naming.COMPONENT)}
+    with cluster.internet("python3", "-m", "http.server", "8080", "--bind", "203.0.113.10"):
+        assert _probe(cluster, BUILDS, "prober", ours, targets) == dict.fromkeys(targets, "closed") | {
+            "push": "open"
+        }
+
+
+def _probe(cluster: Cluster, namespace: str, name: str, labels: dict[str, str], targets: Json) -> Json:
+    image = f"localhost:30500/skill-operator/runtime@{json.loads(IMAGES.read_text())['runtime']['digest']}"
+    safe = {"runAsNonRoot": True, "allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
+    container = {
+        "name": "main",
+        "image": image,
+        "command": ["python3", "-c", PROBER, json.dumps(targets)],
+        "securityContext": safe | {"seccompProfile": {"type": "RuntimeDefault"}},
+    }
+    spec = {"restartPolicy": "Never", "automountServiceAccountToken": False, "containers": [container]}
+    meta = {"name": name, "namespace": namespace, "labels": labels}
+    cluster.apply({"apiVersion": "v1", "kind": "Pod", "metadata": meta, "spec": spec})
+    try:
+
+        def told() -> str:
+            status = cluster.get("-n", namespace, "pod", name)["status"]
+            end = status.get("containerStatuses", [{}])[0].get("state", {}).get("terminated", {})
+            return str(end.get("message", ""))
+
+        answers: Json = json.loads(until("the prober's answer", 60, told))
+        return answers
+    finally:
+        cluster.kubectl(
+            "-n", namespace, "delete", "pod", name, "--wait=false", "--grace-period=0", "--force", check=False
+        )
+
+
+# --- R13: no more at once than there may be ---
+
+
+@pytest.fixture
+async def api(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[ApiServer]:
+    monkeypatch.setenv("KUBECONFIG", str(cluster.kubeconfig))
+    async with connect("tests") as server:
+        yield server
+
+
+def sleeper(namespace: str, key: Key) -> Json:
+    """A Job that counts as a build and starts no pod."""
+    labels = {naming.MANAGED_BY: naming.MANAGER, naming.COMPONENT: "build", naming.NAMESPACE_LABEL: key.namespace}
+    pod = {"restartPolicy": "Never", "containers": [{"name": "none", "image": "none.invalid/none"}]}
+    return {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": {"name": f"{key.namespace}-{key.name}", "namespace": namespace, "labels": labels},
+        "spec": {"suspend": True, "template": {"spec": pod}},
+    }
+
+
+async def test_r13_fifty_at_once_are_built_a_few_at_a_time_and_none_is_forgotten(
+    api: ApiServer, cluster: Cluster, settings: Settings
+) -> None:
+    """Passes of fifty Skills over one line, against the real API server; the Jobs are real, but suspended."""
+    limit = 3
+    keys = [Key("crowd", f"s{n}") for n in range(48)] + [Key("lone", "a"), Key("quiet", "b")]
+    woken = {key: asyncio.Event() for key in keys}
+    finished: list[Key] = []
+    places: list[int] = []
+    with cluster.namespace("slots") as name:
+        tight = settings.build.model_copy(update={"concurrency": limit})
+        slots = BuildSlots(
+            api, settings.model_copy(update={"builderNamespace": name, "build": tight}), lambda k: woken[k].set()
+        )
+
+        async def live(key: Key) -> None:
+            while place := await slots.ask(key):  # one pass, again when it is woken
+                places.append(place)
+                await slots.ended(key)
+                async with asyncio.timeout(60):
+                    await woken[key].wait()
+                woken[key].clear()
+            job = await api.create(sleeper(name, key))
+            await slots.ended(key)
+            await api.delete("Job", name, job["metadata"]["name"])
+            finished.append(key)
+            await slots.ended(key)  # the pass that its end brings
+
+        async def watch() -> int:
+            most, alive = 0, set()
+            async with aclosing(api.watch("Job", name)) as events:
+                async for change, obj in events:
+                    if change == "SYNCED":
+                        continue
+                    (alive.discard if change == "DELETED" else alive.add)(obj["metadata"]["name"])
+                    most = max(most, len(alive))
+                    if len(finished) == len(keys) and not alive:
+                        break
+            return most
+
+        async with asyncio.timeout(100), asyncio.TaskGroup() as tasks:
+            watching = tasks.create_task(watch())
+            for key in keys:
+                tasks.create_task(live(key))
+        assert 1 < watching.result() <= limit
+    assert Counter(finished) == Counter(keys)
+    assert max(places) > 40
+    for late in keys[-2:]:
+        assert finished.index(late) < 4 * limit, "a crowd in one namespace held up the others"
+
+
+def test_r10_r14_r48_the_registry_takes_nothing_from_those_without_its_credential(
+    operator: Operator, built: Json, registry: Registry
+) -> None:
+    """As a skill's pod would try, had it a way to the registry by mistake."""
+    place, digest = repository(built["Skill"])
+    with forward(operator.cluster, f"service/{NAMESPACE}-registry", 5000) as port:
+        writer = f"http://127.0.0.1:{port}/v2"
+        for url, refused in ((writer, 401), (registry.url, 405)):
+            assert http("POST", f"{url}/{place}/blobs/uploads/", b"").status == refused
+            assert http("PUT", f"{url}/{place}/manifests/latest", b"{}").status == refused
+            assert http("DELETE", f"{url}/{place}/manifests/{digest}", None).status == refused
+    assert registry.manifest(place, digest)
