@@ -252,9 +252,7 @@ def test_r49_the_builder_reaches_the_registry_alone_and_nobody_reaches_it(
     labels = built["Pod"]["metadata"]["labels"]
     ours = {key: labels[key] for key in (naming.MANAGED_BY, naming.COMPONENT)}
     with cluster.internet("python3", "-m", "http.server", "8080", "--bind", "203.0.113.10"):
-        assert _probe(cluster, BUILDS, "prober", ours, targets) == dict.fromkeys(targets, "closed") | {
-            "push": "open"
-        }
+        assert _probe(cluster, BUILDS, "prober", ours, targets) == dict.fromkeys(targets, "closed") | {"push": "open"}
 
 
 def _probe(cluster: Cluster, namespace: str, name: str, labels: dict[str, str], targets: Json) -> Json:
@@ -369,3 +367,59 @@ def test_r10_r14_r48_the_registry_takes_nothing_from_those_without_its_credentia
             assert http("PUT", f"{url}/{place}/manifests/latest", b"{}").status == refused
             assert http("DELETE", f"{url}/{place}/manifests/{digest}", None).status == refused
     assert registry.manifest(place, digest)
+
+
+def test_r44_a_controller_killed_at_every_moment_builds_each_image_once(
+    operator: Operator, registry: Registry, namespace: str
+) -> None:
+    """Two Skills on their way, and a kill at each new state of things that is seen."""
+    names = ("one", "two")
+    for name in names:
+        apply(operator, namespace, skill(name))
+    seen: set[str] = set()
+
+    def state() -> str:
+        """Which conditions are done, and how far the pods of builds are."""
+        conditions = [
+            f"{n}:{c['type']}" for n in names for c in _conditions(operator, namespace, n) if c["status"] == "True"
+        ]
+        pods = operator.cluster.get("pods", "-n", BUILDS, "-l", f"{naming.NAMESPACE_LABEL}={namespace}")["items"]
+        return " ".join(sorted([*conditions, *(f"{_name(p)}:{p['status']['phase']}" for p in pods)]))
+
+    while len(seen) < 5 and not all("Ready" in _true(operator, namespace, name) for name in names):
+        now = until("something new", 90, lambda: found if (found := state()) not in seen else "")
+        seen.add(now)
+        _kill_the_leader(operator.cluster)
+    for name in names:
+        image = operator.ready(namespace, name, 120)["status"]["image"]
+        tags = json.loads(registry.get(f"skills/{namespace}/{name}/tags/list"))["tags"]
+        assert len(tags) == 1
+        place, _, digest = image.partition("@")
+        assert registry.manifest(place.partition("/")[2], tags[0]) == registry.manifest(place.partition("/")[2], digest)
+    assert len(seen) > 2
+    deployments = operator.cluster.get("-n", namespace, "deployments")["items"]
+    assert sorted(_name(obj) for obj in deployments) == sorted(f"skill-{name}" for name in names)
+    pods = ("-n", namespace, "pods", "-l", "app.kubernetes.io/component=skill")
+    until("one pod each", 30, lambda: len(operator.cluster.get(*pods)["items"]) == len(names))
+    jobs = ("-n", BUILDS, "jobs", "-l", f"{naming.NAMESPACE_LABEL}={namespace}")
+    until("no Job is left", 30, lambda: not operator.cluster.get(*jobs)["items"])
+
+
+def _kill_the_leader(cluster: Cluster) -> None:
+    """With no chance to say so; and nobody waits for the end of its Lease."""
+    selector = "app.kubernetes.io/component=controller"
+    cluster.kubectl("-n", NAMESPACE, "delete", "pod", "-l", selector, "--force", "--grace-period=0")
+    cluster.kubectl("-n", NAMESPACE, "delete", "lease", f"{NAMESPACE}-controller", "--ignore-not-found")
+
+
+def _conditions(operator: Operator, namespace: str, name: str) -> list[Json]:
+    found: list[Json] = operator.skill(namespace, name).get("status", {}).get("conditions", [])
+    return found
+
+
+def _true(operator: Operator, namespace: str, name: str) -> set[str]:
+    return {c["type"] for c in _conditions(operator, namespace, name) if c["status"] == "True"}
+
+
+def _name(obj: Json) -> str:
+    return str(obj["metadata"]["name"])

@@ -16,10 +16,14 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from skill_operator import naming
+from skill_operator.handlers import Informer
 from skill_operator.k8s import client
 from skill_operator.k8s.client import ApiServer, Conflict, Forbidden, Invalid, NotFound, Unavailable, connect
 from skill_operator.k8s.events import Recorder
 from skill_operator.k8s.lease import Lease
+from skill_operator.observability.hearing import Hearing
+from skill_operator.settings import Images, Settings
 from tests.cluster.access import Cluster
 
 pytest_plugins = ["tests.cluster.fixtures"]
@@ -41,13 +45,15 @@ async def api(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> AsyncIterato
 
 
 class Wire:
-    """A TCP relay to the API server. Cut, it refuses new connections and resets those that stand."""
+    """A TCP relay to the API server. Cut, it refuses new connections and resets those that stand; without its `voice`,
+    all stay open and bring nothing."""
 
     def __init__(self, host: str, port: int) -> None:
         self._target = (host, port)
         self._server: asyncio.Server | None = None
         self._open: set[asyncio.StreamWriter] = set()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self.voice = asyncio.Event()
+        self.voice.set()
         self.port = 0
 
     async def join(self) -> None:
@@ -64,16 +70,18 @@ class Wire:
         there, back = await asyncio.open_connection(*self._target)
         self._open |= {writer, back}
         try:
-            await asyncio.gather(_pump(reader, back), _pump(there, writer))
+            await asyncio.gather(_pump(reader, back), _pump(there, writer, self.voice))
         finally:
             self._open -= {writer, back}
             writer.close()
             back.close()
 
 
-async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, voice: asyncio.Event | None = None) -> None:
     try:
         while chunk := await reader.read(65536):
+            if voice is not None:
+                await voice.wait()
             writer.write(chunk)
             await writer.drain()
     except OSError:
@@ -317,6 +325,8 @@ HOLDER = """
 import asyncio, sys
 from skill_operator.k8s.client import connect
 from skill_operator.k8s.lease import Lease
+from skill_operator.observability.hearing import Hearing
+from skill_operator.settings import Images, Settings
 async def main():
     async with connect("holder") as cluster, Lease(cluster, sys.argv[1], "leader", "first", 3) as lease:
         print("held", flush=True)
@@ -411,3 +421,41 @@ async def test_events_are_counted_and_described(api: ApiServer, cluster: Cluster
     assert "BuildFailed" in described
     assert "\x1b" not in described
     assert recorder.dropped == 0
+
+
+async def test_an_informer_that_has_gone_deaf_is_noticed(api: ApiServer, wire: Wire, namespace: str) -> None:
+    """Its connections stand and say nothing, as behind a firewall that forgot them: no error comes from anywhere."""
+    hearing, told = Hearing(patience=2), asyncio.Queue[str]()
+    informer = Informer(
+        Settings(images=Images(runtime="r", checker="c", builder="b")), lambda _, n: told.put_nowait(n), hearing
+    )
+    stop = asyncio.Event()
+    watching = asyncio.create_task(informer.run(stop))
+    try:
+        async with asyncio.timeout(60):
+            assert hearing.read([await api.create(job(namespace, "one"))]), "nothing can have been told yet"
+            while await told.get() != "one":
+                pass
+        assert hearing.read(await api.list("Job", namespace)) == []
+
+        wire.voice.clear()
+        await api.create(job(namespace, "two"))
+        (unheard,) = hearing.read(await api.list("Job", namespace))
+        assert unheard["metadata"]["name"] == "two"
+        assert hearing.problem() is None
+        await until("it is noticed", 10, lambda: hearing.problem() is not None)
+        assert f"the watch of Jobs has not told of {namespace}/two" in str(hearing.problem())
+
+        wire.voice.set()
+        await until("it is well again", 30, lambda: hearing.problem() is None)
+    finally:
+        stop.set()
+        await watching
+
+
+def job(namespace: str, name: str) -> dict[str, Any]:
+    """Of a Skill that does not exist; it starts no pod."""
+    pod = {"restartPolicy": "Never", "containers": [{"name": "none", "image": "none.invalid/none"}]}
+    meta = {"name": name, "namespace": namespace, "labels": naming.labels(name, f"uid-{name}", "check")}
+    spec = {"suspend": True, "template": {"spec": pod}}
+    return {"apiVersion": "batch/v1", "kind": "Job", "metadata": meta, "spec": spec}

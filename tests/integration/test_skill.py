@@ -239,21 +239,6 @@ def test_a_registry_that_was_down_is_used_when_it_is_back(operator: Operator, na
     operator.ready(namespace, "patient", 180)
 
 
-def test_a_restart_at_any_moment_loses_nothing(operator: Operator, namespace: str) -> None:
-    apply(operator, namespace, skill("survivor"))
-    for stage in ("Verified", "Built"):
-        until(
-            f"{stage} is begun",
-            60,
-            lambda s=stage: operator.condition(namespace, "survivor", s).get("reason") not in {None, "Pending"},
-        )
-        selector = "app.kubernetes.io/component=controller"
-        operator.cluster.kubectl("-n", NAMESPACE, "delete", "pod", "-l", selector, "--force", "--grace-period=0")
-    operator.ready(namespace, "survivor", 180)
-    pods = operator.cluster.get("-n", namespace, "pods", "-l", "app.kubernetes.io/component=skill")["items"]
-    assert len(pods) == 1
-
-
 def test_an_updated_skill_is_rolled_out(operator: Operator, namespace: str) -> None:
     apply(operator, namespace, skill("changing"))
     first = operator.ready(namespace, "changing")["status"]["revision"]
