@@ -172,3 +172,10 @@ def test_built_in_roles_cover_skills() -> None:
         "controller",
         "gateway",
     }
+
+
+def test_what_was_asked_and_spent_is_kept_where_no_owner_of_a_skill_writes() -> None:
+    for case in ("default", "namespaced"):
+        found = {right for right in rights(render(case), "controller") if right[2] == "configmaps"}
+        verbs = {verb for where, _, _, verb in found if where == NAMESPACE}
+        assert verbs == {"get", "list", "create", "patch", "delete"}

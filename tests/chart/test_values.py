@@ -73,6 +73,7 @@ def test_the_schema_refuses(path: str, value: Any, said: str) -> None:
         ("external-registry", {"registry.pull": ""}, "registry.pull: where do the nodes pull from?"),
         ("external-registry", {"registry.read": ""}, "registry.read: which URL"),
         ("two-models", {"models[1].name": "large"}, 'two of them are named "large"'),
+        ("two-models", {"generation.escalation": ["large", "huge"]}, 'generation.escalation: no model is named "huge"'),
         ("default", {"builder.namespace": "operators"}, "builds need a namespace of their own"),
         ("namespaced", {"builder.namespace": "legal"}, "builds need a namespace of their own"),
     ],

@@ -166,6 +166,11 @@ readinessProbe:
 {{- end -}}
 {{- $models = append $models $model -}}
 {{- end -}}
+{{- range .Values.generation.escalation -}}
+{{- if not (has . $names) -}}
+{{- fail (printf "generation.escalation: no model is named %q" .) -}}
+{{- end -}}
+{{- end -}}
 {{- $models | toJson -}}
 {{- end -}}
 

@@ -93,10 +93,14 @@ subjects:
   verbs: [create]
 {{- end -}}
 
+{{/* Beside the Lease: what models were asked and what it cost, where no owner of a Skill can write. */}}
 {{- define "skill-operator.ownRules" -}}
 - apiGroups: [coordination.k8s.io]
   resources: [leases]
   verbs: [get, create, update]
+- apiGroups: [""]
+  resources: [configmaps]
+  verbs: [get, list, create, patch, delete]
 {{- end -}}
 
 {{/* A build is a Job and the ConfigMap that holds its context; its pod holds the result. */}}

@@ -35,6 +35,10 @@ log = logging.getLogger("skill_operator")
 LEASE = "skill-operator-controller"
 
 
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
 async def controller(settings: Settings) -> int:
     """Lead, or wait to lead. Exit code 1 when the lead was lost: whatever ran is not to be trusted any more."""
     stop = asyncio.Event()
@@ -47,11 +51,10 @@ async def controller(settings: Settings) -> int:
         recorder = Recorder(cluster, "skill-operator")
         hearing = Hearing()
         slots = BuildSlots(cluster, settings, queue.add)
-        author = Author(settings, Provider(), lambda namespace, name: queue.add(Key(namespace, name)))
+        author = Author(settings, Provider(), lambda namespace, name: queue.add(Key(namespace, name)), _now)
         reconciler = Reconciler(
-            cluster, settings, author, recorder, lambda: registry.read_base(settings), lambda: datetime.now(UTC),
-            slots, hearing,
-        )  # fmt: skip
+            cluster, settings, author, recorder, lambda: registry.read_base(settings), _now, slots, hearing
+        )
         work = Controller(cluster, settings, reconciler, queue, hearing)
         informer = Informer(settings, lambda namespace, name: queue.add(Key(namespace, name)), hearing)
         live = {"controller": lambda: work.problem() if lease.held else None}

@@ -176,15 +176,18 @@ class Controller:
         self._last_resync = time.monotonic()
 
     async def _sweep(self) -> None:
-        """What no owner reference reaches: builds of dead Skills, and the cage of a namespace without skills."""
+        """What no owner reference reaches: builds and books of dead Skills, the cage of a namespace without skills."""
         builds = await self._cluster.list("Job", self._settings.builderNamespace, {naming.MANAGED_BY: naming.MANAGER})
         maps = await self._cluster.list(
             "ConfigMap", self._settings.builderNamespace, {naming.MANAGED_BY: naming.MANAGER}
         )
+        books = await self._cluster.list(
+            "ConfigMap", self._settings.namespace, {naming.MANAGED_BY: naming.MANAGER, naming.COMPONENT: naming.LEDGER}
+        )
         skills = await self._skills()  # after the builds: a build listed above belongs to a Skill that is listed here
         alive = {body["metadata"]["uid"] for body in skills}
         inhabited = {body["metadata"]["namespace"] for body in skills}
-        for kind, objects in (("Job", builds), ("ConfigMap", maps)):
+        for kind, objects in (("Job", builds), ("ConfigMap", maps), ("ConfigMap", books)):
             for obj in objects:
                 if obj["metadata"]["labels"].get(naming.UID_LABEL) not in alive:
                     await self._cluster.delete(kind, obj["metadata"]["namespace"], obj["metadata"]["name"])

@@ -17,11 +17,14 @@ NAMESPACE_LABEL = f"{GROUP}/skill-namespace"  # of a build, which lives in anoth
 MANAGED_BY = "app.kubernetes.io/managed-by"
 COMPONENT = "app.kubernetes.io/component"
 MANAGER = "skill-operator"
+LEDGER = "ledger"  # component of the books of one Skill
 
 CONTRACT_HASH = f"{GROUP}/contract"  # annotation of the pod template: a changed contract is a new pod
+TASK_HASH = f"{GROUP}/task"  # annotation of accepted code: what it was written for
 RETRY_ANNOTATION = f"{GROUP}/retry"
 APPROVE_ANNOTATION = f"{GROUP}/approve"
 
+ACCOUNT = "skill-operator-account"  # ConfigMap of the day's tokens, in the operator's namespace
 SHARED_POLICY = "skill-default-deny"
 SHARED_QUOTA = "skill-quota"
 LONGEST = 63  # of a label's value and of a Service's name
@@ -56,8 +59,14 @@ def contract(skill: str) -> str:
     return bounded(skill, "contract")
 
 
-def ledger(skill: str) -> str:
+def candidates(skill: str) -> str:
+    """ConfigMap of what models wrote for a Skill, for people to read."""
     return bounded(skill, "generation")
+
+
+def ledger(uid: str) -> str:
+    """ConfigMap of a Skill's books, in the operator's namespace."""
+    return f"ledger-{uid}"
 
 
 def source(skill: str) -> str:

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 SETTINGS_FILE = Path(os.environ.get("SKILL_OPERATOR_SETTINGS", "/etc/skill-operator/settings.json"))
 
@@ -75,10 +75,24 @@ class Build(_Model):
     )
 
 
+class DailyTokens(_Model):
+    namespace: int = Field(default=1_000_000, ge=1, description="of all Skills of one namespace")
+    operator: int = Field(default=10_000_000, ge=1, description="of all Skills together")
+
+
 class Generation(_Model):
     concurrency: int = Field(default=4, ge=1, description="calls to models at once")
-    infrastructureFailures: int = Field(default=5, ge=1, description="failed calls in a row before a Skill stalls")
-    deadlineSeconds: int = Field(default=900, ge=10, description="wall clock for one input, from its first call")
+    escalation: list[str] = Field(
+        default_factory=list,
+        max_length=3,
+        description="models that are asked in turn, one attempt each, the last for all others; empty: the first model",
+    )
+    infrastructureFailures: int = Field(
+        default=5, ge=1, description="failed calls in a row before a Skill stalls, and is tried twice an hour"
+    )
+    deadlineSeconds: int = Field(default=900, ge=10, description="wall clock for one input, from the first reply")
+    floorSeconds: int = Field(default=30, ge=0, description="between first calls for two inputs of one Skill")
+    dailyTokens: DailyTokens = DailyTokens()
 
 
 class Isolation(_Model):
@@ -153,6 +167,13 @@ class Settings(_Model):
     listenPort: int = Field(default=8080, description="the gateway's calls")
     healthPort: int = Field(default=8081, description="/healthz, /readyz and /metrics of either process")
     logLevel: Literal["debug", "info", "warning", "error"] = "info"
+
+    @model_validator(mode="after")
+    def _escalation_is_known(self) -> Settings:
+        unknown = [name for name in self.generation.escalation if name not in {model.name for model in self.models}]
+        if unknown:
+            raise ValueError(f"generation.escalation names what is not in models: {', '.join(unknown)}")
+        return self
 
 
 def load(path: Path = SETTINGS_FILE) -> Settings:

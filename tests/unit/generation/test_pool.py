@@ -22,7 +22,7 @@ class Bench:
 
     def submit(self, *keys: Key) -> None:
         for key in keys:
-            self.pool.submit(key, lambda key=key: self._work(key))
+            self.pool.submit(key, "call", lambda key=key: self._work(key))
 
     async def _work(self, key: Key) -> str:
         self.started.append(key)
@@ -48,20 +48,22 @@ async def settle() -> None:
 A1, A2, A3, B1, B2, C1 = ("a", "1"), ("a", "2"), ("a", "3"), ("b", "1"), ("b", "2"), ("c", "1")
 
 
-async def test_a_result_is_told_of_and_taken_once() -> None:
+async def test_a_result_is_told_of_once_and_stays_until_it_was_used() -> None:
     bench = Bench(1)
     bench.submit(A1)
-    assert bench.pool.busy(A1)
-    assert bench.pool.take(A1) is None
+    assert bench.pool.knows(A1, "call")
+    assert bench.pool.result(A1) is None
     await settle()
     await bench.end(A1)
     assert bench.done == [A1]
-    assert bench.pool.busy(A1), "a result that nobody took is not lost"
-    task = bench.pool.take(A1)
-    assert task is not None
-    assert task.result() == "1"
-    assert bench.pool.take(A1) is None
-    assert not bench.pool.busy(A1)
+    for _ in range(2):  # whoever took it may have failed to store it
+        bench.pool.keep(A1, "call")
+        task = bench.pool.result(A1)
+        assert task is not None
+        assert task.result() == "1"
+    bench.pool.keep(A1, "")
+    assert bench.pool.result(A1) is None
+    assert not bench.pool.knows(A1, "call")
 
 
 async def test_an_error_is_a_result() -> None:
@@ -70,9 +72,9 @@ async def test_an_error_is_a_result() -> None:
 
     done: list[Key] = []
     pool: Pool[str] = Pool(1, done.append)
-    pool.submit(A1, fails)
+    pool.submit(A1, "call", fails)
     await settle()
-    task = pool.take(A1)
+    task = pool.result(A1)
     assert task is not None
     with pytest.raises(KeyError):
         task.result()
@@ -102,7 +104,7 @@ async def test_a_namespace_with_many_calls_does_not_starve_the_others() -> None:
     assert order == [A1, A2, B1, C1, A3, B2]
 
 
-async def test_one_call_for_one_skill() -> None:
+async def test_a_call_is_made_once() -> None:
     bench = Bench(2)
     bench.submit(A1, A1)
     await settle()
@@ -113,18 +115,29 @@ async def test_one_call_for_one_skill() -> None:
     bench.submit(A1)
     await settle()
     assert bench.started == [A1], "its result waits"
-    bench.pool.take(A1)
+
+
+async def test_another_call_of_the_same_skill_ends_the_first() -> None:
+    bench = Bench(2)
     bench.submit(A1)
     await settle()
+    bench.pool.submit(A1, "next", lambda: bench._work(A1))
+    await settle()
     assert bench.started == [A1, A1]
+    assert bench.running == 1
+    assert not bench.pool.knows(A1, "call")
+    assert bench.pool.knows(A1, "next")
+    await bench.end(A1)
+    assert bench.done == [A1]
+    assert bench.pool.result(A1) is not None
 
 
 async def test_a_cancelled_call_ends_tells_nobody_and_frees_its_slot() -> None:
     bench = Bench(1)
     bench.submit(A1, B1)
     await settle()
-    bench.pool.cancel(A1)
-    assert not bench.pool.busy(A1)
+    bench.pool.keep(A1, "")
+    assert not bench.pool.knows(A1, "call")
     await settle()
     assert bench.running == 1
     assert bench.started == [A1, B1]
@@ -135,34 +148,19 @@ async def test_a_call_that_waits_can_be_cancelled() -> None:
     bench = Bench(1)
     bench.submit(A1, A2, A3)
     await settle()
-    bench.pool.cancel(A2)
-    assert not bench.pool.busy(A2)
+    bench.pool.keep(A2, "")
+    assert not bench.pool.knows(A2, "call")
     await bench.end(A1)
     assert bench.started == [A1, A3]
 
 
-async def test_a_result_can_be_cancelled() -> None:
+async def test_a_namespace_whose_only_call_was_cancelled_holds_nobody_up() -> None:
     bench = Bench(1)
-    bench.submit(A1)
+    bench.submit(A1, B1, C1)
     await settle()
+    bench.pool.keep(B1, "")
     await bench.end(A1)
-    bench.pool.cancel(A1)
-    assert bench.pool.take(A1) is None
-
-
-async def test_what_was_cancelled_does_not_disturb_its_successor() -> None:
-    """The old call ends after the new one was submitted; the new one is still known to run."""
-    bench = Bench(2)
-    bench.submit(A1)
-    await settle()
-    bench.pool.cancel(A1)
-    bench.submit(A1)
-    await settle()
-    assert bench.started == [A1, A1]
-    assert bench.pool.busy(A1)
-    await bench.end(A1)
-    assert bench.done == [A1]
-    assert bench.pool.take(A1) is not None
+    assert bench.started == [A1, C1]
 
 
 async def test_a_call_that_ignores_its_cancellation_keeps_its_slot_and_its_result_to_itself() -> None:
@@ -178,9 +176,9 @@ async def test_a_call_that_ignores_its_cancellation_keeps_its_slot_and_its_resul
         return "late"
 
     bench = Bench(1)
-    bench.pool.submit(A1, stubborn)
+    bench.pool.submit(A1, "call", stubborn)
     await started.wait()
-    bench.pool.cancel(A1)
+    bench.pool.keep(A1, "")
     bench.submit(A1)
     await settle()
     assert bench.started == [], "its slot is taken for as long as it runs"
@@ -188,8 +186,8 @@ async def test_a_call_that_ignores_its_cancellation_keeps_its_slot_and_its_resul
     await settle()
     assert bench.started == [A1]
     assert bench.done == []
-    assert bench.pool.take(A1) is None
+    assert bench.pool.result(A1) is None
 
 
 async def test_cancelling_the_unknown_is_nothing() -> None:
-    Bench(1).pool.cancel(A1)
+    Bench(1).pool.keep(A1, "")

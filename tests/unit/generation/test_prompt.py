@@ -56,6 +56,10 @@ CASES = {
     "repair": prompt.repair(
         first(spec()), "def run(input):\n    return {}\n", "examples", "plain: got {}, not {'sum': 1}"
     ),
+    "repair-of-the-best": prompt.repair(
+        first(spec()), "def run(input):\n    return {}\n", "examples", "1/2 pass", ["mypy: name-defined: x", "ruff: E9"]
+    ),
+    "unusable": prompt.unusable(first(spec()), "the reply was empty"),
     "fresh": prompt.fresh(first(spec()), ["examples: plain got {}", "repeat: the same code as before"]),
 }
 
@@ -82,6 +86,7 @@ def test_a_repair_holds_the_present_code_alone() -> None:
     asked = first(spec())
     assert prompt.repair(asked, "x = 1", "ruff", "E9")[:2] == asked
     assert len(prompt.repair(asked, "x = 1", "ruff", "E9")) == 3
+    assert len(prompt.repair(asked, "x = 1", "ruff", "E9", ["worse"] * 3)) == 3
     assert asked == first(spec())
 
 
@@ -99,7 +104,7 @@ def test_no_text_of_the_spec_can_end_its_own_quotation(text: str) -> None:
     content = first(spec(description=text))[1]["content"]
     word = content.split()[1]
     assert content.count(f"\n{word} >>>") == 1
-    repaired = prompt.repair([], text, "mypy", text)[0]["content"]
+    repaired = prompt.repair([], text, "mypy", text, [text])[0]["content"]
     assert all(
         repaired.count(f"\n{line.split()[1]} >>>") == 1
         for line in repaired.splitlines()

@@ -1,7 +1,7 @@
-"""The ledger of one Skill: what was asked of models, what it cost, what came of it.
+"""The ledger of one input of a Skill: what was asked of models, what it cost, what came of it.
 
 It stands in the cluster before a request leaves, so a crash can lose a reply but never repeat a call for free. All
-functions are pure; a ledger is never changed, only replaced.
+functions are pure; a ledger is never changed, only replaced. The ledgers of one Skill are its books (`books.py`).
 """
 
 from __future__ import annotations
@@ -15,12 +15,15 @@ from typing import Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict
 
-State = Literal["reserved", "candidate", "passed", "failed", "repeat", "empty", "lost"]
+State = Literal["reserved", "candidate", "passed", "failed", "repeat", "empty"]
+Kind = Literal["first", "repair", "fresh"]
 SMALLEST_REPLY = 256  # tokens; with less left there is no point in asking
 EMPTY_IN_A_ROW = 2
 REPEATS, STALLS = 2, 2
-LARGEST = 400 * 1024  # bytes of all code, as JSON; it is stored beside the ledger once more, and 1 MiB is the end
+LARGEST = 400 * 1024  # bytes of all code, as JSON; 1 MiB is the end of a ConfigMap
 GATES = ("size", "policy", "ruff", "mypy", "examples", "hidden")
+LONGEST_REPORT = 3000
+CLEARER = "make the description or the examples clearer, and it starts anew"
 _COUNT = re.compile(r"\b(\d{1,4})(?:/| of )(\d{1,4})\b")
 _EXCERPT = re.compile(r"^[> ] +\d+ \| .*\n?", re.MULTILINE)
 _VARYING = re.compile(r"0x[0-9a-fA-F]+|\d+|(/[\w.-]+)+")
@@ -31,6 +34,8 @@ class _Frozen(BaseModel):
 
 
 class Attempt(_Frozen):
+    """One reply, or the wait for it. Number 0 is no reply: code that was accepted before, on trial again."""
+
     number: int
     state: State
     endpoint: str
@@ -51,7 +56,8 @@ class Attempt(_Frozen):
     @property
     def progress(self) -> tuple[int, int]:
         """How far it came: the gate that refused it, and the examples it passed."""
-        return (GATES.index(self.gate) if self.gate in GATES else len(GATES), self.examples[0])
+        gate = self.gate if self.gate in GATES else "examples"  # where code runs and may end the check itself
+        return (GATES.index(gate), self.examples[0])
 
     @property
     def complaint(self) -> str:
@@ -68,16 +74,22 @@ class Ledger(_Frozen):
     """Of one input hash. `faults`: calls in a row that never reached a model's answer."""
 
     input_hash: str
-    opened: AwareDatetime
+    anew: bool = False  # a person asked for it: no code of before will do
+    not_before: AwareDatetime | None = None  # when the first call may be made, so soon after the ledger before
+    first_call: AwareDatetime | None = None
+    first_reply: AwareDatetime | None = None
     attempts: tuple[Attempt, ...] = ()
+    call: str = ""  # the latest call: a name that no other call has
+    charged: int | None = None  # what it came to; None while it is out
     faults: int = 0
     fault: str = ""
+    fault_reason: str = ""
     retry_at: AwareDatetime | None = None
     fault_tokens: int = 0
     stop: str = ""
     stop_message: str = ""
+    stop_report: str = ""
     stop_limit: int = 0
-    retried: str = ""  # value of the retry annotation that opened this ledger
 
     @property
     def tokens(self) -> int:
@@ -89,14 +101,30 @@ class Ledger(_Frozen):
 
     @property
     def candidates(self) -> int:
-        """What counts against maxAttempts: every reply with code, and every reply that was lost."""
-        return sum(a.state != "empty" for a in self.attempts)
+        """What counts against maxAttempts: every reply with code, and the one that is awaited."""
+        return sum(a.state != "empty" for a in self.attempts if a.number)
+
+    @property
+    def awaited(self) -> str:
+        """The call whose reply is awaited."""
+        return self.call if self.last is not None and self.last.state == "reserved" else ""
+
+    @property
+    def code(self) -> Attempt | None:
+        """The latest code, be it refused."""
+        return next((a for a in reversed(self.attempts) if a.fingerprint), None)
+
+    @property
+    def best(self) -> Attempt | None:
+        """Of the refused ones, the one that came furthest; the latest of equals."""
+        failed = [a for a in self.attempts if a.state == "failed" and a.source]
+        return max(reversed(failed), key=lambda a: a.progress, default=None)
 
 
 class Limits(_Frozen):
     max_attempts: int
     token_budget: int
-    max_reply: int
+    max_reply: int = SMALLEST_REPLY  # of the model whose turn it is
     faults: int
     deadline: timedelta
 
@@ -105,7 +133,7 @@ class Limits(_Frozen):
 class Call:
     """Ask the model: `kind` says how, `max_tokens` how long the reply may be."""
 
-    kind: Literal["first", "repair", "fresh"]
+    kind: Kind
     max_tokens: int
     reserve: int
 
@@ -118,24 +146,28 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Stop:
-    """`limit`: the limit that was reached, where a higher one lets the work go on."""
+    """`report`: on the best code; may be long. `limit`: what was reached, where a higher one lets the work go on."""
 
     reason: str
     message: str
+    report: str = ""
     limit: int = 0
 
 
 @dataclass(frozen=True)
 class Wait:
+    """`stalled`: so long that whoever waits for the Skill should be told."""
+
     seconds: float
     reason: str
     message: str
+    stalled: bool = False
 
 
 def decide(ledger: Ledger, limits: Limits, prompt_tokens: int, now: datetime) -> Call | Candidate | Stop | Wait:
     """The next step. Rules that stop come before those that spend."""
     if ledger.stop and not _raised(ledger, limits):
-        return Stop(ledger.stop, ledger.stop_message, ledger.stop_limit)
+        return Stop(ledger.stop, ledger.stop_message, ledger.stop_report, ledger.stop_limit)
     last = ledger.last
     if last is not None and last.state == "reserved":
         return Wait(0, "Generating", f"attempt {last.number} of {limits.max_attempts}: {last.endpoint} is writing")
@@ -143,50 +175,71 @@ def decide(ledger: Ledger, limits: Limits, prompt_tokens: int, now: datetime) ->
         return Candidate(last, accepted=last.state == "passed")
     if (stop := _stop(ledger, limits, now)) is not None:
         return stop
-    if ledger.retry_at is not None and ledger.retry_at > now:
-        wait = (ledger.retry_at - now).total_seconds()
-        return Wait(wait, "ModelUnavailable", f"{ledger.fault} It is asked again at {ledger.retry_at:%H:%M:%S} UTC")
+    if (wait := _wait(ledger, limits, now)) is not None:
+        return wait
     left = limits.token_budget - ledger.tokens
     reply = min(limits.max_reply, left - prompt_tokens)
     if reply < SMALLEST_REPLY:
         return Stop(
             "BudgetExhausted",
             f"{ledger.tokens} of {limits.token_budget} tokens are spent and the next question needs about "
-            f"{prompt_tokens}: raise spec.generation.tokenBudget, or simplify the spec. {_why(ledger)}",
+            f"{prompt_tokens}: raise spec.generation.tokenBudget, or shorten the spec",
+            _report(ledger),
             limits.token_budget,
         )
-    kind: Literal["first", "repair", "fresh"] = "first"
-    if last is not None and last.state == "failed" and not _stalls(ledger.attempts[-2:]):
-        kind = "repair"
-    elif any(a.state in {"failed", "repeat"} for a in ledger.attempts):
-        kind = "fresh"
-    return Call(kind, reply, prompt_tokens + reply)
+    return Call(_kind(ledger), reply, prompt_tokens + reply)
+
+
+def _kind(ledger: Ledger) -> Kind:
+    """After a repeat or no progress, a start without the code so far."""
+    code = ledger.code
+    if code is None:
+        return "first"
+    return "repair" if code.state == "failed" and not _stalls(ledger.attempts[-2:]) else "fresh"
+
+
+def _wait(ledger: Ledger, limits: Limits, now: datetime) -> Wait | None:
+    if ledger.retry_at is not None and ledger.retry_at > now:
+        seconds = (ledger.retry_at - now).total_seconds()
+        text = f"{ledger.fault} It is asked again at {ledger.retry_at:%H:%M:%S} UTC"
+        return Wait(seconds, ledger.fault_reason, text, stalled=ledger.faults >= limits.faults)
+    if ledger.first_call is None and ledger.not_before is not None and ledger.not_before > now:
+        seconds = (ledger.not_before - now).total_seconds()
+        text = f"the spec changed so soon after a model was asked; it is asked at {ledger.not_before:%H:%M:%S} UTC"
+        return Wait(seconds, "Throttled", text)
+    return None
 
 
 def _stop(ledger: Ledger, limits: Limits, now: datetime) -> Stop | None:
-    attempts = ledger.attempts
+    attempts, report = ledger.attempts, _report(ledger)
     if sum(a.state == "repeat" for a in attempts) >= REPEATS:
-        return Stop("LoopDetected", f"the model keeps writing the same code. {_why(ledger)}")
+        return Stop("LoopDetected", f"the model keeps writing the same code: {CLEARER}", report)
     refused = [a.signature for a in attempts if a.state == "failed" and a.gate == "policy"]
     if len(refused) > len(set(refused)):
-        return Stop("PolicyRefused", f"the model insists on something forbidden. {_why(ledger)}")
+        grant = "grant it in the spec if it is an egress or a secret, or say how to do without"
+        return Stop("PolicyRefused", f"the model insists on something forbidden: {grant}", report)
     disputed = [a.complaint for a in attempts if _disputes(a)]
     if len(disputed) > len(set(disputed)):
-        return Stop(
-            "SuspectSpec", f"different programs agree with each other, and not with the example. {_why(ledger)}"
-        )
+        told = "different programs agree with each other, and not with the example: correct it, or the description"
+        return Stop("SuspectSpec", told, report)
     if _stalls(attempts) >= STALLS:
-        return Stop("NoProgress", f"the model comes no further, a fresh start included. {_why(ledger)}")
+        return Stop("NoProgress", f"the model comes no further, a fresh start included: {CLEARER}", report)
     if [a.state for a in attempts[-EMPTY_IN_A_ROW:]] == ["empty"] * EMPTY_IN_A_ROW:
-        return Stop("NoCode", f"{EMPTY_IN_A_ROW} replies in a row held no usable code: {attempts[-1].message}")
+        return _unusable(attempts[-1])
     if ledger.candidates >= limits.max_attempts:
         count = f"{ledger.candidates} of {limits.max_attempts} attempts"
-        return Stop("AttemptsExhausted", f"{count} were refused. {_why(ledger)}", limits.max_attempts)
-    if ledger.faults >= limits.faults:
-        return Stop("ModelUnavailable", f"{ledger.faults} calls in a row failed: {ledger.fault}")
-    if now - ledger.opened > limits.deadline:
-        return Stop("DeadlineExceeded", f"no code was accepted within {limits.deadline}. {_why(ledger)}")
+        return Stop("AttemptsExhausted", f"{count} were refused: {CLEARER}", report, limits.max_attempts)
+    if ledger.first_reply is not None and now - ledger.first_reply > limits.deadline:
+        told = f"no code was accepted within {limits.deadline} from the first reply: {CLEARER}"
+        return Stop("DeadlineExceeded", told, report)
     return None
+
+
+def _unusable(last: Attempt) -> Stop:
+    if last.gate == "cut-off":
+        told = "raise maxReplyTokens of the model in the chart's values, or ask for less in one Skill"
+        return Stop("ReplyCutOff", f"{EMPTY_IN_A_ROW} replies in a row were longer than they may be: {told}")
+    return Stop("NoCode", f"{EMPTY_IN_A_ROW} replies in a row held no usable code: {last.message}")
 
 
 def _raised(ledger: Ledger, limits: Limits) -> bool:
@@ -208,74 +261,110 @@ def _disputes(attempt: Attempt) -> bool:
     return answered and 1 < total == passed + 1
 
 
-def _why(ledger: Ledger) -> str:
-    failed = [a for a in ledger.attempts if a.state == "failed"]
-    if not failed:
+def _report(ledger: Ledger) -> str:
+    """What is wrong with the best code."""
+    best = ledger.best
+    if best is None:
         return ""
-    last = failed[-1]
-    line = f", line {last.line}" if last.line else ""
-    return (
-        f"The last refusal, by {last.gate}{line}: {last.message}\nMake the description or the examples clearer; "
-        "a changed spec starts anew"
+    which = f"Attempt {best.number}" if best.number else "The code of before"
+    line = f" at line {best.line}" if best.line else ""
+    return f"{which} came furthest. It was refused by {best.gate}{line}: {best.message}"
+
+
+def reserve(ledger: Ledger, endpoint: str, tokens: int, call: str, now: datetime) -> Ledger:
+    """`call` is its name."""
+    opened = ledger.model_copy(
+        update={
+            "stop": "",
+            "stop_message": "",
+            "stop_report": "",
+            "stop_limit": 0,
+            "call": call,
+            "charged": None,
+            "first_call": ledger.first_call or now,
+        }
     )
+    return _with(opened, Attempt(number=ledger.candidates + 1, state="reserved", endpoint=endpoint, tokens=tokens))
 
 
-def reserve(ledger: Ledger, endpoint: str, tokens: int) -> Ledger:
-    number = ledger.candidates + 1
-    opened = ledger.model_copy(update={"stop": "", "stop_message": "", "stop_limit": 0})
-    return _with(opened, Attempt(number=number, state="reserved", endpoint=endpoint, tokens=tokens))
-
-
-def settle(ledger: Ledger, tokens: int, *, estimated: bool, source: str, fingerprint: str, problem: str) -> Ledger:
+def settle(
+    ledger: Ledger,
+    tokens: int,
+    now: datetime,
+    *,
+    estimated: bool,
+    source: str,
+    fingerprint: str,
+    flaw: str,
+    problem: str,
+) -> Ledger:
     """A reply came. Without code it costs tokens but no attempt; code seen before is not checked again."""
-    if not _awaits(ledger, "reserved"):
+    if not ledger.awaited:
         return ledger
     seen = {a.fingerprint for a in ledger.attempts if a.fingerprint}
     state: State = "empty" if not source else "repeat" if fingerprint in seen else "candidate"
     values = {"state": state, "tokens": tokens, "estimated": estimated, "source": source, "fingerprint": fingerprint}
     told = problem or ("the same code as before" if state == "repeat" else "")
-    settled = _last(ledger, **values, message=told)
-    return _fitted(settled.model_copy(update={"faults": 0, "fault": "", "retry_at": None}))
+    settled = _last(ledger, **values, gate=flaw if state == "empty" else "", message=told)
+    calm = {"faults": 0, "fault": "", "fault_reason": "", "retry_at": None}
+    known = {"charged": tokens, "first_reply": ledger.first_reply or now}
+    return _fitted(settled.model_copy(update=calm | known))
 
 
-def lost(ledger: Ledger) -> Ledger:
-    """Nobody waits for the reply any more (the operator was restarted): the reservation counts as spent."""
-    if not _awaits(ledger, "reserved"):
-        return ledger
-    return _last(ledger, state="lost", message="the operator was restarted while the model was writing")
-
-
-def fault(ledger: Ledger, message: str, charged: int, retry_at: datetime) -> Ledger:
-    """The call failed before an answer: no attempt is spent. `charged`: what may have been billed all the same."""
-    if not _awaits(ledger, "reserved"):
+def fault(
+    ledger: Ledger, message: str, charged: int, retry_at: datetime, *, reason: str = "ModelUnavailable", severe: int = 1
+) -> Ledger:
+    """The call failed before an answer: no attempt is spent. `charged`: what may have been billed all the same;
+    `severe`: how many failures it counts as."""
+    if not ledger.awaited:
         return ledger
     return ledger.model_copy(
         update={
             "attempts": ledger.attempts[:-1],
-            "faults": ledger.faults + 1,
+            "charged": charged,
+            "faults": ledger.faults + severe,
             "fault": message,
+            "fault_reason": reason,
             "fault_tokens": ledger.fault_tokens + charged,
             "retry_at": retry_at,
         }
     )
 
 
+def lost(ledger: Ledger, now: datetime) -> Ledger:
+    """Nobody waits for the reply any more (the operator was restarted): all that was reserved counts as spent."""
+    if ledger.last is None:
+        return ledger
+    told = f"The operator was restarted while {ledger.last.endpoint} was writing; its reply is lost."
+    return fault(ledger, told, ledger.last.tokens, now)
+
+
+def carried(ledger: Ledger, source: str, fingerprint: str) -> Ledger:
+    """On trial first: code that was accepted for the same task, when it was asked for or judged in another way."""
+    if ledger.attempts:
+        return ledger
+    return _with(
+        ledger,
+        Attempt(number=0, state="candidate", endpoint="", tokens=0, source=source, fingerprint=fingerprint),
+    )
+
+
 def judged(ledger: Ledger, *, passed: bool, gate: str, message: str, line: int | None) -> Ledger:
-    """The verdict on the last candidate; a second verdict changes nothing."""
-    if not _awaits(ledger, "candidate"):
+    """The verdict on the last candidate. What has passed may still fail: a check is made again when it was lost."""
+    if ledger.last is None or ledger.last.state not in {"candidate", "passed"}:
         return ledger
     return _last(ledger, state="passed" if passed else "failed", gate=gate, message=message, line=line)
 
 
 def stopped(ledger: Ledger, stop: Stop) -> Ledger:
     return ledger.model_copy(
-        update={"stop": stop.reason, "stop_message": stop.message[:3000], "stop_limit": stop.limit}
+        update={
+            "stop": stop.reason,
+            "stop_message": stop.message,
+            "stop_report": stop.report[:LONGEST_REPORT],
+            "stop_limit": stop.limit,
+        }
     )
-
-
-def _awaits(ledger: Ledger, state: State) -> bool:
-    """Whether the last attempt is in this state; what comes too late changes nothing."""
-    return ledger.last is not None and ledger.last.state == state
 
 
 def _fitted(ledger: Ledger) -> Ledger:

@@ -1,49 +1,64 @@
-"""Calls under way: a bounded number, fair among namespaces, none twice for the same Skill."""
+"""Calls under way: a bounded number, fair among namespaces, one at a time for each Skill."""
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
 Key = tuple[str, str]  # namespace, name
+Work = Callable[[], Awaitable[T]]
+
+
+@dataclass
+class _Call(Generic[T]):
+    name: str
+    work: Work[T]
+    task: asyncio.Task[T] | None = None  # None while it waits for its turn
 
 
 class Pool(Generic[T]):
-    """Results wait here until they are taken; `done` is told of each."""
+    """A result stays until its Skill is asked about something else, or `keep` says that it was used: whoever takes it
+    may fail to store it, and comes again. `done` is told of each."""
 
     def __init__(self, size: int, done: Callable[[Key], None]) -> None:
         self._free = size
         self._done = done
-        self._waiting: dict[str, deque[tuple[Key, Callable[[], Awaitable[T]]]]] = {}
-        self._running: dict[Key, asyncio.Task[T]] = {}
-        self._results: dict[Key, asyncio.Task[T]] = {}
+        self._waiting: dict[str, deque[Key]] = {}
+        self._calls: dict[Key, _Call[T]] = {}
 
-    def submit(self, key: Key, work: Callable[[], Awaitable[T]]) -> None:
-        """Does nothing for a key that is busy: a second call for one Skill would be paid for twice."""
-        if self.busy(key):
+    def submit(self, key: Key, name: str, work: Work[T]) -> None:
+        """Make the call, unless it was submitted before: a second one would be paid for twice. Ends any other call of
+        the key."""
+        if self.knows(key, name):
             return
-        self._waiting.setdefault(key[0], deque()).append((key, work))
+        self.keep(key, "")
+        self._calls[key] = _Call(name, work)
+        self._waiting.setdefault(key[0], deque()).append(key)
         self._start()
 
-    def busy(self, key: Key) -> bool:
-        """Whether its call waits, runs, or has a result that nobody took."""
-        queued = any(k == key for k, _ in self._waiting.get(key[0], ()))
-        return queued or key in self._running or key in self._results
+    def knows(self, key: Key, name: str) -> bool:
+        """Whether that call waits, runs or has ended."""
+        call = self._calls.get(key)
+        return call is not None and call.name == name
 
-    def take(self, key: Key) -> asyncio.Task[T] | None:
-        """The finished call, once."""
-        return self._results.pop(key, None)
+    def result(self, key: Key) -> asyncio.Task[T] | None:
+        """The call of the key, once it has ended."""
+        call = self._calls.get(key)
+        return call.task if call is not None and call.task is not None and call.task.done() else None
 
-    def cancel(self, key: Key) -> None:
-        """The key is free at once. Its slot is, when the call has ended."""
-        self._results.pop(key, None)
-        if key[0] in self._waiting:
-            self._waiting[key[0]] = deque(item for item in self._waiting[key[0]] if item[0] != key)
-        if (task := self._running.pop(key, None)) is not None:
-            task.cancel()
+    def keep(self, key: Key, name: str) -> None:
+        """Only this call of the key is of use. Any other is cancelled; its slot is free when it has ended."""
+        if key not in self._calls or self.knows(key, name):
+            return
+        call = self._calls.pop(key)
+        if call.task is not None:
+            call.task.cancel()
+        else:
+            self._waiting[key[0]].remove(key)
 
     def _start(self) -> None:
         while self._free and self._waiting:
@@ -51,23 +66,19 @@ class Pool(Generic[T]):
             queue = self._waiting.pop(namespace)
             if not queue:
                 continue
-            key, work = queue.popleft()
+            key = queue.popleft()
             if queue:
                 self._waiting[namespace] = queue  # to the end of the line
             self._free -= 1
-            task = asyncio.ensure_future(work())
-            self._running[key] = task
-            task.add_done_callback(lambda ended, key=key: self._ended(key, ended))  # type: ignore[misc]
+            call = self._calls[key]
+            call.task = asyncio.ensure_future(call.work())
+            call.task.add_done_callback(lambda ended, key=key: self._ended(key, ended))  # type: ignore[misc]
 
     def _ended(self, key: Key, task: asyncio.Task[T]) -> None:
         self._free += 1
         self._start()
-        wanted = self._running.get(key) is task
-        if wanted:
-            del self._running[key]
         if not task.cancelled():
             task.exception()  # marks it as seen, should nobody take it
-            if wanted:
-                self._results[key] = task
-        if wanted:
+        call = self._calls.get(key)
+        if call is not None and call.task is task:
             self._done(key)

@@ -12,7 +12,7 @@ from typing import Any
 from skill_operator.api.v1alpha1 import Example, SkillSpec
 from skill_operator.naming import digest
 
-PROMPT_VERSION = "1"
+PROMPT_VERSION = "2"
 Message = dict[str, str]
 _NOTABLE = 100
 _LONGEST_EXAMPLE, _LONGEST_EXAMPLES = 4000, 24_000
@@ -40,8 +40,17 @@ This file was refused. The checks are right: do not special-case them.
 {source}
 
 {feedback}
-
+{worse}
 Say the cause in one sentence, then answer with the whole corrected file in one fenced python block."""
+
+_WORSE = """
+Changes of it that came no further:
+{refuted}
+"""
+
+_UNUSABLE = """\
+Your last reply could not be used: {problem}. Answer with the whole file in one fenced python block, and nothing \
+else."""
 
 _FRESH = """\
 Earlier approaches were refused:
@@ -54,18 +63,29 @@ def first(spec: SkillSpec, types: str, visible: Sequence[Example], manifest: Map
     return [{"role": "system", "content": _RULES}, {"role": "user", "content": _task(spec, types, visible, manifest)}]
 
 
-def repair(asked: list[Message], source: str, gate: str, feedback: str) -> list[Message]:
-    """The question again, with the current code and one block of feedback: never a growing chat."""
+def repair(asked: list[Message], source: str, gate: str, feedback: str, worse: Sequence[str] = ()) -> list[Message]:
+    """The question again, with the best code so far and one block of feedback: never a growing chat. `worse`: one line
+    for each attempt to mend it that came no further."""
     text = _REPAIR.format(
-        source=_data("skill.py", source.strip("\n")), feedback=_data(f"the first check that failed: {gate}", feedback)
+        source=_data("skill.py", source.strip("\n")),
+        feedback=_data(f"the first check that failed: {gate}", feedback),
+        worse=_WORSE.format(refuted=_data("refused", _lines(worse))) if worse else "",
     )
     return [*asked, {"role": "user", "content": text}]
 
 
+def unusable(asked: list[Message], problem: str) -> list[Message]:
+    """The question again, after a reply that held no code. `problem` is in our own words."""
+    return [*asked, {"role": "user", "content": _UNUSABLE.format(problem=problem)}]
+
+
 def fresh(asked: list[Message], refuted: Sequence[str]) -> list[Message]:
     """The question again, with one line for each approach that was refuted, and none of its code."""
-    lines = "\n".join(f"- {line}" for line in refuted)
-    return [*asked, {"role": "user", "content": _FRESH.format(refuted=_data("refused", lines))}]
+    return [*asked, {"role": "user", "content": _FRESH.format(refuted=_data("refused", _lines(refuted)))}]
+
+
+def _lines(texts: Sequence[str]) -> str:
+    return "\n".join(f"- {text}" for text in texts)
 
 
 def _task(spec: SkillSpec, types: str, visible: Sequence[Example], manifest: Mapping[str, Any]) -> str:
@@ -82,8 +102,9 @@ def _task(spec: SkillSpec, types: str, visible: Sequence[Example], manifest: Map
 
 
 def _data(title: str, body: str) -> str:
-    """Marked with a word that the text itself cannot hold, since it depends on all of it."""
-    word = digest(title, body)[:8]
+    """Marked with a word that the text itself cannot hold, since it depends on all of it; 64 bits of it, so that no
+    text can be searched for that does."""
+    word = digest(title, body)[:16]
     return f"<<< {word} {title}\n{body}\n{word} >>>"
 
 

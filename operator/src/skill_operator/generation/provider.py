@@ -58,10 +58,11 @@ class Dialect:
 
 
 class Provider:
-    """Remembers each endpoint's dialect, so that it is asked wrongly once."""
+    """Remembers each endpoint's dialect, so that it is asked wrongly once. `transport`: instead of the network."""
 
-    def __init__(self) -> None:
+    def __init__(self, transport: httpx2.AsyncBaseTransport | None = None) -> None:
         self._dialects: dict[str, Dialect] = {}
+        self._transport = transport
 
     async def complete(
         self, endpoint: ModelEndpoint, api_key: str, messages: list[Message], max_tokens: int
@@ -84,7 +85,8 @@ class Provider:
         dialect = self._dialects.get(endpoint.name, Dialect())
         for _ in range(FORMS):
             try:
-                body = await _post(endpoint, api_key, _body(endpoint, dialect, messages, max_tokens))
+                asked = _body(endpoint, dialect, messages, max_tokens)
+                body = await _post(endpoint, api_key, asked, self._transport)
             except openai.BadRequestError as error:
                 other = _learn(dialect, str(error))
                 if other is None:
@@ -97,10 +99,12 @@ class Provider:
         raise ModelRefused(f"{endpoint.name} refuses every form of the request; see models[] in the chart's values")
 
 
-async def _post(endpoint: ModelEndpoint, api_key: str, body: dict[str, Any]) -> bytes:
+async def _post(
+    endpoint: ModelEndpoint, api_key: str, body: dict[str, Any], transport: httpx2.AsyncBaseTransport | None
+) -> bytes:
     name, place = endpoint.name, _place(endpoint)
     try:
-        async with _client(endpoint, api_key) as client:
+        async with _client(endpoint, api_key, transport) as client:
             raw = client.chat.completions.with_streaming_response
             no_key = {} if api_key else {"Authorization": openai.Omit()}
             async with raw.create(**body, extra_headers={"Accept-Encoding": "identity", **no_key}) as response:
@@ -140,7 +144,7 @@ def _refusal(endpoint: ModelEndpoint, api_key: str, error: openai.APIStatusError
     return ModelRefused(f"{name} refuses the request ({code}): {_clean(error, api_key)}")
 
 
-def _client(endpoint: ModelEndpoint, api_key: str) -> openai.AsyncOpenAI:
+def _client(endpoint: ModelEndpoint, api_key: str, transport: httpx2.AsyncBaseTransport | None) -> openai.AsyncOpenAI:
     async def guard(response: httpx2.Response) -> None:
         """Also on what comes with an error, which the SDK reads to its end."""
         if response.headers.get("content-encoding", "identity") != "identity":
@@ -149,7 +153,11 @@ def _client(endpoint: ModelEndpoint, api_key: str) -> openai.AsyncOpenAI:
             response.stream = _Capped(response.stream, endpoint.name)
 
     http = httpx2.AsyncClient(
-        trust_env=False, timeout=endpoint.timeoutSeconds, event_hooks={"response": [guard]}, verify=_trusted()
+        trust_env=False,
+        timeout=endpoint.timeoutSeconds,
+        event_hooks={"response": [guard]},
+        verify=_trusted(),
+        transport=transport,
     )
     return openai.AsyncOpenAI(
         base_url=endpoint.baseURL,

@@ -30,6 +30,8 @@ class Observed:
     build_pods: tuple[Object, ...]
     deployment: Object | None
     base: Base
+    ledger: Object | None = None  # this and the account: of generated Skills alone
+    account: Object | None = None
 
     def watched(self) -> list[Object]:
         """What the informer must have told of too."""
@@ -53,6 +55,7 @@ async def observe(cluster: Cluster, settings: Settings, body: Object, base: Base
         cluster.list("Pod", settings.builderNamespace, mine),
         cluster.get("Deployment", meta.namespace, naming.child(meta.name)),
     )
+    ledger, account = await _records(cluster, settings, skill)
     owned = deployment if deployment and _label(deployment, naming.UID_LABEL) == meta.uid else None
     return Observed(
         skill=skill,
@@ -64,6 +67,18 @@ async def observe(cluster: Cluster, settings: Settings, body: Object, base: Base
         build_pods=tuple(build_pods),
         deployment=owned,
         base=base,
+        ledger=ledger,
+        account=account,
+    )
+
+
+async def _records(cluster: Cluster, settings: Settings, skill: Skill) -> tuple[Object | None, Object | None]:
+    """Books and account, from the operator's own namespace."""
+    if skill.spec.source is not None:
+        return None, None
+    return await asyncio.gather(
+        cluster.get("ConfigMap", settings.namespace, naming.ledger(skill.metadata.uid)),
+        cluster.get("ConfigMap", settings.namespace, naming.ACCOUNT),
     )
 
 

@@ -101,6 +101,7 @@ class Reconciler:
             )
             return await self._report(skill, body, [], Result((note,), stalled=True), Work(), now)
         if found := problems(skill.spec):
+            self._author.forget(skill.metadata.namespace, skill.metadata.name)
             text = "\n".join(f"{problem.path}: {problem.message}" for problem in found)
             return await self._report(skill, body, [], _invalid(text), Work(), now)
         try:
@@ -126,9 +127,10 @@ class Reconciler:
             last = await self._unless_lost(last, work)
             last = await self._in_turn(seen, last)
             findings += last.findings
+            seen = await self._keep(seen, last)
             await self._write(last)
-            if last.call is not None:
-                self._author.start(seen, work, last.call)
+            for note in last.notes:
+                self._recorder.event(seen.body, note.type, note.reason, note.message)
             if not last.done:
                 metrics.reconciled(stage.__name__.strip("_"), "stalled" if last.stalled else "waiting")
                 break
@@ -187,6 +189,20 @@ class Reconciler:
         await apply_changed(self._cluster, default_deny(namespace))
         if self._settings.priorityClassName:
             await apply_changed(self._cluster, quota(self._settings, namespace))
+
+    async def _keep(self, seen: Observed, result: Result) -> Observed:
+        """The record first, and nothing else of the pass if somebody wrote it meanwhile; then the call that it tells
+        of, before anything can come in between."""
+        for wanted in result.record:
+            known = "resourceVersion" in wanted["metadata"]
+            live = await (self._cluster.apply(wanted) if known else self._cluster.create(wanted))
+            if live["metadata"]["name"] == naming.ACCOUNT:
+                seen = replace(seen, account=live)
+            else:
+                seen = replace(seen, ledger=live)
+        if result.call is not None:
+            self._author.start(result.call)
+        return seen
 
     async def _write(self, result: Result) -> None:
         for ref in result.delete:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from skill_operator.generation.ledger import Call
+from skill_operator.generation.question import Question
 from skill_operator.resources.common import Object
 
 
@@ -37,10 +37,20 @@ class Finding:
 
 
 @dataclass(frozen=True)
+class Note:
+    """An event that no condition tells."""
+
+    type: Literal["Normal", "Warning"]
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True)
 class Result:
     """Of one stage in one pass.
 
-    `create` is for what cannot be changed once it exists (Jobs); `apply` for all else. Nothing is written twice:
+    `record` is written before all else, in this order, and only over what was seen: whoever wrote it meanwhile ends the
+    pass. `create` is for what cannot be changed once it exists (Jobs); `apply` for all else. Nothing is written twice:
     what already is as wanted is left alone. `after`: seconds until another look, where no event will tell.
     `stalled`: only a changed spec or a person can help.
     """
@@ -49,10 +59,12 @@ class Result:
     done: bool = False
     stalled: bool = False
     after: float | None = None
+    record: tuple[Object, ...] = ()
     apply: tuple[Object, ...] = ()
     create: tuple[Object, ...] = ()
     delete: tuple[Ref, ...] = ()
-    call: Call | None = None  # of the model: made in the background, after everything above is written
+    call: Question | None = None  # of a model: asked in the background, once all of `record` is written
+    notes: tuple[Note, ...] = ()
 
 
 @dataclass

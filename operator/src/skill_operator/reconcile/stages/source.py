@@ -1,199 +1,320 @@
 """source: the code of a Skill, pinned or written by a model.
 
 This stage owns the ledger. What a model is asked, it is asked in the background; the pass only reads and writes the
-ledger, and comes again when the reply is there.
+ledger, and comes again when the reply is there. Everything about a call is written before it is made, and over nothing
+but what this pass has seen: of two operators that both believe that they lead, one fails to write, and makes no call.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
+import secrets
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
-
-from pydantic import ValidationError
 
 from skill_operator import naming
 from skill_operator.api.conditions import GENERATED
 from skill_operator.api.v1alpha1 import Failure, GenerationStatus, Skill
+from skill_operator.generation import account as accounts
+from skill_operator.generation import books as shelf
 from skill_operator.generation import ledger as book
-from skill_operator.generation import prompt
-from skill_operator.generation.examples import split
+from skill_operator.generation import question
+from skill_operator.generation.account import Account, Caps
+from skill_operator.generation.books import Books
+from skill_operator.generation.breaker import Breaker
 from skill_operator.generation.ledger import Call, Candidate, Ledger, Limits, Stop, Wait
-from skill_operator.generation.pool import Pool
+from skill_operator.generation.pool import Key, Pool
 from skill_operator.generation.provider import Completion, ModelRefused, ModelUnavailable, Provider, estimate
+from skill_operator.generation.question import Question
 from skill_operator.generation.reply import extract, fingerprint
 from skill_operator.observability import metrics
 from skill_operator.reconcile.observed import Observed
-from skill_operator.reconcile.result import Result, Work, finding
+from skill_operator.reconcile.result import Note, Result, Work, finding
 from skill_operator.reconcile.stages.check import Report
 from skill_operator.resources import ledger as resource
+from skill_operator.resources.common import Object
 from skill_operator.settings import ModelEndpoint, Settings
 
+log = logging.getLogger(__name__)
 FIRST_PAUSE, LONGEST_PAUSE = 2.0, 300.0
+STALLED_PAUSE = 1800.0  # after too many failures in a row: an outage ends, and nobody has to ask again for every Skill
+GRACE = timedelta(seconds=30)  # a trial call may wait so long for its turn
+
+
+@dataclass(frozen=True)
+class _Page:
+    """What is known of a Skill's calls, and its limits."""
+
+    books: Books
+    account: Account
+    models: list[ModelEndpoint]
+    limits: Limits
+
+    @property
+    def ledger(self) -> Ledger:
+        return self.books.present
+
+    @property
+    def model(self) -> ModelEndpoint:
+        """Whose turn it is."""
+        return question.turn(self.models, self.ledger)
+
+    def with_ledger(self, ledger: Ledger, uid: str) -> _Page:
+        """The account follows the ledger."""
+        account = accounts.settled(self.account, uid, ledger)
+        return replace(self, books=self.books.model_copy(update={"present": ledger}), account=account)
 
 
 class Author:
     """Has code written. `wake` is told the namespace and name of a Skill whose reply has come."""
 
-    def __init__(self, settings: Settings, provider: Provider, wake: Callable[[str, str], None]) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        provider: Provider,
+        wake: Callable[[str, str], None],
+        clock: Callable[[], datetime],
+    ) -> None:
         self._settings = settings
         self._provider = provider
+        self._clock = clock
         self._pool: Pool[Completion] = Pool(settings.generation.concurrency, lambda key: wake(*key))
-        self._asked: dict[tuple[str, str], str] = {}  # input hash of the call under way
+        self._breakers = {model.name: Breaker() for model in settings.models}
+        self._unsent: dict[Key, Question] = {}
 
     def forget(self, namespace: str, name: str) -> None:
-        """The Skill is gone: its call is of no use to anyone."""
-        self._asked.pop((namespace, name), None)
-        self._pool.cancel((namespace, name))
+        """Whatever is asked for this Skill is of no use to anyone."""
+        self._unsent.pop((namespace, name), None)
+        self._pool.keep((namespace, name), "")
 
     def source(self, seen: Observed, work: Work, now: datetime) -> Result:
         """One step of the loop. The next stage may go on once there is a candidate."""
-        skill = seen.skill
+        skill, meta = seen.skill, seen.skill.metadata
+        key = (meta.namespace, meta.name)
         if skill.spec.source is not None:
-            self.forget(skill.metadata.namespace, skill.metadata.name)
+            self.forget(*key)
             work.source = skill.spec.source.inline
             work.status["generation"] = None
             return Result((finding(GENERATED, "True", "Pinned", "spec.source is used as it is"),), done=True)
-        endpoint = _endpoint(self._settings, skill)
-        if endpoint is None:
+        models = question.chain(self._settings, skill)
+        if not models:
+            self.forget(*key)
             return _no_model(self._settings, skill)
-        before = _open(seen, endpoint, now)
-        ledger = self._take_reply(skill, before, now)
-        limits = _limits(self._settings, skill, endpoint)
-        asked = _question(seen, work, ledger, "first")
-        step = book.decide(ledger, limits, estimate(asked), now)
+        page = _open(seen, self._settings, models, now)
+        before = page.ledger
+        self._pool.keep(key, before.awaited)
+        again = self._unsent.get(key)
+        if again is not None and again.name == before.awaited:
+            call: Question | None = again  # the ledger was written, and the pass ended before the call was made
+        else:
+            call = None
+            page = page.with_ledger(self._replied(key, before, now), meta.uid)
+        notes = _notes(before, page.ledger, page.limits)
+        step = self._next(seen, work, page, now)
         if isinstance(step, Call):
-            asked = _question(seen, work, ledger, step.kind)
-            step = book.decide(ledger, limits, estimate(asked), now)
-        if isinstance(step, Call):
-            ledger = book.reserve(ledger, endpoint.name, step.reserve)
+            asked = question.messages(skill.spec, work.types, seen.base.manifest, page.ledger, step.kind)
+            self._unsent[key] = call = Question(key, secrets.token_hex(8), page.model, asked, step.max_tokens)
+            account = accounts.reserved(page.account, meta.uid, meta.namespace, call.name, step.reserve)
+            ledger = book.reserve(page.ledger, page.model.name, step.reserve, call.name, now)
+            page = replace(page.with_ledger(ledger, meta.uid), account=account)
         elif isinstance(step, Stop):
-            ledger = book.stopped(ledger, step)
-        work.status["generation"] = _status(ledger, endpoint)
-        write = () if ledger == before and before.attempts else (resource.config_map(skill, ledger),)
-        return replace(_told(step, ledger, limits, work), apply=write)
+            page = page.with_ledger(book.stopped(page.ledger, step), meta.uid)
+        work.status["generation"] = _status(page)
+        told = _told(step, page, skill, work)
+        view = (resource.candidates_map(skill, page.ledger),) if page.ledger.attempts else ()
+        return replace(told, record=_record(seen, self._settings, page), apply=view, call=call, notes=notes)
 
-    def start(self, seen: Observed, work: Work, call: Call) -> None:
-        """Make the call that the ledger now holds. Called after the ledger was written."""
-        skill = seen.skill
-        key = (skill.metadata.namespace, skill.metadata.name)
-        endpoint = _endpoint(self._settings, skill)
-        if endpoint is None:
-            return
-        ledger = _open(seen, endpoint, datetime.now().astimezone())
-        messages = _question(seen, work, ledger, call.kind)
-        self._asked[key] = ledger.input_hash
-
-        async def ask() -> Completion:
-            api_key = await asyncio.to_thread(_read_key, endpoint)
-            return await self._provider.complete(endpoint, api_key, messages, call.max_tokens)
-
-        self._pool.submit(key, ask)
+    def start(self, call: Question) -> None:
+        """Make the call that the ledger now holds."""
+        self._unsent.pop(call.skill, None)
+        patience = timedelta(seconds=call.endpoint.timeoutSeconds) + GRACE
+        self._breakers[call.endpoint.name].begin(self._clock(), patience)
+        self._pool.submit(call.skill, call.name, lambda: self._ask(call))
 
     def judged(self, seen: Observed, work: Work, report: Report, result: Result, now: datetime) -> Result:
         """The verdict on the candidate, entered into the ledger; a refused one leads to the next step at once."""
         skill = seen.skill
         if skill.spec.source is not None:
             return result if report.passed else replace(result, stalled=True)
-        endpoint = _endpoint(self._settings, skill)
-        if endpoint is None:
+        models = question.chain(self._settings, skill)
+        if not models:
             return result
-        ledger = _open(seen, endpoint, now)
-        if ledger.last is None or ledger.last.state != "candidate":
+        page = _open(seen, self._settings, models, now)
+        candidate = page.ledger.last
+        if candidate is None or candidate.state not in {"candidate", "passed"}:
             return result
         ledger = book.judged(
-            ledger, passed=report.passed, gate=report.gate or "", message=report.message, line=report.line
+            page.ledger, passed=report.passed, gate=report.gate or "", message=report.message, line=report.line
         )
-        work.status["generation"] = _status(ledger, endpoint)
-        written = (*result.apply, resource.config_map(skill, ledger))
-        return replace(result, apply=written, after=None if report.passed else 0.0)
+        page = page.with_ledger(ledger, skill.metadata.uid)
+        work.status["generation"] = _status(page)
+        which = _which(candidate.number, page.limits)
+        findings = tuple(
+            replace(found, message=f"{which}: {found.message}") if found.status == "False" else found
+            for found in result.findings
+        )
+        return replace(
+            result,
+            findings=findings,
+            record=_record(seen, self._settings, page),
+            apply=(*result.apply, resource.candidates_map(skill, ledger)),
+            after=None if report.passed else 0.0,
+        )
 
-    def _take_reply(self, skill: Skill, ledger: Ledger, now: datetime) -> Ledger:
+    def _next(self, seen: Observed, work: Work, page: _Page, now: datetime) -> Call | Candidate | Stop | Wait:
+        """The ledger decides; then the day's account and the endpoint's circuit may ask it to wait."""
+        spec, manifest = seen.skill.spec, seen.base.manifest
+        ledger, model = page.ledger, page.model
+        limits = page.limits.model_copy(update={"max_reply": model.maxReplyTokens})
+        asked = question.messages(spec, work.types, manifest, ledger, "first")
+        step = book.decide(ledger, limits, estimate(asked), now)
+        if isinstance(step, Call):
+            asked = question.messages(spec, work.types, manifest, ledger, step.kind)
+            step = book.decide(ledger, limits, estimate(asked), now)
+        if not isinstance(step, Call):
+            return step
+        daily = self._settings.generation.dailyTokens
+        caps = Caps(daily.namespace, daily.operator)
+        if (
+            refused := accounts.refusal(page.account, seen.skill.metadata.namespace, step.reserve, caps, now)
+        ) is not None:
+            return refused
+        breaker = self._breakers[model.name]
+        if (seconds := breaker.wait(now)) > 0:
+            metrics.circuit(model.name, breaker.state(now))
+            pause = seconds * random.uniform(1.0, 1.2) + 1.0
+            return Wait(pause, "ModelUnavailable", f"{model.name}: {breaker.message(now)}")
+        return step
+
+    def _replied(self, key: Key, ledger: Ledger, now: datetime) -> Ledger:
         """Enter what came back; a reservation that nobody works on is lost."""
-        key = (skill.metadata.namespace, skill.metadata.name)
-        if self._asked.get(key, ledger.input_hash) != ledger.input_hash:
-            self.forget(*key)  # an answer to an outdated question
-        if ledger.last is None or ledger.last.state != "reserved":
+        if ledger.last is None or not ledger.awaited:
             return ledger
-        call = self._pool.take(key)
-        if call is None:
-            return ledger if self._pool.busy(key) else book.lost(ledger)
-        endpoint = ledger.last.endpoint
+        if not self._pool.knows(key, ledger.awaited):
+            return book.lost(ledger, now)
+        task = self._pool.result(key)
+        if task is None:
+            return ledger
+        if task.cancelled():
+            return book.lost(ledger, now)
+        reserved, cap = ledger.last.tokens, self._settings.generation.infrastructureFailures
         try:
-            done = call.result()
+            done = task.result()
         except ModelUnavailable as error:
-            metrics.called(endpoint, "unavailable", 0)
             pause = error.retry_after or min(LONGEST_PAUSE, FIRST_PAUSE * 2**ledger.faults)
-            pause *= random.uniform(1.0, 1.3)
-            charged = ledger.last.tokens if error.billed else 0
-            return book.fault(ledger, str(error), charged, now + timedelta(seconds=pause))
+            if ledger.faults + 1 >= cap:
+                pause = max(pause, STALLED_PAUSE)
+            return book.fault(ledger, str(error), reserved if error.billed else 0, _later(now, pause))
         except ModelRefused as error:
-            metrics.called(endpoint, "refused", 0)
-            return book.stopped(book.fault(ledger, str(error), 0, now), Stop("ModelRefused", str(error)))
-        metrics.called(endpoint, "answered", done.tokens)
+            later = _later(now, STALLED_PAUSE)
+            return book.fault(ledger, f"{error}.", 0, later, reason="ModelRefused", severe=cap)
+        except Exception as error:
+            log.exception("a call failed in a way that nobody thought of")
+            told = f"The call failed: {type(error).__name__}; the operator's log tells more."
+            return book.fault(ledger, told, reserved, _later(now, STALLED_PAUSE), severe=cap)
         reply = extract(done.text, done.finish_reason)
         return book.settle(
             ledger,
             done.tokens,
+            now,
             estimated=done.estimated,
             source=reply.source,
             fingerprint=fingerprint(reply.source) if reply.source else "",
+            flaw=reply.flaw,
             problem=reply.message,
         )
 
+    async def _ask(self, call: Question) -> Completion:
+        """Whatever comes of it is known to the endpoint's circuit before anyone is told."""
+        name, breaker = call.endpoint.name, self._breakers[call.endpoint.name]
+        outcome, tokens = "failed", 0
+        try:
+            api_key = await asyncio.to_thread(_read_key, call.endpoint)
+            done = await self._provider.complete(call.endpoint, api_key, call.messages, call.max_tokens)
+        except ModelUnavailable as error:
+            outcome = "unavailable"
+            breaker.failed(self._clock(), str(error), error.retry_after)
+            raise
+        except ModelRefused:
+            outcome = "refused"
+            raise
+        except asyncio.CancelledError:
+            outcome = "cancelled"
+            raise
+        else:
+            outcome, tokens = "answered", done.tokens
+            breaker.succeeded()
+            return done
+        finally:
+            metrics.called(name, outcome, tokens)
+            metrics.circuit(name, breaker.state(self._clock()))
 
-def input_hash(seen: Observed, endpoint: ModelEndpoint) -> str:
-    """What a reply depends on: with any of it changed, a new ledger is opened."""
-    spec = seen.skill.spec
-    visible, _ = split(spec.examples)
-    return naming.digest(
-        spec.description,
-        spec.input,
-        spec.output,
-        [e.model_dump(mode="json") for e in visible],
-        [e.model_dump(mode="json") for e in spec.egress],
-        [secret.name for secret in spec.secrets],
-        endpoint.name,
-        endpoint.model,
-        prompt.PROMPT_VERSION,
-        seen.base.manifest,
+
+def _open(seen: Observed, settings: Settings, models: list[ModelEndpoint], now: datetime) -> _Page:
+    """The books at the present input. Code that was accepted for the same task goes on trial before a model is
+    asked: the base image, a model's name, the wording of the prompt or an example may have changed, not the task."""
+    skill = seen.skill
+    books = resource.read_books(seen.ledger)
+    wanted = question.input_hash(skill.spec, models, seen.base.manifest, settings.images.checker)
+    retry = skill.metadata.annotations.get(naming.RETRY_ANNOTATION, "")
+    turned = shelf.turned(books, wanted, retry, timedelta(seconds=settings.generation.floorSeconds))
+    ledger = turned.present
+    if not ledger.attempts and ledger.first_call is None and not ledger.anew:
+        known = resource.accepted(skill, seen.config_maps)
+        ledger = book.carried(ledger, known, fingerprint(known)) if known else ledger
+    account = accounts.read(resource.read_account(seen.account), now.date())
+    page = _Page(turned, account, models, _limits(settings, skill))
+    return page.with_ledger(ledger, skill.metadata.uid)
+
+
+def _limits(settings: Settings, skill: Skill) -> Limits:
+    spec = skill.spec.generation
+    return Limits(
+        max_attempts=spec.max_attempts,
+        token_budget=spec.token_budget,
+        faults=settings.generation.infrastructureFailures,
+        deadline=timedelta(seconds=settings.generation.deadlineSeconds),
     )
 
 
-def _open(seen: Observed, endpoint: ModelEndpoint, now: datetime) -> Ledger:
-    """The ledger of the present input. A person opens a new one by a new value of the retry annotation."""
-    wanted = input_hash(seen, endpoint)
-    retry = seen.skill.metadata.annotations.get(naming.RETRY_ANNOTATION, "")
-    stored = seen.config_maps.get(naming.ledger(seen.skill.metadata.name))
-    if stored is not None:
-        try:
-            ledger = Ledger.model_validate_json(stored.get("data", {}).get(resource.KEY, ""))
-        except ValidationError:
-            ledger = None
-        if ledger is not None and ledger.input_hash == wanted and retry in {"", ledger.retried}:
-            return ledger
-    return Ledger(input_hash=wanted, opened=now, retried=retry)
+def _record(seen: Observed, settings: Settings, page: _Page) -> tuple[Object, ...]:
+    """What changed: first the account, which may count a call too much, but none too few."""
+    made: list[Object] = []
+    account = resource.account_map(settings, page.account, seen.account)
+    if (page.account.spent or page.account.out) and not _same(account, seen.account):
+        made.append(account)
+    books = resource.books_map(seen.skill, settings, page.books, seen.ledger)
+    if (page.books.past or page.ledger != Ledger(input_hash=page.ledger.input_hash)) and not _same(books, seen.ledger):
+        made.append(books)
+    return tuple(made)
 
 
-def _question(seen: Observed, work: Work, ledger: Ledger, kind: str) -> list[prompt.Message]:
-    visible, _ = split(seen.skill.spec.examples)
-    asked = prompt.first(seen.skill.spec, work.types, visible, seen.base.manifest)
-    tried = [a for a in ledger.attempts if a.state in {"failed", "repeat"}]
-    if kind == "repair" and tried:
-        return prompt.repair(asked, tried[-1].source, tried[-1].gate, tried[-1].message)
-    if kind == "fresh" and tried:
-        return prompt.fresh(
-            asked, [f"{a.gate or 'repeat'}: {a.message.splitlines()[0] if a.message else ''}" for a in tried]
-        )
-    return asked
+def _same(wanted: Object, seen: Object | None) -> bool:
+    return seen is not None and seen.get("data") == wanted["data"]
 
 
-def _endpoint(settings: Settings, skill: Skill) -> ModelEndpoint | None:
-    wanted = skill.spec.generation.model
-    return next((m for m in settings.models if not wanted or m.name == wanted), None)
+def _notes(before: Ledger, after: Ledger, limits: Limits) -> tuple[Note, ...]:
+    """What came of a call that no condition will tell of."""
+    if not before.awaited or after.awaited or before.last is None:
+        return ()
+    which, last = _which(before.last.number, limits), after.last
+    if len(after.attempts) < len(before.attempts):
+        return (Note("Warning", after.fault_reason, f"{after.fault} No attempt is spent."),)
+    if last is not None and last.state == "empty":
+        text = f"{last.endpoint} sent no usable code ({last.tokens} tokens, no attempt is spent): {last.message}"
+        return (Note("Warning", "NoCode", text),)
+    if last is not None and last.state == "repeat":
+        text = f"{which}: {last.endpoint} wrote code that was refused before ({last.tokens} tokens); it is not checked"
+        return (Note("Warning", "CodeRepeated", text),)
+    return ()
+
+
+def _which(number: int, limits: Limits) -> str:
+    return f"attempt {number} of {limits.max_attempts}" if number else "the code of before"
 
 
 def _no_model(settings: Settings, skill: Skill) -> Result:
@@ -207,43 +328,47 @@ def _no_model(settings: Settings, skill: Skill) -> Result:
     return Result((finding(GENERATED, "False", "NoModel", message),), stalled=True, after=60.0)
 
 
-def _limits(settings: Settings, skill: Skill, endpoint: ModelEndpoint) -> Limits:
-    spec = skill.spec.generation
-    return Limits(
-        max_attempts=spec.max_attempts,
-        token_budget=spec.token_budget,
-        max_reply=endpoint.maxReplyTokens,
-        faults=settings.generation.infrastructureFailures,
-        deadline=timedelta(seconds=settings.generation.deadlineSeconds),
+def _told(step: Call | Candidate | Stop | Wait, page: _Page, skill: Skill, work: Work) -> Result:
+    last, limits = page.ledger.last, page.limits
+    match step:
+        case Call():
+            text = f"{_which(last.number, limits)}: {last.endpoint} is writing" if last else ""
+            return Result((finding(GENERATED, "Unknown", "Generating", text),))
+        case Candidate(attempt=attempt):
+            work.source = attempt.source
+            text = f"{_which(attempt.number, limits)}, {page.ledger.tokens} tokens so far"
+            return Result((finding(GENERATED, "True", "Generated", text),), done=True)
+        case Stop(reason=reason, message=message, report=report):
+            text = "\n".join(filter(None, (message, _advice(skill), report)))  # what may be cut goes last
+            return Result((finding(GENERATED, "False", reason, text),), stalled=True)
+        case Wait(seconds=seconds, reason=reason, message=message, stalled=stalled):
+            found = finding(GENERATED, "False" if stalled else "Unknown", reason, message)
+            return Result((found,), after=seconds or None, stalled=stalled)
+
+
+def _advice(skill: Skill) -> str:
+    meta = skill.metadata
+    return (
+        f"All candidates: kubectl get configmap -n {meta.namespace} "
+        f"{naming.candidates(meta.name)} -o yaml. To try once more as it is: kubectl annotate skill -n "
+        f"{meta.namespace} {meta.name} --overwrite {naming.RETRY_ANNOTATION}=$(date +%s)"
     )
 
 
-def _told(step: Call | Candidate | Stop | Wait, ledger: Ledger, limits: Limits, work: Work) -> Result:
-    match step:
-        case Call():
-            number = ledger.last.number if ledger.last else 1
-            text = (
-                f"attempt {number} of {limits.max_attempts}: {ledger.last.endpoint if ledger.last else ''} is writing"
-            )
-            return Result((finding(GENERATED, "Unknown", "Generating", text),), call=step)
-        case Candidate(attempt=attempt):
-            work.source = attempt.source
-            text = f"attempt {attempt.number} of {limits.max_attempts}, {ledger.tokens} tokens so far"
-            return Result((finding(GENERATED, "True", "Generated", text),), done=True)
-        case Stop(reason=reason, message=message):
-            return Result((finding(GENERATED, "False", reason, message),), stalled=True)
-        case Wait(seconds=seconds, reason=reason, message=message):
-            return Result((finding(GENERATED, "Unknown", reason, message),), after=seconds or None)
-
-
-def _status(ledger: Ledger, endpoint: ModelEndpoint) -> GenerationStatus:
+def _status(page: _Page) -> GenerationStatus:
+    ledger = page.ledger
     failed = next((a for a in reversed(ledger.attempts) if a.state == "failed"), None)
+    model = next((a.endpoint for a in reversed(ledger.attempts) if a.endpoint), page.models[0].name)
     return GenerationStatus(
         attempts=ledger.candidates,
         tokens=ledger.tokens,
-        model=endpoint.model,
+        model=next((m.model for m in page.models if m.name == model), model),
         last_failure=Failure(gate=failed.gate, message=failed.message, line=failed.line) if failed else None,
     )
+
+
+def _later(now: datetime, seconds: float) -> datetime:
+    return now + timedelta(seconds=seconds * random.uniform(1.0, 1.3))
 
 
 def _read_key(endpoint: ModelEndpoint) -> str:

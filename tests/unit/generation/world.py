@@ -1,0 +1,323 @@
+"""All that the loop touches, in one process: a store of objects that can lose power at any write, a wire to a model
+that answers as it is told, and checks that end as they are told. Everything in between is the operator's own code."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import copy
+import gzip
+import hashlib
+import hmac
+import io
+import json
+import tarfile
+from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import UTC, datetime
+from typing import Any
+
+import httpx2
+
+from skill_operator import naming
+from skill_operator.generation.provider import Provider
+from skill_operator.k8s.client import Conflict
+from skill_operator.reconcile.reconciler import Key, Reconciler
+from skill_operator.reconcile.stages.source import Author
+from skill_operator.registry import Base
+from skill_operator.settings import Settings
+
+Object = dict[str, Any]
+START = datetime(2030, 1, 1, 12, 0, 0, tzinfo=UTC)
+NAMESPACE, NAME = "team", "echo"
+Place = tuple[str, str, str]
+
+
+class PowerCut(BaseException):
+    """The operator is gone in the middle of a pass."""
+
+
+class Store:
+    """As much of an API server as a pass uses: versions, conflicts and labels. `before_write` may cut the power."""
+
+    def __init__(self) -> None:
+        self.objects: dict[Place, Object] = {}
+        self.version = 0
+        self.before_write: Callable[[], Awaitable[None]] | None = None
+        self.after_write: Callable[[], Awaitable[None]] | None = None
+        self.created: list[Object] = []
+
+    async def get(self, kind: str, namespace: str | None, name: str) -> Object | None:
+        return copy.deepcopy(self.objects.get((kind, namespace or "", name)))
+
+    async def list(self, kind: str, namespace: str | None = None, labels: dict[str, str] | None = None) -> list[Object]:
+        found = [o for (k, n, _), o in self.objects.items() if k == kind and namespace in {None, n}]
+        wanted = (labels or {}).items()
+        return [copy.deepcopy(o) for o in found if wanted <= o["metadata"].get("labels", {}).items()]
+
+    async def apply(self, obj: Object) -> Object:
+        await self._before()
+        place = _place(obj)
+        old = self.objects.get(place)
+        version = obj["metadata"].get("resourceVersion")
+        if version is not None and (old is None or old["metadata"]["resourceVersion"] != version):
+            raise Conflict("it was changed meanwhile")
+        return await self._put(obj, old)
+
+    async def apply_status(self, obj: Object) -> Object:
+        await self._before()
+        old = self.objects[_place(obj)]
+        return await self._put(old | {"status": obj["status"]}, old)
+
+    async def create(self, obj: Object) -> Object:
+        await self._before()
+        if _place(obj) in self.objects:
+            raise Conflict("it exists")
+        self.created.append(copy.deepcopy(obj))
+        return await self._put(obj, None)
+
+    async def delete(self, kind: str, namespace: str | None, name: str, uid: str | None = None) -> None:
+        await self._before()
+        self.objects.pop((kind, namespace or "", name), None)
+        if kind == "Job":
+            self.objects.pop(("Pod", namespace or "", f"{name}-pod"), None)
+        await self._after()
+
+    def put(self, obj: Object) -> Object:
+        """As a person does it."""
+        old = self.objects.get(_place(obj))
+        self.version += 1
+        meta = obj["metadata"] | {"resourceVersion": str(self.version), "uid": obj["metadata"].get("uid") or "u-1"}
+        kept = {"status": old["status"]} if old is not None and "status" in old and "status" not in obj else {}
+        self.objects[_place(obj)] = copy.deepcopy(obj | kept | {"metadata": meta})
+        return copy.deepcopy(self.objects[_place(obj)])
+
+    async def replace(self, obj: Object) -> Object:
+        raise NotImplementedError
+
+    async def scale(self, namespace: str, name: str, replicas: int) -> None:
+        raise NotImplementedError
+
+    async def watch(
+        self, kind: str, namespace: str | None = None, labels: dict[str, str] | None = None
+    ) -> AsyncIterator[tuple[str, Object]]:
+        raise NotImplementedError
+        yield
+
+    async def _put(self, obj: Object, old: Object | None) -> Object:
+        made = self.put(
+            obj | ({"status": old["status"]} if old is not None and "status" in old and "status" not in obj else {})
+        )
+        await self._after()
+        return made
+
+    async def _before(self) -> None:
+        if self.before_write is not None:
+            await self.before_write()
+
+    async def _after(self) -> None:
+        if self.after_write is not None:
+            await self.after_write()
+
+
+def _place(obj: Object) -> Place:
+    return obj["kind"], obj["metadata"].get("namespace", ""), obj["metadata"]["name"]
+
+
+class Wire(httpx2.AsyncBaseTransport):
+    """To the model. `answer` is what the next requests get; None keeps them waiting until it is set."""
+
+    def __init__(self) -> None:
+        self.requests: list[Object] = []
+        self.answer: Callable[[Object], httpx2.Response] | None = None
+        self.told = asyncio.Event()
+        self.arrived = asyncio.Event()
+
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        body = json.loads(request.content)
+        self.requests.append(body)
+        self.arrived.set()
+        while self.answer is None:
+            self.told.clear()
+            await self.told.wait()
+        return self.answer(body)
+
+    def say(self, answer: Callable[[Object], httpx2.Response] | None) -> None:
+        self.answer = answer
+        self.told.set()
+
+
+def replying(
+    text: str, tokens: tuple[int, int] | None, finish_reason: str = "stop"
+) -> Callable[[Object], httpx2.Response]:
+    """`tokens`: of the prompt and of the reply, as the endpoint charges them."""
+    usage = {"usage": {"prompt_tokens": tokens[0], "completion_tokens": tokens[1]}} if tokens else {}
+    choice = {"message": {"content": text}, "finish_reason": finish_reason}
+    return lambda _: httpx2.Response(200, json={"choices": [choice], **usage})
+
+
+class Events:
+    """What people are told."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[str, str]] = []
+
+    def event(self, obj: Object, type_: str, reason: str, message: str) -> None:
+        self.told.append((reason, message))
+
+
+class World:
+    """One Skill, one or more operators, a clock."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.store = Store()
+        self.wire = Wire()
+        self.events = Events()
+        self.now = START
+        self.manifest: Object = {"python": "3.13.9"}
+        self.built: list[str] = []
+        self.operators = [self.operator()]
+
+    def operator(self) -> Operator:
+        return Operator(self)
+
+    def skill(self, **spec: Any) -> None:
+        """Apply it, as it is or with other words."""
+        old = self.store.objects.get(("Skill", NAMESPACE, NAME))
+        known = (
+            old["spec"]
+            if old is not None
+            else {
+                "description": "Says what it is told.",
+                "input": {"type": "object", "properties": {"what": {"type": "string"}}, "required": ["what"]},
+                "output": {"type": "object"},
+                "examples": [{"name": "one", "input": {"what": "a"}, "output": {"said": "a"}}],
+            }
+        )
+        meta = (
+            old["metadata"]
+            if old is not None
+            else {"name": NAME, "namespace": NAMESPACE, "uid": f"u-{self.store.version}", "generation": 0}
+        )
+        meta = meta | {"generation": meta["generation"] + 1}
+        self.store.put({"apiVersion": naming.API_VERSION, "kind": "Skill", "metadata": meta, "spec": known | spec})
+
+    def annotate(self, name: str, value: str) -> None:
+        skill = self.store.objects["Skill", NAMESPACE, NAME]
+        marks = skill["metadata"].get("annotations", {}) | {name: value}
+        self.store.put(skill | {"metadata": skill["metadata"] | {"annotations": marks}})
+
+    @property
+    def status(self) -> Object:
+        return self.store.objects["Skill", NAMESPACE, NAME].get("status", {})
+
+    def condition(self, type_: str) -> Object:
+        return next((c for c in self.status.get("conditions", []) if c["type"] == type_), {})
+
+    @property
+    def reason(self) -> str:
+        return str(self.condition("Ready").get("reason", ""))
+
+    async def passes(self, number: int = 1, operator: int = 0) -> float | None:
+        after = None
+        for _ in range(number):
+            after = await self.operators[operator].reconcile()
+        return after
+
+    async def settled(self) -> None:
+        """Until every call has ended that can end."""
+        if self.wire.answer is not None:
+            tasks = [c.task for o in self.operators for c in o.author._pool._calls.values() if c.task is not None]
+            if tasks:
+                await asyncio.wait(tasks, timeout=10)
+
+    async def asking(self) -> None:
+        """A pass, and the model has been asked."""
+        self.wire.arrived.clear()
+        await self.passes()
+        async with asyncio.timeout(10):
+            await self.wire.arrived.wait()
+
+    async def told(self, answer: Callable[[Object], httpx2.Response]) -> None:
+        """The model answers, and the operator enters it."""
+        self.wire.say(answer)
+        await self.passes()
+        await self.settled()
+        self.wire.say(None)
+        await self.passes()
+
+    def check(self) -> str | None:
+        """The code that a check has under way."""
+        for (kind, _, name), job in self.store.objects.items():
+            if kind == "Job" and job["metadata"]["labels"].get(naming.COMPONENT) == "check" and not self._ended(name):
+                return str(self._bundle(name)["source"])
+        return None
+
+    def verdict(self, *, passed: bool, gate: str = "", message: str = "", line: int | None = None) -> None:
+        """The check ends, with a report as its PID 1 signs it."""
+        name, job = next(
+            (n, j)
+            for (k, _, n), j in self.store.objects.items()
+            if k == "Job" and j["metadata"]["labels"].get(naming.COMPONENT) == "check" and not self._ended(n)
+        )
+        env = job["spec"]["template"]["spec"]["containers"][0]["env"]
+        key = next(e["value"] for e in env if e["name"] == "SKILL_REPORT_KEY")
+        report = {"passed": passed, "gate": gate or None, "message": message, "line": line}
+        text = json.dumps(report | {"passedExamples": 1, "totalExamples": 1})
+        mac = hmac.new(bytes.fromhex(key), text.encode(), hashlib.sha256).hexdigest()
+        end = {"exitCode": 0, "message": json.dumps({"report": text, "mac": mac})}
+        container = {"name": "check", "image": "i", "state": {"terminated": end}, "lastState": {}}
+        labels = job["metadata"]["labels"] | {"job-name": name}
+        meta = {"name": f"{name}-pod", "namespace": NAMESPACE, "labels": labels}
+        self.store.put({"kind": "Pod", "metadata": meta, "status": {"containerStatuses": [container]}})
+
+    def _ended(self, job: str) -> bool:
+        return ("Pod", NAMESPACE, f"{job}-pod") in self.store.objects
+
+    def _bundle(self, name: str) -> Object:
+        data = self.store.objects["ConfigMap", NAMESPACE, name]["data"]
+        packed = "".join(data[f"part{n}"] for n in range(sum(key.startswith("part") for key in data)))
+        return dict(json.loads(gzip.decompress(base64.b64decode(packed))))
+
+    def builds(self) -> set[str]:
+        """The code that is being built or was."""
+        found = set()
+        for (kind, namespace, _), obj in self.store.objects.items():
+            if kind == "ConfigMap" and namespace == self.settings.builderNamespace:
+                data = base64.b64decode(obj["binaryData"]["context.tar.gz"])
+                with tarfile.open(fileobj=io.BytesIO(data)) as tar:
+                    member = tar.extractfile("skill.py")
+                    assert member is not None
+                    found.add(member.read().decode())
+        return found
+
+
+class Operator:
+    """The process: what it holds in memory is gone when it is."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.author = Author(world.settings, Provider(world.wire), lambda *_: None, lambda: world.now)
+        base = Base(dict(world.manifest), "10.96.1.1")
+
+        async def read_base() -> Base:
+            return base
+
+        self.reconciler = Reconciler(
+            world.store,
+            world.settings,
+            self.author,
+            world.events,
+            read_base,
+            lambda: world.now,  # type: ignore[arg-type]
+        )
+
+    async def reconcile(self) -> float | None:
+        return await self.reconciler.reconcile(Key(NAMESPACE, NAME))
+
+    async def die(self) -> None:
+        """Its calls end with it."""
+        tasks = [c.task for c in self.author._pool._calls.values() if c.task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
