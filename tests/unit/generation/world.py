@@ -21,7 +21,10 @@ import httpx2
 from skill_operator import naming
 from skill_operator.generation.provider import Provider
 from skill_operator.k8s.client import Conflict
-from skill_operator.reconcile.reconciler import Key, Reconciler
+from skill_operator.observability.hearing import Hearing
+from skill_operator.reconcile.reconciler import Reconciler
+from skill_operator.reconcile.result import Key
+from skill_operator.reconcile.slots import BuildSlots
 from skill_operator.reconcile.stages.source import Author
 from skill_operator.registry import Base
 from skill_operator.settings import Settings
@@ -303,13 +306,9 @@ class Operator:
         async def read_base() -> Base:
             return base
 
+        slots = BuildSlots(world.store, world.settings, lambda _: None)
         self.reconciler = Reconciler(
-            world.store,
-            world.settings,
-            self.author,
-            world.events,
-            read_base,
-            lambda: world.now,  # type: ignore[arg-type]
+            world.store, world.settings, self.author, world.events, read_base, lambda: world.now, slots, Hearing()
         )
 
     async def reconcile(self) -> float | None:
