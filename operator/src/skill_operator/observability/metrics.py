@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from prometheus_client import Counter, Enum, Gauge, Histogram, Summary, disable_created_metrics
+from prometheus_client import Counter, Gauge, Histogram, Summary, disable_created_metrics
 
 disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for each, that nobody reads
 
@@ -13,12 +13,10 @@ _PASSES = Counter("skill_operator_passes_total", "Passes by the stage that ended
 _FAILURES = Counter("skill_operator_pass_failures_total", "Passes that raised", ["cause"])
 _CALLS = Counter("skill_operator_model_calls_total", "Calls of a model by outcome", ["endpoint", "outcome"])
 _TOKENS = Counter("skill_operator_model_tokens_total", "Tokens that models charged", ["endpoint"])
-_CIRCUIT = Enum(
-    "skill_operator_model_circuit",
-    "Whether calls to an endpoint go out",
-    ["endpoint"],
-    states=["closed", "open", "half-open"],
+_CIRCUIT = Gauge(
+    "skill_operator_model_circuit", "Calls to an endpoint: 0 go out, 1 one tries, 2 none go out", ["endpoint"]
 )
+_CIRCUITS = {"closed": 0, "half-open": 1, "open": 2}
 
 
 def taken(waited: float, depth: int) -> None:
@@ -44,7 +42,7 @@ def called(endpoint: str, outcome: str, tokens: int) -> None:
 
 
 def circuit(endpoint: str, state: str) -> None:
-    _CIRCUIT.labels(endpoint).state(state)
+    _CIRCUIT.labels(endpoint).set(_CIRCUITS[state])
 
 
 # The gateway.
