@@ -86,9 +86,13 @@ async def controller(settings: Settings) -> int:
 
 async def gateway(settings: Settings) -> int:
     from skill_operator.gateway.server import serve  # the controller needs none of its 70 MiB
+    from skill_operator.gateway.tls import CertificateError
 
     async with connect("skill-operator-gateway") as cluster:
-        await serve(settings, cluster)
+        try:
+            await serve(settings, cluster)
+        except CertificateError as error:
+            sys.exit(f"skill-operator: {error}")
     return 0
 
 

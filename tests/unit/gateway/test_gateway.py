@@ -16,6 +16,7 @@ from skill_operator.gateway import calls as gate
 from skill_operator.gateway import exchange, server, upstream
 from skill_operator.gateway.callers import Anybody, Gatekeeper
 from skill_operator.gateway.directory import Directory
+from skill_operator.gateway.tls import Certificate
 from skill_operator.gateway.upstream import Pool
 from skill_operator.settings import Gateway, Images, Settings
 from tests.unit.gateway.objects import pod, skill
@@ -74,6 +75,7 @@ class World:
         self.directory = Directory()
         self.directory.missing.clear()
         self.gatekeeper: Gatekeeper = Anybody()
+        self.certificate: Certificate | None = None
         self.port = 0
         self.url = ""
         self.client = aiohttp.ClientSession(auto_decompress=False)
@@ -84,7 +86,7 @@ class World:
         holder.close()
         await holder.wait_closed()
         pool = self._stack.enter_context(Pool(self.port).open())
-        listener = server.listener(self.directory, pool, self.gatekeeper, SETTINGS)
+        listener = server.listener(self.directory, pool, self.gatekeeper, SETTINGS, self.certificate)
         end = asyncio.Event()
         listening = asyncio.create_task(listener.run_until(end))
         self._stack.push_async_callback(lambda: listening)
@@ -92,7 +94,7 @@ class World:
         async with asyncio.timeout(5):
             while not listener.started:  # noqa: ASYNC110 - it has no event
                 await asyncio.sleep(0.001)
-        self.url = f"http://127.0.0.1:{listener.port}"
+        self.url = f"http{'s' if self.certificate else ''}://127.0.0.1:{listener.port}"
         await self._stack.enter_async_context(self.client)
 
     async def pod(self, say: Say, address: str = "127.0.0.1") -> list[Call]:

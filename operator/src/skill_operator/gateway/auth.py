@@ -22,6 +22,7 @@ from skill_operator.gateway.callers import Caller
 from skill_operator.gateway.directory import Key
 from skill_operator.gateway.problems import Problem
 from skill_operator.k8s.client import Cluster, ClusterError, Object, TooManyRequests, Unavailable
+from skill_operator.observability import metrics
 
 log = logging.getLogger(__name__)
 AUDIENCE = "skill-gateway"
@@ -168,13 +169,17 @@ class Kubernetes:
         if self._waiting >= MOST_WAITING:
             raise TooManyRequests("too many callers are being looked at")
         self._waiting += 1
+        began, outcome = time.monotonic(), "failed"
         try:
             async with asyncio.timeout(ASK_SECONDS), self._gate:
-                return await self._cluster.review(kind, spec)
+                status = await self._cluster.review(kind, spec)
+                outcome = "yes" if status.get("authenticated") or status.get("allowed") else "no"
+                return status
         except TimeoutError as error:
             raise Unavailable(f"no {kind} within {ASK_SECONDS:.0f} s") from error
         finally:
             self._waiting -= 1
+            metrics.reviewed(kind, outcome, time.monotonic() - began)
 
 
 def _some(keys: list[Key]) -> Iterator[list[Key]]:

@@ -33,6 +33,7 @@ from skill_operator.gateway.calls import LARGEST_BODY, Answer, Calls
 from skill_operator.gateway.directory import Directory, Entry, Key
 from skill_operator.gateway.pages import Pages
 from skill_operator.gateway.problems import Problem
+from skill_operator.observability import metrics
 
 log = logging.getLogger(__name__)
 Context = ServerRequestContext[Any, Request]
@@ -160,12 +161,14 @@ class Agents:
         if self._streams[name] >= MOST_STREAMS:
             raise MCPError(types.INTERNAL_ERROR, f"you have {MOST_STREAMS} such streams open; close one")
         self._streams[name] += 1
+        metrics.streams(self._streams.total())
         try:
             return await self._listen(ctx, params)
         finally:
             self._streams[name] -= 1
             if not self._streams[name]:
                 del self._streams[name]
+            metrics.streams(self._streams.total())
 
     def _find(self, tool: str) -> Key | None:
         """The Skill of that name. Nearly all tools are called what their Skill is."""

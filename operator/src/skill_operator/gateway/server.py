@@ -6,6 +6,8 @@ import asyncio
 import contextlib
 import logging
 import signal
+from pathlib import Path
+from typing import Any
 
 from skill_operator.gateway import api
 from skill_operator.gateway.auth import Kubernetes
@@ -16,6 +18,7 @@ from skill_operator.gateway.front import Front, Listener
 from skill_operator.gateway.limits import Limits
 from skill_operator.gateway.mcp import Agents
 from skill_operator.gateway.pages import pages as own_pages
+from skill_operator.gateway.tls import Certificate
 from skill_operator.gateway.upstream import Pool
 from skill_operator.k8s.client import Cluster
 from skill_operator.observability import health, metrics
@@ -27,24 +30,25 @@ GRACE_SECONDS = 25
 
 
 async def serve(settings: Settings, cluster: Cluster) -> None:
-    """Until SIGTERM: then first out of the Services, then no more calls, then the end."""
+    """Until SIGTERM: then first out of the Services, then no more calls, then the end. Raises CertificateError."""
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    certificate = Certificate(Path(settings.gateway.tlsFolder)) if settings.gateway.tlsFolder else None
     directory = Directory(watchers=[_forget])
     ready = {
         "directory": lambda: None if directory.ready else "skills and pods are not listed yet",
         "stopping": lambda: "it is" if stop.is_set() else None,
     }
     following = asyncio.create_task(directory.follow(cluster, settings.watchNamespaces))
+    renewing = asyncio.create_task(certificate.keep()) if certificate else None
     live = {"directory": lambda: "the watches have ended" if following.done() else None}
     async with health.serve(settings.healthPort, live, ready):
         with Pool(POD_PORT).open() as pool:
             end = asyncio.Event()
-            listening = asyncio.create_task(
-                listener(directory, pool, doorman(cluster, settings), settings).run_until(end)
-            )
-            log.info("listening", extra={"port": settings.listenPort})
+            made = listener(directory, pool, doorman(cluster, settings), settings, certificate)
+            listening = asyncio.create_task(made.run_until(end))
+            log.info("listening", extra={"port": settings.listenPort, "tls": certificate is not None})
             stopping = asyncio.create_task(stop.wait())
             await asyncio.wait({stopping, following, listening}, return_when=asyncio.FIRST_COMPLETED)
             if stop.is_set():
@@ -53,15 +57,26 @@ async def serve(settings: Settings, cluster: Cluster) -> None:
             await listening
         stopping.cancel()
         following.cancel()
+        if renewing:
+            renewing.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await following
 
 
-def listener(directory: Directory, pool: Pool, gatekeeper: Gatekeeper, settings: Settings) -> Listener:
+def listener(
+    directory: Directory,
+    pool: Pool,
+    gatekeeper: Gatekeeper,
+    settings: Settings,
+    certificate: Certificate | None = None,
+) -> Listener:
     calls, pages = Calls(directory, pool, Limits(settings.gateway.limits)), own_pages(settings)
     agents = Agents(directory, calls, gatekeeper, pages)
     made = api.app(directory, calls, gatekeeper, pages, agents, settings)
-    where = {"host": "0.0.0.0", "port": settings.listenPort, "timeout_graceful_shutdown": GRACE_SECONDS}
+    where: dict[str, Any] = {"host": "0.0.0.0", "port": settings.listenPort}
+    where |= {"timeout_graceful_shutdown": GRACE_SECONDS}
+    if certificate:
+        where["ssl_context_factory"] = lambda *_: certificate.context
     return Listener(Front(made, calls, gatekeeper, pages, agents.close, **where))
 
 
