@@ -8,6 +8,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from email.message import Message
 from typing import Any
 
 import pytest
@@ -35,7 +36,7 @@ def until(what: str, seconds: float, look: Callable[[], Any]) -> Any:
 class Answer:
     status: int
     body: Any
-    headers: dict[str, str]
+    headers: Message  # whatever the case of their names
 
 
 @dataclass
@@ -106,9 +107,9 @@ def http(method: str, url: str, body: bytes | None, token: str = "") -> Answer:
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
         with opener.open(request, timeout=60) as answer:
-            status, data, headers = answer.status, answer.read(), dict(answer.headers)
+            status, data, headers = answer.status, answer.read(), answer.headers
     except urllib.error.HTTPError as error:
-        status, data, headers = error.code, error.read(), dict(error.headers)
+        status, data, headers = error.code, error.read(), error.headers
     try:
         return Answer(status, json.loads(data), headers)
     except ValueError:

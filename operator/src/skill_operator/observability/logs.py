@@ -66,5 +66,5 @@ def configure(level: str) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_Formatter())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
-    for chatty in ("kopf.objects", "httpx", "httpx2", "openai", "aiohttp.access", "asyncio"):
+    for chatty in ("kopf.objects", "httpx", "httpx2", "openai", "aiohttp.access", "asyncio", "uvicorn.error", "mcp"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
