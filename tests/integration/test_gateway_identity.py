@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
+import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -17,6 +19,7 @@ from mcp.shared.exceptions import MCPError
 from openapi_spec_validator import OpenAPIV31SpecValidator, validate
 
 from skill_operator.gateway import auth
+from tests.cluster.identity import CHECKOUT
 from tests.cluster.install import NAMESPACE, forward
 from tests.integration.conftest import Answer, Operator, http, until
 from tests.integration.test_skill import apply, skill
@@ -57,6 +60,12 @@ class Team:
             Client(streamable_http_client(f"{self.url}/mcp", http_client=connection), cache=None) as client,
         ):
             yield client
+
+
+def snippet(language: str) -> str:
+    """The one of the README."""
+    (found,) = re.findall(rf"```{language}\n(.*?)```", (CHECKOUT / "README.md").read_text(), re.DOTALL)
+    return str(found)
 
 
 @pytest.fixture(scope="module")
@@ -135,6 +144,28 @@ def test_curl_as_in_the_readme(team: Team) -> None:
 
     until("one id in both logs", 10, logged)
     assert team.token("member")[:40] not in kubectl("-n", NAMESPACE, "logs", f"deployment/{NAMESPACE}-gateway")
+
+
+def test_python_as_in_the_readme(team: Team) -> None:
+    program = snippet("python").replace("127.0.0.1:8080", team.url.removeprefix("http://"))
+    program = program.replace("default/invoice-total", f"{team.namespace}/echo").replace('"total"', '"said"')
+    program = re.sub(r"json\.dumps\(.*\)\.encode", 'json.dumps({"what": "python"}).encode', program)
+    environment = {"TOKEN": team.token("member"), "no_proxy": "*"}
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout == "python\n"
+
+
+async def test_an_agent_configured_as_in_the_readme(team: Team) -> None:
+    """What a client makes of this configuration: an address, and headers with variables of its environment."""
+    wanted = json.loads(snippet("json"))["mcpServers"]["skills"]
+    assert wanted["type"] == "http"
+    headers = {name: value.replace("${TOKEN}", team.token("member")) for name, value in wanted["headers"].items()}
+    url = wanted["url"].replace("127.0.0.1:8080", team.url.removeprefix("http://"))
+    async with (
+        httpx2.AsyncClient(headers=headers, trust_env=False) as connection,
+        Client(streamable_http_client(url, http_client=connection)) as client,
+    ):
+        assert f"{team.namespace}__echo" in {tool.name for tool in (await client.list_tools()).tools}
 
 
 async def test_an_agent(team: Team) -> None:
