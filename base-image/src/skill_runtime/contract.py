@@ -42,6 +42,8 @@ class Contract:
     input: Schema
     output: Schema
     call_timeout: float
+    open_secrets: frozenset[str] = frozenset()
+    """Names of the secrets that answers may carry."""
 
     @classmethod
     def read(cls, path: Path) -> Contract:
@@ -63,6 +65,7 @@ class Contract:
                 Schema(document["input"], "input"),
                 Schema(document["output"], "output"),
                 timeout,
+                frozenset(map(str, document.get("openSecrets", ()))),
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise SettingsError(f"the contract lacks or misuses {error}") from error

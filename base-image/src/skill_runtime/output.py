@@ -8,6 +8,7 @@ import os
 from collections.abc import Callable
 
 from skill_runtime import log
+from skill_runtime.redaction import Redactor
 
 PER_CALL = 1 << 16
 PER_SECOND = 1 << 18
@@ -27,15 +28,15 @@ class Drain:
     """One budget for all pipes. When it is spent they are left unread until the next second: a loud skill waits for us,
     we never work for it."""
 
-    def __init__(self, sink: Sink, per_second: int = PER_SECOND) -> None:
-        self._sink = sink
+    def __init__(self, sink: Sink, redactor: Redactor | None = None, per_second: int = PER_SECOND) -> None:
+        self._sink, self._redactor = sink, redactor
         self._per_second = per_second
         self._left = per_second
         self._second = 0
 
     def attach(self, descriptor: int) -> Pipe:
         """Read a pipe from now on; closes it at its end."""
-        return Pipe(self, descriptor, self._sink)
+        return Pipe(self, descriptor, self._sink, self._redactor)
 
     def spend(self, count: int, now: float) -> float:
         """Account for bytes; the seconds to wait before reading more."""
@@ -48,8 +49,8 @@ class Drain:
 class Pipe:
     """The output of one process."""
 
-    def __init__(self, drain: Drain, descriptor: int, sink: Sink) -> None:
-        self._drain, self._descriptor, self._sink = drain, descriptor, sink
+    def __init__(self, drain: Drain, descriptor: int, sink: Sink, redactor: Redactor | None) -> None:
+        self._drain, self._descriptor, self._sink, self._redactor = drain, descriptor, sink, redactor
         self._loop = asyncio.get_running_loop()
         self._request_id = ""
         self._partial = b""
@@ -111,11 +112,24 @@ class Pipe:
         *lines, self._partial = (self._partial + kept).split(b"\n")
         for line in lines:
             self._emit(line)
-        if len(self._partial) > _LINE:
-            self._finish_line()
+        if len(self._partial) > _LINE + self._overlap:
+            self._let_go()
         if self._left <= 0:
-            self._finish_line()
+            self._let_go()
+            self._partial = b""
             self._emit(b"(output beyond %d bytes of one call is dropped)" % PER_CALL)
+
+    @property
+    def _overlap(self) -> int:
+        return self._redactor.overlap if self._redactor else 0
+
+    def _let_go(self) -> None:
+        """Of an unfinished line, but not of its end: a secret may have begun there."""
+        line = self._redacted(self._partial)
+        at = max(0, len(line) - self._overlap)
+        if at:
+            self._write(line[:at])
+        self._partial = line[at:]
 
     def _finish_line(self) -> None:
         if self._partial:
@@ -123,5 +137,11 @@ class Pipe:
             self._emit(line)
 
     def _emit(self, line: bytes) -> None:
+        self._write(self._redacted(line))
+
+    def _redacted(self, line: bytes) -> bytes:
+        return self._redactor.line(line) if self._redactor else line
+
+    def _write(self, line: bytes) -> None:
         for start in range(0, len(line) or 1, _LINE):
             self._sink(line[start : start + _LINE].decode("utf-8", "backslashreplace"), self._request_id)

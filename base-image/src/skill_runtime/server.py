@@ -14,6 +14,7 @@ from skill_runtime.http import Request, Response, Server
 from skill_runtime.launch import Started
 from skill_runtime.offspring import OffspringError, Zygote
 from skill_runtime.output import Drain, to_log
+from skill_runtime.redaction import Redactor
 from skill_runtime.settings import Settings, SettingsError
 from skill_runtime.text import printable
 
@@ -55,8 +56,9 @@ def _run(settings: Settings, zygote: Started) -> Outcome:
 
 async def _serve(settings: Settings, contract: Contract, plan: pool.Plan, zygote: Started) -> Outcome:
     loop = asyncio.get_running_loop()
-    workers = pool.Pool(plan, Zygote(zygote), Drain(to_log))
-    service = _Service(contract, workers)
+    redactor = Redactor(settings.secrets, contract.open_secrets)
+    workers = pool.Pool(plan, Zygote(zygote), Drain(to_log, redactor))
+    service = _Service(contract, workers, redactor)
     server = Server(service.handle, settings.max_body)
     stop = asyncio.Event()
     loop.add_signal_handler(signal.SIGTERM, stop.set)
@@ -72,7 +74,7 @@ async def _serve(settings: Settings, contract: Contract, plan: pool.Plan, zygote
         try:
             keeper.result()
         except OffspringError as error:
-            outcome = Outcome(ending.FAILED, printable(str(error), 900))
+            outcome = Outcome(ending.FAILED, printable(redactor.note(str(error)), 900))
     else:
         log.write("info", "stopping")
     await server.drain(settings.grace)
@@ -85,8 +87,8 @@ async def _serve(settings: Settings, contract: Contract, plan: pool.Plan, zygote
 class _Service:
     """From request to response."""
 
-    def __init__(self, contract: Contract, workers: pool.Pool) -> None:
-        self._contract, self._workers = contract, workers
+    def __init__(self, contract: Contract, workers: pool.Pool, redactor: Redactor) -> None:
+        self._contract, self._workers, self._redactor = contract, workers, redactor
 
     async def handle(self, request: Request) -> Response:
         """Answer one request."""
@@ -119,10 +121,18 @@ class _Service:
             return Response.problem(problems.OVERLOADED, "try again", ("retry-after", "1")), ""
         except OffspringError as error:
             return Response.problem(problems.FAULT, "the skill's process is being replaced"), str(error)
+        return self._answer(reply)
+
+    def _answer(self, reply: replies.Reply) -> tuple[Response, str]:
+        """Nothing that a skill said leaves the pod but through here, and without the values of secrets."""
         if isinstance(reply, replies.Failure):
             problem, detail = problems.of(reply)
             where = f" (skill.py line {reply.line})" if reply.line else ""
-            return Response.problem(problem, detail), reply.exception + where
-        if wrong := self._contract.output.problem(reply.value):
-            return Response.problem(problems.INVALID_OUTPUT, wrong), ""
-        return Response(200, reply.text), ""
+            return Response.problem(problem, self._redactor.message(detail)), self._redactor.note(
+                reply.exception
+            ) + where
+        value, text, redacted = self._redactor.answer(reply.value, reply.text)
+        if wrong := self._contract.output.problem(value):
+            hint = "; the value of a secret was taken out of it" if redacted else ""
+            return Response.problem(problems.INVALID_OUTPUT, self._redactor.message(wrong) + hint), ""
+        return Response(200, text), "the value of a secret was taken out of the answer" if redacted else ""

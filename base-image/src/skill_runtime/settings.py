@@ -22,6 +22,8 @@ class Settings:
     tools: Path
     """Of the checker: `bin/ruff`, `bin/mypy`, and `cache`, what mypy has read already."""
     scratch: Path
+    secrets: Path
+    """One file for each secret that the Skill was granted."""
     port: int
     workers: int
     queue: int
@@ -41,6 +43,7 @@ class Settings:
             termination_log=Path(environment.get("SKILL_TERMINATION_LOG", "/dev/termination-log")),
             tools=Path(environment.get("SKILL_TOOLS", "/opt/checker")),
             scratch=Path(environment.get("SKILL_SCRATCH", "/tmp")),
+            secrets=Path(environment.get("SKILL_SECRETS", "/run/secrets/skill")),
             port=_number(environment, "SKILL_PORT", 8080, 0, 65535),
             workers=_number(environment, "SKILL_WORKERS", 4, 1, 256),
             queue=_number(environment, "SKILL_QUEUE", 32, 0, 10_000),

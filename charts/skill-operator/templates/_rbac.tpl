@@ -61,9 +61,14 @@ subjects:
 - apiGroups: [""]
   resources: [pods]
   verbs: [get, list, watch]
+# What keeps a pod from starting is told in events alone.
 - apiGroups: [""]
   resources: [events]
-  verbs: [create, patch]
+  verbs: [list, create, patch]
+# Whether a Skill's own ServiceAccount may get the Secrets that the Skill names.
+- apiGroups: [authorization.k8s.io]
+  resources: [localsubjectaccessreviews]
+  verbs: [create]
 {{- if not .Values.watch.namespaces }}
 - apiGroups: [""]
   resources: [namespaces]
@@ -114,6 +119,9 @@ subjects:
 - apiGroups: [""]
   resources: [pods]
   verbs: [get, list, watch]
+- apiGroups: [""]
+  resources: [events]
+  verbs: [list]
 {{- end -}}
 
 {{/* RBAC cannot name what is about to be created, so the first rule has no name. */}}

@@ -156,6 +156,11 @@ class SecretGrant(Model):
 
     name: Name
     secret_key_ref: SecretKeyRef
+    disclosure: Literal["Redacted", "Allowed"] = Field(
+        default="Redacted",
+        description="Redacted takes the value out of answers, whatever its encoding. Allowed lets answers carry it. "
+        "It never reaches a log.",
+    )
 
 
 class Requests(Model):

@@ -43,6 +43,7 @@ PATHS = {
     "Job": ("apis/batch/v1", "jobs"),
     "NetworkPolicy": ("apis/networking.k8s.io/v1", "networkpolicies"),
     "Lease": ("apis/coordination.k8s.io/v1", "leases"),
+    "LocalSubjectAccessReview": ("apis/authorization.k8s.io/v1", "localsubjectaccessreviews"),
     "PriorityClass": ("apis/scheduling.k8s.io/v1", "priorityclasses"),
     "TokenReview": ("apis/authentication.k8s.io/v1", "tokenreviews"),
     "SubjectAccessReview": ("apis/authorization.k8s.io/v1", "subjectaccessreviews"),
@@ -115,6 +116,9 @@ class Cluster(Protocol):
     async def list(self, kind: str, namespace: str | None = None, labels: dict[str, str] | None = None) -> list[Object]:
         """In all namespaces where `namespace` is None. Each item carries its kind."""
 
+    async def warnings(self, namespace: str, uid: str) -> Items:
+        """Events about the object of this uid that say something is wrong, oldest first."""
+
     async def replace(self, obj: Object) -> Object:
         """Conflict if metadata.resourceVersion is stale."""
 
@@ -173,6 +177,11 @@ class ApiServer:
 
     async def list(self, kind: str, namespace: str | None = None, labels: dict[str, str] | None = None) -> list[Object]:
         return (await self._list(kind, namespace, labels))[0]
+
+    async def warnings(self, namespace: str, uid: str) -> Items:
+        query = {"fieldSelector": f"involvedObject.uid={uid},type=Warning", "limit": str(PAGE)}
+        found = _items(await self._call("GET", _path("Event", namespace), query), "Event")
+        return sorted(found, key=lambda event: str(event.get("lastTimestamp") or event.get("eventTime") or ""))
 
     async def _list(self, kind: str, namespace: str | None, labels: dict[str, str] | None) -> tuple[Items, str]:
         """All there is, page by page, and the resource version that it is true for."""

@@ -7,14 +7,19 @@ picture older than its own last write.
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import datetime
 
 from skill_operator import naming
 from skill_operator.api.v1alpha1 import Skill
 from skill_operator.k8s.client import Cluster
+from skill_operator.reconcile.pods import Trouble, age, creating, trouble
 from skill_operator.registry import Base
 from skill_operator.resources.common import Object
+from skill_operator.resources.service_account import may_get_secret
 from skill_operator.settings import Settings
+
+LATE = 3.0  # seconds in which a pod begins, unless something is wrong
 
 
 @dataclass(frozen=True)
@@ -32,6 +37,8 @@ class Observed:
     base: Base
     ledger: Object | None = None  # this and the account: of generated Skills alone
     account: Object | None = None
+    warnings: dict[str, list[Object]] = field(default_factory=dict)  # by uid of a pod that does not start
+    ungranted: tuple[str, ...] = ()  # Secrets that the Skill names and its ServiceAccount may not get
 
     def watched(self) -> list[Object]:
         """What the informer must have told of too."""
@@ -42,12 +49,16 @@ class Observed:
         """Pods of a Job, whichever namespace it lives in."""
         return [p for p in (*self.pods, *self.build_pods) if p["metadata"]["labels"].get("job-name") == job]
 
+    def trouble(self, pod: Object) -> Trouble | None:
+        """Why this pod does not run, if that is known."""
+        return trouble(pod, self.warnings.get(pod["metadata"].get("uid", ""), ()))
 
-async def observe(cluster: Cluster, settings: Settings, body: Object, base: Base) -> Observed:
+
+async def observe(cluster: Cluster, settings: Settings, body: Object, base: Base, now: datetime) -> Observed:
     skill = Skill.model_validate(body)
     meta = skill.metadata
     mine = {naming.UID_LABEL: meta.uid}
-    maps, jobs, builds, pods, build_pods, deployment = await asyncio.gather(
+    maps, jobs, builds, mine_pods, build_pods, deployment = await asyncio.gather(
         cluster.list("ConfigMap", meta.namespace, mine),
         cluster.list("Job", meta.namespace, mine),
         cluster.list("Job", settings.builderNamespace, mine),
@@ -56,6 +67,9 @@ async def observe(cluster: Cluster, settings: Settings, body: Object, base: Base
         cluster.get("Deployment", meta.namespace, naming.child(meta.name)),
     )
     ledger, account = await _records(cluster, settings, skill)
+    live = tuple(p for p in mine_pods if "deletionTimestamp" not in p["metadata"])
+    late = [p for p in (*live, *build_pods) if creating(p) and age(p, now) > LATE]
+    said = await asyncio.gather(*(cluster.warnings(p["metadata"]["namespace"], p["metadata"]["uid"]) for p in late))
     owned = deployment if deployment and _label(deployment, naming.UID_LABEL) == meta.uid else None
     return Observed(
         skill=skill,
@@ -63,12 +77,14 @@ async def observe(cluster: Cluster, settings: Settings, body: Object, base: Base
         config_maps=_by_name(maps),
         jobs=_by_name(jobs),
         builds=_by_name(builds),
-        pods=tuple(p for p in pods if "deletionTimestamp" not in p["metadata"]),
+        pods=live,
         build_pods=tuple(build_pods),
         deployment=owned,
         base=base,
         ledger=ledger,
         account=account,
+        warnings={p["metadata"]["uid"]: warnings for p, warnings in zip(late, said, strict=True)},
+        ungranted=await _ungranted(cluster, skill),
     )
 
 
@@ -80,6 +96,12 @@ async def _records(cluster: Cluster, settings: Settings, skill: Skill) -> tuple[
         cluster.get("ConfigMap", settings.namespace, naming.ledger(skill.metadata.uid)),
         cluster.get("ConfigMap", settings.namespace, naming.ACCOUNT),
     )
+
+
+async def _ungranted(cluster: Cluster, skill: Skill) -> tuple[str, ...]:
+    names = sorted({grant.secret_key_ref.name for grant in skill.spec.secrets})
+    answers = await asyncio.gather(*(cluster.create(may_get_secret(skill, name)) for name in names))
+    return tuple(n for n, answer in zip(names, answers, strict=True) if not answer["status"].get("allowed"))
 
 
 def _by_name(objects: list[Object]) -> dict[str, Object]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -34,8 +35,17 @@ def ready(pod: Object) -> bool:
     return any(c["type"] == "Ready" and c["status"] == "True" for c in pod.get("status", {}).get("conditions", []))
 
 
-def trouble(pod: Object) -> Trouble | None:
-    """Why this pod does not run, if that is known."""
+def creating(pod: Object) -> bool:
+    """On a node, and not begun: what keeps it so is told in events alone."""
+    status = pod.get("status", {})
+    if status.get("phase") != "Pending" or not pod.get("spec", {}).get("nodeName"):
+        return False
+    waiting = [c.get("state", {}).get("waiting", {}).get("reason", "") for c in status.get("containerStatuses", [])]
+    return all(reason in {"", "ContainerCreating", "PodInitializing"} for reason in waiting)
+
+
+def trouble(pod: Object, warnings: Sequence[Object] = ()) -> Trouble | None:
+    """Why this pod does not run, if that is known. `warnings`: the events about it, oldest first."""
     status = pod.get("status", {})
     name = pod["metadata"]["name"]
     for condition in status.get("conditions", []):
@@ -54,7 +64,26 @@ def trouble(pod: Object) -> Trouble | None:
         end = state.get("terminated") or last
         if end is not None and (reason == "CrashLoopBackOff" or state.get("terminated") or last):
             return ended(end)
-    return None
+    return _stuck(name, warnings[-1]) if warnings and creating(pod) else None
+
+
+def _stuck(pod: str, warning: Object) -> Trouble:
+    message = str(warning.get("message", ""))
+    match warning.get("reason"):
+        case "FailedMount" if 'volume "secrets"' in message:
+            return Trouble("SecretMissing", f"pod {pod} waits for a secret of spec.secrets: {message}")
+        case "FailedCreatePodSandBox":
+            hint = next((hint for word, hint in _SANDBOX.items() if word in message.lower()), "")
+            return Trouble("SandboxFailed", f"the node cannot make the sandbox of pod {pod}{hint}: {message}")
+        case reason:
+            return Trouble("PodStuck", f"pod {pod} cannot start: {reason}: {message}")
+
+
+_SANDBOX = {
+    "user namespace": " (it has no user namespaces: see isolation.userNamespaces of the chart)",
+    "idmap": " (it has no user namespaces: see isolation.userNamespaces of the chart)",
+    "handler": " (its container runtime does not have what the runtime class names)",
+}
 
 
 def ended(end: Object) -> Trouble:
@@ -70,6 +99,11 @@ def ended(end: Object) -> Trouble:
             lasting=True,
         )
     return Trouble("Crashed", message or f"it ended with exit code {end.get('exitCode')}")
+
+
+def age(pod: Object, now: datetime) -> float:
+    """Seconds since it was made."""
+    return (now - moment(pod["metadata"]["creationTimestamp"])).total_seconds()
 
 
 def moment(text: str) -> datetime:

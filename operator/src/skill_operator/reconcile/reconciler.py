@@ -27,6 +27,7 @@ from skill_operator.reconcile.result import Finding, Key, Result, Work, finding
 from skill_operator.reconcile.slots import BuildSlots
 from skill_operator.reconcile.stages.build import build
 from skill_operator.reconcile.stages.check import check
+from skill_operator.reconcile.stages.grants import grants
 from skill_operator.reconcile.stages.run import run
 from skill_operator.reconcile.stages.source import Author
 from skill_operator.reconcile.summary import summarize, transitions
@@ -113,7 +114,7 @@ class Reconciler:
             note = finding(api.GENERATED, "Unknown", "RegistryUnavailable", str(error))
             return await self._report(skill, body, [], Result((note,), after=REGISTRY_WAIT), Work(), now)
         await self._shared(skill.metadata.namespace)
-        seen = await observe(self._cluster, self._settings, body, base)
+        seen = await observe(self._cluster, self._settings, body, base, now)
         self._hearing.read(seen.watched())
         return await self._stages(seen, now)
 
@@ -122,7 +123,8 @@ class Reconciler:
         work.types = types_module(skill.spec.input, skill.spec.output)
         findings: list[Finding] = []
         last = Result(())
-        for stage in (self._source, self._check, _review, self._build, self._run):
+        looks: list[float] = []
+        for stage in (_grants, self._source, self._check, _review, self._build, self._run):
             last = stage(seen, work, now)
             last = await self._unless_lost(last, work)
             last = await self._in_turn(seen, last)
@@ -131,11 +133,13 @@ class Reconciler:
             await self._write(last)
             for note in last.notes:
                 self._recorder.event(seen.body, note.type, note.reason, note.message)
+            looks += [] if last.after is None else [last.after]
             if not last.done:
                 metrics.reconciled(stage.__name__.strip("_"), "stalled" if last.stalled else "waiting")
                 break
         else:
             metrics.reconciled("run", "done")
+        last = replace(last, after=min(looks, default=None))
         return await self._report(skill, seen.body, findings, last, work, now)
 
     async def _unless_lost(self, result: Result, work: Work) -> Result:
@@ -241,6 +245,10 @@ class Reconciler:
 
 def _invalid(text: str) -> Result:
     return Result((finding(api.GENERATED, "False", "SpecInvalid", text),), stalled=True)
+
+
+def _grants(seen: Observed, work: Work, now: datetime) -> Result:
+    return grants(seen)
 
 
 def _review(seen: Observed, work: Work, now: datetime) -> Result:

@@ -9,12 +9,22 @@ from typing import Any
 
 from skill_operator import naming
 from skill_operator.api.v1alpha1 import Example, Skill
-from skill_operator.resources.common import Object, caged_container, caged_pod, metadata, pull_reference, tmp_volume
+from skill_operator.resources.common import (
+    SECRET_MODE,
+    SECRETS,
+    Object,
+    caged_container,
+    caged_pod,
+    metadata,
+    pull_reference,
+    tmp_volume,
+)
 from skill_operator.settings import Settings
 
 PART = 96 * 1024  # one environment variable holds 128 KiB at most
 PARTS = 8
 REPORT = "report.json"
+PLACEHOLDER = "placeholder"
 
 
 class TooLarge(ValueError):
@@ -31,6 +41,7 @@ def bundle(skill: Skill, source: str, types: str, visible: list[Example], hidden
         "output": skill.spec.output,
         "examples": examples,
         "callTimeoutSeconds": skill.spec.call_timeout_seconds,
+        "secrets": [grant.name for grant in skill.spec.secrets],
     }
 
 
@@ -55,9 +66,18 @@ def config_map(skill: Skill, name: str, content: Object, report: Object | None =
             "shorten the examples"
         )
     data = {f"part{number}": part for number, part in enumerate(parts)}
+    if skill.spec.secrets:
+        data[PLACEHOLDER] = "a placeholder of the check, not the secret"
     if report is not None:
         data[REPORT] = json.dumps(report, sort_keys=True)
     return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata(skill, name, "check"), "data": data}
+
+
+def _placeholders(skill: Skill, name: str) -> list[Object]:
+    """A file wherever the skill will find a secret: a candidate never meets a value."""
+    items = [{"key": PLACEHOLDER, "path": grant.name} for grant in skill.spec.secrets]
+    volume: Object = {"name": "secrets", "configMap": {"name": name, "defaultMode": SECRET_MODE, "items": items}}
+    return [volume] if items else []
 
 
 def job(skill: Skill, settings: Settings, name: str, parts: int, report_key: str) -> Object:
@@ -73,12 +93,13 @@ def job(skill: Skill, settings: Settings, name: str, parts: int, report_key: str
         command=["python3", "-I", "-m", "skill_runtime", "check"],
         env=[*env, {"name": "SKILL_REPORT_KEY", "value": report_key}],
         resources=settings.check.resources.model_dump(),
+        volumeMounts=[{"name": "secrets", "mountPath": SECRETS, "readOnly": True}] if skill.spec.secrets else [],
     )
     pod = caged_pod(
         settings,
         [container],
         restartPolicy="Never",
-        volumes=[tmp_volume("128Mi")],
+        volumes=[tmp_volume("128Mi"), *_placeholders(skill, name)],
         terminationGracePeriodSeconds=1,
     )
     meta = metadata(skill, name, "check")

@@ -11,6 +11,8 @@ from skill_operator.settings import Settings
 Object = dict[str, Any]
 SANDBOX_USER = 65532
 HTTP_PORT = 8080
+SECRETS = "/run/secrets/skill"
+SECRET_MODE = 0o400  # with fsGroup the kubelet makes it 0440 of root:65532, which is how the skill can read it at all
 
 
 def owner(skill: Skill) -> Object:

@@ -17,6 +17,8 @@ def text(skill: Skill) -> str:
         "output": spec.output,
         "callTimeoutSeconds": spec.call_timeout_seconds,
     }
+    if names := [grant.name for grant in spec.secrets if grant.disclosure == "Allowed"]:
+        content["openSecrets"] = names
     return json.dumps(content, sort_keys=True, ensure_ascii=False)
 
 

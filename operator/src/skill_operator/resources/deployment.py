@@ -7,6 +7,8 @@ from skill_operator.api.v1alpha1 import Skill
 from skill_operator.resources import contract
 from skill_operator.resources.common import (
     HTTP_PORT,
+    SECRET_MODE,
+    SECRETS,
     Object,
     caged_container,
     caged_pod,
@@ -14,8 +16,6 @@ from skill_operator.resources.common import (
     tmp_volume,
 )
 from skill_operator.settings import Settings
-
-SECRETS = "/run/secrets/skill"
 
 
 def deployment(skill: Skill, settings: Settings, rev: str, image: str, *, replicas: int | None) -> Object:
@@ -29,7 +29,7 @@ def deployment(skill: Skill, settings: Settings, rev: str, image: str, *, replic
     ]
     if spec.secrets:
         mounts.append({"name": "secrets", "mountPath": SECRETS, "readOnly": True})
-        volumes.append({"name": "secrets", "projected": {"defaultMode": 0o400, "sources": _secrets(skill)}})
+        volumes.append({"name": "secrets", "projected": {"defaultMode": SECRET_MODE, "sources": _secrets(skill)}})
     container = caged_container(
         settings,
         name="skill",

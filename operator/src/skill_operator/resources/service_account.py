@@ -7,10 +7,32 @@ from skill_operator.api.v1alpha1 import Skill
 from skill_operator.resources.common import Object, metadata
 
 
+def name_of(skill: Skill) -> str:
+    """Who a Skill is, to those who grant it something."""
+    return naming.child(skill.metadata.name)
+
+
+def may_get_secret(skill: Skill, secret: str) -> Object:
+    """The question whether this identity may read that Secret. The operator itself may not, and never does."""
+    namespace = skill.metadata.namespace
+    return {
+        "apiVersion": "authorization.k8s.io/v1",
+        "kind": "LocalSubjectAccessReview",
+        "metadata": {"namespace": namespace},
+        "spec": {
+            "user": f"system:serviceaccount:{namespace}:{name_of(skill)}",
+            "groups": ["system:serviceaccounts", f"system:serviceaccounts:{namespace}", "system:authenticated"],
+            "resourceAttributes": {
+                "namespace": namespace, "verb": "get", "version": "v1", "resource": "secrets", "name": secret
+            },
+        },
+    }  # fmt: skip
+
+
 def service_account(skill: Skill) -> Object:
     return {
         "apiVersion": "v1",
         "kind": "ServiceAccount",
-        "metadata": metadata(skill, naming.child(skill.metadata.name), "skill"),
+        "metadata": metadata(skill, name_of(skill), "skill"),
         "automountServiceAccountToken": False,
     }

@@ -46,7 +46,7 @@ def build(seen: Observed, work: Work, settings: Settings, now: datetime) -> Resu
                 return Result((finding(BUILT, "True", "Built", work.image),), done=True, delete=old)
         if end is not None:
             return _failed(seen, work, settings, job, _why(end), _time(end.get("finishedAt"), now), now)
-        if (bad := pods.trouble(pod)) is not None:
+        if (bad := seen.trouble(pod)) is not None:
             return Result((finding(BUILT, "Unknown", bad.reason, bad.message),), after=FIRST_WAIT, delete=old)
     for condition in job.get("status", {}).get("conditions", []):
         if condition["type"] == "Failed" and condition["status"] == "True":

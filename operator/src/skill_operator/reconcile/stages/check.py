@@ -63,7 +63,7 @@ def check(seen: Observed, work: Work, settings: Settings, now: datetime) -> tupl
         end = pods.terminated(pod)
         if end is not None:
             return _ended(seen, name, job, end, content)
-        if (bad := pods.trouble(pod)) is not None:
+        if (bad := seen.trouble(pod)) is not None:
             return Result(
                 (finding(VERIFIED, "Unknown", bad.reason, bad.message),), after=RETRY_SECONDS, delete=old
             ), None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from skill_operator import naming
 from skill_operator.api.conditions import ACTIVE, DEPLOYED, ISOLATED
 from skill_operator.reconcile import pods
-from skill_operator.reconcile.observed import Observed
+from skill_operator.reconcile.observed import LATE, Observed
 from skill_operator.reconcile.result import Finding, Result, Work, finding
 from skill_operator.resources.common import Object
 from skill_operator.resources.contract import config_map, fingerprint
@@ -60,7 +60,7 @@ def _current(pod: Object, seen: Observed, work: Work) -> bool:
 
 def _not_yet(seen: Observed, mine: list[Object], wanted: tuple[Object, ...]) -> Result:
     for pod in mine:
-        if (bad := pods.trouble(pod)) is not None:
+        if (bad := seen.trouble(pod)) is not None:
             notes = [finding(DEPLOYED, "False", bad.reason, bad.message)]
             if bad.reason == "EgressNotBlocked":
                 notes.append(finding(ISOLATED, "False", bad.reason, bad.message))
@@ -76,4 +76,4 @@ def _not_yet(seen: Observed, mine: list[Object], wanted: tuple[Object, ...]) -> 
             reason = "QuotaExceeded" if "exceeded quota" in message else "PodsRefused"
             note = finding(DEPLOYED, "False", reason, message)
             return Result((note,), apply=wanted, after=30.0)
-    return Result((finding(DEPLOYED, "Unknown", "Starting", "a pod is starting"),), apply=wanted)
+    return Result((finding(DEPLOYED, "Unknown", "Starting", "a pod is starting"),), apply=wanted, after=LATE)
