@@ -80,6 +80,7 @@ def test_every_object_says_whose_it_is(case: str) -> None:
 @every_case
 def test_objects_are_where_they_belong(case: str) -> None:
     cluster_wide = {"Namespace", "CustomResourceDefinition", "PriorityClass", "ClusterRole", "ClusterRoleBinding"}
+    cluster_wide |= {"ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding"}
     seen = set()
     for obj in render(case).objects:
         assert ("namespace" in obj["metadata"]) == (obj["kind"] not in cluster_wide), obj["metadata"]
@@ -399,4 +400,5 @@ def test_kinds_are_those_that_were_thought_of(case: str) -> None:
     known = {"Namespace", "CustomResourceDefinition", "PriorityClass", "ServiceAccount", "ConfigMap", "Deployment"}
     known |= {"Service", "NetworkPolicy", "PodDisruptionBudget", "ResourceQuota", "LimitRange", "PersistentVolumeClaim"}
     roles = {"".join(pair) for pair in itertools.product(("", "Cluster"), ("Role", "RoleBinding"))}
-    assert {obj["kind"] for obj in render(case).objects} <= known | roles
+    policies = {"ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding"}
+    assert {obj["kind"] for obj in render(case).objects} <= known | roles | policies

@@ -249,3 +249,25 @@ reader.yml: |
     addr: :5001
     headers: {X-Content-Type-Options: [nosniff]}
 {{- end -}}
+
+{{/* Where a policy holds: where Skills live, but not in the release's own namespace. Takes (list $ name). */}}
+{{- define "skill-operator.admissionBinding" -}}
+{{- $root := index . 0 -}}
+{{- $name := printf "%s-%s" (include "skill-operator.fullname" $root) (index . 1) -}}
+apiVersion: admissionregistration.k8s.io/v1
+kind: ValidatingAdmissionPolicyBinding
+metadata:
+  name: {{ $name }}
+  labels: {{- include "skill-operator.labels" (list $root "admission") | nindent 4 }}
+spec:
+  policyName: {{ $name }}
+  validationActions: [Deny]
+  matchResources:
+    namespaceSelector:
+      matchExpressions:
+        {{- if $root.Values.watch.namespaces }}
+        - {key: kubernetes.io/metadata.name, operator: In, values: {{ toJson (append $root.Values.watch.namespaces (include "skill-operator.builderNamespace" $root)) }}}
+        {{- else }}
+        - {key: kubernetes.io/metadata.name, operator: NotIn, values: {{ toJson (list $root.Release.Namespace) }}}
+        {{- end }}
+{{- end -}}
