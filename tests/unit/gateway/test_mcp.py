@@ -16,6 +16,7 @@ from mcp.shared.exceptions import MCPError
 from mcp.shared.subscriptions import ToolsListChanged
 
 from skill_operator.gateway import mcp
+from skill_operator.gateway.calls import Answer, Calls
 from tests.unit.gateway.objects import pod, skill
 from tests.unit.gateway.test_api import ALICE, Guarded
 from tests.unit.gateway.test_gateway import Call, fine, reply
@@ -229,3 +230,105 @@ async def test_one_caller_cannot_take_all_streams(world: Guarded, monkeypatch: p
                     pass
         async with client.listen(tools_list_changed=True):
             pass
+
+
+ENVELOPE = {
+    "io.modelcontextprotocol/protocolVersion": "2026-07-28",
+    "io.modelcontextprotocol/clientCapabilities": {},
+}
+HEADERS = {
+    **ALICE,
+    "Accept": "application/json, text/event-stream",
+    "Content-Type": "application/json",
+    "MCP-Protocol-Version": "2026-07-28",
+    "Mcp-Method": "tools/call",
+    "Mcp-Name": "finance__invoice",
+}
+
+
+def request(name: Any = "finance__invoice", arguments: Any = None, method: str = "tools/call") -> dict[str, Any]:
+    params = {"_meta": ENVELOPE, "name": name, "arguments": {"lines": []} if arguments is None else arguments}
+    return {"jsonrpc": "2.0", "id": 1, "method": method, "params": params}
+
+
+@pytest.mark.parametrize(
+    ("body", "changed", "status"),
+    [
+        (b"", {}, 400),
+        (b"{", {}, 400),
+        (b"[]", {}, 400),
+        (json.dumps([request()] * 2).encode(), {}, 400),
+        (b"[" * 100_000, {}, 400),
+        (b"\xff\xfe", {}, 400),
+        (b'{"jsonrpc": "2.0", "id": ' + b"9" * 10_000 + b"}", {}, 400),
+        (request("legal__contract"), {}, 400),
+        (request(), {"Mcp-Name": "finance__other"}, 400),
+        (request(), {"Mcp-Method": "tools/list"}, 400),
+        (request(7), {}, 400),
+        (request(arguments=[1]), {}, 400),
+        (request(), {"MCP-Protocol-Version": "1999-01-01"}, 400),
+        (request(), {"Accept": "text/html"}, 406),
+        (request(), {"Content-Type": "text/plain"}, 400),
+        (request(arguments={"lines": ["x" * (1 << 21)]}), {}, 413),
+        (request(), {"Authorization": "Bearer good good"}, 401),
+        (request(), {"X-Request-Id": "a" * 5000}, 200),
+    ],
+)
+async def test_what_is_no_call_reaches_nobody(world: Guarded, body: Any, changed: dict[str, str], status: int) -> None:
+    calls = await world.pod(fine)
+    world.know(body=deployed())
+    world.directory.see_skill("ADDED", deployed("contract", "legal"))
+    sent = body if isinstance(body, bytes) else json.dumps(body).encode()
+    async with world.client.post(world.url + "/mcp", data=sent, headers=HEADERS | changed) as answer:
+        assert answer.status == status, await answer.text()
+        assert len(answer.headers["X-Request-Id"]) <= 64
+    assert len(calls) == (status == 200)
+    async with world.client.post(world.url + "/mcp", json=request(), headers=HEADERS) as answer:
+        assert answer.status == 200, "it still works for everybody"
+
+
+@pytest.mark.parametrize("arguments", [{"lines": [], "deep": json.loads("[" * 400 + "]" * 400)}, {"lines": ["\ud800"]}])
+async def test_strange_arguments_are_the_skill_s_to_judge(world: Guarded, arguments: dict[str, Any]) -> None:
+    calls = await world.pod(fine)
+    world.know(body=deployed())
+    async with world.client.post(world.url + "/mcp", json=request(arguments=arguments), headers=HEADERS) as answer:
+        assert answer.status in {200, 400}
+    assert len(calls) <= 1
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"\xff", b"[" * 50_000, b'"' + b"x" * 100_000 + b'"', b"NaN"])
+async def test_what_a_pod_says_is_never_believed(world: Guarded, body: bytes) -> None:
+    async def strange(call: Call) -> None:
+        await call.say(reply(body))
+
+    await world.pod(strange)
+    world.know(body=deployed(output={}))
+    async with agent(world, "auto") as client:
+        result = await client.call_tool("finance__invoice", {"lines": []})
+    assert result.is_error is not body.startswith(b'"')
+
+
+async def test_progress_while_it_wakes(world: Guarded, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mcp, "PROGRESS_SECONDS", 0.02)
+    await world.pod(fine)
+    world.know(body=deployed())
+    told: list[tuple[float, str | None]] = []
+    awake = asyncio.Event()
+
+    async def hear(progress: float, total: float | None, message: str | None) -> None:
+        told.append((progress, message))
+        if progress == 2:
+            awake.set()
+
+    invoke = Calls.invoke
+
+    async def slowly(calls: Calls, *arguments: Any, waking: Callable[[], Any], **named: Any) -> Answer:
+        await waking()
+        await awake.wait()
+        return await invoke(calls, *arguments, **named)
+
+    monkeypatch.setattr(Calls, "invoke", slowly)
+    async with agent(world, "auto") as client:
+        result = await client.call_tool("finance__invoice", {"lines": []}, progress_callback=hear)
+    assert result.structured_content == {"total": 3}
+    assert told[:3] == [(number, "waking finance__invoice") for number in range(3)]

@@ -39,7 +39,7 @@ MOST_TOKENS = 10_000
 MOST_RIGHTS = 100_000
 ANYWHERE: Key = ("", "")
 LEEWAY_SECONDS = 60.0  # of clocks, as the API server's
-_BEARER = re.compile(r"bearer +([A-Za-z0-9._~+/-]+=*)", re.IGNORECASE)
+_BEARER = re.compile(r"(?i:bearer) +([A-Za-z0-9._~+/-]+=*)")
 
 
 class _Identity(NamedTuple):
@@ -75,10 +75,8 @@ class Kubernetes:
         )
 
     def known(self, authorization: str, key: Key) -> Caller | None:
-        token = _token(authorization)
-        if token is None:
-            return None
-        identity = self._identities.peek(self._digest(token), lambda: self._review(token))
+        """On the way of every call: the header as it is finds who sent it before."""
+        identity = self._identities.peek(self._digest(authorization), lambda: self._review(authorization))
         if identity is None or identity.caller is None or self._now() >= identity.ends:
             return None
         caller = identity.caller
@@ -86,12 +84,12 @@ class Kubernetes:
 
     async def caller(self, authorization: str) -> Caller:
         token = _token(authorization)
-        if token is None:
-            raise _unauthenticated("" if not authorization else "it is no bearer token")
+        if not token:
+            raise _unauthenticated("it is no bearer token" if authorization else "")
         if _end_of(token) <= self._now():
             raise _unauthenticated("the token has expired")
         try:
-            identity = await self._identities.get(self._digest(token), lambda: self._review(token))
+            identity = await self._identities.get(self._digest(authorization), lambda: self._review(authorization))
         except ClusterError as error:
             raise _cannot_ask("who you are", error) from error
         if identity.caller is None:
@@ -130,9 +128,9 @@ class Kubernetes:
         except ClusterError as error:
             raise _cannot_ask("whether you may", error) from error
 
-    def _digest(self, token: str) -> bytes:
-        """What is kept of a token: nobody who reads our memory's dump can use it."""
-        return hashlib.blake2b(token.encode(), digest_size=16, key=self._salt).digest()
+    def _digest(self, authorization: str) -> bytes:
+        """What is kept of a token: nobody who reads a dump of our memory can use it."""
+        return hashlib.sha256(self._salt + authorization.encode()).digest()
 
     def _holds(self, identity: _Identity) -> float:
         return KNOWN_SECONDS if identity.caller else REFUSED_SECONDS
@@ -140,7 +138,8 @@ class Kubernetes:
     def _stale(self, identity: _Identity) -> float:
         return STALE_SECONDS if identity.caller else REFUSED_SECONDS
 
-    async def _review(self, token: str) -> _Identity:
+    async def _review(self, authorization: str) -> _Identity:
+        token = _token(authorization)
         status = await self._asked("TokenReview", {"token": token, "audiences": self._audiences})
         ends = _end_of(token)
         if status.get("authenticated") is not True:
@@ -188,12 +187,10 @@ def _some(keys: list[Key]) -> Iterator[list[Key]]:
     return (keys[at : at + step] for at in range(0, len(keys), step))
 
 
-def _token(authorization: str) -> str | None:
-    """Of an Authorization header; None if there is none that could be one."""
-    if len(authorization) > LONGEST_TOKEN:
-        return None
-    found = _BEARER.fullmatch(authorization)
-    return found[1] if found else None
+def _token(authorization: str) -> str:
+    """Of an Authorization header; empty if there is none that could be one."""
+    found = _BEARER.fullmatch(authorization) if len(authorization) <= LONGEST_TOKEN else None
+    return found[1] if found else ""
 
 
 def _end_of(token: str) -> float:

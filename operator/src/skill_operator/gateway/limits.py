@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import NamedTuple
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 
 from skill_operator.gateway.callers import Caller
 from skill_operator.gateway.directory import Entry
@@ -26,71 +25,84 @@ class _Use:
         self.in_flight = 0
         self.paid = 0.0
 
+    def check(self, limits: CallLimits, whose: str, now: float) -> None:
+        """Raises Problem."""
+        if limits.concurrent and self.in_flight >= limits.concurrent:
+            detail = f"{limits.concurrent} calls at once are allowed, and as many of {whose} are in flight; call again"
+            raise Problem(429, "too-many-at-once", "Too many calls at once", detail, 1)
+        if limits.perMinute:
+            step = 60 / limits.perMinute
+            # One call is always there to be had, however few a minute has.
+            wait = max(self.paid, now) - now - max(BURST_SECONDS, step) + step
+            if wait > 1e-6:
+                seconds = math.ceil(wait)
+                detail = f"{limits.perMinute} calls a minute are allowed, and {whose} are more; wait {seconds} s"
+                raise Problem(429, "too-many-a-minute", "Too many calls a minute", detail, seconds)
 
-class _Claim(NamedTuple):
-    use: _Use
-    limits: CallLimits
-    whose: str  # for people
+    def take(self, limits: CallLimits, now: float) -> None:
+        self.in_flight += 1
+        if limits.perMinute:
+            self.paid = max(self.paid, now) + 60 / limits.perMinute
+
+
+class _Admission:
+    """A call that was let in. Not a generator: this is on the way of every call."""
+
+    __slots__ = ("_uses",)
+
+    def __init__(self, uses: list[_Use]) -> None:
+        self._uses = uses
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, *_: object) -> None:
+        for use in self._uses:
+            use.in_flight -= 1
 
 
 class Limits:
     """The limits of the chart, and those that a Skill sets for itself."""
 
     def __init__(self, limits: GatewayLimits, clock: Callable[[], float] = time.monotonic) -> None:
-        self._limits = limits
+        self._caller = limits.caller
+        self._skill = limits.skill
         self._clock = clock
         self._callers: dict[str, _Use] = {}
         self._skills: dict[str, _Use] = {}
 
-    @contextmanager
-    def admit(self, caller: Caller, entry: Entry) -> Iterator[None]:
-        """Open while the call is in flight. Raises Problem (429). A call that is refused uses nothing up."""
+    def admit(self, caller: Caller, entry: Entry) -> AbstractContextManager[None]:
+        """To be left when the call is over. Raises Problem (429). A call that is refused uses nothing up."""
         now = self._clock()
-        claims = [
-            _Claim(self._use(self._callers, caller.name, now), self._limits.caller, "yours"),
-            _Claim(self._use(self._skills, entry.meta.uid, now), self._of(entry), "those of this skill"),
-        ]
-        for claim in claims:
-            _check(claim, now)
-        for claim in claims:
-            claim.use.in_flight += 1
-            if claim.limits.perMinute:
-                claim.use.paid = max(claim.use.paid, now) + 60 / claim.limits.perMinute
-        try:
-            yield
-        finally:
-            for claim in claims:
-                claim.use.in_flight -= 1
+        uses = []
+        if self._caller.perMinute or self._caller.concurrent:
+            theirs = _of(self._callers, caller.name, now)
+            theirs.check(self._caller, "yours", now)
+            uses.append((theirs, self._caller))
+        limits = self._limits(entry)
+        if limits.perMinute or limits.concurrent:
+            its = _of(self._skills, entry.meta.uid, now)
+            its.check(limits, "those of this skill", now)
+            uses.append((its, limits))
+        for use, limit in uses:
+            use.take(limit, now)
+        return _Admission([use for use, _ in uses])
 
-    def _of(self, entry: Entry) -> CallLimits:
+    def _limits(self, entry: Entry) -> CallLimits:
         """What the Skill says, and where it says nothing the chart."""
-        default = self._limits.skill
-        if entry.skill is None:
-            return default
-        own = entry.skill.spec.call_limits
+        own = entry.skill.spec.call_limits if entry.skill else None
+        if own is None or not (own.per_minute or own.concurrent):
+            return self._skill
         return CallLimits(
-            perMinute=own.per_minute or default.perMinute, concurrent=own.concurrent or default.concurrent
+            perMinute=own.per_minute or self._skill.perMinute, concurrent=own.concurrent or self._skill.concurrent
         )
 
-    def _use(self, uses: dict[str, _Use], key: str, now: float) -> _Use:
-        found = uses.get(key)
-        if found is None:
-            if len(uses) >= MOST_IDLE:
-                for idle in [k for k, use in uses.items() if not use.in_flight and use.paid <= now]:
-                    del uses[idle]
-            found = uses[key] = _Use()
-        return found
 
-
-def _check(claim: _Claim, now: float) -> None:
-    use, limits, whose = claim
-    if limits.concurrent and use.in_flight >= limits.concurrent:
-        detail = f"{limits.concurrent} calls at once are allowed, and as many of {whose} are in flight; call again"
-        raise Problem(429, "too-many-at-once", "Too many calls at once", detail, 1)
-    if limits.perMinute:
-        step = 60 / limits.perMinute
-        # One call is always there to be had, however few a minute has.
-        wait = max(use.paid, now) - now - max(BURST_SECONDS, step) + step
-        if wait > 1e-6:
-            detail = f"{limits.perMinute} calls a minute are allowed, and {whose} are more; wait {math.ceil(wait)} s"
-            raise Problem(429, "too-many-a-minute", "Too many calls a minute", detail, math.ceil(wait))
+def _of(uses: dict[str, _Use], key: str, now: float) -> _Use:
+    found = uses.get(key)
+    if found is None:
+        if len(uses) >= MOST_IDLE:
+            for idle in [k for k, use in uses.items() if not use.in_flight and use.paid <= now]:
+                del uses[idle]
+        found = uses[key] = _Use()
+    return found
