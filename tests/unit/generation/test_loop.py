@@ -114,6 +114,7 @@ async def test_loop_detected_comments_and_names_do_not_count(world: World) -> No
     await world.passes()
     assert world.reason == "LoopDetected"
     assert "Start anew" in asked(world)[-1]
+    assert [r["temperature"] for r in world.wire.requests] == [0.2, 0.2, 0.8]
 
 
 async def test_no_progress(world: World) -> None:

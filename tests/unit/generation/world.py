@@ -133,16 +133,22 @@ class Wire(httpx2.AsyncBaseTransport):
         self.requests: list[Object] = []
         self.answer: Callable[[Object], httpx2.Response] | None = None
         self.told = asyncio.Event()
+        self.pending = 0
         self.arrived = asyncio.Event()
+        self.stamp: Callable[[], Object] = dict  # what else to remember of a request
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
-        body = json.loads(request.content)
+        body = json.loads(request.content) | self.stamp()
         self.requests.append(body)
+        self.pending += 1
         self.arrived.set()
-        while self.answer is None:
-            self.told.clear()
-            await self.told.wait()
-        return self.answer(body)
+        try:
+            while self.answer is None:
+                self.told.clear()
+                await self.told.wait()
+            return self.answer(body)
+        finally:
+            self.pending -= 1
 
     def say(self, answer: Callable[[Object], httpx2.Response] | None) -> None:
         self.answer = answer
@@ -236,10 +242,19 @@ class World:
 
     async def asking(self) -> None:
         """A pass, and the model has been asked."""
-        self.wire.arrived.clear()
         await self.passes()
+        await self.on_the_wire()
+
+    async def on_the_wire(self) -> None:
+        """Until every call that is out has reached the model."""
         async with asyncio.timeout(10):
-            await self.wire.arrived.wait()
+            while self.wire.answer is None and self._under_way() > self.wire.pending:
+                self.wire.arrived.clear()
+                await self.wire.arrived.wait()
+
+    def _under_way(self) -> int:
+        calls = [call for operator in self.operators for call in operator.author._pool._calls.values()]
+        return sum(call.task is not None and not call.task.done() for call in calls)
 
     async def told(self, answer: Callable[[Object], httpx2.Response]) -> None:
         """The model answers, and the operator enters it."""

@@ -25,6 +25,7 @@ BYTES_PER_TOKEN: Final = 3  # of UTF-8, on the safe side: an estimate must not b
 LARGEST_BODY: Final = 2 * LARGEST_REPLY
 LONGEST_PAUSE: Final = 600.0
 LONGEST_TEXT: Final = 300  # of what an endpoint says about its failure
+STEADY: Final = 0.2  # temperature
 FORMS: Final = 3  # of one request: as it is, with the other limit field, without temperature
 
 
@@ -65,7 +66,12 @@ class Provider:
         self._transport = transport
 
     async def complete(
-        self, endpoint: ModelEndpoint, api_key: str, messages: list[Message], max_tokens: int
+        self,
+        endpoint: ModelEndpoint,
+        api_key: str,
+        messages: list[Message],
+        max_tokens: int,
+        temperature: float = STEADY,
     ) -> Completion:
         """Raises ModelUnavailable or ModelRefused; neither ever holds the key."""
         if not (api_key.isascii() and api_key.isprintable() and " " not in api_key):
@@ -74,18 +80,20 @@ class Provider:
             )
         try:
             async with asyncio.timeout(endpoint.timeoutSeconds):  # a dripping reply resets every other clock
-                body = await self._asked(endpoint, api_key, messages, max_tokens)
+                body = await self._asked(endpoint, api_key, messages, max_tokens, temperature)
         except TimeoutError:
             late = f"{endpoint.name} did not answer within {endpoint.timeoutSeconds:.0f} s."
             raise ModelUnavailable(late, billed=True) from None
         return _completion(body, messages, endpoint)
 
-    async def _asked(self, endpoint: ModelEndpoint, api_key: str, messages: list[Message], max_tokens: int) -> bytes:
+    async def _asked(
+        self, endpoint: ModelEndpoint, api_key: str, messages: list[Message], max_tokens: int, temperature: float
+    ) -> bytes:
         """The body of the answer, in whatever form the endpoint takes the request."""
         dialect = self._dialects.get(endpoint.name, Dialect())
         for _ in range(FORMS):
             try:
-                asked = _body(endpoint, dialect, messages, max_tokens)
+                asked = _body(endpoint, dialect, messages, max_tokens, temperature)
                 body = await _post(endpoint, api_key, asked, self._transport)
             except openai.BadRequestError as error:
                 other = _learn(dialect, str(error))
@@ -202,8 +210,15 @@ def _tokens(text: str) -> int:
     return -(-len(text.encode("utf-8", "surrogatepass")) // BYTES_PER_TOKEN)
 
 
-def _body(endpoint: ModelEndpoint, dialect: Dialect, messages: list[Message], max_tokens: int) -> dict[str, Any]:
-    body = {"model": endpoint.model, "messages": messages, dialect.limit_field: max_tokens, "temperature": 0.2}
+def _body(
+    endpoint: ModelEndpoint, dialect: Dialect, messages: list[Message], max_tokens: int, temperature: float
+) -> dict[str, Any]:
+    body = {
+        "model": endpoint.model,
+        "messages": messages,
+        dialect.limit_field: max_tokens,
+        "temperature": temperature,
+    }
     return {k: v for k, v in body.items() if k not in dialect.dropped}
 
 

@@ -10,7 +10,10 @@ from skill_operator.api.v1alpha1 import Skill, SkillSpec
 from skill_operator.generation import prompt
 from skill_operator.generation.examples import split
 from skill_operator.generation.ledger import Attempt, Kind, Ledger
+from skill_operator.generation.provider import STEADY
 from skill_operator.settings import ModelEndpoint, Settings
+
+FRESH = 0.8  # temperature of a fresh start: what was written twice would be written again
 
 
 @dataclass(frozen=True)
@@ -22,6 +25,7 @@ class Question:
     endpoint: ModelEndpoint
     messages: list[prompt.Message]
     max_tokens: int
+    temperature: float = STEADY
 
 
 def chain(settings: Settings, skill: Skill) -> list[ModelEndpoint]:

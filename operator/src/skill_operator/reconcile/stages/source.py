@@ -28,7 +28,7 @@ from skill_operator.generation.books import Books
 from skill_operator.generation.breaker import Breaker
 from skill_operator.generation.ledger import Call, Candidate, Ledger, Limits, Stop, Wait
 from skill_operator.generation.pool import Key, Pool
-from skill_operator.generation.provider import Completion, ModelRefused, ModelUnavailable, Provider, estimate
+from skill_operator.generation.provider import STEADY, Completion, ModelRefused, ModelUnavailable, Provider, estimate
 from skill_operator.generation.question import Question
 from skill_operator.generation.reply import extract, fingerprint
 from skill_operator.observability import metrics
@@ -117,7 +117,8 @@ class Author:
         step = self._next(seen, work, page, now)
         if isinstance(step, Call):
             asked = question.messages(skill.spec, work.types, seen.base.manifest, page.ledger, step.kind)
-            self._unsent[key] = call = Question(key, secrets.token_hex(8), page.model, asked, step.max_tokens)
+            warmth = question.FRESH if step.kind == "fresh" else STEADY
+            self._unsent[key] = call = Question(key, secrets.token_hex(8), page.model, asked, step.max_tokens, warmth)
             account = accounts.reserved(page.account, meta.uid, meta.namespace, call.name, step.reserve)
             ledger = book.reserve(page.ledger, page.model.name, step.reserve, call.name, now)
             page = replace(page.with_ledger(ledger, meta.uid), account=account)
@@ -234,7 +235,9 @@ class Author:
         outcome, tokens = "failed", 0
         try:
             api_key = await asyncio.to_thread(_read_key, call.endpoint)
-            done = await self._provider.complete(call.endpoint, api_key, call.messages, call.max_tokens)
+            done = await self._provider.complete(
+                call.endpoint, api_key, call.messages, call.max_tokens, call.temperature
+            )
         except ModelUnavailable as error:
             outcome = "unavailable"
             breaker.failed(self._clock(), str(error), error.retry_after)

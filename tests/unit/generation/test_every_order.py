@@ -1,0 +1,330 @@
+"""Every order in which things can happen to the loop: a model that answers anything or nothing, two operators that both
+believe that they lead, power cuts between any two writes, people who edit, revert, delete and retry, days that pass.
+
+    LOOP_RUNS=600 pytest tests/unit/generation/test_every_order.py    # a few minutes; `make bench` does it
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+from collections import Counter
+from datetime import timedelta
+from typing import Any
+
+import httpx2
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from skill_operator import naming
+from skill_operator.generation.provider import BYTES_PER_TOKEN
+from skill_operator.k8s.client import ClusterError
+from skill_operator.settings import DailyTokens, Generation, Images, ModelEndpoint, Settings
+from tests.unit.generation.world import NAME, NAMESPACE, PowerCut, World
+
+Then = list[tuple[int, int | None, int | None]]
+RUNS = int(os.environ.get("LOOP_RUNS", "20"))
+BUDGET, ATTEMPTS, DAILY, REPLY = 20_000, 3, 60_000, 2048
+IMAGES = Images(runtime=f"r@sha256:{'1' * 64}", checker=f"c@sha256:{'2' * 64}", builder="localhost/kaniko:1")
+MODELS = [
+    ModelEndpoint(name=name, baseURL="http://model/v1", model=name, maxReplyTokens=REPLY)
+    for name in ("cheap", "strong")
+]
+SETTINGS = Settings(
+    images=IMAGES,
+    models=MODELS,
+    generation=Generation(escalation=["cheap", "strong"], dailyTokens=DailyTokens(namespace=DAILY, operator=DAILY)),
+)
+GOOD = "return 'good'"
+BODIES = [
+    GOOD,
+    "return 1",
+    "return 2",
+    "x = 1\n    return x",
+    "y = 1  # again\n    return y",
+    "return bad",
+    "import os",
+]
+REPLIES = [f"```python\ndef run(input):\n    {body}\n```" for body in BODIES]
+REPLIES += ["", "I cannot.", "```python\ndef other(): pass\n```", "```python\ndef run(input)", "x" * 9000]
+TERMINAL = {
+    "AttemptsExhausted", "BudgetExhausted", "LoopDetected", "NoProgress", "SuspectSpec", "PolicyRefused",
+    "DeadlineExceeded", "NoCode", "ReplyCutOff",
+}  # fmt: skip
+PATIENT = {
+    "Generating", "Checking", "ModelUnavailable", "ModelRefused", "Throttled", "QuotaExhausted", "Building",
+    "CheckRefused", "SpecInvalid", "Queued",
+}  # fmt: skip
+GATES = ["policy", "ruff", "mypy", "examples", "hidden"]
+CUT = st.sampled_from([*[None] * 8, *range(8)])
+THEN = st.lists(st.tuples(st.sampled_from([0, 0, 0, 1]), CUT, CUT), max_size=3)
+
+
+class EveryOrder(RuleBasedStateMachine):
+    def __init__(self) -> None:
+        super().__init__()
+        self.runner = asyncio.Runner()
+        self.epoch = 0  # retries and re-creations: a person asked again
+        self.billed: Counter[tuple[Any, ...]] = Counter()  # by input, as the model sees it
+        self.days: Counter[Any] = Counter()
+        self.checked: dict[tuple[Any, ...], set[str]] = {}
+        self.passed: set[str] = set()
+        self.ended: dict[tuple[Any, ...], str] = {}
+        self.seen = 0  # requests
+        self.world: World = self.runner.run(self._world())
+        self.task = "A"
+
+    async def _world(self) -> World:
+        world = World(SETTINGS)
+        world.operators.append(world.operator())
+        world.skill(description="Task A.")
+        world.wire.stamp = lambda: {"of": self.input, "day": world.now.date().isoformat()}
+        return world
+
+    @property
+    def input(self) -> tuple[Any, ...]:
+        return (self.task, self.epoch)
+
+    def run(self, work: Any) -> Any:
+        return self.runner.run(work)
+
+    def passes(self, then: Then) -> None:
+        """Passes that follow: who makes it, before which write of it power fails, and before which one the other
+        operator makes a whole pass of its own."""
+        for who, cut, other in then:
+            self.run(self._reconcile(who, cut, other))
+
+    async def _reconcile(self, who: int, cut: int | None, other: int | None) -> None:
+        writes = -1
+
+        async def before() -> None:
+            nonlocal writes
+            writes += 1
+            if writes == other:
+                hook, self.world.store.before_write = self.world.store.before_write, None
+                await self._pass(1 - who)
+                self.world.store.before_write = hook
+            if writes == cut:
+                raise PowerCut
+
+        self.world.store.before_write = before
+        try:
+            await self._pass(who)
+        except PowerCut:
+            self.world.store.before_write = None
+            await self.world.operators[who].die()
+            self.world.operators[who] = self.world.operator()
+        self.world.store.before_write = None
+        await self.world.on_the_wire()
+        checked = self.world.check()
+        if checked is not None:
+            self.checked.setdefault(self.input, set()).add(checked)
+
+    async def _pass(self, who: int) -> None:
+        with contextlib.suppress(ClusterError):  # of two that write, one has to come again
+            await self.world.passes(operator=who)
+
+    # What happens.
+
+    @rule(
+        text=st.sampled_from(REPLIES),
+        price=st.sampled_from(["true", "most", "hidden"]),
+        finish=st.sampled_from(["stop", "stop", "length"]),
+        then=THEN,
+    )
+    def any_reply(self, text: str, price: str, finish: str, then: Then) -> None:
+        self.reply(text, price, finish, then)
+
+    def reply(self, text: str, price: str, finish: str, then: Then) -> None:
+        def answer(request: Any) -> httpx2.Response:
+            cost = self._cost(request, text if price != "most" else None)
+            usage = {"usage": {"prompt_tokens": cost[0], "completion_tokens": cost[1]}} if price != "hidden" else {}
+            choice = {"message": {"content": text}, "finish_reason": finish}
+            self._bill(request, sum(cost))
+            return httpx2.Response(200, json={"choices": [choice], **usage})
+
+        self.run(self._answer(answer))
+        self.passes(then)
+
+    @rule(
+        body=st.sampled_from(BODIES),
+        gate=st.sampled_from(GATES),
+        count=st.integers(0, 3),
+        then=st.tuples(THEN, THEN, THEN),
+    )
+    def attempt(self, body: str, gate: str, count: int, then: tuple[Then, Then, Then]) -> None:
+        """Asked, answered, judged; with whatever happens in between."""
+        self.world.now += timedelta(seconds=31)
+        self.passes([(0, None, None), *then[0]])
+        self.reply(f"```python\ndef run(input):\n    {body}\n```", "true", "stop", [(0, None, None), *then[1]])
+        if self.world.check() is not None:
+            self.judge(gate, count, [(0, None, None), *then[2]])
+
+    @rule(
+        fault=st.sampled_from(["429", "503", "504", "401", "html", "truncated", "timeout", "reset", "huge"]),
+        wait=st.sampled_from([None, "1", "600"]),
+        then=THEN,
+    )
+    def fault(self, fault: str, wait: str | None, then: Then) -> None:
+        def answer(request: Any) -> httpx2.Response:
+            if fault.isdecimal():
+                if fault == "504":
+                    self._bill(request, sum(self._cost(request, None)))
+                return httpx2.Response(int(fault), headers={"Retry-After": wait} if wait else {})
+            if fault == "html":
+                return httpx2.Response(200, text="<html>")
+            self._bill(request, sum(self._cost(request, None)))
+            if fault == "timeout":
+                raise httpx2.ReadTimeout("late")
+            if fault == "reset":
+                raise httpx2.ReadError("reset")
+            return httpx2.Response(200, content=b"{" if fault == "truncated" else b"x" * (3 << 20))
+
+        self.run(self._answer(answer))
+        self.passes(then)
+
+    async def _answer(self, answer: Any) -> None:
+        self.world.wire.say(answer)
+        await self.world.settled()
+        self.world.wire.say(None)
+
+    @rule(who=st.integers(0, 1), then=THEN)
+    def power_cut(self, who: int, then: Then) -> None:
+        """Whatever the model was writing is billed, and nobody hears it."""
+        self.run(self._power_cut(who))
+        self.passes(then)
+
+    async def _power_cut(self, who: int) -> None:
+        def answer(request: Any) -> httpx2.Response:
+            self._bill(request, sum(self._cost(request, None)))
+            raise httpx2.ReadError("nobody listens")
+
+        operator = self.world.operators[who]
+        self.world.operators[who] = self.world.operator()
+        self.world.wire.say(answer)
+        tasks = [c.task for c in operator.author._pool._calls.values() if c.task is not None]
+        if tasks:
+            await asyncio.wait(tasks, timeout=10)
+        self.world.wire.say(None)
+
+    @precondition(lambda self: self.world.check() is not None)
+    @rule(gate=st.sampled_from(GATES), count=st.integers(0, 3), then=THEN)
+    def any_verdict(self, gate: str, count: int, then: Then) -> None:
+        self.judge(gate, count, then)
+
+    def judge(self, gate: str, count: int, then: Then) -> None:
+        code = self.world.check()
+        assert code is not None
+        passed = "good" in code
+        if passed:
+            self.passed.add(code)
+        self.world.verdict(passed=passed, gate="" if passed else gate, message=f"{count}/4 visible examples pass.")
+        self.passes(then)
+
+    @rule(seconds=st.sampled_from([1, 20, 120, 1900, 90_000]), then=THEN)
+    def time_passes(self, seconds: int, then: Then) -> None:
+        self.world.now += timedelta(seconds=seconds)
+        self.passes(then)
+
+    @rule(task=st.sampled_from("AB"), then=THEN)
+    def edit(self, task: str, then: Then) -> None:
+        self.task = task
+        self.world.skill(description=f"Task {task}.")
+        self.passes(then)
+
+    @rule(budget=st.sampled_from([BUDGET, BUDGET, BUDGET // 2]), attempts=st.sampled_from([1, ATTEMPTS]), then=THEN)
+    def other_limits(self, budget: int, attempts: int, then: Then) -> None:
+        self.world.skill(generation={"tokenBudget": budget, "maxAttempts": attempts})
+        self.ended.clear()
+        self.passes(then)
+
+    @precondition(lambda self: self.epoch < 3)
+    @rule(then=THEN)
+    def ask_again(self, then: Then) -> None:
+        """Both operators see it before anything else happens, so that each input of the machine is one of the books."""
+        uid = self.world.store.objects["Skill", NAMESPACE, NAME]["metadata"]["uid"]
+        if ("ConfigMap", SETTINGS.namespace, naming.ledger(uid)) in self.world.store.objects:
+            self.epoch += 1
+            self.world.annotate(naming.RETRY_ANNOTATION, str(self.epoch))
+            self.run(self._pass(0))
+        self.passes(then)
+
+    @rule(what=st.sampled_from(["candidates", "source", "status"]), then=THEN)
+    def meddle(self, what: str, then: Then) -> None:
+        """As whoever may write in the Skill's namespace."""
+        if what == "status":
+            skill = self.world.store.objects["Skill", NAMESPACE, NAME]
+            self.world.store.put(skill | {"status": {"generation": {"attempts": 0, "tokens": 0}}})
+        else:
+            name = naming.candidates(NAME) if what == "candidates" else naming.source(NAME)
+            self.world.store.objects.pop(("ConfigMap", NAMESPACE, name), None)
+        self.passes(then)
+
+    # What must hold.
+
+    @invariant()
+    def never_more_than_allowed(self) -> None:
+        for spec, billed in self.billed.items():
+            assert billed <= BUDGET, (spec, billed)
+        for spec, codes in self.checked.items():
+            assert len(codes) <= ATTEMPTS + 1, (spec, codes)  # and the code of before
+        for day, billed in self.days.items():
+            assert billed <= DAILY, (day, billed)
+
+    @invariant()
+    def nothing_is_built_that_did_not_pass(self) -> None:
+        assert self.world.builds() <= self.passed
+
+    @invariant()
+    def what_ended_asks_nobody(self) -> None:
+        for request in self.world.wire.requests[self.seen :]:
+            of = request["of"]
+            assert of not in self.ended, f"{of} ended with {self.ended[of]} and a model was asked"
+        self.seen = len(self.world.wire.requests)
+
+    @invariant()
+    def the_account_misses_nothing(self) -> None:
+        stored = self.world.store.objects.get(("ConfigMap", SETTINGS.namespace, naming.ACCOUNT))
+        if stored is not None:
+            account = json.loads(stored["data"]["account.json"])
+            known = sum(account["spent"].values()) + sum(out["tokens"] for out in account["out"].values())
+            assert known >= self.days[account["day"]]
+
+    @invariant()
+    def what_ended_says_why(self) -> None:
+        reason = self.world.reason
+        assert reason in TERMINAL | PATIENT | {""}, self.world.status
+        if reason in TERMINAL and self.world.status["observedGeneration"] == self._generation():
+            assert self.world.condition("Stalled")["status"] == "True"
+            assert self.world.condition("Ready")["message"]
+            self.ended[self.input] = reason
+
+    def _generation(self) -> int:
+        return int(self.world.store.objects["Skill", NAMESPACE, NAME]["metadata"]["generation"])
+
+    def _cost(self, request: Any, text: str | None) -> tuple[int, int]:
+        """Of prompt and reply, as a tokenizer would count: never more than the estimate, nor than was allowed."""
+        prompt = sum(len(m["content"]) for m in request["messages"]) // BYTES_PER_TOKEN
+        return prompt, min(request["max_tokens"], request["max_tokens"] if text is None else len(text) // 3)
+
+    def _bill(self, request: Any, tokens: int) -> None:
+        of = request["of"]
+        self.billed[of] += tokens
+        self.days[request["day"]] += tokens
+
+    def teardown(self) -> None:
+        async def end() -> None:
+            for operator in self.world.operators:
+                await operator.die()
+
+        self.runner.run(end())
+        self.runner.close()
+
+
+TestEveryOrder = EveryOrder.TestCase
+TestEveryOrder.settings = settings(
+    max_examples=RUNS, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck)
+)
