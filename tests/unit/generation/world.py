@@ -13,6 +13,7 @@ import io
 import json
 import tarfile
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Any
 
@@ -33,6 +34,7 @@ Object = dict[str, Any]
 START = datetime(2030, 1, 1, 12, 0, 0, tzinfo=UTC)
 NAMESPACE, NAME = "team", "echo"
 Place = tuple[str, str, str]
+STAMP: ContextVar[Object] = ContextVar("stamp", default={})  # what a request shows of the pass that made it  # noqa: B039
 
 
 class PowerCut(BaseException):
@@ -135,10 +137,9 @@ class Wire(httpx2.AsyncBaseTransport):
         self.told = asyncio.Event()
         self.pending = 0
         self.arrived = asyncio.Event()
-        self.stamp: Callable[[], Object] = dict  # what else to remember of a request
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
-        body = json.loads(request.content) | self.stamp()
+        body = json.loads(request.content) | STAMP.get()
         self.requests.append(body)
         self.pending += 1
         self.arrived.set()
@@ -175,13 +176,15 @@ class Events:
 
 
 class World:
-    """One Skill, one or more operators, a clock."""
+    """One Skill, one or more operators, a clock. `network`: the model is a real one."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *, network: bool = False) -> None:
         self.settings = settings
+        self.network = network
         self.store = Store()
         self.wire = Wire()
         self.events = Events()
+        self.stamp: Callable[[], Object] = dict
         self.now = START
         self.manifest: Object = {"python": "3.13.9"}
         self.built: list[str] = []
@@ -229,16 +232,17 @@ class World:
 
     async def passes(self, number: int = 1, operator: int = 0) -> float | None:
         after = None
+        STAMP.set(self.stamp())
         for _ in range(number):
             after = await self.operators[operator].reconcile()
         return after
 
     async def settled(self) -> None:
         """Until every call has ended that can end."""
-        if self.wire.answer is not None:
+        if self.network or self.wire.answer is not None:
             tasks = [c.task for o in self.operators for c in o.author._pool._calls.values() if c.task is not None]
             if tasks:
-                await asyncio.wait(tasks, timeout=10)
+                await asyncio.wait(tasks, timeout=600 if self.network else 10)
 
     async def asking(self) -> None:
         """A pass, and the model has been asked."""
@@ -273,21 +277,38 @@ class World:
 
     def verdict(self, *, passed: bool, gate: str = "", message: str = "", line: int | None = None) -> None:
         """The check ends, with a report as its PID 1 signs it."""
-        name, job = next(
-            (n, j)
-            for (k, _, n), j in self.store.objects.items()
-            if k == "Job" and j["metadata"]["labels"].get(naming.COMPONENT) == "check" and not self._ended(n)
-        )
+        _, job = self._checking()
         env = job["spec"]["template"]["spec"]["containers"][0]["env"]
         key = next(e["value"] for e in env if e["name"] == "SKILL_REPORT_KEY")
         report = {"passed": passed, "gate": gate or None, "message": message, "line": line}
         text = json.dumps(report | {"passedExamples": 1, "totalExamples": 1})
         mac = hmac.new(bytes.fromhex(key), text.encode(), hashlib.sha256).hexdigest()
-        end = {"exitCode": 0, "message": json.dumps({"report": text, "mac": mac})}
+        self.ended(0, json.dumps({"report": text, "mac": mac}))
+
+    def ended(self, code: int, last_word: str) -> None:
+        """The check's container is over."""
+        name, job = self._checking()
+        end = {"exitCode": code, "message": last_word}
         container = {"name": "check", "image": "i", "state": {"terminated": end}, "lastState": {}}
         labels = job["metadata"]["labels"] | {"job-name": name}
         meta = {"name": f"{name}-pod", "namespace": NAMESPACE, "labels": labels}
         self.store.put({"kind": "Pod", "metadata": meta, "status": {"containerStatuses": [container]}})
+
+    def check_environment(self) -> dict[str, str] | None:
+        """Of the check that is under way, as the kubelet would make it."""
+        if self.check() is None:
+            return None
+        name, job = self._checking()
+        data = self.store.objects["ConfigMap", NAMESPACE, name]["data"]
+        env = job["spec"]["template"]["spec"]["containers"][0]["env"]
+        return {e["name"]: e["value"] if "value" in e else data[e["valueFrom"]["configMapKeyRef"]["key"]] for e in env}
+
+    def _checking(self) -> tuple[str, Object]:
+        return next(
+            (n, j)
+            for (k, _, n), j in self.store.objects.items()
+            if k == "Job" and j["metadata"]["labels"].get(naming.COMPONENT) == "check" and not self._ended(n)
+        )
 
     def _ended(self, job: str) -> bool:
         return ("Pod", NAMESPACE, f"{job}-pod") in self.store.objects
@@ -315,7 +336,9 @@ class Operator:
 
     def __init__(self, world: World) -> None:
         self.world = world
-        self.author = Author(world.settings, Provider(world.wire), lambda *_: None, lambda: world.now)
+        self.author = Author(
+            world.settings, Provider(None if world.network else world.wire), lambda *_: None, lambda: world.now
+        )
         base = Base(dict(world.manifest), "10.96.1.1")
 
         async def read_base() -> Base:

@@ -1,0 +1,171 @@
+"""The loop under a model that fights it, and under a real one that cannot do better.
+
+    make bench-generation        # LOOP_RUNS=600 SKILLS=20
+
+First the state machine of the tests, many times: a scripted model that does whatever hurts, two operators, power cuts,
+people who edit, retry and delete. Then a real model of 135M parameters writes Skills, and the real gates judge them.
+What is counted must be 0: attempts or tokens over a bound, builds of code that did not pass, Skills that do not end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import resource
+import subprocess
+import tempfile
+import time
+from collections import Counter
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, ClassVar
+
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis.stateful import run_state_machine_as_test
+
+from benchmarks.tiny_model import served
+from skill_operator.settings import Generation, ModelEndpoint, Settings
+from tests.unit.generation.test_every_order import IMAGES, TERMINAL, EveryOrder
+from tests.unit.generation.world import World
+from tests.unit.runtime.harness import command, environment, tools
+
+RUNS = int(os.environ.get("LOOP_RUNS", "600"))
+SKILLS = int(os.environ.get("SKILLS", "20"))
+STEPS = 25
+ATTEMPTS, BUDGET, REPLY = 3, 20_000, 256
+NUMBER, TEXT = {"type": "number"}, {"type": "string"}
+
+
+def task(name: str, what: str, *examples: tuple[dict[str, Any], Any]) -> tuple[str, dict[str, Any]]:
+    """A small piece of software in words; what it takes is read off its examples."""
+    given = {key: TEXT if isinstance(value, str) else NUMBER for key, value in examples[0][0].items()}
+    gives = TEXT if isinstance(examples[0][1], str) else NUMBER
+    return name, {
+        "description": what,
+        "input": {"type": "object", "properties": given, "required": [*given]},
+        "output": {"type": "object", "properties": {"result": gives}, "required": ["result"]},
+        "examples": [
+            {"name": f"e{at}", "input": taken, "output": {"result": result}}
+            for at, (taken, result) in enumerate(examples)
+        ],
+    }
+
+
+TASKS = [
+    task("add", "Add a and b.", ({"a": 1, "b": 2}, 3), ({"a": -1, "b": 1}, 0)),
+    task("subtract", "Subtract b from a.", ({"a": 3, "b": 2}, 1), ({"a": 0, "b": 4}, -4)),
+    task("square", "Square the number n.", ({"n": 3}, 9), ({"n": -2}, 4)),
+    task("double", "Double n.", ({"n": 2}, 4), ({"n": 0}, 0)),
+    task("echo", "Return the text as it is.", ({"text": "hi"}, "hi"), ({"text": ""}, "")),
+    task("upper", "Return the text in upper case.", ({"text": "hi"}, "HI"), ({"text": "a1"}, "A1")),
+    task("length", "Return how many characters the text has.", ({"text": "hi"}, 2), ({"text": ""}, 0)),
+    task("reverse", "Return the text from its end to its start.", ({"text": "abc"}, "cba"), ({"text": ""}, "")),
+    task("words", "Count the words of the text.", ({"text": "a b c"}, 3), ({"text": ""}, 0)),
+    task("vowels", "Count the vowels of the text.", ({"text": "banana"}, 3), ({"text": "xyz"}, 0)),
+    task("maximum", "Return the larger of a and b.", ({"a": 1, "b": 2}, 2), ({"a": 5, "b": 2}, 5)),
+    task("minimum", "Return the smaller of a and b.", ({"a": 1, "b": 2}, 1), ({"a": 5, "b": 2}, 2)),
+    task("absolute", "Return n without its sign.", ({"n": -2}, 2), ({"n": 3}, 3)),
+    task("celsius", "Convert degrees Fahrenheit f to Celsius.", ({"f": 212}, 100), ({"f": 32}, 0)),
+    task("area", "Return the area of a rectangle of sides a and b.", ({"a": 2, "b": 3}, 6), ({"a": 0, "b": 3}, 0)),
+    task("factorial", "Return the factorial of n.", ({"n": 4}, 24), ({"n": 0}, 1)),
+    task("fibonacci", "Return the n-th Fibonacci number.", ({"n": 6}, 8), ({"n": 1}, 1)),
+    task("greeting", "Greet by name: Hello, NAME!", ({"name": "Eva"}, "Hello, Eva!"), ({"name": "Al"}, "Hello, Al!")),
+    task("initial", "Return the first letter of the name.", ({"name": "Eva"}, "E"), ({"name": "al"}, "a")),
+    task("parity", "Return even or odd for n.", ({"n": 2}, "even"), ({"n": 3}, "odd")),
+]
+
+
+class Counted(EveryOrder):
+    """Counts what the runs came to."""
+
+    figures: ClassVar[Counter[str]] = Counter()
+
+    def teardown(self) -> None:
+        seen = self.figures
+        seen["runs"] += 1
+        seen["calls"] += len(self.world.wire.requests)
+        seen["built"] += bool(self.world.builds())
+        for reason in set(self.ended.values()):
+            seen[f"ended: {reason}"] += 1
+        super().teardown()
+
+
+def orders() -> None:
+    """Raises at the first thing that must not happen."""
+    began, before = time.process_time(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    run_state_machine_as_test(
+        Counted,
+        settings=settings(
+            max_examples=RUNS,
+            stateful_step_count=STEPS,
+            deadline=None,
+            database=None,
+            phases=[Phase.generate],
+            suppress_health_check=list(HealthCheck),
+        ),
+    )
+    grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    print(f"adversarial runs                                {Counted.figures.pop('runs')}")
+    print("  over attempts, tokens or the day's tokens      0   (the run stops at the first)")
+    print("  builds of code that did not pass               0   (the run stops at the first)")
+    print("  calls after the end                            0   (the run stops at the first)")
+    for name, count in sorted(Counted.figures.items()):
+        print(f"  {name:<45} {count}")
+    print(f"  CPU seconds, memory grown                     {time.process_time() - began:.0f}, {grown / 1024:.0f} MiB")
+
+
+async def written(url: str, spec: dict[str, Any]) -> World:
+    """One Skill, until it ends or is built."""
+    model = ModelEndpoint(name="tiny", baseURL=url, model="tiny", maxReplyTokens=REPLY, timeoutSeconds=300)
+    world = World(Settings(images=IMAGES, models=[model], generation=Generation(deadlineSeconds=86_400)), network=True)
+    world.skill(**spec, generation={"maxAttempts": ATTEMPTS, "tokenBudget": BUDGET})
+    for _ in range(40):
+        await world.passes()
+        if world.builds() or world.reason in TERMINAL:
+            return world
+        if (check := world.check_environment()) is not None:
+            world.ended(*await asyncio.to_thread(judged, check))
+        await world.settled()
+        world.now += timedelta(seconds=60)
+    raise SystemExit(f"it does not end: {world.status}")
+
+
+def judged(order: dict[str, str]) -> tuple[int, str]:
+    """Exit code and last word of the real check."""
+    with tempfile.TemporaryDirectory() as folder:
+        place = Path(folder)
+        ended = subprocess.run(
+            command("check"), env=environment(place, **order), cwd=place, capture_output=True, timeout=180, check=False
+        )
+        log = place / "termination-log"
+        return ended.returncode, log.read_text() if log.exists() else ""
+
+
+def soak() -> None:
+    """Bounds are checked, text is not: what it writes differs from machine to machine."""
+    tools()
+    ends: Counter[str] = Counter()
+    most = Counter[str]()
+    began = time.monotonic()
+    with served() as url:
+        for _, spec in TASKS[:SKILLS]:
+            world = asyncio.run(written(url, spec))
+            generation = world.status["generation"]
+            assert generation["attempts"] <= ATTEMPTS, generation
+            assert generation["tokens"] <= BUDGET, generation
+            ends[world.reason] += 1
+            for key in ("attempts", "tokens"):
+                most[key] = max(most[key], generation[key])
+                most[f"all {key}"] += generation[key]
+    print(f"Skills written by a model of 135M               {sum(ends.values())}   in {time.monotonic() - began:.0f} s")
+    for reason, count in ends.most_common():
+        print(f"  {reason:<45} {count}")
+    print(
+        f"  attempts: most, all                           {most['attempts']} (bound {ATTEMPTS}), {most['all attempts']}"
+    )
+    print(f"  tokens: most, all                             {most['tokens']} (bound {BUDGET}), {most['all tokens']}")
+
+
+if __name__ == "__main__":
+    orders()
+    soak()

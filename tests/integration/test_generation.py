@@ -1,0 +1,177 @@
+"""The loop on the real cluster: what it keeps, where, who may change it, and what people are told."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Any
+
+import pytest
+
+from skill_operator.k8s.client import ApiServer, ClusterError, Conflict, connect
+from tests.cluster.install import NAMESPACE
+from tests.integration.conftest import Operator, until
+
+pytestmark = pytest.mark.cluster
+CONTROLLER = "app.kubernetes.io/component=controller"
+USAGE = {"prompt_tokens": 100, "completion_tokens": 50}
+RIGHT = "    if input['what'] == 'refuse':\n        raise ValueError('no')\n    return {'said': input['what']}"
+
+
+def reply(body: str, **more: Any) -> dict[str, Any]:
+    return {"text": f"```python\ndef run(input):\n{body}\n```", "usage": USAGE, **more}
+
+
+def skill(operator: Operator, namespace: str, name: str, replies: list[dict[str, Any]], **spec: Any) -> str:
+    """Apply a Skill that the model answers so; what its prompts can be told by."""
+    marker = f"Say what you are told, {namespace} {name}."
+    operator.script({marker: replies})
+    text = {"type": "object", "properties": {"what": {"type": "string"}}, "required": ["what"]}
+    examples = [
+        {"name": "echo", "input": {"what": "hello"}, "output": {"said": "hello"}},
+        {"name": "refused", "input": {"what": "refuse"}, "error": "ValueError"},
+    ]
+    said = {"type": "object", "properties": {"said": {"type": "string"}}, "required": ["said"]}
+    body = {
+        "apiVersion": "skill-operator.dev/v1alpha1",
+        "kind": "Skill",
+        "metadata": {"name": name},
+        "spec": {"description": marker, "input": text, "output": said, "examples": examples, **spec},
+    }
+    operator.cluster.kubectl("apply", "--server-side", "-n", namespace, "-f", "-", stdin=json.dumps(body))
+    return marker
+
+
+def restart(operator: Operator) -> None:
+    """Without a word of warning."""
+    operator.cluster.kubectl("-n", NAMESPACE, "delete", "pod", "-l", CONTROLLER, "--force", "--grace-period=0")
+
+
+def books(operator: Operator, namespace: str) -> list[dict[str, Any]]:
+    chosen = f"app.kubernetes.io/component=ledger,skill-operator.dev/skill-namespace={namespace}"
+    found: list[dict[str, Any]] = operator.cluster.get("-n", NAMESPACE, "configmaps", "-l", chosen)["items"]
+    return found
+
+
+def account(operator: Operator, namespace: str) -> int:
+    data = operator.cluster.get("-n", NAMESPACE, "configmap", "skill-operator-account")["data"]["account.json"]
+    kept = json.loads(data)
+    assert not [out for out in kept["out"].values() if out["namespace"] == namespace], kept
+    return int(kept["spent"].get(namespace, 0))
+
+
+def test_a_loop_ends_is_told_of_and_stays_ended_until_a_person_asks_again(operator: Operator, namespace: str) -> None:
+    wrong = reply("    said = input['what'].upper()\n    return {'said': said}")
+    same = reply("    # much better now\n    words = input['what'].upper()\n    return {'said': words}")
+    marker = skill(operator, namespace, "stubborn", [wrong, same, wrong])
+    operator.reason(namespace, "stubborn", "Ready", "LoopDetected")
+    assert len(operator.asked(marker)) == 3
+    assert account(operator, namespace) == 450
+
+    told = operator.cluster.kubectl("-n", namespace, "describe", "skill", "stubborn")
+    for part in ("LoopDetected", "CodeRepeated", "make the description or the examples clearer", "example 'echo'"):
+        assert part in told, told
+    assert 'expected: {"said": "hello"}' in told, told
+    assert f"kubectl annotate skill -n {namespace} stubborn --overwrite skill-operator.dev/retry=" in told
+    kept = operator.cluster.get("-n", namespace, "configmap", "stubborn-generation")
+    assert kept["metadata"]["ownerReferences"][0]["kind"] == "Skill"
+    assert "refused by examples" in kept["data"]["attempt-1.txt"]
+    assert "was not checked" in kept["data"]["attempt-2.txt"]
+    assert "+    # much better now" in kept["data"]["attempt-2.diff"]
+
+    operator.cluster.kubectl("-n", namespace, "delete", "configmap", "--all")
+    empty = {"status": {"generation": {"attempts": 0, "tokens": 0}}}
+    patch = ("patch", "skill", "stubborn", "--type=merge", "--subresource=status", "-p", json.dumps(empty))
+    operator.cluster.kubectl("-n", namespace, *patch)
+    restart(operator)
+    until(
+        "what was deleted is there again",
+        60,
+        lambda: "stubborn-generation" in operator.cluster.kubectl("-n", namespace, "get", "configmaps", "-o", "name"),
+    )
+    assert operator.reason(namespace, "stubborn", "Ready", "LoopDetected")
+    assert operator.skill(namespace, "stubborn")["status"]["generation"]["attempts"] == 3
+    assert len(operator.asked(marker)) == 3
+
+    operator.script({marker: [reply(RIGHT)]})
+    operator.cluster.kubectl("-n", namespace, "annotate", "skill", "stubborn", "skill-operator.dev/retry=once")
+    status = operator.ready(namespace, "stubborn")["status"]
+    assert status["generation"]["attempts"] == 1
+    assert len(operator.asked(marker)) == 4
+    restart(operator)
+    operator.cluster.kubectl("-n", namespace, "label", "skill", "stubborn", "touched=yes")
+    operator.ready(namespace, "stubborn")
+    assert len(operator.asked(marker)) == 4
+
+    (kept,) = books(operator, namespace)
+    assert json.loads(kept["data"]["ledger.json"])["retried"] == "once"
+    operator.cluster.kubectl("-n", namespace, "delete", "skill", "stubborn")
+    until("the books are gone too", 90, lambda: not books(operator, namespace))
+
+
+def test_an_operator_that_is_killed_while_a_model_writes_asks_anew_and_counts_both(
+    operator: Operator, namespace: str
+) -> None:
+    marker = skill(operator, namespace, "interrupted", [reply(RIGHT, delay=15), reply(RIGHT)])
+    until("the model is asked", 60, lambda: operator.asked(marker))
+    restart(operator)
+    generation = operator.ready(namespace, "interrupted", 180)["status"]["generation"]
+    assert len(operator.asked(marker)) == 2
+    assert generation["attempts"] == 1
+    assert generation["tokens"] > 4096 + 150, "what was reserved for the lost reply is spent"
+    assert account(operator, namespace) == generation["tokens"]
+    events = operator.cluster.kubectl("-n", namespace, "get", "events", "-o", "jsonpath={.items[*].message}")
+    assert "The operator was restarted while" in events
+
+
+def test_the_day_s_tokens_of_a_namespace_end(operator: Operator, namespace: str) -> None:
+    dear = reply("    return {}") | {"usage": {"prompt_tokens": 999_000, "completion_tokens": 500}}
+    try:
+        marker = skill(operator, namespace, "dear", [dear], generation={"tokenBudget": 3_000_000})
+        found = operator.reason(namespace, "dear", "Ready", "QuotaExhausted")
+        assert "used 999500 of 1000000" in found["message"]
+        assert "generation.dailyTokens.namespace" in found["message"]
+        operator.cluster.kubectl("-n", namespace, "delete", "skill", "dear")
+        again = skill(operator, namespace, "dear", [dear], generation={"tokenBudget": 3_000_000})
+        assert operator.reason(namespace, "dear", "Ready", "QuotaExhausted")
+        assert again == marker
+        assert len(operator.asked(marker)) == 1, "a new Skill is no new purse"
+    finally:
+        operator.cluster.kubectl("-n", NAMESPACE, "delete", "configmap", "skill-operator-account", "--ignore-not-found")
+
+
+def test_a_change_ends_the_call_under_way_and_its_answer_is_dropped(operator: Operator, namespace: str) -> None:
+    marker = skill(operator, namespace, "changed", [reply(RIGHT, delay=30)])
+    until("the model is asked", 60, lambda: operator.asked(marker))
+    operator.script({"Another task": [reply(RIGHT)]})
+    began = time.monotonic()
+    patch = json.dumps({"spec": {"description": f"Another task, {namespace}."}})
+    operator.cluster.kubectl("-n", namespace, "patch", "skill", "changed", "--type=merge", "-p", patch)
+    operator.reason(namespace, "changed", "Ready", "Throttled")
+    generation = operator.ready(namespace, "changed")["status"]["generation"]
+    assert generation["attempts"] == 1
+    assert generation["tokens"] == 150
+    assert time.monotonic() - began > 15, "two inputs of one Skill are not asked for at once"
+
+
+@pytest.fixture
+async def api(operator: Operator, monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.setenv("KUBECONFIG", str(operator.cluster.kubeconfig))
+    async with connect("tests") as server:
+        yield server
+
+
+async def test_what_was_written_or_removed_meanwhile_is_not_written_over(api: ApiServer, namespace: str) -> None:
+    """What the books rely on, of two operators that both believe that they lead."""
+    made = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "books", "namespace": namespace}}
+    old = await api.create(made | {"data": {"a": "1"}})
+    seen = {"metadata": made["metadata"] | {"resourceVersion": old["metadata"]["resourceVersion"]}}
+    with pytest.raises(Conflict):
+        await api.create(made)
+    await api.apply(made | {"data": {"a": "2"}} | seen)
+    with pytest.raises(Conflict):
+        await api.apply(made | {"data": {"a": "3"}} | seen)
+    await api.delete("ConfigMap", namespace, "books")
+    with pytest.raises(ClusterError):
+        await api.apply(made | {"data": {"a": "4"}} | seen)
+    assert await api.get("ConfigMap", namespace, "books") is None
