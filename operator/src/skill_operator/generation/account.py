@@ -46,12 +46,13 @@ class Caps:
 
 
 def read(text: str, today: date) -> Account:
-    """The account of today. One of a day to come stands: a clock that was set back frees nothing."""
+    """The account of today. What stands in one of a day to come counts for today: a clock that went wrong and was set
+    right frees nothing, and locks nothing up for longer than that."""
     try:
         account = Account.model_validate_json(text)
     except ValidationError:
         return Account(day=today)
-    return account if account.day >= today else Account(day=today)
+    return account.model_copy(update={"day": today}) if account.day >= today else Account(day=today)
 
 
 def settled(account: Account, uid: str, ledger: Ledger) -> Account:

@@ -183,7 +183,7 @@ class Author:
         if (
             refused := accounts.refusal(page.account, seen.skill.metadata.namespace, step.reserve, caps, now)
         ) is not None:
-            return refused
+            return replace(refused, seconds=refused.seconds + random.uniform(1, 60))  # not all at midnight
         breaker = self._breakers[model.name]
         if (seconds := breaker.wait(now)) > 0:
             metrics.circuit(model.name, breaker.state(now))
