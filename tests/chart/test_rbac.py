@@ -94,10 +94,11 @@ def test_the_registry_makes_one_secret() -> None:
 
 
 @every_case
-def test_the_gateway_only_reads(case: str) -> None:
+def test_the_gateway_only_reads_and_wakes(case: str) -> None:
     found = {right for right in rights(render(case), "gateway") if right not in REVIEWS}
-    assert {verb for *_, verb in found} == READ
-    assert {resource for _, _, resource, _ in found} == {"skills", "pods", "deployments"}
+    assert {verb for _, _, resource, verb in found if resource != "deployments/scale"} == READ
+    assert {verb for _, _, resource, verb in found if resource == "deployments/scale"} == {"patch"}
+    assert {resource for _, _, resource, _ in found} == {"skills", "pods", "deployments", "deployments/scale"}
 
 
 def test_the_gateway_asks_who_calls() -> None:

@@ -189,7 +189,11 @@ def test_a_policy_opens_only_ports_that_are_served(case: str) -> None:
 def test_narrow_doors() -> None:
     gateway = render("ha").component("NetworkPolicy", "gateway")["spec"]["ingress"]
     ingress = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "ingress"}}}
-    assert gateway == [{"from": [ingress], "ports": [{"protocol": "TCP", "port": 8080}]}]
+    calls, activity = gateway
+    assert calls == {"from": [ingress], "ports": [{"protocol": "TCP", "port": 8080}]}
+    (asks,) = activity["from"]
+    assert asks["podSelector"]["matchLabels"]["app.kubernetes.io/component"] == "controller"
+    assert activity["ports"] == [{"protocol": "TCP", "port": 8081}]
     assert not render("ha").component("NetworkPolicy", "controller")["spec"]["ingress"]
 
 

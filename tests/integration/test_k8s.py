@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from skill_operator import naming
+from skill_operator.gateway.wake import ROUSE
 from skill_operator.handlers import Informer
 from skill_operator.k8s import client
 from skill_operator.k8s.client import ApiServer, Conflict, Forbidden, Invalid, NotFound, Unavailable, connect
@@ -176,7 +177,7 @@ async def test_what_is_not_there(api: ApiServer, namespace: str) -> None:
     with pytest.raises(NotFound):
         await api.apply_status({**deployment(namespace), "status": {}})
     with pytest.raises(NotFound):
-        await api.scale(namespace, "none", 1)
+        await api.patch("Deployment", namespace, "none", ROUSE, "scale")
 
 
 async def test_only_that_very_object_is_deleted(api: ApiServer, namespace: str) -> None:
@@ -198,9 +199,27 @@ async def test_a_crooked_name_never_becomes_another_request(api: ApiServer, name
     assert [o["metadata"]["name"] for o in await api.list("ConfigMap", namespace, {"test": "k8s"})] == ["one"]
 
 
+async def test_only_one_wakes(api: ApiServer, namespace: str) -> None:
+    """Whoever comes second is refused, and changes nothing."""
+    await api.apply(deployment(namespace, replicas=0))
+
+    async def rouse() -> bool:
+        try:
+            await api.patch("Deployment", namespace, "asleep", ROUSE, "scale")
+        except Invalid:
+            return False
+        return True
+
+    assert sum(await asyncio.gather(*(rouse() for _ in range(8)))) == 1
+    assert not await rouse()
+    live = await api.get("Deployment", namespace, "asleep")
+    assert live is not None
+    assert live["spec"]["replicas"] == 1
+
+
 async def test_scaling_stands_when_the_rest_is_applied_again(api: ApiServer, namespace: str) -> None:
     await api.apply(deployment(namespace, replicas=1))
-    await api.scale(namespace, "asleep", 0)
+    await api.patch("Deployment", namespace, "asleep", [{"op": "replace", "path": "/spec/replicas", "value": 0}])
     after = await api.apply(deployment(namespace, revisionHistoryLimit=1))
     assert (after["spec"]["replicas"], after["spec"]["revisionHistoryLimit"]) == (0, 1)
 

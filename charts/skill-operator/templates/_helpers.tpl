@@ -194,6 +194,7 @@ readinessProbe:
     "audiences" .Values.gateway.audiences
     "hosts" (include "skill-operator.gatewayHosts" . | fromJsonArray)
     "limits" .Values.gateway.limits
+    "wake" .Values.gateway.wake
     "tlsFolder" (ternary "/etc/skill-operator-tls" "" (ne .Values.gateway.tls.secretName "")))
   "registryLabels" (ternary (include "skill-operator.selector" (list . "registry") | fromYaml) dict .Values.registry.embedded)
   "registryCIDRs" (ternary list .Values.registry.cidrs .Values.registry.embedded)

@@ -86,6 +86,10 @@ subjects:
 - apiGroups: [apps]
   resources: [deployments]
   verbs: [get, list, watch]
+{{- /* The only thing it writes: the number of pods of what sleeps. */}}
+- apiGroups: [apps]
+  resources: [deployments/scale]
+  verbs: [patch]
 {{- end -}}
 
 {{/* Reviews are answers, not objects: nothing is stored. The API server has them for the whole cluster alone. */}}
@@ -106,6 +110,10 @@ subjects:
 - apiGroups: [""]
   resources: [configmaps]
   verbs: [get, list, create, patch, delete]
+{{- /* Which gateways there are to ask what is in use. */}}
+- apiGroups: [""]
+  resources: [pods]
+  verbs: [list]
 {{- end -}}
 
 {{/* A build is a Job and the ConfigMap that holds its context; its pod holds the result. */}}

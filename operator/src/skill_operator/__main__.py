@@ -13,6 +13,7 @@ import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
+import aiohttp
 import uvloop
 
 from skill_operator import registry
@@ -24,6 +25,7 @@ from skill_operator.k8s.events import Recorder
 from skill_operator.k8s.lease import Lease
 from skill_operator.observability import health, logs
 from skill_operator.observability.hearing import Hearing
+from skill_operator.reconcile.activity import Gateways, over_http
 from skill_operator.reconcile.reconciler import Reconciler
 from skill_operator.reconcile.result import Key
 from skill_operator.reconcile.slots import BuildSlots
@@ -46,14 +48,15 @@ async def controller(settings: Settings) -> int:
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     identity = f"{os.environ.get('HOSTNAME', 'local')}-{secrets.token_hex(4)}"
     queue = WorkQueue()
-    async with connect("skill-operator-controller") as cluster:
+    async with connect("skill-operator-controller") as cluster, aiohttp.ClientSession(trust_env=False) as session:
+        gateways = Gateways(cluster, settings, over_http(session, settings.healthPort))
         lease = Lease(cluster, settings.namespace, LEASE, identity, settings.leaseSeconds)
         recorder = Recorder(cluster, "skill-operator")
         hearing = Hearing()
         slots = BuildSlots(cluster, settings, queue.add)
         author = Author(settings, Provider(), lambda namespace, name: queue.add(Key(namespace, name)), _now)
         reconciler = Reconciler(
-            cluster, settings, author, recorder, lambda: registry.read_base(settings), _now, slots, hearing
+            cluster, settings, author, recorder, lambda: registry.read_base(settings), _now, slots, hearing, gateways
         )
         work = Controller(cluster, settings, reconciler, queue, hearing)
         informer = Informer(settings, lambda namespace, name: queue.add(Key(namespace, name)), hearing)
@@ -67,7 +70,7 @@ async def controller(settings: Settings) -> int:
                 await asyncio.gather(leading, return_exceptions=True)
                 await lease.release()  # it may just have been won
                 return 0
-            tasks = [asyncio.create_task(work.run()), asyncio.create_task(recorder.run())]
+            tasks = [asyncio.create_task(part.run()) for part in (work, recorder, gateways)]
             watching = asyncio.create_task(informer.run(stop))
             lost = asyncio.create_task(lease.lost.wait())
             await asyncio.wait({stopped, lost, watching, *tasks}, return_when=asyncio.FIRST_COMPLETED)

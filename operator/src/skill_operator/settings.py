@@ -116,6 +116,11 @@ class GatewayLimits(_Model):
     skill: CallLimits = Field(default=CallLimits(), description="where spec.callLimits says nothing")
 
 
+class Wake(_Model):
+    seconds: float = Field(default=60, gt=0, description="how long a call waits for a pod of its skill")
+    queue: int = Field(default=100, ge=1, description="calls of one skill that wait at once, in each gateway")
+
+
 class Gateway(_Model):
     auth: Literal["kubernetes", "none"] = "kubernetes"
     audiences: list[str] = Field(
@@ -132,6 +137,7 @@ class Gateway(_Model):
     )
     limits: GatewayLimits = GatewayLimits()
     tlsFolder: str = Field(default="", description="folder of tls.crt and tls.key; empty: plain HTTP")
+    wake: Wake = Wake()
 
 
 class Settings(_Model):

@@ -50,3 +50,19 @@ def pod(name: str, address: str, *, namespace: str = "finance", ready: bool = Tr
         "metadata": {"name": name, "namespace": namespace, "labels": naming.labels("invoice", uid, "skill")},
         "status": {"phase": "Running", "podIP": address, "conditions": [status]},
     }
+
+
+def deployment(replicas: int, *, mark: str = "", refused: str = "", name: str = "skill-invoice") -> dict[str, Any]:
+    """The Deployment of that Skill."""
+    conditions = [{"type": "ReplicaFailure", "status": "True", "message": refused}] if refused else []
+    return {
+        "metadata": {
+            "name": name,
+            "namespace": "finance",
+            "generation": 1,
+            "labels": naming.labels("invoice", UID, "skill"),
+            "annotations": {naming.DRAIN_ANNOTATION: mark} if mark else {},
+        },
+        "spec": {"replicas": replicas},
+        "status": {"observedGeneration": 1, "conditions": conditions},
+    }

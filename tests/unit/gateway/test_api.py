@@ -14,9 +14,9 @@ from prometheus_client import REGISTRY
 
 from tests.unit.gateway import test_auth
 from tests.unit.gateway.objects import skill
-from tests.unit.gateway.test_gateway import World, fine
+from tests.unit.gateway.world import World, fine
 
-pytestmark = pytest.mark.timeout(20)
+pytestmark = pytest.mark.timeout(60)
 ALICE = {"Authorization": "Bearer good"}
 DOCUMENTED = Path(__file__).parents[3] / "docs" / "gateway-api.md"
 

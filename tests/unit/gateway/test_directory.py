@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from skill_operator.gateway.directory import Backend, Directory, backend_of
+from skill_operator.gateway.directory import KINDS, Backend, Directory, backend_of
 from tests.unit.gateway.objects import UID, pod, skill
 
 
@@ -122,7 +122,7 @@ class Watches:
 async def test_it_is_ready_when_every_list_of_every_namespace_is_complete() -> None:
     watches, directory = Watches(), Directory()
     following = asyncio.create_task(directory.follow(watches, ["finance", "lab"]))  # type: ignore[arg-type]
-    lists = [(kind, namespace) for kind in ("Skill", "Pod") for namespace in ("finance", "lab")]
+    lists = [(kind, namespace) for kind in KINDS for namespace in ("finance", "lab")]
     for kind, namespace in lists:
         await asyncio.sleep(0.01)
         assert not directory.ready

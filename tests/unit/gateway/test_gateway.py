@@ -4,147 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack
-from typing import Any
+from collections.abc import AsyncIterator
 
 import aiohttp
 import pytest
-import uvloop
 
 from skill_operator.gateway import calls as gate
-from skill_operator.gateway import exchange, server, upstream
-from skill_operator.gateway.callers import Anybody, Gatekeeper
+from skill_operator.gateway import exchange, upstream
 from skill_operator.gateway.directory import Directory
-from skill_operator.gateway.tls import Certificate
-from skill_operator.gateway.upstream import Pool
-from skill_operator.settings import Gateway, Images, Settings
 from tests.unit.gateway.objects import pod, skill
+from tests.unit.gateway.world import GOOD, Call, World, fine, reply
 
-pytestmark = pytest.mark.timeout(20)
-Say = Callable[["Call"], Awaitable[None]]
-SETTINGS = Settings(images=Images(runtime="r", checker="c", builder="b"), listenPort=0, gateway=Gateway(auth="none"))
-GOOD = b'{"total": 3}'
-
-
-def reply(body: bytes, status: str = "200 OK", *headers: str, length: int | None = None) -> bytes:
-    lines = [
-        f"HTTP/1.1 {status}",
-        "Content-Type: application/json",
-        f"Content-Length: {len(body) if length is None else length}",
-    ]
-    return "\r\n".join([*lines, *headers, "", ""]).encode() + body
-
-
-class Call:
-    """What a pod got, and its way to answer."""
-
-    def __init__(self, head: str, body: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.head = head
-        self.body = body
-        self._reader = reader
-        self._writer = writer
-
-    async def say(self, raw: bytes) -> None:
-        self._writer.write(raw)
-        await self._writer.drain()
-
-    async def gone(self) -> None:
-        """Returns when the gateway has hung up."""
-        while await self._reader.read(1024):
-            pass
-
-
-async def read_body(head: str, reader: asyncio.StreamReader) -> bytes:
-    if "transfer-encoding: chunked" not in head:
-        sizes = [line.split(":")[1] for line in head.split("\r\n") if line.startswith("content-length:")]
-        return await reader.readexactly(int(sizes[0]))
-    body = b""
-    while size := int(await reader.readuntil(b"\r\n"), 16):
-        body += await reader.readexactly(size)
-        await reader.readexactly(2)
-    await reader.readuntil(b"\r\n")
-    return body
-
-
-class World:
-    """A gateway, and as many pods as the test wants."""
-
-    def __init__(self, stack: AsyncExitStack) -> None:
-        self._stack = stack
-        self.directory = Directory()
-        self.directory.missing.clear()
-        self.gatekeeper: Gatekeeper = Anybody()
-        self.certificate: Certificate | None = None
-        self.port = 0
-        self.url = ""
-        self.client = aiohttp.ClientSession(auto_decompress=False)
-
-    async def start(self) -> None:
-        holder = await asyncio.start_server(lambda _r, w: w.close(), "127.0.0.1", 0)  # a port for all pods
-        self.port = holder.sockets[0].getsockname()[1]
-        holder.close()
-        await holder.wait_closed()
-        pool = self._stack.enter_context(Pool(self.port).open())
-        listener = server.listener(self.directory, pool, self.gatekeeper, SETTINGS, self.certificate)
-        end = asyncio.Event()
-        listening = asyncio.create_task(listener.run_until(end))
-        self._stack.push_async_callback(lambda: listening)
-        self._stack.callback(end.set)
-        async with asyncio.timeout(5):
-            while not listener.started:  # noqa: ASYNC110 - it has no event
-                await asyncio.sleep(0.001)
-        self.url = f"http{'s' if self.certificate else ''}://127.0.0.1:{listener.port}"
-        await self._stack.enter_async_context(self.client)
-
-    async def pod(self, say: Say, address: str = "127.0.0.1") -> list[Call]:
-        """Start one; the calls that it gets."""
-        calls: list[Call] = []
-
-        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            try:
-                while True:
-                    head = (await reader.readuntil(b"\r\n\r\n")).decode()
-                    call = Call(head, await read_body(head.lower(), reader), reader, writer)
-                    calls.append(call)
-                    await say(call)
-            except (asyncio.IncompleteReadError, OSError):
-                pass
-            finally:
-                writer.close()
-
-        started = await asyncio.start_server(serve, address, self.port)
-        self._stack.callback(started.close)
-        return calls
-
-    def know(self, *addresses: str, body: dict[str, Any] | None = None, ready: bool = True) -> None:
-        self.directory.see_skill("ADDED", body or skill())
-        for number, address in enumerate(addresses or ["127.0.0.1"]):
-            self.directory.see_pod("ADDED", pod(f"p{number}", address, ready=ready))
-
-    async def call(
-        self, data: Any = b'{"lines": []}', path: str = "/v1/skills/finance/invoice", **more: Any
-    ) -> tuple[int, dict[str, Any], aiohttp.ClientResponse]:
-        async with self.client.post(self.url + path, data=data, **more) as answer:
-            return answer.status, json.loads(await answer.read()), answer
-
-
-@pytest.fixture(params=["asyncio", "uvloop"])
-def event_loop_policy(request: pytest.FixtureRequest) -> asyncio.AbstractEventLoopPolicy:
-    """The one that is in use, and the one that everybody has."""
-    return uvloop.EventLoopPolicy() if request.param == "uvloop" else asyncio.DefaultEventLoopPolicy()
-
-
-@pytest.fixture
-async def world() -> AsyncIterator[World]:
-    async with AsyncExitStack() as stack:
-        made = World(stack)
-        await made.start()
-        yield made
-
-
-async def fine(call: Call) -> None:
-    await call.say(reply(GOOD))
+pytestmark = pytest.mark.timeout(60)
 
 
 async def test_a_call_is_relayed_without_the_credentials_of_the_caller(world: World) -> None:
@@ -265,7 +136,7 @@ async def test_an_endless_answer_is_cut(world: World, monkeypatch: pytest.Monkey
     await world.pod(flood)
     world.know()
     with pytest.raises(aiohttp.ClientError):
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             await world.call()
 
 
@@ -330,7 +201,7 @@ async def test_a_caller_who_leaves_frees_the_pod(world: World) -> None:
     await came.wait()
     assert world.directory.in_flight.total() == 1
     calling.cancel()
-    async with asyncio.timeout(3):
+    async with asyncio.timeout(20):
         await freed.wait()
     assert not world.directory.in_flight
 
@@ -360,13 +231,22 @@ async def test_the_least_busy_pod_is_asked(world: World) -> None:
     both = [await world.pod(slow, f"127.0.0.{number}") for number in (1, 2)]
     world.know("127.0.0.1", "127.0.0.2")
     waiting = [asyncio.create_task(world.call()) for _ in range(6)]
-    async with asyncio.timeout(3):
+    async with asyncio.timeout(20):
         while sum(map(len, both)) < 6:  # noqa: ASYNC110 - both ends are in this loop
             await asyncio.sleep(0.005)
     assert [len(calls) for calls in both] == [3, 3]
     release.set()
     assert {status for status, _, _ in await asyncio.gather(*waiting)} == {200}
     assert not world.directory.in_flight
+
+
+async def test_connections_are_used_again(world: World) -> None:
+    async def number(call: Call) -> None:
+        await call.say(reply(str(id(call._writer)).encode()))
+
+    await world.pod(number)
+    world.know()
+    assert len({body for _, body, _ in [await world.call() for _ in range(5)]}) == 1
 
 
 async def test_a_pod_that_is_ready_is_preferred(world: World) -> None:

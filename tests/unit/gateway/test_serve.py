@@ -19,7 +19,7 @@ from tests.unit.gateway.objects import skill
 from tests.unit.gateway.test_directory import Watches
 
 OPEN = Gateway(auth="none")
-pytestmark = pytest.mark.timeout(20)
+pytestmark = pytest.mark.timeout(60)
 
 
 def free_port() -> int:
@@ -44,7 +44,7 @@ async def status(client: aiohttp.ClientSession, url: str) -> int:
 
 
 async def until(client: aiohttp.ClientSession, url: str, wanted: int) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         while await status(client, url) != wanted:  # noqa: ASYNC110 - a port has no event
             await asyncio.sleep(0.02)
 
@@ -63,6 +63,7 @@ async def test_from_start_to_end(client: aiohttp.ClientSession, monkeypatch: pyt
     watches.tell("Skill", None, "ADDED", skill())
     watches.tell("Skill", None, "SYNCED", {})
     watches.tell("Pod", None, "SYNCED", {})
+    watches.tell("Deployment", None, "SYNCED", {})
     await until(client, f"{own}/readyz", 200)
     assert await status(client, calls) == 200
     async with client.get(f"{own}/metrics") as answer:
@@ -73,7 +74,7 @@ async def test_from_start_to_end(client: aiohttp.ClientSession, monkeypatch: pyt
     await until(client, f"{own}/readyz", 503)
     assert await status(client, calls) == 200, "who still comes is still served"
     assert await status(client, f"{own}/healthz") == 200
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         await serving
     assert await status(client, calls) == 0
 
@@ -96,7 +97,7 @@ async def test_a_call_in_flight_is_finished(client: aiohttp.ClientSession, monke
     calling = asyncio.create_task(status(client, calls))
     await began.wait()
     os.kill(os.getpid(), signal.SIGTERM)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         while await status(client, calls.replace("v1", "none")):  # noqa: ASYNC110 - a port has no event
             await asyncio.sleep(0.02)
     assert not calling.done()

@@ -15,7 +15,7 @@ from prometheus_client import REGISTRY
 
 from skill_operator.gateway import tls
 from skill_operator.gateway.tls import Certificate, CertificateError
-from tests.unit.gateway.test_gateway import World, fine
+from tests.unit.gateway.world import World, fine
 
 pytestmark = pytest.mark.timeout(20)
 EC, RSA = ("ec", "-pkeyopt", "ec_paramgen_curve:P-256"), ("rsa:2048",)

@@ -52,7 +52,7 @@ def test_the_pod_is_restricted() -> None:
         "capabilities": {"drop": ["ALL"]},
     }
     assert set(container["resources"]["limits"]) == {"cpu", "memory", "ephemeral-storage"}
-    assert container["env"] == []
+    assert container["env"] == [{"name": "SKILL_GRACE", "value": "31"}]
 
 
 def test_replicas_are_left_alone_once_the_deployment_exists() -> None:
@@ -97,6 +97,46 @@ def test_asleep_is_healthy() -> None:
     result = run(observed(deployment={"spec": {"replicas": 0}, "status": {}}), work(), SETTINGS)
     assert result.done
     assert next(f for f in result.findings if f.type == "Active").reason == "Asleep"
+
+
+def slept(**more: Any) -> Any:
+    moment = "2030-01-01T11:00:00Z"
+    stamp = {"observedGeneration": 3, "lastTransitionTime": moment, "message": ""}
+    return skill(
+        {
+            "revision": "0123456789",
+            "conditions": [
+                {"type": "Deployed", "status": "True", "reason": "Deployed", **stamp},
+                {"type": "Active", "status": "False", "reason": "Asleep", **stamp},
+            ],
+            **more,
+        }
+    )
+
+
+def test_waking_is_healthy() -> None:
+    live = {"spec": {"replicas": 1}, "status": {}}
+    result = run(observed(slept(), deployment=live, pods=(mine(),)), work(), SETTINGS)
+    assert result.done
+    assert {f.type: (f.status, f.reason) for f in result.findings} == {
+        "Deployed": ("True", "Deployed"),
+        "Active": ("False", "Waking"),
+    }
+    assert not run(observed(slept(revision="another"), deployment=live), work(), SETTINGS).done, "never proven"
+    broken = mine(state={"terminated": {"exitCode": 1}})
+    assert not run(observed(slept(), deployment=live, pods=(broken,)), work(), SETTINGS).done
+    assert not run(observed(deployment=live), work(), SETTINGS).done, "it did not sleep"
+
+
+def test_calls_in_flight_have_their_time_when_a_pod_ends() -> None:
+    (deployment,) = [
+        o for o in run(observed(skill(callTimeoutSeconds=600)), work(), SETTINGS).apply if o["kind"] == "Deployment"
+    ]
+    spec = deployment["spec"]["template"]["spec"]
+    (container,) = spec["containers"]
+    pause = container["lifecycle"]["preStop"]["sleep"]["seconds"]
+    grace = next(int(e["value"]) for e in container["env"] if e["name"] == "SKILL_GRACE")
+    assert 600 < grace < spec["terminationGracePeriodSeconds"] - pause
 
 
 @pytest.mark.parametrize(

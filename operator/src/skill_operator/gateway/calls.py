@@ -12,11 +12,13 @@ from typing import NamedTuple, Self
 
 from skill_operator.api.text import printable
 from skill_operator.gateway import relay
+from skill_operator.gateway.activity import Activity
 from skill_operator.gateway.callers import Caller, Limits, Unlimited
 from skill_operator.gateway.directory import Directory, Entry, Key
 from skill_operator.gateway.judge import judge
 from skill_operator.gateway.problems import Problem
 from skill_operator.gateway.upstream import Head, Pool, Upstream
+from skill_operator.gateway.wake import Waker, not_answering, not_ready
 from skill_operator.observability import metrics
 
 log = logging.getLogger(__name__)
@@ -24,6 +26,7 @@ POD_PORT = 8080
 LARGEST_BODY = 1 << 20  # as in the runtime
 MARGIN_SECONDS = 5.0  # the runtime itself says 504; this is for when it cannot
 MOST_CALLS = 512
+REACHES = 5
 
 
 class Answer(NamedTuple):
@@ -37,13 +40,14 @@ class Answer(NamedTuple):
 class Ticket:
     """A call that was let in; closed when it is over, whatever its end."""
 
-    __slots__ = ("_address", "_calls", "_limit", "entry")
+    __slots__ = ("_address", "_calls", "_limit", "cold", "entry")
 
     def __init__(self, calls: Calls, entry: Entry, limit: AbstractContextManager[None]) -> None:
         self.entry = entry
         self._calls = calls
         self._limit = limit
         self._address = ""
+        self.cold: float | None = None  # seconds that it waited for a pod, if it did
 
     def aim(self, address: str) -> None:
         """At this pod now; at none where it is empty."""
@@ -58,7 +62,7 @@ class Ticket:
 
     def close(self) -> None:
         self.aim("")
-        self._calls.dismiss()
+        self._calls.dismiss(self)
         self._limit.__exit__(None, None, None)
 
     def __enter__(self) -> Self:
@@ -73,9 +77,11 @@ class Ticket:
 class Calls:
     """What both ways in, HTTP and MCP, do with a call."""
 
-    def __init__(self, directory: Directory, pool: Pool, limits: Limits | None = None) -> None:
+    def __init__(self, directory: Directory, pool: Pool, waker: Waker, limits: Limits | None = None) -> None:
         self.directory = directory
+        self.activity = Activity()
         self._pool = pool
+        self._waker = waker
         self._limits = limits or Unlimited()
         self._open = 0
 
@@ -97,11 +103,13 @@ class Calls:
         limit = self._limits.admit(caller, entry)
         limit.__enter__()
         self._open += 1
+        self.activity.begin(entry.meta.uid)
         metrics.in_flight(self._open)
         return Ticket(self, entry, limit)
 
-    def dismiss(self) -> None:
+    def dismiss(self, ticket: Ticket) -> None:
         self._open -= 1
+        self.activity.end(ticket.entry.meta.uid)
         metrics.in_flight(self._open)
 
     def judge(self, entry: Entry, body: bytes) -> None:
@@ -117,23 +125,37 @@ class Calls:
             return connection
         return None
 
-    async def reach(self, ticket: Ticket) -> Upstream:
-        """A connection to the first pod that can be reached. Raises Problem."""
+    async def reach(self, ticket: Ticket, waking: Callable[[], Awaitable[None]] | None = None) -> Upstream:
+        """A connection to the first pod that can be reached; one is woken if need be. Raises Problem."""
         entry = ticket.entry
         if entry.skill is None:
-            raise _not_ready(entry, "newer than this gateway: its object cannot be read")
-        backends = self.directory.backends(entry.meta)
-        if not backends:
-            raise _asleep(entry)
-        for backend in backends:
-            ticket.aim(backend.address)
-            try:
-                return self._pool.take(backend.address) or await self._pool.connect(backend.address)
-            except OSError as error:  # it has seen nothing of the call
-                log.info("pod %s cannot be reached: %s", backend.address, str(error) or type(error).__name__)
-        ticket.aim("")
-        detail = "no pod of it takes calls yet, though one is there; call again"
-        raise Problem(503, "not-answering", "The skill does not answer yet", detail, 1)
+            raise not_ready(entry, "newer than this gateway: its object cannot be read")
+        for backend in self.directory.backends(entry.meta):
+            if backend.ready and (connection := await self._connect(ticket, backend.address)) is not None:
+                return connection
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        for _ in range(REACHES):
+            address = await self._waker.pod(entry, waking)
+            waking = None
+            if (connection := await self._connect(ticket, address)) is not None:
+                ticket.cold = loop.time() - began
+                return connection
+        raise not_answering()
+
+    async def _connect(self, ticket: Ticket, address: str) -> Upstream | None:
+        ticket.aim(address)
+        try:
+            return self._pool.take(address) or await self._pool.connect(address)
+        except OSError as error:  # it has seen nothing of the call
+            log.info("pod %s cannot be reached: %s", address, str(error) or type(error).__name__)
+            ticket.aim("")
+            return None
+
+    def report(self) -> str:
+        """For the controller, which asks before it puts a skill to sleep."""
+        self.activity.keep({entry.meta.uid for entry in self.directory.entries.values()})
+        return self.activity.report(self._waker.held, self.directory.drains()).model_dump_json()
 
     async def invoke(
         self,
@@ -143,7 +165,7 @@ class Calls:
         caller: Caller,
         request_id: str,
         deadline: float = math.inf,
-        waking: Callable[[], Awaitable[None]] | None = None,  # noqa: ARG002 - nobody wakes yet
+        waking: Callable[[], Awaitable[None]] | None = None,
     ) -> Answer:
         """A call from within, of a caller who was let in: at most `deadline` seconds, or what the Skill allows.
 
@@ -153,9 +175,9 @@ class Calls:
             raise too_large()
         with self.admit(entry, caller) as ticket:
             self.judge(entry, body)
-            connection = self.pooled(ticket) or await self.reach(ticket)
+            connection = self.pooled(ticket) or await self.reach(ticket, waking)
             seconds = min(deadline, allowed(entry))
-            collector = _Collector()
+            collector = _Collector(ticket)
             head = relay.request(caller.name, request_id, int(seconds * 1000), len(body))
             connection.send(head + body, collector)
             try:
@@ -171,7 +193,8 @@ class Calls:
 class _Collector:
     """A sink that keeps all of it."""
 
-    def __init__(self) -> None:
+    def __init__(self, ticket: Ticket) -> None:
+        self._ticket = ticket
         self.answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         self.over = False
         self._head: Head | None = None
@@ -189,6 +212,8 @@ class _Collector:
             headers = {"Content-Type": self._head.content_type.decode()}
             if self._head.retry_after:
                 headers["Retry-After"] = self._head.retry_after.decode()
+            if self._ticket.cold is not None:
+                headers["X-Skill-Cold-Start"] = f"{self._ticket.cold * 1000:.0f}"
             self.answer.set_result(Answer(self._head.status, headers, bytes(self._body)))
 
     def fail(self, problem: Problem) -> None:
@@ -217,18 +242,3 @@ def timed_out(entry: Entry) -> Problem:
     limit = entry.skill.spec.call_timeout_seconds if entry.skill else 0
     detail = f"no answer within {limit} s (spec.callTimeoutSeconds); ask for less, or raise the limit"
     return Problem(504, "timeout", "The skill took too long", detail)
-
-
-def _asleep(entry: Entry) -> Problem:
-    """Why there is no pod to call, as the Skill itself says it."""
-    if entry.skill is not None and entry.skill.spec.suspend:
-        detail = "no pod of it runs, and none is started while spec.suspend is true; set it to false"
-        return Problem(503, "suspended", "The skill is suspended", detail)
-    ready = entry.ready
-    said = f"{ready.reason}: {ready.message}" if ready and ready.status != "True" else "no pod of it runs at the moment"
-    return _not_ready(entry, said)
-
-
-def _not_ready(entry: Entry, said: str) -> Problem:
-    how = f"kubectl describe skill -n {entry.meta.namespace} {entry.meta.name}"
-    return Problem(503, "not-ready", "The skill is not ready", f"{printable(said, 600)} — see {how}", 5)

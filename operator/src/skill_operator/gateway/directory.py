@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from pydantic import ValidationError
 
@@ -17,9 +18,14 @@ from skill_operator.api.conditions import READY, get_condition, is_true
 from skill_operator.api.schemas import BadSchemaError, Contract
 from skill_operator.api.v1alpha1 import Condition, ObjectMeta, Skill
 from skill_operator.k8s.client import Cluster, Object
+from skill_operator.reconcile import pods
+from skill_operator.reconcile.pods import Trouble
 
 log = logging.getLogger(__name__)
 Key = tuple[str, str]  # namespace, name
+KINDS = ("Skill", "Pod", "Deployment")
+DRAIN_ENDS_SECONDS = 15.0  # three times what the controller allows itself
+T = TypeVar("T")
 LABELS = {naming.MANAGED_BY: naming.MANAGER, naming.COMPONENT: "skill"}
 
 
@@ -28,6 +34,15 @@ class Backend(NamedTuple):
 
     address: str
     ready: bool
+
+
+class Scale(NamedTuple):
+    """What the gateway needs of a Skill's Deployment."""
+
+    name: str
+    replicas: int
+    refused: str  # why no pod may be made, where that is so
+    draining: str  # the mark of the controller, who is about to put it to sleep; mostly empty
 
 
 @dataclass(frozen=True)
@@ -66,15 +81,28 @@ def backend_of(body: Object) -> Backend | None:
     return Backend(f"[{address}]" if ":" in address else address, ready)
 
 
+def scale_of(body: Object) -> Scale:
+    meta, status = body["metadata"], body.get("status", {})
+    current = status.get("observedGeneration", 0) >= meta.get("generation", 0)
+    conditions = status.get("conditions", []) if current else []
+    refused = (c.get("message", "") for c in conditions if c["type"] == "ReplicaFailure" and c["status"] == "True")
+    mark = meta.get("annotations", {}).get(naming.DRAIN_ANNOTATION, "")
+    return Scale(meta["name"], body["spec"].get("replicas", 1), next(refused, ""), mark)
+
+
 @dataclass
 class Directory:
     """`missing` holds the lists that are not complete yet: until then, an unknown Skill may well exist."""
 
     entries: dict[Key, Entry] = field(default_factory=dict)
     in_flight: Counter[str] = field(default_factory=Counter)  # address → our calls
-    missing: set[tuple[str, str | None]] = field(default_factory=lambda: {("Skill", None), ("Pod", None)})
+    missing: set[tuple[str, str | None]] = field(default_factory=lambda: {(kind, None) for kind in KINDS})
     watchers: list[Watcher] = field(default_factory=list)  # are told of each Skill that comes, changes or goes
     _pods: dict[Key, dict[str, Backend]] = field(default_factory=dict)  # namespace, uid of the Skill → by pod name
+    _troubles: dict[Key, dict[str, Trouble]] = field(default_factory=dict)
+    _scales: dict[Key, Scale] = field(default_factory=dict)
+    _draining: dict[Key, float] = field(default_factory=dict)  # since when, by our clock
+    _changes: dict[Key, asyncio.Event] = field(default_factory=dict, compare=False)
     _contracts: dict[str, tuple[int, Contract | None]] = field(default_factory=dict)  # uid of the Skill → generation
 
     @property
@@ -84,13 +112,47 @@ class Directory:
     def backends(self, meta: ObjectMeta) -> list[Backend]:
         """Whom to ask, best first: Ready ones, then those with the fewest calls of ours in flight.
 
-        Only pods of the Skill's own namespace: elsewhere, anyone could label a pod as that Skill's.
+        Only pods of the Skill's own namespace: elsewhere, anyone could label a pod as that Skill's. None while it is
+        about to sleep: what comes then is held, and either wakes it or keeps it awake.
         """
+        if (meta.namespace, meta.uid) in self._draining and self.drained(meta):
+            return []
         found = list(self._pods.get((meta.namespace, meta.uid), {}).values())
         if len(found) < 2:
             return found
         random.shuffle(found)
         return sorted(found, key=lambda backend: (not backend.ready, self.in_flight[backend.address]))
+
+    def scale(self, meta: ObjectMeta) -> Scale | None:
+        """Its Deployment, where that is the operator's own."""
+        found = self._scales.get((meta.namespace, meta.uid))
+        return found if found is not None and found.name == naming.child(meta.name) else None
+
+    def drained(self, meta: ObjectMeta) -> str:
+        """The mark of a drain under way. One that is never taken back or carried out ends by itself: calls may not
+        hang on a controller that is gone."""
+        key = (meta.namespace, meta.uid)
+        since = self._draining.get(key)
+        if since is None or time.monotonic() - since > DRAIN_ENDS_SECONDS:
+            return ""
+        return self._scales[key].draining
+
+    def drains(self) -> dict[str, str]:
+        """All of these, by uid of the Skill."""
+        metas = (entry.meta for entry in self.entries.values())
+        return {meta.uid: mark for meta in metas if (mark := self.drained(meta))}
+
+    def trouble(self, meta: ObjectMeta) -> Trouble | None:
+        """Why a pod of it does not run, if that is known."""
+        return next(iter(self._troubles.get((meta.namespace, meta.uid), {}).values()), None)
+
+    def changed(self, meta: ObjectMeta) -> asyncio.Event:
+        """Is set at the next news of its pods or its Deployment."""
+        return self._changes.setdefault((meta.namespace, meta.uid), asyncio.Event())
+
+    def _tell(self, key: Key) -> None:
+        if (event := self._changes.pop(key, None)) is not None:
+            event.set()
 
     def contract(self, entry: Entry) -> Contract | None:
         """The compiled input schema, once per generation, at its first call.
@@ -127,25 +189,34 @@ class Directory:
     def see_pod(self, change: str, body: Object) -> None:
         meta = body["metadata"]
         key = (meta["namespace"], meta.get("labels", {}).get(naming.UID_LABEL, ""))
-        backend = backend_of(body) if change != "DELETED" else None
-        pods = self._pods.setdefault(key, {})
-        if backend is None:
-            pods.pop(meta["name"], None)
+        gone = change == "DELETED" or "deletionTimestamp" in meta or body.get("status", {}).get("phase") == "Failed"
+        _put(self._pods, key, meta["name"], None if gone else backend_of(body))
+        _put(self._troubles, key, meta["name"], None if gone else pods.trouble(body))
+        self._tell(key)
+
+    def see_deployment(self, change: str, body: Object) -> None:
+        meta = body["metadata"]
+        key = (meta["namespace"], meta.get("labels", {}).get(naming.UID_LABEL, ""))
+        former = self._scales.pop(key, None)
+        if change != "DELETED":
+            found = self._scales[key] = scale_of(body)
+            if not found.draining:
+                self._draining.pop(key, None)
+            elif former is None or former.draining != found.draining:
+                self._draining[key] = time.monotonic()
         else:
-            pods[meta["name"]] = backend
-        if not pods:
-            del self._pods[key]
+            self._draining.pop(key, None)
+        self._tell(key)
 
     async def follow(self, cluster: Cluster, namespaces: list[str]) -> None:
         """Keeps the directory; never returns."""
         wanted: list[str | None] = [*namespaces] or [None]
-        self.missing = {(kind, namespace) for kind in ("Skill", "Pod") for namespace in wanted}
+        self.missing = {(kind, namespace) for kind in KINDS for namespace in wanted}
+        sees = {"Skill": self.see_skill, "Pod": self.see_pod, "Deployment": self.see_deployment}
         async with asyncio.TaskGroup() as tasks:
-            for namespace in wanted:
-                skills = cluster.watch("Skill", namespace)
-                pods = cluster.watch("Pod", namespace, LABELS)
-                tasks.create_task(self._keep(("Skill", namespace), skills, self.see_skill))
-                tasks.create_task(self._keep(("Pod", namespace), pods, self.see_pod))
+            for kind, namespace in sorted(self.missing, key=str):
+                changes = cluster.watch(kind, namespace, None if kind == "Skill" else LABELS)
+                tasks.create_task(self._keep((kind, namespace), changes, sees[kind]))
 
     async def _keep(
         self,
@@ -158,3 +229,14 @@ class Directory:
                 self.missing.discard(what)
             else:
                 see(change, body)
+
+
+def _put(all_: dict[Key, dict[str, T]], key: Key, name: str, value: T | None) -> None:
+    """Nothing is kept of what there is not."""
+    found = all_.setdefault(key, {})
+    if value is None:
+        found.pop(name, None)
+    else:
+        found[name] = value
+    if not found:
+        del all_[key]

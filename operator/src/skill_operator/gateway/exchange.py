@@ -233,6 +233,9 @@ class Exchange:
         else:
             framing = b"content-length: %d\r\n" % head.length
         wait = b"retry-after: %b\r\n" % head.retry_after if head.retry_after else b""
+        cold = self._ticket.cold if self._ticket is not None else None
+        if cold is not None:
+            framing += b"x-skill-cold-start: %d\r\n" % round(cold * 1000)
         headers = signed(self.request_id) + b"content-type: %b\r\n" % head.content_type + framing + wait
         close = not self.keep_alive or not self.complete
         self._protocol.write_head(head.status, headers, close, chunk)

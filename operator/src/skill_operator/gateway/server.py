@@ -9,6 +9,7 @@ import signal
 from pathlib import Path
 from typing import Any
 
+from skill_operator.api import activity
 from skill_operator.gateway import api
 from skill_operator.gateway.auth import Kubernetes
 from skill_operator.gateway.callers import Anybody, Gatekeeper
@@ -20,6 +21,7 @@ from skill_operator.gateway.mcp import Agents
 from skill_operator.gateway.pages import pages as own_pages
 from skill_operator.gateway.tls import Certificate
 from skill_operator.gateway.upstream import Pool
+from skill_operator.gateway.wake import Waker
 from skill_operator.k8s.client import Cluster
 from skill_operator.observability import health, metrics
 from skill_operator.settings import Settings
@@ -43,10 +45,14 @@ async def serve(settings: Settings, cluster: Cluster) -> None:
     following = asyncio.create_task(directory.follow(cluster, settings.watchNamespaces))
     renewing = asyncio.create_task(certificate.keep()) if certificate else None
     live = {"directory": lambda: "the watches have ended" if following.done() else None}
-    async with health.serve(settings.healthPort, live, ready):
-        with Pool(POD_PORT).open() as pool:
+    pool = Pool(POD_PORT)
+    calls = Calls(
+        directory, pool, Waker(cluster, directory, pool, settings.gateway.wake), Limits(settings.gateway.limits)
+    )
+    async with health.serve(settings.healthPort, live, ready, {activity.PATH: calls.report}):
+        with pool.open():
             end = asyncio.Event()
-            made = listener(directory, pool, doorman(cluster, settings), settings, certificate)
+            made = listener(calls, doorman(cluster, settings), settings, certificate)
             listening = asyncio.create_task(made.run_until(end))
             log.info("listening", extra={"port": settings.listenPort, "tls": certificate is not None})
             stopping = asyncio.create_task(stop.wait())
@@ -64,15 +70,11 @@ async def serve(settings: Settings, cluster: Cluster) -> None:
 
 
 def listener(
-    directory: Directory,
-    pool: Pool,
-    gatekeeper: Gatekeeper,
-    settings: Settings,
-    certificate: Certificate | None = None,
+    calls: Calls, gatekeeper: Gatekeeper, settings: Settings, certificate: Certificate | None = None
 ) -> Listener:
-    calls, pages = Calls(directory, pool, Limits(settings.gateway.limits)), own_pages(settings)
-    agents = Agents(directory, calls, gatekeeper, pages)
-    made = api.app(directory, calls, gatekeeper, pages, agents, settings)
+    pages = own_pages(settings)
+    agents = Agents(calls.directory, calls, gatekeeper, pages)
+    made = api.app(calls.directory, calls, gatekeeper, pages, agents, settings)
     where: dict[str, Any] = {"host": "0.0.0.0", "port": settings.listenPort}
     where |= {"timeout_graceful_shutdown": GRACE_SECONDS}
     if certificate:

@@ -72,7 +72,7 @@ class Upstream(asyncio.Protocol):
         self._head_size = 0
         self._left = LARGEST_ANSWER
         self._in_head = True
-        self._whole = False
+        self._whole = self._again = False
         self._spoilt = False
 
     # The caller's side.
@@ -150,7 +150,7 @@ class Upstream(asyncio.Protocol):
 
     def _conclude(self) -> None:
         sink, self._sink = self._sink, None
-        again = self._sent and not self._spoilt and self._parser.should_keep_alive()
+        again = self._sent and not self._spoilt and self._again
         self._whole = False
         self.pause(False)
         if again:
@@ -215,6 +215,7 @@ class Upstream(asyncio.Protocol):
     def on_message_complete(self) -> None:
         if self._sink is not None:
             self._whole = True
+            self._again = self._parser.should_keep_alive()  # it is known only now
 
     def _judge(self, status: int) -> Problem | None:
         if status not in STATUSES:
@@ -266,10 +267,10 @@ class Pool:
                 return connection
         return None
 
-    async def connect(self, address: str) -> Upstream:
+    async def connect(self, address: str, seconds: float = CONNECT_SECONDS) -> Upstream:
         """Raises OSError (TimeoutError is one): then the pod has seen nothing."""
         loop = asyncio.get_running_loop()
-        async with asyncio.timeout(CONNECT_SECONDS):
+        async with asyncio.timeout(seconds):
             _, made = await loop.create_connection(lambda: Upstream(self, address), address.strip("[]"), self._port)
         return made
 

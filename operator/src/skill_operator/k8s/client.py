@@ -125,7 +125,8 @@ class Cluster(Protocol):
     async def delete(self, kind: str, namespace: str | None, name: str, uid: str | None = None) -> None:
         """In the background; that it is gone already is fine. With `uid`, only that very object."""
 
-    async def scale(self, namespace: str, name: str, replicas: int) -> None: ...
+    async def patch(self, kind: str, namespace: str, name: str, operations: Items, subresource: str = "") -> None:
+        """JSON Patch: all of it or, where one of its tests fails, nothing and Invalid."""
 
     def watch(
         self, kind: str, namespace: str | None = None, labels: dict[str, str] | None = None
@@ -207,10 +208,10 @@ class ApiServer:
             if uid is None:
                 raise
 
-    async def scale(self, namespace: str, name: str, replicas: int) -> None:
-        path = _object_path("Deployment", namespace, name) + "/scale"
+    async def patch(self, kind: str, namespace: str, name: str, operations: Items, subresource: str = "") -> None:
+        path = _object_path(kind, namespace, name) + (f"/{subresource}" if subresource else "")
         query = {"fieldManager": self._manager}
-        await self._call("PATCH", path, query, {"spec": {"replicas": replicas}}, "application/merge-patch+json")
+        await self._call("PATCH", path, query, operations, "application/json-patch+json")
 
     async def watch(
         self, kind: str, namespace: str | None = None, labels: dict[str, str] | None = None
@@ -279,7 +280,7 @@ class ApiServer:
             response.close()
 
     async def _call(
-        self, method: str, path: str, query: dict[str, str] | None = None, body: Object | None = None,
+        self, method: str, path: str, query: dict[str, str] | None = None, body: Object | Items | None = None,
         content_type: str = "application/json",
     ) -> Object:  # fmt: skip
         timeout = aiohttp.ClientTimeout(total=TIMEOUT)
@@ -295,7 +296,7 @@ class ApiServer:
         return answer
 
     async def _send(
-        self, method: str, path: str, query: dict[str, str], body: Object | None, content_type: str,
+        self, method: str, path: str, query: dict[str, str], body: Object | Items | None, content_type: str,
         patience: aiohttp.ClientTimeout,
     ) -> aiohttp.ClientResponse:  # fmt: skip
         """The client library brings identity and trust; it buffers watches, so the request goes out on its session."""

@@ -15,12 +15,13 @@ from skill_operator.api import conditions as api
 from skill_operator.api.v1alpha1 import Revision, Skill
 from skill_operator.api.validation import problems
 from skill_operator.generation.types_text import types_module
-from skill_operator.k8s.client import Cluster, NotFound
+from skill_operator.k8s.client import Cluster, Invalid, NotFound
 from skill_operator.k8s.events import Recorder
 from skill_operator.observability import metrics
 from skill_operator.observability.hearing import Hearing
 from skill_operator.observability.logs import context
 from skill_operator.reconcile import pods
+from skill_operator.reconcile.activity import Gateways
 from skill_operator.reconcile.apply import apply_changed, create_absent
 from skill_operator.reconcile.observed import Observed, observe
 from skill_operator.reconcile.result import Finding, Key, Result, Work, finding
@@ -29,6 +30,7 @@ from skill_operator.reconcile.stages.build import build
 from skill_operator.reconcile.stages.check import check
 from skill_operator.reconcile.stages.grants import grants
 from skill_operator.reconcile.stages.run import run
+from skill_operator.reconcile.stages.scale import mark_of, may_sleep, scale
 from skill_operator.reconcile.stages.source import Author
 from skill_operator.reconcile.summary import summarize, transitions
 from skill_operator.registry import Base, RegistryUnavailable
@@ -41,6 +43,7 @@ from skill_operator.settings import Settings
 
 log = logging.getLogger(__name__)
 REGISTRY_WAIT = 5.0
+PICTURE_AGE = 1.0
 LINE_WAIT = 15.0  # for the number in the status alone: whose turn it is, is woken
 
 
@@ -57,6 +60,7 @@ class Reconciler:
         clock: Callable[[], datetime],
         slots: BuildSlots,
         hearing: Hearing,
+        gateways: Gateways,
     ) -> None:
         self._cluster = cluster
         self._settings = settings
@@ -66,6 +70,7 @@ class Reconciler:
         self._clock = clock
         self._slots = slots
         self._hearing = hearing
+        self._gateways = gateways
         self._base: Base | None = None
 
     async def reconcile(self, key: Key) -> float | None:
@@ -123,6 +128,8 @@ class Reconciler:
         work.types = types_module(skill.spec.input, skill.spec.output)
         findings: list[Finding] = []
         last = Result(())
+        asked = may_sleep(seen, now)
+        picture = await self._gateways.look(0 if mark_of(seen) else PICTURE_AGE) if asked else None
         looks: list[float] = []
         for stage in (_grants, self._source, self._check, _review, self._build, self._run):
             last = stage(seen, work, now)
@@ -139,6 +146,13 @@ class Reconciler:
                 break
         else:
             metrics.reconciled("run", "done")
+        if last.done or stage != self._run:  # what an earlier revision left running sleeps as well
+            rest = scale(seen, work, now, picture)
+            await self._write(rest)
+            if "last_active_time" in work.status:
+                metrics.slept()
+            findings += rest.findings
+            looks += [] if rest.after is None else [rest.after]
         last = replace(last, after=min(looks, default=None))
         return await self._report(skill, seen.body, findings, last, work, now)
 
@@ -209,6 +223,11 @@ class Reconciler:
         return seen
 
     async def _write(self, result: Result) -> None:
+        for patch in result.patch:
+            try:
+                await self._cluster.patch(patch.kind, patch.namespace, patch.name, list(patch.operations))
+            except (Invalid, NotFound) as error:  # its event brings the next pass
+                log.info("not patched, for it has changed: %s", error.message)
         for ref in result.delete:
             await self._cluster.delete(ref.kind, ref.namespace, ref.name)
         for wanted in result.apply:

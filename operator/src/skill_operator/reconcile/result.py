@@ -27,6 +27,16 @@ class Ref:
 
 
 @dataclass(frozen=True)
+class Patch:
+    """A JSON Patch of one object. Where one of its tests fails, somebody else was quicker, and nothing is done."""
+
+    kind: str
+    namespace: str
+    name: str
+    operations: tuple[Object, ...]
+
+
+@dataclass(frozen=True)
 class Finding:
     """A condition in the making."""
 
@@ -63,6 +73,7 @@ class Result:
     apply: tuple[Object, ...] = ()
     create: tuple[Object, ...] = ()
     delete: tuple[Ref, ...] = ()
+    patch: tuple[Patch, ...] = ()
     call: Question | None = None  # of a model: asked in the background, once all of `record` is written
     notes: tuple[Note, ...] = ()
 

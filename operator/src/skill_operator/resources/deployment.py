@@ -17,6 +17,8 @@ from skill_operator.resources.common import (
 )
 from skill_operator.settings import Settings
 
+LAST_CALLS_SECONDS = 2
+
 
 def deployment(skill: Skill, settings: Settings, rev: str, image: str, *, replicas: int | None) -> Object:
     """`replicas` only for a Deployment that does not exist yet: afterwards sleep, wake and people own it."""
@@ -40,6 +42,9 @@ def deployment(skill: Skill, settings: Settings, rev: str, image: str, *, replic
         startupProbe=_probe(failureThreshold=60),
         readinessProbe=_probe(failureThreshold=3),
         volumeMounts=mounts,
+        # Until every gateway has heard of its end; then what is in flight is answered.
+        lifecycle={"preStop": {"sleep": {"seconds": LAST_CALLS_SECONDS}}},
+        env=[{"name": "SKILL_GRACE", "value": str(spec.call_timeout_seconds + 1)}],
     )
     labels = naming.labels(meta.name, meta.uid, "skill", rev)
     template = {
@@ -52,7 +57,7 @@ def deployment(skill: Skill, settings: Settings, rev: str, image: str, *, replic
             [container],
             serviceAccountName=name,
             volumes=volumes,
-            terminationGracePeriodSeconds=min(spec.call_timeout_seconds + 5, 60),
+            terminationGracePeriodSeconds=LAST_CALLS_SECONDS + spec.call_timeout_seconds + 5,
         ),
     }
     body: Object = {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from skill_operator import naming
-from skill_operator.api.conditions import ACTIVE, DEPLOYED, ISOLATED
+from skill_operator.api.conditions import ACTIVE, DEPLOYED, ISOLATED, get_condition, is_true
 from skill_operator.reconcile import pods
 from skill_operator.reconcile.observed import LATE, Observed
 from skill_operator.reconcile.result import Finding, Result, Work, finding
@@ -46,7 +46,27 @@ def run(seen: Observed, work: Work, settings: Settings) -> Result:
             else finding(ISOLATED, "False", "NotEnforced", "the chart says isolation.required: false"),
         )
         return Result(notes, done=True, apply=wanted)
+    if _wakes(seen, work) and not any(seen.trouble(pod) for pod in mine):
+        notes = (
+            finding(DEPLOYED, "True", "Deployed", f"revision {work.revision} is waking"),
+            finding(ACTIVE, "False", "Waking", "a pod is starting"),
+        )
+        return Result(notes, done=True, apply=wanted)
     return _not_yet(seen, mine, wanted)
+
+
+def _wakes(seen: Observed, work: Work) -> bool:
+    """Waking is as healthy as sleep: this very revision has answered before."""
+    status = seen.skill.status
+    active = get_condition(status.conditions, ACTIVE)
+    slept = active is not None and active.status == "False" and status.revision == work.revision
+    refused = (c["type"] == "ReplicaFailure" and c["status"] == "True" for c in _conditions(seen))
+    return slept and is_true(status.conditions, DEPLOYED, seen.skill.metadata.generation) and not any(refused)
+
+
+def _conditions(seen: Observed) -> list[Object]:
+    found: list[Object] = (seen.deployment or {}).get("status", {}).get("conditions", [])
+    return found
 
 
 def _current(pod: Object, seen: Observed, work: Work) -> bool:
@@ -70,7 +90,7 @@ def _not_yet(seen: Observed, mine: list[Object], wanted: tuple[Object, ...]) -> 
                 stalled=bad.lasting,
                 after=30.0,
             )
-    for condition in (seen.deployment or {}).get("status", {}).get("conditions", []):
+    for condition in _conditions(seen):
         if condition["type"] == "ReplicaFailure" and condition["status"] == "True":
             message = f"no pod may be made: {condition.get('message', '')}"
             reason = "QuotaExceeded" if "exceeded quota" in message else "PodsRefused"

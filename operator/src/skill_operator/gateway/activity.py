@@ -1,0 +1,49 @@
+"""Which skills are in use, as this gateway knows it. It is told when asked, and written nowhere."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+
+from skill_operator.api.activity import Report, Use
+
+
+class _Skill:
+    __slots__ = ("last", "open")
+
+    def __init__(self) -> None:
+        self.open = 0
+        self.last = 0.0
+
+
+class Activity:
+    """Calls begin and end; whoever asks hears how long ago that was."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._began = clock()
+        self._skills: dict[str, _Skill] = {}
+
+    def begin(self, uid: str) -> None:
+        skill = self._skills.get(uid)
+        if skill is None:
+            skill = self._skills[uid] = _Skill()
+        skill.open += 1
+
+    def end(self, uid: str) -> None:
+        skill = self._skills[uid]
+        skill.open -= 1
+        skill.last = self._clock()
+
+    def report(self, held: Mapping[str, int], draining: Mapping[str, str]) -> Report:
+        now = self._clock()
+        uses = {
+            uid: Use(idle=0 if skill.open else now - skill.last, open=skill.open, held=held.get(uid, 0))
+            for uid, skill in self._skills.items()
+        }
+        return Report(age=now - self._began, skills=uses, draining=dict(draining))
+
+    def keep(self, alive: set[str]) -> None:
+        """Forget the Skills that are no more."""
+        for uid in [uid for uid, skill in self._skills.items() if uid not in alive and not skill.open]:
+            del self._skills[uid]

@@ -1,0 +1,127 @@
+"""What is in use, as the gateways tell it: asked when a Skill might sleep, believed when all of them have answered."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+import aiohttp
+from pydantic import ValidationError
+
+from skill_operator.api.activity import PATH, Report
+from skill_operator.k8s.client import Cluster, ClusterError
+from skill_operator.resources.common import Object
+from skill_operator.settings import Settings
+
+log = logging.getLogger(__name__)
+ASK_SECONDS = 2.0
+LOOK_SECONDS = 5.0
+DARK_SECONDS = 20.0  # a gateway that came and went in a longer time without a look would not be noticed
+LARGEST_REPORT = 1 << 24
+Ask = Callable[[str], Awaitable[Report]]
+
+
+class NoReportError(Exception):
+    """A gateway did not say what is in use."""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """All that is known at one moment of the clock."""
+
+    at: float
+    certain_since: float  # who called before that, nobody knows any more
+    complete: bool
+    reports: tuple[Report, ...] = ()
+
+    def idle(self, uid: str) -> float:
+        """Seconds for which certainly nobody called it."""
+        ages = [r.skills[uid].idle if uid in r.skills else r.age for r in self.reports]
+        return min([self.at - self.certain_since, *ages])
+
+    def held(self, uid: str) -> int:
+        """Calls that wait for it to take calls again."""
+        return sum(r.skills[uid].held for r in self.reports if uid in r.skills)
+
+    def quiet(self, uid: str, mark: str) -> bool:
+        """Whether every gateway knows of the drain and has no call of it in flight: from now on none will."""
+        idle = all(uid not in r.skills or not r.skills[uid].open for r in self.reports)
+        return self.complete and idle and all(r.draining.get(uid) == mark for r in self.reports)
+
+
+class Gateways:
+    """The gateways of this operator. What one of them knew, and what it does not tell, counts as use."""
+
+    def __init__(
+        self, cluster: Cluster, settings: Settings, ask: Ask, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._cluster = cluster
+        self._settings = settings
+        self._ask = ask
+        self._clock = clock
+        self._certain_since = 0.0
+        self._known: set[str] = set()
+        self._asking = asyncio.Lock()
+        self._last: tuple[float, Picture] | None = None
+
+    async def run(self) -> None:
+        """Never ends. Whoever looks often enough notices each gateway that goes, and with it what it alone knew."""
+        while True:
+            try:
+                await self.look(LOOK_SECONDS / 2)
+            except ClusterError as error:
+                log.warning("gateways cannot be listed: %s", error.message)
+            await asyncio.sleep(LOOK_SECONDS)
+
+    async def look(self, age: float) -> Picture:
+        """A picture whose questions were asked no longer ago than `age` seconds."""
+        wanted = self._clock() - age
+        async with self._asking:
+            if self._last is None or self._last[0] <= wanted:
+                self._last = (self._clock(), await self._look())
+            return self._last[1]
+
+    async def _look(self) -> Picture:
+        pods = await self._cluster.list("Pod", self._settings.namespace, self._settings.gatewayLabels)
+        alive = {pod["metadata"]["uid"]: pod["status"]["podIP"] for pod in pods if _runs(pod)}
+        told = await asyncio.gather(*(self._report(address) for address in alive.values()))
+        reports = tuple(report for report in told if report is not None)
+        complete = len(reports) == len(alive)
+        dark = self._last is None or self._clock() - self._last[0] > DARK_SECONDS
+        if not complete or dark or self._known - alive.keys():
+            self._certain_since = self._clock()
+        self._known = set(alive)
+        return Picture(self._clock(), self._certain_since, complete, reports)
+
+    async def _report(self, address: str) -> Report | None:
+        try:
+            return await self._ask(address)
+        except NoReportError as error:
+            log.info("gateway %s does not say what is in use: %s", address, error)
+            return None
+
+
+def _runs(pod: Object) -> bool:
+    """Also one that is about to end: it may still have calls."""
+    status = pod.get("status", {})
+    return bool(status.get("podIP")) and status.get("phase") not in {"Succeeded", "Failed"}
+
+
+def over_http(session: aiohttp.ClientSession, port: int) -> Ask:
+    async def ask(address: str) -> Report:
+        host = f"[{address}]" if ":" in address else address
+        try:
+            async with (
+                asyncio.timeout(ASK_SECONDS),
+                session.get(f"http://{host}:{port}{PATH}", allow_redirects=False) as answer,
+            ):
+                if answer.status != 200:
+                    raise NoReportError(f"HTTP {answer.status}")
+                return Report.model_validate_json(await answer.content.read(LARGEST_REPORT))
+        except (aiohttp.ClientError, OSError, TimeoutError, ValidationError) as error:
+            raise NoReportError(str(error) or type(error).__name__) from error
+
+    return ask

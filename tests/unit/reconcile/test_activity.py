@@ -1,0 +1,126 @@
+"""What the controller makes of what gateways tell, and of those that do not."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import aiohttp
+import pytest
+from aiohttp import web
+
+from skill_operator.api.activity import PATH, Report, Use
+from skill_operator.reconcile import activity
+from skill_operator.reconcile.activity import Gateways, NoReportError, over_http
+from tests.unit.reconcile.samples import SETTINGS
+
+
+class World:
+    """Gateways by address, and a clock."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+        self.reports: dict[str, Report | None] = {"10.0.0.1": Report(age=900), "10.0.0.2": Report(age=900)}
+        self.phases: dict[str, str] = {}
+        self.asked = 0
+        self.gateways = Gateways(self, SETTINGS, self.ask, lambda: self.now)  # type: ignore[arg-type]
+
+    async def list(self, kind: str, namespace: str, labels: dict[str, str]) -> list[dict[str, Any]]:
+        assert (kind, namespace, labels) == ("Pod", SETTINGS.namespace, SETTINGS.gatewayLabels)
+        return [
+            {"metadata": {"uid": a}, "status": {"podIP": a, "phase": self.phases.get(a, "Running")}}
+            for a in self.reports
+        ]
+
+    async def ask(self, address: str) -> Report:
+        self.asked += 1
+        if (report := self.reports[address]) is None:
+            raise NoReportError("connection refused")
+        return report
+
+    async def idle(self, age: float = 0) -> float:
+        return (await self.gateways.look(age)).idle("u-1")
+
+    async def settle(self, seconds: float) -> None:
+        """Time passes, and the controller looks as often as it does."""
+        for _ in range(int(seconds / 5)):
+            self.now += 5
+            await self.gateways.look(0)
+
+
+async def test_the_first_look_knows_nothing_of_the_past() -> None:
+    world = World()
+    assert await world.idle() == 0
+    await world.settle(50)
+    assert await world.idle() == 50
+
+
+async def test_the_latest_use_counts() -> None:
+    world = World()
+    await world.idle()
+    await world.settle(500)
+    world.reports["10.0.0.1"] = Report(age=900, skills={"u-1": Use(idle=30, open=0, held=0)})
+    world.reports["10.0.0.2"] = Report(age=900, skills={"u-1": Use(idle=200, open=0, held=0)})
+    assert await world.idle() == 30
+    world.reports["10.0.0.2"] = Report(age=7)
+    assert await world.idle() == 7
+
+
+@pytest.mark.parametrize("end", ["gone", "silent", "failed"])
+async def test_what_a_lost_gateway_knew_counts_as_use(end: str) -> None:
+    world = World()
+    await world.idle()
+    await world.settle(500)
+    if end == "gone":
+        del world.reports["10.0.0.2"]
+    elif end == "silent":
+        world.reports["10.0.0.2"] = None
+    else:
+        world.phases["10.0.0.2"] = "Failed"
+    assert await world.idle() == 0
+    if end != "silent":
+        await world.settle(60)
+        assert await world.idle() == 60
+
+
+async def test_a_long_time_without_a_look_counts_as_use() -> None:
+    world = World()
+    await world.idle()
+    await world.settle(500)
+    world.now += activity.DARK_SECONDS + 1
+    assert await world.idle() == 0
+
+
+async def test_a_picture_is_shared_by_those_who_ask_at_once() -> None:
+    world = World()
+    await world.gateways.look(0)
+    asked = world.asked
+    await world.gateways.look(1)
+    assert world.asked == asked
+    world.now += 2
+    await world.gateways.look(1)
+    assert world.asked == asked + 2
+
+
+@pytest.mark.parametrize(
+    ("status", "text", "good"),
+    [(200, '{"age": 1}', True), (200, "{", False), (200, '{"age": -1}', False), (500, '{"age": 1}', False)],
+)
+async def test_what_a_gateway_says(status: int, text: str, good: bool) -> None:
+    async def tell(_: web.Request) -> web.Response:
+        return web.Response(status=status, text=text)
+
+    app = web.Application()
+    app.router.add_get(PATH, tell)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    async with aiohttp.ClientSession() as session:
+        ask = over_http(session, runner.addresses[0][1])
+        if good:
+            assert (await ask("127.0.0.1")).age == 1
+        else:
+            with pytest.raises(NoReportError):
+                await ask("127.0.0.1")
+        await runner.cleanup()
+        with pytest.raises(NoReportError):
+            await ask("127.0.0.1")
