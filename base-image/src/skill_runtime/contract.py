@@ -18,6 +18,7 @@ class Schema:
 
     def __init__(self, document: Any, name: str) -> None:
         """Raises SettingsError."""
+        self.document = document
         try:
             self._validator = jsonschema_rs.Draft202012Validator(document, retriever=_nothing_remote)
         except (ValueError, TypeError) as error:

@@ -55,8 +55,10 @@ def observed(of: Skill | None = None, **more: Any) -> Observed:
 
 
 def pod(job: str = "", end: dict[str, Any] | None = None, **more: Any) -> dict[str, Any]:
+    """Of the Job of that name, whose UID is `uid-NAME`."""
     state = {"terminated": end} if end is not None else {"running": {}}
     container = {"name": "c", "image": "i", "state": more.pop("state", state), "lastState": {}}
     status = {"containerStatuses": [container], "conditions": more.pop("conditions", [])}
     labels = more.pop("labels", {}) | ({"job-name": job} if job else {})
-    return {"metadata": {"name": "p", "labels": labels, **more}, "status": status}
+    owners = [{"kind": "Job", "name": job, "uid": f"uid-{job}"}] if job else []
+    return {"metadata": {"name": "p", "labels": labels, "ownerReferences": owners, **more}, "status": status}

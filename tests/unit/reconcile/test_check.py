@@ -11,12 +11,19 @@ from typing import Any
 
 import pytest
 
+from skill_operator import naming
+from skill_operator.generation.examples import split
 from skill_operator.reconcile.result import Ref, Work
 from skill_operator.reconcile.stages.check import check
 from skill_operator.resources import check as resource
 from tests.unit.reconcile.samples import NOW, SETTINGS, SOURCE, observed, pod, skill
 
-GOOD = {"passed": True, "gate": None, "message": "", "line": None, "passedExamples": 1, "totalExamples": 1}
+VISIBLE, HIDDEN = split(skill().spec.examples)
+CONTENT = resource.bundle(skill(), SOURCE, "", VISIBLE, HIDDEN)
+GOOD = {
+    "subject": resource.subject(CONTENT), "passed": True, "gate": None, "message": "", "private": "", "line": None,
+    "passedExamples": 1, "totalExamples": 1,
+}  # fmt: skip
 BAD = GOOD | {"passed": False, "gate": "mypy", "message": "no such name", "line": 7}
 
 
@@ -26,7 +33,8 @@ def begun() -> tuple[str, dict[str, Any], dict[str, Any]]:
     assert report is None
     assert not result.done
     (config_map,), (job,) = result.apply, result.create
-    return job["metadata"]["name"], config_map, job
+    name = job["metadata"]["name"]
+    return name, config_map, job | {"metadata": job["metadata"] | {"uid": f"uid-{name}"}}
 
 
 def signed(report: dict[str, Any], job: dict[str, Any], key: str | None = None) -> str:
@@ -37,9 +45,9 @@ def signed(report: dict[str, Any], job: dict[str, Any], key: str | None = None) 
     return json.dumps({"report": text, "mac": mac})
 
 
-def ended(end: dict[str, Any], job_name: str, job: dict[str, Any]) -> Any:
+def ended(end: dict[str, Any], job_name: str, job: dict[str, Any], work: Work | None = None) -> Any:
     seen = observed(jobs={job_name: job}, pods=(pod(job_name, end),))
-    return check(seen, Work(source=SOURCE), SETTINGS, NOW)
+    return check(seen, work or Work(source=SOURCE), SETTINGS, NOW)
 
 
 def test_the_candidate_sees_no_expected_output() -> None:
@@ -53,17 +61,79 @@ def test_the_candidate_sees_no_expected_output() -> None:
     assert bundle["examples"] == [{"name": "one", "input": {"what": "a"}, "hidden": False, "output": {"said": "a"}}]
 
 
+def verdict(report: dict[str, Any] = GOOD) -> tuple[str, dict[str, Any], str]:
+    """Name, ConfigMap and seal of a check that has ended with this report."""
+    name, _, job = begun()
+    work = Work(source=SOURCE)
+    result, _ = ended({"exitCode": 0, "message": signed(report, job)}, name, job, work)
+    (stored,) = result.apply
+    return name, stored, str(work.status["verdict"])
+
+
 def test_a_signed_verdict_is_taken_and_kept() -> None:
     name, _, job = begun()
     result, report = ended({"exitCode": 0, "message": signed(GOOD, job)}, name, job)
     assert report is not None
     assert report.passed
     assert result.done
-    (stored,) = result.apply
-    again, known = check(observed(config_maps={name: stored}), Work(source=SOURCE), SETTINGS, NOW)
+    name, stored, seal = verdict()
+    seen = observed(skill({"verdict": seal}), config_maps={name: stored})
+    again, known = check(seen, Work(source=SOURCE), SETTINGS, NOW)
     assert known == report
     assert again.done
     assert not again.create
+
+
+def test_a_kept_verdict_counts_only_if_the_operator_wrote_it() -> None:
+    """Whoever may write ConfigMaps in the namespace may write this one."""
+    name, _, refused = verdict(BAD)
+    _, forged, _ = verdict(GOOD)
+    for status in ({}, {"verdict": refused}, {"verdict": "0" * 64}):
+        seen = observed(skill(status), config_maps={name: forged})
+        result, known = check(seen, Work(source=SOURCE), SETTINGS, NOW)
+        assert known is None
+        assert not result.done
+        assert [job["metadata"]["name"] for job in result.create] == [name], "it is checked again"
+
+
+def test_a_verdict_on_other_code_whose_name_is_the_same_is_no_verdict(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ten hexadecimal digits of a hash can be met on purpose within seconds."""
+    monkeypatch.setattr(naming, "check", lambda skill, key: f"{skill}-check-same")
+    name, stored, seal = verdict()
+    seen = observed(skill({"verdict": seal}), config_maps={name: stored})
+    assert check(seen, Work(source=SOURCE), SETTINGS, NOW)[1] is not None
+    assert check(seen, Work(source=SOURCE + "# other\n"), SETTINGS, NOW)[1] is None
+
+
+def test_a_report_on_something_else_is_no_verdict() -> None:
+    """The ConfigMap that the Job reads may have been changed after it was written."""
+    name, config_map, job = begun()
+    message = signed(GOOD | {"subject": "0" * 64}, job)
+    end = {"exitCode": 0, "message": message, "finishedAt": "2030-01-01T11:59:00Z"}
+    result, report = ended(end, name, job)
+    assert report is None
+    assert "somebody changed the ConfigMap" in result.findings[0].message
+    assert result.apply == (config_map,), "it is put right"
+    assert result.delete == (Ref("Job", "team", name),)
+    assert result.create[0]["metadata"]["name"] == name
+
+
+def test_the_pod_of_a_former_job_says_nothing_about_this_one() -> None:
+    name, _, job = begun()
+    former = pod(name, {"exitCode": 0, "message": "?"}, ownerReferences=[{"kind": "Job", "name": name, "uid": "old"}])
+    result, report = check(observed(jobs={name: job}, pods=(former,)), Work(source=SOURCE), SETTINGS, NOW)
+    assert report is None
+    assert result.findings[0].reason == "Checking"
+
+
+def test_what_only_people_may_know_is_kept_for_them_alone() -> None:
+    report = BAD | {"gate": "hidden", "message": "1 of 2 held-out ones", "private": "input: 41", "line": None}
+    name, stored, _ = verdict(report)
+    assert "input: 41" in stored["data"]["report.json"]
+    _, _, job = begun()
+    result, _ = ended({"exitCode": 0, "message": signed(report, job)}, name, job)
+    assert "41" not in result.findings[0].message
+    assert f"report.json in the ConfigMap {name}" in result.findings[0].message
 
 
 def test_a_refusal_names_gate_and_line() -> None:
@@ -106,14 +176,33 @@ def test_another_checks_key_does_not_open_this_one() -> None:
 
 
 @pytest.mark.parametrize("end", [{"exitCode": 1, "message": "boom\x1b[31m"}, {"exitCode": 137, "reason": "Error"}])
-def test_a_broken_check_is_no_verdict(end: dict[str, Any]) -> None:
+def test_a_broken_check_is_no_verdict_and_made_again_ever_later(end: dict[str, Any]) -> None:
     name, _, job = begun()
-    result, report = ended(end, name, job)
-    assert report is None
-    assert not result.stalled
-    assert result.delete == (Ref("Job", "team", name),)
-    assert result.after is not None
-    assert "\x1b" not in result.findings[0].message
+    pauses = []
+    for failures in range(7):
+        job["metadata"]["annotations"] = {resource.FAILURES: str(failures)}
+        waiting, report = ended(end | {"finishedAt": "2030-01-01T12:00:00Z"}, name, job)
+        assert report is None
+        assert not waiting.stalled
+        assert not waiting.delete
+        assert "\x1b" not in waiting.findings[0].message
+        pauses.append(waiting.after)
+        again, _ = ended(end | {"finishedAt": "2030-01-01T11:00:00Z"}, name, job)
+        assert again.delete == (Ref("Job", "team", name),)
+        assert again.create[0]["metadata"]["annotations"] == {resource.FAILURES: str(failures + 1)}
+    assert pauses == [15, 30, 60, 120, 240, 300, 300]
+
+
+def test_a_check_that_did_not_end_is_made_again_ever_later() -> None:
+    name, _, job = begun()
+    late = {"type": "Failed", "status": "True", "reason": "DeadlineExceeded", "message": "too long"}
+    job["status"] = {"conditions": [late | {"lastTransitionTime": "2030-01-01T11:59:50Z"}]}
+    waiting, _ = check(observed(jobs={name: job}), Work(source=SOURCE), SETTINGS, NOW)
+    assert waiting.after == 5
+    assert waiting.findings[0].reason == "DeadlineExceeded"
+    job["metadata"]["annotations"] = {resource.FAILURES: "3"}
+    waiting, _ = check(observed(jobs={name: job}), Work(source=SOURCE), SETTINGS, NOW)
+    assert waiting.after == 110
 
 
 def test_a_cage_that_is_open_stops_the_skill() -> None:

@@ -6,7 +6,19 @@ from pathlib import Path
 import pytest
 
 from skill_runtime.check import examples
-from tests.unit.runtime.harness import GOOD, HEAD, HIDDEN, KEY, NO_CAPABILITIES, PRIVATE_PIDS, check, environment, order
+from tests.unit.runtime.harness import (
+    EXAMPLES,
+    GOOD,
+    HEAD,
+    HIDDEN,
+    KEY,
+    NO_CAPABILITIES,
+    NUMBER,
+    PRIVATE_PIDS,
+    check,
+    environment,
+    order,
+)
 
 INNOCENT = "    if input['n'] < 0:\n        raise ValueError('negative')\n    return {'n': input['n'] + 1}\n"
 
@@ -14,8 +26,11 @@ INNOCENT = "    if input['n'] < 0:\n        raise ValueError('negative')\n    re
 def test_a_good_candidate_passes(tmp_path):
     ended = check(tmp_path, GOOD)
     assert ended.code == 0
+    subject = ended.report.pop("subject")
+    assert len(subject) == 64
     assert ended.report == {
-        "passed": True, "gate": None, "message": "", "line": None, "passedExamples": 3, "totalExamples": 3,
+        "subject": subject, "passed": True, "gate": None, "message": "", "private": "", "line": None,
+        "passedExamples": 3, "totalExamples": 3,
     }  # fmt: skip
     assert not list((tmp_path / "scratch").iterdir())
 
@@ -75,20 +90,39 @@ def test_failing_examples_come_with_all_that_a_repair_needs(tmp_path):
 @pytest.mark.parametrize(
     ("body", "said"),
     [
-        ("if input['n'] == HIDDEN: return {'n': 1}", "something else than expected"),
-        ("if input['n'] == HIDDEN: raise KeyError(f'{input}')", "ended with KeyError"),
-        ("if input['n'] == HIDDEN: raise type(f'Got{input[\"n\"]}', (Exception,), {})", "ended with Exception"),
-        ("if input['n'] == HIDDEN: return {'n': {1, 2}}", "a result that is no JSON"),
+        ("if input['n'] == HIDDEN: return {'n': 1}", "returned something else than expected"),
+        ("if input['n'] == HIDDEN: raise KeyError(f'{input}')", "raised an exception"),
+        ("if input['n'] == HIDDEN: raise type(f'Got{input[\"n\"]}', (Exception,), {})", "raised an exception"),
+        ("if input['n'] == HIDDEN: return {'n': {1, 2}}", "returned something else than expected"),
+        ("if input['n'] == HIDDEN: raise ValueError(input)", "raised an exception"),
+        ("if input['n'] == HIDDEN: import os; getattr(os, '_ex' + 'it')(0)", "ended the process"),
+        ("if input['n'] == HIDDEN: import time; time.sleep(60)", "got no answer in time"),
     ],
 )
-def test_a_failing_hidden_example_tells_nothing_of_itself(tmp_path, body, said):
-    report = check(tmp_path, HEAD + f"    {body}\n".replace("HIDDEN", str(HIDDEN)) + INNOCENT).report
-    assert (report["gate"], report["passedExamples"]) == ("hidden", 2)
-    assert said in report["message"]
-    without_own_code = "\n".join(line for line in report["message"].splitlines() if " | " not in line)
-    assert str(HIDDEN) not in without_own_code
-    assert str(HIDDEN + 1) not in report["message"]
-    assert "secret-name" not in report["message"]
+def test_a_failing_hidden_example_tells_the_model_nothing_of_itself(tmp_path, body, said):
+    report = check(
+        tmp_path, HEAD + f"    {body}\n".replace("HIDDEN", str(HIDDEN)) + INNOCENT, callTimeoutSeconds=1
+    ).report
+    assert (report["gate"], report["passedExamples"], report["line"]) == ("hidden", 2, None)
+    assert f"{said}." in report["message"]
+    for secret in (str(HIDDEN), str(HIDDEN + 1), "secret-name", "KeyError", " | "):
+        assert secret not in report["message"]
+    for known in (str(HIDDEN), str(HIDDEN + 1), "secret-name"):
+        assert known in report["private"], "people may know"
+
+
+def test_which_line_fails_a_hidden_example_is_not_told_since_the_code_chooses_it(tmp_path):
+    table = "".join(f"    if input['n'] % 10 == {digit}:\n        return 1 / 0\n" for digit in range(10))
+    guard = f"    if input['n'] < {10**7}:\n        if input['n'] < 0:\n            raise ValueError\n"
+    source = HEAD + guard + "        return {'n': input['n'] + 1}\n" + table
+    told = {
+        check(tmp_path, source, examples=[*EXAMPLES[:2], hidden(HIDDEN + digit)]).report["message"] for digit in (0, 1)
+    }
+    assert len(told) == 1
+
+
+def hidden(number):
+    return {"name": "held-out", "input": {"n": number}, "output": {"n": number + 1}, "hidden": True}
 
 
 def test_an_expected_error_must_be_of_that_class(tmp_path):
@@ -296,4 +330,98 @@ def test_children_get_an_environment_of_constants(tmp_path):
     ],
 )
 def test_equality_is_that_of_json(expected, got, same):
-    assert examples.equal(expected, got) is same
+    assert (examples.difference(expected, got) is None) is same
+    assert (examples.difference(got, expected) is None) is same
+
+
+@pytest.mark.parametrize(
+    ("expected", "got", "where"),
+    [
+        ({"a": [1, {"b": 2}]}, {"a": [1, {"b": 3}]}, "/a/1/b is 3, not 2"),
+        ({"a": 1, "b": 2}, {"a": 1}, "/b is missing"),
+        ({"a": 1}, {"a": 1, "b": 2}, "/b is not expected"),
+        ([[1, 2]], [[1]], "/0 has 1 items, not 2"),
+        ([1], "x", '/ is "x", not [1]'),
+    ],
+)
+def test_a_difference_is_told_by_its_place(expected, got, where):
+    assert examples.difference(expected, got) == where
+
+
+def test_a_small_difference_in_a_large_output_is_seen(tmp_path):
+    large = [{"n": number} for number in range(100)]
+    rows = {"type": "array", "items": {"type": "object"}}
+    report = check(
+        tmp_path, HEAD.replace("-> Output", "-> list") + "    return [{'n': x + (x == 77)} for x in range(100)]\n",
+        output=rows, examples=[{"name": "large", "input": {"n": 1}, "output": large}],
+    ).report  # fmt: skip
+    assert "differs:  /77/n is 78, not 77" in report["message"]
+
+
+PROMISED = [{"name": "one", "input": {"n": 1}, "output": {"n": 2}}]
+NOTED = {**NUMBER, "properties": {**NUMBER["properties"], "note": {"type": "string"}}}
+
+
+@pytest.mark.parametrize(
+    ("source", "more", "line", "said"),
+    [
+        (
+            HEAD + "    return {'n': 1 / input['n'] + 1}\n", {},
+            4, "got:      ZeroDivisionError: float division by zero|got:      ZeroDivisionError: division by zero",
+        ),
+        (HEAD + "    return {'n': None if input['n'] < 0 else 2}\n", {}, None, 'got:      {"n":null}'),
+        (HEAD + "    return {'n': 2 if input['n'] == 1 else {1}}\n", {}, None, "TypeError"),
+        (HEAD + "    exit() if input['n'] != 1 else 0\n    return {'n': 2}\n", {}, 4, "SystemExit"),
+        (HEAD + "    return {'n': 2, 'x': input['note']}\n", {"input": NOTED, "examples": [
+            {"name": "one", "input": {"n": 1, "note": ""}, "output": {"n": 2, "x": ""}}]}, 4, "KeyError: 'note'"),
+        (
+            "import random\n" + HEAD + "    return {'n': 2 if input['n'] == 1 else random.random()}\n", {},
+            None, "answered differently by two processes",
+        ),
+        ("SEEN = []\n" + HEAD + "    SEEN.append(input['n'])\n    return {'n': 1 + len(SEEN)}\n", {},
+            None, "or earlier calls"),
+        ("SEEN = []\n" + HEAD + "    SEEN.append(input['n'])\n    if len(SEEN) == 4: raise ValueError\n    return {'n': 2}\n",
+            {}, None, "then:     ValueError|once:     ValueError"),
+    ],
+)  # fmt: skip
+def test_what_the_schemas_promise_is_held_against_made_up_inputs(tmp_path, source, more, line, said):
+    report = check(tmp_path, source, **{"examples": PROMISED, **more}).report
+    assert (report["passed"], report["gate"], report["line"]) == (False, "schema", line)
+    assert any(part in report["message"] for part in said.split("|")), report["message"]
+    assert "input:    {" in report["message"]
+
+
+@pytest.mark.parametrize(
+    ("source", "more"),
+    [
+        # a refusal is an answer
+        (HEAD + "    if input['n'] != 1: raise ValueError('one only')\n    return {'n': 2}\n", {}),
+        ("import json\n" + HEAD + "    return {'n': 2 if input['n'] == 1 else json.loads('{')}\n", {}),
+        # chance, where it is declared
+        ("import random\n" + HEAD + "    return {'n': 2 if input['n'] == 1 else random.random()}\n", {"deterministic": False}),
+        # what a check has not the time or the memory for
+        (HEAD + "    while input['n'] == 100: pass\n    return {'n': 2}\n", {"callTimeoutSeconds": 0.3}),
+        (HEAD + "    if input['n'] == 100: bytes(1 << 40)\n    return {'n': 2}\n", {}),
+        # a network or secrets, of which a check has none
+        (HEAD + "    if input['n'] != 1: raise OSError('no network')\n    return {'n': 2}\n", {"granted": True}),
+        # an input that the schema does not describe
+        (HEAD + "    return {'n': 1 + input['more']['n']}\n", {"input": {"type": "object", "properties": {"n": {}, "more": {"type": "object"}}, "required": ["more"]},
+            "examples": [{"name": "one", "input": {"more": {"n": 1}}, "output": {"n": 2}}]}),
+    ],
+)  # fmt: skip
+def test_what_the_schemas_do_not_promise_is_not_demanded(tmp_path, source, more):
+    report = check(tmp_path, source, **{"examples": PROMISED, **more}).report
+    assert report["passed"], report["message"]
+
+
+def test_a_hidden_example_is_not_asked_before_all_else_holds(tmp_path):
+    """What is held out cannot show in what is told of another gate."""
+    seen = tmp_path / "seen"
+    source = (
+        HEAD + f"    open({str(seen)!r}, 'a').write(f\"{{input['n']}}\\n\")\n    return {{'n': 1 / input['n'] + 1}}\n"
+    )
+    examples = [*PROMISED, hidden(HIDDEN)]
+    report = check(tmp_path, source, examples=examples).report
+    assert report["gate"] == "schema"
+    assert str(HIDDEN) not in seen.read_text()
+    assert str(HIDDEN) not in json.dumps(report)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import hashlib
 import zlib
 from collections.abc import MutableMapping
 from dataclasses import dataclass
@@ -38,6 +39,12 @@ class Bundle:
     types: str
     contract: Contract
     examples: tuple[Example, ...]
+    deterministic: bool
+    """The same input is to get the same output."""
+    granted: bool
+    """It uses a network or secrets, of which there are none in a check."""
+    digest: str
+    """Of the whole: what the verdict is about."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +81,9 @@ class Order:
                 _text(document, "types"),
                 Contract.of(document),
                 tuple(_example(entry) for entry in document["examples"]),
+                deterministic=document.get("deterministic") is not False,
+                granted=document.get("granted") is True,
+                digest=hashlib.sha256(text).hexdigest(),
             )
         except (binascii.Error, zlib.error, documents.DocumentError, KeyError, TypeError, AttributeError) as error:
             raise SettingsError(f"the bundle cannot be read: {type(error).__name__}: {error}") from error

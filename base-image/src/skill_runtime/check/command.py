@@ -11,7 +11,7 @@ import tempfile
 from pathlib import Path
 
 from skill_runtime import ending, gate, log, process
-from skill_runtime.check import examples, report, static
+from skill_runtime.check import behaviour, report, static
 from skill_runtime.check.bundle import Bundle, Order
 from skill_runtime.settings import Settings, SettingsError
 
@@ -34,12 +34,12 @@ def main() -> int:
     try:
         finding, passed = static.judge(bundle, settings, folder), 0
         if finding is None:
-            result = asyncio.run(examples.judge(bundle, _written(bundle, folder)))
+            result = asyncio.run(behaviour.judge(bundle, _written(bundle, folder)))
             finding, passed = result.finding, result.passed
     finally:
         process.end_everything()
         shutil.rmtree(folder, ignore_errors=True)
-    ending.conclude(settings.termination_log, report.signed(order.key, finding, passed, len(bundle.examples)))
+    ending.conclude(settings.termination_log, report.signed(order.key, bundle, finding, passed))
     verdict = finding.gate if finding else "passed"
     log.write("info", "verdict", gate=verdict, passed=passed, examples=len(bundle.examples))
     return VERDICT

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-Gate = Literal["size", "policy", "ruff", "mypy", "examples", "hidden"]
+Gate = Literal["size", "policy", "ruff", "mypy", "examples", "schema", "hidden"]
 
 
 @dataclass(frozen=True)
@@ -15,6 +15,8 @@ class Finding:
     gate: Gate
     message: str
     line: int | None = None
+    private: str = ""
+    """For people alone: what no model may ever be told, since it is judged by it."""
 
 
 def excerpt(source: str, line: int | None, around: int = 2) -> str:

@@ -234,6 +234,10 @@ class SkillSpec(Model):
         description="Acceptance. About a third of them is never shown to the model.",
         json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]},
     )
+    deterministic: bool = Field(
+        default=True,
+        description="The same input gets the same output. False for what depends on time, on chance or on others.",
+    )
     source: Source | None = None
     generation: GenerationSpec = GenerationSpec()
     review: Literal["Automatic", "Manual"] = Field(
@@ -312,6 +316,9 @@ class SkillStatus(Model):
     image: str = Field(default="", max_length=1024, description="What runs, by digest.")
     revision: str = Field(default="", max_length=63, description="Hash of the source and of the base image.")
     generation: GenerationStatus | None = None
+    verdict: str = Field(
+        default="", max_length=64, description="Hash of the last check's question and answer: no other answer counts."
+    )
     history: list[Revision] = Field(
         default_factory=list,
         max_length=11,

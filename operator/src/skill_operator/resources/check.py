@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import gzip
+import hashlib
 import json
 from typing import Any
 
@@ -25,6 +26,8 @@ PART = 96 * 1024  # one environment variable holds 128 KiB at most
 PARTS = 8
 REPORT = "report.json"
 PLACEHOLDER = "placeholder"
+# Annotation: checks of this candidate that ended without a verdict before this one.
+FAILURES = f"{naming.GROUP}/failures"
 
 
 class TooLarge(ValueError):
@@ -42,6 +45,8 @@ def bundle(skill: Skill, source: str, types: str, visible: list[Example], hidden
         "examples": examples,
         "callTimeoutSeconds": skill.spec.call_timeout_seconds,
         "secrets": [grant.name for grant in skill.spec.secrets],
+        "deterministic": skill.spec.deterministic,
+        "granted": bool(skill.spec.egress or skill.spec.secrets),
     }
 
 
@@ -55,10 +60,19 @@ def key(settings: Settings, content: Object) -> str:
     return naming.digest(content, settings.images.checker)
 
 
+def subject(content: Object) -> str:
+    """What a report must be about: whoever may change the ConfigMap cannot have something else checked instead."""
+    return hashlib.sha256(_spelled(content)).hexdigest()
+
+
+def _spelled(content: Object) -> bytes:
+    text = json.dumps(content, separators=(",", ":"), sort_keys=True, ensure_ascii=False)
+    return text.encode("utf-8", "surrogatepass")
+
+
 def config_map(skill: Skill, name: str, content: Object, report: Object | None = None) -> Object:
     """Raises TooLarge. The verdict is kept beside the question, so that it is never asked twice."""
-    text = json.dumps(content, separators=(",", ":"), sort_keys=True, ensure_ascii=False)
-    packed = base64.b64encode(gzip.compress(text.encode("utf-8", "surrogatepass"), mtime=0)).decode()
+    packed = base64.b64encode(gzip.compress(_spelled(content), mtime=0)).decode()
     parts = [packed[at : at + PART] for at in range(0, len(packed), PART)]
     if len(parts) > PARTS:
         raise TooLarge(
@@ -80,7 +94,7 @@ def _placeholders(skill: Skill, name: str) -> list[Object]:
     return [volume] if items else []
 
 
-def job(skill: Skill, settings: Settings, name: str, parts: int, report_key: str) -> Object:
+def job(skill: Skill, settings: Settings, name: str, parts: int, report_key: str, failures: int = 0) -> Object:
     """The candidate's examples arrive in the environment of PID 1, which no other process of the pod can read."""
     env: list[dict[str, Any]] = [
         {"name": f"SKILL_CHECK_{n}", "valueFrom": {"configMapKeyRef": {"name": name, "key": f"part{n}"}}}
@@ -106,7 +120,7 @@ def job(skill: Skill, settings: Settings, name: str, parts: int, report_key: str
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",
-        "metadata": meta,
+        "metadata": meta | ({"annotations": {FAILURES: str(failures)}} if failures else {}),
         "spec": {
             "backoffLimit": 0,
             "activeDeadlineSeconds": settings.check.deadlineSeconds,

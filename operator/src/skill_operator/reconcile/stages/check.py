@@ -1,4 +1,8 @@
-"""check: the candidate proves itself in a cage before anything is built."""
+"""check: the candidate proves itself in a cage before anything is built.
+
+A verdict is signed by PID 1 of the check, names what it is about, and is kept in a ConfigMap, so that it is asked for
+once. Whoever may write ConfigMaps gains nothing by that: what is read back counts only if its hash is in the status.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +10,7 @@ import hashlib
 import hmac
 import json
 import secrets
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field, ValidationError
@@ -22,15 +26,18 @@ from skill_operator.resources import check as resource
 from skill_operator.resources.common import Object
 from skill_operator.settings import Settings
 
-RETRY_SECONDS = 15.0
+RETRY_SECONDS, LONGEST_WAIT = 15.0, 300.0
 
 
 class Report(BaseModel):
     """The checker's verdict: foreign bytes until this model has seen them."""
 
+    subject: Annotated[str, Field(max_length=64)] = ""
     passed: bool
     gate: Annotated[str, Field(max_length=32, pattern=r"^[a-z-]+$")] | None = None
     message: Annotated[str, Field(max_length=4096)] = ""
+    private: Annotated[str, Field(max_length=4096)] = ""
+    """For people: no prompt may ever hold it."""
     line: Annotated[int, Field(ge=0, le=1_000_000)] | None = None
     passedExamples: Annotated[int, Field(ge=0, le=1000)] = 0
     totalExamples: Annotated[int, Field(ge=0, le=1000)] = 0
@@ -43,43 +50,75 @@ def check(seen: Observed, work: Work, settings: Settings, now: datetime) -> tupl
     content = resource.bundle(skill, work.source, work.types, visible, hidden)
     name = naming.check(skill.metadata.name, resource.key(settings, content))
     old = _others(seen, name)
-    stored = seen.config_maps.get(name)
-    if stored is not None and (known := _parse(stored.get("data", {}).get(resource.REPORT, ""))):
+    known = _known(seen, settings, name, content)
+    if known is not None:
         leftovers = (*old, *((Ref("Job", skill.metadata.namespace, name),) if name in seen.jobs else ()))
-        return _verdict(known, leftovers), known
+        return _verdict(known, name, leftovers), known
     try:
         wanted = resource.config_map(skill, name, content)
     except resource.TooLarge as error:
         return Result((finding(VERIFIED, "False", "SpecInvalid", str(error)),), stalled=True), None
-    parts = sum(key.startswith("part") for key in wanted["data"])
     job = seen.jobs.get(name)
     if job is None:
-        key = secrets.token_hex(32)
         running = finding(VERIFIED, "Unknown", "Checking", "the check is starting")
-        return Result(
-            (running,), apply=(wanted,), create=(resource.job(skill, settings, name, parts, key),), delete=old
-        ), None
+        return Result((running,), apply=(wanted,), create=(_job(seen, settings, wanted, 0),), delete=old), None
     for pod in seen.pods_of(name):
+        if not _made_by(job, pod):
+            continue  # of a former Job of this name, and about to go
         end = pods.terminated(pod)
         if end is not None:
-            return _ended(seen, name, job, end, content)
+            return _ended(seen, work, settings, job, wanted, end, content, now)
         if (bad := seen.trouble(pod)) is not None:
             return Result(
                 (finding(VERIFIED, "Unknown", bad.reason, bad.message),), after=RETRY_SECONDS, delete=old
             ), None
-    return _no_verdict(seen, name, job, now, old), None
+    return _no_verdict(seen, settings, job, wanted, now, old), None
 
 
-def _ended(seen: Observed, name: str, job: Object, end: Object, content: Object) -> tuple[Result, Report | None]:
-    namespace = seen.skill.metadata.namespace
+def _known(seen: Observed, settings: Settings, name: str, content: Object) -> Report | None:
+    """The verdict that this operator found before, and no other."""
+    stored = seen.config_maps.get(name)
+    report = _parse(stored.get("data", {}).get(resource.REPORT, "")) if stored is not None else None
+    return report if report and seen.skill.status.verdict == _seal(settings, content, report) else None
+
+
+def _seal(settings: Settings, content: Object, report: Report) -> str:
+    return naming.digest(resource.key(settings, content), report.model_dump(mode="json"))
+
+
+def _job(seen: Observed, settings: Settings, config_map: Object, failures: int) -> Object:
+    parts = sum(key.startswith("part") for key in config_map["data"])
+    key = secrets.token_hex(32)
+    return resource.job(seen.skill, settings, config_map["metadata"]["name"], parts, key, failures)
+
+
+def _made_by(job: Object, pod: Object) -> bool:
+    return any(owner["uid"] == job["metadata"].get("uid") for owner in pod["metadata"].get("ownerReferences", []))
+
+
+def _ended(
+    seen: Observed,
+    work: Work,
+    settings: Settings,
+    job: Object,
+    wanted: Object,
+    end: Object,
+    content: Object,
+    now: datetime,
+) -> tuple[Result, Report | None]:
+    name = wanted["metadata"]["name"]
     if end.get("exitCode") == 3:
         trouble = pods.ended(end)
         notes = (
             finding(VERIFIED, "False", trouble.reason, trouble.message),
             finding(ISOLATED, "False", trouble.reason, trouble.message),
         )
-        return Result(notes, stalled=True, after=60.0, delete=(Ref("Job", namespace, name),)), None
+        gone = Ref("Job", seen.skill.metadata.namespace, name)
+        return Result(notes, stalled=True, after=60.0, delete=(gone,)), None
     report = _read(str(end.get("message", "")), _key(job)) if end.get("exitCode") == 0 else None
+    if report is not None and report.subject != resource.subject(content):
+        why = f"the check was given something else than what it was to judge: somebody changed the ConfigMap {name}"
+        return _again(seen, settings, job, wanted, _time(end, now), now, why), None
     if report is None and end.get("exitCode") == 0:
         report = Report(
             passed=False,
@@ -92,33 +131,58 @@ def _ended(seen: Observed, name: str, job: Object, end: Object, content: Object)
         )
     if report is None:
         why = f"the check ended with exit code {end.get('exitCode')}: {printable(str(end.get('message', '')), 500)}"
-        note = finding(VERIFIED, "Unknown", "CheckFailed", f"{why}; it is made again")
-        return Result((note,), after=RETRY_SECONDS, delete=(Ref("Job", namespace, name),)), None
-    stored = resource.config_map(seen.skill, name, content, report.model_dump())
-    result = _verdict(report, ())
+        return _again(seen, settings, job, wanted, _time(end, now), now, why), None
+    work.status["verdict"] = _seal(settings, content, report)
+    stored = resource.config_map(seen.skill, name, content, report.model_dump(mode="json"))
+    result = _verdict(report, name, ())
     return Result(result.findings, done=result.done, apply=(stored,)), report
 
 
-def _no_verdict(seen: Observed, name: str, job: Object, now: datetime, old: tuple[Ref, ...]) -> Result:
+def _no_verdict(
+    seen: Observed, settings: Settings, job: Object, wanted: Object, now: datetime, old: tuple[Ref, ...]
+) -> Result:
     """No pod has ended: it is on its way, or the Job is over without one (deadline, quota, eviction)."""
     for condition in job.get("status", {}).get("conditions", []):
         if condition["type"] == "Failed" and condition["status"] == "True":
-            finished = pods.moment(condition["lastTransitionTime"])
-            why = f"the check did not end: {condition.get('message', '')}; it is made again"
-            note = finding(VERIFIED, "Unknown", condition.get("reason", "CheckFailed"), why)
-            if (now - finished).total_seconds() < RETRY_SECONDS:
-                return Result((note,), after=RETRY_SECONDS)
-            return Result((note,), after=0.1, delete=(Ref("Job", seen.skill.metadata.namespace, name),))
+            since = pods.moment(condition["lastTransitionTime"])
+            why = f"the check did not end: {condition.get('message', '')}"
+            return _again(seen, settings, job, wanted, since, now, why, condition.get("reason", "CheckFailed"))
     return Result((finding(VERIFIED, "Unknown", "Checking", "the check is running"),), delete=old)
 
 
-def _verdict(report: Report, delete: tuple[Ref, ...]) -> Result:
+def _again(
+    seen: Observed,
+    settings: Settings,
+    job: Object,
+    wanted: Object,
+    since: datetime,
+    now: datetime,
+    why: str,
+    reason: str = "CheckFailed",
+) -> Result:
+    """That there is no verdict is not the code's fault. The check is made again, ever later, and costs no attempt."""
+    failures = int(job["metadata"].get("annotations", {}).get(resource.FAILURES, "0"))
+    again = since + timedelta(seconds=min(LONGEST_WAIT, RETRY_SECONDS * 2**failures))
+    note = finding(VERIFIED, "Unknown", reason, f"{why}; it is made again at {again:%H:%M:%S} UTC")
+    if now < again:
+        return Result((note,), after=(again - now).total_seconds())
+    gone = Ref("Job", seen.skill.metadata.namespace, wanted["metadata"]["name"])
+    return Result((note,), delete=(gone,), apply=(wanted,), create=(_job(seen, settings, wanted, failures + 1),))
+
+
+def _time(end: Object, now: datetime) -> datetime:
+    text = end.get("finishedAt")
+    return pods.moment(text) if isinstance(text, str) else now
+
+
+def _verdict(report: Report, name: str, delete: tuple[Ref, ...]) -> Result:
     if report.passed:
         total = report.totalExamples
         note = finding(VERIFIED, "True", "Verified", f"policy, lint and types hold; {total} of {total} examples pass")
         return Result((note,), done=True, delete=delete)
     where = f"skill.py line {report.line}: " if report.line else ""
-    note = finding(VERIFIED, "False", "CheckRefused", f"{report.gate}: {where}{report.message}")
+    more = f" Which one, and why: {resource.REPORT} in the ConfigMap {name}" if report.private else ""
+    note = finding(VERIFIED, "False", "CheckRefused", f"{report.gate}: {where}{report.message}{more}")
     return Result((note,), delete=delete)
 
 
