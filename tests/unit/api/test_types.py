@@ -15,6 +15,7 @@ def spec(**fields):
 def test_defaults():
     assert spec().model_dump(by_alias=True) == SMALLEST | {
         "examples": [],
+        "deterministic": True,
         "source": None,
         "generation": {"model": "", "maxAttempts": 3, "tokenBudget": 20000},
         "review": "Automatic",

@@ -136,7 +136,7 @@ def test_more_examples_passed_is_progress() -> None:
     assert reason(step(refused(ledger, "b", message=report(1, 5, got="5")))) == "fresh"
     told = [_hidden([Failed(WRONG, "4")], passed, 3, "").message for passed in (1, 2)]
     held_out = [refused(opened(), "a", gate="hidden", message=message) for message in told]
-    assert [ledger.attempts[0].progress for ledger in held_out] == [(5, 1), (5, 2)]
+    assert [ledger.attempts[0].progress for ledger in held_out] == [(6, 1), (6, 2)]
 
 
 @pytest.mark.parametrize("gate", ["ruff", "mypy"])
