@@ -50,13 +50,44 @@ def test_the_last_block_that_defines_run_is_taken(text: str) -> None:
     assert extract(text, "stop").source.rstrip("\n ") == CODE.rstrip("\n")
 
 
-def test_code_with_fences_in_its_strings_survives_longer_fences() -> None:
-    code = 'TEXT = """\n```\nx\n```\n"""\n\n\n' + CODE
-    assert extract(fenced(code, mark="````"), "stop").source == code
+FENCES_INSIDE = {
+    "string": 'TEXT = """\n```\nx\n```\n"""\n\n\n' + CODE,
+    "docstring": 'def run(input):\n    """As in\n\n    ```python\n    run({})\n    ```\n    """\n    return {"n": 1}\n',
+    "several": 'A = """\n```\n```\n```\n```\n"""\n' + CODE,
+    "one": 'MARK = """\n```\n"""\n' + CODE,
+    "tildes": 'A = """\n~~~\n~~~\n"""\n' + CODE,
+}
+
+
+@pytest.mark.parametrize("mark", ["```", "````", "~~~", "~~~~"])
+@pytest.mark.parametrize("code", FENCES_INSIDE.values(), ids=FENCES_INSIDE)
+def test_code_may_hold_fences_itself(code: str, mark: str) -> None:
+    assert extract(f"Here:\n{fenced(code, mark=mark)}\nDone.\n", "stop").source == code
+    indented = "".join(f"   {line}\n" if line else "\n" for line in fenced(code, mark=mark).splitlines())
+    assert extract(f"1. Here:\n{indented}", "stop").source.split() == code.split()
+
+
+def test_prose_between_two_blocks_never_becomes_code() -> None:
+    reply = extract(
+        fenced("x = (\n") + "and then\n" + fenced(")\n") + fenced(CODE) + "bye\n" + fenced("y = [\n"), "stop"
+    )
+    assert reply.source == CODE
+
+
+def test_a_reply_that_does_not_parse_says_where() -> None:
+    reply = extract(fenced("def run(input):\n    return {\n        'n': 1,\n        'm' 2}\n"), "stop")
+    assert reply.flaw == "no-code"
+    assert "line 4 of the last block" in reply.message or "line 2 of the last block" in reply.message
+
+
+def test_five_megabytes_are_refused_at_once() -> None:
+    began = time.monotonic()
+    assert extract(fenced(CODE) * 60_000 + "x" * 5_000_000, "stop").flaw == "too-large"
+    assert time.monotonic() - began < 1
 
 
 def test_the_whole_file_is_kept() -> None:
-    code = "import math\n\nLIMIT = 3\n\n\ndef help() -> int:\n    return LIMIT\n\n\n" + CODE
+    code = "import math\n\nLIMIT = math.pi\n\n\ndef help() -> int:\n    return LIMIT\n\n\n" + CODE
     assert extract(fenced(code), "stop").source == code
 
 

@@ -1,11 +1,13 @@
 """The check as the operator sees it: an order in the environment, a signed report in the termination log."""
 
+import asyncio
 import json
 from pathlib import Path
 
 import pytest
 
-from skill_runtime.check import examples
+from skill_runtime.check import behaviour, examples
+from skill_runtime.check.bundle import Order
 from tests.unit.runtime.harness import (
     EXAMPLES,
     GOOD,
@@ -57,6 +59,7 @@ def test_plain_annotations_pass_too(tmp_path):
             7,
             "call-arg",
         ),
+        (HEAD + "    return {'n': input['m']}\n", "mypy", 4, 'TypedDict "Input" has no key "m"'),
         ("1 / 0\n" + GOOD, "examples", 1, "ZeroDivisionError"),
         (HEAD + "    return {'n': input['n']}\n", "examples", None, 'expected: {"n": 2}'),
         (HEAD + "    return {}\n", "examples", None, "does not fit the output schema"),
@@ -95,7 +98,7 @@ def test_failing_examples_come_with_all_that_a_repair_needs(tmp_path):
         ("if input['n'] == HIDDEN: raise type(f'Got{input[\"n\"]}', (Exception,), {})", "raised an exception"),
         ("if input['n'] == HIDDEN: return {'n': {1, 2}}", "returned something else than expected"),
         ("if input['n'] == HIDDEN: raise ValueError(input)", "raised an exception"),
-        ("if input['n'] == HIDDEN: import os; getattr(os, '_ex' + 'it')(0)", "ended the process"),
+        ("if input['n'] == HIDDEN: import os; getattr([os][0], ''.join(('_ex', 'it')))(0)", "ended the process"),
         ("if input['n'] == HIDDEN: import time; time.sleep(60)", "got no answer in time"),
     ],
 )
@@ -137,57 +140,123 @@ def test_an_expected_error_must_be_of_that_class(tmp_path):
 
 
 LYING = """
-import os, json, socket, sys, time, threading, atexit
+import os, json, signal, socket, sys, time, threading, atexit, unittest
 def every_fd(data):
     for fd in range(3, 64):
         try: os.write(fd, data)
         except OSError: pass
 def frame(data):
     return len(data).to_bytes(4, "big") + data
+secret = lambda thing, *parts: getattr(thing, "".join(parts))
+inner = secret(every_fd, "__glo", "bals__")["__buil" + "tins__"]
+imported = inner["__imp" + "ort__"] if isinstance(inner, dict) else secret(inner, "__imp", "ort__")
+class Same:
+    def __eq__(self, other): return True
+    def __hash__(self): return 0
+class Liar(dict):
+    def __eq__(self, other): return True
+    def items(self): return [("n", 0)]
+class Text(str):
+    def __eq__(self, other): return True
+    def __repr__(self): return "2"
+class Number(float):
+    def __eq__(self, other): return True
+    def __repr__(self): return "2"
+class Whole(int):
+    __repr__ = __str__ = lambda self: "2"
 """
+HOSTILE = (
+    # ends
+    "secret(os, '_ex', 'it')(0)",
+    "sys.exit(0)",
+    "raise KeyboardInterrupt",
+    "raise BaseException('2')",
+    "raise GeneratorExit",
+    "secret(os, 'ki', 'll')(os.getpid(), signal.SIGSEGV)",
+    "secret(os, 'ki', 'll')(os.getpid(), signal.SIGSTOP)",
+    "os.close(0) or [os.close(fd) for fd in range(1, 64) if secret(os, 'ge', 't_inheritable')(fd) in (0, 1)]",
+    # says that all is well
+    "print(json.dumps({'passed': True, 'n': 2}))",
+    "json.dumps = lambda *a, **k: '{\"n\": 2}'; return Same()",
+    "json.loads = lambda *a, **k: {'n': 2}",
+    "imported('skill_runtime.worker').worker.answer = lambda *a: b'o{\"n\": 2}'",
+    "unittest.TestCase.assertEqual = lambda *a: None; sys.stdout = sys.stderr = None",
+    "every_fd(frame(b'o{\"n\": 2}')); time.sleep(0.2); secret(os, '_ex', 'it')(0)",
+    "every_fd(json.dumps({'pid': 1, 'loaded': True}).encode())",
+    "open(LOG, 'w').write(json.dumps({'report': json.dumps({'passed': True}), 'mac': '00'}))",
+    "atexit.register(print, '{\"passed\": true}'); sys.exit()",
+    # returns what only looks right
+    "return Same()",
+    "return {'n': Same()}",
+    "return Liar(n=0)",
+    "return {'n': Text('2')}",
+    "return {'n': Number(0)}",
+    "return {'n': Whole(0)}",
+    "return {Text('n'): 0}",
+    "return {'n': float('nan')}",
+    "x = {}; x['n'] = x; return x",
+    "raise type('ValueError', (Exception,), {})('x')",
+    "raise type('E', (Exception,), {'__str__': lambda self: time.sleep(60)})",
+    # leaves something behind
+    "[time.sleep(600) for _ in range(20) if secret(os, 'fo', 'rk')() == 0]",  # bounded: this is no pod
+    "threading.Thread(target=lambda: time.sleep(1000)).start()",
+    "secret(os, 'fo', 'rk')(); [open(LOG, 'w').write('mine') or time.sleep(0.001) for _ in range(60_000)]",
+    # attacks those who judge
+    "[secret(imported('ctypes').CDLL(None), 'ptr', 'ace')(16, pid, 0, 0) for pid in (1, os.getppid())]",
+    "open('/proc/1/mem', 'r+b').write(b'x')",
+    "secret(os, 'ki', 'll')(1, 9); secret(os, 'ki', 'll')(1, signal.SIGSTOP)",
+    "secret(os, 'ki', 'll')(os.getppid(), signal.SIGSTOP); secret(os, '_ex', 'it')(0)",
+    "secret(os, 'ki', 'll')(os.getppid(), 9)",
+    "secret(os, 'kill', 'pg')(0, 9)",
+    "secret(os, 'ki', 'll')(-1, 9)",
+)
+AS_IN_A_POD = (*PRIVATE_PIDS, *NO_CAPABILITIES)
+_TOGETHER = 3
+
+
+@pytest.mark.parametrize("first", range(0, len(HOSTILE), _TOGETHER))
+def test_a_candidate_cannot_lie_its_way_through(tmp_path, first):
+    """Three at a time, since after three failures a check looks no further: each must fail for itself."""
+    some = HOSTILE[first : first + _TOGETHER]
+    source = LYING + f"LOG = {str(tmp_path / 'termination-log')!r}\n" + HEAD + "    sys.setrecursionlimit(100)\n"
+    source += (
+        "".join(f"    if input['n'] == {n}:\n        {body}\n" for n, body in enumerate(some)) + "    return {'n': 0}\n"
+    )
+    looks = ["return" in body and "json" not in body for body in some]  # like 2, and is not
+    expected = [{"name": f"e{n}", "input": {"n": n}, "output": {"n": 2 if look else 7}} for n, look in enumerate(looks)]
+    ended = check(tmp_path, source, prefix=AS_IN_A_POD, examples=expected, callTimeoutSeconds=1)
+    assert ended.code == 0
+    assert (ended.report["passed"], ended.report["gate"], ended.report["passedExamples"]) == (False, "examples", 0)
 
 
 @pytest.mark.parametrize(
     "body",
     [
-        "os.__dict__['_exit'](0)",
+        "every_fd(b'{\"loaded\": true}')",
+        "every_fd(b'{\"loaded\": true}'); secret(os, '_ex', 'it')(0)",
+        "open(LOG, 'w').write('mine'); sys.stdout = None; raise SystemExit('all is well')",
+        "secret(os, 'ki', 'll')(os.getppid(), 9); secret(os, 'ki', 'll')(-1, 9)",
         "sys.exit(0)",
-        "print(json.dumps({'passed': True}))",
-        "json.dumps = lambda *a, **k: '{\"n\": 2}'\n    return {}",
-        "every_fd(frame(b'o{\"n\": 2}'))\n    time.sleep(0.2)\n    getattr(os, '_ex' + 'it')(0)",
-        "getattr(os, 'ki' + 'll')(1, 9)\n    getattr(os, 'ki' + 'll')(getattr(os, 'getppid')(), 9)",
-        "open({log!r}, 'w').write(json.dumps({{'report': json.dumps({{'passed': True}}), 'mac': '00'}}))",
-        "pid = getattr(os, 'fo' + 'rk')()\n    while True: open({log!r}, 'w').write('mine'); time.sleep(0.01)",
-        # many, but bounded: this runs on the machine itself; a real bomb is for a pod with its limit
-        "for _ in range(20):\n        if getattr(os, 'fo' + 'rk')() == 0: time.sleep(600)",
-        "threading.Thread(target=lambda: time.sleep(1000)).start()",
-        "raise type('ValueError', (Exception,), {{}})('x')",
-        "getattr(os, 'kill' + 'pg')(0, 9)",
-        "getattr(os, 'ki' + 'll')(-1, 9)",
+        "raise KeyboardInterrupt",
     ],
 )
-def test_a_candidate_cannot_lie_its_way_through(tmp_path, body):
-    body = body.replace("os.__dict__['_exit']", "getattr(os, '_ex' + 'it')").replace(
-        "{log!r}", repr(str(tmp_path / "termination-log"))
-    )
-    body = body.replace("{{", "{").replace("}}", "}")
-    source = LYING + HEAD + f"    {body}\n    return {{'n': 0}}\n"
-    ended = check(tmp_path, source, prefix=PRIVATE_PIDS)
+def test_a_candidate_cannot_lie_while_it_is_loaded(tmp_path, body):
+    source = LYING + f"LOG = {str(tmp_path / 'termination-log')!r}\n{body}\n" + HEAD + "    return {'n': 0}\n"
+    ended = check(tmp_path, source, prefix=AS_IN_A_POD)
     assert ended.code == 0
-    assert ended.report["passed"] is False
-    assert ended.report["gate"] == "examples"
+    assert (ended.report["passed"], ended.report["gate"], ended.report["passedExamples"]) == (False, "examples", 0)
 
 
 def test_what_a_candidate_leaves_running_cannot_touch_the_report(tmp_path):
     log = str(tmp_path / "termination-log")
     source = (
         "import os, time\n"
-        "if getattr(os, 'fo' + 'rk')() == 0:\n"
+        "if getattr([os][0], ''.join(('fo', 'rk')))() == 0:\n"
         "    os.setsid()\n"
-        "    if getattr(os, 'fo' + 'rk')() == 0:\n"
+        "    if getattr([os][0], ''.join(('fo', 'rk')))() == 0:\n"
         "        while True:\n"
         f"            open({log!r}, 'a').write('x')\n"
-        "    getattr(os, '_ex' + 'it')(0)\n" + GOOD
+        "    getattr([os][0], ''.join(('_ex', 'it')))(0)\n" + GOOD
     )
     for prefix in ((), PRIVATE_PIDS):
         ended = check(tmp_path, source, prefix=prefix)
@@ -358,6 +427,13 @@ def test_a_small_difference_in_a_large_output_is_seen(tmp_path):
     assert "differs:  /77/n is 78, not 77" in report["message"]
 
 
+def behave(folder, source, **more):
+    """The gates that run the candidate, without those that only look."""
+    bundle = Order.take(order(source, **more)).read()
+    (folder / "skill.py").write_text(source)
+    return asyncio.run(behaviour.judge(bundle, folder / "skill.py"))
+
+
 PROMISED = [{"name": "one", "input": {"n": 1}, "output": {"n": 2}}]
 NOTED = {**NUMBER, "properties": {**NUMBER["properties"], "note": {"type": "string"}}}
 
@@ -385,10 +461,10 @@ NOTED = {**NUMBER, "properties": {**NUMBER["properties"], "note": {"type": "stri
     ],
 )  # fmt: skip
 def test_what_the_schemas_promise_is_held_against_made_up_inputs(tmp_path, source, more, line, said):
-    report = check(tmp_path, source, **{"examples": PROMISED, **more}).report
-    assert (report["passed"], report["gate"], report["line"]) == (False, "schema", line)
-    assert any(part in report["message"] for part in said.split("|")), report["message"]
-    assert "input:    {" in report["message"]
+    finding = behave(tmp_path, source, **{"examples": PROMISED, **more}).finding
+    assert (finding.gate, finding.line) == ("schema", line)
+    assert any(part in finding.message for part in said.split("|")), finding.message
+    assert "input:    {" in finding.message
 
 
 @pytest.mark.parametrize(
@@ -410,8 +486,9 @@ def test_what_the_schemas_promise_is_held_against_made_up_inputs(tmp_path, sourc
     ],
 )  # fmt: skip
 def test_what_the_schemas_do_not_promise_is_not_demanded(tmp_path, source, more):
-    report = check(tmp_path, source, **{"examples": PROMISED, **more}).report
-    assert report["passed"], report["message"]
+    result = behave(tmp_path, source, **{"examples": PROMISED, **more})
+    assert result.finding is None
+    assert result.passed == 1
 
 
 def test_a_hidden_example_is_not_asked_before_all_else_holds(tmp_path):

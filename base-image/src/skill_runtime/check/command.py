@@ -8,6 +8,7 @@ import shutil
 import signal
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 from skill_runtime import ending, gate, log, process
@@ -32,7 +33,9 @@ def main() -> int:
         return ending.UNUSABLE
     folder = Path(tempfile.mkdtemp(prefix="check-", dir=settings.scratch))
     try:
+        began = time.monotonic()
         finding, passed = static.judge(bundle, settings, folder), 0
+        looked = time.monotonic()
         if finding is None:
             result = asyncio.run(behaviour.judge(bundle, _written(bundle, folder)))
             finding, passed = result.finding, result.passed
@@ -40,8 +43,15 @@ def main() -> int:
         process.end_everything()
         shutil.rmtree(folder, ignore_errors=True)
     ending.conclude(settings.termination_log, report.signed(order.key, bundle, finding, passed))
-    verdict = finding.gate if finding else "passed"
-    log.write("info", "verdict", gate=verdict, passed=passed, examples=len(bundle.examples))
+    log.write(
+        "info",
+        "verdict",
+        gate=finding.gate if finding else "passed",
+        passed=passed,
+        examples=len(bundle.examples),
+        static=round(looked - began, 3),
+        whole=round(time.monotonic() - began, 3),
+    )
     return VERDICT
 
 

@@ -9,7 +9,7 @@ from skill_runtime.check import tools
 from skill_runtime.check.findings import Finding, excerpt
 
 RULES = "E9,F63,F7,F82"
-_SECONDS, _MEMORY = 20.0, 1 << 29
+_SECONDS, _MEMORY = 10.0, 1 << 29
 
 
 def judge(source: str, programs: Path, folder: Path) -> Finding | None:

@@ -9,9 +9,10 @@ from __future__ import annotations
 import ast
 import difflib
 import json
+import re
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -38,14 +39,17 @@ DENIED_MODULES = frozenset(
         "pkgutil",
         "posix",
         "pty",
+        "pydoc",
         "runpy",
         "shelve",
         "site",
         "subprocess",
         "sysconfig",
+        "timeit",
         "trace",
         "tracemalloc",
         "venv",
+        "webbrowser",
         "zipapp",
         "zipimport",
     ]
@@ -86,6 +90,11 @@ DENIED_MEMBERS = {
             "ptrace",
         ]
     ),
+    "asyncio": frozenset(("create_subprocess_exec", "create_subprocess_shell", "subprocess")),
+    "concurrent": frozenset(("ProcessPoolExecutor", "process")),
+    "futures": frozenset(("ProcessPoolExecutor", "process")),
+    "logging": frozenset(("config",)),  # calls whatever its dictionary names
+    "types": frozenset(("CodeType",)),
     "sys": frozenset(["modules", "settrace", "setprofile", "meta_path", "path_hooks", "path_importer_cache"]),
     "signal": frozenset(["pidfd_send_signal", "pthread_kill", "raise_signal"]),
     "threading": frozenset(["settrace", "setprofile"]),
@@ -160,7 +169,16 @@ ALLOWED_DUNDERS = frozenset(
         "__xor__",
     ]
 )
+DENIED_ATTRIBUTES = frozenset(
+    [
+        *("f_back", "f_builtins", "f_code", "f_globals", "f_locals", "tb_frame"),
+        *("gi_frame", "gi_code", "cr_frame", "cr_code", "ag_frame", "ag_code"),
+    ]
+)
+"""From a frame there is a way to everything."""
 _REFLECTION = frozenset(("getattr", "setattr", "delattr", "hasattr"))
+_GETTERS = frozenset(("attrgetter", "methodcaller"))
+_IN_FORMAT = re.compile(r"\{[^{}]*[.\[](__\w+__)")
 _TYPES = "skill_types"
 _DEEPEST = 100
 
@@ -170,16 +188,26 @@ class Available:
     """What can be imported."""
 
     modules: frozenset[str]
+    by_distribution: Mapping[str, str]
+    """What to import of a distribution whose name is another."""
 
     @classmethod
     def of(cls, manifest: dict[str, Any]) -> Available:
         """From a base manifest."""
-        return cls((frozenset(manifest["modules"]) | frozenset(manifest["standard"])) - DENIED_MODULES)
+        modules = (frozenset(manifest["modules"]) | frozenset(manifest["standard"])) - DENIED_MODULES
+        named = {_plain(by): module for module, by in sorted(manifest["modules"].items(), reverse=True)}
+        return cls(modules, named)
 
     def nearest(self, name: str) -> str:
-        """The most similar module, as a hint in a message."""
+        """What may have been meant, as a hint in a message."""
+        if (module := self.by_distribution.get(_plain(name))) is not None:
+            return f"; it is imported as {module!r}"
         close = difflib.get_close_matches(name, sorted(self.modules), 1, 0.6)
         return f"; the nearest available is {close[0]!r}" if close else ""
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def judge(source: str, available: Available) -> Finding | None:
@@ -234,6 +262,12 @@ class _Walk:
     def __init__(self, available: Available, tree: ast.Module) -> None:
         self._available, self._tree = available, tree
         self._modules = dict(_bindings(tree))
+        for node in ast.walk(tree):
+            match node:
+                case ast.Assign(targets=[ast.Name(id=new)], value=ast.Name(id=old)) if old in self._modules:
+                    self._modules.setdefault(new, self._modules[old])
+                case _:
+                    pass
 
     def findings(self) -> Iterator[tuple[int, str]]:
         for node in ast.walk(self._tree):
@@ -246,13 +280,34 @@ class _Walk:
                     yield node.lineno, f"`{name}` must not be used"
                 case ast.Attribute():
                     yield from self._attribute(node)
-                case ast.Call(func=ast.Name(id=name), args=[_, ast.Constant(value=str(text)), *_]) if (
-                    name in _REFLECTION
-                ):
-                    if _is_dunder(text) and text not in ALLOWED_DUNDERS:
-                        yield node.lineno, f"`{name}` must not be used to reach `{text}`"
+                case ast.Call(func=ast.Name(id=name), args=[owner, wanted, *_]) if name in _REFLECTION:
+                    yield from self._reflection(name, owner, wanted)
+                case ast.Call(func=ast.Name(id="vars"), args=[ast.Name(id=name)]) if name in self._modules:
+                    yield node.lineno, f"`vars` must not be used on a module such as `{self._modules[name]}`"
+                case ast.Call(func=ast.Name(id=name) | ast.Attribute(attr=name), args=names) if name in _GETTERS:
+                    for text in filter(None, map(_text, names)):
+                        yield from self._denied_in(text, node.lineno, name)
+                case ast.Constant(value=str(text)) if found := _IN_FORMAT.search(text):
+                    if found[1] not in ALLOWED_DUNDERS:
+                        yield node.lineno, f"a format must not be used to reach `{found[1]}`"
                 case _:
                     pass
+
+    def _reflection(self, function: str, owner: ast.expr, wanted: ast.expr) -> Iterator[tuple[int, str]]:
+        """`getattr(os, "system")` is `os.system`; of a module like `os` a name must be there to be seen."""
+        text, root = _text(wanted), self._root(owner)
+        if text is not None:
+            yield from self._denied_in(text, owner.lineno, function)
+            as_written = ast.Attribute(value=owner, attr=text, ctx=ast.Load(), lineno=owner.lineno)
+            if not _is_dunder(text):
+                yield from self._attribute(as_written)
+        elif root is not None and root.partition(".")[0] in DENIED_MEMBERS:
+            yield owner.lineno, f"`{function}` must not be used on `{root}` with a computed name"
+
+    def _denied_in(self, path: str, line: int, by: str) -> Iterator[tuple[int, str]]:
+        for name in path.split("."):
+            if name in DENIED_ATTRIBUTES or (_is_dunder(name) and name not in ALLOWED_DUNDERS):
+                yield line, f"`{by}` must not be used to reach `{name}`"
 
     def _import(self, node: ast.Import) -> Iterator[tuple[int, str]]:
         for alias in node.names:
@@ -265,7 +320,9 @@ class _Walk:
         yield from self._module(node.module, node.lineno)
         top = node.module.partition(".")[0]
         for alias in node.names:
-            if alias.name in DENIED_MEMBERS.get(top, ()):
+            if alias.name == "*" and top in DENIED_MEMBERS:
+                yield node.lineno, f"`from {node.module} import *` must not be used: import what is needed by name"
+            elif alias.name in DENIED_MEMBERS.get(top, ()):
                 yield node.lineno, f"`{node.module}.{alias.name}` must not be used"
             elif alias.name.startswith("_") and top not in ("__future__", _TYPES):
                 yield node.lineno, f"`{node.module}.{alias.name}` is private"
@@ -289,6 +346,8 @@ class _Walk:
             if name not in ALLOWED_DUNDERS:
                 yield node.lineno, f"attribute `{name}` must not be used"
             return
+        if name in DENIED_ATTRIBUTES:
+            yield node.lineno, f"attribute `{name}` must not be used"
         owner = node.value
         holder = owner.attr if isinstance(owner, ast.Attribute) else self._modules.get(getattr(owner, "id", ""), "")
         if name in DENIED_MEMBERS.get(holder.partition(".")[0], ()):
@@ -312,6 +371,18 @@ def _bindings(tree: ast.Module) -> Iterator[tuple[str, str]]:
             for alias in node.names:
                 if alias.name in DENIED_MEMBERS:  # `from shutil import os`
                     yield alias.asname or alias.name, alias.name
+
+
+def _text(node: ast.expr) -> str | None:
+    """A string that is written out, in one piece or as a sum."""
+    match node:
+        case ast.Constant(value=str(text)):
+            return text
+        case ast.BinOp(left=left, op=ast.Add(), right=right):
+            one, other = _text(left), _text(right)
+            return None if one is None or other is None else one + other
+        case _:
+            return None
 
 
 def _is_dunder(name: str) -> bool:

@@ -46,7 +46,12 @@ def task_hash(spec: SkillSpec) -> str:
     """What the code must do: with none of it changed, code that was accepted once deserves another trial."""
     secrets = [secret.name for secret in spec.secrets]
     return naming.digest(
-        spec.description, spec.input, spec.output, [e.model_dump(mode="json") for e in spec.egress], secrets
+        spec.description,
+        spec.input,
+        spec.output,
+        spec.deterministic,
+        [e.model_dump(mode="json") for e in spec.egress],
+        secrets,
     )
 
 

@@ -6,14 +6,16 @@ import ast
 import hashlib
 import re
 import textwrap
-import warnings
-from collections.abc import Iterator
 from typing import Final, Literal, NamedTuple
+
+from skill_operator.generation.mend import mended, parse, without_unused_imports
 
 ENTRY: Final = "run"
 LARGEST_REPLY: Final = 1 << 20
 LARGEST_SOURCE: Final = 64 * 1024
 MOST_BLOCKS: Final = 32
+MOST_ENDS: Final = 8
+MOST_PARSED: Final = 8 * LARGEST_SOURCE
 
 Flaw = Literal["", "empty", "no-code", "no-entry", "cut-off", "too-large"]
 
@@ -36,8 +38,11 @@ class Reply(NamedTuple):
 
 
 class _Block(NamedTuple):
+    """`longer`: the same with what follows, up to each fence that may close it instead: code may hold fences itself."""
+
     text: str
     closed: bool
+    longer: tuple[str, ...] = ()
 
 
 def extract(text: str, finish_reason: str) -> Reply:
@@ -46,38 +51,69 @@ def extract(text: str, finish_reason: str) -> Reply:
         return _flawed("too-large")
     if not text.strip():
         return _flawed("cut-off" if finish_reason == "length" else "empty")
-    blocks = list(_blocks(text.replace("\r\n", "\n").split("\n")))[-MOST_BLOCKS:]
-    if not blocks:
-        blocks = [_Block(text.replace("\r\n", "\n"), closed=False)]
-    parsed, oversized = False, False
+    text = text.replace("\r\n", "\n").replace("\r", "\n")
+    blocks = _blocks(text.split("\n")) or [_Block(text, closed=False)]
+    reader = _Reader()
     for block in reversed(blocks):
         if not block.closed and finish_reason == "length":
             continue
-        source = textwrap.dedent(block.text).strip("\n") + "\n"
-        if len(source.encode("utf-8", "surrogatepass")) > LARGEST_SOURCE:
-            oversized = True
-            continue
-        tree = parse(source)
-        if tree is None:
-            continue
-        if any(isinstance(node, ast.FunctionDef) and node.name == ENTRY for node in tree.body):
-            return Reply(source)
-        parsed = parsed or bool(tree.body)
+        for candidate in (block.text, *block.longer):
+            source = reader.read(candidate)
+            if source is None:
+                continue
+            if source:
+                return Reply(source)
+            break
     if finish_reason == "length":
         return _flawed("cut-off")
-    if oversized:
+    if reader.oversized:
         return _flawed("too-large")
-    return _flawed("no-entry" if parsed else "no-code")
+    if reader.parsed:
+        return _flawed("no-entry")
+    return _flawed("no-code", reader.why)
 
 
-def parse(source: str) -> ast.Module | None:
-    """None for what is no Python, or is too much of it: deep nesting ends the parser in several ways."""
+class _Reader:
+    """Reads blocks, and remembers what was wrong with those that were of no use."""
+
+    def __init__(self) -> None:
+        self.oversized = self.parsed = False
+        self.why = ""
+        self._left = MOST_PARSED
+
+    def read(self, text: str) -> str | None:
+        """The file; empty for Python that does not define the entry point, None for what is no Python."""
+        source = textwrap.dedent(text).strip("\n") + "\n"
+        size = len(source.encode("utf-8", "surrogatepass"))
+        if size > LARGEST_SOURCE:
+            self.oversized = True
+            return None
+        self._left -= size
+        if self._left < 0:
+            return None
+        source = mended(source)
+        tree = parse(source)
+        if tree is None:
+            self.why = self.why or _complaint(source)
+            return None
+        if any(isinstance(node, ast.FunctionDef) and node.name == ENTRY for node in tree.body):
+            return without_unused_imports(source)
+        self.parsed = self.parsed or bool(tree.body)
+        return ""
+
+
+def _complaint(source: str) -> str:
+    """What the parser says, if it is about something that was meant to be the file."""
+    if f"def {ENTRY}(" not in source:
+        return ""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of a stranger's escapes and comparisons
-            return ast.parse(source)
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return None
+        ast.parse(source)
+    except SyntaxError as error:
+        line = (error.text or "").strip()[:200]
+        return f"; line {error.lineno} of the last block is wrong: {error.msg}: {line}"
+    except (ValueError, RecursionError, MemoryError):
+        return ""
+    return ""
 
 
 def fingerprint(source: str) -> str:
@@ -90,27 +126,42 @@ def fingerprint(source: str) -> str:
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
 
-def _flawed(flaw: Flaw) -> Reply:
-    return Reply("", flaw, _FLAWS[flaw])
+def _flawed(flaw: Flaw, more: str = "") -> Reply:
+    return Reply("", flaw, _FLAWS[flaw] + more)
 
 
-def _blocks(lines: list[str]) -> Iterator[_Block]:
-    """Fenced blocks as Markdown has them: closed by a fence that is at least as long and says nothing else."""
-    mark, held = "", list[str]()
-    for line in lines:
-        fence = _FENCE.fullmatch(line)
-        if fence is None:
-            if mark:
-                held.append(line)
-        elif not mark:
-            mark, held = fence["mark"], []
-        elif fence["mark"].startswith(mark) and not fence["info"].strip():
-            yield _Block("\n".join(held), closed=True)
-            mark = ""
-        else:
-            held.append(line)
-    if mark:
-        yield _Block("\n".join(held), closed=False)
+class _Fence(NamedTuple):
+    at: int
+    mark: str
+    info: str
+
+    def closes(self, opening: _Fence) -> bool:
+        return self.mark.startswith(opening.mark) and not self.info
+
+
+def _blocks(lines: list[str]) -> list[_Block]:
+    """The last fenced blocks as Markdown has them: closed by a fence that is at least as long and says nothing else."""
+    found = ((at, _FENCE.fullmatch(line)) for at, line in enumerate(lines))
+    fences = [_Fence(at, fence["mark"], fence["info"].strip()) for at, fence in found if fence]
+    pairs, opening = list[tuple[int, int | None]](), None
+    for number, fence in enumerate(fences):
+        if opening is None:
+            opening = number
+        elif fence.closes(fences[opening]):
+            pairs.append((opening, number))
+            opening = None
+    if opening is not None:
+        pairs.append((opening, None))
+    return [_block(lines, fences, *pair) for pair in pairs[-MOST_BLOCKS:]]
+
+
+def _block(lines: list[str], fences: list[_Fence], first: int, last: int | None) -> _Block:
+    opening = fences[first]
+    if last is None:
+        return _Block("\n".join(lines[opening.at + 1 :]), closed=False)
+    ends = [fence.at for fence in fences[last : last + 4 * MOST_ENDS] if fence.closes(opening)][:MOST_ENDS]
+    text, *longer = ("\n".join(lines[opening.at + 1 : end]) for end in ends)
+    return _Block(text, closed=True, longer=tuple(longer))
 
 
 class _Normal(ast.NodeTransformer):
