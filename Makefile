@@ -50,6 +50,9 @@ format: $(VENV)/ready ## format the code
 bench: $(VENV)/ready install ## the figures, as ratios measured in one run
 	@PYTHONPATH=operator/src:. KUBECONFIG=$$($(PYTHON) -m tests.cluster env | sed -E "s/.*KUBECONFIG=([^ ]+).*/\1/") $(BIN)/python -m benchmarks
 
+bench-gates: $(VENV)/bench ## how often the gates are wrong, on HumanEval and mutants of it; needs no cluster
+	@PYTHONPATH=operator/src:base-image/src:. $(BIN)/python -m benchmarks.gates
+
 down: ## end the cluster and leave nothing of it
 	@$(PYTHON) -m tests.cluster down
 
@@ -60,4 +63,8 @@ $(VENV)/ready: operator/requirements-dev.txt
 	@touch $@
 
 .NOTPARALLEL:
-.PHONY: help demo test cluster images install unit integration verify generate format bench down
+$(VENV)/bench: benchmarks/requirements.txt $(VENV)/ready
+	@$(BIN)/pip install --quiet --require-hashes --no-deps --requirement $<
+	@touch $@
+
+.PHONY: help demo test cluster images install unit integration verify generate format bench bench-gates down

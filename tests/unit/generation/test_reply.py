@@ -81,9 +81,9 @@ def test_a_reply_that_does_not_parse_says_where() -> None:
 
 
 def test_five_megabytes_are_refused_at_once() -> None:
-    began = time.monotonic()
+    began = time.process_time()
     assert extract(fenced(CODE) * 60_000 + "x" * 5_000_000, "stop").flaw == "too-large"
-    assert time.monotonic() - began < 1
+    assert time.process_time() - began < 1
 
 
 def test_the_whole_file_is_kept() -> None:
@@ -143,21 +143,21 @@ BOMBS = {
 @pytest.mark.parametrize("bomb", BOMBS.values(), ids=BOMBS)
 @pytest.mark.filterwarnings("error")
 def test_parser_bombs_are_text_like_any_other(bomb: str) -> None:
-    began = time.monotonic()
+    began = time.process_time()
     extract(fenced(f"{bomb}\n"), "stop")
     extract(fenced(f"{CODE}\n{bomb}\n"), "stop")
     extract(bomb, "stop")
     assert len(fingerprint(bomb)) == len(fingerprint(f"{CODE}\n{bomb}")) == len(fingerprint(CODE))
-    assert time.monotonic() - began < 5
+    assert time.process_time() - began < 5
 
 
 @pytest.mark.parametrize(
     "text", ["```\n" * 100_000, "```python\nx = 1\n```\n" * 20_000, "`" * 900_000, " " * 900_000 + "```"]
 )
 def test_many_blocks_take_no_time(text: str) -> None:
-    began = time.monotonic()
+    began = time.process_time()
     assert extract(text, "stop").source == ""
-    assert time.monotonic() - began < 3
+    assert time.process_time() - began < 3
 
 
 @settings(max_examples=200, deadline=None)

@@ -17,6 +17,7 @@ from tests.unit.runtime.harness import (
     NO_CAPABILITIES,
     NUMBER,
     PRIVATE_PIDS,
+    TYPES,
     check,
     environment,
     order,
@@ -103,15 +104,15 @@ def test_failing_examples_come_with_all_that_a_repair_needs(tmp_path):
     ],
 )
 def test_a_failing_hidden_example_tells_the_model_nothing_of_itself(tmp_path, body, said):
-    report = check(
-        tmp_path, HEAD + f"    {body}\n".replace("HIDDEN", str(HIDDEN)) + INNOCENT, callTimeoutSeconds=1
-    ).report
-    assert (report["gate"], report["passedExamples"], report["line"]) == ("hidden", 2, None)
-    assert f"{said}." in report["message"]
+    source = HEAD + f"    {body}\n".replace("HIDDEN", str(HIDDEN)) + INNOCENT
+    result = behave(tmp_path, source, callTimeoutSeconds=1)
+    finding = result.finding
+    assert (finding.gate, result.passed, finding.line) == ("hidden", 2, None)
+    assert f"{said}." in finding.message
     for secret in (str(HIDDEN), str(HIDDEN + 1), "secret-name", "KeyError", " | "):
-        assert secret not in report["message"]
+        assert secret not in finding.message
     for known in (str(HIDDEN), str(HIDDEN + 1), "secret-name"):
-        assert known in report["private"], "people may know"
+        assert known in finding.private, "people may know"
 
 
 def test_which_line_fails_a_hidden_example_is_not_told_since_the_code_chooses_it(tmp_path):
@@ -119,7 +120,7 @@ def test_which_line_fails_a_hidden_example_is_not_told_since_the_code_chooses_it
     guard = f"    if input['n'] < {10**7}:\n        if input['n'] < 0:\n            raise ValueError\n"
     source = HEAD + guard + "        return {'n': input['n'] + 1}\n" + table
     told = {
-        check(tmp_path, source, examples=[*EXAMPLES[:2], hidden(HIDDEN + digit)]).report["message"] for digit in (0, 1)
+        behave(tmp_path, source, examples=[*EXAMPLES[:2], hidden(HIDDEN + digit)]).finding.message for digit in (0, 1)
     }
     assert len(told) == 1
 
@@ -435,6 +436,11 @@ def behave(folder, source, **more):
 
 
 PROMISED = [{"name": "one", "input": {"n": 1}, "output": {"n": 2}}]
+LISTED = {
+    "input": {"type": "object", "properties": {"xs": {"type": "array", "items": {"const": 2}}}, "required": ["xs"]},
+    "examples": [{"name": "one", "input": {"xs": [2]}, "output": {"n": 2}}],
+    "types": TYPES.replace("n: float", "xs: list[int]", 1),
+}
 NOTED = {**NUMBER, "properties": {**NUMBER["properties"], "note": {"type": "string"}}}
 
 
@@ -448,6 +454,8 @@ NOTED = {**NUMBER, "properties": {**NUMBER["properties"], "note": {"type": "stri
         (HEAD + "    return {'n': None if input['n'] < 0 else 2}\n", {}, None, 'got:      {"n":null}'),
         (HEAD + "    return {'n': 2 if input['n'] == 1 else {1}}\n", {}, None, "TypeError"),
         (HEAD + "    exit() if input['n'] != 1 else 0\n    return {'n': 2}\n", {}, 4, "SystemExit"),
+        (HEAD + "    return {'n': 2 if input['n'] in (0, 1) else 1 + None}\n", {}, 4, "TypeError"),
+        (HEAD + "    return {'n': input['xs'][0]}\n", LISTED, 4, "IndexError"),
         (HEAD + "    return {'n': 2, 'x': input['note']}\n", {"input": NOTED, "examples": [
             {"name": "one", "input": {"n": 1, "note": ""}, "output": {"n": 2, "x": ""}}]}, 4, "KeyError: 'note'"),
         (
@@ -470,6 +478,8 @@ def test_what_the_schemas_promise_is_held_against_made_up_inputs(tmp_path, sourc
 @pytest.mark.parametrize(
     ("source", "more"),
     [
+        # a rule of the description that the schema cannot say
+        (HEAD + "    return {'n': [1, 2][len(input['xs'])]}\n", LISTED),
         # a refusal is an answer
         (HEAD + "    if input['n'] != 1: raise ValueError('one only')\n    return {'n': 2}\n", {}),
         ("import json\n" + HEAD + "    return {'n': 2 if input['n'] == 1 else json.loads('{')}\n", {}),

@@ -18,7 +18,9 @@ COUNT = 12
 """Inputs that are made at most."""
 LONGEST = 8000
 """Characters of an input, as JSON."""
-_TRIES, _DEEPEST, _MOST_NODES, _MORE_ITEMS = 60, 12, 300, 3
+_TRIES, _REDRAWS, _DEEPEST, _MOST_NODES, _MORE_ITEMS = 60, 8, 12, 300, 3
+_FULLNESS = (0.0, 1.0, 0.5)
+"""Of the first inputs, and of all others."""
 _WINDOW = 100
 """A number without an end in the schema is no farther than this from 0, or from the end that there is."""
 _TEXTS = ("", "a", "Hello, World", "0", "-1.5", "two words", "été", "a\nb", "x" * 40, "A1-b_2", " ", "💥")
@@ -42,10 +44,11 @@ _SHAPES = {"properties": "object", "items": "array", "minLength": "string", "pat
 
 @dataclass(frozen=True)
 class Made:
-    """An input. `sure`: the schema says of every part of it what it is, so that the code must know what to do."""
+    """An input. `sure`: the schema says of every part of it what it is. `least`: nothing in it could be left out."""
 
     value: Any
     sure: bool
+    least: bool
 
 
 class _StuckError(Exception):
@@ -57,14 +60,14 @@ def make(schema: Any, samples: Sequence[Any], fits: Callable[[Any], bool], count
     chance = random.Random(sha256(json.dumps(schema, sort_keys=True).encode()).digest())
     found: dict[str, Made] = {}
     for number in range(_TRIES):
-        writer = _Writer(schema, chance, fullness=(0.0, 1.0)[number] if number < 2 else 0.5)
+        writer = _Writer(schema, chance, fullness=_FULLNESS[min(number, 2)])
         try:
             value = writer.value(schema, list(samples), 0)
         except (_StuckError, RecursionError, ArithmeticError, ValueError):
             continue
         text = json.dumps(value, sort_keys=True)
         if len(text) <= LONGEST and text not in found and fits(value):
-            found[text] = Made(value, writer.sure)
+            found[text] = Made(value, writer.sure, number == 0)
         if len(found) == count:
             break
     return list(found.values())
@@ -75,7 +78,7 @@ class _Writer:
 
     def __init__(self, root: Any, chance: random.Random, fullness: float) -> None:
         self._root, self._chance, self._fullness = root, chance, fullness
-        self._nodes = 0
+        self._nodes = self._lists = 0
         self.sure = True
 
     def value(self, schema: Any, samples: list[Any], depth: int) -> Any:
@@ -176,12 +179,15 @@ class _Writer:
         count = least + self._some(most - least) if depth < _DEEPEST // 2 else least
         inside = [value for sample in samples for value in sample]
         made: list[Any] = []
+        self._lists += 1
         for number in range(min(count, _MOST_NODES)):
-            for _ in range(_TRIES):
-                value = self.value(first[number] if number < len(first) else items, inside, depth + 1)
-                if not schema.get("uniqueItems") or value not in made:
-                    made.append(value)
+            value = self.value(first[number] if number < len(first) else items, inside, depth + 1)
+            for _ in range(_REDRAWS):
+                if value not in made or not (schema.get("uniqueItems") or self._fullness == 0.0):
                     break
+                value = self.value(first[number] if number < len(first) else items, inside, depth + 1)
+            made.append(value)
+        self._lists -= 1
         return made
 
     def _some(self, most: int) -> int:
@@ -201,6 +207,8 @@ class _Writer:
             return self._chance.choice([*_FORMATS[form], *samples])
         least = _whole(schema, "minLength", 0)
         most = _whole(schema, "maxLength", max(least, 10_000))
+        if self._fullness == 0.0 and not least:
+            return ""
         texts = [text for text in (*_TEXTS, *samples, *samples, *hints) if least <= len(text) <= most]
         return self._chance.choice(texts or [("abc " * (least // 4 + 1))[:least]])
 
@@ -211,6 +219,9 @@ class _Writer:
             lowest, highest = math.ceil(least / step), math.floor(most / step)
             value = self._chance.randint(lowest, max(lowest, highest)) * step
             return int(value) if whole else value
+        if self._fullness == 0.0 and not self._lists:  # in a list, all being equal is no less than differing
+            nearest = min(max(least, 0), most)
+            return int(nearest) if whole else nearest
         ends = [least, most, *(n for n in (0, 1, -1, 2) if least <= n <= most)]
         known = [n for n in samples if isinstance(n, int | float) and not isinstance(n, bool)]
         inside = self._chance.randint(int(least), max(int(least), int(most)))

@@ -20,6 +20,8 @@ from skill_runtime.text import one_line
 SECONDS, CALL_SECONDS = 10.0, 2.0
 """For each of the two rounds, and for one call of it. What takes longer is judged by examples alone."""
 
+_MISTAKES = frozenset(("TypeError", "AttributeError", "NameError", "ImportError"))
+
 
 @dataclass(frozen=True)
 class Answer:
@@ -75,6 +77,8 @@ def _broken(bundle: Bundle, made: inputs.Made, reply: replies.Reply) -> Finding 
         return Finding("schema", told + got)
     if not made.sure or bundle.granted or _means_little(reply) or _refused(reply):
         return None
+    if not made.least and _may_be_meant(reply):
+        return None
     expected = "  expected: an output that fits its schema, or ValueError for what must be refused"
     where = f"\n  at line {reply.line}:\n{excerpt(bundle.source, reply.line)}" if reply.line else ""
     return Finding("schema", f"{told}{expected}\n  got:      {one_line(reply.exception, 2 * VALUE)}{where}", reply.line)
@@ -106,6 +110,12 @@ def _outcome(reply: replies.Reply) -> str:
 def _means_little(failure: replies.Failure) -> bool:
     """A made up input may be more than a check has time and memory for."""
     return failure.kind == "timeout" or (failure.kind == "raised" and "MemoryError" in failure.types)
+
+
+def _may_be_meant(failure: replies.Failure) -> bool:
+    """Descriptions have rules that schemas cannot say (a square table, a sorted list), and who breaks one by chance may
+    meet any error but those that tell of a mistake in the code. The least input breaks none by chance."""
+    return failure.kind == "raised" and "Exception" in failure.types and _MISTAKES.isdisjoint(failure.types)
 
 
 def _refused(failure: replies.Failure) -> bool:
