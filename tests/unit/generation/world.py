@@ -277,7 +277,7 @@ class World:
 
     def verdict(self, *, passed: bool, gate: str = "", message: str = "", line: int | None = None) -> None:
         """The check ends, with a report as its PID 1 signs it."""
-        _, job = self._checking()
+        name, job = self._checking()
         env = job["spec"]["template"]["spec"]["containers"][0]["env"]
         key = next(e["value"] for e in env if e["name"] == "SKILL_REPORT_KEY")
         subject = hashlib.sha256(self._asked(name)).hexdigest()
