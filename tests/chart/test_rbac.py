@@ -86,10 +86,19 @@ def test_no_process_reads_a_secret_of_a_user(case: str) -> None:
 def test_the_registry_makes_one_secret() -> None:
     found = list(rules(render(), "registry"))
     builds = f"{NAMESPACE}-builds"
-    assert {namespace for namespace, _ in found} == {builds}
-    assert [rule for _, rule in found] == [
+    assert [rule for namespace, rule in found if namespace == builds] == [
         {"apiGroups": [""], "resources": ["secrets"], "verbs": ["create"]},
         {"apiGroups": [""], "resources": ["secrets"], "resourceNames": ["registry-push"], "verbs": ["get", "patch"]},
+        {"apiGroups": ["batch"], "resources": ["jobs"], "verbs": ["list"]},
+    ]
+
+
+def test_the_registry_s_sweeper_sees_what_is_wanted_and_no_more() -> None:
+    builds = f"{NAMESPACE}-builds"
+    elsewhere = [rule for namespace, rule in rules(render(), "registry") if namespace != builds]
+    assert elsewhere == [
+        {"apiGroups": ["skill-operator.dev"], "resources": ["skills"], "verbs": ["list"]},
+        {"apiGroups": [""], "resources": ["pods"], "verbs": ["list"]},
     ]
 
 
@@ -172,6 +181,7 @@ def test_built_in_roles_cover_skills() -> None:
     assert {labels(role)["app.kubernetes.io/component"] for role in off.kind("ClusterRole")} == {
         "controller",
         "gateway",
+        "registry",
     }
 
 

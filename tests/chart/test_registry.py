@@ -9,10 +9,12 @@ import socket
 import subprocess
 import urllib.error
 import urllib.request
+from collections import deque
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import bcrypt
@@ -29,11 +31,13 @@ from skill_operator.registry_credentials import (
     mint,
     usable,
 )
+from skill_operator.registry_storage import Image, Storage
 from skill_operator.settings import Settings
 from tests.chart.render import NAMESPACE, Object, containers, pod, program, render
 
 REGISTRY = "skill-operator-registry.operators.svc:5000"
 GOOD = Credential("builder", "p" * 43)
+MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 
 
 def secret(text: str | bytes, **more: Any) -> Object:
@@ -241,26 +245,46 @@ class Registry:
 
     def push(self, user: Credential) -> str:
         """One image of one configuration and no layer; its digest."""
-        config = b"{}"
-        blob = f"sha256:{hashlib.sha256(config).hexdigest()}"
-        status, answer = self.call("POST", f"{self.writer}/v2/skills/a/b/blobs/uploads/", user)
+        return self.image("skills/a/b", "r1", user=user)
+
+    def blob(self, repository: str, content: bytes, kind: str = "layer.v1.tar", user: Credential = GOOD) -> Object:
+        """As builds upload it, unless the repository has it; its descriptor."""
+        blob = f"sha256:{hashlib.sha256(content).hexdigest()}"
+        described = {"mediaType": f"application/vnd.oci.image.{kind}", "size": len(content), "digest": blob}
+        if self.call("HEAD", f"{self.writer}/v2/{repository}/blobs/{blob}", user)[0] == 200:
+            return described
+        status, answer = self.call("POST", f"{self.writer}/v2/{repository}/blobs/uploads/", user)
         assert status == 202
         status, _ = self.call(
-            "PUT", f"{answer[0]['Location']}&digest={blob}", user, config, Content_Type="application/octet-stream"
+            "PUT", f"{answer[0]['Location']}&digest={blob}", user, content, Content_Type="application/octet-stream"
         )
         assert status == 201
-        kind = "application/vnd.oci.image.manifest.v1+json"
-        described = {"mediaType": "application/vnd.oci.image.config.v1+json", "size": len(config), "digest": blob}
-        manifest = json.dumps({"schemaVersion": 2, "mediaType": kind, "config": described, "layers": []}).encode()
-        status, answer = self.call(
-            "PUT", f"{self.writer}/v2/skills/a/b/manifests/r1", user, manifest, Content_Type=kind
-        )
+        return described
+
+    def image(self, repository: str, tag: str, *layers: bytes, user: Credential = GOOD) -> str:
+        """Its digest."""
+        config = self.blob(repository, b"{}", "config.v1+json", user)
+        blobs = [self.blob(repository, layer, user=user) for layer in layers]
+        manifest = json.dumps({"schemaVersion": 2, "mediaType": MANIFEST, "config": config, "layers": blobs}).encode()
+        url = f"{self.writer}/v2/{repository}/manifests/{tag}"
+        status, answer = self.call("PUT", url, user, manifest, Content_Type=MANIFEST)
         assert status == 201
         return str(answer[0]["Docker-Content-Digest"])
 
+    def status(self, repository: str, reference: str) -> int:
+        return self.call("GET", f"{self.reader}/v2/{repository}/manifests/{reference}", Accept=MANIFEST)[0]
+
     def pull(self, reference: str) -> int:
-        kind = "application/vnd.oci.image.manifest.v1+json"
-        return self.call("GET", f"{self.reader}/v2/skills/a/b/manifests/{reference}", Accept=kind)[0]
+        return self.status("skills/a/b", reference)
+
+    def whole(self, repository: str, reference: str) -> bool:
+        """Whether a node could pull it."""
+        _, (_, text) = self.call("GET", f"{self.reader}/v2/{repository}/manifests/{reference}", Accept=MANIFEST)
+        manifest = json.loads(text)
+        for each in (manifest["config"], *manifest["layers"]):
+            status, answer = self.call("GET", f"{self.reader}/v2/{repository}/blobs/{each['digest']}")
+            assert (status, len(answer[1])) == (200, each["size"])
+        return True
 
 
 def free_port() -> int:
@@ -280,6 +304,7 @@ def serving(program: str, config: Path) -> Iterator[None]:
                     break
             else:
                 pytest.fail("the registry did not start: " + "".join(said))
+            Thread(target=deque, args=(process.stderr, 0), daemon=True).start()  # else it waits for somebody to read
             yield
         finally:
             process.kill()
@@ -326,11 +351,96 @@ def test_the_reader_only_reads(registry: Registry) -> None:
     assert registry.pull(digest) == 200
 
 
-def test_the_reader_sees_at_once_what_the_writer_deletes(registry: Registry) -> None:
+def test_nobody_deletes_over_the_network(registry: Registry) -> None:
     digest = registry.push(GOOD)
+    for what in (f"manifests/{digest}", "manifests/r1", "blobs/sha256:" + hashlib.sha256(b"{}").hexdigest()):
+        assert registry.call("DELETE", f"{registry.writer}/v2/skills/a/b/{what}", GOOD)[0] == 405
     assert registry.pull(digest) == 200
-    assert registry.call("DELETE", f"{registry.writer}/v2/skills/a/b/manifests/{digest}", GOOD)[0] == 202
-    assert registry.pull(digest) == 404
+
+
+def test_each_request_costs_little() -> None:
+    """A build makes some twenty, and bcrypt at its usual cost would take seconds of them."""
+    assert htpasswd_line(GOOD).startswith(f"{GOOD.user}:$2b$04$")
+
+
+def test_images_of_dead_skills_free_the_disk_and_nothing_else_changes(registry: Registry, tmp_path: Path) -> None:
+    storage = Storage(tmp_path / "data", grace=0, settle=0)
+    base = registry.image("skill-operator/runtime", "latest", b"base" * 100_000)
+    for name in ("a/dead", "a/alive", "b/dead"):
+        registry.image(f"skills/{name}", "r1", b"base" * 100_000, name.encode() * 50_000)
+    kept = registry.image("skills/a/alive", "r2", b"base" * 100_000, b"new" * 50_000)
+    before = used(tmp_path / "data")
+    assert {image.repository for image in storage.images("skills/")} == {
+        "skills/a/alive",
+        "skills/a/dead",
+        "skills/b/dead",
+    }
+    for image in storage.images("skills/"):
+        if image.digest != kept:
+            storage.remove(image)
+    assert registry.status("skills/a/dead", "r1") == registry.status("skills/a/alive", "r1") == 404
+    assert storage.collect() > 700_000
+    assert used(tmp_path / "data") < before - 700_000
+    assert not (tmp_path / "data/docker/registry/v2/repositories/skills/b").exists()
+    assert registry.whole("skill-operator/runtime", base)
+    assert registry.whole("skills/a/alive", kept)
+    assert storage.collect() == 0
+    again = registry.image("skills/a/dead", "r1", b"base" * 100_000, b"a/dead" * 50_000)
+    assert registry.whole("skills/a/dead", again)
+
+
+def test_what_is_young_is_left_alone(registry: Registry, tmp_path: Path) -> None:
+    """As an upload whose manifest is still to come."""
+    registry.blob("skills/a/b", b"on its way")
+    digest = registry.image("skills/a/c", "r1", b"layer")
+    storage = Storage(tmp_path / "data", grace=600, settle=0)
+    assert storage.images("skills/") == []
+    storage.remove(Image("skills/a/c", digest))
+    assert storage.collect() == 0
+    assert Storage(tmp_path / "data", grace=0, settle=0).collect() > 0
+
+
+@pytest.mark.parametrize("how", ["pushed anew", "linked to what was there"])
+def test_what_is_wanted_again_in_the_middle_of_it_stays(registry: Registry, tmp_path: Path, how: str) -> None:
+    content = b"layer" * 1000
+    name = hashlib.sha256(content).hexdigest()
+    place = tmp_path / "data/docker/registry/v2/blobs/sha256" / name[:2] / name
+    registry.blob("skills/a/b", content)
+
+    class Interrupted(Storage):
+        def pause(self) -> None:
+            assert not place.exists()
+            if how == "pushed anew":
+                registry.image("skills/a/b", "r1", content)
+            else:
+                link = tmp_path / "data/docker/registry/v2/repositories/skills/a/c/_layers/sha256" / name / "link"
+                link.parent.mkdir(parents=True)
+                (link.parents[3] / "_manifests").mkdir()
+                link.write_text(f"sha256:{name}")
+
+    Interrupted(tmp_path / "data", grace=0).collect()
+    assert (place / "data").read_bytes() == content
+    assert not list((tmp_path / "data/trash").iterdir())
+
+
+@pytest.mark.parametrize("bad", [b"{", b"[]", b'{"layers": [1]}', b'{"config": {}}', b"[" * 100_000])
+def test_a_manifest_that_cannot_be_read_stops_everything(registry: Registry, tmp_path: Path, bad: bytes) -> None:
+    registry.blob("skills/a/b", b"of nobody")
+    digest = registry.image("skills/a/c", "r1", b"layer").removeprefix("sha256:")
+    (tmp_path / "data/docker/registry/v2/blobs/sha256" / digest[:2] / digest / "data").write_bytes(bad)
+    before = used(tmp_path / "data")
+    with pytest.raises(ValueError, match="this is no manifest"):
+        Storage(tmp_path / "data", grace=0, settle=0).collect()
+    assert used(tmp_path / "data") == before
+
+
+def test_an_empty_disk_is_swept(tmp_path: Path) -> None:
+    assert Storage(tmp_path, grace=0, settle=0).images("skills/") == []
+    assert Storage(tmp_path, grace=0, settle=0).collect() == 0
+
+
+def used(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
 # --- how the chart puts it together ---
@@ -338,8 +448,11 @@ def test_the_reader_sees_at_once_what_the_writer_deletes(registry: Registry) -> 
 
 def test_containers_of_the_pod() -> None:
     deployment = render().component("Deployment", "registry")
-    credentials, reader, writer = containers(deployment)
-    mounts = {c["name"]: {m["name"]: m for m in c["volumeMounts"]} for c in (credentials, reader, writer)}
+    credentials, reader, writer, sweeper = containers(deployment)
+    mounts = {c["name"]: {m["name"]: m for m in c["volumeMounts"]} for c in (credentials, reader, writer, sweeper)}
+    assert sweeper["args"] == ["registry-sweep", mounts["sweeper"]["data"]["mountPath"]]
+    assert "ports" not in sweeper
+    assert "auth" not in mounts["sweeper"]
     assert credentials["args"] == ["registry-credentials", "/auth/htpasswd"]
     assert reader["image"] == writer["image"] == "docker.io/library/registry:3"
     assert mounts["reader"]["data"]["readOnly"]

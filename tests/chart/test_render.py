@@ -134,7 +134,7 @@ def test_tokens_are_only_where_they_are_used(case: str) -> None:
             if any("serviceAccountToken" in source for source in volume.get("projected", {}).get("sources", []))
         }
         holders = {c["name"] for c in containers(deployment) if tokens & {m["name"] for m in c["volumeMounts"]}}
-        assert holders == ({"credentials"} if component == "registry" else set())
+        assert holders == ({"credentials", "sweeper"} if component == "registry" else set())
 
 
 @every_case

@@ -26,6 +26,7 @@ from skill_operator.k8s.lease import Lease
 from skill_operator.observability.hearing import Hearing
 from skill_operator.settings import Images, Settings
 from tests.cluster.access import Cluster
+from tests.cluster.install import NAMESPACE
 
 pytest_plugins = ["tests.cluster.fixtures"]
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(90)]
@@ -442,8 +443,10 @@ async def test_events_are_counted_and_described(api: ApiServer, cluster: Cluster
     assert recorder.dropped == 0
 
 
-async def test_an_informer_that_has_gone_deaf_is_noticed(api: ApiServer, wire: Wire, namespace: str) -> None:
+async def test_an_informer_that_has_gone_deaf_is_noticed(api: ApiServer, wire: Wire, cluster: Cluster) -> None:
     """Its connections stand and say nothing, as behind a firewall that forgot them: no error comes from anywhere."""
+    namespace = NAMESPACE  # where not the controller alone may make what bears its labels
+    cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}})
     hearing, told = Hearing(patience=2), asyncio.Queue[str]()
     informer = Informer(
         Settings(images=Images(runtime="r", checker="c", builder="b")), lambda _, n: told.put_nowait(n), hearing
@@ -470,6 +473,8 @@ async def test_an_informer_that_has_gone_deaf_is_noticed(api: ApiServer, wire: W
     finally:
         stop.set()
         await watching
+        for name in ("one", "two"):
+            await api.delete("Job", namespace, name)
 
 
 def job(namespace: str, name: str) -> dict[str, Any]:

@@ -140,7 +140,9 @@ readinessProbe:
   "read" ($r.read | default (printf "http://%s:5001" $host))
   "insecure" true
   "pushSecret" (include "skill-operator.pushSecret" .)
-  "pullSecret" $r.pullSecret | toJson -}}
+  "pullSecret" $r.pullSecret
+  "sweepSeconds" $r.sweep.everySeconds
+  "sweepGraceSeconds" $r.sweep.graceSeconds | toJson -}}
 {{- else -}}
 {{- dict
   "push" (required "registry.push: where does the builder push to? (registry.embedded is false)" $r.push)
@@ -148,7 +150,9 @@ readinessProbe:
   "read" (required "registry.read: which URL serves the registry's manifests? (registry.embedded is false)" $r.read)
   "insecure" $r.insecure
   "pushSecret" (include "skill-operator.pushSecret" .)
-  "pullSecret" $r.pullSecret | toJson -}}
+  "pullSecret" $r.pullSecret
+  "sweepSeconds" $r.sweep.everySeconds
+  "sweepGraceSeconds" $r.sweep.graceSeconds | toJson -}}
 {{- end -}}
 {{- end -}}
 
@@ -232,7 +236,6 @@ writer.yml: |
   log: {level: info, accesslog: {disabled: true}}
   storage:
     filesystem: {rootdirectory: /var/lib/registry}
-    delete: {enabled: true}
   auth:
     htpasswd: {realm: skill-operator, path: /auth/htpasswd}
   http:

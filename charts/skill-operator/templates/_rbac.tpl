@@ -132,6 +132,16 @@ subjects:
   verbs: [list]
 {{- end -}}
 
+{{/* What the sweeper compares the registry with. */}}
+{{- define "skill-operator.registryRules" -}}
+- apiGroups: [skill-operator.dev]
+  resources: [skills]
+  verbs: [list]
+- apiGroups: [""]
+  resources: [pods]
+  verbs: [list]
+{{- end -}}
+
 {{/* RBAC cannot name what is about to be created, so the first rule has no name. */}}
 {{- define "skill-operator.credentialRules" -}}
 - apiGroups: [""]
@@ -141,4 +151,7 @@ subjects:
   resources: [secrets]
   resourceNames: [{{ include "skill-operator.pushSecret" . }}]
   verbs: [get, patch]
+- apiGroups: [batch]
+  resources: [jobs]
+  verbs: [list]
 {{- end -}}

@@ -16,7 +16,7 @@ from pathlib import Path
 import aiohttp
 import uvloop
 
-from skill_operator import registry
+from skill_operator import registry, registry_sweep
 from skill_operator.controller import Controller, WorkQueue
 from skill_operator.generation.provider import Provider
 from skill_operator.handlers import Informer
@@ -112,6 +112,10 @@ def main() -> None:
     commands.add_parser("gateway", help="relay calls to skills (any number)")
     wanted = commands.add_parser("registry-credentials", help="make the builder's credential for the embedded registry")
     wanted.add_argument("htpasswd", type=Path, help="file to write for the registry")
+    wanted = commands.add_parser("registry-sweep", help="free the embedded registry's disk of images of dead skills")
+    wanted.add_argument("root", type=Path, help="folder that the registry keeps its data in")
+    wanted.add_argument("--once", action="store_true", help="now, and no more")
+    wanted.add_argument("--grace", type=float, help="seconds; leave alone what is younger (registry.sweepGraceSeconds)")
     options = parser.parse_args()
     try:
         settings = load()
@@ -124,6 +128,8 @@ def main() -> None:
         case "gateway":
             with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:  # it relays; the others wait
                 sys.exit(runner.run(gateway(settings)))
+        case "registry-sweep":
+            run = registry_sweep.run(settings, options.root, once=options.once, grace=options.grace)
         case _:
             run = credentials(settings, options.htpasswd)
     sys.exit(asyncio.run(run))

@@ -28,6 +28,7 @@ DRAIN_ANNOTATION = f"{GROUP}/draining"  # of a Deployment that is about to sleep
 ACCOUNT = "skill-operator-account"  # ConfigMap of the day's tokens, in the operator's namespace
 SHARED_POLICY = "skill-default-deny"
 SHARED_QUOTA = "skill-quota"
+REPOSITORIES = "skills"  # of images, in the registry
 LONGEST = 63  # of a label's value and of a Service's name
 
 
@@ -86,7 +87,7 @@ def build(namespace: str, skill: str, rev: str) -> str:
 
 def repository(namespace: str, skill: str) -> str:
     """The image repository of a Skill. Namespaces hold no slash, so `a/b` is never two Skills."""
-    return f"skills/{namespace}/{skill}"
+    return f"{REPOSITORIES}/{namespace}/{skill}"
 
 
 def tool(namespace: str, skill: str) -> str:

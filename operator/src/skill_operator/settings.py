@@ -43,6 +43,8 @@ class Registry(_Model):
         default="registry-push", description="dockerconfigjson Secret in the builder namespace; empty: none"
     )
     pullSecret: str = Field(default="", description="image pull Secret that skill namespaces hold; empty: none")
+    sweepSeconds: int = Field(default=3600, ge=10, description="between two sweeps of the embedded registry's disk")
+    sweepGraceSeconds: int = Field(default=3600, ge=600, description="what is younger is never swept")
 
 
 class Images(_Model):
