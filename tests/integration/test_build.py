@@ -429,3 +429,37 @@ def _true(operator: Operator, namespace: str, name: str) -> set[str]:
 
 def _name(obj: Json) -> str:
     return str(obj["metadata"]["name"])
+
+
+def test_r45_images_of_deleted_skills_free_the_disk(operator: Operator, registry: Registry, built: Json) -> None:
+    """The sweeper as it runs in the registry's pod, told not to wait."""
+    cluster = operator.cluster
+
+    def sweep() -> None:
+        where = ("-n", NAMESPACE, "exec", f"deployment/{NAMESPACE}-registry", "-c", "sweeper", "--")
+        cluster.kubectl(*where, "skill-operator", "registry-sweep", "/var/lib/registry", "--once", "--grace=0")
+
+    def used() -> int:
+        pod = cluster.get("-n", NAMESPACE, "pods", "-l", "app.kubernetes.io/component=registry")["items"][0]
+        volume = f"/var/lib/kubelet/pods/{pod['metadata']['uid']}/volumes/kubernetes.io~empty-dir/data"
+        return int(cluster.node("du", "-s", "--block-size=1", volume).split()[0])
+
+    sweep()
+    before = used()
+    with cluster.namespace("doomed") as doomed:
+        apply(operator, doomed, skill("gone", description="x" * 20_000))
+        gone = repository(operator.ready(doomed, "gone"))
+        sweep()
+        assert registry.manifest(*gone), "it is alive"
+        grown = used()
+        assert grown > before
+        cluster.kubectl("-n", doomed, "delete", "skill", "gone")
+        until("its pods are gone", 60, lambda: not cluster.get("-n", doomed, "pods")["items"])
+    sweep()
+    assert http("GET", f"{registry.url}/{gone[0]}/manifests/{gone[1]}", None).status == 404
+    assert gone[0] not in json.loads(registry.get("_catalog?n=1000"))["repositories"]
+    assert used() <= before
+    assert registry.manifest(*repository(built["Skill"])), "another's is still there"
+    runtime = json.loads(IMAGES.read_text())["runtime"]["digest"]
+    for layer in registry.manifest("skill-operator/runtime", runtime)["layers"]:
+        assert registry.blob("skill-operator/runtime", layer), "the base can be pulled"

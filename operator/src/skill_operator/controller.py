@@ -8,6 +8,7 @@ import itertools
 import logging
 import random
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -185,6 +186,9 @@ class Controller:
             "ConfigMap", self._settings.namespace, {naming.MANAGED_BY: naming.MANAGER, naming.COMPONENT: naming.LEDGER}
         )
         skills = await self._skills()  # after the builds: a build listed above belongs to a Skill that is listed here
+        metrics.skills(
+            Counter((c["type"], c["status"]) for s in skills for c in s.get("status", {}).get("conditions", []))
+        )
         alive = {body["metadata"]["uid"] for body in skills}
         inhabited = {body["metadata"]["namespace"] for body in skills}
         for kind, objects in (("Job", builds), ("ConfigMap", maps), ("ConfigMap", books)):

@@ -58,7 +58,8 @@ async def sweep(cluster: Cluster, settings: Settings, storage: Storage) -> None:
 async def _wanted(cluster: Cluster, settings: Settings) -> set[str]:
     """Digests that a Skill runs, may go back to, or still has a pod of; under whatever name they are pulled."""
     references: set[str] = set()
-    for namespace in [*settings.watchNamespaces] or [None]:
+    namespaces: list[str | None] = [*settings.watchNamespaces]
+    for namespace in namespaces or [None]:
         for skill in await cluster.list("Skill", namespace):
             status = skill.get("status", {})
             references |= {status.get("image", ""), *(past.get("image", "") for past in status.get("history", []))}

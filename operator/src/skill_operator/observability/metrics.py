@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Literal
+
 from prometheus_client import Counter, Gauge, Histogram, Summary, disable_created_metrics
 
 disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for each, that nobody reads
@@ -17,6 +20,15 @@ _CIRCUIT = Gauge(
     "skill_operator_model_circuit", "Calls to an endpoint: 0 go out, 1 one tries, 2 none go out", ["endpoint"]
 )
 _CIRCUITS = {"closed": 0, "half-open": 1, "open": 2}
+
+_SKILLS = Gauge("skill_operator_skills", "Skills by condition, as of the last sweep", ["condition", "status"])
+_BUILDS = Counter("skill_operator_builds_total", "Builds that ended, by result", ["result"])
+_BUILD = Histogram(
+    "skill_operator_build_seconds",
+    "How long builds took that worked, from their Job to their image",
+    buckets=(1, 2, 3, 4, 5, 7.5, 10, 15, 30, 60, 120, 180),
+)
+_BUILDS_WAITING = Gauge("skill_operator_builds_waiting", "Skills that wait for a build")
 
 
 def taken(waited: float, depth: int) -> None:
@@ -43,6 +55,25 @@ def called(endpoint: str, outcome: str, tokens: int) -> None:
 
 def circuit(endpoint: str, state: str) -> None:
     _CIRCUIT.labels(endpoint).set(_CIRCUITS[state])
+
+
+def skills(conditions: Mapping[tuple[str, str], int]) -> None:
+    """Numbers of Skills by type and status of a condition; what is not named is none."""
+    _SKILLS.clear()
+    for (type_, status), number in conditions.items():
+        _SKILLS.labels(type_, status).set(number)
+
+
+def built(result: Literal["built", "failed"]) -> None:
+    _BUILDS.labels(result).inc()
+
+
+def build_took(seconds: float) -> None:
+    _BUILD.observe(seconds)
+
+
+def builds_waiting(number: int) -> None:
+    _BUILDS_WAITING.set(number)
 
 
 # The gateway.

@@ -191,7 +191,14 @@ class Reconciler:
         return judged
 
     def _build(self, seen: Observed, work: Work, now: datetime) -> Result:
-        return build(seen, work, self._settings, now)
+        result = build(seen, work, self._settings, now)
+        if result.done and work.image != seen.skill.status.image:
+            for job in seen.builds.values():
+                for pod in seen.pods_of(job["metadata"]["name"]):
+                    if (end := pods.terminated(pod)) is not None and end.get("exitCode") == 0:
+                        began = pods.moment(job["metadata"]["creationTimestamp"])
+                        metrics.build_took((pods.moment(end["finishedAt"]) - began).total_seconds())
+        return result
 
     def _run(self, seen: Observed, work: Work, now: datetime) -> Result:
         result = run(seen, work, self._settings)
@@ -252,6 +259,8 @@ class Reconciler:
                 )
             for changed in transitions(skill.status.conditions, status.conditions):
                 warn = changed.status == "False" and changed.type != api.ACTIVE
+                if changed.type == api.BUILT and changed.status != "Unknown":
+                    metrics.built("built" if changed.status == "True" else "failed")
                 log.info(
                     "condition changed",
                     extra={"stage": changed.type, "reason": changed.reason, "revision": status.revision},

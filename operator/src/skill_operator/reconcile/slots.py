@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable
 
 from skill_operator import naming
 from skill_operator.k8s.client import Cluster
+from skill_operator.observability import metrics
 from skill_operator.reconcile.result import Key
 from skill_operator.resources.common import Object
 from skill_operator.settings import Settings
@@ -66,6 +67,7 @@ class BuildSlots:
         else:
             self._line.pop(key, None)
             self._offered.pop(key, None)
+        metrics.builds_waiting(len(self._line))
         if self._line:
             async with self._lock:
                 self._expire()
