@@ -104,7 +104,8 @@ def deploy(cluster: Cluster, script: dict[str, Any]) -> None:
 def load_operator(cluster: Cluster) -> str:
     """Have the operator's image on the node; its name."""
     image = json.loads((CHECKOUT / ".cluster" / "images.json").read_text())["operator"]
-    if image["path"] not in _loaded:
+    there = cluster.kubectl("get", "nodes", "-o", "jsonpath={.items[0].status.images[*].names}")
+    if image["name"] not in there and image["path"] not in _loaded:  # a node tells of a new image only after a while
         with step("loaded the operator's image"):
             cluster.load(Path(image["path"]))
         _loaded.add(image["path"])
