@@ -9,7 +9,7 @@ import pytest
 from aiohttp import web
 
 from skill_operator import registry
-from skill_operator.registry import RegistryUnavailable, lost, read_base
+from skill_operator.registry import BasesDiffer, RegistryUnavailable, lost, read_base
 from skill_operator.settings import Images, Registry, Settings
 
 MANIFEST = {"python": "3.13", "rootEntries": ["bin", "usr"], "distributions": {f"d{n}": "1" for n in range(30_000)}}
@@ -20,6 +20,7 @@ class Answers:
 
     def __init__(self) -> None:
         self.labels: object = {registry.LABEL: json.dumps(MANIFEST)}
+        self.checker: object = None  # as the base
         self.status = 200
         self.url = ""
 
@@ -30,13 +31,14 @@ class Answers:
         """In small pieces, as a network brings it."""
         response = web.StreamResponse()
         await response.prepare(request)
-        data = json.dumps({"config": {"Labels": self.labels}}).encode()
+        checker = self.checker is not None and "checker" in request.path
+        data = json.dumps({"config": {"Labels": self.checker if checker else self.labels}}).encode()
         for at in range(0, len(data), 5000):
             await response.write(data[at : at + 5000])
         return response
 
     def settings(self) -> Settings:
-        images = Images(runtime="base/runtime@sha256:r", checker="c@sha256:c", builder="b")
+        images = Images(runtime="base/runtime@sha256:r", checker="base/checker@sha256:r", builder="b")
         return Settings(images=images, registry=Registry(push="localhost:5000", read=self.url))
 
 
@@ -44,8 +46,8 @@ class Answers:
 async def answers() -> AsyncIterator[Answers]:
     made = Answers()
     app = web.Application()
-    app.router.add_get("/v2/base/runtime/manifests/sha256:r", made.manifest)
-    app.router.add_get("/v2/base/runtime/blobs/sha256:c", made.config)
+    app.router.add_get("/v2/base/{image}/manifests/sha256:r", made.manifest)
+    app.router.add_get("/v2/base/{image}/blobs/sha256:c", made.config)
     runner = web.AppRunner(app)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)
@@ -60,6 +62,13 @@ async def test_a_label_that_comes_in_pieces_is_read_whole(answers: Answers) -> N
     assert base.manifest == MANIFEST
     assert base.root_entries == ("bin", "usr")
     assert base.registry_address == "127.0.0.1"
+
+
+async def test_r42_nothing_is_built_on_another_image_than_was_checked_in(answers: Answers) -> None:
+    answers.checker = {registry.LABEL: json.dumps(MANIFEST | {"python": "3.12"})}
+    with pytest.raises(BasesDiffer, match=r"base/checker@sha256:r is not made of base/runtime@sha256:r") as caught:
+        await read_base(answers.settings())
+    assert caught.value.reason == "BaseImagesDiffer"
 
 
 @pytest.mark.parametrize("labels", [None, {}, [], {registry.LABEL: "{"}, {registry.LABEL: 7}])

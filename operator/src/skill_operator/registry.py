@@ -23,6 +23,14 @@ ACCEPT = "application/vnd.oci.image.manifest.v1+json, application/vnd.docker.dis
 class RegistryUnavailable(Exception):
     """The registry does not answer, or does not hold the base image yet; it is asked again."""
 
+    reason = "RegistryUnavailable"
+
+
+class BasesDiffer(RegistryUnavailable):
+    """What would be checked in one image would run on another."""
+
+    reason = "BaseImagesDiffer"
+
 
 @dataclass(frozen=True)
 class Base:
@@ -37,8 +45,22 @@ class Base:
 
 
 async def read_base(settings: Settings) -> Base:
-    """Read the label of the runtime image. Raises RegistryUnavailable with what to do."""
-    image = settings.images.runtime
+    """Read the label of the base image, which the image of the checks must share. Raises RegistryUnavailable with
+    what to do."""
+    runtime, checker = settings.images.runtime, settings.images.checker
+    label = await _label(settings, runtime)
+    if label != await _label(settings, checker):
+        raise BasesDiffer(
+            f"{checker} is not made of {runtime}: they hold different libraries, so nothing is built; give the chart "
+            "images.runtime and images.checker of one build"
+        )
+    try:
+        return Base(label, await _resolve(settings.registry.push))
+    except OSError as error:
+        raise RegistryUnavailable(f"{settings.registry.push} is not found: {error}") from error
+
+
+async def _label(settings: Settings, image: str) -> dict[str, Any]:
     if has_host(image):
         host, _, rest = image.partition("/")
         url = f"http://{host}" if host.startswith("localhost") else f"https://{host}"
@@ -50,8 +72,7 @@ async def read_base(settings: Settings) -> Base:
         async with aiohttp.ClientSession(timeout=TIMEOUT) as session:
             manifest = await _json(session, f"{where}/manifests/{digest or 'latest'}", ACCEPT)
             config = await _json(session, f"{where}/blobs/{manifest['config']['digest']}", "*/*")
-            label = json.loads(config["config"]["Labels"][LABEL])
-        return Base(label, await _resolve(settings.registry.push))
+            return {**json.loads(config["config"]["Labels"][LABEL])}
     except (aiohttp.ClientError, TimeoutError, OSError) as error:
         raise RegistryUnavailable(f"the registry at {url} does not answer: {error or type(error).__name__}") from error
     except (KeyError, TypeError, ValueError) as error:

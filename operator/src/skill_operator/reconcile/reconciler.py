@@ -116,7 +116,7 @@ class Reconciler:
             log.warning("no base image yet: %s", error)
             if api.is_true(skill.status.conditions, api.READY, skill.metadata.generation):
                 return REGISTRY_WAIT  # it runs; what it was made of is needed for changes alone
-            note = finding(api.GENERATED, "Unknown", "RegistryUnavailable", str(error))
+            note = finding(api.GENERATED, "Unknown", error.reason, str(error))
             return await self._report(skill, body, [], Result((note,), after=REGISTRY_WAIT), Work(), now)
         await self._shared(skill.metadata.namespace)
         seen = await observe(self._cluster, self._settings, body, base, now)
