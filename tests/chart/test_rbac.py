@@ -71,7 +71,16 @@ def test_no_way_to_more_rights(case: str) -> None:
                 "pods/ephemeralcontainers",
                 "serviceaccounts/token",
             }
-            assert not (banned | {"nodes", "nodes/proxy"}) & set(rule["resources"])
+            assert not (banned | {"nodes/proxy"}) & set(rule["resources"])
+
+
+@every_case
+def test_of_the_cluster_only_its_networks_are_read(case: str) -> None:
+    found = {right for right in rights(render(case), "controller") if right[2] in {"nodes", "servicecidrs"}}
+    wanted = {("", "nodes", "list"), ("networking.k8s.io", "servicecidrs", "list")}
+    assert found == (set() if case == "namespaced" else {(EVERYWHERE, *right) for right in wanted})
+    (slices,) = [r for _, r in rules(render(), "controller") if "endpointslices" in r["resources"]]
+    assert (slices["resourceNames"], slices["verbs"]) == (["kubernetes"], ["get"])
 
 
 @every_case

@@ -189,17 +189,18 @@ def test_a_policy_opens_only_ports_that_are_served(case: str) -> None:
 def test_narrow_doors() -> None:
     gateway = render("ha").component("NetworkPolicy", "gateway")["spec"]["ingress"]
     ingress = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "ingress"}}}
-    calls, activity = gateway
+    calls, activity, beacon = gateway
     assert calls == {"from": [ingress], "ports": [{"protocol": "TCP", "port": 8080}]}
     (asks,) = activity["from"]
     assert asks["podSelector"]["matchLabels"]["app.kubernetes.io/component"] == "controller"
     assert activity["ports"] == [{"protocol": "TCP", "port": 8081}]
+    assert beacon == {"from": [{"namespaceSelector": {}}], "ports": [{"protocol": "TCP", "port": 8082}]}
     assert not render("ha").component("NetworkPolicy", "controller")["spec"]["ingress"]
 
 
 def test_the_gateway_with_a_certificate() -> None:
     rendered = render("default", setting("gateway.tls.secretName", "gateway-tls"))
-    (port,) = rendered.component("Service", "gateway")["spec"]["ports"]
+    (port,) = rendered.one("Service", f"{RELEASE}-gateway")["spec"]["ports"]
     assert (port["name"], port["port"]) == ("https", 443)
     deployment = rendered.component("Deployment", "gateway")
     (volume,) = (v for v in pod(deployment)["spec"]["volumes"] if v["name"] == "tls")
@@ -212,9 +213,9 @@ def test_the_gateway_with_a_certificate() -> None:
 
 
 def test_the_gateway_is_not_published() -> None:
-    service = render().component("Service", "gateway")
-    assert service["spec"]["type"] == "ClusterIP"
-    assert [port["port"] for port in service["spec"]["ports"]] == [80]
+    services = [s["spec"] for s in render().kind("Service") if labels(s)["app.kubernetes.io/component"] == "gateway"]
+    assert {spec["type"] for spec in services} == {"ClusterIP"}
+    assert sorted(port["port"] for spec in services for port in spec["ports"]) == [80, 8082]
 
 
 def test_only_the_nodes_read_through_the_node_port() -> None:

@@ -119,6 +119,8 @@ def test_addresses_are_those_of_the_services(case: str, release: str, tmp_path: 
     assert ports[push.hostname or "", push.port or 0] == "writer"
     assert ports[read.hostname or "", read.port or 0] == "reader"
     assert ports[gateway.hostname or "", gateway.port or 80] == "http"
+    beacon = urlsplit(f"//{found.isolation.beacon}")
+    assert ports[beacon.hostname or "", beacon.port or 0] == "beacon"
     assert found.registry.pull == "localhost:30500"
     assert found.registry.insecure
     assert found.registry.pushSecret == "registry-push"

@@ -36,7 +36,7 @@ def main(proof: gate.Proof, zygote: Started) -> int:
         settings = Settings.read(os.environ)
         if not ending.may_go_on(proof, settings.termination_log):
             return ending.NOT_SHUT_IN
-        outcome = _run(settings, zygote)
+        outcome = _run(settings, zygote, proof)
         if outcome.message:
             ending.conclude(settings.termination_log, outcome.message)
     except SettingsError as error:
@@ -48,13 +48,15 @@ def main(proof: gate.Proof, zygote: Started) -> int:
     return outcome.code
 
 
-def _run(settings: Settings, zygote: Started) -> Outcome:
+def _run(settings: Settings, zygote: Started, proof: gate.Proof) -> Outcome:
     contract = Contract.read(settings.contract)
     plan = pool.Plan(settings.skill, settings.workers, settings.queue, contract.call_timeout, settings.max_body, LIMITS)
-    return asyncio.run(_serve(settings, contract, plan, zygote))
+    return asyncio.run(_serve(settings, contract, plan, zygote, proof))
 
 
-async def _serve(settings: Settings, contract: Contract, plan: pool.Plan, zygote: Started) -> Outcome:
+async def _serve(
+    settings: Settings, contract: Contract, plan: pool.Plan, zygote: Started, proof: gate.Proof
+) -> Outcome:
     loop = asyncio.get_running_loop()
     redactor = Redactor(settings.secrets, contract.open_secrets)
     workers = pool.Pool(plan, Zygote(zygote), Drain(to_log, redactor))
@@ -68,20 +70,37 @@ async def _serve(settings: Settings, contract: Contract, plan: pool.Plan, zygote
     log.write("info", "listening", port=port, skill=contract.name)
     keeper = asyncio.create_task(workers.live())
     stopping = asyncio.create_task(stop.wait())
-    await asyncio.wait((keeper, stopping), return_when=asyncio.FIRST_COMPLETED)
-    outcome = Outcome(0)
-    if keeper.done():
+    guard = asyncio.create_task(_guard(proof, settings.recheck))
+    await asyncio.wait((keeper, stopping, guard), return_when=asyncio.FIRST_COMPLETED)
+    outcome, grace = Outcome(0), settings.grace
+    if guard.done():
+        keeper.cancel()
+        workers.end()  # at once, whatever they are doing
+        outcome, grace = Outcome(ending.NOT_SHUT_IN, guard.result()), 1.0
+    elif keeper.done():
         try:
             keeper.result()
         except OffspringError as error:
             outcome = Outcome(ending.FAILED, printable(redactor.note(str(error)), 900))
     else:
         log.write("info", "stopping")
-    await server.drain(settings.grace)
-    keeper.cancel()
-    stopping.cancel()
+    await server.drain(grace)
+    for task in (keeper, stopping, guard):
+        task.cancel()
     workers.end()
     return outcome
+
+
+async def _guard(proof: gate.Proof, seconds: float) -> str:
+    """Look at the way out again and again; return only once it is open, with what to say of it."""
+    while proof.required and seconds:
+        await asyncio.sleep(seconds)
+        try:
+            await asyncio.to_thread(proof.again)
+        except gate.EgressNotBlockedError as error:
+            return ending.not_shut_in(error)
+    nobody_wants_to_know: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+    return await nobody_wants_to_know
 
 
 class _Service:

@@ -29,6 +29,8 @@ class Settings:
     queue: int
     """Calls that may wait for a worker."""
     max_body: int
+    recheck: float
+    """Seconds between two looks at the way out while a skill is served; 0: never."""
     grace: float
     """Seconds that calls in flight get after SIGTERM."""
 
@@ -48,6 +50,7 @@ class Settings:
             workers=_number(environment, "SKILL_WORKERS", 4, 1, 256),
             queue=_number(environment, "SKILL_QUEUE", 32, 0, 10_000),
             max_body=_number(environment, "SKILL_MAX_BODY", 1 << 20, 64, 1 << 26),
+            recheck=_number(environment, "SKILL_RECHECK", 20, 0, 3600),
             grace=_number(environment, "SKILL_GRACE", 25, 0, 3600),
         )
 

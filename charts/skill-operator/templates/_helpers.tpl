@@ -206,11 +206,12 @@ readinessProbe:
   "generation" .Values.generation
   "check" .Values.check
   "build" .Values.build
-  "isolation" .Values.isolation
+  "isolation" (merge (dict "beacon" (printf "%s-beacon.%s.svc:8082" $fullname .Release.Namespace)) .Values.isolation)
   "workers" .Values.controller.workers
   "resyncSeconds" .Values.controller.resyncSeconds
   "leaseSeconds" .Values.controller.leaseSeconds
   "listenPort" 8080
+  "beaconPort" 8082
   "healthPort" 8081
   "logLevel" .Values.logLevel | toPrettyJson -}}
 {{- end -}}

@@ -73,6 +73,17 @@ subjects:
 - apiGroups: [""]
   resources: [namespaces]
   verbs: [get, list, watch]
+# The cluster's own networks, which no grant of egress opens.
+- apiGroups: [""]
+  resources: [nodes]
+  verbs: [list]
+- apiGroups: [networking.k8s.io]
+  resources: [servicecidrs]
+  verbs: [list]
+- apiGroups: [discovery.k8s.io]
+  resources: [endpointslices]
+  resourceNames: [kubernetes]
+  verbs: [get]
 {{- end }}
 {{- end -}}
 

@@ -17,6 +17,8 @@ import aiohttp
 import uvloop
 
 from skill_operator import registry, registry_sweep
+from skill_operator.cage.beacon import lit, located
+from skill_operator.cage.ranges import Ranges
 from skill_operator.controller import Controller, WorkQueue
 from skill_operator.generation.provider import Provider
 from skill_operator.handlers import Informer
@@ -30,6 +32,7 @@ from skill_operator.reconcile.reconciler import Reconciler
 from skill_operator.reconcile.result import Key
 from skill_operator.reconcile.slots import BuildSlots
 from skill_operator.reconcile.stages.source import Author
+from skill_operator.reconcile.surroundings import Surroundings
 from skill_operator.registry_credentials import ensure
 from skill_operator.settings import Settings, SettingsError, load
 
@@ -46,6 +49,7 @@ async def controller(settings: Settings) -> int:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    settings = await located(settings)
     identity = f"{os.environ.get('HOSTNAME', 'local')}-{secrets.token_hex(4)}"
     queue = WorkQueue()
     async with connect("skill-operator-controller") as cluster, aiohttp.ClientSession(trust_env=False) as session:
@@ -55,9 +59,8 @@ async def controller(settings: Settings) -> int:
         hearing = Hearing()
         slots = BuildSlots(cluster, settings, queue.add)
         author = Author(settings, Provider(), lambda namespace, name: queue.add(Key(namespace, name)), _now)
-        reconciler = Reconciler(
-            cluster, settings, author, recorder, lambda: registry.read_base(settings), _now, slots, hearing, gateways
-        )
+        around = Surroundings(lambda: registry.read_base(settings), Ranges(cluster, settings).read)
+        reconciler = Reconciler(cluster, settings, author, recorder, around, _now, slots, hearing, gateways)
         work = Controller(cluster, settings, reconciler, queue, hearing)
         informer = Informer(settings, lambda namespace, name: queue.add(Key(namespace, name)), hearing)
         live = {"controller": lambda: work.problem() if lease.held else None}
@@ -91,7 +94,7 @@ async def gateway(settings: Settings) -> int:
     from skill_operator.gateway.server import serve  # the controller needs none of its 70 MiB
     from skill_operator.gateway.tls import CertificateError
 
-    async with connect("skill-operator-gateway") as cluster:
+    async with connect("skill-operator-gateway") as cluster, lit(settings.beaconPort):
         try:
             await serve(settings, cluster)
         except CertificateError as error:
@@ -132,7 +135,10 @@ def main() -> None:
             run = registry_sweep.run(settings, options.root, once=options.once, grace=options.grace)
         case _:
             run = credentials(settings, options.htpasswd)
-    sys.exit(asyncio.run(run))
+    try:
+        sys.exit(asyncio.run(run))
+    except SettingsError as error:
+        sys.exit(f"skill-operator: {error}")
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Literal
 
@@ -101,6 +102,13 @@ class Isolation(_Model):
     required: bool = Field(default=True, description="a pod that is not shut in runs nothing of a skill's")
     userNamespaces: bool = Field(default=True, description="hostUsers: false for skill, check and build pods")
     runtimeClassName: str = ""
+    clusterCIDRs: list[IPv4Network | IPv6Network] = Field(
+        default_factory=list, description="networks of pods, services and nodes, beside those that can be detected"
+    )
+    beacon: str = Field(
+        default="skill-operator-beacon.skill-operator.svc:8082",
+        description="Service that every pod can reach but a caged one, which proves its cage by it; empty: none",
+    )
     namespacePods: int = Field(default=50, ge=1, description="quota: pods of skills in one namespace")
     namespaceCPU: str = "8"
     namespaceMemory: str = "16Gi"
@@ -173,6 +181,7 @@ class Settings(_Model):
     resyncSeconds: int = Field(default=600, ge=10)
     leaseSeconds: int = Field(default=15, ge=3, description="how long a silent leader is respected")
     listenPort: int = Field(default=8080, description="the gateway's calls")
+    beaconPort: int = Field(default=8082, description="the gateway's beacon")
     healthPort: int = Field(default=8081, description="/healthz, /readyz and /metrics of either process")
     logLevel: Literal["debug", "info", "warning", "error"] = "info"
 

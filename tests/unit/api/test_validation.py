@@ -289,9 +289,15 @@ def test_many_small_examples_are_affordable():
         ("203.0.113.7/24", "203.0.113.7/24 is an address inside 203.0.113.0/24; write the network or a /32"),
         ("somewhere/8", "somewhere/8 is no network such as 203.0.113.0/24"),
         ("203.0.113.0/33", "203.0.113.0/33 is no network such as 203.0.113.0/24"),
+        ("127.0.0.0/8", "127.0.0.0/8 is in 127.0.0.0/8, the node itself: it is never granted"),
+        ("::1/128", "::1/128 is in ::/127, the node itself: it is never granted"),
         *(
-            (cidr, f"{cidr} belongs to the node: loopback, link-local and multicast are never granted")
-            for cidr in ("127.0.0.0/8", "169.254.169.254/32", "224.0.0.0/4", "::1/128", "FE80::/10")
+            (cidr, f"{cidr} is in {network}, credentials of the node: a cloud's metadata service: it is never granted")
+            for cidr, network in (("169.254.169.254/32", "169.254.0.0/16"), ("FE80::/10", "fe80::/10"))
+        ),
+        (
+            "224.0.0.0/4",
+            "224.0.0.0/4 is in 224.0.0.0/3, no host of the internet: multicast or reserved: it is never granted",
         ),
     ],
 )

@@ -20,13 +20,16 @@ from typing import Any
 import httpx2
 
 from skill_operator import naming
+from skill_operator.api.egress import Shut
 from skill_operator.generation.provider import Provider
 from skill_operator.k8s.client import Conflict
 from skill_operator.observability.hearing import Hearing
+from skill_operator.reconcile.activity import Gateways
 from skill_operator.reconcile.reconciler import Reconciler
 from skill_operator.reconcile.result import Key
 from skill_operator.reconcile.slots import BuildSlots
 from skill_operator.reconcile.stages.source import Author
+from skill_operator.reconcile.surroundings import Surroundings
 from skill_operator.registry import Base
 from skill_operator.settings import Settings
 
@@ -349,9 +352,24 @@ class Operator:
         async def read_base() -> Base:
             return base
 
+        async def stays_shut() -> tuple[Shut, ...]:
+            return ()
+
+        async def nobody(*_: object) -> None:
+            """No gateway is ever asked: nothing of this world sleeps."""
+
+        around = Surroundings(read_base, stays_shut)
         slots = BuildSlots(world.store, world.settings, lambda _: None)
         self.reconciler = Reconciler(
-            world.store, world.settings, self.author, world.events, read_base, lambda: world.now, slots, Hearing()
+            world.store,
+            world.settings,
+            self.author,
+            world.events,
+            around,
+            lambda: world.now,
+            slots,
+            Hearing(),
+            Gateways(world.store, world.settings, nobody),
         )
 
     async def reconcile(self) -> float | None:

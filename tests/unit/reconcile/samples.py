@@ -49,6 +49,8 @@ def observed(of: Skill | None = None, **more: Any) -> Observed:
         "pods": (),
         "build_pods": (),
         "deployment": None,
+        "policies": (),
+        "stays_shut": (),
         "base": Base({"rootEntries": ["bin", "usr"]}, "10.96.1.1"),
     }
     return Observed(**(values | more))

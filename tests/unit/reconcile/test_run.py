@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from skill_operator import naming
+from skill_operator.api.egress import Shut, shut
 from skill_operator.reconcile.result import Work
 from skill_operator.reconcile.stages.run import run
 from skill_operator.resources.contract import text
@@ -52,7 +53,8 @@ def test_the_pod_is_restricted() -> None:
         "capabilities": {"drop": ["ALL"]},
     }
     assert set(container["resources"]["limits"]) == {"cpu", "memory", "ephemeral-storage"}
-    assert container["env"] == [{"name": "SKILL_GRACE", "value": "31"}]
+    beacon = {"name": "SKILL_BEACON", "value": SETTINGS.isolation.beacon}
+    assert container["env"] == [{"name": "SKILL_GRACE", "value": "31"}, beacon]
 
 
 def test_replicas_are_left_alone_once_the_deployment_exists() -> None:
@@ -75,13 +77,85 @@ def test_a_secret_is_a_file_of_its_owner_alone() -> None:
     assert "billing" not in str(deployment["spec"]["template"]["spec"]["containers"][0]["env"])
 
 
-@pytest.mark.parametrize("cidr", ["0.0.0.0/0", "169.254.0.0/15"])
-def test_a_wide_grant_leaves_the_metadata_service_out(cidr: str) -> None:
-    seen = observed(skill(egress=[{"cidr": cidr, "ports": [443]}]))
-    (policy,) = [o for o in run(seen, work(), SETTINGS).apply if o["kind"] == "NetworkPolicy"]
-    (rule,) = policy["spec"]["egress"]
-    assert rule["to"][0]["ipBlock"]["except"] == ["169.254.0.0/16"]
-    assert rule["ports"] == [{"protocol": "TCP", "port": 443}]
+def policy(*egress: dict[str, Any], stays_shut: tuple[Shut, ...] = ()) -> dict[str, Any]:
+    seen = observed(skill(egress=list(egress)), stays_shut=stays_shut)
+    (found,) = [o for o in run(seen, work(), SETTINGS).apply if o["kind"] == "NetworkPolicy"]
+    return found["spec"]
+
+
+def test_a_wide_grant_leaves_the_cluster_out() -> None:
+    own = shut("the node one", "203.0.113.77")
+    spec = policy({"cidr": "0.0.0.0/0", "ports": [443]}, {"cidr": "::/0", "ports": [80]}, stays_shut=own)
+    four, six = spec["egress"]
+    assert {"169.254.0.0/16", "10.0.0.0/8", "203.0.113.77/32"} <= set(four["to"][0]["ipBlock"]["except"])
+    assert {"fe80::/9", "fc00::/7"} <= set(six["to"][0]["ipBlock"]["except"])
+    assert four["ports"] == [{"protocol": "TCP", "port": 443}]
+
+
+def test_a_narrow_grant_is_what_it_says() -> None:
+    (rule,) = policy({"cidr": "203.0.113.0/24", "ports": [443, 8443]})["egress"]
+    assert rule["to"] == [{"ipBlock": {"cidr": "203.0.113.0/24"}}]
+    assert rule["ports"] == [{"protocol": "TCP", "port": 443}, {"protocol": "TCP", "port": 8443}]
+
+
+def test_only_gateway_pods_get_in() -> None:
+    spec = policy()
+    (rule,) = spec["ingress"]
+    (peer,) = rule["from"]  # one peer with both selectors: two peers would be "or"
+    assert peer["namespaceSelector"] == {"matchLabels": {"kubernetes.io/metadata.name": SETTINGS.namespace}}
+    assert peer["podSelector"] == {"matchLabels": SETTINGS.gatewayLabels}
+    assert rule["ports"] == [{"protocol": "TCP", "port": 8080}]
+    assert spec["egress"] == []
+    assert spec["policyTypes"] == ["Ingress", "Egress"]
+
+
+OPEN: dict[str, Any] = {"egress": [{}], "policyTypes": ["Egress"]}
+
+
+@pytest.mark.parametrize(
+    ("spec", "widens"),
+    [
+        (OPEN | {"podSelector": {}}, True),
+        (OPEN | {"podSelector": {"matchLabels": {naming.SKILL_LABEL: "echo"}}}, True),
+        (OPEN | {"podSelector": {"matchLabels": {naming.SKILL_LABEL: "another"}}}, False),
+        (OPEN | {"podSelector": {"matchLabels": {naming.REVISION_LABEL: "0123456789"}}}, True),
+        (OPEN | {"podSelector": {"matchLabels": {"app": "theirs"}}}, False),
+        (OPEN | {"podSelector": {"matchExpressions": [{"key": naming.UID_LABEL, "operator": "Exists"}]}}, True),
+        (OPEN | {"podSelector": {"matchExpressions": [{"key": "app", "operator": "DoesNotExist"}]}}, True),
+        (OPEN | {"podSelector": {"matchExpressions": [{"key": "app", "operator": "Exists"}]}}, False),
+        (
+            OPEN
+            | {"podSelector": {"matchExpressions": [{"key": naming.COMPONENT, "operator": "In", "values": ["skill"]}]}},
+            True,
+        ),
+        (
+            OPEN
+            | {
+                "podSelector": {
+                    "matchExpressions": [{"key": naming.COMPONENT, "operator": "NotIn", "values": ["skill"]}]
+                }
+            },
+            False,
+        ),
+        ({"ingress": [{}], "podSelector": {}}, True),
+        ({"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}, False),
+    ],
+)
+def test_policies_of_others_that_widen_the_cage_are_told(spec: dict[str, Any], widens: bool) -> None:
+    theirs = {"metadata": {"name": "theirs"}, "spec": spec}
+    ours = {"metadata": {"name": naming.SHARED_POLICY}, "spec": {"podSelector": {}, "egress": [{}]}}
+    seen = observed(pods=(mine(conditions=READY),), policies=(ours, theirs))
+    (isolated,) = [f for f in run(seen, work(), SETTINGS).findings if f.type == "Isolated"]
+    assert (isolated.reason == "WidenedByPolicy") is widens
+    assert ("theirs" in isolated.message) is widens
+
+
+@pytest.mark.parametrize("replicas", [0, 1])
+def test_a_cage_that_is_not_required_is_never_proven(replicas: int) -> None:
+    lax = SETTINGS.model_copy(update={"isolation": SETTINGS.isolation.model_copy(update={"required": False})})
+    live = {"spec": {"replicas": replicas}, "status": {}}
+    result = run(observed(pods=(mine(conditions=READY),), deployment=live), work(), lax)
+    assert {(f.status, f.reason) for f in result.findings if f.type == "Isolated"} == {("False", "NotEnforced")}
 
 
 def test_ready_when_a_pod_of_this_revision_is() -> None:

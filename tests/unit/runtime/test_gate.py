@@ -1,7 +1,10 @@
 """The egress gate: nothing foreign runs before the way out was seen shut."""
 
+import errno
 import json
+import select
 import socket
+import struct
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -65,9 +68,96 @@ def test_one_success_in_a_round_spoils_it():
         return real(family, ("127.0.0.1", target))
 
     real = gate._begin
+    target = (socket.AF_INET, ("127.0.0.1", 1))
     with listening() as open_port, pytest.MonkeyPatch.context() as patch:
         patch.setattr(gate, "_begin", begin)
-        assert gate._round_fails(socket.AF_INET, ("127.0.0.1", 1)) is False
+        assert gate._reached([target], gate.ATTEMPTS) == target
+
+
+@pytest.mark.parametrize("open_one", ["api", "beacon"])
+def test_each_target_must_be_shut(monkeypatch, open_one):
+    monkeypatch.setattr(gate, "DEADLINE", 0.3)
+    with listening() as port:
+        api, beacon = (port, closed_port()) if open_one == "api" else (closed_port(), port)
+        with pytest.raises(gate.EgressNotBlockedError, match="could be reached") as caught:
+            proof(api, SKILL_BEACON=f"127.0.0.1:{beacon}").wait()
+    assert caught.value.target == f"127.0.0.1:{port}"
+
+
+def test_a_way_that_answers_by_hanging_up_is_open():
+    """A reset of what was connected comes from a host that was reached."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        target = (socket.AF_INET, server.getsockname())
+        with gate._begin(*target) as attempt:
+            connection, _ = server.accept()
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            connection.close()
+            poll = select.poll()
+            poll.register(attempt, select.POLLHUP)
+            assert poll.poll(5000)
+            assert gate._first_to_connect([(attempt, target)], 1, settle=True) == target
+
+
+@pytest.mark.parametrize("code", [errno.ECONNREFUSED, errno.ETIMEDOUT, errno.EHOSTUNREACH, errno.EACCES, errno.EPERM])
+def test_every_way_to_be_refused_counts(monkeypatch, code):
+    class Refused:
+        def fileno(self):
+            return fake.fileno()
+
+        def getsockopt(self, *_):
+            return code
+
+        def close(self):
+            pass
+
+    with socket.socket() as fake:  # not connected: poll says at once that something is up with it
+        attempt = (Refused(), (socket.AF_INET, ("127.0.0.1", 1)))
+        assert gate._first_to_connect([attempt], 1, settle=True) is None
+
+
+def test_who_was_held_up_looks_once_more(monkeypatch):
+    """A throttled process may come back only after its patience is over, with the answer already there."""
+    with listening() as port:
+        attempt = gate._begin(socket.AF_INET, ("127.0.0.1", port))
+        target = (socket.AF_INET, ("127.0.0.1", port))
+        with attempt:
+            assert gate._first_to_connect([(attempt, target)], -1, settle=True) == target
+
+
+@pytest.mark.parametrize(
+    ("text", "family", "address"),
+    [
+        ("10.96.0.7:8082", socket.AF_INET, ("10.96.0.7", 8082)),
+        ("[fd00::7]:8082", socket.AF_INET6, ("fd00::7", 8082)),
+    ],
+)
+def test_the_beacon_as_it_is_written(text, family, address):
+    found = gate.targets({"KUBERNETES_SERVICE_HOST": "127.0.0.1", "SKILL_BEACON": text})
+    assert found[1] == (family, address)
+    assert gate.named(found[1]) == text
+
+
+@pytest.mark.parametrize("beacon", ["beacon.example:1", "10.96.0.7", ":1", "10.96.0.7:0"])
+def test_a_beacon_that_is_none_proves_nothing(beacon):
+    with pytest.raises(gate.EgressNotBlockedError, match="no attempt could be made"):
+        proof(closed_port(), SKILL_BEACON=beacon).wait()
+
+
+def test_a_cage_that_opens_ends_the_skill(tmp_path):
+    """While a call is under way."""
+    source = "import time\ndef run(input):\n    time.sleep(60)\n    return {'n': 1}\n"
+    port = closed_port()
+    with (
+        ThreadPoolExecutor() as threads,
+        serving(tmp_path, source, KUBERNETES_SERVICE_PORT=str(port), SKILL_RECHECK="1") as server,
+    ):
+        call = threads.submit(server.call, {"n": 1})
+        assert server.call({"n": "no number"})[0] == 422
+        with socket.create_server(("127.0.0.1", port)):
+            assert server.process.wait(20) == 3
+        said = json.loads(server.last_word())
+        assert (said["refused"], said["target"]) == (False, f"127.0.0.1:{port}")
+        assert call.exception() is not None or call.result()[0] == 500
 
 
 @pytest.mark.parametrize(
@@ -94,12 +184,13 @@ def test_what_is_not_shut_in_loads_nothing_and_says_so(tmp_path):
         serving(served, source, KUBERNETES_SERVICE_PORT=str(port), wait=False) as server,
     ):
         check_ended = threads.submit(check, checked, source, env={"KUBERNETES_SERVICE_PORT": str(port)})
-        expected = {"refused": False, "target": f"127.0.0.1:{port}"}
         assert server.process.wait(30) == 3
-        assert json.loads(server.last_word()) == expected
         ended = check_ended.result()
         assert ended.code == 3  # and no verdict
-        assert json.loads(ended.last_word) == expected
+        for last_word in (server.last_word(), ended.last_word):
+            said = json.loads(last_word)
+            assert (said["refused"], said["target"]) == (False, f"127.0.0.1:{port}")
+            assert "could be reached" in said["detail"]
     assert not (tmp_path / "ran").exists()
 
 

@@ -14,6 +14,7 @@ from typing import Any, Final, NamedTuple
 
 from pydantic import ValidationError
 
+from skill_operator.api.egress import NeverGranted, Shut, exceptions
 from skill_operator.api.schemas import BadSchemaError, Budget, Contract, TooMuchWorkError
 from skill_operator.api.text import printable
 from skill_operator.api.v1alpha1 import Egress, Example, SkillSpec
@@ -42,6 +43,11 @@ class Problem(NamedTuple):
 def problems(spec: SkillSpec) -> list[Problem]:
     """What is wrong with a spec: at most ten problems, none for a good spec. Never raises, whatever the spec holds."""
     return _printable(_found(spec))
+
+
+def never_granted(spec: SkillSpec, stays_shut: Iterable[Shut]) -> list[Problem]:
+    """Grants that lie in networks of this very cluster, which only who sees the cluster can know."""
+    return _printable(_shut_grants(spec, tuple(stays_shut)))
 
 
 def read_spec(raw: object) -> tuple[SkillSpec | None, list[Problem]]:
@@ -76,6 +82,7 @@ def _found(spec: SkillSpec) -> Iterator[_Located]:
     yield from _examples(spec.examples, takes, gives)
     for index, egress in enumerate(spec.egress):
         yield from _egress(f"spec.egress[{index}]", egress)
+    yield from _shut_grants(spec, ())
     yield from _repeated("spec.secrets", [grant.name for grant in spec.secrets])
 
 
@@ -182,5 +189,13 @@ def _egress(path: str, egress: Egress) -> Iterator[_Located]:
             f"{path}.cidr",
             f"{egress.cidr} is an address inside {network}; write the network or a /{network.max_prefixlen}",
         )
-    if network.is_loopback or network.is_link_local or network.is_multicast:
-        yield f"{path}.cidr", f"{egress.cidr} belongs to the node: loopback, link-local and multicast are never granted"
+
+
+def _shut_grants(spec: SkillSpec, stays_shut: Iterable[Shut]) -> Iterator[_Located]:
+    for index, egress in enumerate(spec.egress):
+        try:
+            exceptions(egress.cidr, stays_shut)
+        except NeverGranted as error:
+            yield f"spec.egress[{index}].cidr", str(error)
+        except ValueError:
+            continue  # no network at all, which was said already

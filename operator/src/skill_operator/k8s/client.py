@@ -47,8 +47,11 @@ PATHS = {
     "PriorityClass": ("apis/scheduling.k8s.io/v1", "priorityclasses"),
     "TokenReview": ("apis/authentication.k8s.io/v1", "tokenreviews"),
     "SubjectAccessReview": ("apis/authorization.k8s.io/v1", "subjectaccessreviews"),
+    "Node": ("api/v1", "nodes"),
+    "ServiceCIDR": ("apis/networking.k8s.io/v1", "servicecidrs"),
+    "EndpointSlice": ("apis/discovery.k8s.io/v1", "endpointslices"),
 }
-CLUSTER_WIDE = frozenset({"Namespace", "PriorityClass", "TokenReview", "SubjectAccessReview"})
+CLUSTER_WIDE = frozenset({"Namespace", "PriorityClass", "TokenReview", "SubjectAccessReview", "Node", "ServiceCIDR"})
 
 
 class ClusterError(Exception):

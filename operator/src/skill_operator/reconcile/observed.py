@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from skill_operator import naming
+from skill_operator.api.egress import Shut
 from skill_operator.api.v1alpha1 import Skill
 from skill_operator.k8s.client import Cluster
 from skill_operator.reconcile.pods import Trouble, age, creating, trouble
@@ -34,7 +35,9 @@ class Observed:
     pods: tuple[Object, ...]
     build_pods: tuple[Object, ...]
     deployment: Object | None
+    policies: tuple[Object, ...]
     base: Base
+    stays_shut: tuple[Shut, ...]
     ledger: Object | None = None  # this and the account: of generated Skills alone
     account: Object | None = None
     warnings: dict[str, list[Object]] = field(default_factory=dict)  # by uid of a pod that does not start
@@ -54,17 +57,22 @@ class Observed:
         return trouble(pod, self.warnings.get(pod["metadata"].get("uid", ""), ()))
 
 
-async def observe(cluster: Cluster, settings: Settings, body: Object, base: Base, now: datetime) -> Observed:
+async def observe(
+    cluster: Cluster, settings: Settings, body: Object, base: Base, now: datetime, stays_shut: tuple[Shut, ...]
+) -> Observed:
     skill = Skill.model_validate(body)
     meta = skill.metadata
     mine = {naming.UID_LABEL: meta.uid}
-    maps, jobs, builds, mine_pods, build_pods, deployment = await asyncio.gather(
+    maps, jobs, builds, mine_pods, build_pods, (deployment, policies) = await asyncio.gather(
         cluster.list("ConfigMap", meta.namespace, mine),
         cluster.list("Job", meta.namespace, mine),
         cluster.list("Job", settings.builderNamespace, mine),
         cluster.list("Pod", meta.namespace, mine),
         cluster.list("Pod", settings.builderNamespace, mine),
-        cluster.get("Deployment", meta.namespace, naming.child(meta.name)),
+        asyncio.gather(
+            cluster.get("Deployment", meta.namespace, naming.child(meta.name)),
+            cluster.list("NetworkPolicy", meta.namespace),
+        ),
     )
     ledger, account = await _records(cluster, settings, skill)
     live = tuple(p for p in mine_pods if "deletionTimestamp" not in p["metadata"])
@@ -80,7 +88,9 @@ async def observe(cluster: Cluster, settings: Settings, body: Object, base: Base
         pods=live,
         build_pods=tuple(build_pods),
         deployment=owned,
+        policies=tuple(policies),
         base=base,
+        stays_shut=stays_shut,
         ledger=ledger,
         account=account,
         warnings={p["metadata"]["uid"]: warnings for p, warnings in zip(late, said, strict=True)},

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
 
@@ -13,7 +13,8 @@ from pydantic import ValidationError
 from skill_operator import naming, registry
 from skill_operator.api import conditions as api
 from skill_operator.api.v1alpha1 import Revision, Skill
-from skill_operator.api.validation import problems
+from skill_operator.api.validation import never_granted, problems
+from skill_operator.cage.ranges import RangesUnknown
 from skill_operator.generation.types_text import types_module
 from skill_operator.k8s.client import Cluster, Invalid, NotFound
 from skill_operator.k8s.events import Recorder
@@ -33,6 +34,7 @@ from skill_operator.reconcile.stages.run import run
 from skill_operator.reconcile.stages.scale import mark_of, may_sleep, scale
 from skill_operator.reconcile.stages.source import Author
 from skill_operator.reconcile.summary import summarize, transitions
+from skill_operator.reconcile.surroundings import Surroundings
 from skill_operator.registry import Base, RegistryUnavailable
 from skill_operator.resources import build as build_resource
 from skill_operator.resources.common import Object
@@ -45,6 +47,7 @@ log = logging.getLogger(__name__)
 REGISTRY_WAIT = 5.0
 PICTURE_AGE = 1.0
 LINE_WAIT = 15.0  # for the number in the status alone: whose turn it is, is woken
+RANGES_WAIT = 60.0
 
 
 class Reconciler:
@@ -56,7 +59,7 @@ class Reconciler:
         settings: Settings,
         author: Author,
         recorder: Recorder,
-        read_base: Callable[[], Awaitable[Base]],
+        around: Surroundings,
         clock: Callable[[], datetime],
         slots: BuildSlots,
         hearing: Hearing,
@@ -66,7 +69,7 @@ class Reconciler:
         self._settings = settings
         self._author = author
         self._recorder = recorder
-        self._read_base = read_base
+        self._around = around
         self._clock = clock
         self._slots = slots
         self._hearing = hearing
@@ -111,7 +114,14 @@ class Reconciler:
             text = "\n".join(f"{problem.path}: {problem.message}" for problem in found)
             return await self._report(skill, body, [], _invalid(text), Work(), now)
         try:
-            base = self._base = self._base or await self._read_base()
+            stays_shut = await self._around.stays_shut() if skill.spec.egress else ()
+        except RangesUnknown as error:
+            note = finding(api.GENERATED, "False", "ClusterRangesUnknown", f"spec.egress: {error}")
+            return await self._report(skill, body, [], Result((note,), stalled=True, after=RANGES_WAIT), Work(), now)
+        if found := never_granted(skill.spec, stays_shut):
+            return await self._report(skill, body, [], _invalid("\n".join(map(str, found))), Work(), now)
+        try:
+            base = self._base = self._base or await self._around.base()
         except RegistryUnavailable as error:
             log.warning("no base image yet: %s", error)
             if api.is_true(skill.status.conditions, api.READY, skill.metadata.generation):
@@ -119,7 +129,7 @@ class Reconciler:
             note = finding(api.GENERATED, "Unknown", error.reason, str(error))
             return await self._report(skill, body, [], Result((note,), after=REGISTRY_WAIT), Work(), now)
         await self._shared(skill.metadata.namespace)
-        seen = await observe(self._cluster, self._settings, body, base, now)
+        seen = await observe(self._cluster, self._settings, body, base, now, stays_shut)
         self._hearing.read(seen.watched())
         return await self._stages(seen, now)
 

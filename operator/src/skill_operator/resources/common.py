@@ -96,6 +96,8 @@ def caged_container(settings: Settings, **more: Any) -> Object:
     env = [*more.pop("env", [])]
     if not settings.isolation.required:
         env.append({"name": "SKILL_ISOLATION", "value": "optional"})
+    if settings.isolation.beacon:
+        env.append({"name": "SKILL_BEACON", "value": settings.isolation.beacon})
     mounts = [{"name": "tmp", "mountPath": "/tmp"}, *more.pop("volumeMounts", [])]
     return {
         "imagePullPolicy": "IfNotPresent",

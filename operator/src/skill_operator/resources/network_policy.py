@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from ipaddress import ip_network
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from skill_operator import naming
+from skill_operator.api.egress import Shut, exceptions
 from skill_operator.api.v1alpha1 import Skill
 from skill_operator.resources.common import HTTP_PORT, Object, metadata
 from skill_operator.settings import Settings
-
-METADATA = ip_network("169.254.0.0/16")  # credentials of the node live there on every cloud
 
 
 def default_deny(namespace: str) -> Object:
@@ -29,14 +29,15 @@ def default_deny(namespace: str) -> Object:
     }
 
 
-def skill_policy(skill: Skill, settings: Settings) -> Object:
+def skill_policy(skill: Skill, settings: Settings, stays_shut: Iterable[Shut]) -> Object:
+    """The gateway's pods are selected in one peer with their namespace: nobody can wear their labels elsewhere."""
     gateway = {
         "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": settings.namespace}},
         "podSelector": {"matchLabels": dict(settings.gatewayLabels)},
     }
     egress = [
         {
-            "to": [{"ipBlock": _block(grant.cidr)}],
+            "to": [{"ipBlock": _block(grant.cidr, stays_shut)}],
             "ports": [{"protocol": "TCP", "port": port} for port in grant.ports],
         }
         for grant in skill.spec.egress
@@ -54,8 +55,44 @@ def skill_policy(skill: Skill, settings: Settings) -> Object:
     }
 
 
-def _block(cidr: str) -> Object:
-    """However wide the grant, the metadata service is not in it."""
-    network = ip_network(cidr, strict=False)
-    inside = network.version == METADATA.version and METADATA.subnet_of(network)  # type: ignore[arg-type]
-    return {"cidr": cidr} | ({"except": [str(METADATA)]} if inside else {})
+def _block(cidr: str, stays_shut: Iterable[Shut]) -> Object:
+    left_out = exceptions(cidr, stays_shut)
+    return {"cidr": cidr} | ({"except": left_out} if left_out else {})
+
+
+def widening(policies: Iterable[Object], skill: Skill) -> list[str]:
+    """Names of policies of others that select this Skill's pods and allow something: policies only ever add up."""
+    meta = skill.metadata
+    ours = {naming.SHARED_POLICY, naming.child(meta.name)}
+    labels = naming.labels(meta.name, meta.uid, "skill")
+    return sorted(
+        policy["metadata"]["name"]
+        for policy in policies
+        if policy["metadata"]["name"] not in ours
+        and (policy["spec"].get("ingress") or policy["spec"].get("egress"))
+        and selects(policy["spec"].get("podSelector") or {}, labels)
+    )
+
+
+def selects(selector: Mapping[str, Any], labels: Mapping[str, str]) -> bool:
+    """A LabelSelector at work. What it says of labels that change with each revision is taken to be true."""
+    if any(labels.get(key) != value for key, value in (selector.get("matchLabels") or {}).items() if _known(key)):
+        return False
+    return all(_holds(one, labels) for one in selector.get("matchExpressions") or () if _known(one["key"]))
+
+
+def _known(key: str) -> bool:
+    return key not in {naming.REVISION_LABEL, "pod-template-hash"}
+
+
+def _holds(expression: Mapping[str, Any], labels: Mapping[str, str]) -> bool:
+    value = labels.get(expression["key"])
+    match expression["operator"]:
+        case "In":
+            return value in expression["values"]
+        case "NotIn":
+            return value not in expression["values"]
+        case "Exists":
+            return value is not None
+        case _:
+            return value is None

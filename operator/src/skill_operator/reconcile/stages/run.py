@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from skill_operator import naming
 from skill_operator.api.conditions import ACTIVE, DEPLOYED, ISOLATED, get_condition, is_true
+from skill_operator.cage.ranges import FRESH_SECONDS
 from skill_operator.reconcile import pods
 from skill_operator.reconcile.observed import LATE, Observed
 from skill_operator.reconcile.result import Finding, Result, Work, finding
 from skill_operator.resources.common import Object
 from skill_operator.resources.contract import config_map, fingerprint
 from skill_operator.resources.deployment import deployment
-from skill_operator.resources.network_policy import skill_policy
+from skill_operator.resources.network_policy import skill_policy, widening
 from skill_operator.resources.service import service
 from skill_operator.resources.service_account import service_account
 from skill_operator.settings import Settings
@@ -21,31 +22,30 @@ def run(seen: Observed, work: Work, settings: Settings) -> Result:
     skill = seen.skill
     live = seen.deployment
     wanted = (
-        skill_policy(skill, settings),
+        skill_policy(skill, settings, seen.stays_shut),
         service_account(skill),
         config_map(skill),
         deployment(skill, settings, work.revision, work.image, replicas=1 if live is None else None),
         service(skill),
     )
     meta = skill.metadata
+    after = FRESH_SECONDS if skill.spec.egress else None  # a node may join, and must stay shut
     work.status["url"] = f"{settings.gatewayURL}/v1/skills/{meta.namespace}/{meta.name}"
     if live is not None and live["spec"].get("replicas") == 0:
         notes: tuple[Finding, ...] = (
             finding(DEPLOYED, "True", "Deployed", "asleep; the next call wakes it"),
             finding(ACTIVE, "False", "Asleep", "no pod runs"),
+            _isolated(seen, settings),
         )
-        return Result(notes, done=True, apply=wanted)
+        return Result(notes, done=True, apply=wanted, after=after)
     mine = [pod for pod in seen.pods if _current(pod, seen, work)]
     if any(pods.ready(pod) for pod in mine):
-        shut = "a pod saw its way out refused before it loaded the code"
         notes = (
             finding(DEPLOYED, "True", "Deployed", f"revision {work.revision} answers"),
             finding(ACTIVE, "True", "Awake", ""),
-            finding(ISOLATED, "True", "EgressRefused", shut)
-            if settings.isolation.required
-            else finding(ISOLATED, "False", "NotEnforced", "the chart says isolation.required: false"),
+            _isolated(seen, settings),
         )
-        return Result(notes, done=True, apply=wanted)
+        return Result(notes, done=True, apply=wanted, after=after)
     if _wakes(seen, work) and not any(seen.trouble(pod) for pod in mine):
         notes = (
             finding(DEPLOYED, "True", "Deployed", f"revision {work.revision} is waking"),
@@ -67,6 +67,16 @@ def _wakes(seen: Observed, work: Work) -> bool:
 def _conditions(seen: Observed) -> list[Object]:
     found: list[Object] = (seen.deployment or {}).get("status", {}).get("conditions", [])
     return found
+
+
+def _isolated(seen: Observed, settings: Settings) -> Finding:
+    if not settings.isolation.required:
+        why = "the chart says isolation.required: false, so the code runs wherever its way out leads"
+        return finding(ISOLATED, "False", "NotEnforced", why)
+    if others := widening(seen.policies, seen.skill):
+        why = f"policies that add up with the operator's let more in or out than spec says: {', '.join(others)}"
+        return finding(ISOLATED, "False", "WidenedByPolicy", f"{why}; delete them, or narrow their podSelector")
+    return finding(ISOLATED, "True", "EgressRefused", "a pod sees its way out refused before it loads the code")
 
 
 def _current(pod: Object, seen: Observed, work: Work) -> bool:

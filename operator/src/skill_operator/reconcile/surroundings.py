@@ -1,0 +1,17 @@
+"""What a pass asks of the world beside what belongs to its Skill."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from skill_operator.api.egress import Shut
+from skill_operator.registry import Base
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """`base` is read from the registry; `stays_shut` are the networks that no grant of egress opens."""
+
+    base: Callable[[], Awaitable[Base]]
+    stays_shut: Callable[[], Awaitable[tuple[Shut, ...]]]
