@@ -53,6 +53,9 @@ bench: $(VENV)/ready install ## the figures, as ratios measured in one run
 bench-gates: $(VENV)/bench ## how often the gates are wrong, on HumanEval and mutants of it; needs no cluster
 	@PYTHONPATH=operator/src:base-image/src:. $(BIN)/python -m benchmarks.gates
 
+bench-relay: $(VENV)/ready ## relaying beside nginx; needs nginx and wrk, and no cluster
+	@PYTHONPATH=operator/src:. $(BIN)/python -m benchmarks.relay
+
 down: ## end the cluster and leave nothing of it
 	@$(PYTHON) -m tests.cluster down
 
@@ -67,4 +70,4 @@ $(VENV)/bench: benchmarks/requirements.txt $(VENV)/ready
 	@$(BIN)/pip install --quiet --require-hashes --no-deps --requirement $<
 	@touch $@
 
-.PHONY: help demo test cluster images install unit integration verify generate format bench bench-gates down
+.PHONY: help demo test cluster images install unit integration verify generate format bench bench-gates bench-relay down

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import re
 import time
-import uuid
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
@@ -36,7 +36,7 @@ def request_id(given: bytes, traceparent: bytes = b"") -> str:
     if _REQUEST_ID.fullmatch(given):
         return given.decode()
     trace = _TRACEPARENT.fullmatch(traceparent)
-    return trace[1].decode() if trace and trace[1].strip(b"0") else uuid.uuid4().hex
+    return trace[1].decode() if trace and trace[1].strip(b"0") else os.urandom(16).hex()
 
 
 def signed(id_: str) -> bytes:
@@ -46,6 +46,8 @@ def signed(id_: str) -> bytes:
 
 class Exchange:
     """One call: from its head to the last byte of its answer. To uvicorn it is a cycle, to a pod's answer a sink."""
+
+    message_event = asyncio.Event()  # uvicorn sets it; nobody waits
 
     def __init__(self, protocol: Protocol, key: Key, headers: list[tuple[bytes, bytes]], expects: bool) -> None:
         self._protocol = protocol
@@ -59,7 +61,6 @@ class Exchange:
         self.request_id = request_id(*(self._headers.get(name, b"") for name in (b"x-request-id", b"traceparent")))
         self.response_complete = False
         self.disconnected = False
-        self.message_event = asyncio.Event()  # uvicorn sets it; nobody waits
         self.complete = False  # the body is here
         self._body = bytearray()
         self._size = 0
@@ -91,6 +92,7 @@ class Exchange:
         self._protocol.config.pages.check(origin, host)
         transfer = headers.get(b"transfer-encoding", b"chunked").strip().lower()
         if self._upgrade or transfer != b"chunked" or (self._old and b"transfer-encoding" in headers):
+            self.keep_alive = False  # whatever else is on this connection, nobody knows what it is
             detail = "send the body with Content-Length or chunked, over HTTP/1.1, and ask for no other protocol"
             raise Problem(400, "bad-request", "Not a plain request", detail)
         if b"content-encoding" in headers:

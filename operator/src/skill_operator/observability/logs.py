@@ -19,6 +19,7 @@ _SECRET = re.compile(
     r"|\bsk-[\w-]{16,}"  # a key of a model's provider
     r"|(?<=://)[^\s/@]+:[^\s/@]+(@)"  # of a URL
 )
+_SUSPECT = re.compile(r"(?i:bearer|basic)|eyJ|sk-|://")  # without any of these there is no secret: cheap to tell
 _OWN = set(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
 
@@ -59,12 +60,16 @@ class _Formatter(logging.Formatter):
         line |= {k: v for k, v in vars(record).items() if k not in _OWN and not k.startswith("k8s_")}
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
+        text = json.dumps(line, default=str, ensure_ascii=True)
+        if _SUSPECT.search(text) is None:
+            return text
         return json.dumps(_without_secrets(line), default=str, ensure_ascii=True)
 
 
 def configure(level: str) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_Formatter())
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False  # no line tells of them
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     for chatty in ("kopf.objects", "httpx", "httpx2", "openai", "aiohttp.access", "asyncio", "uvicorn.error", "mcp"):
         logging.getLogger(chatty).setLevel(logging.WARNING)

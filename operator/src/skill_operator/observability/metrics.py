@@ -108,12 +108,16 @@ _SLEEPS = Counter("skill_operator_sleeps_total", "Skills that were put to sleep"
 
 _named: set[tuple[str, str]] = set()
 _counters: dict[tuple[str, str, str], Counter] = {}
+_outcomes: dict[str, Histogram] = {}
 _summaries: dict[tuple[str, str], Summary] = {}
 
 
 def relayed(outcome: str, seconds: float) -> None:
     """`outcome` is the slug of a problem, the class of a skill's own status, or `caller-left`."""
-    _RELAYED.labels(outcome).observe(seconds)
+    histogram = _outcomes.get(outcome)
+    if histogram is None:
+        histogram = _outcomes[outcome] = _RELAYED.labels(outcome)
+    histogram.observe(seconds)
 
 
 def call_ended(namespace: str, skill: str, outcome: str, seconds: float) -> None:

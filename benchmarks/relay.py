@@ -1,0 +1,223 @@
+"""Relaying to an awake skill, beside nginx's `proxy_pass` to the same upstream. Needs no cluster.
+
+    make bench-relay      # ROUNDS=5 SECONDS=4
+
+Needs nginx and wrk (Debian: nginx-light, wrk). The proxy that is measured has one core; the upstream, an nginx that
+answers at once, and the load have the rest. Rounds take turns, since the machine's speed drifts, and what is reported
+is the median of the ratios. Both get the same body; the gateway parses it and holds it against a schema, too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import re
+import shutil
+import signal
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import uvloop
+
+from skill_operator.gateway import server
+from skill_operator.gateway.callers import Anybody
+from skill_operator.gateway.calls import Calls
+from skill_operator.gateway.directory import Directory
+from skill_operator.gateway.upstream import Pool
+from skill_operator.gateway.wake import Waker
+from skill_operator.observability import logs
+from skill_operator.settings import Gateway, Images, Settings
+
+ROUNDS = int(os.environ.get("ROUNDS", "5"))
+SECONDS = float(os.environ.get("SECONDS", "4"))
+RATE = 500
+CONNECTIONS = 32
+BODY = b'{"what": "hello"}'
+PATH = "/v1/skills/bench/echo"
+NGINX = """
+daemon off; master_process off; worker_processes 1; pid {folder}/{name}.pid; error_log {folder}/{name}.err;
+events {{ worker_connections 1024; }}
+http {{
+  access_log off; client_body_temp_path {folder}/{name}.body; proxy_temp_path {folder}/{name}.proxy;
+  fastcgi_temp_path {folder}/x; uwsgi_temp_path {folder}/x; scgi_temp_path {folder}/x;
+  keepalive_requests 10000000; keepalive_timeout 600s; default_type application/json;
+  upstream pod {{ server 127.0.0.1:{upstream}; keepalive 64; keepalive_requests 10000000; }}
+  server {{
+    listen 127.0.0.1:{port};
+    location / {{ {does} }}
+  }}
+}}
+"""
+ANSWERS = 'return 200 \'{"said": "hello"}\';'
+RELAYS = 'proxy_pass http://pod; proxy_http_version 1.1; proxy_set_header Connection "";'
+
+
+async def gateway(port: int, upstream: int) -> None:
+    """The gateway as it is, but for the watches: it knows one Skill, whose pod is the upstream."""
+    logs.configure("info")
+    settings = Settings(
+        images=Images(runtime="r", checker="c", builder="b"), listenPort=port, gateway=Gateway(auth="none")
+    )
+    directory = Directory()
+    directory.missing.clear()
+    meta = {"name": "echo", "namespace": "bench", "uid": "u-1", "generation": 1}
+    text = {"type": "object", "properties": {"what": {"type": "string"}}, "required": ["what"]}
+    stamp = {"observedGeneration": 1, "lastTransitionTime": "2026-01-01T00:00:00Z", "message": ""}
+    ready = {"type": "Ready", "status": "True", "reason": "Ready", **stamp}
+    spec = {"description": "Says what it is told.", "input": text, "output": {"type": "object"}}
+    directory.see_skill("ADDED", {"metadata": meta, "spec": spec, "status": {"conditions": [ready]}})
+    labels = {"skill-operator.dev/skill-uid": "u-1"}
+    status = {"phase": "Running", "podIP": "127.0.0.1", "conditions": [{"type": "Ready", "status": "True"}]}
+    directory.see_pod("ADDED", {"metadata": {"name": "p", "namespace": "bench", "labels": labels}, "status": status})
+    with Pool(upstream).open() as pool:
+        waker = Waker(None, directory, pool, settings.gateway.wake)  # type: ignore[arg-type]
+        stop = asyncio.Event()
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
+        await server.listener(Calls(directory, pool, waker), Anybody(), settings).run_until(stop)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@contextlib.contextmanager
+def started(argv: list[str], port: int, cores: set[int]) -> Iterator[int]:
+    """Its process id, until it ends; on these cores alone."""
+    process = subprocess.Popen([*on(cores), *argv], stderr=subprocess.DEVNULL)
+    try:
+        deadline = time.monotonic() + 60
+        while True:
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+                break
+            assert process.poll() is None, argv
+            assert time.monotonic() < deadline, argv
+            time.sleep(0.05)
+        yield process.pid
+    finally:
+        process.terminate()
+        process.wait(40)
+
+
+def nginx(folder: Path, name: str, port: int, upstream: int, does: str) -> list[str]:
+    file = folder / f"{name}.conf"
+    file.write_text(NGINX.format(folder=folder, name=name, port=port, upstream=upstream, does=does))
+    return ["nginx", "-p", str(folder), "-c", str(file)]
+
+
+def on(cores: set[int]) -> list[str]:
+    return ["taskset", "-c", ",".join(map(str, cores))]
+
+
+def cpu(process: int) -> float:
+    """Seconds that it has computed."""
+    fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def throughput(port: int, process: int, script: Path, cores: set[int]) -> tuple[float, float]:
+    """Calls a second and calls for each second that the proxy computed, closed loop. What is not 2xx fails the run."""
+    wrk = ["wrk", "-t1", f"-c{CONNECTIONS}", f"-d{SECONDS:g}s", "--timeout", "30s", "-s", str(script)]
+    before = cpu(process)
+    told = subprocess.run(
+        [*on(cores), *wrk, f"http://127.0.0.1:{port}{PATH}"], check=True, capture_output=True, text=True
+    ).stdout
+    used = cpu(process) - before
+    assert "Non-2xx" not in told, told
+    assert "Socket errors" not in told, told
+    rate, calls = re.search(r"Requests/sec:\s+([\d.]+)", told), re.search(r"(\d+) requests in", told)
+    assert rate, told
+    assert calls, told
+    return float(rate[1]), int(calls[1]) / used
+
+
+async def latency(port: int) -> float:
+    """The median at a fixed rate, open loop: a call is due at its time, however slow the one before it was."""
+    request = f"POST {PATH} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: {len(BODY)}\r\n\r\n".encode() + BODY
+    taken: list[float] = []
+    loop = asyncio.get_running_loop()
+    async with idle_connections(port) as idle:
+        began = loop.time() + 0.1
+
+        async def call(due: float) -> None:
+            reader, writer = await idle.get()
+            writer.write(request)
+            head = await reader.readuntil(b"\r\n\r\n")
+            assert head.startswith(b"HTTP/1.1 200"), head
+            size = re.search(rb"(?i)content-length: (\d+)", head)
+            assert size, head
+            await reader.readexactly(int(size[1]))
+            taken.append(loop.time() - due)
+            idle.put_nowait((reader, writer))
+
+        async with asyncio.TaskGroup() as tasks:
+            for number in range(int(SECONDS * RATE)):
+                due = began + number / RATE
+                await asyncio.sleep(due - loop.time())
+                tasks.create_task(call(max(due, loop.time())))
+    return statistics.median(taken)
+
+
+@contextlib.asynccontextmanager
+async def idle_connections(
+    port: int,
+) -> AsyncIterator[asyncio.Queue[tuple[asyncio.StreamReader, asyncio.StreamWriter]]]:
+    idle: asyncio.Queue[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = asyncio.Queue()
+    for _ in range(CONNECTIONS):
+        idle.put_nowait(await asyncio.open_connection("127.0.0.1", port))
+    yield idle
+    while not idle.empty():
+        idle.get_nowait()[1].close()
+
+
+def main() -> None:
+    missing = [name for name in ("nginx", "wrk") if shutil.which(name) is None]
+    if missing:
+        sys.exit(f"{' and '.join(missing)} must be installed (Debian: nginx-light, wrk)")
+    cores = sorted(os.sched_getaffinity(0))
+    alone, rest = {cores[0]}, set(cores[1:]) or {cores[0]}
+    upstream, plain, ours = free_port(), free_port(), free_port()
+    with tempfile.TemporaryDirectory() as made, contextlib.ExitStack() as stack:
+        folder = Path(made)
+        script = folder / "post.lua"
+        script.write_text(f"wrk.method = 'POST'\nwrk.body = '{BODY.decode()}'\n")
+        stack.enter_context(started(nginx(folder, "pod", upstream, upstream, ANSWERS), upstream, rest))
+        pid = stack.enter_context(started(nginx(folder, "proxy", plain, upstream, RELAYS), plain, alone))
+        gate = [sys.executable, "-m", "benchmarks.relay", "gateway", str(ours), str(upstream)]
+        our_pid = stack.enter_context(started(gate, ours, alone))
+        os.sched_setaffinity(0, rest)
+        rates, costs, added, calls = [], [], [], []
+        for number in range(ROUNDS + 1):
+            (rate, each), (their_rate, their_each) = (
+                throughput(port, process, script, rest) for port, process in ((ours, our_pid), (plain, pid))
+            )
+            direct, nginx_p50, our_p50 = (uvloop.run(latency(port)) for port in (upstream, plain, ours))
+            if number:  # the first round warms up
+                rates.append(rate / their_rate)
+                costs.append(each / their_each)
+                calls.append(each)
+                added.append((our_p50 - direct) / (nginx_p50 - direct))
+    print(f"throughput on one core, gateway / nginx         {show(rates)}   (goal: 0.25)")
+    print(f"calls for each second computed, gateway / nginx {show(costs)}")
+    print(f"  of the gateway                                {show(calls)}")
+    print(f"added p50 at {RATE} calls/s, gateway / nginx       {show(added)}   (goal: at most 4)")
+
+
+def show(values: list[float]) -> str:
+    return f"median {statistics.median(values):.2f}  min {min(values):.2f}  max {max(values):.2f}"
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["gateway"]:
+        uvloop.run(gateway(int(sys.argv[2]), int(sys.argv[3])))
+    else:
+        main()

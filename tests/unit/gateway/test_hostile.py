@@ -1,0 +1,200 @@
+"""Requests that can be read in two ways, and answers that are more than one: nobody's bytes become another's call."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+
+import pytest
+
+from skill_operator.gateway import front
+from tests.unit.gateway.world import GOOD, Call, World, fine, reply
+
+pytestmark = pytest.mark.timeout(60)
+CALL = b"POST /v1/skills/finance/invoice HTTP/1.1\r\nHost: 127.0.0.1\r\n"
+BODY = b'{"lines": []}'
+CHUNKED = CALL + b"Transfer-Encoding: chunked\r\n\r\n"
+NEXT = CALL + b"Content-Length: 13\r\n\r\n" + BODY
+
+
+async def say(world: World, raw: bytes) -> bytes:
+    """All that the gateway answers until it hangs up."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", int(world.url.rpartition(":")[2]))
+    writer.write(raw)
+    try:
+        async with asyncio.timeout(20):
+            return await reader.read()
+    except ConnectionResetError:
+        return b""
+    finally:
+        writer.close()
+
+
+def statuses(answers: bytes) -> list[int]:
+    return [int(status) for status in re.findall(rb"HTTP/1\.1 (\d{3}) ", answers)]
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        CALL + b"Content-Length: 13\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n" + NEXT,
+        CALL + b"Transfer-Encoding: chunked\r\nContent-Length: 13\r\n\r\n0\r\n\r\n" + NEXT,
+        CALL + b"Content-Length: 13\r\nContent-Length: 0\r\n\r\n" + BODY + NEXT,
+        CALL + b"Content-Length: +13\r\n\r\n" + BODY,
+        CALL + b"Content-Length: 13, 13\r\n\r\n" + BODY,
+        CALL + b"Content-Length: 99999999999999999999\r\n\r\n" + BODY,
+        CALL + b"Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n" + NEXT,
+        CALL + b"Transfer-Encoding: chunked, identity\r\n\r\n0\r\n\r\n" + NEXT,
+        CALL + b"Transfer-Encoding: xchunked\r\n\r\n0\r\n\r\n" + NEXT,
+        CALL + b"Transfer-Encoding : chunked\r\n\r\n0\r\n\r\n" + NEXT,
+        CALL.replace(b"1.1", b"1.0") + b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n" + NEXT,
+        CALL + b"X-A: b\r\n c: d\r\n\r\n",
+        CALL + b"X-A: b\nContent-Length: 13\r\n\r\n" + BODY,
+        CALL + b"X-A: b\x00c\r\nContent-Length: 13\r\n\r\n" + BODY,
+        CHUNKED + b"-1\r\n" + BODY,
+        CHUNKED + b"d \r\n" + BODY + b"\r\n0\r\n\r\n",
+        CHUNKED + b"d\n" + BODY + b"\n0\n\n",
+        CHUNKED + b"0xd\r\n" + BODY + b"\r\n0\r\n\r\n",
+        CHUNKED + b"fffffffffffffffff\r\n" + BODY,
+        CALL + b"Connection: Upgrade\r\nUpgrade: h2c\r\nContent-Length: 13\r\n\r\n" + BODY + NEXT,
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+        b"\x16\x03\x01\x02\x00\x01\x00",
+    ],
+    ids=lambda raw: raw.removeprefix(CALL)[:40].decode("latin-1").encode("unicode_escape").decode(),
+)
+async def test_what_can_be_read_in_two_ways_is_refused_and_ends_the_connection(world: World, raw: bytes) -> None:
+    calls = await world.pod(fine)
+    world.know()
+    answers = await say(world, raw)
+    assert statuses(answers) in ([400], [501], []), answers
+    assert calls == []
+    assert not world.directory.in_flight
+    assert (await world.call())[0] == 200, "and it harms nobody else"
+
+
+async def test_a_head_without_end(world: World) -> None:
+    calls = await world.pod(fine)
+    world.know()
+    assert statuses(await say(world, CALL + b"X-A: " + b"a" * 300_000)) in ([431], [])
+    assert statuses(await say(world, CALL + b"X-A: b\r\n" * 20_000)) in ([431], [])
+    assert calls == []
+
+
+async def test_a_head_that_never_ends_holds_no_connection(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(front.Protocol, "_wait", _soon)
+    assert await say(world, CALL) == b""
+
+
+def _soon(protocol: front.Protocol) -> None:
+    protocol._unset_keepalive_if_required()
+    protocol.timeout_keep_alive_task = protocol.loop.call_later(0.1, protocol.timeout_keep_alive_handler)
+
+
+async def test_calls_that_come_at_once_on_one_connection_are_answered_in_turn(world: World) -> None:
+    async def echo(call: Call) -> None:
+        await call.say(reply(call.body))
+
+    await world.pod(echo)
+    world.know()
+    bodies = [json.dumps({"lines": [number]}).encode() for number in range(300)]
+    raw = b"".join(CALL + b"Content-Length: %d\r\n\r\n%b" % (len(body), body) for body in bodies[:-1])
+    last = CALL + b"Connection: close\r\nContent-Length: %d\r\n\r\n%b" % (len(bodies[-1]), bodies[-1])
+    answers = await say(world, raw + last)
+    assert [part.rpartition(b"\r\n")[2] for part in answers.split(b"HTTP/1.1 ")[1:]] == bodies
+
+
+async def test_a_thousand_bad_calls_at_once(world: World) -> None:
+    world.know()
+    bad = CALL + b"Content-Length: 1\r\n\r\n7"
+    answers = await say(world, bad * 999 + CALL + b"Connection: close\r\nContent-Length: 1\r\n\r\n7")
+    assert statuses(answers) == [422] * 1000
+
+
+async def test_what_follows_a_close_is_not_done(world: World) -> None:
+    calls = await world.pod(fine)
+    world.know()
+    answers = await say(world, CALL + b"Connection: close\r\nContent-Length: 13\r\n\r\n" + BODY + NEXT)
+    assert (statuses(answers), len(calls)) == ([200], 1)
+
+
+async def test_headers_of_the_caller_become_no_lines_of_ours(world: World) -> None:
+    calls = await world.pod(fine)
+    world.know()
+    strange = (
+        b"traceparent: 00-\xc3\xa9\r\ntracestate: " + b"x" * 2000 + b"\r\nAccept: a\tb\r\nX-Skill-Caller: root\r\n"
+    )
+    answers = await say(world, CALL + strange + b"Connection: close\r\nContent-Length: 13\r\n\r\n" + BODY)
+    assert statuses(answers) == [200]
+    sent = calls[0].head.lower()
+    assert "tracestate" not in sent
+    assert "\tb" not in sent
+    assert sent.count("x-skill-caller: ") == 1
+    assert "root" not in sent
+
+
+async def test_a_trailer_is_no_header(world: World) -> None:
+    calls = await world.pod(fine)
+    world.know()
+    trailed = CHUNKED.replace(b"Transfer", b"Connection: close\r\nTransfer") + b"d\r\n" + BODY
+    answers = await say(world, trailed + b"\r\n0\r\ntraceparent: 00-trailer\r\n\r\n")
+    assert statuses(answers) == [200]
+    assert "trailer" not in calls[0].head
+
+
+async def test_a_caller_is_told_to_go_on(world: World) -> None:
+    await world.pod(fine)
+    world.know()
+    expects = CALL + b"Expect: 100-continue\r\nConnection: close\r\nContent-Length: 13\r\n\r\n"
+    reader, writer = await asyncio.open_connection("127.0.0.1", int(world.url.rpartition(":")[2]))
+    writer.write(expects)
+    assert await reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
+    writer.write(BODY)
+    assert statuses(await reader.read()) == [200]
+    writer.close()
+    large = CALL + b"Expect: 100-continue\r\nContent-Length: 99999999\r\n\r\n"
+    assert statuses(await say(world, large)) == [413]
+
+
+@pytest.mark.parametrize("late", [False, True], ids=["at once", "a moment later"])
+async def test_a_second_answer_is_nobody_s(world: World, late: bool) -> None:
+    """A pod that answers twice must not answer the next caller on the same connection."""
+    forged = reply(b'{"total": 666}')
+
+    async def twice(call: Call) -> None:
+        if late:
+            await call.say(reply(GOOD))
+            await asyncio.sleep(0.05)
+            await call.say(forged)
+        else:
+            await call.say(reply(GOOD) + forged)
+
+    calls = await world.pod(twice)
+    world.know()
+    for _ in range(5):
+        assert (await world.call())[1] == {"total": 3}
+        await asyncio.sleep(0.1 if late else 0)
+    assert len(calls) == 5
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        reply(GOOD, "200 OK", "Transfer-Encoding: chunked"),
+        b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n" + GOOD,
+        b"HTTP/1.1 100 Continue\r\n\r\n" + reply(GOOD),
+        b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: Upgrade\r\n\r\n",
+        reply(GOOD, "200 OK", "Content-Length: 4"),
+    ],
+    ids=["two framings", "none", "interim", "another protocol", "two lengths"],
+)
+async def test_an_answer_that_can_be_read_in_two_ways_is_none(world: World, raw: bytes) -> None:
+    async def speak(call: Call) -> None:
+        await call.say(raw)
+        raise OSError
+
+    calls = await world.pod(speak)
+    world.know()
+    assert (await world.call())[0] == 502
+    assert len(calls) == 1
+    assert not world.directory.in_flight
