@@ -183,6 +183,27 @@ async def test_an_agent(team: Team) -> None:
             await client.call_tool(f"{team.namespace}__rare", {"what": "agent"})
 
 
+async def test_an_agent_wakes_what_sleeps(team: Team) -> None:
+    kubectl, tool = team.operator.cluster.kubectl, f"{team.namespace}__echo"
+    kubectl("-n", team.namespace, "scale", "deployment/skill-echo", "--replicas=0")
+    team.operator.reason(team.namespace, "echo", "Active", "Asleep", 20)
+    pods = ("pod", "-l", "app.kubernetes.io/component=skill,skill-operator.dev/skill=echo")
+    kubectl("-n", team.namespace, "wait", "--for=delete", *pods, "--timeout=60s")
+    told: list[str | None] = []
+
+    async def hear(_progress: float, _total: float | None, message: str | None) -> None:
+        told.append(message)
+
+    async with team.agent(team.token("member")) as client:
+        assert tool in {found.name for found in (await client.list_tools()).tools}
+        asleep = kubectl("-n", team.namespace, "get", "deployment", "skill-echo", "-o", "jsonpath={.spec.replicas}")
+        assert asleep == "0", "listing wakes nobody"
+        result = await client.call_tool(tool, {"what": "morning"}, progress_callback=hear)
+    assert result.structured_content == {"said": "morning"}
+    assert told
+    assert set(told) == {f"waking {tool}"}
+
+
 def test_a_skill_s_own_limit(team: Team) -> None:
     token = team.token("member")
     assert team.call(token, "rare").status == 200

@@ -14,6 +14,7 @@ from mcp.client.client import Client
 from mcp.client.streamable_http import streamable_http_client
 from mcp.shared.exceptions import MCPError
 from mcp.shared.subscriptions import ToolsListChanged
+from prometheus_client import REGISTRY
 
 from skill_operator.gateway import mcp
 from skill_operator.gateway.calls import Answer, Calls
@@ -85,6 +86,32 @@ async def test_a_call(world: Guarded, mode: str) -> None:
     assert json.loads(result.content[0].text) == {"total": 3}  # type: ignore[union-attr]
     assert (json.loads(calls[0].body), "x-skill-caller: alice" in calls[0].head.lower()) == ({"lines": []}, True)
     assert "good" not in calls[0].head
+
+
+async def test_calls_are_counted(world: Guarded, caplog: pytest.LogCaptureFixture) -> None:
+    def count(outcome: str) -> float:
+        labels = {"namespace": "finance", "skill": "invoice", "outcome": outcome}
+        return REGISTRY.get_sample_value("skill_gateway_skill_calls_total", labels) or 0
+
+    caplog.set_level("INFO")
+    await world.pod(fine)
+    world.know(body=deployed())
+    before = count("2xx"), count("invalid-input")
+    async with agent(world, "auto", ALICE | {"X-Request-Id": "agent-1"}) as client:
+        await client.call_tool("finance__invoice", {"lines": []})
+        await client.call_tool("finance__invoice", {"lines": 7})
+    assert (count("2xx"), count("invalid-input")) == (before[0] + 1, before[1] + 1)
+    told = [record for record in caplog.records if record.getMessage() == "tool"]
+    assert [(record.skill, record.request) for record in told] == [("invoice", "agent-1")] * 2  # type: ignore[attr-defined]
+
+
+async def test_before_all_skills_are_known_nothing_is_unknown(world: Guarded) -> None:
+    world.directory.missing.add(("Skill", None))
+    async with agent(world, "auto") as client:
+        result = await client.call_tool("finance__invoice", {"lines": []})
+        assert result.meta[mcp.PROBLEM]["type"] == "urn:skill-operator:starting"  # type: ignore[index]
+        with pytest.raises(MCPError, match="starting"):
+            await client.list_tools()
 
 
 @each_revision

@@ -12,6 +12,7 @@ import contextlib
 import itertools
 import json
 import logging
+import time
 from collections import Counter
 from collections.abc import AsyncIterator
 from typing import Any
@@ -29,7 +30,7 @@ from starlette.types import Receive, Scope, Send
 from skill_operator import __version__, naming
 from skill_operator.api.text import printable
 from skill_operator.gateway.callers import Caller, Gatekeeper
-from skill_operator.gateway.calls import LARGEST_BODY, Answer, Calls
+from skill_operator.gateway.calls import LARGEST_BODY, Answer, Calls, starting
 from skill_operator.gateway.directory import Directory, Entry, Key
 from skill_operator.gateway.pages import Pages
 from skill_operator.gateway.problems import Problem
@@ -114,6 +115,8 @@ class Agents:
         after = _position(params.cursor if params else None)
         entries = {key: entry for key, entry in self._directory.entries.items() if _traits(entry)}
         try:
+            if not self._directory.ready:
+                raise starting()
             visible = await self._gatekeeper.visible(_caller(ctx), entries)
         except Problem as problem:
             raise MCPError(types.INTERNAL_ERROR, f"{problem.title}: {problem.detail}") from problem
@@ -132,19 +135,25 @@ class Agents:
         caller, key = _caller(ctx), self._find(params.name)
         request_id = str(ctx.request.state.request_id) if ctx.request else ""
         waking: asyncio.Task[None] | None = None
+        began, outcome, entry = time.monotonic(), "caller-left", None
 
         async def tell() -> None:
             nonlocal waking
             waking = asyncio.create_task(_progress(ctx, params.name))
 
         try:
+            if key is None and not self._directory.ready:
+                raise starting()
             if key is None:
                 raise _unknown(params.name)
             await self._gatekeeper.permit(caller, key)
             entry = self._calls.find(key)
             body = json.dumps(params.arguments or {}, ensure_ascii=False).encode("utf-8", "surrogatepass")
             answer = await self._calls.invoke(entry, body, caller=caller, request_id=request_id, waking=tell)
+            outcome = f"{answer.status // 100}xx"
         except Problem as problem:
+            outcome = problem.slug
+            metrics.refused(outcome)
             if problem.status in {403, 404}:  # who may not call it is not told that it exists
                 raise _unknown(params.name) from problem
             told = {"type": problem.type, "title": problem.title, "status": problem.status, "detail": problem.detail}
@@ -152,6 +161,8 @@ class Agents:
         finally:
             if waking is not None:
                 waking.cancel()
+            if entry is not None:
+                account(entry, request_id, outcome, time.monotonic() - began)
         return _result(answer, request_id, ctx.protocol_version)
 
     async def _subscribe(
@@ -183,6 +194,14 @@ class Agents:
         key = self._find(tool)
         entry = self._directory.entries.get(key) if key else None
         return entry.skill.spec.input if entry and entry.skill else None
+
+
+def account(entry: Entry, request_id: str, outcome: str, seconds: float) -> None:
+    """That /mcp was asked is in the log as it is; which skill was called is not."""
+    meta = entry.meta
+    metrics.call_ended(meta.namespace, meta.name, outcome, seconds)
+    who = {"namespace": meta.namespace, "skill": meta.name, "request": request_id}
+    log.info("tool", extra=who | {"outcome": outcome, "seconds": round(seconds, 4)})
 
 
 def _caller(ctx: Context) -> Caller:
