@@ -51,6 +51,7 @@ def _run(arguments: Sequence[str]) -> int:
             print(engine.export(cluster_name()))
         case ["down"]:
             current().down()
+            engine.forget()
         case ["status"]:
             status = current().status()
             print(json.dumps(status, indent=2))

@@ -77,3 +77,10 @@ def withdraw(name: str) -> None:
     for folder in (user_folder(name), CHECKOUT / ".cluster"):
         with suppress(OSError):  # not there, or in use for another cluster
             folder.rmdir()
+
+
+def forget() -> None:
+    """Take away what was noted of images and models, unless another cluster of this checkout uses it."""
+    folder = CHECKOUT / ".cluster"
+    if folder.exists() and all(path.is_file() for path in folder.iterdir()):
+        shutil.rmtree(folder)
