@@ -114,7 +114,7 @@ def test_the_registry_s_sweeper_sees_what_is_wanted_and_no_more() -> None:
 @every_case
 def test_the_gateway_only_reads_and_wakes(case: str) -> None:
     found = {right for right in rights(render(case), "gateway") if right not in REVIEWS}
-    assert {verb for _, _, resource, verb in found if resource != "deployments/scale"} == READ
+    assert {verb for _, _, resource, verb in found if resource != "deployments/scale"} == {"list", "watch"}
     assert {verb for _, _, resource, verb in found if resource == "deployments/scale"} == {"patch"}
     assert {resource for _, _, resource, _ in found} == {"skills", "pods", "deployments", "deployments/scale"}
 
@@ -137,20 +137,21 @@ def test_a_role_for_those_who_call() -> None:
 def test_the_controller_writes_status_not_spec(case: str) -> None:
     found = rights(render(case), "controller")
     assert {verb for _, _, resource, verb in found if resource == "skills"} == READ
-    assert {verb for _, _, resource, verb in found if resource == "skills/status"} == {"get", "patch"}
-    assert {verb for _, _, resource, verb in found if resource == "pods"} == READ
+    assert {verb for _, _, resource, verb in found if resource == "skills/status"} == {"patch"}
+    assert {verb for _, _, resource, verb in found if resource == "pods"} == {"list", "watch"}
 
 
 def test_what_the_controller_makes() -> None:
+    """That none of it is superfluous is tested on a cluster, by what was asked for."""
     found = rights(render(), "controller")
     for group, resource in [
-        ("apps", "deployments"), ("batch", "jobs"), ("networking.k8s.io", "networkpolicies"), ("", "services"),
+        ("apps", "deployments"), ("networking.k8s.io", "networkpolicies"), ("", "services"),
         ("", "configmaps"), ("", "serviceaccounts"), ("", "resourcequotas"),
     ]:  # fmt: skip
         verbs = {verb for where, g, r, verb in found if (where, g, r) == (EVERYWHERE, group, resource)}
-        assert verbs == READ | {"create", "patch", "delete"}
+        assert verbs >= {"get", "create", "patch"}
     builds = {(resource, verb) for where, _, resource, verb in found if where == f"{NAMESPACE}-builds"}
-    assert {("jobs", "create"), ("configmaps", "create"), ("pods", "get")} <= builds
+    assert {("jobs", "create"), ("configmaps", "create"), ("pods", "list")} <= builds
 
 
 def test_the_lease_is_in_the_operator_s_own_namespace() -> None:

@@ -38,6 +38,7 @@ class Components:
         self._write_json("cni/10-pods.conflist", self._pod_network())
         self._write_json("kubelet.json", self._kubelet())
         self._write_json("proxy.json", self._proxy())
+        self._write_json("audit.json", self._audit())
 
     def start_runtime(self) -> None:
         """Start etcd, containerd and the API server, which need nobody else."""
@@ -106,6 +107,8 @@ class Components:
             f"--service-account-key-file={pki.service_account_key}",
             f"--service-account-signing-key-file={pki.key('service-accounts')}",
             f"--service-cluster-ip-range={self.cluster.services}",
+            f"--audit-policy-file={self._state}/audit.json",
+            *(f"--audit-log-path={self._state}/logs/audit.log", "--audit-log-maxsize=100", "--audit-log-maxbackup=1"),
             f"--kubelet-client-certificate={pki.crt('apiserver-kubelet')}",
             f"--kubelet-client-key={pki.key('apiserver-kubelet')}",
             f"--kubelet-certificate-authority={pki.crt('ca')}",
@@ -178,6 +181,7 @@ state = "/run/containerd"
             "enforceNodeAllocatable": ["pods"],
             "failCgroupV1": False,
             "failSwapOn": False,
+            "syncFrequency": "10s",  # a changed Secret is in its pods sooner than within the default minute
             "clusterDNS": [str(self.cluster.dns_service)],
             "clusterDomain": "cluster.local",
             "resolvConf": str(self._state / "resolv.conf"),
@@ -187,6 +191,19 @@ state = "/run/containerd"
                 "memory.available": "100Mi",
                 **dict.fromkeys(("nodefs.available", "nodefs.inodesFree", "imagefs.available"), "0%"),
             },
+        }
+
+    def _audit(self) -> dict[str, Any]:
+        """What service accounts ask for, but those of Kubernetes itself: a test compares it with their rights."""
+        return {
+            "apiVersion": "audit.k8s.io/v1",
+            "kind": "Policy",
+            "omitStages": ["RequestReceived", "ResponseStarted"],
+            "rules": [
+                {"level": "None", "userGroups": ["system:serviceaccounts:kube-system"]},
+                {"level": "Metadata", "userGroups": ["system:serviceaccounts"]},
+                {"level": "None"},
+            ],
         }
 
     def _proxy(self) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from tests.integration.conftest import Operator, until
 from tests.integration.test_skill import apply, skill
 
 pytestmark = pytest.mark.cluster
+MALLORY = ("--as=mallory", "--as-group=system:masters")  # may do anything, but is not trusted by the policies
 IMAGE = "localhost/pause:1"
 WORKLOADS = {
     "Deployment": "apps/v1",
@@ -38,7 +39,7 @@ def guarded(operator: Operator) -> Operator:
 
 
 def create(operator: Operator, namespace: str, body: dict[str, Any], *more: str) -> None:
-    operator.cluster.kubectl("-n", namespace, "create", *more, "-f", "-", stdin=json.dumps(body))
+    operator.cluster.kubectl(*MALLORY, "-n", namespace, "create", *more, "-f", "-", stdin=json.dumps(body))
 
 
 def pod(labels: dict[str, str]) -> dict[str, Any]:
@@ -117,10 +118,10 @@ def test_people_may_scale_and_annotate_but_not_change_what_runs(guarded: Operato
         ("label", "--overwrite", "pod", name, "app.kubernetes.io/component=gateway"),
     ):
         with pytest.raises(ClusterError, match="by the operator alone, not by"):
-            kubectl(*here, *attack)
-    kubectl(*here, "annotate", "pod", name, "example.com/note=seen")
-    kubectl(*here, "label", "pod", name, "example.com/team=a")
-    kubectl(*here, "scale", deployment, "--replicas=2")
+            kubectl(*MALLORY, *here, *attack)
+    kubectl(*MALLORY, *here, "annotate", "pod", name, "example.com/note=seen")
+    kubectl(*MALLORY, *here, "label", "pod", name, "example.com/team=a")
+    kubectl(*MALLORY, *here, "scale", deployment, "--replicas=2")
     kubectl(*here, "rollout", "status", deployment, "--timeout=60s")
-    kubectl(*here, "delete", "pod", name, "--wait=false")
+    kubectl(*MALLORY, *here, "delete", "pod", name, "--wait=false")
     guarded.ready(namespace, "scaled")

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from skill_runtime import launch, log, process, replies
+from skill_runtime import bounds, launch, log, process, replies
 from skill_runtime.offspring import LoadError, OffspringError, Worker, Zygote
 from skill_runtime.output import Drain
 
@@ -37,6 +37,8 @@ class Plan:
     max_body: int
     limits: Mapping[str, int]
     load_seconds: float = LOAD_SECONDS
+    scratch: Path | None = None
+    """Emptied when it is full and no call is under way."""
 
 
 class Pool:
@@ -49,6 +51,7 @@ class Pool:
         self._slots = asyncio.Semaphore(plan.workers)
         self._waiting = 0
         self._falls: list[float] = []
+        self._oom_kills = bounds.oom_kills()
         self._fallen = asyncio.Event()
         self.loaded = asyncio.Event()
 
@@ -101,8 +104,22 @@ class Pool:
                 self._idle.append(worker)
             else:
                 worker.kill()
+                reply = self._told(reply)
                 # What it left behind goes with it. Workers whose zygote fell are our children, too, and stay.
                 process.end_strangers({self._zygote.pid, *(kept.pid for kept in (*self._idle, *self._busy))})
+            if isinstance(reply, replies.Failure) and self._scratch_was_full():
+                log.write("warning", "/tmp was full and is emptied")
+        return reply
+
+    def _scratch_was_full(self) -> bool:
+        scratch = self._plan.scratch
+        return scratch is not None and not self._busy and bounds.tidy(scratch)
+
+    def _told(self, reply: replies.Reply) -> replies.Reply:
+        """A process that died may have been killed for want of memory: the kernel counts that."""
+        known, self._oom_kills = self._oom_kills, bounds.oom_kills()
+        if isinstance(reply, replies.Failure) and reply.kind == "died" and self._oom_kills > known:
+            return replies.Failure("memory", message="killed: it used more memory than it may")
         return reply
 
     def _take(self) -> Worker | None:

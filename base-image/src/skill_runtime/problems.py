@@ -38,6 +38,9 @@ REFUSED = Problem("refused", 422, "The skill refused the input")
 FAULT = Problem("fault", 500, "The skill failed")
 INVALID_OUTPUT = Problem("invalid-output", 500, "The skill's output does not fit its schema")
 OVERLOADED = Problem("overloaded", 503, "Too many calls wait already")
+OUT_OF_MEMORY = Problem("out-of-memory", 500, "The skill used more memory than it may")
+TOO_MANY_PROCESSES = Problem("too-many-processes", 500, "The skill started more processes or threads than it may")
+DISK_FULL = Problem("disk-full", 500, "The skill wrote more to /tmp than it may")
 TIMEOUT = Problem("timeout", 504, "The skill did not answer in time")
 
 
@@ -45,6 +48,8 @@ def of(failure: replies.Failure) -> tuple[Problem, str]:
     """The problem that a failed call is to its caller, who learns nothing of how the skill works inside."""
     if failure.kind == "timeout":
         return TIMEOUT, failure.message
+    if (exhausted := _exhausted(failure)) is not None:
+        return exhausted, "spec.resources of the Skill says how much that is"
     if failure.kind == "raised" and "ValueError" in failure.types:
         return REFUSED, failure.message
     if failure.kind in ("unserialisable", "oversized", "malformed"):
@@ -53,3 +58,20 @@ def of(failure: replies.Failure) -> tuple[Problem, str]:
             failure.message if failure.kind == "oversized" else "the result cannot be written as JSON",
         )
     return FAULT, "the skill raised an exception; its log says more"
+
+
+def _exhausted(failure: replies.Failure) -> Problem | None:
+    """What the skill ran out of, as far as the kernel or the exception tells."""
+    if failure.kind == "memory" or "MemoryError" in failure.types:
+        return OUT_OF_MEMORY
+    if failure.kind != "raised":
+        return None
+    return next((problem for sign, problem in _SIGNS.items() if sign in failure.message), None)
+
+
+_SIGNS = {
+    "can't start new thread": TOO_MANY_PROCESSES,
+    "[Errno 11] Resource temporarily unavailable": TOO_MANY_PROCESSES,
+    "[Errno 28] No space left on device": DISK_FULL,
+    "[Errno 27] File too large": DISK_FULL,
+}

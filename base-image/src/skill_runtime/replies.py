@@ -8,7 +8,7 @@ from typing import Any, Literal
 from skill_runtime import documents, frames
 from skill_runtime.text import printable
 
-Kind = Literal["raised", "unserialisable", "oversized", "malformed", "died", "timeout"]
+Kind = Literal["raised", "unserialisable", "oversized", "malformed", "died", "timeout", "memory"]
 _SAID: tuple[Kind, ...] = ("raised", "unserialisable", "oversized")
 
 

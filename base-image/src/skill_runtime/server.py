@@ -8,7 +8,7 @@ import signal
 import time
 from dataclasses import dataclass
 
-from skill_runtime import documents, ending, gate, log, pool, problems, process, replies
+from skill_runtime import bounds, documents, ending, gate, log, pool, problems, process, replies
 from skill_runtime.contract import Contract
 from skill_runtime.http import Request, Response, Server
 from skill_runtime.launch import Started
@@ -17,9 +17,6 @@ from skill_runtime.output import Drain, to_log
 from skill_runtime.redaction import Redactor
 from skill_runtime.settings import Settings, SettingsError
 from skill_runtime.text import printable
-
-LIMITS = {"CORE": 0}
-"""Memory, CPU and processes are limited by the pod."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +47,16 @@ def main(proof: gate.Proof, zygote: Started) -> int:
 
 def _run(settings: Settings, zygote: Started, proof: gate.Proof) -> Outcome:
     contract = Contract.read(settings.contract)
-    plan = pool.Plan(settings.skill, settings.workers, settings.queue, contract.call_timeout, settings.max_body, LIMITS)
+    bounds.tidy(settings.scratch, always=True)  # it outlives a container that was started again
+    plan = pool.Plan(
+        settings.skill,
+        settings.workers,
+        settings.queue,
+        contract.call_timeout,
+        settings.max_body,
+        bounds.limits(settings.scratch),
+        scratch=settings.scratch,
+    )
     return asyncio.run(_serve(settings, contract, plan, zygote, proof))
 
 

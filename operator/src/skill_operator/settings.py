@@ -102,6 +102,7 @@ class Isolation(_Model):
     required: bool = Field(default=True, description="a pod that is not shut in runs nothing of a skill's")
     userNamespaces: bool = Field(default=True, description="hostUsers: false for skill, check and build pods")
     runtimeClassName: str = ""
+    runtimeClassNames: list[str] = Field(default_factory=list, description="what a Skill may choose instead")
     clusterCIDRs: list[IPv4Network | IPv6Network] = Field(
         default_factory=list, description="networks of pods, services and nodes, beside those that can be detected"
     )

@@ -25,6 +25,7 @@ def test_defaults():
             "requests": {"cpu": "50m", "memory": "64Mi"},
             "limits": {"cpu": "500m", "memory": "256Mi", "ephemeral-storage": "64Mi"},
         },
+        "runtimeClassName": "",
         "callTimeoutSeconds": 30,
         "callLimits": {"perMinute": 0, "concurrent": 0},
         "idleTimeoutSeconds": 900,

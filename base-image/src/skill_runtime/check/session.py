@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from skill_runtime import launch, pool, replies
+from skill_runtime import bounds, launch, pool, replies
 from skill_runtime.check.bundle import Bundle
 from skill_runtime.documents import DocumentError, canonical
 from skill_runtime.offspring import OffspringError, Zygote
@@ -51,7 +51,8 @@ async def opened(bundle: Bundle, skill: Path, end: float) -> AsyncIterator[Sessi
     """A session with a process that has loaded the candidate. Raises OffspringError if it cannot be loaded."""
     loop = asyncio.get_running_loop()
     load = max(0.1, min(LOAD_SECONDS, end - time.monotonic()))
-    plan = pool.Plan(skill, 1, 0, bundle.contract.call_timeout, MAX_REPLY, LIMITS, load_seconds=load)
+    limits = LIMITS | bounds.processes()
+    plan = pool.Plan(skill, 1, 0, bundle.contract.call_timeout, MAX_REPLY, limits, load_seconds=load)
     workers = pool.Pool(plan, Zygote(launch.start()), Drain(lambda _line, _request_id: None))
     loop.add_signal_handler(pool.CHILD_ENDED, pool.reap, workers)
     keeper = asyncio.create_task(workers.live())

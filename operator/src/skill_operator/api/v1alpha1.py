@@ -179,7 +179,11 @@ class Limits(Model):
 
     cpu: Quantity = "500m"
     memory: Quantity = "256Mi"
-    ephemeral_storage: Quantity = Field(default="64Mi", alias="ephemeral-storage")
+    ephemeral_storage: Quantity = Field(
+        default="64Mi",
+        alias="ephemeral-storage",
+        description="Size of /tmp, which is in memory: what is in it counts against limits.memory too.",
+    )
 
     def quantities(self) -> dict[str, str]:
         """As in a container's `resources.limits`."""
@@ -256,6 +260,12 @@ class SkillSpec(Model):
         json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]},
     )
     resources: Resources = Resources()
+    runtime_class_name: str = Field(
+        default="",
+        max_length=253,
+        pattern=r"^([a-z0-9]([-.a-z0-9]*[a-z0-9])?)?$",
+        description="RuntimeClass of its pods (gVisor, Kata …), one that the installation allows. Empty: its default.",
+    )
     call_timeout_seconds: int = Field(default=30, ge=1, le=3600, description="A call that takes longer is ended.")
     call_limits: CallLimits = CallLimits()
     idle_timeout_seconds: int = Field(

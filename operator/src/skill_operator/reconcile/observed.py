@@ -14,7 +14,7 @@ from skill_operator import naming
 from skill_operator.api.egress import Shut
 from skill_operator.api.v1alpha1 import Skill
 from skill_operator.k8s.client import Cluster
-from skill_operator.reconcile.pods import Trouble, age, creating, trouble
+from skill_operator.reconcile.pods import Trouble, age, creating, refused, trouble
 from skill_operator.registry import Base
 from skill_operator.resources.common import Object
 from skill_operator.resources.service_account import may_get_secret
@@ -40,7 +40,7 @@ class Observed:
     stays_shut: tuple[Shut, ...]
     ledger: Object | None = None  # this and the account: of generated Skills alone
     account: Object | None = None
-    warnings: dict[str, list[Object]] = field(default_factory=dict)  # by uid of a pod that does not start
+    warnings: dict[str, list[Object]] = field(default_factory=dict)  # by uid of a pod, or Job, that does not start
     ungranted: tuple[str, ...] = ()  # Secrets that the Skill names and its ServiceAccount may not get
 
     def watched(self) -> list[Object]:
@@ -55,6 +55,11 @@ class Observed:
     def trouble(self, pod: Object) -> Trouble | None:
         """Why this pod does not run, if that is known."""
         return trouble(pod, self.warnings.get(pod["metadata"].get("uid", ""), ()))
+
+    def refusal(self, job: Object) -> Trouble | None:
+        """Why this Job may make no pod, if that is known."""
+        warnings = self.warnings.get(job["metadata"].get("uid", ""), [])
+        return refused(str(warnings[-1].get("message", ""))) if warnings else None
 
 
 async def observe(
@@ -76,8 +81,13 @@ async def observe(
     )
     ledger, account = await _records(cluster, settings, skill)
     live = tuple(p for p in mine_pods if "deletionTimestamp" not in p["metadata"])
-    late = [p for p in (*live, *build_pods) if creating(p) and age(p, now) > LATE]
-    said = await asyncio.gather(*(cluster.warnings(p["metadata"]["namespace"], p["metadata"]["uid"]) for p in late))
+    begun = {p["metadata"]["labels"].get("job-name") for p in (*live, *build_pods)}
+    barren = [
+        j for j in (*jobs, *builds) if j["metadata"]["name"] not in begun and not j.get("status", {}).get("conditions")
+    ]
+    slow = (*filter(creating, (*live, *build_pods)), *barren)
+    late = [obj for obj in slow if age(obj, now) > LATE]
+    said = await asyncio.gather(*(cluster.warnings(o["metadata"]["namespace"], o["metadata"]["uid"]) for o in late))
     owned = deployment if deployment and _label(deployment, naming.UID_LABEL) == meta.uid else None
     return Observed(
         skill=skill,
@@ -93,7 +103,7 @@ async def observe(
         stays_shut=stays_shut,
         ledger=ledger,
         account=account,
-        warnings={p["metadata"]["uid"]: warnings for p, warnings in zip(late, said, strict=True)},
+        warnings={obj["metadata"]["uid"]: told for obj, told in zip(late, said, strict=True)},
         ungranted=await _ungranted(cluster, skill),
     )
 

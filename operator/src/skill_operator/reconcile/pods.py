@@ -10,6 +10,7 @@ from skill_operator.resources.common import Object
 
 PULL_FAILED = "ImagePullFailed"
 PULL = {"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull"}
+NEWS = 600.0  # seconds
 CONFIG = {"CreateContainerConfigError", "CreateContainerError", "RunContainerError"}
 
 
@@ -52,7 +53,7 @@ def trouble(pod: Object, warnings: Sequence[Object] = ()) -> Trouble | None:
         if condition["type"] == "PodScheduled" and condition["status"] == "False":
             return Trouble("Unschedulable", f"pod {name} finds no node: {condition.get('message', '')}")
     if status.get("reason") == "Evicted":
-        return Trouble("Evicted", f"pod {name} was evicted: {status.get('message', '')}")
+        return _evicted(pod)
     for container in status.get("containerStatuses", []):
         state, last = container.get("state", {}), container.get("lastState", {}).get("terminated")
         waiting = state.get("waiting", {})
@@ -65,6 +66,41 @@ def trouble(pod: Object, warnings: Sequence[Object] = ()) -> Trouble | None:
         if end is not None and (reason == "CrashLoopBackOff" or state.get("terminated") or last):
             return ended(end)
     return _stuck(name, warnings[-1]) if warnings and creating(pod) else None
+
+
+def incident(pods: Sequence[Object], now: datetime) -> Trouble | None:
+    """What last ended a container of a skill that answers again. It is told for as long as it is news."""
+    told: list[tuple[datetime, Trouble]] = []
+    for pod in pods:
+        status = pod.get("status", {})
+        if status.get("reason") == "Evicted":
+            told.append((moment(status.get("startTime") or pod["metadata"]["creationTimestamp"]), _evicted(pod)))
+        for container in status.get("containerStatuses", []):
+            end = container.get("lastState", {}).get("terminated")
+            if end is not None and end.get("finishedAt"):
+                what = ended(end)
+                count = container.get("restartCount", 1)
+                message = (
+                    f"it answers again, after {count} restart(s); the last, at {end['finishedAt']}: {what.message}"
+                )
+                told.append((moment(end["finishedAt"]), Trouble(what.reason, message)))
+    recent = [(when, what) for when, what in told if (now - when).total_seconds() < NEWS]
+    return max(recent, key=lambda each: each[0])[1] if recent else None
+
+
+def _evicted(pod: Object) -> Trouble:
+    message = str(pod["status"].get("message", ""))
+    reason = "DiskFull" if "EmptyDir" in message or "ephemeral" in message else "Evicted"
+    return Trouble(reason, f"pod {pod['metadata']['name']} was evicted: {message}")
+
+
+def refused(message: str) -> Trouble:
+    """Why no pod may be made, in the words of the API server."""
+    reason = next((reason for sign, reason in _REFUSALS.items() if sign in message), "PodsRefused")
+    return Trouble(reason, f"no pod may be made: {message}")
+
+
+_REFUSALS = {"exceeded quota": "QuotaExceeded", "RuntimeClass": "RuntimeClassMissing"}
 
 
 def _stuck(pod: str, warning: Object) -> Trouble:
@@ -101,9 +137,9 @@ def ended(end: Object) -> Trouble:
     return Trouble("Crashed", message or f"it ended with exit code {end.get('exitCode')}")
 
 
-def age(pod: Object, now: datetime) -> float:
+def age(obj: Object, now: datetime) -> float:
     """Seconds since it was made."""
-    return (now - moment(pod["metadata"]["creationTimestamp"])).total_seconds()
+    return (now - moment(obj["metadata"]["creationTimestamp"])).total_seconds()
 
 
 def moment(text: str) -> datetime:

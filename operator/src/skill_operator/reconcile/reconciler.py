@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import datetime
 
@@ -12,8 +12,8 @@ from pydantic import ValidationError
 
 from skill_operator import naming, registry
 from skill_operator.api import conditions as api
-from skill_operator.api.v1alpha1 import Revision, Skill
-from skill_operator.api.validation import never_granted, problems
+from skill_operator.api.v1alpha1 import Revision, Skill, SkillSpec
+from skill_operator.api.validation import Problem, never_granted, problems
 from skill_operator.cage.ranges import RangesUnknown
 from skill_operator.generation.types_text import types_module
 from skill_operator.k8s.client import Cluster, Invalid, NotFound
@@ -109,7 +109,7 @@ class Reconciler:
                 api.READY, "False", "Suspended", "spec.suspend is true: nothing is changed until it is false"
             )
             return await self._report(skill, body, [], Result((note,), stalled=True), Work(), now)
-        if found := problems(skill.spec):
+        if found := [*problems(skill.spec), *self._not_allowed(skill.spec)]:
             self._author.forget(skill.metadata.namespace, skill.metadata.name)
             text = "\n".join(f"{problem.path}: {problem.message}" for problem in found)
             return await self._report(skill, body, [], _invalid(text), Work(), now)
@@ -132,6 +132,14 @@ class Reconciler:
         seen = await observe(self._cluster, self._settings, body, base, now, stays_shut)
         self._hearing.read(seen.watched())
         return await self._stages(seen, now)
+
+    def _not_allowed(self, spec: SkillSpec) -> Iterator[Problem]:
+        """A Skill must not choose a weaker cage than the installation's."""
+        allowed = {"", self._settings.isolation.runtimeClassName, *self._settings.isolation.runtimeClassNames}
+        if spec.runtime_class_name not in allowed:
+            names = ", ".join(sorted(allowed - {""})) or "none"
+            message = f"is not one of those that isolation.runtimeClassNames of the chart allows: {names}"
+            yield Problem("spec.runtimeClassName", message)
 
     async def _stages(self, seen: Observed, now: datetime) -> float | None:
         skill, work = seen.skill, Work()
@@ -211,7 +219,7 @@ class Reconciler:
         return result
 
     def _run(self, seen: Observed, work: Work, now: datetime) -> Result:
-        result = run(seen, work, self._settings)
+        result = run(seen, work, self._settings, now)
         work.status |= {"revision": work.revision, "image": work.image}
         past = [r for r in seen.skill.status.history if r.revision != work.revision]
         known = next((r for r in seen.skill.status.history if r.revision == work.revision), None)

@@ -112,6 +112,7 @@ def job(skill: Skill, settings: Settings, name: str, parts: int, report_key: str
     pod = caged_pod(
         settings,
         [container],
+        runtime_class=skill.spec.runtime_class_name,
         restartPolicy="Never",
         volumes=[tmp_volume("128Mi"), *_placeholders(skill, name)],
         terminationGracePeriodSeconds=1,

@@ -63,7 +63,7 @@ def has_host(image: str) -> bool:
     return bool(slash) and ("." in first or ":" in first or first == "localhost")
 
 
-def caged_pod(settings: Settings, containers: list[Object], **more: Any) -> Object:
+def caged_pod(settings: Settings, containers: list[Object], *, runtime_class: str = "", **more: Any) -> Object:
     """Spec of a pod that runs foreign code: no token, no DNS, no addresses of its neighbours, users of its own."""
     spec: Object = {
         "automountServiceAccountToken": False,
@@ -82,8 +82,8 @@ def caged_pod(settings: Settings, containers: list[Object], **more: Any) -> Obje
     }
     if settings.isolation.userNamespaces:
         spec["hostUsers"] = False
-    if settings.isolation.runtimeClassName:
-        spec["runtimeClassName"] = settings.isolation.runtimeClassName
+    if chosen := runtime_class or settings.isolation.runtimeClassName:
+        spec["runtimeClassName"] = chosen
     if settings.priorityClassName:
         spec["priorityClassName"] = settings.priorityClassName
     if settings.registry.pullSecret:
@@ -113,5 +113,6 @@ def caged_container(settings: Settings, **more: Any) -> Object:
     }
 
 
-def tmp_volume(size: str = "64Mi") -> Object:
-    return {"name": "tmp", "emptyDir": {"sizeLimit": size}}
+def tmp_volume(size: str) -> Object:
+    """In memory, where its size is a wall: on disk it is looked at now and then, and gigabytes are written between."""
+    return {"name": "tmp", "emptyDir": {"medium": "Memory", "sizeLimit": size}}

@@ -55,6 +55,7 @@ def deployment(skill: Skill, settings: Settings, rev: str, image: str, *, replic
         "spec": caged_pod(
             settings,
             [container],
+            runtime_class=spec.runtime_class_name,
             serviceAccountName=name,
             volumes=volumes,
             terminationGracePeriodSeconds=LAST_CALLS_SECONDS + spec.call_timeout_seconds + 5,

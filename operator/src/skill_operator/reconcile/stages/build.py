@@ -9,7 +9,7 @@ from skill_operator import naming
 from skill_operator.api.conditions import BUILT
 from skill_operator.api.text import printable
 from skill_operator.reconcile import pods
-from skill_operator.reconcile.observed import Observed
+from skill_operator.reconcile.observed import LATE, Observed
 from skill_operator.reconcile.result import Ref, Result, Work, finding
 from skill_operator.resources import build as resource
 from skill_operator.resources.common import Object
@@ -52,7 +52,10 @@ def build(seen: Observed, work: Work, settings: Settings, now: datetime) -> Resu
         if condition["type"] == "Failed" and condition["status"] == "True":
             since = _time(condition.get("lastTransitionTime"), now)
             return _failed(seen, work, settings, job, str(condition.get("message", "")), since, now)
-    return Result((finding(BUILT, "Unknown", "Building", "the build is running"),), delete=old)
+    if (bad := seen.refusal(job)) is not None:
+        return Result((finding(BUILT, "Unknown", bad.reason, bad.message),), after=FIRST_WAIT, delete=old)
+    running = finding(BUILT, "Unknown", "Building", "the build is running")
+    return Result((running,), delete=old, after=None if seen.pods_of(name) else LATE)
 
 
 def _built(seen: Observed, rev: str) -> str:

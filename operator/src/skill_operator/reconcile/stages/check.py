@@ -20,7 +20,7 @@ from skill_operator.api.conditions import ISOLATED, VERIFIED
 from skill_operator.api.text import printable
 from skill_operator.generation.examples import split
 from skill_operator.reconcile import pods
-from skill_operator.reconcile.observed import Observed
+from skill_operator.reconcile.observed import LATE, Observed
 from skill_operator.reconcile.result import Ref, Result, Work, finding
 from skill_operator.resources import check as resource
 from skill_operator.resources.common import Object
@@ -147,7 +147,10 @@ def _no_verdict(
             since = pods.moment(condition["lastTransitionTime"])
             why = f"the check did not end: {condition.get('message', '')}"
             return _again(seen, settings, job, wanted, since, now, why, condition.get("reason", "CheckFailed"))
-    return Result((finding(VERIFIED, "Unknown", "Checking", "the check is running"),), delete=old)
+    if (bad := seen.refusal(job)) is not None:
+        return Result((finding(VERIFIED, "Unknown", bad.reason, bad.message),), after=RETRY_SECONDS, delete=old)
+    running = finding(VERIFIED, "Unknown", "Checking", "the check is running")
+    return Result((running,), delete=old, after=None if seen.pods_of(job["metadata"]["name"]) else LATE)
 
 
 def _again(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 from skill_operator import naming
 from skill_operator.api.conditions import ACTIVE, DEPLOYED, ISOLATED, get_condition, is_true
 from skill_operator.cage.ranges import FRESH_SECONDS
@@ -17,7 +19,7 @@ from skill_operator.resources.service_account import service_account
 from skill_operator.settings import Settings
 
 
-def run(seen: Observed, work: Work, settings: Settings) -> Result:
+def run(seen: Observed, work: Work, settings: Settings, now: datetime) -> Result:
     """Ready when a pod of this revision and contract answers; asleep (scaled to zero) is as good."""
     skill = seen.skill
     live = seen.deployment
@@ -42,7 +44,7 @@ def run(seen: Observed, work: Work, settings: Settings) -> Result:
     if any(pods.ready(pod) for pod in mine):
         notes = (
             finding(DEPLOYED, "True", "Deployed", f"revision {work.revision} answers"),
-            finding(ACTIVE, "True", "Awake", ""),
+            _active(seen, now),
             _isolated(seen, settings),
         )
         return Result(notes, done=True, apply=wanted, after=after)
@@ -51,7 +53,7 @@ def run(seen: Observed, work: Work, settings: Settings) -> Result:
             finding(DEPLOYED, "True", "Deployed", f"revision {work.revision} is waking"),
             finding(ACTIVE, "False", "Waking", "a pod is starting"),
         )
-        return Result(notes, done=True, apply=wanted)
+        return Result(notes, done=True, apply=wanted, after=LATE)
     return _not_yet(seen, mine, wanted)
 
 
@@ -79,6 +81,12 @@ def _isolated(seen: Observed, settings: Settings) -> Finding:
     return finding(ISOLATED, "True", "EgressRefused", "a pod sees its way out refused before it loads the code")
 
 
+def _active(seen: Observed, now: datetime) -> Finding:
+    """It answers; what its pods went through lately is told with that."""
+    what = pods.incident(seen.pods, now)
+    return finding(ACTIVE, "True", what.reason, what.message) if what else finding(ACTIVE, "True", "Awake", "")
+
+
 def _current(pod: Object, seen: Observed, work: Work) -> bool:
     labels, notes = pod["metadata"]["labels"], pod["metadata"].get("annotations", {})
     return (
@@ -102,8 +110,7 @@ def _not_yet(seen: Observed, mine: list[Object], wanted: tuple[Object, ...]) -> 
             )
     for condition in _conditions(seen):
         if condition["type"] == "ReplicaFailure" and condition["status"] == "True":
-            message = f"no pod may be made: {condition.get('message', '')}"
-            reason = "QuotaExceeded" if "exceeded quota" in message else "PodsRefused"
-            note = finding(DEPLOYED, "False", reason, message)
+            why = pods.refused(str(condition.get("message", "")))
+            note = finding(DEPLOYED, "False", why.reason, why.message)
             return Result((note,), apply=wanted, after=30.0)
     return Result((finding(DEPLOYED, "Unknown", "Starting", "a pod is starting"),), apply=wanted, after=LATE)

@@ -1,0 +1,94 @@
+"""No account of the chart has a right that nothing needs: what it may do is compared with what it did."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cluster.install import NAMESPACE
+from tests.integration.conftest import Operator
+
+pytestmark = [pytest.mark.cluster, pytest.mark.last]
+FULL_SESSION = 60
+"""Tests of a cluster that were asked for, from which on all that is there was asked of the operator."""
+Right = tuple[str, str, str, str]
+"""Namespace (empty: any), API group, resource, verb."""
+BUILDS = f"{NAMESPACE}-builds"
+RARE: dict[Right, str] = {
+    (BUILDS, "batch", "jobs", "watch"): "where namespaces are named, no other role covers the builds",
+    (BUILDS, "", "pods", "watch"): "likewise",
+    (BUILDS, "", "configmaps", "delete"): "the sweeper, of a build whose Job is gone",
+    (BUILDS, "", "events", "list"): "of a build's pod that does not start",
+    (BUILDS, "", "secrets", "patch"): "a credential that is no longer usable is made anew",
+}
+"""Rights that no test uses, and why they are needed."""
+
+
+def granted(operator: Operator, account: str) -> Iterator[Right]:
+    """By the roles that are bound to it."""
+    for kind, where in (("clusterrolebinding", ()), ("rolebinding", ("-A",))):
+        for binding in operator.cluster.get(kind, *where)["items"]:
+            subjects = [
+                (s.get("namespace"), s["name"]) for s in binding.get("subjects", []) if s["kind"] == "ServiceAccount"
+            ]
+            if (NAMESPACE, account) not in subjects:
+                continue
+            namespace = binding["metadata"].get("namespace", "")
+            role = operator.cluster.get(
+                *(("-n", namespace) if namespace else ()),
+                binding["roleRef"]["kind"].lower(),
+                binding["roleRef"]["name"],
+            )
+            for rule in role["rules"]:
+                for group in rule["apiGroups"]:
+                    for resource in rule["resources"]:
+                        for verb in rule["verbs"]:
+                            yield namespace, group, resource, verb
+
+
+def requests(log: Path, account: str) -> Iterator[dict[str, Any]]:
+    with log.open() as lines:
+        for line in lines:
+            event = json.loads(line)
+            if event["user"]["username"] == f"system:serviceaccount:{NAMESPACE}:{account}" and "objectRef" in event:
+                yield event
+
+
+@pytest.mark.parametrize("component", ["controller", "gateway", "registry"])
+def test_every_right_is_used(operator: Operator, request: pytest.FixtureRequest, component: str) -> None:
+    if "state" not in operator.cluster.status:
+        pytest.skip("this cluster keeps no audit log")
+    if request.session.testscollected < FULL_SESSION:
+        pytest.skip("it tells something at the end of all tests of the cluster alone")
+    account = f"{NAMESPACE}-{component}"
+    used: set[Right] = set()
+    for event in requests(Path(operator.cluster.status["state"], "logs", "audit.log"), account):
+        asked = event["objectRef"]
+        resource = asked["resource"] + (f"/{asked['subresource']}" if asked.get("subresource") else "")
+        right = (asked.get("apiGroup", ""), resource, event["verb"])
+        used |= {("", *right), (asked.get("namespace", ""), *right)}
+        if (
+            event["verb"] == "patch" and event["responseStatus"]["code"] == 201
+        ):  # an apply that made it needs both rights
+            used |= {("", *right[:2], "create"), (asked.get("namespace", ""), *right[:2], "create")}
+    assert used, "the audit log says nothing of it"
+    unused = {right for right in granted(operator, account) if right not in used and right not in RARE}
+    assert not unused, f"{account} never used {sorted(unused)}"
+
+
+@pytest.mark.parametrize("component", ["controller", "gateway"])
+def test_nothing_was_asked_for_in_vain(operator: Operator, component: str) -> None:
+    """A request that RBAC refuses is a part of the operator that does not work."""
+    if "state" not in operator.cluster.status:
+        pytest.skip("this cluster keeps no audit log")
+    log = Path(operator.cluster.status["state"], "logs", "audit.log")
+    refused = [
+        (event["verb"], event["requestURI"])
+        for event in requests(log, f"{NAMESPACE}-{component}")
+        if event.get("annotations", {}).get("authorization.k8s.io/decision") == "forbid"
+    ]
+    assert not refused
