@@ -17,9 +17,9 @@ from mcp.shared.subscriptions import ToolsListChanged
 from prometheus_client import REGISTRY
 
 from skill_operator.gateway import mcp
-from skill_operator.gateway.calls import Answer, Calls
-from tests.unit.gateway.objects import pod, skill
+from tests.unit.gateway.objects import deployment, pod, skill
 from tests.unit.gateway.test_api import ALICE, Guarded
+from tests.unit.gateway.test_wake import settled, wakes
 from tests.unit.gateway.world import Call, fine, reply
 
 pytestmark = pytest.mark.timeout(30)
@@ -337,25 +337,21 @@ async def test_what_a_pod_says_is_never_believed(world: Guarded, body: bytes) ->
 
 async def test_progress_while_it_wakes(world: Guarded, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mcp, "PROGRESS_SECONDS", 0.02)
-    await world.pod(fine)
-    world.know(body=deployed())
+    world.directory.see_skill("ADDED", deployed())
+    world.directory.see_deployment("ADDED", deployment(0))
+    wakes(world)
     told: list[tuple[float, str | None]] = []
-    awake = asyncio.Event()
 
     async def hear(progress: float, total: float | None, message: str | None) -> None:
         told.append((progress, message))
-        if progress == 2:
-            awake.set()
 
-    invoke = Calls.invoke
-
-    async def slowly(calls: Calls, *arguments: Any, waking: Callable[[], Any], **named: Any) -> Answer:
-        await waking()
-        await awake.wait()
-        return await invoke(calls, *arguments, **named)
-
-    monkeypatch.setattr(Calls, "invoke", slowly)
     async with agent(world, "auto") as client:
-        result = await client.call_tool("finance__invoice", {"lines": []}, progress_callback=hear)
+        assert await names(client) == ["finance__invoice"]
+        assert world.scaler.patches == [], "listing wakes nobody"
+        calling = asyncio.create_task(client.call_tool("finance__invoice", {"lines": []}, progress_callback=hear))
+        await settled(lambda: len(told) > 2)
+        await world.pod(fine)
+        result = await calling
     assert result.structured_content == {"total": 3}
     assert told[:3] == [(number, "waking finance__invoice") for number in range(3)]
+    assert len(world.scaler.patches) == 1
