@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from tests.integration import races
 from tests.integration.conftest import Answer, Operator, until
 from tests.integration.test_skill import apply, skill
 
@@ -137,3 +138,17 @@ def test_a_rolling_update_under_load_fails_no_call(operator: Operator, space: st
             thread.join()
     assert len(answers) > 20
     assert {a.status for a in answers} == {200}, [a.body for a in answers if a.status != 200][:3]
+
+
+def test_nothing_is_lost_between_sleep_and_wake(operator: Operator, namespace: str) -> None:
+    """Calls that come just when a skill falls asleep, from a client that knows nothing of it."""
+    names = [f"racer-{number}" for number in range(2)]
+    for name in names:
+        apply(operator, namespace, skill(name, idleTimeoutSeconds=races.IDLE, callTimeoutSeconds=20, source=SLOW))
+    for name in names:
+        operator.ready(namespace, name)
+    outcome = races.race(operator, namespace, names, seconds=30)
+    assert outcome.wrong == []
+    assert outcome.slept_in_use == []
+    assert outcome.wakes >= 1
+    assert outcome.patches <= outcome.wakes * 1.1

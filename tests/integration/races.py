@@ -1,0 +1,127 @@
+"""Wake, sleep and drain against each other; if wanted, while gateways and the controller are killed."""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+import re
+import subprocess
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tests.cluster.install import IMAGES, NAMESPACE
+from tests.integration.conftest import Operator, until
+
+IDLE = 2
+SCALES = re.compile(r"^apiserver_request_total\{(.*?)\} (\d+)$", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of the calls, and of the skills meanwhile."""
+
+    calls: list[dict[str, Any]]
+    sleeps: list[tuple[str, float]]  # which, when
+    wakes: int
+    patches: int  # that changed something
+    killed: int
+
+    @property
+    def wrong(self) -> list[dict[str, Any]]:
+        return [call for call in self.calls if not call["right"]]
+
+    @property
+    def slept_in_use(self) -> list[tuple[str, float]]:
+        """A call counts from a moment after it was sent: it may have been held until then."""
+        spans = [(c["skill"], c["from"] + c["cold"] / 1000 + 0.5, c["to"] - 0.2) for c in self.calls]
+        return [(name, at) for name, at in self.sleeps if any(s == name and a < at < b for s, a, b in spans)]
+
+
+def race(operator: Operator, namespace: str, names: list[str], seconds: float, kill_every: float = math.inf) -> Outcome:
+    """The skills are there, with an idle time of IDLE."""
+    keys = [f"{namespace}/{name}" for name in names]
+    before = patches(operator)
+    watch = Watch(operator, namespace)
+    arguments = [f"http://{NAMESPACE}-gateway.{NAMESPACE}.svc", operator.token, str(seconds), str(IDLE), *keys]
+    start_racer(operator, namespace, arguments)
+    killed, end = 0, time.monotonic() + seconds
+    while (pause := time.monotonic() + kill_every) < end:
+        until("the next kill", kill_every + 5, lambda at=pause: time.monotonic() > at)
+        kill(operator, random.choice(["gateway", "gateway", "controller"]))
+        killed += 1
+    operator.cluster.kubectl(
+        "-n", namespace, "wait", "--for=jsonpath={.status.phase}=Succeeded", "pod/racer", "--timeout=200s"
+    )
+    calls = json.loads(operator.cluster.kubectl("-n", namespace, "logs", "racer").splitlines()[-1])
+    operator.cluster.kubectl("-n", namespace, "delete", "pod", "racer")
+    sleeps, wakes = watch.end()
+    return Outcome(calls, sleeps, wakes, patches(operator) - before, killed)
+
+
+def start_racer(operator: Operator, namespace: str, arguments: list[str]) -> None:
+    script = {"racer.py": (Path(__file__).parent / "racer.py").read_text()}
+    meta = {"name": "racer", "namespace": namespace}
+    container = {
+        "name": "racer",
+        "image": json.loads(IMAGES.read_text())["operator"]["name"],
+        "imagePullPolicy": "Never",
+        "command": ["python3", "/racer/racer.py", *arguments],
+        "volumeMounts": [{"name": "racer", "mountPath": "/racer"}],
+    }
+    volume = {"name": "racer", "configMap": {"name": "racer"}}
+    spec = {"restartPolicy": "Never", "containers": [container], "volumes": [volume]}
+    operator.cluster.apply(
+        {"apiVersion": "v1", "kind": "ConfigMap", "metadata": meta, "data": script},
+        {"apiVersion": "v1", "kind": "Pod", "metadata": meta, "spec": spec},
+    )
+
+
+def kill(operator: Operator, component: str) -> None:
+    """One pod, without notice."""
+    selector = f"app.kubernetes.io/component={component}"
+    pods = operator.cluster.get("-n", NAMESPACE, "pods", "-l", selector)["items"]
+    name = random.choice(pods)["metadata"]["name"]
+    operator.cluster.kubectl("-n", NAMESPACE, "delete", "pod", name, "--grace-period=0", "--force", "--wait=false")
+
+
+def patches(operator: Operator) -> int:
+    """How often the scale of a Deployment was changed through its subresource, as the API server counts."""
+    told = operator.cluster.kubectl("get", "--raw", "/metrics")
+    wanted = ('resource="deployments"', 'subresource="scale"', 'verb="PATCH"', 'code="200"')
+    return sum(int(n) for labels, n in SCALES.findall(told) if all(label in labels for label in wanted))
+
+
+class Watch:
+    """Notes each time that a Deployment falls asleep or wakes."""
+
+    def __init__(self, operator: Operator, namespace: str) -> None:
+        tools, config = operator.cluster.tools, operator.cluster.kubeconfig
+        columns = '-o=jsonpath={.metadata.name} {.spec.replicas}{"\\n"}'
+        command = [f"{tools}/kubectl", f"--kubeconfig={config}", "-n", namespace, "get", "deployments", "-w", columns]
+        self._namespace = namespace
+        self._sleeps: list[tuple[str, float]] = []
+        self._wakes = 0
+        self._process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        self._thread = threading.Thread(target=self._read)
+        self._thread.start()
+
+    def _read(self) -> None:
+        assert self._process.stdout is not None
+        last: dict[str, str] = {}
+        for line in self._process.stdout:
+            name, _, replicas = line.strip().partition(" ")
+            if last.get(name, replicas) != replicas:
+                if replicas == "0":
+                    self._sleeps.append((f"{self._namespace}/{name.removeprefix('skill-')}", time.time()))
+                else:
+                    self._wakes += 1
+            last[name] = replicas
+
+    def end(self) -> tuple[list[tuple[str, float]], int]:
+        self._process.terminate()
+        self._thread.join()
+        return self._sleeps, self._wakes
