@@ -148,12 +148,14 @@ def soak() -> None:
     most = Counter[str]()
     began = time.monotonic()
     with served() as url:
-        for _, spec in TASKS[:SKILLS]:
+        for name, spec in TASKS[:SKILLS]:
             world = asyncio.run(written(url, spec))
             generation = world.status["generation"]
             assert generation["attempts"] <= ATTEMPTS, generation
             assert generation["tokens"] <= BUDGET, generation
             ends[world.reason] += 1
+            said = f"{world.reason}, {generation['attempts']} attempts, {generation['tokens']} tokens"
+            print(f"  {name:<45} {said}", flush=True)
             for key in ("attempts", "tokens"):
                 most[key] = max(most[key], generation[key])
                 most[f"all {key}"] += generation[key]

@@ -52,6 +52,9 @@ def main() -> None:
     params.port = 0
     params.n_ctx = CONTEXT
     params.n_parallel = 1
+    params.cpuparams.n_threads = params.cpuparams_batch.n_threads = (
+        1  # more of them spin while they wait for each other
+    )
     server = xllamacpp.Server(params)
     address = server.listening_address
     print(f"{address.removesuffix('/')}/v1", flush=True)
