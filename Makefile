@@ -56,6 +56,9 @@ bench-gates: $(VENV)/bench ## how often the gates are wrong, on HumanEval and mu
 bench-relay: $(VENV)/ready ## relaying beside nginx; needs nginx and wrk, and no cluster
 	@PYTHONPATH=operator/src:. $(BIN)/python -m benchmarks.relay
 
+bench-generation: $(VENV)/bench ## the loop in 600 orders of events, then with a real tiny model; needs no cluster
+	@PYTHONPATH=operator/src:base-image/src:. $(BIN)/python -m benchmarks.generation
+
 down: ## end the cluster and leave nothing of it
 	@$(PYTHON) -m tests.cluster down
 
@@ -70,4 +73,5 @@ $(VENV)/bench: benchmarks/requirements.txt $(VENV)/ready
 	@$(BIN)/pip install --quiet --require-hashes --no-deps --requirement $<
 	@touch $@
 
-.PHONY: help demo test cluster images install unit integration verify generate format bench bench-gates bench-relay down
+.PHONY: help demo test cluster images install unit integration verify generate format bench bench-gates bench-relay \
+	bench-generation down

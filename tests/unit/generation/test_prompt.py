@@ -52,6 +52,7 @@ GRANTS = {
 }
 CASES = {
     "first": first(spec()),
+    "changing": first(spec(deterministic=False)),
     "granted": first(spec(examples=[], **GRANTS)),
     "repair": prompt.repair(
         first(spec()), "def run(input):\n    return {}\n", "examples", "plain: got {}, not {'sum': 1}"
