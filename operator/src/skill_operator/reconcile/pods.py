@@ -138,8 +138,9 @@ def ended(end: Object) -> Trouble:
 
 
 def age(obj: Object, now: datetime) -> float:
-    """Seconds since it was made."""
-    return (now - moment(obj["metadata"]["creationTimestamp"])).total_seconds()
+    """Seconds since it was made; 0 for what does not say when."""
+    made = obj["metadata"].get("creationTimestamp")
+    return (now - moment(made)).total_seconds() if made else 0.0
 
 
 def moment(text: str) -> datetime:
