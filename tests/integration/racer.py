@@ -23,18 +23,19 @@ PATIENCE = 90.0
 async def call(session: aiohttp.ClientSession, url: str, what: str) -> dict[str, Any]:
     began, broken = time.time(), 0
     while True:
+        sent = time.time()
         try:
             async with session.post(url, json={"what": what}) as answer:
                 body = await answer.text()
                 cold = int(answer.headers.get("X-Skill-Cold-Start", 0))
                 right = answer.status == 200 and json.loads(body) == {"said": what}
                 told = "" if right else body[:500]
-                return {"from": began, "to": time.time(), "cold": cold, "right": right, "broken": broken, "told": told}
+                return {"from": sent, "to": time.time(), "cold": cold, "right": right, "broken": broken, "told": told}
         except (aiohttp.ClientError, OSError) as error:
             broken += 1
             if time.time() - began > PATIENCE:
                 told = f"no answer: {error!r}"
-                return {"from": began, "to": time.time(), "cold": 0, "right": False, "broken": broken, "told": told}
+                return {"from": sent, "to": time.time(), "cold": 0, "right": False, "broken": broken, "told": told}
             await asyncio.sleep(0.1)
 
 
