@@ -101,6 +101,13 @@ def test_a_drain_that_takes_too_long_is_taken_back() -> None:
     assert (does(result), result.after) == ("unmark", 5)
 
 
+def test_a_call_that_a_lost_gateway_left_open_has_its_time() -> None:
+    short = seen(idleTimeoutSeconds=2, callTimeoutSeconds=30)
+    result = scale(short, Work(), NOW, picture(quiet(100), certain=10))
+    assert (does(result), result.after) == ("", pytest.approx(20))
+    assert does(scale(short, Work(), NOW, picture(quiet(100), certain=31))) == "mark"
+
+
 def test_what_a_person_scaled_is_left_alone_and_said() -> None:
     result = scale(seen(replicas=3, mark=MARK), Work(), NOW, None)
     assert does(result) == "unmark"

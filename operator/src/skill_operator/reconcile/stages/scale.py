@@ -49,6 +49,9 @@ def scale(seen: Observed, work: Work, now: datetime, picture: Picture | None) ->
     idle = min(picture.idle(uid), _awake(seen, now))
     if idle < limit or picture.held(uid):
         return Result((), done=True, after=max(AGAIN_SECONDS, limit - idle), patch=_unmark(seen, mark))
+    unsure = seen.skill.spec.call_timeout_seconds - (picture.at - picture.certain_since)
+    if unsure > 0:  # a gateway that was lost may have left a call open, which lasts so long at most
+        return Result((), done=True, after=max(AGAIN_SECONDS, unsure), patch=_unmark(seen, mark))
     if not mark:
         return Result((), done=True, after=AGAIN_SECONDS, patch=_mark(seen, now))
     if (now - moment(mark)).total_seconds() > DRAIN_SECONDS:
