@@ -59,6 +59,9 @@ bench-relay: $(VENV)/ready ## relaying beside nginx; needs nginx and wrk, and no
 bench-generation: $(VENV)/bench ## the loop in 600 orders of events, then with a real tiny model; needs no cluster
 	@PYTHONPATH=operator/src:base-image/src:. $(BIN)/python -m benchmarks.generation
 
+doctor: ## what the cluster that kubectl means has of what the operator needs, and what to do
+	@kubectl -n $(or $(NAMESPACE),skill-operator) exec deployment/skill-operator-controller -- python3 -m skill_operator doctor
+
 down: ## end the cluster and leave nothing of it
 	@$(PYTHON) -m tests.cluster down
 

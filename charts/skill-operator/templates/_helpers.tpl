@@ -206,7 +206,9 @@ readinessProbe:
   "generation" .Values.generation
   "check" .Values.check
   "build" .Values.build
-  "isolation" (merge (dict "beacon" (printf "%s-beacon.%s.svc:8082" $fullname .Release.Namespace)) .Values.isolation)
+  "isolation" (merge (dict
+    "beacon" (printf "%s-beacon.%s.svc:8082" $fullname .Release.Namespace)
+    "prober" (ternary (printf "%s-prober.%s.svc:8080" $fullname .Release.Namespace) "" .Values.isolation.required)) .Values.isolation)
   "workers" .Values.controller.workers
   "resyncSeconds" .Values.controller.resyncSeconds
   "leaseSeconds" .Values.controller.leaseSeconds

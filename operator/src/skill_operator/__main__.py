@@ -18,6 +18,7 @@ import uvloop
 
 from skill_operator import registry, registry_sweep
 from skill_operator.cage.beacon import lit, located
+from skill_operator.cage.proof import Watch
 from skill_operator.cage.ranges import Ranges
 from skill_operator.controller import Controller, WorkQueue
 from skill_operator.generation.provider import Provider
@@ -59,9 +60,12 @@ async def controller(settings: Settings) -> int:
         hearing = Hearing()
         slots = BuildSlots(cluster, settings, queue.add)
         author = Author(settings, Provider(), lambda namespace, name: queue.add(Key(namespace, name)), _now)
-        around = Surroundings(lambda: registry.read_base(settings), Ranges(cluster, settings).read)
+        around = Surroundings(
+            lambda: registry.read_base(settings), Ranges(cluster, settings).read, lambda: watch.verdict
+        )
         reconciler = Reconciler(cluster, settings, author, recorder, around, _now, slots, hearing, gateways)
         work = Controller(cluster, settings, reconciler, queue, hearing)
+        watch = Watch(settings, work.look_again)
         informer = Informer(settings, lambda namespace, name: queue.add(Key(namespace, name)), hearing)
         live = {"controller": lambda: work.problem() if lease.held else None}
         async with health.serve(settings.healthPort, live, {}):
@@ -73,7 +77,7 @@ async def controller(settings: Settings) -> int:
                 await asyncio.gather(leading, return_exceptions=True)
                 await lease.release()  # it may just have been won
                 return 0
-            tasks = [asyncio.create_task(part.run()) for part in (work, recorder, gateways)]
+            tasks = [asyncio.create_task(part.run()) for part in (work, recorder, gateways, watch)]
             watching = asyncio.create_task(informer.run(stop))
             lost = asyncio.create_task(lease.lost.wait())
             await asyncio.wait({stopped, lost, watching, *tasks}, return_when=asyncio.FIRST_COMPLETED)
@@ -102,6 +106,13 @@ async def gateway(settings: Settings) -> int:
     return 0
 
 
+async def examination(settings: Settings) -> int:
+    from skill_operator.doctor import doctor
+
+    async with connect("skill-operator-doctor") as cluster:
+        return await doctor(cluster, settings)
+
+
 async def credentials(settings: Settings, htpasswd: Path) -> int:
     async with connect("skill-operator-registry") as cluster:
         await ensure(cluster, settings, htpasswd)
@@ -112,6 +123,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="skill-operator", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("controller", help="reconcile Skills (one at a time leads, by Lease)")
+    commands.add_parser(
+        "doctor", help="say what this cluster can do of what the operator needs; run it in a controller's pod"
+    )
     commands.add_parser("gateway", help="relay calls to skills (any number)")
     wanted = commands.add_parser("registry-credentials", help="make the builder's credential for the embedded registry")
     wanted.add_argument("htpasswd", type=Path, help="file to write for the registry")
@@ -128,6 +142,8 @@ def main() -> None:
     match options.command:
         case "controller":
             run = controller(settings)
+        case "doctor":
+            run = examination(settings)
         case "gateway":
             with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:  # it relays; the others wait
                 sys.exit(runner.run(gateway(settings)))

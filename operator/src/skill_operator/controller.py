@@ -170,6 +170,10 @@ class Controller:
             self.queue.add(_key(body))
         return found
 
+    async def look_again(self) -> None:
+        """At all Skills: something changed that concerns each of them. Raises ClusterError."""
+        await self._resync()
+
     async def _resync(self) -> None:
         """Events can be lost; a list cannot."""
         for body in await self._skills():

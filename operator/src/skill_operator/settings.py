@@ -110,6 +110,10 @@ class Isolation(_Model):
         default="skill-operator-beacon.skill-operator.svc:8082",
         description="Service that every pod can reach but a caged one, which proves its cage by it; empty: none",
     )
+    prober: str = Field(
+        default="skill-operator-prober.skill-operator.svc:8080",
+        description="Service of the caged pod that says what it can reach; empty: nobody proves the cage for good",
+    )
     namespacePods: int = Field(default=50, ge=1, description="quota: pods of skills in one namespace")
     namespaceCPU: str = "8"
     namespaceMemory: str = "16Gi"

@@ -21,6 +21,7 @@ import httpx2
 
 from skill_operator import naming
 from skill_operator.api.egress import Shut
+from skill_operator.cage.proof import PROVEN
 from skill_operator.generation.provider import Provider
 from skill_operator.k8s.client import Conflict
 from skill_operator.observability.hearing import Hearing
@@ -358,7 +359,7 @@ class Operator:
         async def nobody(*_: object) -> None:
             """No gateway is ever asked: nothing of this world sleeps."""
 
-        around = Surroundings(read_base, stays_shut)
+        around = Surroundings(read_base, stays_shut, lambda: PROVEN)
         slots = BuildSlots(world.store, world.settings, lambda _: None)
         self.reconciler = Reconciler(
             world.store,

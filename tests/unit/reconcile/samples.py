@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from skill_operator.api.v1alpha1 import Skill
+from skill_operator.cage.proof import PROVEN
 from skill_operator.reconcile.observed import Observed
 from skill_operator.registry import Base
 from skill_operator.settings import Images, Settings
@@ -51,6 +52,7 @@ def observed(of: Skill | None = None, **more: Any) -> Observed:
         "deployment": None,
         "policies": (),
         "stays_shut": (),
+        "cage": PROVEN,
         "base": Base({"rootEntries": ["bin", "usr"]}, "10.96.1.1"),
     }
     return Observed(**(values | more))

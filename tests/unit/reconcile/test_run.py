@@ -6,8 +6,10 @@ import pytest
 
 from skill_operator import naming
 from skill_operator.api.egress import Shut, shut
+from skill_operator.cage.proof import Verdict
 from skill_operator.reconcile.result import Result, Work
 from skill_operator.reconcile.stages import run as stage
+from skill_operator.reconcile.stages.cage import caged
 from skill_operator.resources.contract import text
 from tests.unit.reconcile.samples import DIGEST, NOW, SETTINGS, observed, pod, skill
 
@@ -157,10 +159,42 @@ def test_policies_of_others_that_widen_the_cage_are_told(spec: dict[str, Any], w
     assert ("theirs" in isolated.message) is widens
 
 
+SILENT = Verdict("Unknown", "ProberSilent", "the prober does not answer")
+
+
+def test_nothing_new_is_begun_while_the_cage_is_unproven() -> None:
+    result = caged(SETTINGS)(observed(cage=SILENT), work(), NOW)
+    assert not result.done
+    assert not result.apply + result.create
+    assert {f.type: (f.status, f.reason) for f in result.findings} == {
+        "Isolated": ("Unknown", "ProberSilent"),
+        "Verified": ("Unknown", "CageUnproven"),
+    }
+    assert caged(SETTINGS)(observed(), work(), NOW).done
+
+
+def test_what_runs_goes_on_and_says_that_its_cage_is_unproven() -> None:
+    live = {"spec": {"replicas": 1}, "status": {}}
+    seen = observed(cage=SILENT, deployment=live, pods=(mine(conditions=READY),))
+    assert caged(SETTINGS)(seen, work(), NOW).done
+    result = run(seen, work(), SETTINGS)
+    assert result.done
+    assert [(f.status, f.reason) for f in result.findings if f.type == "Isolated"] == [("Unknown", "ProberSilent")]
+
+
+def test_what_has_not_started_does_not_keep_an_old_proof() -> None:
+    for pods in ((), (mine(state={"terminated": {"exitCode": 1}}),)):
+        result = run(observed(cage=SILENT, pods=pods), work(), SETTINGS)
+        assert [(f.status, f.reason) for f in result.findings if f.type == "Isolated"] == [("Unknown", "ProberSilent")]
+    opened = run(observed(cage=SILENT, pods=(mine(state={"terminated": {"exitCode": 3}}),)), work(), SETTINGS)
+    assert [f.reason for f in opened.findings if f.type == "Isolated"][-1] == "EgressNotBlocked"
+
+
 @pytest.mark.parametrize("replicas", [0, 1])
 def test_a_cage_that_is_not_required_is_never_proven(replicas: int) -> None:
     lax = SETTINGS.model_copy(update={"isolation": SETTINGS.isolation.model_copy(update={"required": False})})
     live = {"spec": {"replicas": replicas}, "status": {}}
+    assert caged(lax)(observed(cage=SILENT), work(), NOW).done
     result = run(observed(pods=(mine(conditions=READY),), deployment=live), work(), lax)
     assert {(f.status, f.reason) for f in result.findings if f.type == "Isolated"} == {("False", "NotEnforced")}
 

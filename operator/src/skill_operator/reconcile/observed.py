@@ -13,6 +13,7 @@ from datetime import datetime
 from skill_operator import naming
 from skill_operator.api.egress import Shut
 from skill_operator.api.v1alpha1 import Skill
+from skill_operator.cage.proof import Verdict
 from skill_operator.k8s.client import Cluster
 from skill_operator.reconcile.pods import Trouble, age, creating, refused, trouble
 from skill_operator.registry import Base
@@ -38,6 +39,7 @@ class Observed:
     policies: tuple[Object, ...]
     base: Base
     stays_shut: tuple[Shut, ...]
+    cage: Verdict
     ledger: Object | None = None  # this and the account: of generated Skills alone
     account: Object | None = None
     warnings: dict[str, list[Object]] = field(default_factory=dict)  # by uid of a pod, or Job, that does not start
@@ -63,7 +65,13 @@ class Observed:
 
 
 async def observe(
-    cluster: Cluster, settings: Settings, body: Object, base: Base, now: datetime, stays_shut: tuple[Shut, ...]
+    cluster: Cluster,
+    settings: Settings,
+    body: Object,
+    base: Base,
+    now: datetime,
+    stays_shut: tuple[Shut, ...],
+    cage: Verdict,
 ) -> Observed:
     skill = Skill.model_validate(body)
     meta = skill.metadata
@@ -101,6 +109,7 @@ async def observe(
         policies=tuple(policies),
         base=base,
         stays_shut=stays_shut,
+        cage=cage,
         ledger=ledger,
         account=account,
         warnings={obj["metadata"]["uid"]: told for obj, told in zip(late, said, strict=True)},

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from skill_operator.cage.proof import ENFORCE
 from skill_operator.resources.common import Object
 
 PULL_FAILED = "ImagePullFailed"
@@ -130,8 +131,8 @@ def ended(end: Object) -> Trouble:
     if end.get("exitCode") == 3:
         return Trouble(
             "EgressNotBlocked",
-            "the pod's way out was not refused, so nothing of the skill was run: the cluster's network plugin must "
-            f"enforce NetworkPolicies for egress. {message}",
+            f"the pod's way out was open, so the skill was not run any further: {ENFORCE}. Only isolation.required: "
+            f"false in the chart's values would run it all the same. {message}",
             lasting=True,
         )
     return Trouble("Crashed", message or f"it ended with exit code {end.get('exitCode')}")

@@ -28,6 +28,7 @@ from skill_operator.reconcile.observed import Observed, observe
 from skill_operator.reconcile.result import Finding, Key, Result, Work, finding
 from skill_operator.reconcile.slots import BuildSlots
 from skill_operator.reconcile.stages.build import build
+from skill_operator.reconcile.stages.cage import caged
 from skill_operator.reconcile.stages.check import check
 from skill_operator.reconcile.stages.grants import grants
 from skill_operator.reconcile.stages.run import run
@@ -129,7 +130,7 @@ class Reconciler:
             note = finding(api.GENERATED, "Unknown", error.reason, str(error))
             return await self._report(skill, body, [], Result((note,), after=REGISTRY_WAIT), Work(), now)
         await self._shared(skill.metadata.namespace)
-        seen = await observe(self._cluster, self._settings, body, base, now, stays_shut)
+        seen = await observe(self._cluster, self._settings, body, base, now, stays_shut, self._around.cage())
         self._hearing.read(seen.watched())
         return await self._stages(seen, now)
 
@@ -149,7 +150,7 @@ class Reconciler:
         asked = may_sleep(seen, now)
         picture = await self._gateways.look(0 if mark_of(seen) else PICTURE_AGE) if asked else None
         looks: list[float] = []
-        for stage in (_grants, self._source, self._check, _review, self._build, self._run):
+        for stage in (_grants, self._source, caged(self._settings), self._check, _review, self._build, self._run):
             last = stage(seen, work, now)
             last = await self._unless_lost(last, work)
             last = await self._in_turn(seen, last)

@@ -6,12 +6,15 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from skill_operator.api.egress import Shut
+from skill_operator.cage.proof import Verdict
 from skill_operator.registry import Base
 
 
 @dataclass(frozen=True)
 class Surroundings:
-    """`base` is read from the registry; `stays_shut` are the networks that no grant of egress opens."""
+    """`base` is read from the registry; `stays_shut` are the networks that no grant of egress opens; `cage` is the
+    latest proof that policies are enforced."""
 
     base: Callable[[], Awaitable[Base]]
     stays_shut: Callable[[], Awaitable[tuple[Shut, ...]]]
+    cage: Callable[[], Verdict]

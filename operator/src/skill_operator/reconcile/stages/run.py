@@ -6,14 +6,16 @@ from datetime import datetime
 
 from skill_operator import naming
 from skill_operator.api.conditions import ACTIVE, DEPLOYED, ISOLATED, get_condition, is_true
+from skill_operator.cage.proof import PROVEN
 from skill_operator.cage.ranges import FRESH_SECONDS
 from skill_operator.reconcile import pods
 from skill_operator.reconcile.observed import LATE, Observed
 from skill_operator.reconcile.result import Finding, Result, Work, finding
+from skill_operator.reconcile.stages.cage import isolated
 from skill_operator.resources.common import Object
 from skill_operator.resources.contract import config_map, fingerprint
 from skill_operator.resources.deployment import deployment
-from skill_operator.resources.network_policy import skill_policy, widening
+from skill_operator.resources.network_policy import skill_policy
 from skill_operator.resources.service import service
 from skill_operator.resources.service_account import service_account
 from skill_operator.settings import Settings
@@ -37,7 +39,7 @@ def run(seen: Observed, work: Work, settings: Settings, now: datetime) -> Result
         notes: tuple[Finding, ...] = (
             finding(DEPLOYED, "True", "Deployed", "asleep; the next call wakes it"),
             finding(ACTIVE, "False", "Asleep", "no pod runs"),
-            _isolated(seen, settings),
+            isolated(seen, settings),
         )
         return Result(notes, done=True, apply=wanted, after=after)
     mine = [pod for pod in seen.pods if _current(pod, seen, work)]
@@ -45,7 +47,7 @@ def run(seen: Observed, work: Work, settings: Settings, now: datetime) -> Result
         notes = (
             finding(DEPLOYED, "True", "Deployed", f"revision {work.revision} answers"),
             _active(seen, now),
-            _isolated(seen, settings),
+            isolated(seen, settings),
         )
         return Result(notes, done=True, apply=wanted, after=after)
     if _wakes(seen, work) and not any(seen.trouble(pod) for pod in mine):
@@ -54,7 +56,7 @@ def run(seen: Observed, work: Work, settings: Settings, now: datetime) -> Result
             finding(ACTIVE, "False", "Waking", "a pod is starting"),
         )
         return Result(notes, done=True, apply=wanted, after=LATE)
-    return _not_yet(seen, mine, wanted)
+    return _not_yet(seen, mine, wanted, settings)
 
 
 def _wakes(seen: Observed, work: Work) -> bool:
@@ -69,16 +71,6 @@ def _wakes(seen: Observed, work: Work) -> bool:
 def _conditions(seen: Observed) -> list[Object]:
     found: list[Object] = (seen.deployment or {}).get("status", {}).get("conditions", [])
     return found
-
-
-def _isolated(seen: Observed, settings: Settings) -> Finding:
-    if not settings.isolation.required:
-        why = "the chart says isolation.required: false, so the code runs wherever its way out leads"
-        return finding(ISOLATED, "False", "NotEnforced", why)
-    if others := widening(seen.policies, seen.skill):
-        why = f"policies that add up with the operator's let more in or out than spec says: {', '.join(others)}"
-        return finding(ISOLATED, "False", "WidenedByPolicy", f"{why}; delete them, or narrow their podSelector")
-    return finding(ISOLATED, "True", "EgressRefused", "a pod sees its way out refused before it loads the code")
 
 
 def _active(seen: Observed, now: datetime) -> Finding:
@@ -96,10 +88,11 @@ def _current(pod: Object, seen: Observed, work: Work) -> bool:
     )
 
 
-def _not_yet(seen: Observed, mine: list[Object], wanted: tuple[Object, ...]) -> Result:
+def _not_yet(seen: Observed, mine: list[Object], wanted: tuple[Object, ...], settings: Settings) -> Result:
+    doubt = () if seen.cage == PROVEN else (isolated(seen, settings),)  # no pod says by itself that it is shut in
     for pod in mine:
         if (bad := seen.trouble(pod)) is not None:
-            notes = [finding(DEPLOYED, "False", bad.reason, bad.message)]
+            notes = [finding(DEPLOYED, "False", bad.reason, bad.message), *doubt]
             if bad.reason == "EgressNotBlocked":
                 notes.append(finding(ISOLATED, "False", bad.reason, bad.message))
             return Result(
@@ -112,5 +105,6 @@ def _not_yet(seen: Observed, mine: list[Object], wanted: tuple[Object, ...]) -> 
         if condition["type"] == "ReplicaFailure" and condition["status"] == "True":
             why = pods.refused(str(condition.get("message", "")))
             note = finding(DEPLOYED, "False", why.reason, why.message)
-            return Result((note,), apply=wanted, after=30.0)
-    return Result((finding(DEPLOYED, "Unknown", "Starting", "a pod is starting"),), apply=wanted, after=LATE)
+            return Result((note, *doubt), apply=wanted, after=30.0)
+    starting = finding(DEPLOYED, "Unknown", "Starting", "a pod is starting")
+    return Result((starting, *doubt), apply=wanted, after=LATE)
