@@ -77,4 +77,4 @@ $(VENV)/bench: benchmarks/requirements.txt $(VENV)/ready
 	@touch $@
 
 .PHONY: help demo test cluster images install unit integration verify generate format bench bench-gates bench-relay \
-	bench-generation down
+	bench-generation doctor down

@@ -31,6 +31,7 @@ from skill_operator.reconcile.stages.build import build
 from skill_operator.reconcile.stages.cage import caged
 from skill_operator.reconcile.stages.check import check
 from skill_operator.reconcile.stages.grants import grants
+from skill_operator.reconcile.stages.review import review
 from skill_operator.reconcile.stages.run import run
 from skill_operator.reconcile.stages.scale import mark_of, may_sleep, scale
 from skill_operator.reconcile.stages.source import Author
@@ -150,7 +151,7 @@ class Reconciler:
         asked = may_sleep(seen, now)
         picture = await self._gateways.look(0 if mark_of(seen) else PICTURE_AGE) if asked else None
         looks: list[float] = []
-        for stage in (_grants, self._source, caged(self._settings), self._check, _review, self._build, self._run):
+        for stage in (_grants, self._source, caged(self._settings), self._check, review, self._build, self._run):
             last = stage(seen, work, now)
             last = await self._unless_lost(last, work)
             last = await self._in_turn(seen, last)
@@ -296,19 +297,3 @@ def _invalid(text: str) -> Result:
 
 def _grants(seen: Observed, work: Work, now: datetime) -> Result:
     return grants(seen)
-
-
-def _review(seen: Observed, work: Work, now: datetime) -> Result:
-    """Whoever may annotate the Skill approves one revision, and no other."""
-    skill = seen.skill
-    if skill.spec.review == "Automatic":
-        return Result((), done=True)
-    code = naming.digest(work.source)[:10]
-    if skill.metadata.annotations.get(naming.APPROVE_ANNOTATION) == code:
-        return Result((), done=True)
-    meta = skill.metadata
-    how = (
-        f"read the code (kubectl get configmap -n {meta.namespace} {naming.source(meta.name)} -o yaml), then: "
-        f"kubectl annotate skill -n {meta.namespace} {meta.name} --overwrite {naming.APPROVE_ANNOTATION}={code}"
-    )
-    return Result((finding(api.BUILT, "Unknown", "AwaitingApproval", how),))
