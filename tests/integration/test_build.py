@@ -19,7 +19,6 @@ from skill_operator import naming
 from skill_operator.api.v1alpha1 import Skill
 from skill_operator.k8s.client import ApiServer, connect
 from skill_operator.reconcile import slots as line
-from skill_operator.reconcile.observed import Observed
 from skill_operator.reconcile.result import Key, Work
 from skill_operator.reconcile.slots import BuildSlots
 from skill_operator.reconcile.stages.build import build
@@ -30,6 +29,7 @@ from tests.cluster.access import Cluster
 from tests.cluster.install import BUILDS, IMAGES, NAMESPACE, forward
 from tests.integration.conftest import Operator, http, until
 from tests.integration.test_skill import SOURCE, apply, skill
+from tests.unit.reconcile.samples import observed
 
 pytestmark = pytest.mark.cluster
 ACCEPT = "application/vnd.oci.image.manifest.v1+json"
@@ -175,7 +175,7 @@ def test_r11_a_build_without_memory_says_so(operator: Operator, settings: Settin
     small = settings.build.resources.model_copy(update={"limits": limits, "requests": {"memory": "12Mi"}})
     tight = settings.model_copy(update={"build": settings.build.model_copy(update={"resources": small})})
     work = Work(source="def run(input): ...")
-    nothing = Observed(greedy, body, {}, {}, {}, (), (), None, base)
+    nothing = observed(greedy, body=body, base=base)
     address = operator.cluster.get("-n", NAMESPACE, "service", f"{NAMESPACE}-registry")["spec"]["clusterIP"]
     result = build(nothing, work, tight, datetime.now(UTC))
     (job,) = result.create
@@ -195,7 +195,7 @@ def test_r11_a_build_without_memory_says_so(operator: Operator, settings: Settin
 
         pods = until("its end", 60, ended)
         live = operator.cluster.get("-n", BUILDS, "job", name)
-        seen = Observed(greedy, body, {}, {}, {name: live}, (), tuple(pods), None, base)
+        seen = observed(greedy, body=body, base=base, builds={name: live}, build_pods=tuple(pods))
         (found,) = build(seen, work, tight, datetime.now(UTC)).findings
     finally:
         operator.cluster.kubectl(
