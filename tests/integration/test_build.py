@@ -453,6 +453,12 @@ def test_r45_images_of_deleted_skills_free_the_disk(operator: Operator, registry
     def used() -> int:
         return int(there("du", "-s", "--block-size=1", "/var/lib/registry").split()[0])
 
+    def ending() -> bool:
+        """Whether pods of earlier tests still hold images."""
+        spaces = cluster.get("namespaces")["items"]
+        return any(space["status"].get("phase") == "Terminating" for space in spaces)
+
+    until("what earlier tests left is gone", 120, lambda: not ending())
     sweep()
     before = used()
     with cluster.namespace("doomed") as doomed:

@@ -85,9 +85,10 @@ class BuildSlots:
 
     async def _offer(self) -> None:
         """Give what is free to whose turn it is, and wake them."""
+        began = set(self._taken)  # a Job that is made while the list is on its way may be in neither
         jobs = await self._cluster.list("Job", self._settings.builderNamespace, BUILDS)
         busy = Counter(_namespace(job) for job in jobs if not _finished(job))
-        busy.update(key.namespace for key in (*self._offered, *self._taken))
+        busy.update(key.namespace for key in {*self._offered, *self._taken, *began})
         free = self._settings.build.concurrency - busy.total()
         for key in self._order(busy)[: max(0, free)]:
             del self._line[key]
