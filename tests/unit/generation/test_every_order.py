@@ -1,7 +1,7 @@
 """Every order in which things can happen to the loop: a model that answers anything or nothing, two operators that both
 believe that they lead, power cuts between any two writes, people who edit, revert, delete and retry, days that pass.
 
-    LOOP_RUNS=600 pytest tests/unit/generation/test_every_order.py    # a few minutes; `make bench` does it
+    LOOP_RUNS=600 pytest tests/unit/generation/test_every_order.py    # a few minutes; `make bench-generation` does it
 """
 
 from __future__ import annotations
