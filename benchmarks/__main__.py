@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import asyncio
 import os
-import statistics
 import time
 import uuid
 from collections.abc import Callable
 from typing import Any
 
+from benchmarks import show
 from skill_operator.k8s.client import Cluster, connect
 
 ROUNDS = int(os.environ.get("ROUNDS", "5"))
@@ -123,10 +123,6 @@ async def main() -> None:
     print(f"  bare Deployment, seconds                      {show(bares)}")
     print(f"apply to Verified, seconds                      {show(checks)}")
     print(f"build stage, seconds                            {show(builds)}   (goal: 5 at p95)")
-
-
-def show(values: list[float]) -> str:
-    return f"median {statistics.median(values):.2f}  min {min(values):.2f}  max {max(values):.2f}"
 
 
 if __name__ == "__main__":

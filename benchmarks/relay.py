@@ -26,6 +26,7 @@ from pathlib import Path
 
 import uvloop
 
+from benchmarks import show
 from skill_operator.gateway import server
 from skill_operator.gateway.callers import Anybody
 from skill_operator.gateway.calls import Calls
@@ -210,10 +211,6 @@ def main() -> None:
     print(f"calls for each second computed, gateway / nginx {show(costs)}")
     print(f"  of the gateway                                {show(calls)}")
     print(f"added p50 at {RATE} calls/s, gateway / nginx       {show(added)}   (goal: at most 4)")
-
-
-def show(values: list[float]) -> str:
-    return f"median {statistics.median(values):.2f}  min {min(values):.2f}  max {max(values):.2f}"
 
 
 if __name__ == "__main__":
