@@ -7,6 +7,14 @@ from collections.abc import Generator
 
 import pytest
 
+from tests.integration.installed import cluster, namespace, operator
+
+__all__ = ["cluster", "namespace", "operator"]  # fixtures: one cluster and one installed operator for all tests
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: item.get_closest_marker("last") is not None)
+
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:

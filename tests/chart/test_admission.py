@@ -17,7 +17,6 @@ from skill_operator.settings import load
 from tests.chart.render import CASES, ROOT, Object, render, setting
 from tests.cluster.access import Cluster
 
-pytest_plugins = ["tests.cluster.fixtures"]
 pytestmark = pytest.mark.cluster
 GROUPS = {"secrets": "", "pods": "", "jobs": "batch", "deployments": "apps", "skills": "skill-operator.dev"}
 

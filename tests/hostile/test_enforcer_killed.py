@@ -12,7 +12,7 @@ import pytest
 from tests.cluster.bare import Bare
 from tests.hostile.canary import RUN, SPY, Canary, spy
 from tests.hostile.test_first_millisecond import FIRST
-from tests.integration.conftest import Operator, until
+from tests.integration.installed import Operator, until
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 BARE = "fenced-but-not-gated"

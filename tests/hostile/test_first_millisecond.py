@@ -11,7 +11,7 @@ import pytest
 
 from tests.cluster.access import Cluster
 from tests.hostile.canary import ADDRESS, RUN, SPY, Canary, spy
-from tests.integration.conftest import Operator, until
+from tests.integration.installed import Operator, until
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
 STARTS = int(os.environ.get("STARTS", "12"))

@@ -13,7 +13,7 @@ from tests.cluster.install import NAMESPACE
 from tests.cluster.model import MODEL_NAMESPACE
 from tests.cluster.model import NAME as MODEL
 from tests.hostile.canary import ADDRESS, Canary, FreePod, free_pod, host, spy
-from tests.integration.conftest import Operator
+from tests.integration.installed import Operator
 
 pytestmark = pytest.mark.cluster
 METADATA = "169.254.169.254"

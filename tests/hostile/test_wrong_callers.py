@@ -10,7 +10,7 @@ import pytest
 
 from tests.cluster.install import NAMESPACE
 from tests.hostile.canary import ADDRESS, Canary, free_pod, host, spy
-from tests.integration.conftest import Operator, until
+from tests.integration.installed import Operator, until
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 GATEWAY = {"app.kubernetes.io/name": "skill-operator", "app.kubernetes.io/instance": NAMESPACE}

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.cluster.install import IMAGES, NAMESPACE
-from tests.integration.conftest import Operator, until
+from tests.integration.installed import Operator, until
 
 IDLE = 2
 SCALES = re.compile(r"^apiserver_request_total\{(.*?)\} (\d+)$", re.MULTILINE)

@@ -27,7 +27,7 @@ from skill_operator.resources import build as resource
 from skill_operator.settings import Settings
 from tests.cluster.access import Cluster
 from tests.cluster.install import BUILDS, IMAGES, NAMESPACE, forward
-from tests.integration.conftest import Operator, http, until
+from tests.integration.installed import Operator, http, until
 from tests.integration.test_skill import SOURCE, apply, skill
 from tests.unit.reconcile.samples import observed
 

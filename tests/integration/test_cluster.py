@@ -22,8 +22,6 @@ from tests.cluster.identity import CHECKOUT, OUTSIDE
 from tests.cluster.oci import Image
 from tests.cluster.shell import run, wait
 
-pytest_plugins = ["tests.cluster.fixtures"]
-
 SECOND = "skill-second"
 NETWORK = ("link", "route", "rule", "netns")
 

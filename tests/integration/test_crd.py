@@ -25,7 +25,6 @@ from tests.cluster.access import Cluster
 from tests.cluster.identity import RELEASE
 from tests.cluster.shell import ClusterError
 
-pytest_plugins = ["tests.cluster.fixtures"]
 pytestmark = pytest.mark.cluster
 
 CHECKOUT = Path(__file__).parents[2]

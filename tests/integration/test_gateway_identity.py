@@ -21,7 +21,7 @@ from openapi_spec_validator import OpenAPIV31SpecValidator, validate
 from skill_operator.gateway import auth
 from tests.cluster.identity import CHECKOUT
 from tests.cluster.install import NAMESPACE, forward
-from tests.integration.conftest import Answer, Operator, http, until
+from tests.integration.installed import Answer, Operator, http, until
 from tests.integration.test_skill import apply, skill
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(180)]

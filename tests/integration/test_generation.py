@@ -9,7 +9,7 @@ import pytest
 
 from skill_operator.k8s.client import ApiServer, Conflict, connect
 from tests.cluster.install import NAMESPACE
-from tests.integration.conftest import Operator, until
+from tests.integration.installed import Operator, until
 
 pytestmark = pytest.mark.cluster
 CONTROLLER = "app.kubernetes.io/component=controller"

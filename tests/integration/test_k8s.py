@@ -28,7 +28,6 @@ from skill_operator.settings import Images, Settings
 from tests.cluster.access import Cluster
 from tests.cluster.install import NAMESPACE
 
-pytest_plugins = ["tests.cluster.fixtures"]
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(90)]
 MANAGER = "tests"
 

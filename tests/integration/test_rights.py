@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.cluster.install import NAMESPACE
-from tests.integration.conftest import Operator
+from tests.integration.installed import Operator
 
 pytestmark = [pytest.mark.cluster, pytest.mark.last]
 FULL_SESSION = 60

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.cluster.install import IMAGES, NAMESPACE, push
-from tests.integration.conftest import Operator, until
+from tests.integration.installed import Operator, until
 
 pytestmark = pytest.mark.cluster
 BUILDS = f"{NAMESPACE}-builds"

@@ -15,10 +15,8 @@ import pytest
 
 from tests.cluster import model
 from tests.cluster.access import Cluster
-from tests.cluster.fixtures import cluster
+from tests.cluster.cli import current
 from tests.cluster.install import NAMESPACE, forward, install
-
-__all__ = ["cluster"]  # a fixture, for the tests of this folder
 
 
 def until(what: str, seconds: float, look: Callable[[], Any]) -> Any:
@@ -116,8 +114,12 @@ def http(method: str, url: str, body: bytes | None, token: str = "") -> Answer:
         return Answer(status, data, headers)
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    items.sort(key=lambda item: item.get_closest_marker("last") is not None)
+@pytest.fixture(scope="session")
+def cluster() -> Cluster:
+    """The checkout's cluster: the one that runs, or one started now. It stays, for the next run."""
+    mine = current()
+    mine.up()
+    return Cluster(mine, mine.status())
 
 
 @pytest.fixture(scope="session")
