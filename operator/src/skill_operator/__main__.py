@@ -54,7 +54,7 @@ async def controller(settings: Settings) -> int:
     identity = f"{os.environ.get('HOSTNAME', 'local')}-{secrets.token_hex(4)}"
     queue = WorkQueue()
     async with connect("skill-operator-controller") as cluster, aiohttp.ClientSession(trust_env=False) as session:
-        gateways = Gateways(cluster, settings, over_http(session, settings.healthPort))
+        gateways = Gateways(cluster, settings, over_http(session, settings.healthPort), queue.add)
         lease = Lease(cluster, settings.namespace, LEASE, identity, settings.leaseSeconds)
         recorder = Recorder(cluster, "skill-operator")
         hearing = Hearing()

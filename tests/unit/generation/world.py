@@ -370,7 +370,7 @@ class Operator:
             lambda: world.now,
             slots,
             Hearing(),
-            Gateways(world.store, world.settings, nobody),
+            Gateways(world.store, world.settings, nobody, lambda _: None),
         )
 
     async def reconcile(self) -> float | None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from skill_operator import naming
+from skill_operator.api.activity import Exhausted
 from skill_operator.api.egress import Shut
 from skill_operator.api.v1alpha1 import Skill
 from skill_operator.cage.proof import Verdict
@@ -43,6 +44,7 @@ class Observed:
     ledger: Object | None = None  # this and the account: of generated Skills alone
     account: Object | None = None
     warnings: dict[str, list[Object]] = field(default_factory=dict)  # by uid of a pod, or Job, that does not start
+    failure: tuple[Exhausted, float] | None = None  # of a call: what it used too much of, and how many seconds ago
     ungranted: tuple[str, ...] = ()  # Secrets that the Skill names and its ServiceAccount may not get
 
     def watched(self) -> list[Object]:

@@ -133,6 +133,7 @@ class Reconciler:
         await self._shared(skill.metadata.namespace)
         seen = await observe(self._cluster, self._settings, body, base, now, stays_shut, self._around.cage())
         self._hearing.read(seen.watched())
+        seen = replace(seen, failure=self._gateways.failure(skill.metadata.uid))
         return await self._stages(seen, now)
 
     def _not_allowed(self, spec: SkillSpec) -> Iterator[Problem]:
