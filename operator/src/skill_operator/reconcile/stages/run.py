@@ -30,7 +30,14 @@ def run(seen: Observed, work: Work, settings: Settings, now: datetime) -> Result
         skill_policy(skill, settings, seen.stays_shut),
         service_account(skill),
         config_map(skill),
-        deployment(skill, settings, work.revision, work.image, replicas=1 if live is None else None),
+        deployment(
+            skill,
+            settings,
+            work.revision,
+            work.image,
+            replicas=1 if live is None else None,
+            own_users=seen.users(settings).own,
+        ),
         service(skill),
     )
     meta = skill.metadata
