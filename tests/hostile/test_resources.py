@@ -86,7 +86,7 @@ def run(input: dict) -> dict:
     return {"said": what}
 """
 ATTACKS = {
-    "fork": {"too-many-processes", "timeout"},
+    "fork": {"too-many-processes", "timeout", "out-of-memory", "pod-broke-off"},  # whichever limit is met first
     "threads": {"too-many-processes"},
     "memory": {"out-of-memory"},
     "disk": {"disk-full"},
@@ -145,9 +145,7 @@ def test_the_neighbour_does_not_notice_and_the_caller_is_told(operator: Operator
             answer = attack.result()
             slug = answer.body["type"].removeprefix("urn:skill-operator:")
             assert slug in told or what == "memory", (what, answer)
-            operator.reason(
-                pair, "greedy", "Active", CONDITIONS.get(slug, "OOMKilled"), 30
-            )  # the kernel took all of it
+            until_told(operator, pair, CONDITIONS.get(slug, "OOMKilled"))
             assert p95(times) < 5 * idle + 0.5, f"{what}: {p95(times):.3f} s, idle {idle:.3f} s"
             until(f"greedy answers after {what}", 30, lambda: greets(operator, pair))
     nodes = operator.cluster.get("nodes")["items"]
@@ -159,6 +157,16 @@ def test_the_neighbour_does_not_notice_and_the_caller_is_told(operator: Operator
     for pod in pods_of(operator, pair, "greedy"):
         log = operator.cluster.kubectl("-n", pair, "logs", pod["metadata"]["name"], "--tail=-1")
         assert len(log) < 2_000_000
+
+
+def until_told(operator: Operator, namespace: str, reason: str) -> None:
+    """By the Skill's condition; in the end the kernel may have taken the container, which is told instead."""
+    reasons = {reason, "OOMKilled"}
+
+    def told() -> bool:
+        return operator.condition(namespace, "greedy", "Active").get("reason") in reasons
+
+    until(f"Active says one of {reasons}", 30, told)
 
 
 def greets(operator: Operator, namespace: str) -> bool:

@@ -22,11 +22,10 @@ def examine(operator: Operator) -> tuple[dict[str, str], str]:
 
 def test_this_cluster_is_well(operator: Operator) -> None:
     states, text = examine(operator)
-    models = {check: state for check, state in states.items() if check.startswith("model ")}
-    assert set(models.values()) == {"ok"}, text
     states.pop("registry, pull")  # known once a skill has run
-    assert {states[check] for check in states} == {"ok"}, text
-    assert len(states) == len(models) + 7, text
+    states.pop("network plugin")  # that of the tests has no pods
+    assert states.pop("model recorded") == "ok", text
+    assert [*states.values()] == ["ok"] * 7, text
 
 
 def test_a_namespace_that_was_laid_open_is_seen(operator: Operator) -> None:
