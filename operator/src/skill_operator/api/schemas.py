@@ -7,6 +7,7 @@ next one twice, is a kilobyte that takes hours to evaluate, so evaluation is pai
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from copy import deepcopy
 from itertools import islice
@@ -34,7 +35,8 @@ _PER_CHILD_LISTS: Final = frozenset({"prefixItems"})
 _PER_CHILD_MAPS: Final = frozenset({"properties", "patternProperties"})
 _ONE: Final = _IN_PLACE | _PER_CHILD
 _LISTS: Final = _IN_PLACE_LISTS | _PER_CHILD_LISTS
-_MAPS: Final = _IN_PLACE_MAPS | _PER_CHILD_MAPS | {"$defs", "definitions"}
+_UNUSED: Final = frozenset({"$defs", "definitions"})  # unless something refers to what is in there
+_MAPS: Final = _IN_PLACE_MAPS | _PER_CHILD_MAPS | _UNUSED
 
 
 class Misfit(NamedTuple):
@@ -81,6 +83,17 @@ class Contract:
         except ValueError as error:
             raise BadSchemaError(Misfit((), str(error))) from error
         self._schema = schema
+        try:
+            self._breadth = _breadth(schema, (), {})
+        except RecursionError:  # a chain of a thousand references
+            self._breadth = math.inf
+
+    def surely_fits(self, value: Any, weight: int, units: int) -> bool:
+        """Whether a value of at most this weight fits, where that is cheap to tell: for at most `units` units of work.
+
+        Takes every value that is made of JSON, but no half of a surrogate pair.
+        """
+        return 2 * self._breadth * weight <= units and bool(self._validator.is_valid(value))
 
     def misfits(self, value: Any, budget: Budget, most: int) -> list[Misfit]:
         """The first misfits of the value, by place. Raises TooMuchWorkError before any of the work is done."""
@@ -229,6 +242,25 @@ def _subschemas(node: dict[str, Any]) -> Iterator[tuple[Place, Any]]:
             yield (keyword,), inner
         elif (keyword in _LISTS and isinstance(inner, list)) or (keyword in _MAPS and isinstance(inner, dict)):
             yield from (((keyword, key), child) for key, child in children(inner))
+
+
+def _breadth(root: dict[str, Any], place: Place, known: dict[Place, float]) -> float:
+    """How many schemas there are once each reference is replaced by what it names; infinite where one leads back.
+
+    Where none leads back, the values that one of them is held against lie side by side in the whole value. So `_pay`
+    never pays more for it than twice the whole value's weight.
+    """
+    if place in known:
+        return known[place]
+    known[place] = math.inf  # for whoever comes back here
+    node, total = _at(root, place), 1.0
+    if isinstance(node, dict):
+        inside = [(*place, *inner) for inner, _ in _subschemas(node) if inner[0] not in _UNUSED]
+        if "$ref" in node:
+            inside.append(_resolve(root, node["$ref"]) or ())
+        total += sum(_breadth(root, inner, known) for inner in inside)
+    known[place] = total
+    return total
 
 
 def _pay(root: dict[str, Any], value: Any, budget: Budget) -> None:

@@ -7,12 +7,13 @@ all tenants share, too much is simply passed on.
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 from skill_operator.api.schemas import Budget, Contract, TooMuchWorkError
 from skill_operator.api.text import printable
 from skill_operator.api.v1alpha1 import ObjectMeta
-from skill_operator.api.values import flaw, located
+from skill_operator.api.values import CHARACTERS_PER_UNIT, flaw, located
 from skill_operator.gateway.problems import Problem
 
 LARGEST = 1 << 15
@@ -22,8 +23,28 @@ MOST = 5
 
 def judge(contract: Contract | None, body: bytes, meta: ObjectMeta) -> None:
     """Raises Problem for what is no JSON or does not fit."""
-    if len(body) > LARGEST:
-        return
+    if len(body) <= LARGEST and (contract is None or not _surely_fits(contract, body)):
+        _examine(contract, body, meta)
+
+
+def _surely_fits(contract: Contract, body: bytes) -> bool:
+    """Most bodies fit, and of most this can be told without a walk through them, which takes fifty times as long."""
+    if _HALF_PAIR.search(body) is not None:
+        return False
+    try:
+        text = body.decode().strip(" \t\r\n")
+        value, end = _DECODER.raw_decode(text)
+        return end == len(text) and contract.surely_fits(value, _weight_at_most(body), WORK)
+    except (ValueError, RecursionError):
+        return False
+
+
+def _weight_at_most(body: bytes) -> int:
+    """Of the value that this is: each of its nodes but the first follows a comma or an opening bracket."""
+    return 1 + body.count(b",") + body.count(b"[") + body.count(b"{") + len(body) // CHARACTERS_PER_UNIT
+
+
+def _examine(contract: Contract | None, body: bytes, meta: ObjectMeta) -> None:
     try:
         value: Any = json.loads(body, parse_constant=_refuse)
     except (ValueError, RecursionError) as error:
@@ -43,3 +64,7 @@ def judge(contract: Contract | None, body: bytes, meta: ObjectMeta) -> None:
 
 def _refuse(constant: str) -> None:
     raise ValueError(f"{constant} is no JSON")
+
+
+_DECODER = json.JSONDecoder(parse_constant=_refuse)
+_HALF_PAIR = re.compile(rb"\\u[dD][89a-fA-F]")  # an escape that may be one: no text that this library of schemas takes
