@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import pytest
 import yaml
 from prometheus_client import REGISTRY
 from prometheus_client.metrics import MetricWrapperBase
+from prometheus_client.metrics_core import Metric
 
 from skill_operator.observability import metrics
 from tests.chart.render import CHART, NAMESPACE, Refused, labels, pod, render, setting
@@ -27,18 +28,26 @@ WATCHED = (setting("metrics.podMonitor.enabled", True), setting("metrics.rules.e
 def series() -> dict[str, set[str]]:
     """Every series that the processes have, and its labels."""
     found: dict[str, set[str]] = {}
+    for family, labelled in families():
+        own = set(labelled)
+        names = {
+            "counter": [f"{family.name}_total"],
+            "gauge": [family.name],
+            "summary": [f"{family.name}_sum", f"{family.name}_count"],
+            "histogram": [f"{family.name}_sum", f"{family.name}_count", f"{family.name}_bucket"],
+        }[family.type]
+        found |= {name: own | ({"le"} if name.endswith("_bucket") else set()) for name in names}
+    return found
+
+
+def families() -> Iterator[tuple[Metric, Sequence[str]]]:
+    """All that the processes count, and by what."""
     for metric in vars(metrics).values():
         if isinstance(metric, MetricWrapperBase):
             (family,) = metric.describe()
-            own = set(metric._labelnames)
-            names = {
-                "counter": [f"{family.name}_total"],
-                "gauge": [family.name],
-                "summary": [f"{family.name}_sum", f"{family.name}_count"],
-                "histogram": [f"{family.name}_sum", f"{family.name}_count", f"{family.name}_bucket"],
-            }[family.type]
-            found |= {name: own | ({"le"} if name.endswith("_bucket") else set()) for name in names}
-    return found
+            yield family, metric._labelnames
+        elif isinstance(metric, metrics.Relayed):
+            yield from ((family, family._labelnames) for family in metric.collect())
 
 
 def questions() -> Iterator[str]:
@@ -64,10 +73,8 @@ def test_what_is_asked_exists(question: str) -> None:
 def test_what_the_gateway_says_is_shown() -> None:
     """A metric that nobody looks at is work for nothing."""
     shown = {name for question in questions() for name, _ in NAME.findall(question)}
-    for metric in vars(metrics).values():
-        if isinstance(metric, MetricWrapperBase):
-            (family,) = metric.describe()
-            assert any(name.startswith(family.name) for name in shown), family.name
+    for family, _ in families():
+        assert any(name.startswith(family.name) for name in shown), family.name
 
 
 def test_legends_use_labels_that_the_answer_has() -> None:
@@ -118,6 +125,4 @@ def test_without_the_prometheus_operator_it_is_said(wanted: str) -> None:
 def test_the_registry_has_all_of_them() -> None:
     """What is counted is what /metrics says."""
     collected = {family.name for family in REGISTRY.collect()}
-    for metric in vars(metrics).values():
-        if isinstance(metric, MetricWrapperBase):
-            assert metric.describe()[0].name in collected
+    assert {family.name for family, _ in families()} <= collected

@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from bisect import bisect_left
+from collections import Counter as Tally
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from itertools import accumulate
+from math import inf
 from typing import Literal
 
-from prometheus_client import Counter, Gauge, Histogram, Summary, disable_created_metrics
+from prometheus_client import REGISTRY, Counter, Gauge, Histogram, disable_created_metrics
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, SummaryMetricFamily
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
+from prometheus_client.utils import floatToGoString
 
 disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for each, that nobody reads
 
@@ -81,10 +90,6 @@ def builds_waiting(number: int) -> None:
 MOST_SKILLS = 200  # that have series of their own in one replica; those that come later are "other" together
 OTHER = ("other", "other")
 
-_RELAYED = Histogram("skill_gateway_call_seconds", "Requests to the gateway by outcome", ["outcome"])
-_CALLS_OF = Counter("skill_gateway_skill_calls_total", "Calls of Skills by outcome", ["namespace", "skill", "outcome"])
-_SECONDS_OF = Summary("skill_gateway_skill_call_seconds", "How long calls of Skills took", ["namespace", "skill"])
-_IN_FLIGHT = Gauge("skill_gateway_calls_in_flight", "Calls that the gateway has taken and not answered")
 _WAITING = Gauge("skill_gateway_calls_waiting", "Calls that wait for a Skill to wake")
 _WAKES = Counter("skill_gateway_wakes_total", "Skills that were woken, by outcome", ["outcome"])
 _COLD = Histogram(
@@ -106,54 +111,83 @@ _CERTIFICATE = Counter(
 )
 _SLEEPS = Counter("skill_operator_sleeps_total", "Skills that were put to sleep")
 
-_named: set[tuple[str, str]] = set()
-_counters: dict[tuple[str, str, str], Counter] = {}
-_outcomes: dict[str, Histogram] = {}
-_summaries: dict[tuple[str, str], Summary] = {}
+
+class _OfSkill:
+    __slots__ = ("outcomes", "seconds")
+
+    def __init__(self) -> None:
+        self.outcomes = Tally[str]()
+        self.seconds = 0.0
+
+
+class Relayed(Collector):
+    """What is counted at every call, in plain numbers, and made into series when somebody asks for them: the library
+    takes a lock for each number. One thread alone counts and tells."""
+
+    BUCKETS = (*Histogram.DEFAULT_BUCKETS[:-1], inf)
+
+    def __init__(self) -> None:
+        self.in_flight = 0
+        self._taken: dict[str, list[int]] = {}  # by outcome, how many calls took so long: one number for each bucket
+        self._seconds: defaultdict[str, float] = defaultdict(float)
+        self._skills: dict[tuple[str, str], _OfSkill] = {}
+
+    def request(self, outcome: str, seconds: float) -> None:
+        taken = self._taken.get(outcome)
+        if taken is None:
+            taken = self._taken[outcome] = [0] * len(self.BUCKETS)
+        taken[bisect_left(self.BUCKETS, seconds)] += 1
+        self._seconds[outcome] += seconds
+
+    def call(self, who: tuple[str, str], outcome: str, seconds: float) -> None:
+        skill = self._skills.get(who)
+        if skill is None:
+            if len(self._skills) - (OTHER in self._skills) >= MOST_SKILLS:
+                who = OTHER
+            skill = self._skills.setdefault(who, _OfSkill())
+        skill.outcomes[outcome] += 1
+        skill.seconds += seconds
+
+    def forget(self, who: tuple[str, str]) -> None:
+        self._skills.pop(who, None)
+
+    def collect(self) -> Iterator[Metric]:
+        of = ["namespace", "skill"]
+        requests = HistogramMetricFamily(
+            "skill_gateway_call_seconds", "Requests to the gateway by outcome", labels=["outcome"]
+        )
+        calls = CounterMetricFamily("skill_gateway_skill_calls", "Calls of Skills by outcome", labels=[*of, "outcome"])
+        times = SummaryMetricFamily("skill_gateway_skill_call_seconds", "How long calls of Skills took", labels=of)
+        for outcome, taken in self._taken.items():
+            buckets = zip(map(floatToGoString, self.BUCKETS), accumulate(taken), strict=True)
+            requests.add_metric([outcome], list(buckets), self._seconds[outcome])
+        for who, skill in self._skills.items():
+            times.add_metric(who, skill.outcomes.total(), skill.seconds)
+            for outcome, number in skill.outcomes.items():
+                calls.add_metric([*who, outcome], number)
+        yield from (requests, calls, times)
+        yield GaugeMetricFamily(
+            "skill_gateway_calls_in_flight", "Calls that the gateway has taken and not answered", self.in_flight
+        )
+
+
+_RELAYED = Relayed()
+REGISTRY.register(_RELAYED)
 
 
 def relayed(outcome: str, seconds: float) -> None:
     """`outcome` is the slug of a problem, the class of a skill's own status, or `caller-left`."""
-    histogram = _outcomes.get(outcome)
-    if histogram is None:
-        histogram = _outcomes[outcome] = _RELAYED.labels(outcome)
-    histogram.observe(seconds)
+    _RELAYED.request(outcome, seconds)
 
 
 def call_ended(namespace: str, skill: str, outcome: str, seconds: float) -> None:
-    """Of a Skill that exists. Looked up once: `labels` takes a lock, and this is on the way of every call."""
-    who = _shown(namespace, skill)
-    counter = _counters.get((*who, outcome))
-    if counter is None:
-        counter = _counters[*who, outcome] = _CALLS_OF.labels(*who, outcome)
-    counter.inc()
-    summary = _summaries.get(who)
-    if summary is None:
-        summary = _summaries[who] = _SECONDS_OF.labels(*who)
-    summary.observe(seconds)
+    """Of a Skill that exists."""
+    _RELAYED.call((namespace, skill), outcome, seconds)
 
 
 def forget(namespace: str, skill: str) -> None:
     """A Skill is gone: so are its series, and there is room for another one's."""
-    who = (namespace, skill)
-    if who not in _named:
-        return
-    _named.discard(who)
-    if _summaries.pop(who, None):
-        _SECONDS_OF.remove(*who)
-    for key in [key for key in _counters if key[:2] == who]:
-        del _counters[key]
-        _CALLS_OF.remove(*key)
-
-
-def _shown(namespace: str, skill: str) -> tuple[str, str]:
-    who = (namespace, skill)
-    if who in _named:
-        return who
-    if len(_named) >= MOST_SKILLS:
-        return OTHER
-    _named.add(who)
-    return who
+    _RELAYED.forget((namespace, skill))
 
 
 def refused(type_: str) -> None:
@@ -162,7 +196,7 @@ def refused(type_: str) -> None:
 
 
 def in_flight(calls: int) -> None:
-    _IN_FLIGHT.set(calls)
+    _RELAYED.in_flight = calls
 
 
 def waiting(calls: int) -> None:
