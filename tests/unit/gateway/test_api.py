@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
@@ -12,6 +13,7 @@ import pytest
 from openapi_spec_validator import OpenAPIV31SpecValidator, validate
 from prometheus_client import REGISTRY
 
+from skill_operator.observability import logs
 from tests.unit.gateway import test_auth
 from tests.unit.gateway.objects import skill
 from tests.unit.gateway.world import World, fine
@@ -97,7 +99,16 @@ async def test_lists_show_what_one_may_call(world: Guarded) -> None:
     assert "legal" not in await answer.text()
 
 
-async def test_one_id_through_all(world: Guarded, caplog: pytest.LogCaptureFixture) -> None:
+def called(capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
+    """What the log has of calls since it was looked at last."""
+    logs.flush()
+    lines = [json.loads(line) for line in capsys.readouterr().err.splitlines() if line.startswith("{")]
+    return [line for line in lines if line["message"] == "call"]
+
+
+async def test_one_id_through_all(
+    world: Guarded, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
     calls = await world.pod(fine)
     world.know()
     caplog.set_level("INFO")
@@ -110,14 +121,62 @@ async def test_one_id_through_all(world: Guarded, caplog: pytest.LogCaptureFixtu
         ({"traceparent": f"ff-{trace}-00f067aa0ba902b7-01"}, None),
         ({"traceparent": "rubbish", "X-Request-Id": "a\tb"}, None),
     ):
-        caplog.clear()
         _, _, answer = await world.call(headers={**ALICE, **sent})
         given = answer.headers["X-Request-Id"]
         assert given == wanted or (wanted is None and re.fullmatch("[0-9a-f]{32}", given) and given != trace)
         assert f"x-request-id: {given}" in calls[-1].head.lower()
-        assert given in {getattr(record, "request", None) for record in caplog.records}
+        (line,) = called(capsys)
+        assert (line["request"], line["caller"], line["status"]) == (given, "alice", 200)
     _, _, answer = await world.get("/v1/skills", **ALICE, traceparent=parent)
     assert answer.headers["X-Request-Id"] == trace
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        'a"b\\c',
+        "two\nlines",
+        "\x1b[31mred\x7f",
+        "\u202egnp.exe",
+        "half a pair \ud800",
+        "\N{GRINNING FACE}",
+        "x" * 5000,
+        "Bearer abcdefgh12345678abcdefgh",
+        "http://robot:hunter22-long@registry.example/",
+        '", "status": 999, "x": "',
+    ],
+    ids=lambda name: ascii(name)[:20],
+)
+async def test_the_log_tells_who_called_whatever_his_name_is(
+    world: Guarded, name: str, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    await world.pod(fine)
+    world.know()
+    world.api_server.users["good"] = test_auth.ALICE | {"username": name}
+    caplog.set_level("INFO")
+    (status, _, _), (refused, _, _) = [await world.call(data, headers=ALICE) for data in (b'{"lines": []}', b"[")]
+    logs.flush()
+    printed = capsys.readouterr().err
+    assert printed.isascii()
+    assert printed.count("\n") == 2
+    lines = [json.loads(line) for line in printed.splitlines()]
+    assert [line["status"] for line in lines] == [status, refused] == [200, 400]
+    for line in lines:
+        assert line["caller"].isprintable()
+        assert len(line["caller"]) <= 200
+        assert line["path"] == "/v1/skills/finance/invoice"
+    assert not {part for part in ("abcdefgh1234", "hunter22") if part in printed}
+
+
+async def test_an_id_that_looks_like_a_credential_is_not_told(
+    world: Guarded, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    await world.pod(fine)
+    world.know()
+    caplog.set_level("INFO")
+    await world.call(headers=ALICE | {"X-Request-Id": "sk-abcdefghijklmnop1234"})
+    (line,) = called(capsys)
+    assert line["request"] == "[removed]"
 
 
 async def test_calls_are_counted(world: Guarded) -> None:

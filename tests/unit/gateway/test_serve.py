@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import socket
@@ -14,6 +15,7 @@ from starlette.responses import JSONResponse
 
 from skill_operator.gateway import server
 from skill_operator.gateway.api import Api
+from skill_operator.observability import logs
 from skill_operator.settings import Gateway, Images, Settings
 from tests.unit.gateway.objects import skill
 from tests.unit.gateway.test_directory import Watches
@@ -49,8 +51,15 @@ async def until(client: aiohttp.ClientSession, url: str, wanted: int) -> None:
             await asyncio.sleep(0.02)
 
 
-async def test_from_start_to_end(client: aiohttp.ClientSession, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_from_start_to_end(
+    client: aiohttp.ClientSession,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     monkeypatch.setattr(server, "DRAIN_SECONDS", 0.3)
+    monkeypatch.setattr(logs, "LATER_SECONDS", 60.0)
+    caplog.set_level("INFO")
     watches = Watches()
     images = Images(runtime="r", checker="c", builder="b")
     settings = Settings(images=images, listenPort=free_port(), healthPort=free_port(), gateway=OPEN)
@@ -74,9 +83,12 @@ async def test_from_start_to_end(client: aiohttp.ClientSession, monkeypatch: pyt
     await until(client, f"{own}/readyz", 503)
     assert await status(client, calls) == 200, "who still comes is still served"
     assert await status(client, f"{own}/healthz") == 200
+    assert '"message": "call"' not in capsys.readouterr().err, "it is not the end that is tried here"
     async with asyncio.timeout(20):
         await serving
     assert await status(client, calls) == 0
+    told = [json.loads(line)["status"] for line in capsys.readouterr().err.splitlines() if line.startswith("{")]
+    assert told == [503, 200, 200]
 
 
 async def test_a_call_in_flight_is_finished(client: aiohttp.ClientSession, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,7 +22,6 @@ import httpx2
 from skill_operator import naming
 from skill_operator.api.egress import Shut
 from skill_operator.cage.proof import PROVEN
-from skill_operator.cage.users import Nodes
 from skill_operator.generation.provider import Provider
 from skill_operator.k8s.client import Conflict
 from skill_operator.observability.hearing import Hearing
@@ -360,10 +359,7 @@ class Operator:
         async def nobody(*_: object) -> None:
             """No gateway is ever asked: nothing of this world sleeps."""
 
-        async def nodes() -> Nodes:
-            return Nodes([])
-
-        around = Surroundings(read_base, stays_shut, lambda: PROVEN, nodes)
+        around = Surroundings(read_base, stays_shut, lambda: PROVEN)
         slots = BuildSlots(world.store, world.settings, lambda _: None)
         self.reconciler = Reconciler(
             world.store,
@@ -374,7 +370,7 @@ class Operator:
             lambda: world.now,
             slots,
             Hearing(),
-            Gateways(world.store, world.settings, nobody, lambda _: None),
+            Gateways(world.store, world.settings, nobody),
         )
 
     async def reconcile(self) -> float | None:

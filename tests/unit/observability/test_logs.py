@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 import logging
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -107,3 +111,69 @@ def test_chatty_libraries_are_told_to_be_quiet(capsys: pytest.CaptureFixture[str
         logging.getLogger(name).info("handler succeeded")
         logging.getLogger(name).warning("handler failed")
     assert [line["message"] for line in lines(capsys)] == ["handler failed"] * 4
+
+
+async def test_lines_for_later_are_written_together_and_in_order(capsys: pytest.CaptureFixture[str]) -> None:
+    logs.configure("info")
+    for number in range(3):
+        logs.later(f'"message": "call", "number": {number}')
+    assert capsys.readouterr().err == "", "not one by one"
+    async with asyncio.timeout(20):
+        while not (printed := capsys.readouterr().err):  # noqa: ASYNC110 - a stream has no event
+            await asyncio.sleep(0.001)
+    assert [json.loads(line)["number"] for line in printed.splitlines()] == [0, 1, 2]
+    logs.later('"message": "call"')
+    log.info("after it")
+    told = lines(capsys)
+    assert [line["message"] for line in told] == ["call", "after it"]
+    assert {line["level"] for line in told} == {"info"}
+    assert str(told[0]["time"])[:19] <= str(told[1]["time"])[:19]
+
+
+async def test_lines_for_later_are_bounded(capsys: pytest.CaptureFixture[str]) -> None:
+    for _ in range(logs.MOST_LATER):
+        logs.later('"message": "call"')
+    assert len(lines(capsys)) == logs.MOST_LATER
+
+
+def test_lines_for_later_are_written_before_the_process_ends() -> None:
+    program = """
+import asyncio
+from skill_operator.observability import logs
+
+async def main():
+    logs.later('"message": "the last"')
+
+asyncio.run(main())
+"""
+    paths = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    argv = [sys.executable, "-c", program]
+    ended = subprocess.run(argv, env=paths, capture_output=True, text=True, timeout=60, check=True)
+    assert [json.loads(line)["message"] for line in ended.stderr.splitlines()] == ["the last"]
+
+
+async def test_nobody_suffers_from_a_log_that_cannot_be_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Full(io.StringIO):
+        def write(self, _: str) -> int:
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(sys, "stderr", Full())
+    logs.later('"message": "call"')
+    logs.flush()
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("plain", "plain"),
+        ('a"b\\c\n\x7f\u2028', 'a"b\\c\n\x7f\u2028'),
+        ("\ud800", "\ud800"),
+        (f"x {JWT} y", "x [removed] y"),
+        ("Bearer abcdefgh12345678", "Bearer [removed]"),
+    ],
+)
+def test_foreign_text_in_a_line_made_by_hand(text: str, told: str) -> None:
+    made = logs.quoted(text)
+    assert made.isascii()
+    assert "\n" not in made
+    assert json.loads(made) == told

@@ -7,7 +7,6 @@ from typing import Any
 
 from skill_operator.api.v1alpha1 import Skill
 from skill_operator.cage.proof import PROVEN
-from skill_operator.cage.users import Nodes
 from skill_operator.reconcile.observed import Observed
 from skill_operator.registry import Base
 from skill_operator.settings import Images, Settings
@@ -54,7 +53,6 @@ def observed(of: Skill | None = None, **more: Any) -> Observed:
         "policies": (),
         "stays_shut": (),
         "cage": PROVEN,
-        "nodes": Nodes([]),
         "base": Base({"rootEntries": ["bin", "usr"]}, "10.96.1.1"),
     }
     return Observed(**(values | more))

@@ -30,6 +30,7 @@ from skill_operator.observability import logs, metrics
 from skill_operator.settings import Settings
 
 log = logging.getLogger(__name__)
+_NOBODY = Caller("")  # who was not asked, or not known
 
 
 def app(
@@ -149,7 +150,8 @@ class Answers:
                     scope["state"]["outcome"] = "internal"
                     await _answer(problems.internal(id_), id_)(scope, receive, signed)
             finally:
-                account(scope["method"], scope["path"], id_, status, outcome, began)
+                caller = scope["state"].get("caller", _NOBODY).name
+                account(scope["method"], scope["path"], id_, caller, status, outcome, time.monotonic() - began)
 
 
 def _described(entries: list[Entry], url: str, authenticated: bool) -> bytes:

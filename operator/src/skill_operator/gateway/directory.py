@@ -9,6 +9,7 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import NamedTuple, TypeVar
 
 from pydantic import ValidationError
@@ -55,6 +56,11 @@ class Entry:
     @property
     def ready(self) -> Condition | None:
         return get_condition(self.skill.status.conditions, READY) if self.skill else None
+
+    @cached_property
+    def current(self) -> bool:
+        """Whether this very spec is what the pods run."""
+        return self.skill is not None and is_true(self.skill.status.conditions, READY, self.meta.generation)
 
 
 Watcher = Callable[[Entry | None, Entry | None], None]
@@ -115,9 +121,10 @@ class Directory:
         Only pods of the Skill's own namespace: elsewhere, anyone could label a pod as that Skill's. None while it is
         about to sleep: what comes then is held, and either wakes it or keeps it awake.
         """
-        if (meta.namespace, meta.uid) in self._draining and self.drained(meta):
+        key = (meta.namespace, meta.uid)
+        if key in self._draining and self.drained(meta):
             return []
-        found = list(self._pods.get((meta.namespace, meta.uid), {}).values())
+        found = list(self._pods.get(key, {}).values())
         if len(found) < 2:
             return found
         random.shuffle(found)
@@ -161,7 +168,7 @@ class Directory:
         the skill itself can judge.
         """
         meta = entry.meta
-        if entry.skill is None or not is_true(entry.skill.status.conditions, READY, meta.generation):
+        if entry.skill is None or not entry.current:
             return None
         generation, compiled = self._contracts.get(meta.uid, (None, None))
         if generation != meta.generation:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Callable
+from functools import lru_cache
 from http import HTTPStatus
 from typing import Any, cast
 from urllib.parse import unquote_to_bytes
@@ -20,14 +21,17 @@ from uvicorn.server import Server, ServerState
 
 from skill_operator.gateway.callers import Gatekeeper
 from skill_operator.gateway.calls import Calls
+from skill_operator.gateway.deadlines import Deadlines
 from skill_operator.gateway.directory import Key
 from skill_operator.gateway.exchange import Exchange, request_id, signed
 from skill_operator.gateway.pages import Pages
 from skill_operator.gateway.problems import TYPE, Problem
+from skill_operator.observability import logs
 
 LINGER_SECONDS = 2.0  # for a caller to read why the rest of its body is not wanted
 LARGEST_HEAD = 1 << 15
 KEEP_ALIVE_SECONDS = 75
+LONGEST_KNOWN = 256
 _CALL = re.compile(rb"/v1/skills/([^/]+)/([^/]+)")
 _STATUS = {status.value: b"HTTP/1.1 %d %b\r\n" % (status.value, status.phrase.encode()) for status in HTTPStatus}
 
@@ -53,6 +57,14 @@ class Front(Config):
         self.gatekeeper = keeper
         self.pages = pages
         self.closing = closing  # of what would never end by itself
+        self.deadlines = Deadlines()
+        self._common: tuple[list[tuple[bytes, bytes]], bytes] = ([], b"")
+
+    def common(self, headers: list[tuple[bytes, bytes]]) -> bytes:
+        """The headers of every answer, of which uvicorn makes a new list each second."""
+        if headers is not self._common[0]:
+            self._common = headers, b"".join(b"%b: %b\r\n" % pair for pair in headers)
+        return self._common[1]
 
 
 class Listener(Server):
@@ -68,7 +80,10 @@ class Listener(Server):
         stopping.cancel()
         self.config.closing()
         self.should_exit = True
-        await serving
+        try:
+            await serving
+        finally:
+            logs.flush()
 
     @property
     def port(self) -> int:
@@ -101,13 +116,29 @@ class Protocol(HttpToolsProtocol):
 
     def _wait(self) -> None:
         """For the next request, the whole of its head: who is slow holds no connection."""
-        self._unset_keepalive_if_required()
-        self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)
+        self.config.deadlines.set(self, self.timeout_keep_alive)
+
+    def late(self) -> None:
+        self.timeout_keep_alive_handler()
+
+    def _unset_keepalive_if_required(self) -> None:
+        self.config.deadlines.clear(self)
+
+    def on_response_complete(self) -> None:
+        """As uvicorn's, but for the timer."""
+        self.server_state.total_requests += 1
+        if self.transport.is_closing():
+            return
+        self.flow.resume_reading()
+        if self.pipeline:
+            self._start_asgi_task(*self.pipeline.pop())
+        else:
+            self._wait()
 
     def connection_lost(self, exc: Exception | None) -> None:
         running, self.running = self.running, None
         super().connection_lost(exc)
-        self._unset_keepalive_if_required()
+        self.config.deadlines.clear(self)
         if running is not None:
             running.abandon()
 
@@ -151,10 +182,9 @@ class Protocol(HttpToolsProtocol):
         """Closing on unread bytes resets the connection, and the answer with it may be lost: read them for a while."""
         self._discarding = True
         self.flow.resume_reading()
-        self._unset_keepalive_if_required()
         if self.transport.can_write_eof():
             self.transport.write_eof()
-        self.timeout_keep_alive_task = self.loop.call_later(LINGER_SECONDS, self.timeout_keep_alive_handler)
+        self.config.deadlines.set(self, LINGER_SECONDS)
 
     # The parser's callbacks.
 
@@ -171,12 +201,15 @@ class Protocol(HttpToolsProtocol):
         self._head_size += len(name) + len(value)
         if self._head_size > LARGEST_HEAD:
             raise ValueError(self._head_size)  # the parser passes it on as an error of its own
-        super().on_header(name, value)
+        name = name.lower()
+        if name == b"expect" and value.lower() == b"100-continue":
+            self.expect_100_continue = True
+        self.headers.append((name, value))
 
     def on_headers_complete(self) -> None:
         self._in_head = False
-        self._unset_keepalive_if_required()
-        key = self._called()
+        self.config.deadlines.clear(self)
+        key = _called(self.url) if self.parser.get_method() == b"POST" else None
         if key is None:
             url, headers, expects = self.url, self.headers, self.expect_100_continue
             super().on_message_begin()
@@ -204,16 +237,6 @@ class Protocol(HttpToolsProtocol):
             self.cycle.feed_end()
         else:
             super().on_message_complete()
-
-    def _called(self) -> Key | None:
-        """The Skill, if this is a call of one."""
-        if self.parser.get_method() != b"POST":
-            return None
-        path = self.url.partition(b"?")[0]
-        if b"%" in path:
-            path = unquote_to_bytes(path)
-        found = _CALL.fullmatch(path)
-        return (found[1].decode(errors="replace"), found[2].decode(errors="replace")) if found else None
 
     # What runs on this connection.
 
@@ -245,13 +268,29 @@ class Protocol(HttpToolsProtocol):
         if self.running is not None:
             self.running.pause(False)
 
-    def write_head(self, status: int, headers: bytes, close: bool, body: bytes = b"") -> None:
-        date = b"".join(b"%b: %b\r\n" % pair for pair in self.server_state.default_headers)
+    def write_head(self, status: int, headers: bytes, close: bool, body: bytes | bytearray = b"") -> None:
+        common = self.config.common(self.server_state.default_headers)
         end = b"connection: close\r\n\r\n" if close else b"\r\n"
-        self.transport.write(b"".join((_STATUS[status], date, headers, end, body)))
+        self.transport.write(b"".join((_STATUS[status], common, headers, end, body)))
 
     def write_problem(self, problem: Problem, id_: str, close: bool) -> None:
         body = problem.body(id_)
         extra = "".join(f"{name.lower()}: {value}\r\n" for name, value in problem.headers.items()).encode()
         headers = signed(id_) + b"content-type: %b\r\ncontent-length: %d\r\n" % (TYPE.encode(), len(body))
         self.write_head(problem.status, headers + extra, close, body)
+
+
+def _called(url: bytes) -> Key | None:
+    """The Skill whose call this is a request for."""
+    return _known_call(url) if len(url) <= LONGEST_KNOWN else _call(url)
+
+
+def _call(url: bytes) -> Key | None:
+    path = url.partition(b"?")[0]
+    if b"%" in path:
+        path = unquote_to_bytes(path)
+    found = _CALL.fullmatch(path)
+    return (found[1].decode(errors="replace"), found[2].decode(errors="replace")) if found else None
+
+
+_known_call = lru_cache(4096)(_call)

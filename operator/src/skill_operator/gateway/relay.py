@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 
-PASSED_IN = {b"accept": b"Accept", b"traceparent": b"traceparent", b"tracestate": b"tracestate"}
-CALLER = b"X-Skill-Caller"
-DEADLINE = b"X-Skill-Deadline-Ms"
+PASSED_IN = ((b"accept", b"Accept"), (b"traceparent", b"traceparent"), (b"tracestate", b"tracestate"))
 _VALUE = re.compile(rb"[\x20-\x7e]{1,1024}")
 _HEAD = (
     b"POST / HTTP/1.1\r\nHost: skill\r\nUser-Agent: skill-operator-gateway\r\nContent-Type: application/json\r\n"
-    b"Accept-Encoding: identity\r\n"
+    b"Accept-Encoding: identity\r\nX-Skill-Caller: %b\r\nX-Skill-Deadline-Ms: %d\r\nX-Request-Id: %b\r\n"
 )
 
 
@@ -19,16 +18,13 @@ def request(
     caller: str, request_id: str, milliseconds: int, length: int | None, passed: Mapping[bytes, bytes] | None = None
 ) -> bytes:
     """The head of a call of `length` bytes (None: chunked) that must be answered within `milliseconds`."""
-    lines = [_HEAD]
-    for name, value in (passed or {}).items():
-        if name in PASSED_IN and _VALUE.fullmatch(value):
-            lines.append(b"%b: %b\r\n" % (PASSED_IN[name], value))
-    framing = b"Transfer-Encoding: chunked" if length is None else b"Content-Length: %d" % length
-    lines.append(
-        b"%b: %b\r\n%b: %d\r\nX-Request-Id: %b\r\n%b\r\n\r\n"
-        % (CALLER, _name(caller), DEADLINE, milliseconds, request_id.encode(), framing)
-    )
-    return b"".join(lines)
+    head = _HEAD % (_name(caller), milliseconds, request_id.encode())
+    if passed:
+        for name, ours in PASSED_IN:
+            value = passed.get(name)
+            if value is not None and _VALUE.fullmatch(value):
+                head += b"%b: %b\r\n" % (ours, value)
+    return head + (b"Transfer-Encoding: chunked\r\n\r\n" if length is None else b"Content-Length: %d\r\n\r\n" % length)
 
 
 def chunk(data: bytes) -> bytes:
@@ -38,6 +34,7 @@ def chunk(data: bytes) -> bytes:
 LAST_CHUNK = b"0\r\n\r\n"
 
 
+@lru_cache(1024)
 def _name(caller: str) -> bytes:
     """Names of users may be anything; a header may not."""
     return caller.encode("ascii", "backslashreplace").translate(_PRINTABLE)[:253]

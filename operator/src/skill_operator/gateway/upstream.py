@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -67,8 +68,7 @@ class Upstream(asyncio.Protocol):
         self._reset()
 
     def _reset(self) -> None:
-        self._length: bytes | None = None
-        self._type = self._encoding = self._transfer = self._retry_after = b""
+        self._headers: dict[bytes, bytes] = {}  # of several the last
         self._head_size = 0
         self._left = LARGEST_ANSWER
         self._in_head = True
@@ -178,29 +178,18 @@ class Upstream(asyncio.Protocol):
         self._head_size += len(name) + len(value)
         if self._head_size > LARGEST_HEAD:
             raise ValueError(self._head_size)  # the parser passes it on as an error of its own
-        name = name.lower()
-        if name == b"content-type":
-            self._type = value.partition(b";")[0].strip().lower()
-        elif name == b"content-length":
-            self._length = value
-        elif name == b"content-encoding":
-            self._encoding = value
-        elif name == b"transfer-encoding":
-            self._transfer = value.lower()
-        elif name == b"retry-after":
-            self._retry_after = value
+        self._headers[name.lower()] = value
 
     def on_headers_complete(self) -> None:
         self._in_head = False
         if self._spoilt:
             return
-        status = self._parser.get_status_code()
-        problem = self._judge(status)
-        if problem is not None:
-            self._fail(problem)
-        elif self._sink is not None:
-            length = None if self._length is None else int(self._length)
-            self._sink.head(Head(status, self._type, length, self._wait(status)))
+        if self._sink is not None:
+            head = self._judge()
+            if isinstance(head, Problem):
+                self._fail(head)
+            else:
+                self._sink.head(head)
 
     def on_body(self, chunk: bytes) -> None:
         if self._sink is None or self._spoilt:
@@ -217,23 +206,29 @@ class Upstream(asyncio.Protocol):
             self._whole = True
             self._again = self._parser.should_keep_alive()  # it is known only now
 
-    def _judge(self, status: int) -> Problem | None:
+    def _judge(self) -> Head | Problem:
+        status, headers = self._parser.get_status_code(), self._headers
+        type_ = headers.get(b"content-type", b"")
+        if type_ not in TYPES:
+            type_ = type_.partition(b";")[0].strip().lower()
+        length = headers.get(b"content-length")
         if status not in STATUSES:
             return _strange(f"status {status}")
-        if self._type not in TYPES:
+        if type_ not in TYPES:
             return _strange("something that is not JSON")
-        if self._encoding:
+        if headers.get(b"content-encoding"):
             return _strange("an encoding that it was not asked for")
-        if self._length is None and self._transfer != b"chunked":
+        if length is None and headers.get(b"transfer-encoding", b"").lower() != b"chunked":
             return _strange("no length, so that nobody can tell whether it is whole")
-        if self._length is not None and int(self._length) > LARGEST_ANSWER:
+        if length is not None and int(length) > LARGEST_ANSWER:
             return _too_large()
-        return None
+        return Head(status, type_, None if length is None else int(length), self._wait(status))
 
     def _wait(self, status: int) -> bytes:
         if status != 503:
             return b""
-        return self._retry_after if self._retry_after.isdigit() and len(self._retry_after) < 5 else b"1"
+        given = self._headers.get(b"retry-after", b"")
+        return given if given.isdigit() and len(given) < 5 else b"1"
 
 
 class Pool:
@@ -275,7 +270,7 @@ class Pool:
         return made
 
     def put(self, connection: Upstream) -> None:
-        connection.idle_since = asyncio.get_running_loop().time()
+        connection.idle_since = time.monotonic()
         self._idle[connection.address].append(connection)
 
     def forget(self, connection: Upstream) -> None:
@@ -287,7 +282,7 @@ class Pool:
 
     def _sweep(self) -> None:
         loop = asyncio.get_running_loop()
-        late = loop.time() - IDLE_SECONDS
+        late = time.monotonic() - IDLE_SECONDS
         for idle in list(self._idle.values()):
             for connection in [c for c in idle if c.idle_since < late]:
                 idle.remove(connection)

@@ -43,14 +43,7 @@ def config_map(skill: Skill, settings: Settings, rev: str, source: str) -> Objec
 
 
 def job(
-    skill: Skill,
-    settings: Settings,
-    rev: str,
-    root_entries: list[str],
-    registry_address: str,
-    failures: int = 0,
-    *,
-    own_users: bool,
+    skill: Skill, settings: Settings, rev: str, root_entries: list[str], registry_address: str, failures: int = 0
 ) -> Object:
     """The Kaniko Job.
 
@@ -112,7 +105,7 @@ def job(
     }
     if registry_address and registry_address != host:
         pod["hostAliases"] = [{"ip": registry_address, "hostnames": [host]}]
-    if own_users:
+    if settings.isolation.userNamespaces:
         pod["hostUsers"] = False
     made = build_metadata(skill, settings, name, rev)
     made["annotations"] = {FAILURES: str(failures)}

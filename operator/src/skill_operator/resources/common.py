@@ -63,11 +63,8 @@ def has_host(image: str) -> bool:
     return bool(slash) and ("." in first or ":" in first or first == "localhost")
 
 
-def caged_pod(
-    settings: Settings, containers: list[Object], *, own_users: bool, runtime_class: str = "", **more: Any
-) -> Object:
-    """Spec of a pod that runs foreign code: no token, no DNS, no addresses of its neighbours, users of its own if the
-    nodes have them."""
+def caged_pod(settings: Settings, containers: list[Object], *, runtime_class: str = "", **more: Any) -> Object:
+    """Spec of a pod that runs foreign code: no token, no DNS, no addresses of its neighbours, users of its own."""
     spec: Object = {
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
@@ -83,7 +80,7 @@ def caged_pod(
         "containers": containers,
         **more,
     }
-    if own_users:
+    if settings.isolation.userNamespaces:
         spec["hostUsers"] = False
     if chosen := runtime_class or settings.isolation.runtimeClassName:
         spec["runtimeClassName"] = chosen
