@@ -48,7 +48,7 @@ def test_what_is_insecure_is_said_while_it_is() -> None:
     assert "is spoken to in plain HTTP" in notes("external-registry", setting("registry.insecure", True))
     assert "isolation.required is false" not in notes("default")
     assert "isolation.required is false" in notes("default", setting("isolation.required", False))
-    assert "isolation.userNamespaces is false" in notes("default", setting("isolation.userNamespaces", False))
+    assert "isolation.userNamespaces is Never" in notes("default", setting("isolation.userNamespaces", "Never"))
     assert "The gateway speaks plain HTTP" in notes("default")
     anybody = notes("default", setting("gateway.auth", "none"))
     assert "ANYBODY MAY CALL" in anybody

@@ -23,7 +23,7 @@ A reply is `{"text": ...}` with, optionally, `finish_reason`, `usage` (`{"prompt
     refuse_temperature  400 while the request has temperature; then the reply
 
 Beside POST /v1/chat/completions there are GET /requests (what was asked; names of headers in lower case),
-DELETE /requests, PUT /script (a new script; counting starts anew) and GET /healthz. A conversation without a script
+DELETE /requests, PUT /script (a new script; counting starts anew), GET /v1/models and GET /healthz. A conversation without a script
 is a 404 that says so.
 """
 
@@ -148,6 +148,8 @@ class _Handler(BaseHTTPRequestHandler):
             self._json(200, {"status": "ok"})
         elif self.path == "/requests":
             self._json(200, self.server.model.requests)
+        elif self.path == "/v1/models":
+            self._json(200, {"object": "list", "data": [{"id": "scripted", "object": "model"}]})
         else:
             self._error(404, f"no such path: {self.path}")
 

@@ -78,6 +78,13 @@ async def test_user_namespaces_are_the_kubelet_s_word(handlers: Any, runtime_cla
     assert bool(namespaces.todo) is (state == "bad")
 
 
+async def test_to_do_without_user_namespaces_is_bad_wherever_they_are() -> None:
+    isolation = SETTINGS.isolation.model_copy(update={"userNamespaces": "Never"})
+    settings = SETTINGS.model_copy(update={"isolation": isolation})
+    _, line = await doctor._nodes(Said(Node=[GOOD_NODE]), settings)  # type: ignore[arg-type]
+    assert line.state == "bad"
+
+
 async def test_the_plugin_is_known_by_its_pods() -> None:
     pods = [{"metadata": {"labels": {"k8s-app": "cilium"}}}, {"metadata": {}}]
     (line,) = await doctor._plugin(Said(Pod=pods), SETTINGS)  # type: ignore[arg-type]

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from skill_runtime import frames, process, replies
+from skill_runtime import frames, problems, process, replies
 from skill_runtime.launch import Started
 from skill_runtime.output import Drain, Pipe
 from skill_runtime.zygote import MESSAGE
@@ -142,8 +142,11 @@ class Worker:
 
     @staticmethod
     def sane(reply: replies.Reply) -> bool:
-        """Whether the worker that gave this reply may be asked again."""
-        return isinstance(reply, replies.Output) or reply.kind in ("raised", "unserialisable", "oversized")
+        """Whether the worker that gave this reply may be asked again. Where it ran out of something, what it started
+        is likely to live on and hold that."""
+        if isinstance(reply, replies.Output):
+            return True
+        return reply.kind in ("raised", "unserialisable", "oversized") and problems.exhausted(reply) is None
 
     def kill(self) -> None:
         """End it and close the line. Idempotent."""

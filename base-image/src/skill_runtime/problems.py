@@ -48,8 +48,8 @@ def of(failure: replies.Failure) -> tuple[Problem, str]:
     """The problem that a failed call is to its caller, who learns nothing of how the skill works inside."""
     if failure.kind == "timeout":
         return TIMEOUT, failure.message
-    if (exhausted := _exhausted(failure)) is not None:
-        return exhausted, "spec.resources of the Skill says how much that is"
+    if (ran_out := exhausted(failure)) is not None:
+        return ran_out, "spec.resources of the Skill says how much that is"
     if failure.kind == "raised" and "ValueError" in failure.types:
         return REFUSED, failure.message
     if failure.kind in ("unserialisable", "oversized", "malformed"):
@@ -60,7 +60,7 @@ def of(failure: replies.Failure) -> tuple[Problem, str]:
     return FAULT, "the skill raised an exception; its log says more"
 
 
-def _exhausted(failure: replies.Failure) -> Problem | None:
+def exhausted(failure: replies.Failure) -> Problem | None:
     """What the skill ran out of, as far as the kernel or the exception tells."""
     if failure.kind == "memory" or "MemoryError" in failure.types:
         return OUT_OF_MEMORY

@@ -139,6 +139,11 @@ subjects:
 - apiGroups: [""]
   resources: [events]
   verbs: [list]
+{{- /* How strict it is, for the doctor. */}}
+- apiGroups: [""]
+  resources: [namespaces]
+  resourceNames: [{{ include "skill-operator.builderNamespace" . }}]
+  verbs: [get]
 {{- end -}}
 
 {{/* What the sweeper compares the registry with. */}}

@@ -20,6 +20,7 @@ from skill_operator import registry, registry_sweep
 from skill_operator.cage.beacon import lit, located
 from skill_operator.cage.proof import Watch
 from skill_operator.cage.ranges import Ranges
+from skill_operator.cage.users import Census
 from skill_operator.controller import Controller, WorkQueue
 from skill_operator.generation.provider import Provider
 from skill_operator.handlers import Informer
@@ -54,14 +55,17 @@ async def controller(settings: Settings) -> int:
     identity = f"{os.environ.get('HOSTNAME', 'local')}-{secrets.token_hex(4)}"
     queue = WorkQueue()
     async with connect("skill-operator-controller") as cluster, aiohttp.ClientSession(trust_env=False) as session:
-        gateways = Gateways(cluster, settings, over_http(session, settings.healthPort))
+        gateways = Gateways(cluster, settings, over_http(session, settings.healthPort), queue.add)
         lease = Lease(cluster, settings.namespace, LEASE, identity, settings.leaseSeconds)
         recorder = Recorder(cluster, "skill-operator")
         hearing = Hearing()
         slots = BuildSlots(cluster, settings, queue.add)
         author = Author(settings, Provider(), lambda namespace, name: queue.add(Key(namespace, name)), _now)
         around = Surroundings(
-            lambda: registry.read_base(settings), Ranges(cluster, settings).read, lambda: watch.verdict
+            lambda: registry.read_base(settings),
+            Ranges(cluster, settings).read,
+            lambda: watch.verdict,
+            Census(cluster, settings.isolation).read,
         )
         reconciler = Reconciler(cluster, settings, author, recorder, around, _now, slots, hearing, gateways)
         work = Controller(cluster, settings, reconciler, queue, hearing)

@@ -19,7 +19,8 @@ from skill_operator import naming, registry
 from skill_operator.cage import beacon
 from skill_operator.cage.proof import Watch
 from skill_operator.cage.ranges import Ranges, RangesUnknown
-from skill_operator.k8s.client import Cluster, ClusterError, Object
+from skill_operator.cage.users import NEEDS, lacking
+from skill_operator.k8s.client import Cluster, ClusterError
 from skill_operator.registry import RegistryUnavailable
 from skill_operator.settings import ModelEndpoint, Settings
 
@@ -77,23 +78,16 @@ def table(lines: Iterable[Line]) -> str:
 
 
 async def _nodes(cluster: Cluster, settings: Settings) -> list[Line]:
+    asked = settings.isolation.userNamespaces
     nodes = await cluster.list("Node")
     versions = sorted({node["status"]["nodeInfo"]["kubeletVersion"] for node in nodes})
     lines = [Line("nodes", "ok" if nodes else "bad", f"{len(nodes)}, kubelet {', '.join(versions)}")]
-    able = [node for node in nodes if _user_namespaces(node, settings.isolation.runtimeClassName)]
-    found = f"{len(able)} of {len(nodes)} nodes"
-    if len(able) == len(nodes):
-        return [*lines, Line("user namespaces", "ok", found)]
-    todo = "kernel 6.3, containerd 2.0 and runc 1.2 or later have them; or isolation.userNamespaces: false in the chart"
-    state: State = "bad" if settings.isolation.userNamespaces else "unknown"
-    return [*lines, Line("user namespaces", state, found, todo)]
-
-
-def _user_namespaces(node: Object, runtime_class: str) -> bool:
-    """As the kubelet tells of the runtime's handlers; the default one has no name."""
-    handlers = node["status"].get("runtimeHandlers") or []
-    mine = [handler for handler in handlers if not runtime_class and not handler.get("name")] or handlers
-    return any((handler.get("features") or {}).get("userNamespaces") for handler in mine)
+    without = lacking(nodes, settings.isolation.runtimeClassName)
+    found = f"{len(nodes) - len(without)} of {len(nodes)} nodes; isolation.userNamespaces: {asked}"
+    if not without:
+        return [*lines, Line("user namespaces", "ok" if asked != "Never" else "bad", found)]
+    todo = f"{NEEDS}; without them skills run with user ids that other pods of the node have, too"
+    return [*lines, Line("user namespaces", "bad", found, todo)]
 
 
 async def _plugin(cluster: Cluster, settings: Settings) -> list[Line]:
@@ -138,8 +132,6 @@ async def _networks(cluster: Cluster, settings: Settings) -> list[Line]:
 
 async def _pod_security(cluster: Cluster, settings: Settings) -> list[Line]:
     """Asked of the builder's namespace, the one that the chart labels."""
-    if settings.watchNamespaces:
-        return [Line("Pod Security", "unknown", "namespaces may not be read (watch.namespaces is set)")]
     namespace = await cluster.get("Namespace", None, settings.builderNamespace)
     level = (namespace or {}).get("metadata", {}).get("labels", {}).get("pod-security.kubernetes.io/enforce", "")
     where = f"namespace {settings.builderNamespace}"

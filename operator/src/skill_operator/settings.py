@@ -100,7 +100,9 @@ class Generation(_Model):
 
 class Isolation(_Model):
     required: bool = Field(default=True, description="a pod that is not shut in runs nothing of a skill's")
-    userNamespaces: bool = Field(default=True, description="hostUsers: false for skill, check and build pods")
+    userNamespaces: Literal["Auto", "Required", "Never"] = Field(
+        default="Auto", description="hostUsers: false for skill, check and build pods; Auto: where all nodes have them"
+    )
     runtimeClassName: str = ""
     runtimeClassNames: list[str] = Field(default_factory=list, description="what a Skill may choose instead")
     clusterCIDRs: list[IPv4Network | IPv6Network] = Field(

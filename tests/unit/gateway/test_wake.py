@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from typing import Any
 
 import pytest
 
-from skill_operator.gateway import wake
+from skill_operator.gateway import calls, wake
 from skill_operator.gateway.callers import Caller
 from skill_operator.gateway.problems import Problem
 from skill_operator.k8s.client import Forbidden, Invalid, Unavailable
 from tests.unit.gateway.objects import UID, deployment, pod, skill
-from tests.unit.gateway.world import World, fine
+from tests.unit.gateway.world import Call, World, fine, reply
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -244,6 +245,62 @@ async def test_a_drain_that_nobody_ends_ends_by_itself(world: World, monkeypatch
     world.know()
     world.directory.see_deployment("ADDED", deployment(1, mark="m1"))
     assert (await world.call())[0] == 200
+
+
+def problem(kind: str, status: str = "500 X") -> bytes:
+    body = json.dumps({"type": f"urn:skill-operator:{kind}", "title": "x", "status": 500, "detail": "x"}).encode()
+    return reply(body, status).replace(b"application/json", b"application/problem+json")
+
+
+@pytest.mark.parametrize(
+    ("raw", "kind"),
+    [
+        (problem("out-of-memory"), "out-of-memory"),
+        (problem("timeout", "504 X"), "timeout"),
+        (problem("disk-full"), "disk-full"),
+        (problem("too-many-processes"), "too-many-processes"),
+        (problem("fault"), None),
+        (problem("out-of-memory", "200 OK"), None),
+        (problem("x" * 5000), None),
+        (reply(b"[" * 4000, "500 X"), None),
+        (reply(b'{"type": {}}', "500 X"), None),
+        (reply(b"7", "500 X"), None),
+        (reply(b"", "500 X"), None),
+    ],
+)
+@pytest.mark.parametrize("way", ["http", "within"])
+async def test_a_call_that_used_too_much_is_told(world: World, way: str, raw: bytes, kind: str | None) -> None:
+    async def answer(call: Call) -> None:
+        await call.say(raw)
+
+    await world.pod(answer)
+    world.know()
+    if way == "http":
+        async with world.client.post(world.url + "/v1/skills/finance/invoice", data=b'{"lines": []}') as told:
+            await told.read()
+    else:
+        entry = world.calls.find(("finance", "invoice"))
+        await world.calls.invoke(entry, b'{"lines": []}', caller=Caller("ada"), request_id="r1")
+    failure = world.calls.activity.report({}, {}).skills[UID].failure
+    assert (failure and (failure.kind, failure.namespace, failure.name)) == (kind and (kind, "finance", "invoice"))
+
+
+@pytest.mark.parametrize("way", ["http", "within"])
+async def test_a_pod_that_does_not_even_say_that_it_is_late(
+    world: World, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    monkeypatch.setattr(calls, "allowed", lambda _: 0.05)
+    await world.pod(Call.gone)
+    world.know()
+    if way == "http":
+        assert (await world.call())[0] == 504
+    else:
+        entry = world.calls.find(("finance", "invoice"))
+        with pytest.raises(Problem, match="callTimeoutSeconds"):
+            await world.calls.invoke(entry, b'{"lines": []}', caller=Caller("ada"), request_id="r1")
+    failure = world.calls.activity.report({}, {}).skills[UID].failure
+    assert failure is not None
+    assert failure.kind == "timeout"
 
 
 async def test_what_the_controller_hears(world: World) -> None:

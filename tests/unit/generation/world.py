@@ -22,6 +22,7 @@ import httpx2
 from skill_operator import naming
 from skill_operator.api.egress import Shut
 from skill_operator.cage.proof import PROVEN
+from skill_operator.cage.users import Nodes
 from skill_operator.generation.provider import Provider
 from skill_operator.k8s.client import Conflict
 from skill_operator.observability.hearing import Hearing
@@ -359,7 +360,10 @@ class Operator:
         async def nobody(*_: object) -> None:
             """No gateway is ever asked: nothing of this world sleeps."""
 
-        around = Surroundings(read_base, stays_shut, lambda: PROVEN)
+        async def nodes() -> Nodes:
+            return Nodes([])
+
+        around = Surroundings(read_base, stays_shut, lambda: PROVEN, nodes)
         slots = BuildSlots(world.store, world.settings, lambda _: None)
         self.reconciler = Reconciler(
             world.store,
@@ -370,7 +374,7 @@ class Operator:
             lambda: world.now,
             slots,
             Hearing(),
-            Gateways(world.store, world.settings, nobody),
+            Gateways(world.store, world.settings, nobody, lambda _: None),
         )
 
     async def reconcile(self) -> float | None:

@@ -7,6 +7,7 @@ from typing import Any
 
 from skill_operator.api.v1alpha1 import Skill
 from skill_operator.cage.proof import PROVEN
+from skill_operator.cage.users import Nodes
 from skill_operator.reconcile.observed import Observed
 from skill_operator.registry import Base
 from skill_operator.settings import Images, Settings
@@ -53,6 +54,7 @@ def observed(of: Skill | None = None, **more: Any) -> Observed:
         "policies": (),
         "stays_shut": (),
         "cage": PROVEN,
+        "nodes": Nodes([]),
         "base": Base({"rootEntries": ["bin", "usr"]}, "10.96.1.1"),
     }
     return Observed(**(values | more))

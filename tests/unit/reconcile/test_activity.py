@@ -8,9 +8,11 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from skill_operator.api.activity import PATH, Report, Use
+from skill_operator.api.activity import PATH, Failure, Report, Use
 from skill_operator.reconcile import activity
 from skill_operator.reconcile.activity import Gateways, NoReportError, over_http
+from skill_operator.reconcile.pods import NEWS_SECONDS
+from skill_operator.reconcile.result import Key
 from tests.unit.reconcile.samples import SETTINGS
 
 
@@ -22,7 +24,8 @@ class World:
         self.reports: dict[str, Report | None] = {"10.0.0.1": Report(age=900), "10.0.0.2": Report(age=900)}
         self.phases: dict[str, str] = {}
         self.asked = 0
-        self.gateways = Gateways(self, SETTINGS, self.ask, lambda: self.now)  # type: ignore[arg-type]
+        self.woken: list[Key] = []
+        self.gateways = Gateways(self, SETTINGS, self.ask, self.woken.append, lambda: self.now)  # type: ignore[arg-type]
 
     async def list(self, kind: str, namespace: str, labels: dict[str, str]) -> list[dict[str, Any]]:
         assert (kind, namespace, labels) == ("Pod", SETTINGS.namespace, SETTINGS.gatewayLabels)
@@ -99,6 +102,35 @@ async def test_a_picture_is_shared_by_those_who_ask_at_once() -> None:
     world.now += 2
     await world.gateways.look(1)
     assert world.asked == asked + 2
+
+
+async def test_news_of_a_call_that_used_too_much_wake_its_skill_once_in_a_while() -> None:
+    world, key = World(), Key("team", "greedy")
+
+    def failed(kind: str, ago: float, gateway: str = "10.0.0.1") -> None:
+        failure = Failure.model_validate({"namespace": "team", "name": "greedy", "kind": kind, "ago": ago})
+        world.reports[gateway] = Report(age=900, skills={"u-1": Use(idle=0, open=0, held=0, failure=failure)})
+
+    failed("timeout", NEWS_SECONDS + 1)
+    await world.gateways.look(0)
+    assert world.woken == [], "that is no news"
+    failed("timeout", 2)
+    await world.gateways.look(0)
+    assert world.woken == [key]
+    assert world.gateways.failure("u-1") == ("timeout", 2)
+    for _ in range(11):  # it fails and fails
+        world.now += 5
+        await world.gateways.look(0)
+    assert world.woken == [key]
+    world.now += 10
+    await world.gateways.look(0)
+    assert world.woken == [key, key]
+    failed("disk-full", 1, "10.0.0.2")
+    await world.gateways.look(0)
+    assert world.woken == [key, key, key]
+    world.now += 3
+    assert world.gateways.failure("u-1") == ("disk-full", 4), "the latest, whoever tells of it"
+    assert world.gateways.failure("u-2") is None
 
 
 @pytest.mark.parametrize(

@@ -53,6 +53,10 @@ def run(input):
             except OSError: pass
         time.sleep(1000)
     if n == 18: f = lambda: f(); f()
+    if n == 20:
+        if os.fork() == 0:
+            time.sleep(1000)
+        raise BlockingIOError(11, "Resource temporarily unavailable")
     if n == 19: import json; json.dumps = json.loads = None
     return {"n": n + 1}
 """
@@ -338,6 +342,15 @@ def test_what_a_stuck_call_left_behind_is_ended_with_it(tmp_path):
         assert served.call({"n": 15})[0] == 504
         assert served.call({"n": 100})[0] == 200
         until(lambda: len(family(served.process.pid)) == 3)  # server, zygote, one worker
+
+
+def test_what_a_call_that_ran_out_of_processes_started_is_ended_with_it(tmp_path):
+    """It answers, as an exception does; but what it started holds on to what ran out."""
+    with serving(tmp_path, HOSTILE) as served:
+        status, told = served.call({"n": 20})
+        assert (status, slug(told)) == (500, "too-many-processes")
+        assert served.call({"n": 100}) == (200, {"n": 101})
+        until(lambda: len(family(served.process.pid)) == 3)
 
 
 def test_a_skill_sees_neither_the_environment_nor_the_memory_of_the_server(tmp_path):

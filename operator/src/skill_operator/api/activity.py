@@ -2,9 +2,22 @@
 
 from __future__ import annotations
 
+from typing import Literal, get_args
+
 from pydantic import BaseModel, Field
 
 PATH = "/activity"
+Exhausted = Literal["timeout", "out-of-memory", "disk-full", "too-many-processes"]
+EXHAUSTED: frozenset[str] = frozenset(get_args(Exhausted))
+
+
+class Failure(BaseModel):
+    """A call that used more than its Skill may, which no object of the cluster tells of: the pod outlives it."""
+
+    namespace: str
+    name: str
+    kind: Exhausted = Field(description="the problem's type, as the caller was told")
+    ago: float = Field(ge=0, description="seconds")
 
 
 class Use(BaseModel):
@@ -13,6 +26,7 @@ class Use(BaseModel):
     idle: float = Field(ge=0, description="seconds since its last call began or ended; 0 while one is open")
     open: int = Field(ge=0, description="calls that were taken and are not answered")
     held: int = Field(ge=0, description="of these, calls that wait for a pod")
+    failure: Failure | None = Field(None, description="the last one")
 
 
 class Report(BaseModel):

@@ -5,13 +5,15 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 
-from skill_operator.api.activity import Report, Use
+from skill_operator.api.activity import Exhausted, Failure, Report, Use
+from skill_operator.api.v1alpha1 import ObjectMeta
 
 
 class _Skill:
-    __slots__ = ("last", "open")
+    __slots__ = ("failed", "last", "open")
 
     def __init__(self) -> None:
+        self.failed: tuple[float, ObjectMeta, Exhausted] | None = None
         self.open = 0
         self.last = 0.0
 
@@ -35,10 +37,19 @@ class Activity:
         skill.open -= 1
         skill.last = self._clock()
 
+    def failed(self, meta: ObjectMeta, kind: Exhausted) -> None:
+        """A call that is still open used more than it may."""
+        self._skills[meta.uid].failed = (self._clock(), meta, kind)
+
     def report(self, held: Mapping[str, int], draining: Mapping[str, str]) -> Report:
         now = self._clock()
         uses = {
-            uid: Use(idle=0 if skill.open else now - skill.last, open=skill.open, held=held.get(uid, 0))
+            uid: Use(
+                idle=0 if skill.open else now - skill.last,
+                open=skill.open,
+                held=held.get(uid, 0),
+                failure=_failure(skill, now),
+            )
             for uid, skill in self._skills.items()
         }
         return Report(age=now - self._began, skills=uses, draining=dict(draining))
@@ -47,3 +58,10 @@ class Activity:
         """Forget the Skills that are no more."""
         for uid in [uid for uid, skill in self._skills.items() if uid not in alive and not skill.open]:
             del self._skills[uid]
+
+
+def _failure(skill: _Skill, now: float) -> Failure | None:
+    if skill.failed is None:
+        return None
+    when, meta, kind = skill.failed
+    return Failure(namespace=meta.namespace, name=meta.name, kind=kind, ago=now - when)

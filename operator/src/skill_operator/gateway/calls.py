@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import math
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager
 from types import TracebackType
-from typing import NamedTuple, Self
+from typing import NamedTuple, Self, cast
 
+from skill_operator.api.activity import EXHAUSTED, Exhausted
 from skill_operator.api.text import printable
 from skill_operator.gateway import relay
 from skill_operator.gateway.activity import Activity
@@ -24,9 +26,12 @@ from skill_operator.observability import metrics
 log = logging.getLogger(__name__)
 POD_PORT = 8080
 LARGEST_BODY = 1 << 20  # as in the runtime
+_FAILED = frozenset({500, 504})
 MARGIN_SECONDS = 5.0  # the runtime itself says 504; this is for when it cannot
 MOST_CALLS = 512
 REACHES = 5
+LARGEST_PROBLEM = 1 << 12
+_URN = "urn:skill-operator:"
 
 
 class Answer(NamedTuple):
@@ -61,6 +66,21 @@ class Ticket:
                 in_flight.pop(former)  # a Counter's `del` is written in Python
         if address:
             in_flight[address] = in_flight.get(address, 0) + 1
+
+    def answered(self, status: int, body: bytes | bytearray) -> None:
+        """Where the pod says that the call used more than it may, the Skill's condition will tell."""
+        if status not in _FAILED or len(body) > LARGEST_PROBLEM:
+            return
+        try:
+            kind = str(json.loads(body)["type"]).removeprefix(_URN)
+        except (ValueError, LookupError, TypeError, RecursionError):
+            return
+        if kind in EXHAUSTED:
+            self._calls.activity.failed(self.entry.meta, cast("Exhausted", kind))
+
+    def late(self) -> None:
+        """The pod said nothing in time, not even that."""
+        self._calls.activity.failed(self.entry.meta, "timeout")
 
     def close(self) -> None:
         self.aim("")
@@ -186,6 +206,7 @@ class Calls:
                 async with asyncio.timeout(seconds):
                     return await collector.answer
             except TimeoutError as error:
+                ticket.late()
                 raise timed_out(entry) from error
             finally:
                 if not collector.over:
@@ -211,6 +232,7 @@ class _Collector:
     def end(self) -> None:
         self.over = True
         if self._head is not None and not self.answer.done():
+            self._ticket.answered(self._head.status, self._body)
             headers = {"Content-Type": self._head.content_type.decode()}
             if self._head.retry_after:
                 headers["Retry-After"] = self._head.retry_after.decode()

@@ -208,6 +208,7 @@ class Exchange:
             return
         self._connection.abort()
         if self.complete and self._ticket is not None:
+            self._ticket.late()
             self.fail(calls.timed_out(self._ticket.entry))
         else:
             self.fail(Problem(408, "slow-body", "The body came too slowly", "its end did not arrive in time"))
@@ -257,6 +258,8 @@ class Exchange:
         if head is None or self.response_complete:
             return
         if not self._begun:
+            if self._ticket is not None:
+                self._ticket.answered(head.status, self._answer)
             self._begin_answer(head, self._answer)
         if head.length is None:
             self._protocol.transport.write(relay.LAST_CHUNK)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -11,8 +12,10 @@ from dataclasses import dataclass
 import aiohttp
 from pydantic import ValidationError
 
-from skill_operator.api.activity import PATH, Report
+from skill_operator.api.activity import PATH, Exhausted, Failure, Report
 from skill_operator.k8s.client import Cluster, ClusterError
+from skill_operator.reconcile.pods import NEWS_SECONDS
+from skill_operator.reconcile.result import Key
 from skill_operator.resources.common import Object
 from skill_operator.settings import Settings
 
@@ -20,6 +23,7 @@ log = logging.getLogger(__name__)
 ASK_SECONDS = 2.0
 LOOK_SECONDS = 5.0
 DARK_SECONDS = 20.0  # a gateway that came and went in a longer time without a look would not be noticed
+TELL_SECONDS = 60.0
 LARGEST_REPORT = 1 << 24
 Ask = Callable[[str], Awaitable[Report]]
 
@@ -42,6 +46,11 @@ class Picture:
         ages = [r.skills[uid].idle if uid in r.skills else r.age for r in self.reports]
         return min([self.at - self.certain_since, *ages])
 
+    def failures(self) -> dict[str, Failure]:
+        """By uid, the last call of each that used more than it may."""
+        found = ((uid, use.failure) for report in self.reports for uid, use in report.skills.items() if use.failure)
+        return dict(sorted(found, key=lambda each: -each[1].ago))
+
     def held(self, uid: str) -> int:
         """Calls that wait for it to take calls again."""
         return sum(r.skills[uid].held for r in self.reports if uid in r.skills)
@@ -56,13 +65,21 @@ class Gateways:
     """The gateways of this operator. What one of them knew, and what it does not tell, counts as use."""
 
     def __init__(
-        self, cluster: Cluster, settings: Settings, ask: Ask, clock: Callable[[], float] = time.monotonic
+        self,
+        cluster: Cluster,
+        settings: Settings,
+        ask: Ask,
+        wake: Callable[[Key], None],
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        """`wake` asks for a pass over a Skill of which there is news."""
+        self._wake = wake
         self._cluster = cluster
         self._settings = settings
         self._ask = ask
         self._clock = clock
         self._certain_since = 0.0
+        self._told: dict[str, tuple[str, float]] = {}
         self._known: set[str] = set()
         self._asking = asyncio.Lock()
         self._last: tuple[float, Picture] | None = None
@@ -75,6 +92,12 @@ class Gateways:
             except ClusterError as error:
                 log.warning("gateways cannot be listed: %s", error.message)
             await asyncio.sleep(LOOK_SECONDS)
+
+    def failure(self, uid: str) -> tuple[Exhausted, float] | None:
+        """What the last such call of a Skill used too much of, and how many seconds ago, as of the last look."""
+        if self._last is None or (last := self._last[1].failures().get(uid)) is None:
+            return None
+        return last.kind, last.ago + self._clock() - self._last[1].at
 
     async def look(self, age: float) -> Picture:
         """A picture whose questions were asked no longer ago than `age` seconds."""
@@ -94,7 +117,19 @@ class Gateways:
         if not complete or dark or self._known - alive.keys():
             self._certain_since = self._clock()
         self._known = set(alive)
-        return Picture(self._clock(), self._certain_since, complete, reports)
+        picture = Picture(self._clock(), self._certain_since, complete, reports)
+        self._tell(picture)
+        return picture
+
+    def _tell(self, picture: Picture) -> None:
+        """Of what is new, once in a while, however many calls fail: each pass may be a write."""
+        for uid, failure in picture.failures().items():
+            kind, when = self._told.get(uid, ("", -math.inf))
+            happened = picture.at - failure.ago
+            if failure.ago < NEWS_SECONDS and (kind != failure.kind or happened - when > TELL_SECONDS):
+                self._told[uid] = (failure.kind, happened)
+                self._wake(Key(failure.namespace, failure.name))
+        self._told = {uid: told for uid, told in self._told.items() if picture.at - told[1] < NEWS_SECONDS}
 
     async def _report(self, address: str) -> Report | None:
         try:

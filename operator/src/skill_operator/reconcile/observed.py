@@ -11,9 +11,11 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from skill_operator import naming
+from skill_operator.api.activity import Exhausted
 from skill_operator.api.egress import Shut
 from skill_operator.api.v1alpha1 import Skill
 from skill_operator.cage.proof import Verdict
+from skill_operator.cage.users import Nodes, Users
 from skill_operator.k8s.client import Cluster
 from skill_operator.reconcile.pods import Trouble, age, creating, refused, trouble
 from skill_operator.registry import Base
@@ -40,10 +42,16 @@ class Observed:
     base: Base
     stays_shut: tuple[Shut, ...]
     cage: Verdict
+    nodes: Nodes
     ledger: Object | None = None  # this and the account: of generated Skills alone
     account: Object | None = None
     warnings: dict[str, list[Object]] = field(default_factory=dict)  # by uid of a pod, or Job, that does not start
+    failure: tuple[Exhausted, float] | None = None  # of a call: what it used too much of, and how many seconds ago
     ungranted: tuple[str, ...] = ()  # Secrets that the Skill names and its ServiceAccount may not get
+
+    def users(self, settings: Settings) -> Users:
+        """Of its pods and checks."""
+        return self.nodes.users(settings.isolation, self.skill.spec.runtime_class_name)
 
     def watched(self) -> list[Object]:
         """What the informer must have told of too."""
@@ -72,6 +80,7 @@ async def observe(
     now: datetime,
     stays_shut: tuple[Shut, ...],
     cage: Verdict,
+    nodes: Nodes,
 ) -> Observed:
     skill = Skill.model_validate(body)
     meta = skill.metadata
@@ -110,6 +119,7 @@ async def observe(
         base=base,
         stays_shut=stays_shut,
         cage=cage,
+        nodes=nodes,
         ledger=ledger,
         account=account,
         warnings={obj["metadata"]["uid"]: told for obj, told in zip(late, said, strict=True)},

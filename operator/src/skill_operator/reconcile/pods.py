@@ -11,7 +11,7 @@ from skill_operator.resources.common import Object
 
 PULL_FAILED = "ImagePullFailed"
 PULL = {"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull"}
-NEWS = 600.0  # seconds
+NEWS_SECONDS = 600.0  # for which a skill that answers again tells what it went through
 CONFIG = {"CreateContainerConfigError", "CreateContainerError", "RunContainerError"}
 
 
@@ -69,8 +69,8 @@ def trouble(pod: Object, warnings: Sequence[Object] = ()) -> Trouble | None:
     return _stuck(name, warnings[-1]) if warnings and creating(pod) else None
 
 
-def incident(pods: Sequence[Object], now: datetime) -> Trouble | None:
-    """What last ended a container of a skill that answers again. It is told for as long as it is news."""
+def incidents(pods: Sequence[Object]) -> list[tuple[datetime, Trouble]]:
+    """What ended containers of a skill that answers again, and when."""
     told: list[tuple[datetime, Trouble]] = []
     for pod in pods:
         status = pod.get("status", {})
@@ -85,8 +85,7 @@ def incident(pods: Sequence[Object], now: datetime) -> Trouble | None:
                     f"it answers again, after {count} restart(s); the last, at {end['finishedAt']}: {what.message}"
                 )
                 told.append((moment(end["finishedAt"]), Trouble(what.reason, message)))
-    recent = [(when, what) for when, what in told if (now - when).total_seconds() < NEWS]
-    return max(recent, key=lambda each: each[0])[1] if recent else None
+    return told
 
 
 def _evicted(pod: Object) -> Trouble:

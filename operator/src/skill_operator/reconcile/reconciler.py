@@ -131,8 +131,10 @@ class Reconciler:
             note = finding(api.GENERATED, "Unknown", error.reason, str(error))
             return await self._report(skill, body, [], Result((note,), after=REGISTRY_WAIT), Work(), now)
         await self._shared(skill.metadata.namespace)
-        seen = await observe(self._cluster, self._settings, body, base, now, stays_shut, self._around.cage())
+        nodes = await self._around.nodes()
+        seen = await observe(self._cluster, self._settings, body, base, now, stays_shut, self._around.cage(), nodes)
         self._hearing.read(seen.watched())
+        seen = replace(seen, failure=self._gateways.failure(skill.metadata.uid))
         return await self._stages(seen, now)
 
     def _not_allowed(self, spec: SkillSpec) -> Iterator[Problem]:

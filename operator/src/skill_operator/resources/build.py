@@ -43,7 +43,14 @@ def config_map(skill: Skill, settings: Settings, rev: str, source: str) -> Objec
 
 
 def job(
-    skill: Skill, settings: Settings, rev: str, root_entries: list[str], registry_address: str, failures: int = 0
+    skill: Skill,
+    settings: Settings,
+    rev: str,
+    root_entries: list[str],
+    registry_address: str,
+    failures: int = 0,
+    *,
+    own_users: bool,
 ) -> Object:
     """The Kaniko Job.
 
@@ -105,7 +112,7 @@ def job(
     }
     if registry_address and registry_address != host:
         pod["hostAliases"] = [{"ip": registry_address, "hostnames": [host]}]
-    if settings.isolation.userNamespaces:
+    if own_users:
         pod["hostUsers"] = False
     made = build_metadata(skill, settings, name, rev)
     made["annotations"] = {FAILURES: str(failures)}

@@ -94,7 +94,9 @@ def _placeholders(skill: Skill, name: str) -> list[Object]:
     return [volume] if items else []
 
 
-def job(skill: Skill, settings: Settings, name: str, parts: int, report_key: str, failures: int = 0) -> Object:
+def job(
+    skill: Skill, settings: Settings, name: str, parts: int, report_key: str, failures: int = 0, *, own_users: bool
+) -> Object:
     """The candidate's examples arrive in the environment of PID 1, which no other process of the pod can read."""
     env: list[dict[str, Any]] = [
         {"name": f"SKILL_CHECK_{n}", "valueFrom": {"configMapKeyRef": {"name": name, "key": f"part{n}"}}}
@@ -112,6 +114,7 @@ def job(skill: Skill, settings: Settings, name: str, parts: int, report_key: str
     pod = caged_pod(
         settings,
         [container],
+        own_users=own_users,
         runtime_class=skill.spec.runtime_class_name,
         restartPolicy="Never",
         volumes=[tmp_volume("128Mi"), *_placeholders(skill, name)],

@@ -63,8 +63,11 @@ def has_host(image: str) -> bool:
     return bool(slash) and ("." in first or ":" in first or first == "localhost")
 
 
-def caged_pod(settings: Settings, containers: list[Object], *, runtime_class: str = "", **more: Any) -> Object:
-    """Spec of a pod that runs foreign code: no token, no DNS, no addresses of its neighbours, users of its own."""
+def caged_pod(
+    settings: Settings, containers: list[Object], *, own_users: bool, runtime_class: str = "", **more: Any
+) -> Object:
+    """Spec of a pod that runs foreign code: no token, no DNS, no addresses of its neighbours, users of its own if the
+    nodes have them."""
     spec: Object = {
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
@@ -80,7 +83,7 @@ def caged_pod(settings: Settings, containers: list[Object], *, runtime_class: st
         "containers": containers,
         **more,
     }
-    if settings.isolation.userNamespaces:
+    if own_users:
         spec["hostUsers"] = False
     if chosen := runtime_class or settings.isolation.runtimeClassName:
         spec["runtimeClassName"] = chosen

@@ -20,7 +20,9 @@ from skill_operator.settings import Settings
 LAST_CALLS_SECONDS = 2
 
 
-def deployment(skill: Skill, settings: Settings, rev: str, image: str, *, replicas: int | None) -> Object:
+def deployment(
+    skill: Skill, settings: Settings, rev: str, image: str, *, replicas: int | None, own_users: bool
+) -> Object:
     """`replicas` only for a Deployment that does not exist yet: afterwards sleep, wake and people own it."""
     meta, spec = skill.metadata, skill.spec
     name = naming.child(meta.name)
@@ -55,6 +57,7 @@ def deployment(skill: Skill, settings: Settings, rev: str, image: str, *, replic
         "spec": caged_pod(
             settings,
             [container],
+            own_users=own_users,
             runtime_class=spec.runtime_class_name,
             serviceAccountName=name,
             volumes=volumes,

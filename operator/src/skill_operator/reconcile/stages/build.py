@@ -74,9 +74,9 @@ def _built(seen: Observed, rev: str) -> str:
 
 def _wanted(seen: Observed, work: Work, settings: Settings, failures: int) -> tuple[Object, Object]:
     context = resource.config_map(seen.skill, settings, work.revision, work.source)
-    base = seen.base
+    base, own = seen.base, seen.nodes.users(settings.isolation).own
     return context, resource.job(
-        seen.skill, settings, work.revision, list(base.root_entries), base.registry_address, failures
+        seen.skill, settings, work.revision, list(base.root_entries), base.registry_address, failures, own_users=own
     )
 
 

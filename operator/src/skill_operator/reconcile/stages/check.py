@@ -89,7 +89,8 @@ def _seal(settings: Settings, content: Object, report: Report) -> str:
 def _job(seen: Observed, settings: Settings, config_map: Object, failures: int) -> Object:
     parts = sum(key.startswith("part") for key in config_map["data"])
     key = secrets.token_hex(32)
-    return resource.job(seen.skill, settings, config_map["metadata"]["name"], parts, key, failures)
+    name, own = config_map["metadata"]["name"], seen.users(settings).own
+    return resource.job(seen.skill, settings, name, parts, key, failures, own_users=own)
 
 
 def _made_by(job: Object, pod: Object) -> bool:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from skill_operator import naming
+from skill_operator.api.activity import Exhausted
 from skill_operator.api.conditions import ACTIVE, DEPLOYED, ISOLATED, get_condition, is_true
 from skill_operator.cage.proof import PROVEN
 from skill_operator.cage.ranges import FRESH_SECONDS
@@ -29,7 +30,14 @@ def run(seen: Observed, work: Work, settings: Settings, now: datetime) -> Result
         skill_policy(skill, settings, seen.stays_shut),
         service_account(skill),
         config_map(skill),
-        deployment(skill, settings, work.revision, work.image, replicas=1 if live is None else None),
+        deployment(
+            skill,
+            settings,
+            work.revision,
+            work.image,
+            replicas=1 if live is None else None,
+            own_users=seen.users(settings).own,
+        ),
         service(skill),
     )
     meta = skill.metadata
@@ -44,12 +52,13 @@ def run(seen: Observed, work: Work, settings: Settings, now: datetime) -> Result
         return Result(notes, done=True, apply=wanted, after=after)
     mine = [pod for pod in seen.pods if _current(pod, seen, work)]
     if any(pods.ready(pod) for pod in mine):
+        active, news = _active(seen, now)
         notes = (
             finding(DEPLOYED, "True", "Deployed", f"revision {work.revision} answers"),
-            _active(seen, now),
+            active,
             isolated(seen, settings),
         )
-        return Result(notes, done=True, apply=wanted, after=after)
+        return Result(notes, done=True, apply=wanted, after=min(filter(None, (after, news)), default=None))
     if _wakes(seen, work) and not any(seen.trouble(pod) for pod in mine):
         notes = (
             finding(DEPLOYED, "True", "Deployed", f"revision {work.revision} is waking"),
@@ -73,10 +82,29 @@ def _conditions(seen: Observed) -> list[Object]:
     return found
 
 
-def _active(seen: Observed, now: datetime) -> Finding:
-    """It answers; what its pods went through lately is told with that."""
-    what = pods.incident(seen.pods, now)
-    return finding(ACTIVE, "True", what.reason, what.message) if what else finding(ACTIVE, "True", "Awake", "")
+def _active(seen: Observed, now: datetime) -> tuple[Finding, float | None]:
+    """It answers; what its pods or calls went through lately is told with that, and for how many seconds more."""
+    told = pods.incidents(seen.pods)
+    if seen.failure is not None:
+        kind, ago = seen.failure
+        told.append(_exhausted(seen, kind, now - timedelta(seconds=ago)))
+    when, what = max(told, key=lambda each: each[0], default=(now, None))
+    left = pods.NEWS_SECONDS - (now - when).total_seconds()
+    if what is None or left <= 0:
+        return finding(ACTIVE, "True", "Awake", ""), None
+    return finding(ACTIVE, "True", what.reason, what.message), left
+
+
+def _exhausted(seen: Observed, kind: Exhausted, when: datetime) -> tuple[datetime, pods.Trouble]:
+    """The minute is enough: a second would be a write for each call that fails."""
+    limit = seen.skill.spec.call_timeout_seconds
+    reason, what, advice = {
+        "timeout": ("CallTimeout", f"was not answered in {limit} s", "raise spec.callTimeoutSeconds, or ask for less"),
+        "out-of-memory": ("OOMKilled", "used more memory than it may", "raise spec.resources.limits.memory"),
+        "disk-full": ("DiskFull", "filled /tmp", "raise spec.resources.limits.ephemeral-storage"),
+        "too-many-processes": ("TooManyProcesses", "started more processes and threads than it may", "use fewer"),
+    }[kind]
+    return when, pods.Trouble(reason, f"it goes on; a call {what}, last at {when:%Y-%m-%dT%H:%MZ}: {advice}")
 
 
 def _current(pod: Object, seen: Observed, work: Work) -> bool:
