@@ -56,6 +56,9 @@ bench-gates: $(VENV)/bench ## how often the gates are wrong, on HumanEval and mu
 bench-relay: $(VENV)/ready ## relaying beside nginx; needs nginx and wrk, and no cluster
 	@PYTHONPATH=operator/src:. $(BIN)/python -m benchmarks.relay
 
+bench-races: $(VENV)/ready install ## a thousand calls that meet a skill falling asleep, while gateways are killed
+	@PYTHONPATH=operator/src:. $(BIN)/python -m benchmarks.races
+
 bench-generation: $(VENV)/bench ## the loop in 600 orders of events, then with a real tiny model; needs no cluster
 	@PYTHONPATH=operator/src:base-image/src:. $(BIN)/python -m benchmarks.generation
 
@@ -77,4 +80,4 @@ $(VENV)/bench: benchmarks/requirements.txt $(VENV)/ready
 	@touch $@
 
 .PHONY: help demo test cluster images install unit integration verify generate format bench bench-gates bench-relay \
-	bench-generation doctor down
+	bench-races bench-generation doctor down

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import tempfile
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from email.message import Message
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -122,18 +125,27 @@ def cluster() -> Cluster:
     return Cluster(mine, mine.status())
 
 
-@pytest.fixture(scope="session")
-def operator(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Operator]:
-    values, _ = model.configure(cluster)
-    trusted = tmp_path_factory.mktemp("values") / "trusted.json"  # tests pose as the operator, which others may not
+@contextmanager
+def installed(cluster: Cluster, **values: Any) -> Iterator[Operator]:
+    """The operator as the chart makes it with these values, and with the model of the tests."""
+    configured, _ = model.configure(cluster)
     user = cluster.kubectl("auth", "whoami", "-o", "jsonpath={.status.userInfo.username}")
-    trusted.write_text(json.dumps({"admission": {"trustedUsers": [user]}}))
-    install(cluster, values, trusted)
+    with tempfile.TemporaryDirectory() as folder:
+        more = Path(folder) / "values.json"
+        trusted = {"trustedUsers": [user]}  # tests pose as the operator, which others may not
+        more.write_text(json.dumps(values | {"admission": trusted}))
+        install(cluster, configured, more)
     with (
         forward(cluster, f"service/{NAMESPACE}-gateway", 80) as gateway,
         forward(cluster, f"service/{model.NAME}", 8000, model.MODEL_NAMESPACE) as scripted,
     ):
         yield Operator(cluster, gateway, scripted, cluster.caller("default", "tests", everywhere=True))
+
+
+@pytest.fixture(scope="session")
+def operator(cluster: Cluster) -> Iterator[Operator]:
+    with installed(cluster) as made:
+        yield made
 
 
 @pytest.fixture
