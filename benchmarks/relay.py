@@ -4,7 +4,8 @@
 
 Needs nginx and wrk (Debian: nginx-light, wrk). The proxy that is measured has one core; the upstream, an nginx that
 answers at once, and the load have the rest. Rounds take turns, since the machine's speed drifts, and what is reported
-is the median of the ratios. Both get the same body; the gateway parses it and holds it against a schema, too.
+is the median of the ratios. Both get the same call; the gateway also looks its caller up, counts it against limits,
+holds its body against a schema, and writes a line into its log.
 """
 
 from __future__ import annotations
@@ -28,13 +29,15 @@ import uvloop
 
 from benchmarks import show
 from skill_operator.gateway import server
-from skill_operator.gateway.callers import Anybody
+from skill_operator.gateway.auth import AUDIENCE, Kubernetes
 from skill_operator.gateway.calls import Calls
 from skill_operator.gateway.directory import Directory
+from skill_operator.gateway.limits import Limits
 from skill_operator.gateway.upstream import Pool
 from skill_operator.gateway.wake import Waker
+from skill_operator.k8s.client import Object
 from skill_operator.observability import logs
-from skill_operator.settings import Gateway, Images, Settings
+from skill_operator.settings import Images, Settings
 
 ROUNDS = int(os.environ.get("ROUNDS", "5"))
 SECONDS = float(os.environ.get("SECONDS", "4"))
@@ -42,6 +45,7 @@ RATE = 500
 CONNECTIONS = 32
 BODY = b'{"what": "hello"}'
 PATH = "/v1/skills/bench/echo"
+TOKEN = "x" * 900  # about as long as a ServiceAccount's
 NGINX = """
 daemon off; master_process off; worker_processes 1; pid {folder}/{name}.pid; error_log {folder}/{name}.err;
 events {{ worker_connections 1024; }}
@@ -60,12 +64,18 @@ ANSWERS = 'return 200 \'{"said": "hello"}\';'
 RELAYS = 'proxy_pass http://pod; proxy_http_version 1.1; proxy_set_header Connection "";'
 
 
+class ApiServer:
+    """Knows whoever it is asked for."""
+
+    async def review(self, kind: str, _: Object) -> Object:
+        known: Object = {"authenticated": True, "user": {"username": "bench"}, "audiences": [AUDIENCE]}
+        return known if kind == "TokenReview" else {"allowed": True}
+
+
 async def gateway(port: int, upstream: int) -> None:
-    """The gateway as it is, but for the watches: it knows one Skill, whose pod is the upstream."""
+    """The gateway as it is, but for the cluster: it knows one Skill, whose pod is the upstream."""
     logs.configure("info")
-    settings = Settings(
-        images=Images(runtime="r", checker="c", builder="b"), listenPort=port, gateway=Gateway(auth="none")
-    )
+    settings = Settings(images=Images(runtime="r", checker="c", builder="b"), listenPort=port)
     directory = Directory()
     directory.missing.clear()
     meta = {"name": "echo", "namespace": "bench", "uid": "u-1", "generation": 1}
@@ -81,7 +91,8 @@ async def gateway(port: int, upstream: int) -> None:
         waker = Waker(None, directory, pool, settings.gateway.wake)  # type: ignore[arg-type]
         stop = asyncio.Event()
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
-        await server.listener(Calls(directory, pool, waker), Anybody(), settings).run_until(stop)
+        calls = Calls(directory, pool, waker, Limits(settings.gateway.limits))
+        await server.listener(calls, Kubernetes(ApiServer()), settings).run_until(stop)  # type: ignore[arg-type]
 
 
 def free_port() -> int:
@@ -143,7 +154,8 @@ def throughput(port: int, process: int, script: Path, cores: set[int]) -> tuple[
 
 async def latency(port: int) -> float:
     """The median at a fixed rate, open loop: a call is due at its time, however slow the one before it was."""
-    request = f"POST {PATH} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: {len(BODY)}\r\n\r\n".encode() + BODY
+    head = f"POST {PATH} HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {TOKEN}\r\nContent-Length: {len(BODY)}"
+    request = head.encode() + b"\r\n\r\n" + BODY
     taken: list[float] = []
     now = time.perf_counter  # the loop's own clock counts milliseconds
     async with idle_connections(port) as idle:
@@ -190,7 +202,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as made, contextlib.ExitStack() as stack:
         folder = Path(made)
         script = folder / "post.lua"
-        script.write_text(f"wrk.method = 'POST'\nwrk.body = '{BODY.decode()}'\n")
+        script.write_text(
+            f"wrk.method = 'POST'\nwrk.body = '{BODY.decode()}'\nwrk.headers['Authorization'] = 'Bearer {TOKEN}'\n"
+        )
         stack.enter_context(started(nginx(folder, "pod", upstream, upstream, ANSWERS), upstream, rest))
         pid = stack.enter_context(started(nginx(folder, "proxy", plain, upstream, RELAYS), plain, alone))
         gate = [sys.executable, "-m", "benchmarks.relay", "gateway", str(ours), str(upstream)]
