@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 
@@ -26,6 +27,8 @@ class Request:
     method: str
     path: str
     request_id: str
+    ends: float
+    """When the caller waits no longer, by the loop's clock."""
     body: bytes
 
 
@@ -45,6 +48,7 @@ class Response:
 
 
 Handler = Callable[[Request], Awaitable[Response]]
+"""Is cancelled when the caller leaves."""
 
 
 @dataclass
@@ -58,7 +62,10 @@ class Server:
 
     async def listen(self, host: str, port: int) -> int:
         """Begin; the port."""
-        self._listener = await asyncio.start_server(self._serve, host, port, backlog=512)
+        loop = asyncio.get_running_loop()
+        self._listener = await loop.create_server(
+            lambda: asyncio.StreamReaderProtocol(_Reader(), self._serve), host, port, backlog=512
+        )
         bound: int = self._listener.sockets[0].getsockname()[1]
         return bound
 
@@ -73,6 +80,7 @@ class Server:
             await asyncio.wait(tasks, timeout=grace)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        assert isinstance(reader, _Reader)  # noqa: S101 - it was made above
         connection = _Connection(self, reader, writer)
         self._connections.add(connection)
         try:
@@ -83,8 +91,28 @@ class Server:
             writer.close()
 
 
+class _Reader(asyncio.StreamReader):
+    """Knows that the other side has hung up, also while nobody reads."""
+
+    ended = False
+    at_end: Callable[[], object] | None = None
+
+    def feed_eof(self) -> None:
+        super().feed_eof()
+        self._end()
+
+    def set_exception(self, exc: Exception) -> None:
+        super().set_exception(exc)
+        self._end()
+
+    def _end(self) -> None:
+        self.ended = True
+        if self.at_end is not None:
+            self.at_end()
+
+
 class _Connection:
-    def __init__(self, server: Server, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def __init__(self, server: Server, reader: _Reader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task  # noqa: S101 - a coroutine runs in a task
         self.task: asyncio.Task[None] = task
@@ -112,11 +140,18 @@ class _Connection:
                 return
             if request is None:
                 return
-            response = await self._server.handler(request)
-            await self._send(response)
+            await self._send(await self._answer(request))
             if self._http.our_state is not h11.DONE or self._http.their_state is not h11.DONE:
                 return
             self._http.start_next_cycle()
+
+    async def _answer(self, request: Request) -> Response:
+        """Cancelled when the caller hangs up. It is the gateway, and that is how it says that nobody waits any more."""
+        self._reader.at_end = self.task.cancel
+        try:
+            return await self._server.handler(request)
+        finally:
+            self._reader.at_end = None
 
     async def _receive(self) -> Request | None:
         """The next request, or None if there is none."""
@@ -125,6 +160,7 @@ class _Connection:
         if not isinstance(head, h11.Request):
             return None
         self._idle = False
+        arrived = asyncio.get_running_loop().time()
         headers = dict(head.headers)
         length = headers.get(b"content-length", b"0")
         if int(length) > self._server.max_body:
@@ -136,12 +172,13 @@ class _Connection:
             body += event.data
             if len(body) > self._server.max_body:
                 raise _TooLargeError
-        if not isinstance(event, h11.EndOfMessage):
+        if not isinstance(event, h11.EndOfMessage) or self._reader.ended:
             return None
         return Request(
             head.method.decode("ascii"),
             head.target.partition(b"?")[0].decode("latin-1"),
             _identifier(headers.get(b"x-request-id", b"")),
+            arrived + _seconds(headers.get(b"x-skill-deadline-ms", b"")),
             bytes(body),
         )
 
@@ -194,3 +231,8 @@ def _identifier(value: bytes) -> str:
     """A request id fit for a log, or none."""
     text = value[:128].decode("latin-1")
     return text if all(c.isascii() and (c.isalnum() or c in "-_.:/+=") for c in text) else ""
+
+
+def _seconds(milliseconds: bytes) -> float:
+    """How long the caller waits; what is no number says nothing."""
+    return int(milliseconds) / 1000 if milliseconds.isdigit() and len(milliseconds) < 12 else math.inf

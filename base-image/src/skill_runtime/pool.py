@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import signal
 import time
@@ -70,33 +71,41 @@ class Pool:
             raise OffspringError("the process ended while skill.py was loading") from error
         self.loaded.set()
 
-    async def call(self, body: bytes, request_id: str = "") -> replies.Reply:
-        """Run one call. Raises OverloadedError, OffspringError."""
+    async def call(self, body: bytes, request_id: str = "", ends: float = math.inf) -> replies.Reply:
+        """Run one call, which is of no use to anybody after `ends`. Raises OverloadedError, OffspringError.
+
+        Cancelling it ends the call's process.
+        """
         if self._slots.locked() and self._waiting >= self._plan.queue:
             raise OverloadedError
         self._waiting += 1
         try:
-            async with asyncio.timeout(self._plan.call_timeout):
+            async with asyncio.timeout(self._left(ends)):
                 await self._slots.acquire()
         except TimeoutError:
             raise OverloadedError from None
         finally:
             self._waiting -= 1
         try:
-            return await self._run(body, request_id)
+            return await self._run(body, request_id, ends)
         finally:
             self._slots.release()
 
-    async def _run(self, body: bytes, request_id: str) -> replies.Reply:
-        worker = self._take() or await self._fork()
+    def _left(self, ends: float) -> float:
+        """Seconds from now: what the skill may take, or less."""
+        return min(self._plan.call_timeout, ends - asyncio.get_running_loop().time())
+
+    async def _run(self, body: bytes, request_id: str, ends: float) -> replies.Reply:
+        worker = self._take() or await self._fork(ends)
         reply: replies.Reply = replies.Failure("died")
         self._busy.add(worker)
         worker.output.begin(request_id)
+        seconds = self._left(ends)
         try:
-            async with asyncio.timeout(self._plan.call_timeout):
+            async with asyncio.timeout(seconds):
                 reply = await worker.call(body)
         except TimeoutError:
-            reply = replies.Failure("timeout", message=f"no answer within {self._plan.call_timeout:g} s")
+            reply = replies.Failure("timeout", message=f"no answer within {max(seconds, 0):.3g} s")
         finally:
             self._busy.discard(worker)
             if Worker.sane(reply):
@@ -131,10 +140,16 @@ class Pool:
             worker.kill()
         return None
 
-    async def _fork(self) -> Worker:
+    async def _fork(self, ends: float) -> Worker:
         try:
-            await asyncio.wait_for(self.loaded.wait(), self._plan.call_timeout)
-            return await self._zygote.fork(self._plan.skill, self._plan.max_body, self._drain)
+            async with asyncio.timeout(self._left(ends)):
+                await self.loaded.wait()
+            forking = asyncio.create_task(self._zygote.fork(self._plan.skill, self._plan.max_body, self._drain))
+            try:
+                return await asyncio.shield(forking)
+            except asyncio.CancelledError:  # what the zygote was asked must be heard, or the next hears it
+                (await forking).kill()
+                raise
         except OffspringError:
             self._zygote.kill()
             raise

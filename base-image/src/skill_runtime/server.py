@@ -126,10 +126,14 @@ class _Service:
         if request.method != "POST":
             return Response.problem(problems.METHOD_NOT_ALLOWED, f"not with {request.method}", ("allow", "POST"))
         began = time.monotonic()
-        response, note = await self._call(request)
-        level = "info" if response.status < 500 else "error"
-        took = round((time.monotonic() - began) * 1000, 1)
-        log.write(level, "call", requestId=request.request_id, status=response.status, milliseconds=took, detail=note)
+        status, note = 499, "the caller left"
+        try:
+            response, note = await self._call(request)
+            status = response.status
+        finally:
+            level = "info" if status < 500 else "error"
+            took = round((time.monotonic() - began) * 1000, 1)
+            log.write(level, "call", requestId=request.request_id, status=status, milliseconds=took, detail=note)
         return response
 
     async def _call(self, request: Request) -> tuple[Response, str]:
@@ -141,7 +145,7 @@ class _Service:
         if wrong := self._contract.input.problem(value):
             return Response.problem(problems.INVALID_INPUT, wrong), ""
         try:
-            reply = await self._workers.call(body, request.request_id)
+            reply = await self._workers.call(body, request.request_id, request.ends)
         except pool.OverloadedError:
             return Response.problem(problems.OVERLOADED, "try again", ("retry-after", "1")), ""
         except OffspringError as error:

@@ -4,6 +4,7 @@ import json
 import re
 import signal
 import socket
+import struct
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -249,6 +250,103 @@ def test_a_call_that_never_returns_takes_no_other_down(tmp_path):
         assert served.ready()
         assert time.monotonic() - began < 3
         assert stuck.result()[0] == 504
+
+
+@pytest.mark.parametrize("deadline", ["300", "0300", "0"])
+def test_the_caller_s_deadline_ends_the_call_and_its_process(tmp_path, deadline):
+    with serving(tmp_path, HOSTILE, timeout=60) as served:
+        began = time.monotonic()
+        status, told = served.call({"n": 15}, X_Skill_Deadline_Ms=deadline)
+        assert (status, slug(told)) == (504, "timeout")
+        assert time.monotonic() - began < 10
+        until(lambda: len(family(served.process.pid)) == 2)  # server and zygote
+        assert served.call({"n": 100}, X_Skill_Deadline_Ms="30000") == (200, {"n": 101})
+
+
+@pytest.mark.parametrize(
+    "deadline", ["", "-1", "soon", "1e3", "0x10", "\u0663\u0660\u0660".encode().decode("latin-1"), "9" * 400]
+)
+def test_a_deadline_that_is_none_changes_nothing(good, deadline):
+    assert good.call({"n": 1}, X_Skill_Deadline_Ms=deadline) == (200, {"n": 2})
+
+
+def test_no_deadline_is_later_than_the_skill_s_own(tmp_path):
+    with serving(tmp_path, HOSTILE, timeout=1) as served:
+        began = time.monotonic()
+        status, told = served.call({"n": 1}, X_Skill_Deadline_Ms="60000")
+        assert (status, told["detail"]) == (504, "no answer within 1 s")
+        assert time.monotonic() - began < 10
+
+
+def test_time_in_the_queue_is_time_of_the_call(tmp_path):
+    """The caller is gone by then: a worker would work for nobody."""
+    with (
+        serving(tmp_path, HOSTILE, timeout=60, SKILL_WORKERS="1") as served,
+        ThreadPoolExecutor() as threads,
+    ):
+        stuck = threads.submit(served.call, {"n": 1}, X_Skill_Deadline_Ms="4000")
+        until(lambda: workers(served.process.pid))
+        began = time.monotonic()
+        status, told = served.call({"n": 100}, X_Skill_Deadline_Ms="200")
+        assert (status, slug(told)) == (503, "overloaded")
+        assert time.monotonic() - began < 3
+        assert stuck.result()[0] == 504
+
+
+def asked(served, n, **headers):
+    """A connection on which a call is under way."""
+    body = json.dumps({"n": n}).encode()
+    lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items()).encode()
+    raw = socket.create_connection(("127.0.0.1", served.port), 20)
+    raw.sendall(b"POST / HTTP/1.1\r\nhost: x\r\n%bcontent-length: %d\r\n\r\n%b" % (lines, len(body), body))
+    return raw
+
+
+@pytest.mark.parametrize("how", ["hangs up", "resets"])
+def test_a_caller_who_leaves_takes_the_call_with_him(tmp_path, how):
+    with serving(tmp_path, HOSTILE, timeout=600, SKILL_WORKERS="1") as served:
+        raw = asked(served, 15, **{"x-request-id": "left-1"})
+        until(lambda: len(family(served.process.pid)) >= 4)  # what it started is there, too
+        if how == "resets":
+            raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        raw.close()
+        until(lambda: len(family(served.process.pid)) == 2)  # server and zygote
+        assert served.call({"n": 100}) == (200, {"n": 101})
+        line = next(line for line in served.log() if line.get("requestId") == "left-1")
+        assert (line["level"], line["event"], line["status"]) == ("info", "call", 499)
+
+
+def test_who_leaves_the_queue_is_not_served(tmp_path):
+    source = (
+        f"import time\nSEEN = {str(tmp_path / 'seen')!r}\n"
+        + HEAD
+        + (
+            "    with open(SEEN, 'a') as file: print(input['n'], file=file)\n"
+            "    time.sleep(1000 if input['n'] == 1 else 0)\n    return {'n': 0}\n"
+        )
+    )
+    with serving(tmp_path, source, timeout=600, SKILL_WORKERS="1") as served:
+        first = asked(served, 1)
+        until((tmp_path / "seen").exists)
+        asked(served, 2, **{"x-request-id": "queued"}).close()
+        until(lambda: any(line.get("requestId") == "queued" for line in served.log()))
+        first.close()
+        assert served.call({"n": 3}) == (200, {"n": 0})
+        assert (tmp_path / "seen").read_text().split() == ["1", "3"]
+
+
+def test_callers_who_leave_at_once_break_nothing(tmp_path):
+    """Also while a worker is forked for them: the zygote's answer is for nobody else."""
+    with serving(tmp_path, HOSTILE, timeout=600, SKILL_WORKERS="2") as served:
+        zygote = next(pid for pid in family(served.process.pid) if pid != served.process.pid)
+        for number in range(60):  # each a little later in the course of things
+            raw = asked(served, 1)
+            time.sleep(number / 5000)
+            raw.close()
+        assert [served.call({"n": 100 + i}) for i in range(5)] == [(200, {"n": 101 + i}) for i in range(5)]
+        assert alive(zygote)
+        until(lambda: len(family(served.process.pid)) <= 3)
+        assert not [line for line in served.log() if line["level"] in ("warning", "error")]
 
 
 def test_too_many_calls_are_turned_away_and_told_when_to_come_back(tmp_path):
