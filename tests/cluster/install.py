@@ -12,8 +12,9 @@ import json
 import re
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -58,20 +59,48 @@ def rollout(cluster: Cluster, component: str, seconds: int = 180) -> None:
 
 @contextmanager
 def forward(cluster: Cluster, target: str, port: int, namespace: str = NAMESPACE) -> Iterator[int]:
-    """A local port that leads to a port of a Service or pod."""
+    """A local port that leads to a port of a Service or pod, for as long as it is open: kubectl leads to one pod, and
+    ends with it, or with the API server on the way; then it is started again."""
     command = [str(cluster.tools / "kubectl"), f"--kubeconfig={cluster.kubeconfig}", "-n", namespace]
-    with subprocess.Popen(
-        [*command, "port-forward", target, f":{port}"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    ) as process:
-        try:
-            assert process.stdout is not None
-            line = process.stdout.readline()
-            found = MARK.search(line)
-            if found is None:
-                raise ClusterError(f"no way to {target}: {line.strip()}")
-            yield int(found.group(1))
-        finally:
-            process.terminate()
+    command += ["port-forward", target]
+    process, local = _forwarding([*command, f":{port}"])
+    over = threading.Event()
+
+    def keep() -> None:
+        nonlocal process
+        while True:
+            for _ in process.stdout or ():  # a line for each connection, which somebody must read
+                pass
+            process.wait()
+            while not over.wait(0.2):
+                with suppress(ClusterError):
+                    process, _ = _forwarding([*command, f"{local}:{port}"])
+                    break
+            else:
+                return
+            if over.is_set():
+                process.terminate()
+
+    keeping = threading.Thread(target=keep)
+    keeping.start()
+    try:
+        yield local
+    finally:
+        over.set()
+        process.terminate()
+        keeping.join()
+
+
+def _forwarding(command: list[str]) -> tuple[subprocess.Popen[str], int]:
+    """kubectl, and the local port that it has opened."""
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    line = process.stdout.readline() if process.stdout else ""
+    found = MARK.search(line)
+    if found is None:
+        process.terminate()
+        process.wait()
+        raise ClusterError(f"no way to {command[-2]}: {line.strip()}")
+    return process, int(found.group(1))
 
 
 def _helm(cluster: Cluster, images: dict[str, Any], values: tuple[Path, ...]) -> None:

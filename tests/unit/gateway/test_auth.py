@@ -220,10 +220,11 @@ async def test_without_an_api_server_nobody_new_comes_in(world: World, fault: Cl
     await world.enter()
 
 
-async def test_who_was_in_stays_in_while_the_api_server_is_away(world: World) -> None:
+@pytest.mark.parametrize("fault", [Unavailable("away"), Forbidden("may not create tokenreviews", 403)])
+async def test_who_was_in_stays_in_while_the_api_server_is_away(world: World, fault: ClusterError) -> None:
     caller = await world.enter()
     await refused(world.enter(key=OTHER))
-    world.fault = Unavailable("away")
+    world.fault = fault
     came = world.time
     while world.time < came + 120:
         world.time += 1

@@ -144,6 +144,26 @@ async def test_why_it_cannot_be_woken(
     assert str(error) in body["detail"]
 
 
+async def test_an_api_server_that_is_only_just_up_refuses_for_a_moment(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(wake, "LOOK_SECONDS", 0.05)
+    await world.pod(fine)
+    sleeps(world)
+    wakes(world)
+    then = world.scaler.then
+    assert then is not None
+
+    async def at_first() -> None:
+        if len(world.scaler.patches) < 4:
+            raise Forbidden("RBAC: clusterrole.rbac.authorization.k8s.io not found", 403)
+        await then()
+
+    world.scaler.then = at_first
+    assert (await world.call())[0] == 200
+    assert len(world.scaler.patches) == 4
+
+
 def waiting(reason: str, message: str) -> dict[str, Any]:
     state = {"waiting": {"reason": reason, "message": message}}
     return {"phase": "Pending", "containerStatuses": [{"name": "skill", "image": "i", "state": state}]}

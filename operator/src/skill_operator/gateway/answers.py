@@ -32,8 +32,8 @@ class Answers(Generic[K, V]):
 
     `seconds` says how long an answer holds. One that is in use is asked again before it ends, so that a busy caller
     never waits for the API server. While that cannot answer, what it said last holds for up to `stale` seconds more:
-    a caller who was allowed does not lose a skill that is awake because the control plane restarts. What was never
-    answered stays unanswered: the error is raised.
+    a caller who was allowed does not lose a skill that is awake because the control plane restarts. (Until it is quite
+    up it says that the gateway may not even ask.) What was never answered stays unanswered: the error is raised.
     """
 
     def __init__(
@@ -83,7 +83,7 @@ class Answers(Generic[K, V]):
         except ClusterError as error:
             kept = self._kept.get(key)
             now = self._clock()
-            if kept is None or not error.retryable or now >= kept.asked + self._stale(kept.value):
+            if kept is None or now >= kept.asked + self._stale(kept.value):
                 raise
             log.warning("the API server cannot be asked, what it said last still holds: %s", error.message)
             kept.until = min(now + AGAIN_SECONDS, kept.asked + self._stale(kept.value))

@@ -27,7 +27,7 @@ from skill_operator.observability import health, metrics
 from skill_operator.settings import Settings
 
 log = logging.getLogger(__name__)
-DRAIN_SECONDS = 2.0  # until no Service leads here any more
+DRAIN_SECONDS = 8.0  # until no Service leads here any more: EndpointSlices and kube-proxy take seconds on a busy node
 GRACE_SECONDS = 25
 
 

@@ -144,15 +144,13 @@ class Waker:
             return True
         except (ClusterError, TimeoutError) as error:
             said = error.message if isinstance(error, ClusterError) else f"no answer within {PATCH_SECONDS:g} s"
+            if not api.over():  # one that is only just up refuses what it will allow in a moment
+                return False
             if isinstance(error, ClusterError) and not error.retryable:
                 detail = f"the API server refuses to start a pod of it: {printable(said, 400)}"
                 raise Problem(503, "wake-refused", "The skill cannot be woken", detail, 30) from error
-            if api.over():
-                detail = (
-                    f"the API server does not answer, and only it can start a pod: {printable(said, 400)}; call again"
-                )
-                raise Problem(503, "api-server-away", "The skill cannot be woken now", detail, 5) from error
-            return False
+            detail = f"the API server does not answer, and only it can start a pod: {printable(said, 400)}; call again"
+            raise Problem(503, "api-server-away", "The skill cannot be woken now", detail, 5) from error
         log.info("woken", extra={"namespace": meta.namespace, "skill": meta.name})
         return True
 

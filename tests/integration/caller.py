@@ -1,0 +1,51 @@
+"""Runs in a pod: calls skills again and again, whatever becomes of the cluster around it, and prints what it was told.
+
+    python3 caller.py URL TOKEN NAMESPACE/NAME:FROM:TO:EVERY…
+
+Times are seconds from the first call of all; the last line is JSON, the first says that it begins.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+import time
+from typing import Any
+
+import aiohttp
+
+
+async def calls(session: aiohttp.ClientSession, url: str, plan: str, began: float) -> list[dict[str, Any]]:
+    name, start, end, every = plan.split(":")
+    made: list[dict[str, Any]] = []
+    due = began + float(start)
+    while due < began + float(end):
+        await asyncio.sleep(due - time.monotonic())
+        at = time.monotonic() - began
+        try:
+            async with session.post(f"{url}/v1/skills/{name}", json={"what": "x"}) as answer:
+                told = {
+                    "status": answer.status,
+                    "wait": answer.headers.get("Retry-After", ""),
+                    "body": await answer.json(),
+                }
+        except (aiohttp.ClientError, OSError) as error:
+            told = {"status": 0, "wait": "", "body": repr(error)}
+        made.append({"skill": name, "at": at, "took": time.monotonic() - began - at, **told})
+        due = max(due + float(every), time.monotonic())
+    return made
+
+
+async def main() -> None:
+    url, token, *plans = sys.argv[1:]
+    headers = {"Authorization": f"Bearer {token}"}
+    async with aiohttp.ClientSession(headers=headers, timeout=aiohttp.ClientTimeout(total=90)) as session:
+        print("begins", flush=True)
+        began = time.monotonic()
+        made = await asyncio.gather(*(calls(session, url, plan, began) for plan in plans))
+    print(json.dumps([one for of_plan in made for one in of_plan]))
+
+
+if __name__ == "__main__":
+    asyncio.run(main())
