@@ -189,12 +189,15 @@ def test_a_policy_opens_only_ports_that_are_served(case: str) -> None:
 def test_narrow_doors() -> None:
     gateway = render("ha").component("NetworkPolicy", "gateway")["spec"]["ingress"]
     ingress = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "ingress"}}}
-    calls, activity, beacon = gateway
+    calls, activity, beacon, judge = gateway
     assert calls == {"from": [ingress], "ports": [{"protocol": "TCP", "port": 8080}]}
     (asks,) = activity["from"]
     assert asks["podSelector"]["matchLabels"]["app.kubernetes.io/component"] == "controller"
     assert activity["ports"] == [{"protocol": "TCP", "port": 8081}]
     assert beacon == {"from": [{"namespaceSelector": {}}], "ports": [{"protocol": "TCP", "port": 8082}]}
+    (proxy,) = judge["from"]
+    assert proxy["podSelector"]["matchLabels"]["app.kubernetes.io/component"] == "egress-proxy"
+    assert judge["ports"] == [{"protocol": "TCP", "port": 8083}]
     assert not render("ha").component("NetworkPolicy", "controller")["spec"]["ingress"]
 
 
@@ -215,7 +218,7 @@ def test_the_gateway_with_a_certificate() -> None:
 def test_the_gateway_is_not_published() -> None:
     services = [s["spec"] for s in render().kind("Service") if labels(s)["app.kubernetes.io/component"] == "gateway"]
     assert {spec["type"] for spec in services} == {"ClusterIP"}
-    assert sorted(port["port"] for spec in services for port in spec["ports"]) == [80, 8082]
+    assert sorted(port["port"] for spec in services for port in spec["ports"]) == [80, 8082, 8083]
 
 
 def test_only_the_nodes_read_through_the_node_port() -> None:
@@ -250,10 +253,13 @@ def test_builds_reach_the_registry_and_nothing_else() -> None:
     assert matches(reader["podSelector"], labels(pod(rendered.component("Deployment", "controller"))))
 
 
+NO_PROXY = setting("egressProxy.enabled", False)
+
+
 def test_builds_reach_a_registry_elsewhere() -> None:
     (rule,) = (
         rule
-        for policy in render("external-registry").kind("NetworkPolicy")
+        for policy in render("external-registry", NO_PROXY).kind("NetworkPolicy")
         for rule in policy["spec"].get("egress") or []
     )
     assert rule["to"] == [{"ipBlock": {"cidr": "203.0.113.7/32"}}, {"ipBlock": {"cidr": "2001:db8::7/128"}}]
@@ -270,7 +276,9 @@ def test_builds_reach_a_registry_elsewhere() -> None:
     ],
 )
 def test_the_port_of_a_registry_elsewhere(push: str, insecure: bool, port: int) -> None:
-    rendered = render("external-registry", setting("registry.push", push), setting("registry.insecure", insecure))
+    rendered = render(
+        "external-registry", setting("registry.push", push), setting("registry.insecure", insecure), NO_PROXY
+    )
     (out,) = (policy["spec"] for policy in rendered.kind("NetworkPolicy") if policy["spec"].get("egress"))
     assert out["egress"][0]["ports"] == [{"protocol": "TCP", "port": port}]
 

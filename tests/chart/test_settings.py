@@ -64,8 +64,8 @@ def test_defaults_are_the_same_on_both_sides(tmp_path: Path) -> None:
     theirs = Settings(images=images).model_dump()
     assert ours.pop("images")["builder"] == "ghcr.io/osscontainertools/kaniko:v1.28.3"
     theirs.pop("images")
-    for name in ("gatewayLabels", "registryLabels"):
-        assert ours[name].pop("app.kubernetes.io/instance") == "skill-operator"
+    for labels_ in (ours["gatewayLabels"], ours["registryLabels"], ours["egressProxy"]["labels"]):
+        assert labels_.pop("app.kubernetes.io/instance") == "skill-operator"
     assert ours == theirs
 
 
@@ -119,6 +119,9 @@ def test_addresses_are_those_of_the_services(case: str, release: str, tmp_path: 
     assert ports[push.hostname or "", push.port or 0] == "writer"
     assert ports[read.hostname or "", read.port or 0] == "reader"
     assert ports[gateway.hostname or "", gateway.port or 80] == "http"
+    proxy = urlsplit(f"//{found.egressProxy.address}")
+    assert ports[proxy.hostname or "", proxy.port or 0] == "proxy"
+    assert rendered.one("Deployment", found.egressProxy.deployment)
     beacon = urlsplit(f"//{found.isolation.beacon}")
     assert ports[beacon.hostname or "", beacon.port or 0] == "beacon"
     assert found.registry.pull == "localhost:30500"

@@ -41,6 +41,10 @@ class Cluster:
         """Call kubectl; what it printed."""
         return engine.kubectl(self.engine.name, *arguments, stdin=stdin, check=check)
 
+    def command(self, *arguments: str) -> list[str]:
+        """The command line of kubectl, for what goes on meanwhile."""
+        return [str(self.tools / "kubectl"), f"--kubeconfig={self.kubeconfig}", *arguments]
+
     def apply(self, *objects: dict[str, Any]) -> None:
         """Apply objects, server-side."""
         everything = {"apiVersion": "v1", "kind": "List", "items": list(objects)}

@@ -1,4 +1,4 @@
-"""Build the images of this checkout: `runtime` and `checker` of base-image/, and the operator.
+"""Build the images of this checkout: `runtime` and `checker` of base-image/, operator and egress proxy of operator/.
 
     python3 -m tests.cluster.imagebuild
 
@@ -33,7 +33,9 @@ class Image:
 
     name: str
     context: str
-    target: str = ""
+    target: str
+    installs: bool = False
+    """Packages of Debian, for which it needs the machine's own way to them."""
 
     def key(self, parent_image: str) -> str:
         """Equal keys are equal images."""
@@ -47,12 +49,15 @@ class Image:
 IMAGES = (
     Image("runtime", RUNTIME_CONTEXT, "runtime"),
     Image("checker", RUNTIME_CONTEXT, "checker"),
-    Image("operator", "operator"),
+    Image("operator", "operator", "operator"),
+    Image("egress-proxy", "operator", "egress-proxy", installs=True),
 )
+ARCHIVES = ("operator", "egress-proxy")
+"""Images that come to the node as they are; the others are pushed to the registry."""
 
 
 def build_all() -> dict[str, dict[str, str]]:
-    """Have all images; where they are. Base images are OCI layouts, the operator is an archive for the node."""
+    """Have all images; where they are. Base images are OCI layouts, the others are archives for the node."""
     docker = succeeds("docker", "info")
     if not docker:
         ensure(("buildah", "skopeo"))
@@ -63,27 +68,33 @@ def build_all() -> dict[str, dict[str, str]]:
         for image in IMAGES:
             key = image.key(identity)
             name = f"localhost/skill-operator/{image.name}:{key}"
-            path = CACHE / f"{image.name}-{key}{'.tar' if image.name == 'operator' else ''}"
+            path = CACHE / f"{image.name}-{key}{'.tar' if image.name in ARCHIVES else ''}"
             if not path.exists():
                 with step(f"built {image.name}"):
                     _build(image, name, base, docker=docker)
                     _export(image, name, path, docker=docker)
             made[image.name] = {"path": str(path), "name": name}
-            if image.name != "operator":
+            if image.name not in ARCHIVES:
                 made[image.name]["digest"] = json.loads((path / "index.json").read_text())["manifests"][0]["digest"]
     return made
 
 
 def _build(image: Image, name: str, base: str, *, docker: bool) -> None:
     context = CHECKOUT / image.context
-    options = ["--build-arg", f"PYTHON_IMAGE={base}", "--tag", name]
+    options = ["--build-arg", f"PYTHON_IMAGE={base}", "--target", image.target, "--tag", name]
     options += [part for key in PIP if key in os.environ for part in ("--build-arg", f"{key}={os.environ[key]}")]
-    options += ["--target", image.target] if image.target else []
     if docker:
         run("docker", "build", "--quiet", *options, context)
     else:
-        trust = ("--volume", "/etc/ssl/certs:/etc/ssl/certs:ro")
-        run("buildah", "bud", "--quiet", "--layers", "--isolation", "chroot", *trust, *options, context)
+        with parent.sources() as sources:
+            ours = [
+                "/etc/ssl/certs",
+                *([f"{sources}:/etc/apt/sources.list", "/etc/apt/apt.conf.d"] if image.installs else []),
+            ]
+            volumes = [
+                part for path in ours for part in ("--volume", f"{path if ':' in path else f'{path}:{path}'}:ro")
+            ]
+            run("buildah", "bud", "--quiet", "--layers", "--isolation", "chroot", *volumes, *options, context)
     if image.context == RUNTIME_CONTEXT:
         _label(name, docker=docker)
 
@@ -113,7 +124,7 @@ def _export(image: Image, name: str, path: Path, *, docker: bool) -> None:
     """Base images as zstd: every build reads through the whole of them, and gunzip would take most of its time."""
     draft = path.with_name(f"{path.name}.draft")
     run("rm", "-rf", draft)
-    if image.name == "operator":
+    if image.name in ARCHIVES:
         if docker:
             run("docker", "save", "--output", draft, name)
         else:

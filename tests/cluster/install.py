@@ -18,7 +18,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from tests.cluster import model
+from tests.cluster import imagebuild, model
 from tests.cluster.access import Cluster
 from tests.cluster.cli import current
 from tests.cluster.identity import CHECKOUT, RELEASE
@@ -32,9 +32,10 @@ MARK = re.compile(r"Forwarding from 127\.0\.0\.1:(\d+)")
 
 
 def install(cluster: Cluster, *values: Path) -> None:
-    """Load the operator, install the chart, push the base images, wait until both processes are ready."""
+    """Load operator and egress proxy, install the chart, push the base images, wait until both processes are ready."""
     images = json.loads(IMAGES.read_text())
-    model.load_operator(cluster)
+    for which in imagebuild.ARCHIVES:
+        model.load(cluster, which)
     with step("installed the chart"):
         _helm(cluster, images, values)
     with step("started the registry"):
@@ -105,9 +106,12 @@ def _forwarding(command: list[str]) -> tuple[subprocess.Popen[str], int]:
 
 def _helm(cluster: Cluster, images: dict[str, Any], values: tuple[Path, ...]) -> None:
     repository, _, tag = images["operator"]["name"].rpartition(":")
+    proxy, _, proxy_tag = images["egress-proxy"]["name"].rpartition(":")
     settings = {
         "image.repository": repository,
         "image.tag": tag,
+        "egressProxy.image.repository": proxy,
+        "egressProxy.image.tag": proxy_tag,
         "images.runtime": f"skill-operator/runtime@{images['runtime']['digest']}",
         "images.checker": f"skill-operator/checker@{images['checker']['digest']}",
         "images.builder": "localhost/kaniko:1",

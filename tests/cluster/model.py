@@ -53,7 +53,7 @@ def configure(cluster: Cluster) -> tuple[Path, str]:
 
 def deploy(cluster: Cluster, script: dict[str, Any]) -> None:
     """Run the scripted server in the cluster, with the operator's image, since that has a Python."""
-    image = load_operator(cluster)
+    image = load(cluster)
     labels = {"app": NAME}
     meta = {"name": NAME, "namespace": MODEL_NAMESPACE, "labels": labels}
     container = {
@@ -101,12 +101,12 @@ def deploy(cluster: Cluster, script: dict[str, Any]) -> None:
     cluster.kubectl("-n", MODEL_NAMESPACE, "rollout", "status", f"deployment/{NAME}", "--timeout=120s")
 
 
-def load_operator(cluster: Cluster) -> str:
-    """Have the operator's image on the node; its name."""
-    image = json.loads((CHECKOUT / ".cluster" / "images.json").read_text())["operator"]
+def load(cluster: Cluster, which: str = "operator") -> str:
+    """Have one of our images on the node; its name."""
+    image = json.loads((CHECKOUT / ".cluster" / "images.json").read_text())[which]
     there = cluster.kubectl("get", "nodes", "-o", "jsonpath={.items[0].status.images[*].names}")
     if image["name"] not in there and image["path"] not in _loaded:  # a node tells of a new image only after a while
-        with step("loaded the operator's image"):
+        with step(f"loaded the image {which}"):
             cluster.load(Path(image["path"]))
         _loaded.add(image["path"])
     return str(image["name"])

@@ -7,6 +7,7 @@ import re
 import tarfile
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from tests.cluster import binaries, packages, records, versions
@@ -81,6 +82,25 @@ def _import(archive: Path, key: str) -> None:
         run("buildah", "commit", "--quiet", container, NAME)
     finally:
         run("buildah", "rm", container, check=False)
+
+
+@contextmanager
+def sources() -> Iterator[Path]:
+    """A list for apt in an image that is being built: this machine's own archives, for the image's Debian.
+
+    Security fixes only where the machine gets its own: a mirror may have none.
+    """
+    lines = [f"deb {mirror()} {versions.DEBIAN} main"]
+    lines += [
+        f"deb {uri} {versions.DEBIAN}-security main"
+        for uri, suites in _sources()
+        if any(suite.endswith("-security") for suite in suites)
+    ]
+    with tempfile.NamedTemporaryFile("w", suffix=".list") as made:
+        made.write("\n".join(lines) + "\n")
+        made.flush()
+        Path(made.name).chmod(0o644)
+        yield Path(made.name)
 
 
 def mirror() -> str:

@@ -124,6 +124,20 @@ def test_schemas_and_examples_are_kept_as_they_are(cluster: Cluster, namespace: 
         ({"egress": [EGRESS | {"cidr": "example.com"}]}, "spec.egress[0].cidr: Invalid value"),
         ({"egress": [EGRESS | {"cidr": "203.0.113.7"}]}, "must be a network such as 203.0.113.0/24"),
         ({"egress": [EGRESS | {"ports": []}]}, "spec.egress[0].ports"),
+        ({"egress": [EGRESS | {"host": "api.example.com"}]}, "needs a cidr or a host, and not both"),
+        ({"egress": [{"ports": [443]}]}, "needs a cidr or a host, and not both"),
+        *(
+            ({"egress": [{"ports": [443], "host": host}]}, message)
+            for message, hosts in (
+                (
+                    "must be the full name of one host in lower case",
+                    ("203.0.113.7", "*.example.com", "A.example.com", "a.b.", "0x7f.1", "a.b\n"),
+                ),
+                ("must be a name of the internet", ("kubernetes.default.svc", "x.svc.cluster.local", "app.localhost")),
+                ("spec.egress[0].host: Too long", ("a." * 200 + "com",)),
+            )
+            for host in hosts
+        ),
         ({"egress": [EGRESS | {"ports": [443, 443]}]}, "spec.egress[0].ports[1]: Duplicate value"),
         ({"egress": [EGRESS | {"ports": [70000]}]}, "spec.egress[0].ports[0]"),
         ({"resources": {"limits": {"cpu": "10m"}}}, "requests.cpu is more than limits.cpu"),
@@ -159,6 +173,9 @@ def test_the_largest_spec_is_taken(cluster: Cluster, namespace: str) -> None:
     )
     stored = tried(cluster, largest, "--server-side")
     assert len(Skill.model_validate(stored).spec.egress) == 32
+    hosts = [{"host": "a." * 125 + "com", "ports": list(range(1, 17))} for _ in range(32)]
+    stored = tried(cluster, skill(namespace, egress=hosts), "--server-side")
+    assert [host for _, host, _ in Skill.model_validate(stored).spec.hosts] == [way["host"] for way in hosts]
 
 
 @pytest.fixture(scope="module")

@@ -310,7 +310,8 @@ async def test_a_watch_that_was_cut_tells_what_happened_meanwhile(api: ApiServer
         for name in ("replaced", "changed", "new"):
             await api.apply(config_map(namespace, name, a="1"))
         await wire.join()
-        changes = await following(6)
+        cut, *changes = await following(7)
+        assert cut == ("CUT", "")
         assert sorted(changes[:2]) == [("DELETED", "gone"), ("DELETED", "replaced")], "before what took the place"
         assert sorted(changes[2:5]) == [("ADDED", "new"), ("ADDED", "replaced"), ("MODIFIED", "changed")]
         assert changes[5] == ("SYNCED", "")
@@ -337,7 +338,7 @@ async def test_a_silent_watch_is_given_up(
     """No bookmark for too long: the other end is gone without a word."""
     monkeypatch.setattr(client, "SILENCE", 0.3)
     async with connect(MANAGER) as through, watching(through, namespace) as following:
-        assert await following(3) == [("SYNCED", "")] * 3
+        assert await following(5) == [("SYNCED", ""), *[("CUT", ""), ("SYNCED", "")] * 2]
 
 
 HOLDER = """

@@ -121,6 +121,22 @@ async def test_an_open_cluster_is_bad_and_said_to_be() -> None:
     assert "isolation.required: true" in line.todo
 
 
+@pytest.mark.parametrize(
+    ("live", "state", "found"),
+    [
+        (None, "bad", "there is no deployment"),
+        ({"spec": {"replicas": 0}}, "ok", "at rest"),
+        ({"spec": {"replicas": 2}, "status": {"availableReplicas": 1}}, "ok", "1 of 2 pods answer"),
+        ({"spec": {"replicas": 1}, "status": {}}, "bad", "0 of 1 pods answer"),
+    ],
+)
+async def test_the_egress_proxy(live: Any, state: str, found: str) -> None:
+    said = Said(**{f"Deployment/{SETTINGS.egressProxy.deployment}": live})
+    (line,) = await doctor._egress_proxy(said, SETTINGS)  # type: ignore[arg-type]
+    assert (line.state, bool(line.todo)) == (state, state == "bad")
+    assert found in line.found
+
+
 async def test_what_may_not_be_asked_is_unknown_and_the_rest_is_still_said() -> None:
     isolation = SETTINGS.isolation.model_copy(update={"required": False})
     settings = SETTINGS.model_copy(

@@ -12,7 +12,9 @@ ENVIRONMENT = {
     "HOME": "/tmp",
     "OPENBLAS_NUM_THREADS": "1",  # one call, one core; and threads do not survive a fork
 }
-"""All that a skill sees of the environment: none of it comes from this process's own."""
+"""All that a skill sees of the environment, but for PROXY: none of it comes from this process's own."""
+PROXY = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy")
+"""Where its granted hosts answer; the operator sets these for a Skill that has any."""
 
 _CODE = "import sys; sys.path.append({root!r}); from skill_runtime.zygote import main; main({control})"
 _CONTROL = 3
@@ -30,7 +32,7 @@ class Started:
 
 
 def start() -> Started:
-    """Its own session, standard input empty, an environment of constants, and no descriptor but these."""
+    """Its own session, standard input empty, an environment of constants and PROXY, and no descriptor but these."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     ours.setblocking(False)
     reading, writing = os.pipe()
@@ -39,7 +41,7 @@ def start() -> Started:
         pid = os.posix_spawn(
             sys.executable,
             [sys.executable, "-I", "-c", code],
-            ENVIRONMENT,
+            ENVIRONMENT | {name: os.environ[name] for name in PROXY if name in os.environ},
             file_actions=[
                 (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
                 (os.POSIX_SPAWN_DUP2, writing, 1),

@@ -57,13 +57,24 @@ priorityClassName: {{ . | quote }}
 {{- end -}}
 
 {{- define "skill-operator.image" -}}
-{{- with .Values.image -}}
+{{- include "skill-operator.imageOf" (list . .Values.image) -}}
+{{- end -}}
+
+{{/* Takes (list $ values of an image). */}}
+{{- define "skill-operator.imageOf" -}}
+{{- $root := index . 0 -}}
+{{- with index . 1 -}}
 {{- if .digest -}}
 {{ printf "%s@%s" .repository .digest }}
 {{- else -}}
-{{ printf "%s:%s" .repository (.tag | default $.Chart.AppVersion) }}
+{{ printf "%s:%s" .repository (.tag | default $root.Chart.AppVersion) }}
 {{- end -}}
 {{- end -}}
+{{- end -}}
+
+{{/* The networks that no grant opens, and the private ones: skill_operator.api.egress. */}}
+{{- define "skill-operator.neverGranted" -}}
+0.0.0.0/8 10.0.0.0/8 100.64.0.0/10 127.0.0.0/8 168.63.129.16/32 169.254.0.0/16 172.16.0.0/12 192.0.0.0/24 192.168.0.0/16 198.18.0.0/15 224.0.0.0/3 ::/127 64:ff9b::/96 64:ff9b:1::/48 2002::/16 fc00::/7 fe80::/9 ff00::/8
 {{- end -}}
 
 {{- define "skill-operator.podSecurityContext" -}}
@@ -200,6 +211,12 @@ readinessProbe:
     "limits" .Values.gateway.limits
     "wake" .Values.gateway.wake
     "tlsFolder" (ternary "/etc/skill-operator-tls" "" (ne .Values.gateway.tls.secretName "")))
+  "egressProxy" (dict
+    "address" (ternary (printf "%s-egress-proxy.%s.svc:3128" $fullname .Release.Namespace) "" .Values.egressProxy.enabled)
+    "deployment" (printf "%s-egress-proxy" $fullname)
+    "labels" (include "skill-operator.selector" (list . "egress-proxy") | fromYaml)
+    "port" 3128
+    "replicas" .Values.egressProxy.replicas)
   "registryLabels" (ternary (include "skill-operator.selector" (list . "registry") | fromYaml) dict .Values.registry.embedded)
   "registryCIDRs" (ternary list .Values.registry.cidrs .Values.registry.embedded)
   "priorityClassName" .Values.priorityClass.name
@@ -214,6 +231,7 @@ readinessProbe:
   "leaseSeconds" .Values.controller.leaseSeconds
   "listenPort" 8080
   "beaconPort" 8082
+  "judgePort" 8083
   "healthPort" 8081
   "logLevel" .Values.logLevel | toPrettyJson -}}
 {{- end -}}

@@ -123,6 +123,22 @@ subjects:
 - apiGroups: [""]
   resources: [pods]
   verbs: [list]
+{{- if .Values.egressProxy.enabled }}
+{{- /* The egress proxy runs while a Skill needs it, behind a policy that knows the cluster's networks. */}}
+{{- $proxy := printf "%s-egress-proxy" (include "skill-operator.fullname" .) }}
+- apiGroups: [apps]
+  resources: [deployments]
+  resourceNames: [{{ $proxy }}]
+  verbs: [get]
+- apiGroups: [apps]
+  resources: [deployments/scale]
+  resourceNames: [{{ $proxy }}]
+  verbs: [patch]
+- apiGroups: [networking.k8s.io]
+  resources: [networkpolicies]
+  resourceNames: [{{ $proxy }}-internet]
+  verbs: [get, create, patch]
+{{- end }}
 {{- end -}}
 
 {{/* A build is a Job and the ConfigMap that holds its context; its pod holds the result. */}}

@@ -30,6 +30,7 @@ from skill_operator.k8s.lease import Lease
 from skill_operator.observability import health, logs
 from skill_operator.observability.hearing import Hearing
 from skill_operator.reconcile.activity import Gateways, over_http
+from skill_operator.reconcile.egress_proxy import EgressProxy
 from skill_operator.reconcile.reconciler import Reconciler
 from skill_operator.reconcile.result import Key
 from skill_operator.reconcile.slots import BuildSlots
@@ -61,14 +62,16 @@ async def controller(settings: Settings) -> int:
         hearing = Hearing()
         slots = BuildSlots(cluster, settings, queue.add)
         author = Author(settings, Provider(), lambda namespace, name: queue.add(Key(namespace, name)), _now)
+        proxy = EgressProxy(cluster, settings)
         around = Surroundings(
             lambda: registry.read_base(settings),
             Ranges(cluster, settings).read,
             lambda: watch.verdict,
             Census(cluster, settings.isolation).read,
+            proxy.serve,
         )
         reconciler = Reconciler(cluster, settings, author, recorder, around, _now, slots, hearing, gateways)
-        work = Controller(cluster, settings, reconciler, queue, hearing)
+        work = Controller(cluster, settings, reconciler, queue, hearing, proxy)
         watch = Watch(settings, work.look_again)
         informer = Informer(settings, lambda namespace, name: queue.add(Key(namespace, name)), hearing)
         live = {"controller": lambda: work.problem() if lease.held else None}

@@ -16,6 +16,7 @@ from skill_operator import naming
 from skill_operator.k8s.client import Cluster, ClusterError, Object
 from skill_operator.observability import metrics
 from skill_operator.observability.hearing import Hearing
+from skill_operator.reconcile.egress_proxy import EgressProxy
 from skill_operator.reconcile.reconciler import Reconciler
 from skill_operator.reconcile.result import Key
 from skill_operator.settings import Settings
@@ -102,8 +103,15 @@ class Controller:
     """Works the queue until it is cancelled."""
 
     def __init__(
-        self, cluster: Cluster, settings: Settings, reconciler: Reconciler, queue: WorkQueue, hearing: Hearing
+        self,
+        cluster: Cluster,
+        settings: Settings,
+        reconciler: Reconciler,
+        queue: WorkQueue,
+        hearing: Hearing,
+        proxy: EgressProxy,
     ) -> None:
+        self._proxy = proxy
         self._cluster = cluster
         self._hearing = hearing
         self._settings = settings
@@ -193,6 +201,8 @@ class Controller:
         metrics.skills(
             Counter((c["type"], c["status"]) for s in skills for c in s.get("status", {}).get("conditions", []))
         )
+        if not any(way.get("host") for body in skills for way in body["spec"].get("egress", ())):
+            await self._proxy.rest()
         alive = {body["metadata"]["uid"] for body in skills}
         inhabited = {body["metadata"]["namespace"] for body in skills}
         for kind, objects in (("Job", builds), ("ConfigMap", maps), ("ConfigMap", books)):

@@ -51,6 +51,7 @@ async def examine(cluster: Cluster, settings: Settings) -> list[Line]:
         lambda: _plugin(cluster, settings),
         lambda: _cage(settings),
         lambda: _networks(cluster, settings),
+        lambda: _egress_proxy(cluster, settings),
         lambda: _pod_security(cluster, settings),
         lambda: _registry(cluster, settings),
         lambda: _models(settings),
@@ -128,6 +129,21 @@ async def _networks(cluster: Cluster, settings: Settings) -> list[Line]:
         return [Line("cluster's networks", "bad", "Skills with spec.egress will stall", str(error))]
     shown = ", ".join(sorted({str(one.network) for one in known})[:6])
     return [Line("cluster's networks", "ok", f"{shown}{' …' if len(known) > 6 else ''}: no grant opens them")]
+
+
+async def _egress_proxy(cluster: Cluster, settings: Settings) -> list[Line]:
+    check, proxy = "egress proxy", settings.egressProxy
+    if not proxy.address:
+        return [Line(check, "ok", "off: Skills with grants of hosts are refused (egressProxy.enabled)")]
+    live = await cluster.get("Deployment", settings.namespace, proxy.deployment)
+    where = f"deployment {proxy.deployment}"
+    if live is None:
+        return [Line(check, "bad", f"there is no {where}", "install the chart again")]
+    if not live["spec"].get("replicas", 1):
+        return [Line(check, "ok", "at rest: no Skill has a grant of a host")]
+    available = live.get("status", {}).get("availableReplicas", 0)
+    found = f"{available} of {live['spec'].get('replicas', 1)} pods answer"
+    return [Line(check, "ok", found) if available else Line(check, "bad", found, f"kubectl describe {where}")]
 
 
 async def _pod_security(cluster: Cluster, settings: Settings) -> list[Line]:

@@ -157,6 +157,20 @@ class Gateway(_Model):
     wake: Wake = Wake()
 
 
+class EgressProxy(_Model):
+    address: str = Field(
+        default="skill-operator-egress-proxy.skill-operator.svc:3128",
+        description="Service of the proxy that grants of host names lead through; empty: there is none",
+    )
+    deployment: str = "skill-operator-egress-proxy"
+    labels: dict[str, str] = Field(
+        default={"app.kubernetes.io/name": "skill-operator", "app.kubernetes.io/component": "egress-proxy"},
+        description="of its pods",
+    )
+    port: int = Field(default=3128, description="of its pods")
+    replicas: int = Field(default=1, ge=1, description="while a Skill has such a grant; else none")
+
+
 class Settings(_Model):
     namespace: str = Field(default="skill-operator", description="where the operator itself runs")
     builderNamespace: str = "skill-operator-builds"
@@ -172,6 +186,7 @@ class Settings(_Model):
         description="labels of the gateway's pods, the only ones that may call skills",
     )
     gateway: Gateway = Gateway()
+    egressProxy: EgressProxy = EgressProxy()
     registryLabels: dict[str, str] = Field(
         default={"app.kubernetes.io/name": "skill-operator", "app.kubernetes.io/component": "registry"},
         description="labels of the embedded registry's pods; empty: the registry is elsewhere, see registryCIDRs",
@@ -189,6 +204,7 @@ class Settings(_Model):
     leaseSeconds: int = Field(default=15, ge=3, description="how long a silent leader is respected")
     listenPort: int = Field(default=8080, description="the gateway's calls")
     beaconPort: int = Field(default=8082, description="the gateway's beacon")
+    judgePort: int = Field(default=8083, description="the gateway's answers to the egress proxy")
     healthPort: int = Field(default=8081, description="/healthz, /readyz and /metrics of either process")
     logLevel: Literal["debug", "info", "warning", "error"] = "info"
 

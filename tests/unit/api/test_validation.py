@@ -306,6 +306,49 @@ def test_egress(cidr, message):
     assert found == ([] if message is None else [f"spec.egress[0].cidr: {message}"])
 
 
+NO_HOST = "must be the full name of one host in lower case, such as api.example.com: no address, no wildcard, no dot at the end"
+INSIDE = "must be a name of the internet: those of the cluster and of private networks are never granted"
+
+
+@pytest.mark.parametrize(
+    ("host", "message"),
+    [
+        *((host, None) for host in ("api.example.com", "a.bc", "xn--bcher-kva.example", "a--b.example.xn--p1ai", "1.2.example")),
+        ("a." * 125 + "com", None),
+        *(
+            (host, NO_HOST)
+            for host in (
+                "example", "api.example.com.", "*.example.com", "API.example.com", "api_1.example.com", "-a.example.com",
+                "a-.example.com", "a..com", ".example.com", "203.0.113.10", "127.1", "0x7f.1", "1.2.3.0xa", "2130706433",
+                "0177.0.0.01", "[::1]", "api.example.com:443", "http://api.example.com", "user@api.example.com",
+                "api.example.com/x", "api.example.com%00", "bücher.example", "api.example.com\n", "a b.example.com",
+                "a" * 64 + ".example.com", "localhost", "example.1a",
+            )
+        ),
+        *(
+            (host, INSIDE)
+            for host in (
+                "kubernetes.default.svc", "x.y.svc.cluster.local", "printer.local", "app.localhost", "metadata.google.internal",
+                "host.localdomain", "x.intranet", "x.home.arpa", "x.lan", "x.corp", "x.private", "x.onion",
+            )
+        ),
+    ],
+)  # fmt: skip
+def test_hosts(host, message):
+    found = said(egress=[{"host": host, "ports": [443]}])
+    if message is None:
+        assert found == []
+    else:
+        (problem,) = found
+        assert problem.startswith("spec.egress[0].host: ")
+        assert problem.endswith(message)
+
+
+@pytest.mark.parametrize("way", [{}, {"host": "api.example.com", "cidr": "203.0.113.0/24"}])
+def test_a_way_out_is_a_network_or_a_host(way):
+    assert said(egress=[way | {"ports": [443]}]) == ["spec.egress[0]: needs a cidr or a host, and not both"]
+
+
 def test_foreign_text_is_made_printable():
     closed = {"type": "object", "additionalProperties": {"type": "number"}}
     found = said(input=closed, examples=[{"name": "a", "input": {"\u202e\x1b[2J": "\x07"}, "output": {"total": 1}}])

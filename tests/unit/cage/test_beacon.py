@@ -14,7 +14,9 @@ from tests.unit.reconcile.samples import SETTINGS
 
 
 def named(at: str) -> Settings:
-    return SETTINGS.model_copy(update={"isolation": SETTINGS.isolation.model_copy(update={"beacon": at})})
+    isolation = SETTINGS.isolation.model_copy(update={"beacon": at})
+    proxy = SETTINGS.egressProxy.model_copy(update={"address": ""})
+    return SETTINGS.model_copy(update={"isolation": isolation, "egressProxy": proxy})
 
 
 async def test_it_answers_and_hangs_up() -> None:

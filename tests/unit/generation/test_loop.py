@@ -11,7 +11,7 @@ import httpx2
 import pytest
 
 from skill_operator import naming
-from skill_operator.settings import DailyTokens, Generation, Images, ModelEndpoint, Settings
+from skill_operator.settings import DailyTokens, EgressProxy, Generation, Images, ModelEndpoint, Settings
 from tests.unit.generation.world import NAME, NAMESPACE, World, replying
 
 MODELS = [ModelEndpoint(name=name, baseURL="http://model/v1", model=f"{name}-1") for name in ("cheap", "strong")]
@@ -431,6 +431,17 @@ async def test_a_spec_that_became_bad_cancels_the_call(world: World) -> None:
     assert call is not None
     await asyncio.wait([call], timeout=5)
     assert call.cancelled()
+
+
+async def test_hosts_without_a_proxy_cost_nothing() -> None:
+    """What the installation cannot do is said before a model is asked."""
+    world = World(settings().model_copy(update={"egressProxy": EgressProxy(address="")}))
+    world.skill(egress=[{"cidr": "203.0.113.0/24", "ports": [443]}, {"host": "api.example.com", "ports": [443]}])
+    await world.passes(2)
+    assert (world.reason, world.condition("Stalled").get("status")) == ("SpecInvalid", "True")
+    assert "spec.egress[1].host: api.example.com is called" in world.condition("Ready")["message"]
+    assert "egressProxy.enabled: true" in world.condition("Ready")["message"]
+    assert not world.wire.requests
 
 
 async def test_a_reply_that_could_not_be_stored_is_not_lost(world: World) -> None:

@@ -54,6 +54,7 @@ CASES = {
     "first": first(spec()),
     "changing": first(spec(deterministic=False)),
     "granted": first(spec(examples=[], **GRANTS)),
+    "granted-hosts": first(spec(egress=[*GRANTS["egress"], {"host": "api.example.com", "ports": [443, 80]}])),
     "repair": prompt.repair(
         first(spec()), "def run(input):\n    return {}\n", "examples", "plain: got {}, not {'sum': 1}"
     ),

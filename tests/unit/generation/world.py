@@ -363,7 +363,10 @@ class Operator:
         async def nodes() -> Nodes:
             return Nodes([])
 
-        around = Surroundings(read_base, stays_shut, lambda: PROVEN, nodes)
+        async def proxy(_: tuple[Shut, ...]) -> bool:
+            return True
+
+        around = Surroundings(read_base, stays_shut, lambda: PROVEN, nodes, proxy)
         slots = BuildSlots(world.store, world.settings, lambda _: None)
         self.reconciler = Reconciler(
             world.store,

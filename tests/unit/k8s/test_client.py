@@ -204,10 +204,10 @@ async def test_after_a_broken_watch_everything_is_listed_again(api: ApiServer, s
     server.will(200, listed("kept", "gone"))
     server.will_stream({"type": "ADDED", "object": item("new", "7")}, end)
     server.will(200, listed("kept", "later"))
-    changes = await told(api, 8)
-    assert changes[:4] == [("ADDED", "kept"), ("ADDED", "gone"), ("SYNCED", ""), ("ADDED", "new")]
-    assert sorted(changes[4:6]) == [("DELETED", "gone"), ("DELETED", "new")]
-    assert changes[6:] == [("ADDED", "later"), ("SYNCED", "")]
+    changes = await told(api, 9)
+    assert changes[:5] == [("ADDED", "kept"), ("ADDED", "gone"), ("SYNCED", ""), ("ADDED", "new"), ("CUT", "")]
+    assert sorted(changes[5:7]) == [("DELETED", "gone"), ("DELETED", "new")]
+    assert changes[7:] == [("ADDED", "later"), ("SYNCED", "")]
 
 
 async def test_a_watch_that_ends_in_the_middle_of_a_line_is_resumed(api: ApiServer, server: Server) -> None:
@@ -248,7 +248,7 @@ async def test_a_server_that_keeps_refusing_is_asked_ever_more_seldom(
     for _ in range(9):
         server.will(503, {"message": "overloaded"})
     server.will(200, listed())
-    assert await told(api, 1) == [("SYNCED", "")]
+    assert await told(api, 10) == [*[("CUT", "")] * 9, ("SYNCED", "")]
     assert len(pauses) == 9
     assert 0.3 < pauses[0] < 0.5
     assert 24 <= pauses[-1] <= 36
@@ -277,7 +277,8 @@ async def test_an_end_is_told_once(api: ApiServer, server: Server) -> None:
     server.will(200, listed("one"))
     server.will_stream({"type": "DELETED", "object": item("one", "7")}, b"[]\n")
     server.will(200, listed())
-    assert await told(api, 4) == [("ADDED", "one"), ("SYNCED", ""), ("DELETED", "one"), ("SYNCED", "")]
+    once = [("ADDED", "one"), ("SYNCED", ""), ("DELETED", "one"), ("CUT", ""), ("SYNCED", "")]
+    assert await told(api, 5) == once
 
 
 def test_a_watch_keeps_no_more_than_it_needs() -> None:

@@ -349,6 +349,16 @@ def test_callers_who_leave_at_once_break_nothing(tmp_path):
         assert not [line for line in served.log() if line["level"] in ("warning", "error")]
 
 
+def test_a_skill_sees_nothing_of_the_environment_but_the_proxy_of_its_hosts(tmp_path):
+    shown = tmp_path / "shown"
+    source = f"import json, os\nopen({str(shown)!r}, 'w').write(json.dumps(dict(os.environ)))\n" + GOOD
+    proxy = {"HTTPS_PROXY": "http://10.96.7.7:3128", "no_proxy": "203.0.113.0/24"}
+    with serving(tmp_path, source, **proxy, ALL_PROXY="socks5://10.0.0.1", SECRET="s"):
+        seen = json.loads(shown.read_text())
+    assert {name: value for name, value in seen.items() if "proxy" in name.lower()} == proxy
+    assert not [name for name in seen if name.startswith(("SKILL", "KUBERNETES", "SECRET"))]
+
+
 def test_too_many_calls_are_turned_away_and_told_when_to_come_back(tmp_path):
     with (
         serving(tmp_path, HOSTILE, timeout=2, SKILL_WORKERS="1", SKILL_QUEUE="1") as served,

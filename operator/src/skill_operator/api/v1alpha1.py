@@ -7,6 +7,7 @@ Objects are frozen: a changed status is a new one (`status.model_copy(update={..
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
@@ -26,6 +27,14 @@ from skill_operator.naming import API_VERSION
 
 DNS_LABEL = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
 DNS_SUBDOMAIN = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$"
+# The last part begins with a letter, as that of no address does, however it is written.
+HOST = r"^([a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?[.])+[a-z]([-a-z0-9]{0,61}[a-z0-9])?$"
+NO_HOST = (
+    "must be the full name of one host in lower case, such as api.example.com: "
+    "no address, no wildcard, no dot at the end"
+)
+INSIDE = r"[.](localhost|localdomain|local|svc|internal|intranet|private|corp|home|lan|onion|arpa)$"
+INSIDE_HOST = "must be a name of the internet: those of the cluster and of private networks are never granted"
 QUANTITY = r"^([0-9]+(\.[0-9]+)?|\.[0-9]+)(m|k|M|G|T|Ki|Mi|Gi|Ti)?$"
 MESSAGE_LIMIT = 4096
 
@@ -85,6 +94,11 @@ class Model(BaseModel):
     )
 
 
+def is_host(name: str) -> bool:
+    """Whether this is a name that may be granted."""
+    return len(name) <= 253 and re.fullmatch(HOST, name) is not None and re.search(INSIDE, name) is None
+
+
 class Example(Model):
     """One call and what must come of it: `output` or `error`, never both."""
 
@@ -133,15 +147,32 @@ class GenerationSpec(Model):
 
 
 class Egress(Model):
-    """A way out of the cage, over TCP."""
+    """A way out of the cage: to a network over TCP, or to a host by its name over HTTP and TLS."""
 
-    cidr: str = Field(
+    model_config = ConfigDict(
+        json_schema_extra=_rules(("has(self.cidr) != has(self.host)", "needs a cidr or a host, and not both"))
+    )
+
+    cidr: str | None = Field(
+        default=None,
         min_length=4,
         max_length=43,
         description="Network that may be called, such as 203.0.113.0/24.",
         json_schema_extra=_rules(("isCIDR(self)", "must be a network such as 203.0.113.0/24")),
     )
+    host: str | None = Field(
+        default=None,
+        min_length=4,
+        max_length=253,
+        description="Name of a host that may be called through the egress proxy, such as api.example.com.",
+        json_schema_extra=_rules((f"self.matches('{HOST}')", NO_HOST), (f"!self.matches('{INSIDE}')", INSIDE_HOST)),
+    )
     ports: list[Port] = Field(min_length=1, max_length=16, json_schema_extra={"x-kubernetes-list-type": "set"})
+
+    @property
+    def to(self) -> str:
+        """Network or host, as it was written."""
+        return self.host or self.cidr or ""
 
 
 class SecretKeyRef(Model):
@@ -275,6 +306,16 @@ class SkillSpec(Model):
     revision_history_limit: int = Field(
         default=3, ge=0, le=10, description="Images of earlier revisions that are kept."
     )
+
+    @property
+    def networks(self) -> list[tuple[int, str, list[int]]]:
+        """Grants of networks: place in the list, network, ports."""
+        return [(n, way.cidr, way.ports) for n, way in enumerate(self.egress) if way.cidr is not None]
+
+    @property
+    def hosts(self) -> list[tuple[int, str, list[int]]]:
+        """Grants of hosts: place in the list, name, ports."""
+        return [(n, way.host, way.ports) for n, way in enumerate(self.egress) if way.host is not None]
 
 
 class Condition(Model):

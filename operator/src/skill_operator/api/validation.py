@@ -8,6 +8,7 @@ from __future__ import annotations
 import builtins
 import ipaddress
 import keyword
+import re
 from collections.abc import Hashable, Iterable, Iterator
 from itertools import islice
 from typing import Any, Final, NamedTuple
@@ -17,7 +18,7 @@ from pydantic import ValidationError
 from skill_operator.api.egress import NeverGranted, Shut, exceptions
 from skill_operator.api.schemas import BadSchemaError, Budget, Contract, TooMuchWorkError
 from skill_operator.api.text import printable
-from skill_operator.api.v1alpha1 import Egress, Example, SkillSpec
+from skill_operator.api.v1alpha1 import HOST, INSIDE_HOST, NO_HOST, Egress, Example, SkillSpec, is_host
 from skill_operator.api.values import CHARACTERS_PER_UNIT, Place, canonical, flaw, located, weight
 
 MOST_PROBLEMS: Final = 10
@@ -179,22 +180,34 @@ def _outcome(path: str, example: Example) -> Iterator[_Located]:
 
 
 def _egress(path: str, egress: Egress) -> Iterator[_Located]:
+    if (egress.cidr is None) == (egress.host is None):
+        yield path, "needs a cidr or a host, and not both"
+    elif egress.host is not None:
+        yield from _host(f"{path}.host", egress.host)
+    else:
+        yield from _cidr(f"{path}.cidr", egress.cidr or "")
+
+
+def _host(path: str, host: str) -> Iterator[_Located]:
+    """The rules of the API server once more: of a Skill that was stored before they were there, or never."""
+    if not is_host(host):
+        yield path, f"{host} {INSIDE_HOST if re.fullmatch(HOST, host) else NO_HOST}"
+
+
+def _cidr(path: str, cidr: str) -> Iterator[_Located]:
     try:
-        network = ipaddress.ip_network(egress.cidr, strict=False)
+        network = ipaddress.ip_network(cidr, strict=False)
     except ValueError:
-        yield f"{path}.cidr", f"{egress.cidr} is no network such as 203.0.113.0/24"
+        yield path, f"{cidr} is no network such as 203.0.113.0/24"
         return
-    if str(network) != egress.cidr and ipaddress.ip_interface(egress.cidr).ip != network.network_address:
-        yield (
-            f"{path}.cidr",
-            f"{egress.cidr} is an address inside {network}; write the network or a /{network.max_prefixlen}",
-        )
+    if str(network) != cidr and ipaddress.ip_interface(cidr).ip != network.network_address:
+        yield path, f"{cidr} is an address inside {network}; write the network or a /{network.max_prefixlen}"
 
 
 def _shut_grants(spec: SkillSpec, stays_shut: Iterable[Shut]) -> Iterator[_Located]:
-    for index, egress in enumerate(spec.egress):
+    for index, cidr, _ in spec.networks:
         try:
-            exceptions(egress.cidr, stays_shut)
+            exceptions(cidr, stays_shut)
         except NeverGranted as error:
             yield f"spec.egress[{index}].cidr", str(error)
         except ValueError:

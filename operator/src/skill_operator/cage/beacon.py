@@ -23,13 +23,25 @@ async def lit(port: int) -> AsyncIterator[None]:
 
 
 async def located(settings: Settings) -> Settings:
-    """The same with the beacon's address for its name, since caged pods have no DNS. Raises SettingsError.
+    """The same with addresses for the names of beacon and egress proxy, since caged pods have no DNS. Raises
+    SettingsError.
 
     The address of a Service stays for the Service's life, so that it may stand in the pods of every Skill.
     """
-    host, _, port = settings.isolation.beacon.rpartition(":")
+    beacon = await _located("isolation.beacon", settings.isolation.beacon)
+    proxy = await _located("egressProxy.address", settings.egressProxy.address)
+    return settings.model_copy(
+        update={
+            "isolation": settings.isolation.model_copy(update={"beacon": beacon}),
+            "egressProxy": settings.egressProxy.model_copy(update={"address": proxy}),
+        }
+    )
+
+
+async def _located(what: str, service: str) -> str:
+    host, _, port = service.rpartition(":")
     if not host:
-        return settings
+        return service
     loop = asyncio.get_running_loop()
     why: OSError | None = None
     for _ in range(ATTEMPTS):
@@ -37,11 +49,9 @@ async def located(settings: Settings) -> Settings:
             found = await loop.getaddrinfo(host, int(port), type=socket.SOCK_STREAM)
         except OSError as error:
             why = error
-            log.warning("the beacon %s cannot be found yet: %s", host, error)
+            log.warning("%s: %s cannot be found yet: %s", what, host, error)
             await asyncio.sleep(PAUSE)
             continue
         address = str(found[0][4][0])
-        at = f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
-        isolation = settings.isolation.model_copy(update={"beacon": at})
-        return settings.model_copy(update={"isolation": isolation})
-    raise SettingsError(f"isolation.beacon: {host} cannot be found by the cluster's DNS: {why}")
+        return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+    raise SettingsError(f"{what}: {host} cannot be found by the cluster's DNS: {why}")

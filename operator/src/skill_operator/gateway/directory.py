@@ -64,6 +64,7 @@ class Entry:
 
 
 Watcher = Callable[[Entry | None, Entry | None], None]
+PodWatcher = Callable[[str, Object], None]
 
 
 def entry_of(body: Object) -> Entry:
@@ -104,6 +105,8 @@ class Directory:
     in_flight: Counter[str] = field(default_factory=Counter)  # address → our calls
     missing: set[tuple[str, str | None]] = field(default_factory=lambda: {(kind, None) for kind in KINDS})
     watchers: list[Watcher] = field(default_factory=list)  # are told of each Skill that comes, changes or goes
+    pod_watchers: list[PodWatcher] = field(default_factory=list)  # likewise of pods
+    cut: set[tuple[str, str | None]] = field(default_factory=set)  # lists that may be out of date: their watch is cut
     _pods: dict[Key, dict[str, Backend]] = field(default_factory=dict)  # namespace, uid of the Skill → by pod name
     _troubles: dict[Key, dict[str, Trouble]] = field(default_factory=dict)
     _scales: dict[Key, Scale] = field(default_factory=dict)
@@ -200,6 +203,8 @@ class Directory:
         _put(self._pods, key, meta["name"], None if gone else backend_of(body))
         _put(self._troubles, key, meta["name"], None if gone else pods.trouble(body))
         self._tell(key)
+        for watcher in self.pod_watchers:
+            watcher(change, body)
 
     def see_deployment(self, change: str, body: Object) -> None:
         meta = body["metadata"]
@@ -234,6 +239,9 @@ class Directory:
         async for change, body in changes:
             if change == "SYNCED":
                 self.missing.discard(what)
+                self.cut.discard(what)
+            elif change == "CUT":
+                self.cut.add(what)
             else:
                 see(change, body)
 

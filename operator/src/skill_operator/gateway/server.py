@@ -15,6 +15,7 @@ from skill_operator.gateway.auth import Kubernetes
 from skill_operator.gateway.callers import Anybody, Gatekeeper
 from skill_operator.gateway.calls import POD_PORT, Calls
 from skill_operator.gateway.directory import Directory, Entry
+from skill_operator.gateway.egress import Judge, answering
 from skill_operator.gateway.front import Front, Listener
 from skill_operator.gateway.limits import Limits
 from skill_operator.gateway.mcp import Agents
@@ -42,6 +43,7 @@ async def serve(settings: Settings, cluster: Cluster) -> None:
         "directory": lambda: None if directory.ready else "skills and pods are not listed yet",
         "stopping": lambda: "it is" if stop.is_set() else None,
     }
+    judge = Judge(directory)
     following = asyncio.create_task(directory.follow(cluster, settings.watchNamespaces))
     renewing = asyncio.create_task(certificate.keep()) if certificate else None
     live = {"directory": lambda: "the watches have ended" if following.done() else None}
@@ -49,7 +51,8 @@ async def serve(settings: Settings, cluster: Cluster) -> None:
     calls = Calls(
         directory, pool, Waker(cluster, directory, pool, settings.gateway.wake), Limits(settings.gateway.limits)
     )
-    async with health.serve(settings.healthPort, live, ready, {activity.PATH: calls.report}):
+    judging = answering(judge, settings.judgePort) if settings.egressProxy.address else contextlib.nullcontext()
+    async with judging, health.serve(settings.healthPort, live, ready, {activity.PATH: calls.report}):
         with pool.open():
             end = asyncio.Event()
             made = listener(calls, doorman(cluster, settings), settings, certificate)

@@ -112,12 +112,19 @@ def _data(title: str, body: str) -> str:
 
 
 def _granted(spec: SkillSpec) -> str:
-    """What the cage lets through. Without a name service, addresses are all that can be called."""
-    network = [f"TCP to {way.cidr}, ports {', '.join(map(str, way.ports))}" for way in spec.egress]
-    files = [f"the file /run/secrets/skill/{grant.name} holds a secret" for grant in spec.secrets]
+    """What the cage lets through. Without a name service, only the proxy knows names; all else is called by address."""
+    network = [f"TCP to {cidr}, ports {_ports(ports)}" for _, cidr, ports in spec.networks]
     if network:
         network.append("host names cannot be resolved: call addresses")
+    network += [f"HTTP or HTTPS to {host}, ports {_ports(ports)}" for _, host, ports in spec.hosts]
+    if spec.hosts:
+        network.append("hosts answer only through the proxy that HTTPS_PROXY and HTTP_PROXY name, as requests uses it")
+    files = [f"the file /run/secrets/skill/{grant.name} holds a secret" for grant in spec.secrets]
     return "\n".join([*(network or ["no network"]), *files])
+
+
+def _ports(ports: Sequence[int]) -> str:
+    return ", ".join(map(str, ports))
 
 
 def _libraries(manifest: Mapping[str, Any]) -> str:

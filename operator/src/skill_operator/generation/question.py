@@ -50,7 +50,7 @@ def task_hash(spec: SkillSpec) -> str:
         spec.input,
         spec.output,
         spec.deterministic,
-        [e.model_dump(mode="json") for e in spec.egress],
+        [e.model_dump(mode="json", exclude_none=True) for e in spec.egress],
         secrets,
     )
 

@@ -134,7 +134,8 @@ class Cluster(Protocol):
     def watch(
         self, kind: str, namespace: str | None = None, labels: dict[str, str] | None = None
     ) -> AsyncIterator[tuple[str, Object]]:
-        """("ADDED", object) for all there is, ("SYNCED", {}), then every change, for ever."""
+        """("ADDED", object) for all there is, ("SYNCED", {}), then every change, for ever. Where the API server is lost
+        in between: ("CUT", {}), then what has changed meanwhile and ("SYNCED", {})."""
 
 
 class ApiServer:
@@ -227,6 +228,7 @@ class ApiServer:
                 async for change, obj in self._list_and_follow(kind, namespace, labels, known):
                     yield change, obj
             except ClusterError as error:
+                yield "CUT", {}
                 failures = failures + 1 if time.monotonic() - began < LONGEST_PAUSE else 1
                 pause = min(LONGEST_PAUSE, 0.2 * 2 ** min(failures, 10)) * random.uniform(0.8, 1.2)
                 log.warning("watch of %s was cut: %s; again in %.1f s", kind, error.message, pause)

@@ -43,6 +43,7 @@ class Observed:
     stays_shut: tuple[Shut, ...]
     cage: Verdict
     nodes: Nodes
+    proxied: bool = True  # the egress proxy answers, or is not needed
     ledger: Object | None = None  # this and the account: of generated Skills alone
     account: Object | None = None
     warnings: dict[str, list[Object]] = field(default_factory=dict)  # by uid of a pod, or Job, that does not start
@@ -81,6 +82,7 @@ async def observe(
     stays_shut: tuple[Shut, ...],
     cage: Verdict,
     nodes: Nodes,
+    proxied: bool,
 ) -> Observed:
     skill = Skill.model_validate(body)
     meta = skill.metadata
@@ -120,6 +122,7 @@ async def observe(
         stays_shut=stays_shut,
         cage=cage,
         nodes=nodes,
+        proxied=proxied,
         ledger=ledger,
         account=account,
         warnings={obj["metadata"]["uid"]: told for obj, told in zip(late, said, strict=True)},

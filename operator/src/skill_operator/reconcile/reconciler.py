@@ -131,8 +131,9 @@ class Reconciler:
             note = finding(api.GENERATED, "Unknown", error.reason, str(error))
             return await self._report(skill, body, [], Result((note,), after=REGISTRY_WAIT), Work(), now)
         await self._shared(skill.metadata.namespace)
-        nodes = await self._around.nodes()
-        seen = await observe(self._cluster, self._settings, body, base, now, stays_shut, self._around.cage(), nodes)
+        nodes, cage = await self._around.nodes(), self._around.cage()
+        proxied = await self._around.proxy(stays_shut) if skill.spec.hosts else True
+        seen = await observe(self._cluster, self._settings, body, base, now, stays_shut, cage, nodes, proxied)
         self._hearing.read(seen.watched())
         seen = replace(seen, failure=self._gateways.failure(skill.metadata.uid))
         return await self._stages(seen, now)
@@ -144,6 +145,12 @@ class Reconciler:
             names = ", ".join(sorted(allowed - {""})) or "none"
             message = f"is not one of those that isolation.runtimeClassNames of the chart allows: {names}"
             yield Problem("spec.runtimeClassName", message)
+        if not self._settings.egressProxy.address:
+            for index, host, _ in spec.hosts:
+                message = (
+                    f"{host} is called through the egress proxy, which is not there: set egressProxy.enabled: true "
+                )
+                yield Problem(f"spec.egress[{index}].host", f"{message}in the chart's values, or grant a cidr")
 
     async def _stages(self, seen: Observed, now: datetime) -> float | None:
         skill, work = seen.skill, Work()

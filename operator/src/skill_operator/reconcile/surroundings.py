@@ -14,9 +14,11 @@ from skill_operator.registry import Base
 @dataclass(frozen=True)
 class Surroundings:
     """`base` is read from the registry; `stays_shut` are the networks that no grant of egress opens; `cage` is the
-    latest proof that policies are enforced; `nodes` tell whether pods get user ids of their own."""
+    latest proof that policies are enforced; `nodes` tell whether pods get user ids of their own; `proxy` has the egress
+    proxy run, and says whether it does."""
 
     base: Callable[[], Awaitable[Base]]
     stays_shut: Callable[[], Awaitable[tuple[Shut, ...]]]
     cage: Callable[[], Verdict]
     nodes: Callable[[], Awaitable[Nodes]]
+    proxy: Callable[[tuple[Shut, ...]], Awaitable[bool]]

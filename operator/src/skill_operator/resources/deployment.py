@@ -46,7 +46,7 @@ def deployment(
         volumeMounts=mounts,
         # Until every gateway has heard of its end; then what is in flight is answered.
         lifecycle={"preStop": {"sleep": {"seconds": LAST_CALLS_SECONDS}}},
-        env=[{"name": "SKILL_GRACE", "value": str(spec.call_timeout_seconds + 1)}],
+        env=[{"name": "SKILL_GRACE", "value": str(spec.call_timeout_seconds + 1)}, *_proxy(skill, settings)],
     )
     labels = naming.labels(meta.name, meta.uid, "skill", rev)
     template = {
@@ -79,6 +79,20 @@ def deployment(
         "metadata": metadata(skill, name, "skill", rev),
         "spec": body,
     }
+
+
+def _proxy(skill: Skill, settings: Settings) -> list[Object]:
+    """As every HTTP library of Python reads it, and curl; by address, since the pod has no DNS. What is granted as a
+    network is called directly."""
+    if not skill.spec.hosts:
+        return []
+    values = {
+        "HTTP_PROXY": f"http://{settings.egressProxy.address}",
+        "HTTPS_PROXY": f"http://{settings.egressProxy.address}",
+    }
+    if networks := [cidr for _, cidr, _ in skill.spec.networks]:
+        values["NO_PROXY"] = ",".join(networks)
+    return [{"name": name, "value": value} for key, value in values.items() for name in (key, key.lower())]
 
 
 def _probe(**more: int) -> Object:

@@ -30,18 +30,19 @@ def default_deny(namespace: str) -> Object:
 
 
 def skill_policy(skill: Skill, settings: Settings, stays_shut: Iterable[Shut]) -> Object:
-    """The gateway's pods are selected in one peer with their namespace: nobody can wear their labels elsewhere."""
-    gateway = {
-        "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": settings.namespace}},
-        "podSelector": {"matchLabels": dict(settings.gatewayLabels)},
-    }
+    gateway = _pods(settings.namespace, settings.gatewayLabels)
     egress = [
         {
-            "to": [{"ipBlock": _block(grant.cidr, stays_shut)}],
-            "ports": [{"protocol": "TCP", "port": port} for port in grant.ports],
+            "to": [{"ipBlock": _block(cidr, stays_shut)}],
+            "ports": [{"protocol": "TCP", "port": port} for port in ports],
         }
-        for grant in skill.spec.egress
+        for _, cidr, ports in skill.spec.networks
     ]
+    if skill.spec.hosts:  # names are the proxy's to judge
+        proxy = settings.egressProxy
+        egress.append(
+            {"to": [_pods(settings.namespace, proxy.labels)], "ports": [{"protocol": "TCP", "port": proxy.port}]}
+        )
     return {
         "apiVersion": "networking.k8s.io/v1",
         "kind": "NetworkPolicy",
@@ -52,6 +53,45 @@ def skill_policy(skill: Skill, settings: Settings, stays_shut: Iterable[Shut]) -
             "ingress": [{"from": [gateway], "ports": [{"protocol": "TCP", "port": HTTP_PORT}]}],
             "egress": egress,
         },
+    }
+
+
+def proxy_policy(settings: Settings, stays_shut: Iterable[Shut], owner: Object) -> Object:
+    """The internet for the egress proxy, and of the cluster nothing: whatever a name resolves to, and when.
+
+    Beside the chart's policy of the same pods, which opens name service and gateway alone. `owner` is their Deployment.
+    """
+    shut = tuple(stays_shut)
+    blocks = [{"ipBlock": _block(everything, shut)} for everything in ("0.0.0.0/0", "::/0")]
+    return {
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "NetworkPolicy",
+        "metadata": {
+            "name": f"{owner['metadata']['name']}-internet",
+            "namespace": settings.namespace,
+            "labels": {naming.MANAGED_BY: naming.MANAGER},
+            "ownerReferences": [
+                {
+                    "apiVersion": "apps/v1",
+                    "kind": "Deployment",
+                    "name": owner["metadata"]["name"],
+                    "uid": owner["metadata"]["uid"],
+                }
+            ],
+        },
+        "spec": {
+            "podSelector": {"matchLabels": dict(settings.egressProxy.labels)},
+            "policyTypes": ["Egress"],
+            "egress": [{"to": blocks, "ports": [{"protocol": "TCP", "port": 1, "endPort": 65535}]}],
+        },
+    }
+
+
+def _pods(namespace: str, labels: Mapping[str, str]) -> Object:
+    """Pods of ours, selected in one peer with their namespace: nobody can wear their labels elsewhere."""
+    return {
+        "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": namespace}},
+        "podSelector": {"matchLabels": dict(labels)},
     }
 
 

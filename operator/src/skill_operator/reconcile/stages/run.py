@@ -21,6 +21,8 @@ from skill_operator.resources.service import service
 from skill_operator.resources.service_account import service_account
 from skill_operator.settings import Settings
 
+PROXY_WAIT = 1.0
+
 
 def run(seen: Observed, work: Work, settings: Settings, now: datetime) -> Result:
     """Ready when a pod of this revision and contract answers; asleep (scaled to zero) is as good."""
@@ -43,6 +45,9 @@ def run(seen: Observed, work: Work, settings: Settings, now: datetime) -> Result
     meta = skill.metadata
     after = FRESH_SECONDS if skill.spec.egress else None  # a node may join, and must stay shut
     work.status["url"] = f"{settings.gatewayURL}/v1/skills/{meta.namespace}/{meta.name}"
+    if live is None and not seen.proxied:
+        why = f"deployment {settings.egressProxy.deployment}, which hosts are called through, does not answer yet"
+        return Result((finding(DEPLOYED, "Unknown", "EgressProxyStarting", why),), after=PROXY_WAIT)
     if live is not None and live["spec"].get("replicas") == 0:
         notes: tuple[Finding, ...] = (
             finding(DEPLOYED, "True", "Deployed", "asleep; the next call wakes it"),
