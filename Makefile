@@ -48,13 +48,14 @@ format: $(VENV)/ready ## format the code
 	@$(BIN)/ruff check --quiet --fix $(CODE)
 
 bench: $(VENV)/ready install ## the figures, as ratios measured in one run
-	@PYTHONPATH=operator/src:. KUBECONFIG=$$($(PYTHON) -m tests.cluster env | sed -E "s/.*KUBECONFIG=([^ ]+).*/\1/") $(BIN)/python -m benchmarks
+	@export PYTHONPATH=operator/src:. KUBECONFIG=$$($(PYTHON) -m tests.cluster env | sed -E "s/.*KUBECONFIG=([^ ]+).*/\1/"); \
+	$(BIN)/python -m benchmarks; $(BIN)/python -m benchmarks.wake
 
 bench-gates: $(VENV)/bench ## how often the gates are wrong, on HumanEval and mutants of it; needs no cluster
 	@PYTHONPATH=operator/src:base-image/src:. $(BIN)/python -m benchmarks.gates
 
-bench-relay: $(VENV)/ready ## relaying beside nginx; needs nginx and wrk, and no cluster
-	@PYTHONPATH=operator/src:. $(BIN)/python -m benchmarks.relay
+bench-relay: $(VENV)/ready ## relaying beside nginx, the runtime's start beside a bare server; needs nginx and wrk, and no cluster
+	@export PYTHONPATH=operator/src:base-image/src:.; $(BIN)/python -m benchmarks.start; $(BIN)/python -m benchmarks.relay
 
 bench-races: $(VENV)/ready install ## a thousand calls that meet a skill falling asleep, while gateways are killed
 	@PYTHONPATH=operator/src:. $(BIN)/python -m benchmarks.races

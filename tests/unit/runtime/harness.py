@@ -138,6 +138,13 @@ class Served:
         return path.read_text() if path.exists() else ""
 
 
+def contract(folder: Path, source: str, timeout: float = 5) -> None:
+    """What a pod finds of its skill: the code, and what it takes and gives."""
+    (folder / "skill.py").write_text(source)
+    told = {"name": "ns/skill", "input": NUMBER, "output": NUMBER, "callTimeoutSeconds": timeout}
+    (folder / "contract.json").write_text(json.dumps(told))
+
+
 @contextmanager
 def serving(
     folder: Path,
@@ -149,9 +156,7 @@ def serving(
     **more: str,
 ) -> Iterator[Served]:
     """A server of this source, ended afterwards."""
-    (folder / "skill.py").write_text(source)
-    contract = {"name": "ns/skill", "input": NUMBER, "output": NUMBER, "callTimeoutSeconds": timeout}
-    (folder / "contract.json").write_text(json.dumps(contract))
+    contract(folder, source, timeout)
     port = closed_port()
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(
