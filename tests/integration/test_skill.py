@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from tests.cluster.install import IMAGES, NAMESPACE, push
-from tests.integration.installed import Operator, until
+from tests.integration.installed import RUNTIME_CLASS, Operator, until
 
 pytestmark = pytest.mark.cluster
 BUILDS = f"{NAMESPACE}-builds"
@@ -253,3 +254,30 @@ def test_an_updated_skill_is_rolled_out(operator: Operator, namespace: str) -> N
     operator.ready(namespace, "changing")
     assert operator.call(namespace, "changing", {"what": "new"}).body == {"said": "new!"}
     assert [r["revision"] for r in operator.skill(namespace, "changing")["status"]["history"]][1] == first
+
+
+@pytest.fixture
+def runtime_class(operator: Operator) -> Iterator[dict[str, Any]]:
+    yield {
+        "apiVersion": "node.k8s.io/v1",
+        "kind": "RuntimeClass",
+        "metadata": {"name": RUNTIME_CLASS},
+        "handler": "no-such-handler",
+    }
+    operator.cluster.kubectl("delete", "runtimeclass", RUNTIME_CLASS, "--ignore-not-found")
+
+
+def test_a_runtime_class_that_is_not_there(operator: Operator, namespace: str, runtime_class: dict[str, Any]) -> None:
+    """First the cluster does not have it, then the node does not; then all is well."""
+    apply(operator, namespace, skill("caged", runtimeClassName=RUNTIME_CLASS))
+    missing = operator.reason(namespace, "caged", "Verified", "RuntimeClassMissing", 60)
+    assert RUNTIME_CLASS in missing["message"]
+    operator.cluster.apply(runtime_class)
+    unknown = operator.reason(namespace, "caged", "Verified", "SandboxFailed", 120)
+    assert "its container runtime does not have what the runtime class names" in unknown["message"]
+    operator.cluster.kubectl("delete", "runtimeclass", RUNTIME_CLASS)
+    operator.cluster.apply(runtime_class | {"handler": "runc"})
+    operator.ready(namespace, "caged", 180)
+    pods = operator.cluster.get("-n", namespace, "pods", "-l", "app.kubernetes.io/component=skill")["items"]
+    assert {pod["spec"]["runtimeClassName"] for pod in pods} == {RUNTIME_CLASS}
+    assert operator.call(namespace, "caged", {"what": "hello"}).body == {"said": "hello"}

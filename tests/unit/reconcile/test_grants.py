@@ -96,3 +96,21 @@ def test_events_tell_why_a_pod_does_not_begin(reason: str, message: str, told: s
     assert pods.trouble(pod) is None
     running = pod | {"status": {"phase": "Running"}}
     assert pods.trouble(running, warnings) is None
+
+
+NO_USERS = "can't set `spec.hostUsers: false`, RuntimeClass handler does not support user namespaces"
+
+
+@pytest.mark.parametrize(
+    ("message", "hint"),
+    [
+        (NO_USERS, "see isolation.userNamespaces"),
+        (f'{NO_USERS}: the handler "gvisor" is not known', "what the runtime class names"),
+        ('no runtime for "gvisor" is configured: unknown handler', "what the runtime class names"),
+    ],
+)
+def test_why_there_is_no_sandbox(message: str, hint: str) -> None:
+    pod: dict[str, Any] = {"metadata": {"name": "p"}, "spec": {"nodeName": "n"}, "status": {"phase": "Pending"}}
+    trouble = pods.trouble(pod, [{"reason": "FailedCreatePodSandBox", "message": message}])
+    assert trouble is not None
+    assert hint in trouble.message

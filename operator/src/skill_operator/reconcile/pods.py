@@ -115,10 +115,12 @@ def _stuck(pod: str, warning: Object) -> Trouble:
             return Trouble("PodStuck", f"pod {pod} cannot start: {reason}: {message}")
 
 
-_SANDBOX = {
+_UNKNOWN = " (its container runtime does not have what the runtime class names)"
+_SANDBOX = {  # the first sign counts
+    "is not known": _UNKNOWN,
     "user namespace": " (it has no user namespaces: see isolation.userNamespaces of the chart)",
     "idmap": " (it has no user namespaces: see isolation.userNamespaces of the chart)",
-    "handler": " (its container runtime does not have what the runtime class names)",
+    "handler": _UNKNOWN,
 }
 
 
