@@ -72,6 +72,21 @@ async def test_one_may_end_or_begin_another_s_wait() -> None:
     assert second.told == []
 
 
+async def test_one_that_fails_keeps_nobody_else_waiting() -> None:
+    def fail() -> None:
+        raise RuntimeError
+
+    seen: list[dict[str, object]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: seen.append(context))
+    deadlines = Deadlines()
+    bad, good, later = Waiting(fail), Waiting(), Waiting()
+    for who, seconds in ((bad, 0.0), (good, 0.0), (later, 0.3)):
+        deadlines.set(who, seconds)
+    await told(bad, good, later)
+    assert [len(who.told) for who in (bad, good, later)] == [1, 1, 1]
+    assert [type(context["exception"]) for context in seen] == [RuntimeError]
+
+
 async def test_nothing_is_looked_at_while_nobody_waits() -> None:
     deadlines = Deadlines()
     who = Waiting()

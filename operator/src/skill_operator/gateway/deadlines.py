@@ -24,18 +24,20 @@ class Deadlines:
     def set(self, who: Late, seconds: float) -> None:
         self._ends[who] = time.monotonic() + seconds
         if self._sweeping is None:
-            self._sweeping = asyncio.get_running_loop().call_later(SWEEP_SECONDS, self._sweep)
+            self._go_on()
 
     def clear(self, who: Late) -> None:
         self._ends.pop(who, None)
 
+    def _go_on(self) -> None:
+        self._sweeping = asyncio.get_running_loop().call_later(SWEEP_SECONDS, self._sweep) if self._ends else None
+
     def _sweep(self) -> None:
         now = time.monotonic()
-        late = [who for who, end in self._ends.items() if end <= now]
-        for who in late:
-            if self._ends.get(who, now + 1) <= now:  # one may have ended another's wait
-                del self._ends[who]
-                who.late()
-        self._sweeping = None
-        if self._ends:
-            self._sweeping = asyncio.get_running_loop().call_later(SWEEP_SECONDS, self._sweep)
+        try:
+            for who in [who for who, end in self._ends.items() if end <= now]:
+                if self._ends.get(who, now + 1) <= now:  # one may have ended another's wait
+                    del self._ends[who]
+                    who.late()
+        finally:  # where one fails, the others are told by the next sweep
+            self._go_on()
