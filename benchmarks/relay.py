@@ -92,6 +92,7 @@ async def gateway(port: int, upstream: int) -> None:
         stop = asyncio.Event()
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
         calls = Calls(directory, pool, waker, Limits(settings.gateway.limits))
+        server.settle()
         await server.listener(calls, Kubernetes(ApiServer()), settings).run_until(stop)  # type: ignore[arg-type]
 
 

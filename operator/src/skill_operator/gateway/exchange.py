@@ -331,11 +331,15 @@ def account(method: str, path: str, id_: str, caller: str, status: int, outcome:
     """Every request has a line in the log and a place in the metrics."""
     metrics.relayed(outcome, seconds)
     if log.isEnabledFor(logging.INFO):
-        logs.later(
-            f'"logger": "{__name__}", "message": "call", "request": {logs.quoted(id_)}, '
-            f'"method": {_told(method[:CUT])}, "path": {_told(path[:CUT])}, "caller": {_told(caller[:CUT])}, '
-            f'"status": {status}, "outcome": {_told(outcome)}, "seconds": {seconds:.4f}'
-        )
+        logs.later(_line, method, path, id_, caller, status, outcome, seconds)
+
+
+def _line(method: str, path: str, id_: str, caller: str, status: int, outcome: str, seconds: float) -> str:
+    return (
+        f'"logger": "{__name__}", "message": "call", "request": {logs.quoted(id_)}, '
+        f'"method": {_told(method[:CUT])}, "path": {_told(path[:CUT])}, "caller": {_told(caller[:CUT])}, '
+        f'"status": {status}, "outcome": {_told(outcome)}, "seconds": {seconds:.4f}'
+    )
 
 
 @lru_cache(4096)

@@ -50,14 +50,14 @@ class _Admission:
 
     __slots__ = ("_uses",)
 
-    def __init__(self, uses: list[_Use]) -> None:
+    def __init__(self, uses: list[tuple[_Use, CallLimits]]) -> None:
         self._uses = uses
 
     def __enter__(self) -> None:
         pass
 
-    def __exit__(self, *_: object) -> None:
-        for use in self._uses:
+    def __exit__(self, *_error: object) -> None:
+        for use, _ in self._uses:
             use.in_flight -= 1
 
 
@@ -76,17 +76,17 @@ class Limits:
         now = self._clock()
         uses = []
         if self._caller.perMinute or self._caller.concurrent:
-            theirs = _of(self._callers, caller.name, now)
+            theirs = self._callers.get(caller.name) or _new(self._callers, caller.name, now)
             theirs.check(self._caller, "yours", now)
             uses.append((theirs, self._caller))
         limits = self._limits(entry)
         if limits.perMinute or limits.concurrent:
-            its = _of(self._skills, entry.meta.uid, now)
+            its = self._skills.get(entry.meta.uid) or _new(self._skills, entry.meta.uid, now)
             its.check(limits, "those of this skill", now)
             uses.append((its, limits))
         for use, limit in uses:
             use.take(limit, now)
-        return _Admission([use for use, _ in uses])
+        return _Admission(uses)
 
     def _limits(self, entry: Entry) -> CallLimits:
         """What the Skill says, and where it says nothing the chart."""
@@ -98,11 +98,8 @@ class Limits:
         )
 
 
-def _of(uses: dict[str, _Use], key: str, now: float) -> _Use:
-    found = uses.get(key)
-    if found is None:
-        if len(uses) >= MOST_IDLE:
-            for idle in [k for k, use in uses.items() if not use.in_flight and use.paid <= now]:
-                del uses[idle]
-        found = uses[key] = _Use()
-    return found
+def _new(uses: dict[str, _Use], key: str, now: float) -> _Use:
+    if len(uses) >= MOST_IDLE:
+        for idle in [k for k, use in uses.items() if not use.in_flight and use.paid <= now]:
+            del uses[idle]
+    return uses.setdefault(key, _Use())

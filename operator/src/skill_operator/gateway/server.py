@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 import signal
 from pathlib import Path
@@ -30,6 +31,7 @@ from skill_operator.settings import Settings
 log = logging.getLogger(__name__)
 DRAIN_SECONDS = 8.0  # until no Service leads here any more: EndpointSlices and kube-proxy take seconds on a busy node
 GRACE_SECONDS = 25
+GARBAGE = 20_000  # new objects between two looks for cycles: calls make none, and a look takes as long as several calls
 
 
 async def serve(settings: Settings, cluster: Cluster) -> None:
@@ -57,6 +59,7 @@ async def serve(settings: Settings, cluster: Cluster) -> None:
             end = asyncio.Event()
             made = listener(calls, doorman(cluster, settings), settings, certificate)
             listening = asyncio.create_task(made.run_until(end))
+            settle()
             log.info("listening", extra={"port": settings.listenPort, "tls": certificate is not None})
             stopping = asyncio.create_task(stop.wait())
             await asyncio.wait({stopping, following, listening}, return_when=asyncio.FIRST_COMPLETED)
@@ -70,6 +73,13 @@ async def serve(settings: Settings, cluster: Cluster) -> None:
             renewing.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await following
+
+
+def settle() -> None:
+    """What is there at the start stays, and is not looked through for garbage again."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(GARBAGE)
 
 
 def listener(

@@ -152,7 +152,8 @@ class Upstream(asyncio.Protocol):
         sink, self._sink = self._sink, None
         again = self._sent and not self._spoilt and self._again
         self._whole = False
-        self.pause(False)
+        if self._paused:
+            self.pause(False)
         if again:
             self._pool.put(self)
         else:
@@ -222,13 +223,11 @@ class Upstream(asyncio.Protocol):
             return _strange("no length, so that nobody can tell whether it is whole")
         if length is not None and int(length) > LARGEST_ANSWER:
             return _too_large()
-        return Head(status, type_, None if length is None else int(length), self._wait(status))
-
-    def _wait(self, status: int) -> bytes:
-        if status != 503:
-            return b""
-        given = self._headers.get(b"retry-after", b"")
-        return given if given.isdigit() and len(given) < 5 else b"1"
+        wait = b""
+        if status == 503:
+            given = headers.get(b"retry-after", b"")
+            wait = given if given.isdigit() and len(given) < 5 else b"1"
+        return Head(status, type_, None if length is None else int(length), wait)
 
 
 class Pool:

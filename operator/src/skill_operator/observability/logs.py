@@ -10,7 +10,7 @@ import re
 import sys
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from datetime import UTC, datetime
@@ -29,7 +29,7 @@ _SECRET = re.compile(
 )
 _SUSPECT = re.compile(r"(?i:bearer|basic)|eyJ|sk-|://")  # without any of these there is no secret: cheap to tell
 _OWN = set(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
-_later: deque[str] = deque()
+_later: deque[tuple[float, Callable[..., str], tuple[Any, ...]]] = deque()
 
 
 @contextmanager
@@ -105,23 +105,24 @@ def quoted(text: str) -> str:
     return encode_basestring_ascii(text if _SUSPECT.search(text) is None else _redacted(text))
 
 
-def later(members: str) -> None:
-    """A line of level info, given as the members of its object but the time. It is written a moment later, together
-    with others, and before any line that is logged after it. Takes a running loop."""
+def later(made: Callable[..., str], *told: Any) -> None:
+    """A line of level info, `made` of what is told: the members of its object but the time. It is made and written a
+    moment later, together with others, and before any line that is logged after it. Takes a running loop."""
     if not _later:
         asyncio.get_running_loop().call_later(LATER_SECONDS, flush)
-    _later.append(f'{{"time": "{_moment(time.time())}", "level": "info", {members}}}\n')
+    _later.append((time.time(), made, told))
     if len(_later) >= MOST_LATER:
         flush()
 
 
 def flush() -> None:
     """Write what is left for later now."""
-    lines = []
+    taken = []
     with suppress(IndexError):
         while True:  # other threads log, too
-            lines.append(_later.popleft())
-    if lines:
+            taken.append(_later.popleft())
+    if taken:
+        lines = (f'{{"time": "{_moment(now)}", "level": "info", {made(*told)}}}\n' for now, made, told in taken)
         with suppress(OSError, ValueError):  # as logging does: no call fails for want of a log
             sys.stderr.write("".join(lines))
             sys.stderr.flush()
