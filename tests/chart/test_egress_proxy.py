@@ -108,6 +108,16 @@ def test_it_holds_no_token_and_nothing_to_read(case: str) -> None:
     assert re.fullmatch("[0-9a-f]{64}", pod(deployment)["metadata"]["annotations"]["checksum/config"])
 
 
+def test_of_several_one_at_a_time_is_taken_away() -> None:
+    assert not [
+        o for o in render().kind("PodDisruptionBudget") if labels(o)["app.kubernetes.io/component"] == "egress-proxy"
+    ]
+    rendered = render("default", setting("egressProxy.replicas", 2))
+    budget = rendered.component("PodDisruptionBudget", "egress-proxy")["spec"]
+    assert budget["maxUnavailable"] == 1
+    assert budget["selector"] == rendered.component("Deployment", "egress-proxy")["spec"]["selector"]
+
+
 def test_its_image() -> None:
     image = {"repository": "registry.example/proxy", "digest": "sha256:" + "e" * 64}
     (container,) = containers(

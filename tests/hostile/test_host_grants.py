@@ -256,6 +256,7 @@ def test_a_granted_host_answers(world: World) -> None:
     ]
     told = {name.lower() for one in seen.requests for name in one["headers"]}
     assert not told & {"via", "x-forwarded-for", "forwarded"}
+    assert seen.requests[1]["headers"].get("Cache-Control") == "max-age=0"  # else the proxy would ask for old answers
     lines = [line for line in world.log() if line["skill"] == f"{world.namespace}/granted"]
     assert {(line["verdict"], line["host"], line["port"], line["server"]) for line in lines} >= {
         ("allowed", "api.example.test", "443", API),
@@ -287,7 +288,9 @@ def test_r22_nothing_but_the_host_and_the_port(world: World, url: str, host: str
     with world.refusal("granted", reason, host=host) as seen:
         said = world.ask("granted", what="get", url=url)
     assert seen.queries == [], "what may be called is looked at first: a question for a name is a message, too"
-    assert said.startswith("403 ") if url.startswith("http:") else "407" in said
+    assert (
+        said.startswith(f"403 The egress proxy refuses this: {reason}.") if url.startswith("http:") else "407" in said
+    )
 
 
 def test_r22_a_redirect_leads_no_further(world: World) -> None:
@@ -352,6 +355,13 @@ ANY = "X: y\r\n\r\n"
         (f"GET /in HTTP/1.1\r\nHost: api.example.test\r\n{ANY}", "", "malformed-request"),
         (f"CONNECT api.example.test\0.other.example.test:443 HTTP/1.1\r\n{ANY}", "", "malformed-request"),
         (f'CONNECT a"b.example.test:443 HTTP/1.1\r\n{ANY}', "", "malformed-request"),
+        (f'G"T http://api.example.test/ HTTP/1.1\r\n{ANY}', "", "malformed-request"),
+        ("PROXY TCP4 10.0.0.1 10.0.0.2 1 2\r\nGET http://api.example.test/ HTTP/1.1\r\n\r\n", "", "malformed-request"),
+        ("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "", "malformed-request"),
+        ("GET http://api.example.test/ HTTP/1.1\nHost: api.example.test\n\n", "", "malformed-request"),
+        (f"GET http://api.example.test\\@other.example.test/ HTTP/1.1\r\n{ANY}", "", "malformed-request"),
+        (f"GET http://api.example.test:80:443/ HTTP/1.1\r\n{ANY}", "granted", "host-not-granted"),
+        (f"CONNECT api.example.test:65979 HTTP/1.1\r\n{ANY}", "", "malformed-request"),
         (f"GET http://egress-proxy:3128/squid-internal-mgr/menu HTTP/1.1\r\nHost: egress-proxy\r\n{ANY}", "", "malformed-request"),
         (f"GET /squid-internal-mgr/menu HTTP/1.1\r\nHost: api.example.test\r\n{ANY}", "", "malformed-request"),
     ],
