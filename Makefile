@@ -26,7 +26,7 @@ install: cluster images ## install the chart into the namespace skill-operator
 	@$(PYTHON) -m tests.cluster.install
 
 unit: $(VENV)/ready ## tests that need no cluster; those of the chart are skipped where there is no helm
-	@$(BIN)/pytest -q -m "not cluster" tests
+	@$(BIN)/pytest -q --numprocesses auto -m "not cluster" tests
 
 integration: $(VENV)/ready install ## tests on the real cluster
 	@$(BIN)/pytest -q -m cluster tests

@@ -10,7 +10,6 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
-import uvloop
 from prometheus_client import REGISTRY
 
 from skill_operator.gateway import tls
@@ -55,11 +54,6 @@ class Secure(World):
         found = writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
         writer.close()
         return next(cn for cn in ("first", "second", "third") if cn.encode() in found)
-
-
-@pytest.fixture(params=["asyncio", "uvloop"])
-def event_loop_policy(request: pytest.FixtureRequest) -> asyncio.AbstractEventLoopPolicy:
-    return uvloop.EventLoopPolicy() if request.param == "uvloop" else asyncio.DefaultEventLoopPolicy()
 
 
 @pytest.fixture
