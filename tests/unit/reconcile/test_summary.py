@@ -43,6 +43,13 @@ def test_stalled_replaces_reconciling_and_back() -> None:
     assert "Reconciling" not in found
 
 
+def test_a_long_story_is_told_where_it_belongs_and_its_gist_beside() -> None:
+    over = finding("Generated", "False", "AttemptsExhausted", "3 of 3 attempts were refused\nexample 'one': …")
+    told = {c.type: c.message for c in summarize(skill(), (over,), Result((over,), stalled=True), NOW).conditions}
+    assert told["Generated"] == told["Ready"] == over.message
+    assert told["Stalled"] == "3 of 3 attempts were refused"
+
+
 def test_a_second_look_changes_nothing() -> None:
     first = summarize(skill(), DONE, Result(DONE, done=True), NOW)
     again = summarize(skill(first.wire()), DONE, Result(DONE, done=True), NOW + timedelta(hours=1))

@@ -39,7 +39,8 @@ def _overall(
     ready = finding(api.READY, "Unknown" if why.status == "Unknown" else "False", why.reason, why.message)
     state, other = (api.STALLED, api.RECONCILING) if last.stalled else (api.RECONCILING, api.STALLED)
     conditions = api.remove_condition(conditions, other)
-    conditions = _set(conditions, finding(state, "True", why.reason, why.message), generation, now)
+    gist = why.message.partition("\n")[0]  # the stage and Ready have all of it
+    conditions = _set(conditions, finding(state, "True", why.reason, gist), generation, now)
     return _set(conditions, ready, generation, now)
 
 
