@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import json
 from datetime import timedelta
 from typing import Any
@@ -16,6 +17,8 @@ from tests.unit.generation.world import NAME, NAMESPACE, World, replying
 
 MODELS = [ModelEndpoint(name=name, baseURL="http://model/v1", model=f"{name}-1") for name in ("cheap", "strong")]
 IMAGES = Images(runtime=f"r@sha256:{'1' * 64}", checker=f"c@sha256:{'2' * 64}", builder="localhost/kaniko:1")
+
+IN_BUILDS = Settings(images=IMAGES).builderNamespace
 
 
 def settings(**generation: Any) -> Settings:
@@ -420,6 +423,22 @@ async def test_deletion_cancels_the_call(world: World) -> None:
     assert call is not None
     await asyncio.wait([call], timeout=5)
     assert call.cancelled()
+
+
+async def test_deletion_ends_the_build_and_no_other(world: World) -> None:
+    await writes(world, "return 1")
+    world.verdict(passed=True)
+    await world.passes()
+    (mine,) = (place for place, obj in world.store.objects.items() if place[:2] == ("Job", IN_BUILDS) and obj)
+    other = copy.deepcopy(world.store.objects[mine])
+    other["metadata"] |= {"name": "other"}
+    other["metadata"]["labels"] |= {naming.NAMESPACE_LABEL: "elsewhere"}
+    world.store.put(other)
+    del world.store.objects["Skill", NAMESPACE, NAME]
+    await world.passes()
+    assert [name for kind, namespace, name in world.store.objects if (kind, namespace) == ("Job", IN_BUILDS)] == [
+        "other"
+    ]
 
 
 async def test_a_spec_that_became_bad_cancels_the_call(world: World) -> None:

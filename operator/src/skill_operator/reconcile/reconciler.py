@@ -92,9 +92,16 @@ class Reconciler:
         body = await self._cluster.get("Skill", key.namespace, key.name)
         if body is None or "deletionTimestamp" in body["metadata"]:
             self._author.forget(key.namespace, key.name)
+            await self._abandon(key)
             return None
         with context(skill=key.name, namespace=key.namespace):
             return await self._present(body)
+
+    async def _abandon(self, key: Key) -> None:
+        """Its builds have no owner, since no Skill can own them where they live: they would go on, and hold a place."""
+        mine = {naming.SKILL_LABEL: naming.bounded(key.name), naming.NAMESPACE_LABEL: key.namespace}
+        for job in await self._cluster.list("Job", self._settings.builderNamespace, mine):
+            await self._cluster.delete("Job", self._settings.builderNamespace, job["metadata"]["name"])
 
     async def _present(self, body: Object) -> float | None:
         now = self._clock()
