@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
+import logging
 from typing import Any
 
 import pytest
@@ -12,6 +14,7 @@ from skill_operator.gateway import calls, wake
 from skill_operator.gateway.callers import Caller
 from skill_operator.gateway.problems import Problem
 from skill_operator.k8s.client import Forbidden, Invalid, Unavailable
+from skill_operator.observability import logs
 from tests.unit.gateway.objects import UID, deployment, pod, skill
 from tests.unit.gateway.world import Call, World, fine, reply
 
@@ -142,6 +145,30 @@ async def test_why_it_cannot_be_woken(
     assert (status, body["type"]) == (503, f"urn:skill-operator:{slug}")
     assert int(answer.headers["Retry-After"]) > 0
     assert str(error) in body["detail"]
+
+
+@pytest.mark.parametrize("way", ["http", "within"])
+async def test_the_log_says_which_call_woke_it(world: World, way: str) -> None:
+    lines = io.StringIO()
+    handler = logging.StreamHandler(lines)
+    handler.setFormatter(logs._Formatter())
+    logger = logging.getLogger(wake.__name__)
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        await world.pod(fine)
+        sleeps(world)
+        wakes(world)
+        if way == "http":
+            assert (await world.call(headers={"X-Request-Id": "r-77"}))[0] == 200
+        else:
+            entry = world.calls.find(("finance", "invoice"))
+            await world.calls.invoke(entry, b'{"lines": []}', caller=Caller("ada"), request_id="r-77")
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(logging.NOTSET)
+    (woken,) = (json.loads(line) for line in lines.getvalue().splitlines() if "woken" in line)
+    assert (woken["request"], woken["skill"]) == ("r-77", "invoice")
 
 
 async def test_an_api_server_that_is_only_just_up_refuses_for_a_moment(

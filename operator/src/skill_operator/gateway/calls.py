@@ -21,7 +21,7 @@ from skill_operator.gateway.judge import judge
 from skill_operator.gateway.problems import Problem
 from skill_operator.gateway.upstream import Head, Pool, Upstream
 from skill_operator.gateway.wake import Waker, not_answering, not_ready
-from skill_operator.observability import metrics
+from skill_operator.observability import logs, metrics
 
 log = logging.getLogger(__name__)
 POD_PORT = 8080
@@ -197,7 +197,8 @@ class Calls:
             raise too_large()
         with self.admit(entry, caller) as ticket:
             self.judge(entry, body)
-            connection = self.pooled(ticket) or await self.reach(ticket, waking)
+            with logs.context(request=request_id):
+                connection = self.pooled(ticket) or await self.reach(ticket, waking)
             seconds = min(deadline, allowed(entry))
             collector = _Collector(ticket)
             head = relay.request(caller.name, request_id, int(seconds * 1000), len(body))

@@ -180,7 +180,8 @@ class Exchange:
 
     async def _reach(self, ticket: Ticket) -> None:
         self._front.deadlines.clear(self)
-        connection = await self._front.calls.reach(ticket)
+        with logs.context(request=self.request_id):  # of the call that wakes it
+            connection = await self._front.calls.reach(ticket)
         self._task = None
         self._send(connection)
 
