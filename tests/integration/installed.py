@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from email.message import Message
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
@@ -97,12 +98,25 @@ class Operator:
         assert http("PUT", f"http://127.0.0.1:{self.model}/script", json.dumps(script).encode()).status < 300
 
     def scale(self, component: str, replicas: int) -> None:
+        """Until so many pods are there, none is on its way out, and the gateway is reached again if it is that."""
         name = f"deployment/{NAMESPACE}-{component}"
         self.cluster.kubectl("-n", NAMESPACE, "scale", name, f"--replicas={replicas}")
         self.cluster.kubectl("-n", NAMESPACE, "rollout", "status", name, "--timeout=120s")
         selector = f"app.kubernetes.io/component={component}"
-        if not replicas:
-            self.cluster.kubectl("-n", NAMESPACE, "wait", "--for=delete", "pod", "-l", selector, "--timeout=60s")
+
+        def settled() -> bool:
+            return len(self.cluster.get("-n", NAMESPACE, "pods", "-l", selector)["items"]) == replicas
+
+        until(f"{replicas} pods of {component}", 90, settled)
+        if component == "gateway" and replicas:
+            until("a way to the gateway", 60, self._reaches)
+
+    def _reaches(self) -> bool:
+        """A forwarded port leads to one pod, and is opened anew only after a connection to one that is gone."""
+        try:
+            return http("GET", f"http://127.0.0.1:{self.gateway}/v1/skills", None, token=self.token).status == 200
+        except (OSError, HTTPException):
+            return False
 
 
 def http(method: str, url: str, body: bytes | None, token: str = "") -> Answer:
