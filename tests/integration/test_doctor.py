@@ -25,7 +25,7 @@ def test_this_cluster_is_well(operator: Operator) -> None:
     states.pop("registry, pull")  # known once a skill has run
     states.pop("network plugin")  # that of the tests has no pods
     assert states.pop("model recorded") == "ok", text
-    assert [*states.values()] == ["ok"] * 7, text
+    assert [*states.values()] == ["ok"] * 8, text
 
 
 def test_a_namespace_that_was_laid_open_is_seen(operator: Operator) -> None:
