@@ -166,8 +166,11 @@ def test_r09_its_namespace_refuses_more(operator: Operator, worse: Json) -> None
         operator.cluster.kubectl("create", "--dry-run=server", "-f", "-", stdin=json.dumps(pod))
 
 
-def test_r11_a_build_without_memory_says_so(operator: Operator, settings: Settings, base: Base, home: str) -> None:
-    """A real build with 12 MiB, and what the stage makes of its end."""
+def test_r11_a_build_without_memory_says_so(
+    operator: Operator, settings: Settings, base: Base, home: str, built: Json
+) -> None:
+    """A real build with 12 MiB, and what the stage makes of its end. One has run before: else this one pays for Kaniko's
+    own pages, too, and may read them again and again where it should run out of memory."""
     apply(operator, home, skill("greedy", suspend=True))  # the operator lets it and its builds alone
     body = operator.skill(home, "greedy")
     greedy = Skill.model_validate(body)
