@@ -12,7 +12,8 @@ import asyncio
 import os
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from typing import Any
 
 from benchmarks import show
@@ -54,6 +55,18 @@ def fence(namespace: str) -> Json:
     }
 
 
+@asynccontextmanager
+async def fenced(cluster: Cluster) -> AsyncIterator[str]:
+    """A namespace of this run, with the fence of the bare Deployments."""
+    namespace = f"bench-{uuid.uuid4().hex[:6]}"
+    await cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}})
+    try:
+        await cluster.apply(fence(namespace))
+        yield namespace
+    finally:
+        await cluster.delete("Namespace", None, namespace)
+
+
 def bare(namespace: str, name: str, template: Json) -> Json:
     """The same pods without an operator."""
     labels = {"bare": name}
@@ -92,31 +105,23 @@ async def seconds_until(
 
 
 async def main() -> None:
-    namespace = f"bench-{uuid.uuid4().hex[:6]}"
     ratios, builds, checks, bares, skills = [], [], [], [], []
-    async with connect("skill-operator-bench") as cluster:
-        await cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}})
-        try:
-            await cluster.apply(fence(namespace))
-            for number in range(ROUNDS + 1):
-                name, marks = f"round-{number}", dict[str, float]()
-                a = await seconds_until(
-                    cluster, skill(namespace, name), lambda o: reached(o).get("Ready") == "True", marks
-                )
-                live = await cluster.get("Deployment", namespace, f"skill-{name}")
-                assert live is not None
-                wanted = bare(namespace, f"bare-{number}", live["spec"]["template"])
-                b = await seconds_until(cluster, wanted, lambda o: o.get("status", {}).get("availableReplicas", 0) > 0)
-                await cluster.delete("Deployment", namespace, f"bare-{number}")
-                await cluster.delete("Skill", namespace, name)
-                if number:  # the first round warms up
-                    ratios.append(a / b)
-                    skills.append(a)
-                    bares.append(b)
-                    checks.append(marks["Verified"])
-                    builds.append(marks["Built"] - marks["Verified"])
-        finally:
-            await cluster.delete("Namespace", None, namespace)
+    async with connect("skill-operator-bench") as cluster, fenced(cluster) as namespace:
+        for number in range(ROUNDS + 1):
+            name, marks = f"round-{number}", dict[str, float]()
+            a = await seconds_until(cluster, skill(namespace, name), lambda o: reached(o).get("Ready") == "True", marks)
+            live = await cluster.get("Deployment", namespace, f"skill-{name}")
+            assert live is not None
+            wanted = bare(namespace, f"bare-{number}", live["spec"]["template"])
+            b = await seconds_until(cluster, wanted, lambda o: o.get("status", {}).get("availableReplicas", 0) > 0)
+            await cluster.delete("Deployment", namespace, f"bare-{number}")
+            await cluster.delete("Skill", namespace, name)
+            if number:  # the first round warms up
+                ratios.append(a / b)
+                skills.append(a)
+                bares.append(b)
+                checks.append(marks["Verified"])
+                builds.append(marks["Built"] - marks["Verified"])
     print(f"rounds                                          {ROUNDS}")
     print(f"apply to Ready, Skill / bare Deployment         {show(ratios)}   (goal: 6)")
     print(f"  Skill, seconds                                {show(skills)}")

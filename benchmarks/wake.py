@@ -13,14 +13,13 @@ import os
 import re
 import statistics
 import time
-import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import aiohttp
 
 from benchmarks import show
-from benchmarks.__main__ import bare, fence, reached, seconds_until, skill
+from benchmarks.__main__ import bare, fenced, reached, seconds_until, skill
 from skill_operator.k8s.client import Cluster, connect
 from tests.cluster.access import Cluster as Machine
 from tests.cluster.cli import current
@@ -96,34 +95,28 @@ def gateway(machine: Machine) -> Iterator[tuple[str, str]]:
 async def main() -> None:
     mine = current()
     machine = Machine(mine, mine.status())
-    namespace = f"bench-{uuid.uuid4().hex[:6]}"
     ratios, waited, ours, theirs = [], [], [], []
     with gateway(machine) as (address, token):
-        headers = {"Authorization": f"Bearer {token}"}
-        async with connect("skill-operator-bench") as cluster, aiohttp.ClientSession(headers=headers) as session:
-            await cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}})
-            try:
-                await cluster.apply(fence(namespace))
-                wanted = skill(namespace, NAME)
-                wanted["spec"]["idleTimeoutSeconds"] = 0
-                await seconds_until(cluster, wanted, lambda o: reached(o).get("Ready") == "True")
-                live = await cluster.get("Deployment", namespace, f"skill-{NAME}")
-                assert live is not None
-                await cluster.apply(bare(namespace, "bare", live["spec"]["template"]))
-                url = f"{address}/v1/skills/{namespace}/{NAME}"
-                for number in range(WAKES + 1):
-                    await scaled(cluster, namespace, f"skill-{NAME}", 0)
-                    await scaled(cluster, namespace, "bare", 0)
-                    took, cold = await woken(session, url)
-                    other = await scaled(cluster, namespace, "bare", 1)
-                    if number:  # the first round warms up
-                        ratios.append(took / other)
-                        ours.append(took)
-                        waited.append(cold / took)
-                        theirs.append(other)
-                during, beside, seconds = await written(machine, session, url)
-            finally:
-                await cluster.delete("Namespace", None, namespace)
+        session = aiohttp.ClientSession(headers={"Authorization": f"Bearer {token}"})
+        async with connect("skill-operator-bench") as cluster, session, fenced(cluster) as namespace:
+            wanted = skill(namespace, NAME)
+            wanted["spec"]["idleTimeoutSeconds"] = 0
+            await seconds_until(cluster, wanted, lambda o: reached(o).get("Ready") == "True")
+            live = await cluster.get("Deployment", namespace, f"skill-{NAME}")
+            assert live is not None
+            await cluster.apply(bare(namespace, "bare", live["spec"]["template"]))
+            url = f"{address}/v1/skills/{namespace}/{NAME}"
+            for number in range(WAKES + 1):
+                await scaled(cluster, namespace, f"skill-{NAME}", 0)
+                await scaled(cluster, namespace, "bare", 0)
+                took, cold = await woken(session, url)
+                other = await scaled(cluster, namespace, "bare", 1)
+                if number:  # the first round warms up
+                    ratios.append(took / other)
+                    ours.append(took)
+                    waited.append(cold / took)
+                    theirs.append(other)
+            during, beside, seconds = await written(machine, session, url)
     p95 = statistics.quantiles(ratios, n=20)[-1]
     print(f"wake to answer / bare scale 0 to 1 until Ready  {show(ratios)}  p95 {p95:.2f}   (goal: 1.0, p95 1.2)")
     print(f"  call, seconds                                 {show(ours)}")

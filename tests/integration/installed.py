@@ -20,7 +20,7 @@ import pytest
 from tests.cluster import model
 from tests.cluster.access import Cluster
 from tests.cluster.cli import current
-from tests.cluster.install import NAMESPACE, forward, install
+from tests.cluster.install import IMAGES, NAMESPACE, forward, install
 
 
 def until(what: str, seconds: float, look: Callable[[], Any]) -> Any:
@@ -96,6 +96,23 @@ class Operator:
     def script(self, script: dict[str, Any]) -> None:
         """Give the model new lines."""
         assert http("PUT", f"http://127.0.0.1:{self.model}/script", json.dumps(script).encode()).status < 300
+
+    def run_script(self, namespace: str, script: Path, *arguments: str) -> None:
+        """Start a pod that runs it with the operator's libraries; both have its name without the suffix."""
+        meta = {"name": script.stem, "namespace": namespace}
+        container = {
+            "name": script.stem,
+            "image": json.loads(IMAGES.read_text())["operator"]["name"],
+            "imagePullPolicy": "Never",
+            "command": ["python3", f"/script/{script.name}", *arguments],
+            "volumeMounts": [{"name": "script", "mountPath": "/script"}],
+        }
+        volume = {"name": "script", "configMap": {"name": script.stem}}
+        spec = {"restartPolicy": "Never", "containers": [container], "volumes": [volume]}
+        self.cluster.apply(
+            {"apiVersion": "v1", "kind": "ConfigMap", "metadata": meta, "data": {script.name: script.read_text()}},
+            {"apiVersion": "v1", "kind": "Pod", "metadata": meta, "spec": spec},
+        )
 
     def scale(self, component: str, replicas: int) -> None:
         """Until so many pods are there, none is on its way out, and the gateway is reached again if it is that."""

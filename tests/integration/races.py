@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.cluster.install import IMAGES, NAMESPACE
+from tests.cluster.install import NAMESPACE
 from tests.integration.installed import Operator, until
 
 IDLE = 2
@@ -47,7 +47,7 @@ def race(operator: Operator, namespace: str, names: list[str], seconds: float, k
     before = patches(operator)
     watch = Watch(operator, namespace)
     arguments = [f"http://{NAMESPACE}-gateway.{NAMESPACE}.svc", operator.token, str(seconds), str(IDLE), *keys]
-    start_racer(operator, namespace, arguments)
+    operator.run_script(namespace, Path(__file__).with_name("racer.py"), *arguments)
     killed, end = 0, time.monotonic() + seconds
     while (pause := time.monotonic() + kill_every) < end:
         until("the next kill", kill_every + 5, lambda at=pause: time.monotonic() > at)
@@ -60,24 +60,6 @@ def race(operator: Operator, namespace: str, names: list[str], seconds: float, k
     operator.cluster.kubectl("-n", namespace, "delete", "pod", "racer")
     sleeps, wakes = watch.end()
     return Outcome(calls, sleeps, wakes, patches(operator) - before, killed)
-
-
-def start_racer(operator: Operator, namespace: str, arguments: list[str]) -> None:
-    script = {"racer.py": (Path(__file__).parent / "racer.py").read_text()}
-    meta = {"name": "racer", "namespace": namespace}
-    container = {
-        "name": "racer",
-        "image": json.loads(IMAGES.read_text())["operator"]["name"],
-        "imagePullPolicy": "Never",
-        "command": ["python3", "/racer/racer.py", *arguments],
-        "volumeMounts": [{"name": "racer", "mountPath": "/racer"}],
-    }
-    volume = {"name": "racer", "configMap": {"name": "racer"}}
-    spec = {"restartPolicy": "Never", "containers": [container], "volumes": [volume]}
-    operator.cluster.apply(
-        {"apiVersion": "v1", "kind": "ConfigMap", "metadata": meta, "data": script},
-        {"apiVersion": "v1", "kind": "Pod", "metadata": meta, "spec": spec},
-    )
 
 
 def kill(operator: Operator, component: str) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from tests.cluster.bare import Bare
-from tests.cluster.install import IMAGES, NAMESPACE
+from tests.cluster.install import NAMESPACE
 from tests.integration.installed import Answer, Operator, until
 from tests.integration.test_skill import apply, skill
 from tests.integration.test_sleep import SLOW
@@ -46,23 +46,8 @@ def engine(operator: Operator) -> Iterator[Bare]:
 
 def calling(operator: Operator, namespace: str, *plans: str, during: Callable[[], None]) -> list[dict[str, Any]]:
     """Calls from a pod, as caller.py makes them, while something happens."""
-    script = {"caller.py": (Path(__file__).parent / "caller.py").read_text()}
-    meta = {"name": "caller", "namespace": namespace}
-    url = f"http://{NAMESPACE}-gateway.{NAMESPACE}.svc"
-    container = {
-        "name": "caller",
-        "image": json.loads(IMAGES.read_text())["operator"]["name"],
-        "imagePullPolicy": "Never",
-        "command": ["python3", "/caller/caller.py", url, operator.token, *plans],
-        "volumeMounts": [{"name": "caller", "mountPath": "/caller"}],
-    }
-    volume = {"name": "caller", "configMap": {"name": "caller"}}
-    spec = {"restartPolicy": "Never", "containers": [container], "volumes": [volume]}
-    cluster = operator.cluster
-    cluster.apply(
-        {"apiVersion": "v1", "kind": "ConfigMap", "metadata": meta, "data": script},
-        {"apiVersion": "v1", "kind": "Pod", "metadata": meta, "spec": spec},
-    )
+    url, cluster = f"http://{NAMESPACE}-gateway.{NAMESPACE}.svc", operator.cluster
+    operator.run_script(namespace, Path(__file__).with_name("caller.py"), url, operator.token, *plans)
 
     def log() -> str:
         return cluster.kubectl("-n", namespace, "logs", "caller", check=False)

@@ -29,18 +29,13 @@ class Nodes:
 
     def users(self, isolation: Isolation, runtime_class: str = "") -> Users:
         """What a pod of this runtime class gets."""
-        match isolation.userNamespaces:
-            case "Never":
-                return Users(own=False, told="no user namespace (isolation.userNamespaces: Never)")
-            case "Required":
-                return Users(own=True, told="in a user namespace of its own")
-        if self.listed is None:
-            return Users(own=True, told="in a user namespace of its own")  # a node that has none says so by an error
-        without = lacking(self.listed, runtime_class or isolation.runtimeClassName)
-        if not without:
-            return Users(own=True, told="in a user namespace of its own")
-        some = ", ".join(without[:3]) + (" …" if len(without) > 3 else "")
-        return Users(own=False, told=f"no user namespace, since nodes have none: {some}; {NEEDS}")
+        if isolation.userNamespaces == "Never":
+            return Users(own=False, told="no user namespace (isolation.userNamespaces: Never)")
+        known = (self.listed or ()) if isolation.userNamespaces == "Auto" else ()
+        if without := lacking(known, runtime_class or isolation.runtimeClassName):
+            some = ", ".join(without[:3]) + (" …" if len(without) > 3 else "")
+            return Users(own=False, told=f"no user namespace, since nodes have none: {some}; {NEEDS}")
+        return Users(own=True, told="in a user namespace of its own")  # a node that has none says so by an error
 
 
 def lacking(nodes: Sequence[Object], runtime_class: str) -> list[str]:
