@@ -169,6 +169,8 @@ async def test_the_log_says_which_call_woke_it(world: World, way: str) -> None:
         logger.setLevel(logging.NOTSET)
     (woken,) = (json.loads(line) for line in lines.getvalue().splitlines() if "woken" in line)
     assert (woken["request"], woken["skill"]) == ("r-77", "invoice")
+    reported = world.calls.activity.report({}, {}).skills[UID].woken
+    assert (reported and (reported.request, reported.name)) == ("r-77", "invoice"), "the controller logs it, too"
 
 
 async def test_an_api_server_that_is_only_just_up_refuses_for_a_moment(
@@ -347,7 +349,7 @@ async def test_a_pod_that_does_not_even_say_that_it_is_late(
             await world.calls.invoke(entry, b'{"lines": []}', caller=Caller("ada"), request_id="r1")
     failure = world.calls.activity.report({}, {}).skills[UID].failure
     assert failure is not None
-    assert failure.kind == "timeout"
+    assert (failure.kind, bool(failure.request)) == ("timeout", True)
 
 
 async def test_what_the_controller_hears(world: World) -> None:

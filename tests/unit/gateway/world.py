@@ -11,6 +11,7 @@ from typing import Any
 import aiohttp
 
 from skill_operator.gateway import server
+from skill_operator.gateway.activity import Activity
 from skill_operator.gateway.callers import Anybody, Gatekeeper
 from skill_operator.gateway.calls import Calls
 from skill_operator.gateway.directory import Directory
@@ -107,8 +108,9 @@ class World:
         holder.close()
         await holder.wait_closed()
         pool = self._stack.enter_context(Pool(self.port).open())
-        waker = Waker(self.scaler, self.directory, pool, self.wake)  # type: ignore[arg-type]
-        self.calls = Calls(self.directory, pool, waker)
+        use = Activity()
+        waker = Waker(self.scaler, self.directory, pool, use, self.wake)  # type: ignore[arg-type]
+        self.calls = Calls(self.directory, pool, waker, use)
         listener = server.listener(self.calls, self.gatekeeper, SETTINGS, self.certificate)
         end = asyncio.Event()
         listening = asyncio.create_task(listener.run_until(end))

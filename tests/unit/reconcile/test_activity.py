@@ -8,7 +8,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from skill_operator.api.activity import PATH, Failure, Report, Use
+from skill_operator.api.activity import PATH, Event, Failure, Report, Use
 from skill_operator.reconcile import activity
 from skill_operator.reconcile.activity import Gateways, NoReportError, over_http
 from skill_operator.reconcile.pods import NEWS_SECONDS
@@ -108,7 +108,9 @@ async def test_news_of_a_call_that_used_too_much_wake_its_skill_once_in_a_while(
     world, key = World(), Key("team", "greedy")
 
     def failed(kind: str, ago: float, gateway: str = "10.0.0.1") -> None:
-        failure = Failure.model_validate({"namespace": "team", "name": "greedy", "kind": kind, "ago": ago})
+        failure = Failure.model_validate(
+            {"namespace": "team", "name": "greedy", "request": "r-1", "kind": kind, "ago": ago}
+        )
         world.reports[gateway] = Report(age=900, skills={"u-1": Use(idle=0, open=0, held=0, failure=failure)})
 
     failed("timeout", NEWS_SECONDS + 1)
@@ -131,6 +133,31 @@ async def test_news_of_a_call_that_used_too_much_wake_its_skill_once_in_a_while(
     world.now += 3
     assert world.gateways.failure("u-1") == ("disk-full", 4), "the latest, whoever tells of it"
     assert world.gateways.failure("u-2") is None
+
+
+async def test_the_log_names_each_call_that_woke_a_skill_or_used_too_much_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level("INFO")
+    world = World()
+    about = {"namespace": "team", "name": "greedy"}
+    woken = Event.model_validate(about | {"request": "r-1", "ago": 1})
+    failure = Failure.model_validate(about | {"request": "r-1", "ago": 1, "kind": "timeout"})
+
+    def logged() -> set[tuple[str, str, str]]:
+        return {(r.getMessage(), r.skill, r.request) for r in caplog.records}  # type: ignore[attr-defined]
+
+    for use in (Use(idle=0, open=0, held=0, woken=woken), Use(idle=0, open=0, held=0, woken=woken, failure=failure)):
+        world.reports["10.0.0.1"] = Report(age=900, skills={"u-1": use})
+        await world.gateways.look(0)
+        await world.gateways.look(0)
+    told = {("woken by a call", "greedy", "r-1"), ("a call ended by its limits: timeout", "greedy", "r-1")}
+    assert logged() == told
+    assert len(caplog.records) == 2
+    old = woken.model_copy(update={"request": "r-0", "ago": activity.DARK_SECONDS + 1})
+    world.reports["10.0.0.1"] = Report(age=900, skills={"u-1": Use(idle=0, open=0, held=0, woken=old)})
+    await world.gateways.look(0)
+    assert logged() == told, "as when the controller has just started"
 
 
 @pytest.mark.parametrize(

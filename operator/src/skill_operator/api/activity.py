@@ -11,13 +11,19 @@ Exhausted = Literal["timeout", "out-of-memory", "disk-full", "too-many-processes
 EXHAUSTED: frozenset[str] = frozenset(get_args(Exhausted))
 
 
-class Failure(BaseModel):
-    """A call that used more than its Skill may, which no object of the cluster tells of: the pod outlives it."""
+class Event(BaseModel):
+    """What one call did to its Skill, and no object of the cluster says whose call that was."""
 
     namespace: str
     name: str
-    kind: Exhausted = Field(description="the problem's type, as the caller was told")
+    request: str = Field(description="the call's id, as in the logs of gateway and skill")
     ago: float = Field(ge=0, description="seconds")
+
+
+class Failure(Event):
+    """A call that used more than its Skill may. The pod outlives it."""
+
+    kind: Exhausted = Field(description="the problem's type, as the caller was told")
 
 
 class Use(BaseModel):
@@ -27,6 +33,7 @@ class Use(BaseModel):
     open: int = Field(ge=0, description="calls that were taken and are not answered")
     held: int = Field(ge=0, description="of these, calls that wait for a pod")
     failure: Failure | None = Field(None, description="the last one")
+    woken: Event | None = Field(None, description="the last call for which this gateway itself woke it")
 
 
 class Report(BaseModel):

@@ -4,18 +4,28 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
-from skill_operator.api.activity import Exhausted, Failure, Report, Use
+from skill_operator.api.activity import Event, Exhausted, Failure, Report, Use
 from skill_operator.api.v1alpha1 import ObjectMeta
 
 
+class _Moment(NamedTuple):
+    """Of a call."""
+
+    at: float
+    meta: ObjectMeta
+    request: str
+
+
 class _Skill:
-    __slots__ = ("failed", "last", "open")
+    __slots__ = ("failed", "last", "open", "woken")
 
     def __init__(self) -> None:
-        self.failed: tuple[float, ObjectMeta, Exhausted] | None = None
+        self.failed: tuple[_Moment, Exhausted] | None = None
         self.open = 0
         self.last = 0.0
+        self.woken: _Moment | None = None
 
 
 class Activity:
@@ -37,9 +47,13 @@ class Activity:
         skill.open -= 1
         skill.last = self._clock()
 
-    def failed(self, meta: ObjectMeta, kind: Exhausted) -> None:
+    def failed(self, meta: ObjectMeta, request: str, kind: Exhausted) -> None:
         """A call that is still open used more than it may."""
-        self._skills[meta.uid].failed = (self._clock(), meta, kind)
+        self._skills[meta.uid].failed = (_Moment(self._clock(), meta, request), kind)
+
+    def woken(self, meta: ObjectMeta, request: str) -> None:
+        """For a call that is still open."""
+        self._skills[meta.uid].woken = _Moment(self._clock(), meta, request)
 
     def report(self, held: Mapping[str, int], draining: Mapping[str, str]) -> Report:
         now = self._clock()
@@ -48,7 +62,8 @@ class Activity:
                 idle=0 if skill.open else now - skill.last,
                 open=skill.open,
                 held=held.get(uid, 0),
-                failure=_failure(skill, now),
+                failure=None if skill.failed is None else Failure(kind=skill.failed[1], **_told(skill.failed[0], now)),
+                woken=None if skill.woken is None else Event(**_told(skill.woken, now)),
             )
             for uid, skill in self._skills.items()
         }
@@ -60,8 +75,6 @@ class Activity:
             del self._skills[uid]
 
 
-def _failure(skill: _Skill, now: float) -> Failure | None:
-    if skill.failed is None:
-        return None
-    when, meta, kind = skill.failed
-    return Failure(namespace=meta.namespace, name=meta.name, kind=kind, ago=now - when)
+def _told(moment: _Moment, now: float) -> dict[str, Any]:
+    at, meta, request = moment
+    return {"namespace": meta.namespace, "name": meta.name, "request": request, "ago": now - at}

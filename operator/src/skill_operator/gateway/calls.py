@@ -45,10 +45,11 @@ class Answer(NamedTuple):
 class Ticket:
     """A call that was let in; closed when it is over, whatever its end."""
 
-    __slots__ = ("_address", "_calls", "_limit", "cold", "entry")
+    __slots__ = ("_address", "_calls", "_limit", "cold", "entry", "request")
 
-    def __init__(self, calls: Calls, entry: Entry, limit: AbstractContextManager[None]) -> None:
+    def __init__(self, calls: Calls, entry: Entry, request: str, limit: AbstractContextManager[None]) -> None:
         self.entry = entry
+        self.request = request
         self._calls = calls
         self._limit = limit
         self._address = ""
@@ -76,11 +77,11 @@ class Ticket:
         except (ValueError, LookupError, TypeError, RecursionError):
             return
         if kind in EXHAUSTED:
-            self._calls.activity.failed(self.entry.meta, cast("Exhausted", kind))
+            self._calls.activity.failed(self.entry.meta, self.request, cast("Exhausted", kind))
 
     def late(self) -> None:
         """The pod said nothing in time, not even that."""
-        self._calls.activity.failed(self.entry.meta, "timeout")
+        self._calls.activity.failed(self.entry.meta, self.request, "timeout")
 
     def close(self) -> None:
         self.aim("")
@@ -99,9 +100,11 @@ class Ticket:
 class Calls:
     """What both ways in, HTTP and MCP, do with a call."""
 
-    def __init__(self, directory: Directory, pool: Pool, waker: Waker, limits: Limits | None = None) -> None:
+    def __init__(
+        self, directory: Directory, pool: Pool, waker: Waker, activity: Activity, limits: Limits | None = None
+    ) -> None:
         self.directory = directory
-        self.activity = Activity()
+        self.activity = activity
         self._pool = pool
         self._waker = waker
         self._limits = limits or Unlimited()
@@ -118,7 +121,7 @@ class Calls:
         detail = f"there is no Skill {name} in namespace {namespace}; see GET /v1/skills"
         raise Problem(404, "unknown-skill", "No such skill", detail)
 
-    def admit(self, entry: Entry, caller: Caller) -> Ticket:
+    def admit(self, entry: Entry, caller: Caller, request: str) -> Ticket:
         """Each call may hold a body in memory: rather a prompt no than a killed gateway. Raises Problem."""
         if self._open >= MOST_CALLS:
             raise Problem(503, "overloaded", "Too many calls", f"{MOST_CALLS} calls are in flight; call again", 1)
@@ -127,7 +130,7 @@ class Calls:
         self._open += 1
         self.activity.begin(entry.meta.uid)
         metrics.in_flight(self._open)
-        return Ticket(self, entry, limit)
+        return Ticket(self, entry, request, limit)
 
     def dismiss(self, ticket: Ticket) -> None:
         self._open -= 1
@@ -158,7 +161,7 @@ class Calls:
         loop = asyncio.get_running_loop()
         began = loop.time()
         for _ in range(REACHES):
-            address = await self._waker.pod(entry, waking)
+            address = await self._waker.pod(entry, ticket.request, waking)
             waking = None
             if (connection := await self._connect(ticket, address)) is not None:
                 ticket.cold = loop.time() - began
@@ -195,7 +198,7 @@ class Calls:
         """
         if len(body) > LARGEST_BODY:
             raise too_large()
-        with self.admit(entry, caller) as ticket:
+        with self.admit(entry, caller, request_id) as ticket:
             self.judge(entry, body)
             with logs.context(request=request_id):
                 connection = self.pooled(ticket) or await self.reach(ticket, waking)

@@ -123,7 +123,7 @@ class Exchange:
     def _admit(self, caller: Caller) -> None:
         gate = self._front.calls
         self._caller = caller
-        self._ticket = gate.admit(gate.find(self._key), caller)
+        self._ticket = gate.admit(gate.find(self._key), caller, self.request_id)
         if not self.complete:
             if self._expects:
                 self._protocol.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")

@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable
 from skill_operator.api.conditions import DEPLOYED, STALLED, is_true
 from skill_operator.api.text import printable
 from skill_operator.api.v1alpha1 import ObjectMeta
+from skill_operator.gateway.activity import Activity
 from skill_operator.gateway.directory import Directory, Entry, Scale
 from skill_operator.gateway.problems import Problem
 from skill_operator.gateway.upstream import Pool
@@ -45,7 +46,10 @@ class _Wake:
 class Waker:
     """Holds calls until a pod takes them."""
 
-    def __init__(self, cluster: Cluster, directory: Directory, pool: Pool, settings: WakeSettings) -> None:
+    def __init__(
+        self, cluster: Cluster, directory: Directory, pool: Pool, activity: Activity, settings: WakeSettings
+    ) -> None:
+        self._activity = activity
         self._cluster = cluster
         self._directory = directory
         self._pool = pool
@@ -53,7 +57,7 @@ class Waker:
         self._wakes: dict[str, _Wake] = {}
         self.held: Counter[str] = Counter()  # by uid
 
-    async def pod(self, entry: Entry, waking: Callable[[], Awaitable[None]] | None = None) -> str:
+    async def pod(self, entry: Entry, request: str, waking: Callable[[], Awaitable[None]] | None = None) -> str:
         """The address of one that took a connection, which is in the pool now. Raises Problem.
 
         `waking` is awaited once, before anything that takes time.
@@ -68,7 +72,7 @@ class Waker:
             if waking is not None:
                 await waking()
             async with asyncio.timeout(seconds):
-                return await self._shared(entry.meta)
+                return await self._shared(entry.meta, request)
         except TimeoutError as error:
             detail = f"no pod of it answered within {seconds:g} s: {self._state(entry.meta)}; call again"
             raise Problem(504, "wake-timeout", "The skill did not wake in time", detail, 5) from error
@@ -78,11 +82,11 @@ class Waker:
                 del self.held[uid]
             metrics.waiting(self.held.total())
 
-    async def _shared(self, meta: ObjectMeta) -> str:
+    async def _shared(self, meta: ObjectMeta, request: str) -> str:
         """One task for all who wait; it ends with the last of them."""
         wake = self._wakes.get(meta.uid)
         if wake is None or wake.task.done():
-            wake = self._wakes[meta.uid] = _Wake(asyncio.create_task(self._wake(meta)))
+            wake = self._wakes[meta.uid] = _Wake(asyncio.create_task(self._wake(meta, request)))
         wake.waiting += 1
         try:
             return await asyncio.shield(wake.task)
@@ -93,7 +97,7 @@ class Waker:
                 if self._wakes.get(meta.uid) is wake:
                     del self._wakes[meta.uid]
 
-    async def _wake(self, meta: ObjectMeta) -> str:
+    async def _wake(self, meta: ObjectMeta, request: str) -> str:
         loop = asyncio.get_running_loop()
         began = loop.time()
         patched: Scale | None = None
@@ -115,7 +119,7 @@ class Waker:
                 metrics.woken(problem.slug)
                 raise problem
             sleeps = scale is not None and not scale.replicas and scale is not patched
-            if scale is not None and sleeps and await self._rouse(meta, scale, api):
+            if scale is not None and sleeps and await self._rouse(meta, scale, request, api):
                 patched, patched_at = scale, loop.time()
                 continue  # it may be there already
             pause = PAUSE_SECONDS if self._directory.backends(meta) else LOOK_SECONDS
@@ -135,7 +139,7 @@ class Waker:
             return backend.address
         return None
 
-    async def _rouse(self, meta: ObjectMeta, scale: Scale, api: _Patience) -> bool:
+    async def _rouse(self, meta: ObjectMeta, scale: Scale, request: str, api: _Patience) -> bool:
         """Whether it is awake now. Raises Problem where the API server refuses or is away for too long."""
         try:
             async with asyncio.timeout(PATCH_SECONDS):
@@ -151,6 +155,7 @@ class Waker:
                 raise Problem(503, "wake-refused", "The skill cannot be woken", detail, 30) from error
             detail = f"the API server does not answer, and only it can start a pod: {printable(said, 400)}; call again"
             raise Problem(503, "api-server-away", "The skill cannot be woken now", detail, 5) from error
+        self._activity.woken(meta, request)
         log.info("woken", extra={"namespace": meta.namespace, "skill": meta.name})
         return True
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import aiohttp
 from pydantic import ValidationError
 
-from skill_operator.api.activity import PATH, Exhausted, Failure, Report
+from skill_operator.api.activity import PATH, Event, Exhausted, Failure, Report
 from skill_operator.k8s.client import Cluster, ClusterError
 from skill_operator.reconcile.pods import NEWS_SECONDS
 from skill_operator.reconcile.result import Key
@@ -80,6 +80,7 @@ class Gateways:
         self._clock = clock
         self._certain_since = 0.0
         self._told: dict[str, tuple[str, float]] = {}
+        self._traced: set[tuple[str, str, str, str]] = set()
         self._known: set[str] = set()
         self._asking = asyncio.Lock()
         self._last: tuple[float, Picture] | None = None
@@ -130,6 +131,16 @@ class Gateways:
                 self._told[uid] = (failure.kind, happened)
                 self._wake(Key(failure.namespace, failure.name))
         self._told = {uid: told for uid, told in self._told.items() if picture.at - told[1] < NEWS_SECONDS}
+        self._trace(picture)
+
+    def _trace(self, picture: Picture) -> None:
+        """In the log, each call that woke a Skill or used more than it may: by its id all logs tell of it."""
+        uses = [use for report in picture.reports for use in report.skills.values()]
+        events = [event for use in uses for event in (use.woken, use.failure) if event and event.ago < DARK_SECONDS]
+        news = {(_text(event), event.namespace, event.name, event.request) for event in events}
+        for text, namespace, name, request in news - self._traced:
+            log.info(text, extra={"namespace": namespace, "skill": name, "request": request})
+        self._traced = news
 
     async def _report(self, address: str) -> Report | None:
         try:
@@ -137,6 +148,10 @@ class Gateways:
         except NoReportError as error:
             log.info("gateway %s does not say what is in use: %s", address, error)
             return None
+
+
+def _text(event: Event) -> str:
+    return f"a call ended by its limits: {event.kind}" if isinstance(event, Failure) else "woken by a call"
 
 
 def _runs(pod: Object) -> bool:
