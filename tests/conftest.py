@@ -7,13 +7,18 @@ from collections.abc import Generator
 
 import pytest
 
+from tests.cluster.bare import Bare
+from tests.cluster.cli import current
 from tests.integration.installed import cluster, namespace, operator
 
 __all__ = ["cluster", "namespace", "operator"]  # fixtures: one cluster and one installed operator for all tests
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: item.get_closest_marker("last") is not None)
+    if not isinstance(current(), Bare):
+        config.hook.pytest_deselected(items=[item for item in items if item.get_closest_marker("bare")])
+        items[:] = [item for item in items if not item.get_closest_marker("bare")]
 
 
 @pytest.hookimpl(wrapper=True)

@@ -47,7 +47,7 @@ def families() -> Iterator[tuple[Metric, Sequence[str]]]:
             (family,) = metric.describe()
             yield family, metric._labelnames
         elif isinstance(metric, metrics.Relayed):
-            yield from ((family, family._labelnames) for family in metric.collect())
+            yield from ((family, family._labelnames) for family in metric.collect())  # type: ignore[attr-defined]
 
 
 def questions() -> Iterator[str]:

@@ -131,7 +131,9 @@ def p95(times: list[float]) -> float:
 
 def pods_of(operator: Operator, namespace: str, name: str) -> list[dict[str, Any]]:
     label = f"skill-operator.dev/skill={name}"
-    return operator.cluster.get("-n", namespace, "pods", "-l", f"app.kubernetes.io/component=skill,{label}")["items"]
+    pods = operator.cluster.get("-n", namespace, "pods", "-l", f"app.kubernetes.io/component=skill,{label}")
+    found: list[dict[str, Any]] = pods["items"]
+    return found
 
 
 def test_the_neighbour_does_not_notice_and_the_caller_is_told(operator: Operator, pair: str) -> None:
@@ -164,13 +166,15 @@ def until_told(operator: Operator, namespace: str, reason: str) -> None:
     reasons = {reason, "OOMKilled"}
 
     def told() -> bool:
-        return operator.condition(namespace, "greedy", "Active").get("reason") in reasons
+        reason: str = operator.condition(namespace, "greedy", "Active").get("reason", "")
+        return reason in reasons
 
     until(f"Active says one of {reasons}", 30, told)
 
 
 def greets(operator: Operator, namespace: str) -> bool:
-    return operator.call(namespace, "greedy", {"what": "hello"}).body == {"said": "hello"}
+    said: dict[str, str] = operator.call(namespace, "greedy", {"what": "hello"}).body
+    return said == {"said": "hello"}
 
 
 def test_what_the_code_finds_around_it(operator: Operator, pair: str) -> None:

@@ -133,11 +133,10 @@ def test_whatever_is_not_tcp_stays_inside(prison: Prison) -> None:
         assert canary.packets == 0
 
 
+@pytest.mark.bare  # only where every way leads into a namespace of the test may a packet go to this address
 def test_r18_the_metadata_service_stays_shut(prison: Prison) -> None:
     """A machine's credentials, under a grant of everything. The server is one of our own, in our own internet."""
     cluster = prison.operator.cluster
-    if cluster.status["engine"] != "namespaces":
-        pytest.skip("only where every way leads into a namespace of the test may a packet go to this address")
     cluster.node("ip", "-n", "internet", "addr", "add", f"{METADATA}/32", "dev", "lo")
     try:
         with (

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from email.message import Message
 from http.client import HTTPException
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 
@@ -22,8 +22,10 @@ from tests.cluster.access import Cluster
 from tests.cluster.cli import current
 from tests.cluster.install import IMAGES, NAMESPACE, forward, install
 
+T = TypeVar("T")
 
-def until(what: str, seconds: float, look: Callable[[], Any]) -> Any:
+
+def until(what: str, seconds: float, look: Callable[[], T | None]) -> T:
     """What `look` returns once it is true."""
     deadline = time.monotonic() + seconds
     while True:
@@ -72,7 +74,7 @@ class Operator:
     def reason(self, namespace: str, name: str, type_: str, reason: str, seconds: float = 90) -> dict[str, Any]:
         """The condition, once it has this reason."""
 
-        def look() -> Any:
+        def look() -> dict[str, Any] | None:
             found = self.condition(namespace, name, type_)
             return found if found.get("reason") == reason else None
 
@@ -142,13 +144,13 @@ def http(method: str, url: str, body: bytes | None, token: str = "") -> Answer:
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
         with opener.open(request, timeout=60) as answer:
-            status, data, headers = answer.status, answer.read(), answer.headers
+            status, data, told = answer.status, answer.read(), answer.headers
     except urllib.error.HTTPError as error:
-        status, data, headers = error.code, error.read(), error.headers
+        status, data, told = error.code, error.read(), error.headers
     try:
-        return Answer(status, json.loads(data), headers)
+        return Answer(status, json.loads(data), told)
     except ValueError:
-        return Answer(status, data, headers)
+        return Answer(status, data, told)
 
 
 @pytest.fixture(scope="session")

@@ -37,8 +37,7 @@ def space(operator: Operator) -> Iterator[str]:
 def engine(operator: Operator) -> Iterator[Bare]:
     """What can end the API server; it is back afterwards, and all that ended with it."""
     engine = operator.cluster.engine
-    if not isinstance(engine, Bare):
-        pytest.skip("kind's kubelet starts the API server again before anybody could look")
+    assert isinstance(engine, Bare)
     yield engine
     engine.up()
     operator.cluster.kubectl("-n", NAMESPACE, "rollout", "status", f"deployment/{NAMESPACE}-controller")
@@ -69,6 +68,7 @@ def passes(seconds: float) -> None:
     until(f"{seconds} s are over", seconds + 5, lambda: time.monotonic() - began > seconds)
 
 
+@pytest.mark.bare  # kind's kubelet starts the API server again before anybody could look
 def test_without_an_api_server_what_is_awake_answers(operator: Operator, space: str, engine: Bare) -> None:
     operator.cluster.kubectl("-n", space, "scale", "deployment/skill-asleep", "--replicas=0")
     operator.reason(space, "asleep", "Active", "Asleep", 20)

@@ -346,7 +346,7 @@ async def test_r13_fifty_at_once_are_built_a_few_at_a_time_and_none_is_forgotten
         await slots.ended(key)  # the pass that its end brings
 
     async def watch() -> int:
-        most, alive = 0, set()
+        most, alive = 0, set[str]()
         async with aclosing(api.watch("Job", NAMESPACE, line.BUILDS)) as events:
             async for change, obj in events:
                 if change == "SYNCED":

@@ -18,7 +18,7 @@ import pytest
 
 from tests.cluster import images, records
 from tests.cluster.access import Cluster
-from tests.cluster.identity import CHECKOUT, OUTSIDE
+from tests.cluster.identity import CHECKOUT, OUTSIDE, STATES
 from tests.cluster.oci import Image
 from tests.cluster.shell import run, wait
 
@@ -243,6 +243,7 @@ def second(cluster: Cluster) -> Iterator[dict[str, set[str]]]:
 
 
 @pytest.mark.cluster
+@pytest.mark.bare
 def test_a_second_cluster_stands_beside_the_first_and_leaves_nothing(
     cluster: Cluster, second: dict[str, set[str]]
 ) -> None:
@@ -270,6 +271,7 @@ def test_a_second_cluster_stands_beside_the_first_and_leaves_nothing(
 
 
 @pytest.mark.cluster
+@pytest.mark.bare
 @pytest.mark.parametrize("moment", ["slot", "init", "begun", "pki/ca.crt", "containerd.toml", "pids/apiserver"])
 def test_what_crashed_half_way_is_undone(second: dict[str, set[str]], moment: str) -> None:
     """`up` is killed as soon as the file is there; what `down` then leaves, the fixture sees."""
@@ -278,7 +280,7 @@ def test_what_crashed_half_way_is_undone(second: dict[str, set[str]], moment: st
 
 def crash(starting: subprocess.Popen[str], moment: str) -> None:
     """Kill `up` as soon as it has written that file of its state."""
-    written = records.STATES / SECOND / moment
+    written = STATES / SECOND / moment
     try:
         wait(f"{moment} (or the end of up)", 60, lambda: written.exists() or starting.poll() is not None)
     finally:

@@ -230,7 +230,7 @@ WHOLE: dict[str, Any] = SMALLEST | {
     "suspend": False,
     "revisionHistoryLimit": 3,
 }
-STRANGE = (
+STRANGE: tuple[Any, ...] = (
     None, True, 0, -1, 1, 30.0, 2.5, 1e300, 2**63, 10**18, [], [None], [1], [{}], {}, {"a": None}, {"name": "a"},
     "", "a", "A", "a\n", "\0", "ü" * 63, "ü" * 16384, "1", "1k", "1.", "+1", "9" * 20,
     "10.0.0.0/8", "::/0", "::ffff:1.2.3.4/96", "010.0.0.0/8",
@@ -262,7 +262,7 @@ def mutated(chance: random.Random) -> dict[str, Any]:
 def test_whatever_the_api_server_takes_is_read(cluster: Cluster, namespace: str) -> None:
     """A Skill that was stored and cannot be read would never be told what is wrong with it."""
     chance, taken = random.Random(20), 0
-    with config.new_client_from_config(str(cluster.kubeconfig)) as connection:
+    with config.new_client_from_config(str(cluster.kubeconfig)) as connection:  # type: ignore[no-untyped-call]
         skills = client.CustomObjectsApi(connection)
         for _ in range(300):
             body = skill(namespace) | {"spec": mutated(chance)}

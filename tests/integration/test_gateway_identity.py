@@ -191,7 +191,7 @@ async def test_an_agent_wakes_what_sleeps(team: Team) -> None:
     kubectl("-n", team.namespace, "wait", "--for=delete", *pods, "--timeout=60s")
     told: list[str | None] = []
 
-    async def hear(_progress: float, _total: float | None, message: str | None) -> None:
+    async def hear(progress: float, total: float | None, message: str | None) -> None:
         told.append(message)
 
     async with team.agent(team.token("member")) as client:

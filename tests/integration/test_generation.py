@@ -164,9 +164,10 @@ async def api(operator: Operator, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 async def test_what_was_written_meanwhile_is_not_written_over(api: ApiServer, namespace: str) -> None:
     """What the books rely on, of two operators that both believe that they lead."""
-    made = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "books", "namespace": namespace}}
+    named = {"name": "books", "namespace": namespace}
+    made = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": named}
     old = await api.create(made | {"data": {"a": "1"}})
-    seen = {"metadata": made["metadata"] | {"resourceVersion": old["metadata"]["resourceVersion"]}}
+    seen = {"metadata": named | {"resourceVersion": old["metadata"]["resourceVersion"]}}
     with pytest.raises(Conflict):
         await api.create(made)
     await api.apply(made | {"data": {"a": "2"}} | seen)

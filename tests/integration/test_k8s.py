@@ -273,7 +273,7 @@ async def test_nobody_there(wire: Wire) -> None:
 @asynccontextmanager
 async def watching(server: ApiServer, namespace: str) -> AsyncIterator[Callable[[int], Any]]:
     """Gives the next so many changes, as pairs of change and name."""
-    async with aclosing(server.watch("ConfigMap", namespace, {"test": "k8s"})) as changes:  # type: ignore[type-var]
+    async with aclosing(server.watch("ConfigMap", namespace, {"test": "k8s"})) as changes:
 
         async def following(count: int) -> list[tuple[str, str]]:
             found = []

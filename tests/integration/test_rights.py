@@ -58,10 +58,9 @@ def requests(log: Path, account: str) -> Iterator[dict[str, Any]]:
                 yield event
 
 
+@pytest.mark.bare  # kind keeps no audit log
 @pytest.mark.parametrize("component", ["controller", "gateway", "registry"])
 def test_every_right_is_used(operator: Operator, request: pytest.FixtureRequest, component: str) -> None:
-    if "state" not in operator.cluster.status:
-        pytest.skip("this cluster keeps no audit log")
     if request.session.testscollected < FULL_SESSION:
         pytest.skip("it tells something at the end of all tests of the cluster alone")
     account = f"{NAMESPACE}-{component}"
@@ -80,14 +79,13 @@ def test_every_right_is_used(operator: Operator, request: pytest.FixtureRequest,
     assert not unused, f"{account} never used {sorted(unused)}"
 
 
+@pytest.mark.bare
 @pytest.mark.parametrize("component", ["controller", "gateway"])
 def test_nothing_was_asked_for_in_vain(operator: Operator, component: str) -> None:
     """A request that RBAC refuses is a part of the operator that does not work. (An API server that has only just started
     refuses for a moment what it allows before and after.)"""
-    if "state" not in operator.cluster.status:
-        pytest.skip("this cluster keeps no audit log")
     log = Path(operator.cluster.status["state"], "logs", "audit.log")
-    refused, allowed = set(), set()
+    refused, allowed = set[tuple[str, ...]](), set[tuple[str, ...]]()
     for event in requests(log, f"{NAMESPACE}-{component}"):
         asked = event["objectRef"]
         what = (event["verb"], asked["resource"], asked.get("subresource", ""), asked.get("namespace", ""))

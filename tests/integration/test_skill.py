@@ -158,8 +158,9 @@ def test_a_wrong_reply_is_repaired(operator: Operator, namespace: str) -> None:
 
 def test_it_stops_after_three_attempts(operator: Operator, namespace: str) -> None:
     marker = f"Hopeless {namespace}"
-    bodies = ("import subprocess\n\ndef run(input):\n    return {}", "def run(input):\n    return nothing")
-    bodies += (
+    bodies = (
+        "import subprocess\n\ndef run(input):\n    return {}",
+        "def run(input):\n    return nothing",
         "def run(input):\n    return {'said': 'always this'}",
         "def run(input):\n    return {'said': 'too late'}",
     )

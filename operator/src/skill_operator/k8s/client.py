@@ -9,7 +9,7 @@ import os
 import random
 import re
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Protocol
@@ -133,7 +133,7 @@ class Cluster(Protocol):
 
     def watch(
         self, kind: str, namespace: str | None = None, labels: dict[str, str] | None = None
-    ) -> AsyncIterator[tuple[str, Object]]:
+    ) -> AsyncGenerator[tuple[str, Object], None]:
         """("ADDED", object) for all there is, ("SYNCED", {}), then every change, for ever. Where the API server is lost
         in between: ("CUT", {}), then what has changed meanwhile and ("SYNCED", {})."""
 
@@ -219,7 +219,7 @@ class ApiServer:
 
     async def watch(
         self, kind: str, namespace: str | None = None, labels: dict[str, str] | None = None
-    ) -> AsyncIterator[tuple[str, Object]]:
+    ) -> AsyncGenerator[tuple[str, Object], None]:
         known: dict[str, Object] = {}
         failures = 0
         while True:
@@ -236,7 +236,7 @@ class ApiServer:
 
     async def _list_and_follow(
         self, kind: str, namespace: str | None, labels: dict[str, str] | None, known: dict[str, Object]
-    ) -> AsyncIterator[tuple[str, Object]]:
+    ) -> AsyncGenerator[tuple[str, Object], None]:
         """What changed since `known`, which is kept up to date, then what changes. Ends with a ClusterError."""
         listed, version = await self._list(kind, namespace, labels)
         for uid in known.keys() - {obj["metadata"]["uid"] for obj in listed}:
@@ -266,7 +266,7 @@ class ApiServer:
 
     async def _stream(
         self, kind: str, namespace: str | None, labels: dict[str, str] | None, version: str
-    ) -> AsyncIterator[tuple[str, Object]]:
+    ) -> AsyncGenerator[tuple[str, Object], None]:
         query = {"watch": "true", "allowWatchBookmarks": "true", "resourceVersion": version}
         query |= {"timeoutSeconds": str(WATCH_SECONDS)} | _selector(labels)
         timeout = aiohttp.ClientTimeout(sock_connect=TIMEOUT, sock_read=SILENCE)
