@@ -15,7 +15,7 @@ def test_each_policy_is_bound_and_denies() -> None:
     rendered = render()
     policies, bindings = (rendered.kind(kind) for kind in KINDS)
     assert {p["metadata"]["name"] for p in policies} == {b["spec"]["policyName"] for b in bindings}
-    assert len(policies) == 3
+    assert len(policies) == 4
     assert all(policy["spec"]["failurePolicy"] == "Fail" for policy in policies)
     for binding in bindings:
         assert binding["spec"]["validationActions"] == ["Deny"]
@@ -38,10 +38,18 @@ def test_only_the_controller_of_this_release_makes_workloads() -> None:
 
 def test_images_come_from_the_registry_that_nodes_pull_from() -> None:
     former = setting("admission.formerRegistries", ["localhost:30500"])
-    for policy in render("external-registry", former).kind(KINDS[0])[:2]:
-        text = json.dumps(policy["spec"]["validations"])
-        if "containers.all" in text:
-            assert r"[\"registry.example:8443/skills\",\"localhost:30500\"]" in text
+    rendered = render("external-registry", former)
+    for name in ("pods", "workloads"):
+        text = json.dumps(rendered.one(KINDS[0], f"skill-operator-{name}")["spec"]["validations"])
+        assert r"[\"registry.example:8443/skills\",\"localhost:30500\"]" in text
+
+
+@pytest.mark.parametrize("case", ["default", "external-registry"])
+def test_images_of_skills_are_known_by_the_names_that_nodes_have_for_them(case: str) -> None:
+    (rule,) = render(case).one(KINDS[0], "skill-operator-images")["spec"]["validations"]
+    registry = {"default": "localhost:30500", "external-registry": "registry.example:8443/skills"}[case]
+    assert f"i.startsWith('{registry}/skills/')" in rule["expression"]
+    assert ("'^[^/]+:30500/skills/'" in rule["expression"]) == (case == "default")
 
 
 def test_where_namespaces_are_named_they_hold_there_alone() -> None:

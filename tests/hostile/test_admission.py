@@ -125,3 +125,47 @@ def test_people_may_scale_and_annotate_but_not_change_what_runs(guarded: Operato
     kubectl(*here, "rollout", "status", deployment, "--timeout=60s")
     kubectl(*MALLORY, *here, "delete", "pod", name, "--wait=false")
     guarded.ready(namespace, "scaled")
+
+
+def test_an_image_of_a_skill_runs_as_that_skill_alone(guarded: Operator, namespace: str) -> None:
+    """R14. Nodes pull without a credential, so what holds is who may make such a pod."""
+    apply(guarded, namespace, skill("private"))
+    guarded.ready(namespace, "private")
+    (live,) = guarded.cluster.get("-n", namespace, "pods", "-l", "app.kubernetes.io/component=skill")["items"]
+    (status,) = live["status"]["containerStatuses"]
+    image = live["spec"]["containers"][0]["image"]
+    repository, _, digest = image.partition("@")
+    host, _, path = repository.partition("/")
+    port = host.rpartition(":")[2]
+    spellings = (image, f"{repository}:latest", f"127.0.0.1:{port}/{path}@{digest}", status["imageID"], digest)
+    for spelling in spellings:
+        for where in (namespace, "default"):
+            with pytest.raises(ClusterError, match="runs as that skill alone"):
+                create(guarded, where, running(spelling))
+        first = running(IMAGE)
+        first["spec"]["initContainers"] = [{"name": "first", "image": spelling}]
+        with pytest.raises(ClusterError, match="runs as that skill alone"):
+            create(guarded, namespace, first)
+    create(guarded, namespace, running(IMAGE))
+    debugger = {"spec": {"ephemeralContainers": [{"name": "look", "image": image}]}}
+    for attack in (
+        ("patch", "pod/impostor", "--subresource=ephemeralcontainers", "-p", json.dumps(debugger)),
+        ("set", "image", "pod/impostor", f"skill={image}"),
+    ):
+        with pytest.raises(ClusterError, match="runs as that skill alone"):
+            guarded.cluster.kubectl(*MALLORY, "-n", namespace, *attack)
+    indirect = workload("Deployment", {}, {})
+    indirect["spec"]["template"]["spec"] = running(image)["spec"]
+    create(guarded, namespace, indirect)
+    guarded.cluster.kubectl(
+        "-n", namespace, "wait", "deployment/impostor", "--for=condition=ReplicaFailure", "--timeout=60s"
+    )
+    told = json.dumps(guarded.cluster.get("-n", namespace, "deployment/impostor")["status"]["conditions"])
+    assert "runs as that skill alone" in told
+    guarded.cluster.kubectl(*MALLORY, "-n", namespace, "annotate", "pod", live["metadata"]["name"], "a=b")
+
+
+def running(image: str) -> dict[str, Any]:
+    body = pod({})
+    body["spec"]["containers"][0]["image"] = image
+    return body

@@ -275,6 +275,11 @@ reader.yml: |
     headers: {X-Content-Type-Options: [nosniff]}
 {{- end -}}
 
+{{/* CEL: the images of all containers of a pod. */}}
+{{- define "skill-operator.imagesOf" -}}
+{{ . }}.spec.containers.map(c, c.image) + {{ . }}.spec.?initContainers.orValue([]).map(c, c.image) + {{ . }}.spec.?ephemeralContainers.orValue([]).map(c, c.image)
+{{- end -}}
+
 {{/* Where a policy holds: where Skills live, but not in the release's own namespace. Takes (list $ name). */}}
 {{- define "skill-operator.admissionBinding" -}}
 {{- $root := index . 0 -}}
