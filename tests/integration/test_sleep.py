@@ -5,10 +5,12 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
+from http.client import HTTPConnection
 from typing import Any
 
 import pytest
 
+from tests.cluster.install import NAMESPACE
 from tests.integration import races
 from tests.integration.installed import Answer, Operator, until
 from tests.integration.test_skill import apply, skill
@@ -46,6 +48,12 @@ def test_a_call_wakes_it(operator: Operator, space: str) -> None:
     assert operator.condition(space, "echo", "Ready")["status"] == "True", "so is waking"
     operator.reason(space, "echo", "Active", "Awake", 20)
     assert "x-skill-cold-start" not in operator.call(space, "echo", {"what": "again"}).headers
+    logs = {
+        (NAMESPACE, f"deployment/{NAMESPACE}-gateway"): '"woken"',
+        (NAMESPACE, f"deployment/{NAMESPACE}-controller"): '"woken by a call"',
+        (space, "deployment/skill-echo"): '"call"',
+    }
+    told_in(operator, answer.headers["x-request-id"], logs)
 
 
 def test_what_cannot_be_right_wakes_nobody(operator: Operator, space: str) -> None:
@@ -89,6 +97,36 @@ def test_an_open_call_keeps_it_awake(operator: Operator, space: str) -> None:
     until("it sleeps", 20, lambda: replicas(operator, space) == 0)
     apply(operator, space, skill("echo", idleTimeoutSeconds=0))
     operator.ready(space, "echo")
+
+
+def test_a_caller_who_leaves_is_not_waited_for(operator: Operator, space: str) -> None:
+    apply(operator, space, skill("echo", idleTimeoutSeconds=0, callTimeoutSeconds=120, source=SLOW))
+    operator.ready(space, "echo")
+    until("the new revision answers", 60, lambda: operator.call(space, "echo", {"what": "0"}).body == {"said": "0"})
+    headers = {"Authorization": f"Bearer {operator.token}", "X-Request-Id": "leaves-early"}
+    caller = HTTPConnection("127.0.0.1", operator.gateway, timeout=1)
+    caller.request("POST", f"/v1/skills/{space}/echo", b'{"what": "110"}', headers)
+    with pytest.raises(TimeoutError):
+        caller.getresponse()
+    caller.close()
+    logs = {
+        (NAMESPACE, f"deployment/{NAMESPACE}-gateway"): '"caller-left"',
+        (space, "deployment/skill-echo"): '"the caller left"',
+    }
+    told_in(operator, "leaves-early", logs)
+    apply(operator, space, skill("echo", idleTimeoutSeconds=0))
+    operator.ready(space, "echo")
+
+
+def told_in(operator: Operator, request: str, logs: dict[tuple[str, str], str]) -> None:
+    """Each log, by namespace and Deployment, has a line with the call's id and this text."""
+    for (namespace, deployment), text in logs.items():
+
+        def told(where: tuple[str, ...] = ("-n", namespace, "logs", deployment), text: str = text) -> bool:
+            lines = operator.cluster.kubectl(*where, "--tail=200").splitlines()
+            return any(f'"{request}"' in line and text in line for line in lines)
+
+        until(f"the call's id in the log of {deployment}", 30, told)
 
 
 SLOW: dict[str, Any] = {

@@ -1,4 +1,5 @@
-"""Log lines: one JSON object each, so that no text of a skill can pass for a line of ours."""
+"""Log lines: one JSON object each, so that no text of a skill can pass for a line of ours. Members are named as in the
+logs of gateway and controller."""
 
 from __future__ import annotations
 
@@ -8,10 +9,10 @@ import time
 from typing import Any
 
 
-def write(level: str, event: str, **fields: Any) -> None:
+def write(level: str, message: str, **fields: Any) -> None:
     """Write one line. JSON escapes every control character and everything beyond ASCII."""
     now = time.time()
     stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now)) + f".{int(now * 1000) % 1000:03d}Z"
     kept = {name: value for name, value in fields.items() if value not in (None, "")}
-    sys.stdout.write(json.dumps({"time": stamp, "level": level, "event": event, **kept}) + "\n")
+    sys.stdout.write(json.dumps({"time": stamp, "level": level, "message": message, **kept}) + "\n")
     sys.stdout.flush()

@@ -21,7 +21,7 @@ Sink = Callable[[str, str], None]
 
 def to_log(line: str, request_id: str) -> None:
     """The sink of the server."""
-    log.write("info", "output", requestId=request_id, text=line)
+    log.write("info", "output", request=request_id, text=line)
 
 
 class Drain:

@@ -133,7 +133,7 @@ class _Service:
         finally:
             level = "info" if status < 500 else "error"
             took = round((time.monotonic() - began) * 1000, 1)
-            log.write(level, "call", requestId=request.request_id, status=status, milliseconds=took, detail=note)
+            log.write(level, "call", request=request.request_id, status=status, milliseconds=took, detail=note)
         return response
 
     async def _call(self, request: Request) -> tuple[Response, str]:

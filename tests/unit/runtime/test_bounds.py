@@ -48,7 +48,7 @@ def test_a_full_disk_is_told_and_emptied(greedy):
     status, told = greedy.call({"n": 3})
     assert (status, slug(told)) == (500, "disk-full")
     assert greedy.call({"n": 4}) == (200, {"n": 0})
-    assert "/tmp was full and is emptied" in [line["event"] for line in greedy.log()]
+    assert "/tmp was full and is emptied" in [line["message"] for line in greedy.log()]
 
 
 def test_the_words_for_each():

@@ -200,4 +200,4 @@ def test_isolation_can_be_optional(tmp_path):
         serving(tmp_path, GOOD, KUBERNETES_SERVICE_PORT=str(port), SKILL_ISOLATION="optional") as served,
     ):
         assert served.call({"n": 1}) == (200, {"n": 2})
-        assert any(line["event"] == "not shut in, and told not to mind" for line in served.log())
+        assert any(line["message"] == "not shut in, and told not to mind" for line in served.log())

@@ -86,8 +86,8 @@ def test_a_call_is_answered(good):
         "application/json",
         b'{"n":42.5}',
     )
-    line = next(line for line in good.log() if line.get("requestId") == "abc-1")
-    assert (line["event"], line["status"]) == ("call", 200)
+    line = next(line for line in good.log() if line.get("request") == "abc-1")
+    assert (line["message"], line["status"]) == ("call", 200)
 
 
 def test_a_value_error_is_a_refusal(good):
@@ -224,7 +224,7 @@ def test_a_skill_that_breaks_the_library_breaks_only_itself(tmp_path):
 def test_faults_are_told_to_the_log_and_not_to_the_caller(hostile):
     _, document = hostile.call({"n": 5}, X_Request_Id="fault-1")
     assert "red" not in json.dumps(document)
-    line = next(line for line in hostile.log() if line.get("requestId") == "fault-1")
+    line = next(line for line in hostile.log() if line.get("request") == "fault-1")
     assert "RuntimeError: " in line["detail"]
     assert "skill.py line" in line["detail"]
     assert "\x1b" not in line["detail"]
@@ -236,7 +236,7 @@ def test_output_is_cut_escaped_and_belongs_to_its_call(hostile):
     assert "\x1b" not in raw
     assert "\x07" not in raw
     printed = [
-        line["text"] for line in hostile.log() if line.get("requestId") == "loud-1" and line["event"] == "output"
+        line["text"] for line in hostile.log() if line.get("request") == "loud-1" and line["message"] == "output"
     ]
     assert 60_000 < sum(map(len, printed)) < 70_000
     assert "is dropped" in printed[-1]
@@ -312,8 +312,8 @@ def test_a_caller_who_leaves_takes_the_call_with_him(tmp_path, how):
         raw.close()
         until(lambda: len(family(served.process.pid)) == 2)  # server and zygote
         assert served.call({"n": 100}) == (200, {"n": 101})
-        line = next(line for line in served.log() if line.get("requestId") == "left-1")
-        assert (line["level"], line["event"], line["status"]) == ("info", "call", 499)
+        line = next(line for line in served.log() if line.get("request") == "left-1")
+        assert (line["level"], line["message"], line["status"]) == ("info", "call", 499)
 
 
 def test_who_leaves_the_queue_is_not_served(tmp_path):
@@ -329,7 +329,7 @@ def test_who_leaves_the_queue_is_not_served(tmp_path):
         first = asked(served, 1)
         until((tmp_path / "seen").exists)
         asked(served, 2, **{"x-request-id": "queued"}).close()
-        until(lambda: any(line.get("requestId") == "queued" for line in served.log()))
+        until(lambda: any(line.get("request") == "queued" for line in served.log()))
         first.close()
         assert served.call({"n": 3}) == (200, {"n": 0})
         assert (tmp_path / "seen").read_text().split() == ["1", "3"]
@@ -375,7 +375,7 @@ def test_too_many_calls_are_turned_away_and_told_when_to_come_back(tmp_path):
 def test_a_fallen_zygote_is_replaced(tmp_path):
     with serving(tmp_path, HOSTILE, timeout=1, SKILL_WORKERS="1") as served:
         served.call({"n": 14})
-        until(lambda: any("is started again" in line["event"] for line in served.log()))
+        until(lambda: any("is started again" in line["message"] for line in served.log()))
         until(served.ready)
         served.call({"n": 2})  # the worker that was forked before
         assert served.call({"n": 100}) == (200, {"n": 101})
@@ -499,7 +499,7 @@ def test_an_unusable_contract_is_told(tmp_path, contract):
     with serving(tmp_path, GOOD, wait=False, SKILL_CONTRACT=str(tmp_path / "other.json")) as served:
         (tmp_path / "other.json").write_text(contract)
         assert served.process.wait(20) == 2
-        assert "ended" in [line["event"] for line in served.log()]
+        assert "ended" in [line["message"] for line in served.log()]
 
 
 def family(pid: int) -> set[int]:
