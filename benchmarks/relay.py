@@ -5,13 +5,15 @@
 Needs nginx and wrk (Debian: nginx-light, wrk). The proxy that is measured has one core; the upstream, an nginx that
 answers at once, and the load have the rest. Rounds take turns, since the machine's speed drifts, and what is reported
 is the median of the ratios. Both get the same call; the gateway also looks its caller up, counts it against limits,
-holds its body against a schema, and writes a line into its log.
+holds its body against a schema, and writes a line into its log. The same call as a tool's, over MCP, is held against a
+server of the official SDK that has one tool, which answers at once and asks nobody.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import re
 import shutil
@@ -23,9 +25,17 @@ import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator, Iterator
+from http.client import HTTPConnection
 from pathlib import Path
+from typing import Any
 
+import mcp_types as types
+import uvicorn
 import uvloop
+from mcp.server.lowlevel import Server
+from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
+from starlette.applications import Starlette
+from starlette.routing import Mount
 
 from benchmarks import show
 from skill_operator.gateway import server
@@ -47,6 +57,13 @@ CONNECTIONS = 32
 BODY = b'{"what": "hello"}'
 PATH = "/v1/skills/bench/echo"
 TOKEN = "x" * 900  # about as long as a ServiceAccount's
+ACCEPT = "application/json, text/event-stream"
+MCP = {
+    "jsonrpc": "2.0",
+    "id": 1,
+    "method": "tools/call",
+    "params": {"name": "bench__echo", "arguments": {"what": "hello"}},
+}
 NGINX = """
 daemon off; master_process off; worker_processes 1; pid {folder}/{name}.pid; error_log {folder}/{name}.err;
 events {{ worker_connections 1024; }}
@@ -98,6 +115,18 @@ async def gateway(port: int, upstream: int) -> None:
         await server.listener(calls, Kubernetes(ApiServer()), settings).run_until(stop)  # type: ignore[arg-type]
 
 
+async def sdk(port: int) -> None:
+    """A server as the SDK makes it."""
+
+    async def call(_: Any, __: types.CallToolRequestParams) -> types.CallToolResult:
+        return types.CallToolResult(content=[types.TextContent(text="hello")], structured_content={"said": "hello"})
+
+    made: Server[Any] = Server("bare", on_call_tool=call)
+    manager = StreamableHTTPSessionManager(made, stateless=True)
+    app = Starlette(routes=[Mount("/", app=manager.handle_request)], lifespan=lambda _: manager.run())
+    await uvicorn.Server(uvicorn.Config(app, port=port, log_level="warning")).serve()
+
+
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -139,12 +168,31 @@ def cpu(process: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def throughput(port: int, process: int, script: Path, cores: set[int]) -> tuple[float, float]:
+def post(file: Path, body: bytes, **headers: str) -> Path:
+    """A script for wrk."""
+    given = {"Authorization": f"Bearer {TOKEN}", "Content-Type": "application/json"} | headers
+    lines = [f"wrk.headers['{name}'] = '{value}'" for name, value in given.items()]
+    file.write_text("\n".join(["wrk.method = 'POST'", f"wrk.body = '{body.decode()}'", *lines, ""]))
+    return file
+
+
+def check(port: int) -> None:
+    """A tool answers. Raises AssertionError."""
+    headers = {"Authorization": f"Bearer {TOKEN}", "Content-Type": "application/json", "Accept": ACCEPT}
+    connection = HTTPConnection("127.0.0.1", port, timeout=10)
+    connection.request("POST", "/mcp", json.dumps(MCP), headers)
+    with connection.getresponse() as answer:
+        said = answer.read()
+    assert answer.status == 200, answer.status
+    assert b'"structuredContent":{"said":"hello"}' in said, said
+
+
+def throughput(port: int, process: int, path: str, script: Path, cores: set[int]) -> tuple[float, float]:
     """Calls a second and calls for each second that the proxy computed, closed loop. What is not 2xx fails the run."""
     wrk = ["wrk", "-t1", f"-c{CONNECTIONS}", f"-d{SECONDS:g}s", "--timeout", "30s", "-s", str(script)]
     before = cpu(process)
     told = subprocess.run(
-        [*on(cores), *wrk, f"http://127.0.0.1:{port}{PATH}"], check=True, capture_output=True, text=True
+        [*on(cores), *wrk, f"http://127.0.0.1:{port}{path}"], check=True, capture_output=True, text=True
     ).stdout
     used = cpu(process) - before
     assert "Non-2xx" not in told, told
@@ -201,37 +249,48 @@ def main() -> None:
         sys.exit(f"{' and '.join(missing)} must be installed (Debian: nginx-light, wrk)")
     cores = sorted(os.sched_getaffinity(0))
     alone, rest = {cores[0]}, set(cores[1:]) or {cores[0]}
-    upstream, plain, ours = free_port(), free_port(), free_port()
+    upstream, plain, ours, sdks = (free_port() for _ in range(4))
     with tempfile.TemporaryDirectory() as made, contextlib.ExitStack() as stack:
         folder = Path(made)
-        script = folder / "post.lua"
-        script.write_text(
-            f"wrk.method = 'POST'\nwrk.body = '{BODY.decode()}'\nwrk.headers['Authorization'] = 'Bearer {TOKEN}'\n"
-        )
+        script = post(folder / "post.lua", BODY)
+        tool = post(folder / "tool.lua", json.dumps(MCP).encode(), Accept=ACCEPT)
         stack.enter_context(started(nginx(folder, "pod", upstream, upstream, ANSWERS), upstream, rest))
         pid = stack.enter_context(started(nginx(folder, "proxy", plain, upstream, RELAYS), plain, alone))
         gate = [sys.executable, "-m", "benchmarks.relay", "gateway", str(ours), str(upstream)]
         our_pid = stack.enter_context(started(gate, ours, alone))
+        bare = [sys.executable, "-m", "benchmarks.relay", "sdk", str(sdks)]
+        sdk_pid = stack.enter_context(started(bare, sdks, alone))
+        for port in (ours, sdks):  # wrk does not look into answers
+            check(port)
         os.sched_setaffinity(0, rest)
-        rates, costs, added, calls = [], [], [], []
+        rates, costs, added, calls, tools, tool_costs = [], [], [], [], [], []
         for number in range(ROUNDS + 1):
             (rate, each), (their_rate, their_each) = (
-                throughput(port, process, script, rest) for port, process in ((ours, our_pid), (plain, pid))
+                throughput(port, process, PATH, script, rest) for port, process in ((ours, our_pid), (plain, pid))
+            )
+            (tool_rate, tool_each), (sdk_rate, _) = (
+                throughput(port, process, "/mcp", tool, rest) for port, process in ((ours, our_pid), (sdks, sdk_pid))
             )
             direct, nginx_p50, our_p50 = (uvloop.run(latency(port)) for port in (upstream, plain, ours))
             if number:  # the first round warms up
                 rates.append(rate / their_rate)
                 costs.append(each / their_each)
                 calls.append(each)
+                tools.append(tool_rate / sdk_rate)
+                tool_costs.append(tool_each / each)
                 added.append((our_p50 - direct) / (nginx_p50 - direct))
     print(f"throughput on one core, gateway / nginx         {show(rates)}   (goal: 0.25)")
     print(f"calls for each second computed, gateway / nginx {show(costs)}")
     print(f"  of the gateway                                {show(calls)}")
     print(f"added p50 at {RATE} calls/s, gateway / nginx       {show(added)}   (goal: at most 4)")
+    print(f"tools called on one core, gateway / bare SDK    {show(tools)}")
+    print(f"calls for each second computed, MCP / HTTP      {show(tool_costs)}")
 
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["gateway"]:
         uvloop.run(gateway(int(sys.argv[2]), int(sys.argv[3])))
+    elif sys.argv[1:2] == ["sdk"]:
+        uvloop.run(sdk(int(sys.argv[2])))
     else:
         main()

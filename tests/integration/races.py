@@ -11,7 +11,7 @@ import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from tests.cluster.install import NAMESPACE
 from tests.integration.installed import Operator
@@ -45,21 +45,19 @@ def race(operator: Operator, namespace: str, names: list[str], seconds: float, k
     """The skills are there, with an idle time of IDLE."""
     keys = [f"{namespace}/{name}" for name in names]
     before = patches(operator)
-    watch = Watch(operator, namespace)
     arguments = [f"http://{NAMESPACE}-gateway.{NAMESPACE}.svc", operator.token, str(seconds), str(IDLE), *keys]
-    operator.run_script(namespace, Path(__file__).with_name("racer.py"), *arguments)
     killed, end = 0, time.monotonic() + seconds
-    while time.monotonic() + kill_every < end:
-        time.sleep(kill_every)
-        kill(operator, random.choice(["gateway", "gateway", "controller"]))
-        killed += 1
-    operator.cluster.kubectl(
-        "-n", namespace, "wait", "--for=jsonpath={.status.phase}=Succeeded", "pod/racer", "--timeout=200s"
-    )
-    calls = json.loads(operator.cluster.kubectl("-n", namespace, "logs", "racer").splitlines()[-1])
-    operator.cluster.kubectl("-n", namespace, "delete", "pod", "racer")
-    sleeps, wakes = watch.end()
-    return Outcome(calls, sleeps, wakes, patches(operator) - before, killed)
+    with Watch(operator, namespace) as watch:
+        operator.run_script(namespace, Path(__file__).with_name("racer.py"), *arguments)
+        while time.monotonic() + kill_every < end:
+            time.sleep(kill_every)
+            kill(operator, random.choice(["gateway", "gateway", "controller"]))
+            killed += 1
+        succeeded = ("--for=jsonpath={.status.phase}=Succeeded", "pod/racer", "--timeout=200s")
+        operator.cluster.kubectl("-n", namespace, "wait", *succeeded)
+        calls = json.loads(operator.cluster.kubectl("-n", namespace, "logs", "racer").splitlines()[-1])
+        operator.cluster.kubectl("-n", namespace, "delete", "pod", "racer")
+    return Outcome(calls, watch.sleeps, watch.wakes, patches(operator) - before, killed)
 
 
 def kill(operator: Operator, component: str) -> None:
@@ -85,8 +83,8 @@ class Watch:
         columns = '-o=jsonpath={.metadata.name} {.spec.replicas}{"\\n"}'
         command = [f"{tools}/kubectl", f"--kubeconfig={config}", "-n", namespace, "get", "deployments", "-w", columns]
         self._namespace = namespace
-        self._sleeps: list[tuple[str, float]] = []
-        self._wakes = 0
+        self.sleeps: list[tuple[str, float]] = []
+        self.wakes = 0
         self._process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         self._thread = threading.Thread(target=self._read)
         self._thread.start()
@@ -98,12 +96,14 @@ class Watch:
             name, _, replicas = line.strip().partition(" ")
             if last.get(name, replicas) != replicas:
                 if replicas == "0":
-                    self._sleeps.append((f"{self._namespace}/{name.removeprefix('skill-')}", time.time()))
+                    self.sleeps.append((f"{self._namespace}/{name.removeprefix('skill-')}", time.time()))
                 else:
-                    self._wakes += 1
+                    self.wakes += 1
             last[name] = replicas
 
-    def end(self) -> tuple[list[tuple[str, float]], int]:
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
         self._process.terminate()
         self._thread.join()
-        return self._sleeps, self._wakes

@@ -194,7 +194,9 @@ class Settings(_Model):
     registryCIDRs: list[str] = Field(
         default_factory=list, description="where the builder finds a registry outside the cluster"
     )
-    priorityClassName: str = Field(default="skill", description="priority class of skill and check pods; empty: none")
+    priorityClassName: str = Field(
+        default="skill", description="priority class of the pods of skills, checks and builds; empty: none"
+    )
     generation: Generation = Generation()
     check: Check = Check()
     build: Build = Build()

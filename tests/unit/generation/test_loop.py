@@ -498,6 +498,15 @@ async def test_a_reservation_whose_answer_was_lost_on_the_way_is_used(world: Wor
     assert world.status["generation"]["tokens"] == 150
 
 
+async def test_tokens_are_told_when_they_are_spent(world: World) -> None:
+    """A number that falls again, once a reply came to less than was reserved for it, would puzzle people."""
+    await world.asking()
+    await world.passes()
+    assert world.status["generation"]["tokens"] == 0
+    await writes(world, "return 1")
+    assert world.status["generation"]["tokens"] == 150
+
+
 async def test_a_restart_loses_the_reply_and_counts_it_whole(world: World) -> None:
     await world.asking()
     await world.operators[0].die()
@@ -507,4 +516,4 @@ async def test_a_restart_loses_the_reply_and_counts_it_whole(world: World) -> No
     spent = world.status["generation"]["tokens"]
     assert spent > 4096
     await writes(world, "return 1")
-    assert world.status["generation"] == {"attempts": 1, "tokens": spent // 2 + 150, "model": "cheap-1"}
+    assert world.status["generation"] == {"attempts": 1, "tokens": spent + 150, "model": "cheap-1"}

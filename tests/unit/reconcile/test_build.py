@@ -55,6 +55,7 @@ def test_the_builder_has_no_right_that_it_does_not_need() -> None:
     assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
     assert container["securityContext"]["allowPrivilegeEscalation"] is False
     assert container["resources"]["limits"]["memory"]
+    assert spec["priorityClassName"] == SETTINGS.priorityClassName, "it must not push a skill off its node"
     assert job["spec"]["activeDeadlineSeconds"] > 0
     for flag in ("--single-snapshot", "--reproducible", "--cache", "--insecure"):
         assert flag not in container["args"]
@@ -95,6 +96,17 @@ def test_a_failed_build_waits_longer_each_time(message: str) -> None:
     assert not third.create
     last, _ = at(end, 301, {"skill-operator.dev/failures": "60"})
     assert last.create
+
+
+def test_a_build_whose_pod_was_taken_with_its_digest_is_made_again() -> None:
+    name, _, job = begun()
+    done = {"type": "Complete", "status": "True", "lastTransitionTime": NOW.isoformat()}
+    job["status"] = {"conditions": [done]}
+    early = build(observed(builds={name: job}), Work(source=SOURCE), SETTINGS, NOW)
+    assert (early.findings[0].reason, early.after, early.create) == ("BuildFailed", 5, ())
+    assert "its pod was deleted" in early.findings[0].message
+    later = build(observed(builds={name: job}), Work(source=SOURCE), SETTINGS, NOW + timedelta(seconds=6))
+    assert (len(later.create), len(later.delete)) == (1, 1)
 
 
 def test_a_success_without_a_digest_is_a_failure() -> None:

@@ -205,6 +205,19 @@ def test_a_check_that_did_not_end_is_made_again_ever_later() -> None:
     assert waiting.after == 110
 
 
+def test_a_check_whose_pod_was_taken_with_its_report_is_made_again() -> None:
+    """As by preemption: the pod succeeds within its grace, its Job is complete, and nothing is left to read."""
+    name, _, job = begun()
+    done = {"type": "Complete", "status": "True", "reason": "CompletionsReached"}
+    job["status"] = {"conditions": [done | {"lastTransitionTime": "2030-01-01T11:59:50Z"}]}
+    waiting, _ = check(observed(jobs={name: job}), Work(source=SOURCE), SETTINGS, NOW)
+    assert (waiting.findings[0].reason, waiting.after) == ("CheckFailed", 5)
+    assert "its pod was deleted" in waiting.findings[0].message
+    job["status"] = {"conditions": [done | {"lastTransitionTime": "2030-01-01T11:59:40Z"}]}
+    again, _ = check(observed(jobs={name: job}), Work(source=SOURCE), SETTINGS, NOW)
+    assert (len(again.create), len(again.delete)) == (1, 1)
+
+
 def test_a_cage_that_is_open_stops_the_skill() -> None:
     name, _, job = begun()
     result, report = ended({"exitCode": 3, "message": '{"refused": false}'}, name, job)

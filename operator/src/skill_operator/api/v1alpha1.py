@@ -341,7 +341,9 @@ class GenerationStatus(Model):
     """What the model was asked for the present spec."""
 
     attempts: int = Field(default=0, ge=0)
-    tokens: int = Field(default=0, ge=0)
+    tokens: int = Field(
+        default=0, ge=0, description="Spent. What is reserved for a reply that is awaited comes to it later."
+    )
     model: str = Field(default="", max_length=253)
     last_failure: Failure | None = None
 

@@ -93,7 +93,12 @@ class Ledger(_Frozen):
 
     @property
     def tokens(self) -> int:
+        """Spent and, while a reply is awaited, what is reserved for it."""
         return sum(a.tokens for a in self.attempts) + self.fault_tokens
+
+    @property
+    def spent(self) -> int:
+        return self.tokens - (self.last.tokens if self.last is not None and self.awaited else 0)
 
     @property
     def last(self) -> Attempt | None:

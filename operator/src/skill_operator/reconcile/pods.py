@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import NamedTuple
 
 from skill_operator.cage.proof import ENFORCE
 from skill_operator.resources.common import Object
@@ -30,6 +31,25 @@ def terminated(pod: Object) -> Object | None:
         end: Object | None = container.get("state", {}).get("terminated")
         if end is not None:
             return end
+    return None
+
+
+class Over(NamedTuple):
+    """The end of a Job of whose pods none tells it."""
+
+    reason: str
+    message: str
+    since: datetime
+
+
+def over(job: Object) -> Over | None:
+    """None while it is not. One that is complete, and has no pod left, was robbed of it: by preemption, a drain of the
+    node, whoever deletes pods. What the pod had to tell is lost with it."""
+    for condition in job.get("status", {}).get("conditions", []):
+        if condition["type"] in {"Failed", "Complete"} and condition["status"] == "True":
+            lost = condition["type"] == "Complete"
+            message = "its pod was deleted before its result could be read" if lost else condition.get("message", "")
+            return Over("" if lost else condition.get("reason", ""), message, moment(condition["lastTransitionTime"]))
     return None
 
 

@@ -114,6 +114,8 @@ def job(
         pod["hostAliases"] = [{"ip": registry_address, "hostnames": [host]}]
     if own_users:
         pod["hostUsers"] = False
+    if settings.priorityClassName:  # a build may wait; it must not push a skill out
+        pod["priorityClassName"] = settings.priorityClassName
     made = build_metadata(skill, settings, name, rev)
     made["annotations"] = {FAILURES: str(failures)}
     return {

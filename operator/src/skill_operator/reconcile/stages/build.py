@@ -48,10 +48,8 @@ def build(seen: Observed, work: Work, settings: Settings, now: datetime) -> Resu
             return _failed(seen, work, settings, job, _why(end), _time(end.get("finishedAt"), now), now)
         if (bad := seen.trouble(pod)) is not None:
             return Result((finding(BUILT, "Unknown", bad.reason, bad.message),), after=FIRST_WAIT, delete=old)
-    for condition in job.get("status", {}).get("conditions", []):
-        if condition["type"] == "Failed" and condition["status"] == "True":
-            since = _time(condition.get("lastTransitionTime"), now)
-            return _failed(seen, work, settings, job, str(condition.get("message", "")), since, now)
+    if (over := pods.over(job)) is not None:
+        return _failed(seen, work, settings, job, over.message, over.since, now)
     if (bad := seen.refusal(job)) is not None:
         return Result((finding(BUILT, "Unknown", bad.reason, bad.message),), after=FIRST_WAIT, delete=old)
     running = finding(BUILT, "Unknown", "Building", "the build is running")

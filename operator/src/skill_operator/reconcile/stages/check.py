@@ -143,11 +143,9 @@ def _no_verdict(
     seen: Observed, settings: Settings, job: Object, wanted: Object, now: datetime, old: tuple[Ref, ...]
 ) -> Result:
     """No pod has ended: it is on its way, or the Job is over without one (deadline, quota, eviction)."""
-    for condition in job.get("status", {}).get("conditions", []):
-        if condition["type"] == "Failed" and condition["status"] == "True":
-            since = pods.moment(condition["lastTransitionTime"])
-            why = f"the check did not end: {condition.get('message', '')}"
-            return _again(seen, settings, job, wanted, since, now, why, condition.get("reason", "CheckFailed"))
+    if (over := pods.over(job)) is not None:
+        why = f"the check came to no result: {over.message}"
+        return _again(seen, settings, job, wanted, over.since, now, why, over.reason or "CheckFailed")
     if (bad := seen.refusal(job)) is not None:
         return Result((finding(VERIFIED, "Unknown", bad.reason, bad.message),), after=RETRY_SECONDS, delete=old)
     running = finding(VERIFIED, "Unknown", "Checking", "the check is running")

@@ -364,7 +364,7 @@ def _status(page: _Page) -> GenerationStatus:
     model = next((a.endpoint for a in reversed(ledger.attempts) if a.endpoint), page.models[0].name)
     return GenerationStatus(
         attempts=ledger.candidates,
-        tokens=ledger.tokens,
+        tokens=ledger.spent,
         model=next((m.model for m in page.models if m.name == model), model),
         last_failure=Failure(gate=failed.gate, message=failed.message, line=failed.line) if failed else None,
     )
