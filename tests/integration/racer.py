@@ -47,7 +47,10 @@ async def race(session: aiohttp.ClientSession, url: str, name: str, end: float, 
         if random.random() < 0.2:
             calls.append(str(int(idle) + 2))
         answers = await asyncio.gather(*(call(session, f"{url}/v1/skills/{name}", what) for what in calls))
-        made += [{"skill": name, **answer} for answer in answers]
+        made += [
+            {"skill": name, "takes": int(what) if what.isdecimal() else 0, **answer}
+            for what, answer in zip(calls, answers, strict=True)
+        ]
         await asyncio.sleep(idle + random.uniform(-0.2, 1.2))
     return made
 

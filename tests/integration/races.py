@@ -36,8 +36,9 @@ class Outcome:
 
     @property
     def slept_in_use(self) -> list[tuple[str, float]]:
-        """A call counts from a moment after it was sent: it may have been held until then."""
-        spans = [(c["skill"], c["from"] + c["cold"] / 1000 + 0.5, c["to"] - 0.2) for c in self.calls]
+        """A long call was surely at its pod while it took its time, at the end; before, it may have been held, or on its
+        way to a gateway that was gone. A second, and a moment, are for a watch that tells late, and clocks."""
+        spans = [(c["skill"], c["to"] - c["takes"] + 1, c["to"] - 0.3) for c in self.calls if c["takes"] and c["right"]]
         return [(name, at) for name, at in self.sleeps if any(s == name and a < at < b for s, a, b in spans)]
 
 

@@ -282,3 +282,47 @@ def test_a_runtime_class_that_is_not_there(operator: Operator, namespace: str, r
     pods = operator.cluster.get("-n", namespace, "pods", "-l", "app.kubernetes.io/component=skill")["items"]
     assert {pod["spec"]["runtimeClassName"] for pod in pods} == {RUNTIME_CLASS}
     assert operator.call(namespace, "caged", {"what": "hello"}).body == {"said": "hello"}
+
+
+def test_a_pass_writes_what_differs_and_nothing_else(operator: Operator, namespace: str) -> None:
+    apply(operator, namespace, skill("still", idleTimeoutSeconds=300))
+    operator.ready(namespace, "still")
+    kubectl = operator.cluster.kubectl
+
+    def another_pass() -> None:
+        seconds = operator.skill(namespace, "still")["spec"]["idleTimeoutSeconds"] + 1
+        kubectl(
+            "-n",
+            namespace,
+            "patch",
+            "skill",
+            "still",
+            "--type=merge",
+            "-p",
+            f'{{"spec":{{"idleTimeoutSeconds":{seconds}}}}}',
+        )
+
+        def seen() -> bool:
+            found = operator.skill(namespace, "still")
+            return bool(found["status"]["observedGeneration"] == found["metadata"]["generation"])
+
+        until("the pass is over", 30, seen)
+
+    def versions() -> dict[tuple[str, str], Any]:
+        kinds = "networkpolicies,configmaps,serviceaccounts,services,deployments"
+        found = operator.cluster.get("-n", namespace, kinds, "-l", "app.kubernetes.io/managed-by=skill-operator")
+        marks = [(one["kind"], one["metadata"]) for one in found["items"]]
+        return {(kind, meta["name"]): meta.get("generation", meta["resourceVersion"]) for kind, meta in marks}
+
+    before = versions()
+    assert ("NetworkPolicy", "skill-default-deny") in before
+    another_pass()
+    assert versions() == before
+    for policy in ("skill-default-deny", "skill-still"):
+        opened = '{"spec":{"egress":[{}],"podSelector":{"matchExpressions":[{"key":"never","operator":"Exists"}]}}}'
+        kubectl("-n", namespace, "patch", "networkpolicy", policy, "--type=merge", "-p", opened)
+        another_pass()
+        mended = operator.cluster.get("-n", namespace, "networkpolicy", policy)["spec"]
+        assert "egress" not in mended
+        assert "matchExpressions" not in mended["podSelector"]
+    assert versions().keys() == before.keys()

@@ -7,12 +7,14 @@ from typing import Any
 from skill_operator.k8s.client import Cluster, Conflict
 from skill_operator.resources.common import Object
 
+EXACT = frozenset({"NetworkPolicy"})  # one more word in it may open what it shuts, and the API server adds none
+
 
 async def apply_changed(cluster: Cluster, wanted: Object) -> Object:
     """Apply `wanted` unless the cluster already holds all it says. Returns the live object."""
     meta = wanted["metadata"]
     live = await cluster.get(wanted["kind"], meta["namespace"], meta["name"])
-    if live is not None and holds(live, wanted):
+    if live is not None and holds(live, wanted) and (wanted["kind"] not in EXACT or only(live["spec"], wanted["spec"])):
         return live
     return await cluster.apply(wanted)
 
@@ -25,10 +27,21 @@ async def create_absent(cluster: Cluster, wanted: Object) -> Object | None:
         return None
 
 
+def only(live: Any, wanted: Any) -> bool:
+    """Whether there is nothing in `live` that `wanted` does not say, but for what is empty."""
+    if isinstance(live, dict) and isinstance(wanted, dict):
+        return all(only(v, wanted[k]) if k in wanted else v in ({}, [], None) for k, v in live.items())
+    if isinstance(live, list) and isinstance(wanted, list):
+        return all(map(only, live, wanted))
+    return True
+
+
 def holds(live: Any, wanted: Any) -> bool:
-    """Whether every value of `wanted` is in `live`. Defaults that the API server added do not count."""
+    """Whether every value of `wanted` is in `live`. What the API server added does not count. It leaves empty lists
+    out."""
     if isinstance(wanted, dict):
-        return isinstance(live, dict) and all(k in live and holds(live[k], v) for k, v in wanted.items())
+        return isinstance(live, dict) and all(holds(live.get(k), v) for k, v in wanted.items())
     if isinstance(wanted, list):
-        return isinstance(live, list) and len(live) == len(wanted) and all(map(holds, live, wanted))
+        found = [] if live is None else live
+        return isinstance(found, list) and len(found) == len(wanted) and all(map(holds, found, wanted))
     return bool(live == wanted)

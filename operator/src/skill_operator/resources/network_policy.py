@@ -25,6 +25,8 @@ def default_deny(namespace: str) -> Object:
         "spec": {
             "podSelector": {"matchLabels": {naming.MANAGED_BY: naming.MANAGER}},
             "policyTypes": ["Ingress", "Egress"],
+            "ingress": [],
+            "egress": [],
         },
     }
 
