@@ -288,6 +288,18 @@ def test_nothing_is_left_of_the_embedded_registry() -> None:
     assert not [obj for obj in rendered.objects if labels(obj).get("app.kubernetes.io/component") == "registry"]
 
 
+def test_the_controller_alone_holds_what_it_reads_a_registry_by() -> None:
+    rendered = render("external-registry")
+    holders = [obj["metadata"]["name"] for obj in rendered.objects if "registry-example-read" in json.dumps(obj)]
+    assert set(holders) == {"skill-operator-controller", "skill-operator-settings"}, "a name alone, in the settings"
+    pod = rendered.one("Deployment", "skill-operator-controller")["spec"]["template"]["spec"]
+    (sources,) = [volume["projected"]["sources"] for volume in pod["volumes"] if "projected" in volume]
+    kept = {"name": "registry-example-read", "items": [{"key": ".dockerconfigjson", "path": "registry/config.json"}]}
+    assert {"secret": kept} in sources
+    settings = json.loads(rendered.one("ConfigMap", "skill-operator-settings")["data"]["settings.json"])
+    assert settings["registry"]["credentials"] == "/etc/skill-operator/registry/config.json"
+
+
 def test_the_builder_namespace() -> None:
     rendered = render()
     namespace = rendered.one("Namespace", f"{NAMESPACE}-builds")

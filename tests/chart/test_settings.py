@@ -165,7 +165,8 @@ def test_models_of_one_secret(tmp_path: Path) -> None:
 @every_case
 def test_every_key_that_is_named_is_mounted(case: str, tmp_path: Path) -> None:
     rendered = render(case)
-    files = {model.apiKeyFile for model in settings(rendered, tmp_path).models} - {""}
+    known = settings(rendered, tmp_path)
+    files = {*(model.apiKeyFile for model in known.models), known.registry.credentials} - {""}
     assert set(secrets(rendered.component("Deployment", "controller"))) == files
 
 

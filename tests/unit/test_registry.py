@@ -23,8 +23,10 @@ class Answers:
         self.checker: object = None  # as the base
         self.status = 200
         self.url = ""
+        self.asked: list[str] = []  # the folder of each image that was read
 
-    async def manifest(self, _: web.Request) -> web.Response:
+    async def manifest(self, request: web.Request) -> web.Response:
+        self.asked.append(request.path.removeprefix("/v2/").partition("/")[0])
         return web.json_response({"config": {"digest": "sha256:c"}}, status=self.status)
 
     async def config(self, request: web.Request) -> web.StreamResponse:
@@ -46,8 +48,9 @@ class Answers:
 async def answers() -> AsyncIterator[Answers]:
     made = Answers()
     app = web.Application()
-    app.router.add_get("/v2/base/{image}/manifests/sha256:r", made.manifest)
-    app.router.add_get("/v2/base/{image}/blobs/sha256:c", made.config)
+    for folder in ("", "team/"):
+        app.router.add_get(f"/v2/{folder}base/{{image}}/manifests/sha256:r", made.manifest)
+        app.router.add_get(f"/v2/{folder}base/{{image}}/blobs/sha256:c", made.config)
     runner = web.AppRunner(app)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)
@@ -79,7 +82,7 @@ async def test_an_image_without_the_label_is_named(answers: Answers, labels: obj
 
 
 @pytest.mark.parametrize(
-    ("status", "said"), [(404, "make install"), (500, "does not answer"), (401, "does not answer")]
+    ("status", "said"), [(404, "make install"), (500, "does not answer"), (401, "registry.readSecret")]
 )
 async def test_a_registry_that_refuses_is_asked_again_later(answers: Answers, status: int, said: str) -> None:
     answers.status = status
@@ -105,3 +108,17 @@ async def test_an_image_is_lost_only_if_the_registry_says_so(answers: Answers, s
     assert await lost(answers.settings(), "localhost:30500/base/runtime@sha256:r") is said
     answers.url = "http://127.0.0.1:1"
     assert await lost(answers.settings(), "localhost:30500/base/runtime@sha256:r") is False
+
+
+@pytest.mark.parametrize("image", ["base/runtime@sha256:r", "reg.example:5000/team/base/runtime@sha256:r"])
+async def test_a_registry_that_is_shared_has_our_images_under_a_path(answers: Answers, image: str) -> None:
+    """The URL has none, the names have."""
+    plain = answers.settings()
+    place = plain.registry.model_copy(update={"pull": "reg.example:5000/team"})
+    settings = plain.model_copy(
+        update={"images": plain.images.model_copy(update={"runtime": image}), "registry": place}
+    )
+    assert (await read_base(settings)).root_entries == ("bin", "usr")
+    assert not await lost(settings, "reg.example:5000/team/base/runtime@sha256:r")
+    assert set(answers.asked) == {"team"}
+    assert await lost(settings, "reg.example:5000/team/base/other@sha256:s")

@@ -149,6 +149,7 @@ readinessProbe:
   "push" ($r.push | default (printf "%s:5000" $host))
   "pull" ($r.pull | default (printf "localhost:%d" (int $r.nodePort)))
   "read" ($r.read | default (printf "http://%s:5001" $host))
+  "credentials" ""
   "insecure" true
   "pushSecret" (include "skill-operator.pushSecret" .)
   "pullSecret" $r.pullSecret
@@ -159,6 +160,7 @@ readinessProbe:
   "push" (required "registry.push: where does the builder push to? (registry.embedded is false)" $r.push)
   "pull" (required "registry.pull: where do the nodes pull from? (registry.embedded is false)" $r.pull)
   "read" (required "registry.read: which URL serves the registry's manifests? (registry.embedded is false)" $r.read)
+  "credentials" (ternary "/etc/skill-operator/registry/config.json" "" (ne $r.readSecret ""))
   "insecure" $r.insecure
   "pushSecret" (include "skill-operator.pushSecret" .)
   "pullSecret" $r.pullSecret

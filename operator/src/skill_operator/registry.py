@@ -11,7 +11,8 @@ from typing import Any
 import aiohttp
 
 from skill_operator.naming import GROUP
-from skill_operator.resources.common import has_host
+from skill_operator.registry_login import Login, LoginError
+from skill_operator.resources.common import pull_reference
 from skill_operator.settings import Settings
 
 LABEL = f"{GROUP}/manifest"
@@ -61,40 +62,53 @@ async def read_base(settings: Settings) -> Base:
 
 
 async def _label(settings: Settings, image: str) -> dict[str, Any]:
-    if has_host(image):
-        host, _, rest = image.partition("/")
-        url = f"http://{host}" if host.startswith("localhost") else f"https://{host}"
-    else:
-        url, rest = settings.registry.read.rstrip("/"), image
-    repository, _, digest = rest.partition("@")
-    where = f"{url}/v2/{repository.split(':')[0]}"
+    where, digest = _place(settings, image)
     try:
-        async with aiohttp.ClientSession(timeout=TIMEOUT) as session:
+        async with _session(settings) as session:
             manifest = await _json(session, f"{where}/manifests/{digest or 'latest'}", ACCEPT)
             config = await _json(session, f"{where}/blobs/{manifest['config']['digest']}", "*/*")
             return {**json.loads(config["config"]["Labels"][LABEL])}
+    except LoginError as error:
+        raise RegistryUnavailable(f"{image} cannot be read: {error}") from error
     except (aiohttp.ClientError, TimeoutError, OSError) as error:
-        raise RegistryUnavailable(f"the registry at {url} does not answer: {error or type(error).__name__}") from error
+        raise RegistryUnavailable(
+            f"the registry of {where} does not answer: {error or type(error).__name__}"
+        ) from error
     except (KeyError, TypeError, ValueError) as error:
         raise RegistryUnavailable(f"{image} is no base image of this operator: it lacks the label {LABEL}") from error
 
 
 async def lost(settings: Settings, image: str) -> bool:
     """Whether the registry answers and says that it has no such image (`<pull address>/<repository>@<digest>`)."""
-    repository, _, digest = image.removeprefix(f"{settings.registry.pull}/").partition("@")
-    url = f"{settings.registry.read.rstrip('/')}/v2/{repository}/manifests/{digest}"
+    where, digest = _place(settings, image)
     try:
         async with (
-            aiohttp.ClientSession(timeout=TIMEOUT) as session,
-            session.head(url, headers={"Accept": ACCEPT}) as at,
+            _session(settings) as session,
+            session.head(f"{where}/manifests/{digest}", headers={"Accept": ACCEPT}) as at,
         ):
             return at.status == 404
-    except (aiohttp.ClientError, TimeoutError, OSError):
+    except (aiohttp.ClientError, TimeoutError, OSError, LoginError):
         return False
+
+
+def _session(settings: Settings) -> aiohttp.ClientSession:
+    return aiohttp.ClientSession(timeout=TIMEOUT, middlewares=(Login(settings.registry.credentials),))
+
+
+def _place(settings: Settings, image: str) -> tuple[str, str]:
+    """The URL of its repository, and its digest. What the nodes pull under one name the controller reads under
+    another."""
+    name, _, digest = pull_reference(settings, image).partition("@")
+    host, _, path = name.partition("/")
+    ours = host == settings.registry.pull.partition("/")[0]
+    url = settings.registry.read.rstrip("/") if ours else f"https://{host}"
+    return f"{url}/v2/{path.partition(':')[0]}", digest
 
 
 async def _json(session: aiohttp.ClientSession, url: str, accept: str) -> Any:
     async with session.get(url, headers={"Accept": accept}) as response:
+        if response.status in {401, 403}:
+            raise RegistryUnavailable(f"{url} may not be read: set registry.readSecret to a credential that may")
         if response.status == 404:
             raise RegistryUnavailable(f"{url} is not there: push the base images first (make install does)")
         response.raise_for_status()

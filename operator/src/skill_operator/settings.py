@@ -39,6 +39,9 @@ class Registry(_Model):
     read: str = Field(
         default="http://skill-operator-registry.skill-operator.svc:5001", description="URL, for reading manifests"
     )
+    credentials: str = Field(
+        default="", description="file (dockerconfigjson) by which the controller reads; empty: none"
+    )
     insecure: bool = Field(default=True, description="the builder may speak plain HTTP to the push address")
     pushSecret: str = Field(
         default="registry-push", description="dockerconfigjson Secret in the builder namespace; empty: none"
