@@ -22,6 +22,9 @@ cluster: ## start the cluster, install nothing
 images: ## build the images of this checkout
 	@$(PYTHON) -m tests.cluster.imagebuild
 
+publish: ## build the images and push them to a registry of yours: make publish TO=registry.example/team
+	@$(PYTHON) -m tests.cluster.publish $(or $(TO),$(error say where to: make publish TO=registry.example/team))
+
 install: cluster images ## install the chart into the namespace skill-operator
 	@$(PYTHON) -m tests.cluster.install
 
@@ -80,5 +83,5 @@ $(VENV)/bench: benchmarks/requirements.txt $(VENV)/ready
 	@$(BIN)/pip install --quiet --require-hashes --no-deps --requirement $<
 	@touch $@
 
-.PHONY: help demo test cluster images install unit integration verify generate format bench bench-gates bench-relay \
+.PHONY: help demo test cluster images publish install unit integration verify generate format bench bench-gates bench-relay \
 	bench-races bench-generation doctor down

@@ -31,16 +31,21 @@ IMAGES = CHECKOUT / ".cluster" / "images.json"
 MARK = re.compile(r"Forwarding from 127\.0\.0\.1:(\d+)")
 
 
-def install(cluster: Cluster, *values: Path) -> None:
-    """Load operator and egress proxy, install the chart, push the base images, wait until both processes are ready."""
+def install(cluster: Cluster, *values: Path, bases: dict[str, str] | None = None) -> None:
+    """Load operator and egress proxy, install the chart, push the base images, wait until both processes are ready.
+
+    `bases` are the names of runtime and checker in a registry that is not the chart's, where they must be already.
+    """
     images = json.loads(IMAGES.read_text())
     for which in imagebuild.ARCHIVES:
         model.load(cluster, which)
+    pushed = {name: f"skill-operator/{name}@{images[name]['digest']}" for name in ("runtime", "checker")}
     with step("installed the chart"):
-        _helm(cluster, images, values)
-    with step("started the registry"):
-        rollout(cluster, "registry")
-    push(cluster, images)
+        _helm(cluster, images, bases or pushed, values)
+    if bases is None:
+        with step("started the registry"):
+            rollout(cluster, "registry")
+        push(cluster, images)
     with step("started controller and gateway"):
         rollout(cluster, "controller")
         rollout(cluster, "gateway")
@@ -104,7 +109,7 @@ def _forwarding(command: list[str]) -> tuple[subprocess.Popen[str], int]:
     return process, int(found.group(1))
 
 
-def _helm(cluster: Cluster, images: dict[str, Any], values: tuple[Path, ...]) -> None:
+def _helm(cluster: Cluster, images: dict[str, Any], bases: dict[str, str], values: tuple[Path, ...]) -> None:
     repository, _, tag = images["operator"]["name"].rpartition(":")
     proxy, _, proxy_tag = images["egress-proxy"]["name"].rpartition(":")
     settings = {
@@ -112,8 +117,8 @@ def _helm(cluster: Cluster, images: dict[str, Any], values: tuple[Path, ...]) ->
         "image.tag": tag,
         "egressProxy.image.repository": proxy,
         "egressProxy.image.tag": proxy_tag,
-        "images.runtime": f"skill-operator/runtime@{images['runtime']['digest']}",
-        "images.checker": f"skill-operator/checker@{images['checker']['digest']}",
+        "images.runtime": bases["runtime"],
+        "images.checker": bases["checker"],
         "images.builder": "localhost/kaniko:1",
         "registry.image": "localhost/registry:3",
     }

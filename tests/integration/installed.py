@@ -162,15 +162,15 @@ def cluster() -> Cluster:
 
 
 @contextmanager
-def installed(cluster: Cluster, **values: Any) -> Iterator[Operator]:
-    """The operator as the chart makes it with these values, and with the model of the tests."""
+def installed(cluster: Cluster, bases: dict[str, str] | None = None, **values: Any) -> Iterator[Operator]:
+    """The operator as the chart makes it with these values, and with the model of the tests. `bases`: see install."""
     configured, _ = model.configure(cluster)
     user = cluster.kubectl("auth", "whoami", "-o", "jsonpath={.status.userInfo.username}")
     with tempfile.TemporaryDirectory() as folder:
         more = Path(folder) / "values.json"
         trusted = {"trustedUsers": [user]}  # tests pose as the operator, which others may not
         more.write_text(json.dumps(values | {"admission": trusted}))
-        install(cluster, configured, more)
+        install(cluster, configured, more, bases=bases)
     with (
         forward(cluster, f"service/{NAMESPACE}-gateway", 80) as gateway,
         forward(cluster, f"service/{model.NAME}", 8000, model.MODEL_NAMESPACE) as scripted,
