@@ -282,6 +282,13 @@ def test_a_runtime_class_that_is_not_there(operator: Operator, namespace: str, r
     pods = operator.cluster.get("-n", namespace, "pods", "-l", "app.kubernetes.io/component=skill")["items"]
     assert {pod["spec"]["runtimeClassName"] for pod in pods} == {RUNTIME_CLASS}
     assert operator.call(namespace, "caged", {"what": "hello"}).body == {"said": "hello"}
+    apply(operator, namespace, skill("caged"))
+
+    def left() -> bool:
+        found = operator.cluster.get("-n", namespace, "deployment", "skill-caged")["spec"]["template"]["spec"]
+        return "runtimeClassName" not in found
+
+    until("what is no longer asked for is taken away", 30, left)
 
 
 def test_a_pass_writes_what_differs_and_nothing_else(operator: Operator, namespace: str) -> None:

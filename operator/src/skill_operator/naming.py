@@ -23,6 +23,7 @@ CONTRACT_HASH = f"{GROUP}/contract"  # annotation of the pod template: a changed
 TASK_HASH = f"{GROUP}/task"  # annotation of accepted code: what it was written for
 RETRY_ANNOTATION = f"{GROUP}/retry"
 APPROVE_ANNOTATION = f"{GROUP}/approve"
+APPLIED_ANNOTATION = f"{GROUP}/applied"  # a digest of what was applied: by it is seen what is no longer said
 DRAIN_ANNOTATION = f"{GROUP}/draining"  # of a Deployment that is about to sleep: since when
 
 ACCOUNT = "skill-operator-account"  # ConfigMap of the day's tokens, in the operator's namespace

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from skill_operator.reconcile.apply import apply_changed, holds
+from skill_operator.resources.deployment import deployment
 from skill_operator.resources.network_policy import default_deny, skill_policy
 from tests.unit.reconcile.samples import SETTINGS, skill
 
@@ -25,9 +26,10 @@ class Cluster:
         return wanted
 
 
-def stored(wanted: dict[str, Any]) -> dict[str, Any]:
+async def stored(wanted: dict[str, Any]) -> dict[str, Any]:
     """As the API server gives it back: it leaves empty lists out."""
-    live = deepcopy(wanted)
+    cluster = Cluster(None)
+    live = deepcopy(await apply_changed(cluster, wanted))  # type: ignore[arg-type]
     live["metadata"]["resourceVersion"] = "7"
     live["spec"] = {key: value for key, value in live["spec"].items() if value != []}
     return live
@@ -35,7 +37,7 @@ def stored(wanted: dict[str, Any]) -> dict[str, Any]:
 
 @pytest.mark.parametrize("wanted", [default_deny("team"), skill_policy(skill(), SETTINGS, ())], ids=["shared", "own"])
 async def test_a_policy_that_is_as_wanted_is_not_written(wanted: dict[str, Any]) -> None:
-    cluster = Cluster(stored(wanted))
+    cluster = Cluster(await stored(wanted))
     await apply_changed(cluster, wanted)  # type: ignore[arg-type]
     assert cluster.applied == []
 
@@ -57,14 +59,34 @@ ANYWHERE = [{"to": [{"ipBlock": {"cidr": "0.0.0.0/0"}}]}]
 async def test_a_policy_that_somebody_changed_is_written_anew(
     wanted: dict[str, Any], path: tuple[str, ...], value: Any
 ) -> None:
-    live = stored(wanted)
+    live = await stored(wanted)
     inside = live["spec"]
     for key in path[:-1]:
         inside = inside[key]
     inside[path[-1]] = value
     cluster = Cluster(live)
     await apply_changed(cluster, wanted)  # type: ignore[arg-type]
-    assert cluster.applied == [wanted]
+    assert [one["spec"] for one in cluster.applied] == [wanted["spec"]]
+
+
+def shaped(*, replicas: int | None = None, runtime_class: str = "") -> dict[str, Any]:
+    body = skill(runtimeClassName=runtime_class)
+    return deployment(body, SETTINGS, "r", "image", replicas=replicas, own_users=True)
+
+
+async def test_what_is_no_longer_said_is_taken_back() -> None:
+    cluster = Cluster(await stored(shaped(runtime_class="gvisor")))
+    await apply_changed(cluster, shaped())  # type: ignore[arg-type]
+    (applied,) = cluster.applied
+    assert "runtimeClassName" not in applied["spec"]["template"]["spec"]
+
+
+async def test_how_many_pods_there_are_is_no_difference() -> None:
+    live = await stored(shaped(replicas=1))
+    live["spec"]["replicas"] = 0
+    cluster = Cluster(live)
+    await apply_changed(cluster, shaped())  # type: ignore[arg-type]
+    assert cluster.applied == []
 
 
 @pytest.mark.parametrize(

@@ -4,19 +4,28 @@ from __future__ import annotations
 
 from typing import Any
 
+from skill_operator import naming
 from skill_operator.k8s.client import Cluster, Conflict
 from skill_operator.resources.common import Object
 
+MARK = naming.APPLIED_ANNOTATION
 EXACT = frozenset({"NetworkPolicy"})  # one more word in it may open what it shuts, and the API server adds none
 
 
 async def apply_changed(cluster: Cluster, wanted: Object) -> Object:
     """Apply `wanted` unless the cluster already holds all it says. Returns the live object."""
     meta = wanted["metadata"]
+    wanted = wanted | {"metadata": meta | {"annotations": meta.get("annotations", {}) | {MARK: _digest(wanted)}}}
     live = await cluster.get(wanted["kind"], meta["namespace"], meta["name"])
     if live is not None and holds(live, wanted) and (wanted["kind"] not in EXACT or only(live["spec"], wanted["spec"])):
         return live
     return await cluster.apply(wanted)
+
+
+def _digest(wanted: Object) -> str:
+    """Replicas are said once, to the API server that makes the Deployment; afterwards they are others' to change."""
+    spec = {key: value for key, value in wanted.get("spec", {}).items() if key != "replicas"}
+    return naming.digest(wanted | {"spec": spec})[:16]
 
 
 async def create_absent(cluster: Cluster, wanted: Object) -> Object | None:
