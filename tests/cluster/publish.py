@@ -1,12 +1,13 @@
 """Push the images of this checkout to a registry of yours, and write the chart's values that name them.
 
-    python3 -m tests.cluster.publish registry.example/team [VALUES.yaml]      # make publish TO=registry.example/team
+    python3 -m tests.cluster.publish registry.example/team      # make publish TO=registry.example/team
 
 Who you are there is what `docker login` or `skopeo login` keeps.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import sys
 import tempfile
@@ -16,8 +17,6 @@ from typing import Any
 from tests.cluster import imagebuild
 from tests.cluster.packages import ensure
 from tests.cluster.shell import ClusterError, run, say, step
-
-VALUES = Path("values-images.yaml")
 
 
 def publish(images: dict[str, dict[str, str]], place: str, *options: str) -> dict[str, str]:
@@ -40,7 +39,7 @@ def publish(images: dict[str, dict[str, str]], place: str, *options: str) -> dic
     return digests
 
 
-def values(place: str, digests: dict[str, str]) -> dict[str, Any]:
+def values(place: str, digests: dict[str, str], *, plain: bool = False) -> dict[str, Any]:
     """For the chart: these images, and builds that go to the same registry, since they add a layer to one of them."""
 
     def image(name: str) -> dict[str, str]:
@@ -54,27 +53,26 @@ def values(place: str, digests: dict[str, str]) -> dict[str, Any]:
             "embedded": False,
             "push": place,
             "pull": place,
-            "read": f"https://{place.partition('/')[0]}",
+            "read": f"http{'' if plain else 's'}://{place.partition('/')[0]}",
+            "insecure": plain,
         },
     }
 
 
 def main(arguments: list[str]) -> int:
-    match arguments:
-        case [place]:
-            file = VALUES
-        case [place, path]:
-            file = Path(path)
-        case _:
-            say(__doc__ or "")
-            return 2
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("place", metavar="HOST[:PORT][/PATH]")
+    parser.add_argument("--values", type=Path, default=Path("values-images.yaml"), metavar="FILE")
+    parser.add_argument("--plain-http", action="store_true", help="the registry has no TLS")
+    given = parser.parse_args(arguments)
+    place, plain = given.place.rstrip("/"), given.plain_http
     try:
-        digests = publish(imagebuild.build_all(), place.rstrip("/"))
+        digests = publish(imagebuild.build_all(), place, *(["--dest-tls-verify=false"] if plain else []))
     except ClusterError as error:
         say(f"error: {error}")
         return 1
-    file.write_text(json.dumps(values(place.rstrip("/"), digests), indent=2) + "\n")  # which is YAML, too
-    say(f"values: {file}")
+    given.values.write_text(json.dumps(values(place, digests, plain=plain), indent=2) + "\n")  # which is YAML, too
+    say(f"values: {given.values}")
     return 0
 
 
