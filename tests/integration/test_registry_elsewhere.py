@@ -1,0 +1,104 @@
+"""A registry that is not the chart's: it lets nobody read or push unasked, and shares its host with others."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from skill_operator.registry_credentials import Credential, document, htpasswd_line
+from tests.cluster import images as node_images
+from tests.cluster.access import Cluster
+from tests.cluster.install import BUILDS, IMAGES, NAMESPACE, forward
+from tests.cluster.publish import publish
+from tests.integration.installed import Operator, installed
+from tests.integration.test_skill import apply, skill
+
+pytestmark = [pytest.mark.cluster, pytest.mark.last, pytest.mark.timeout(600)]
+USER = Credential("ada", "s3cret" * 6)
+TEAM = "team"  # our part of it
+PORT = 5000
+
+
+def registry(namespace: str) -> list[dict[str, Any]]:
+    config = {
+        "version": 0.1,
+        "http": {"addr": f":{PORT}"},
+        "auth": {"htpasswd": {"realm": "elsewhere", "path": "/config/htpasswd"}},
+        "storage": {"filesystem": {"rootdirectory": "/data"}},
+    }
+    named = {"name": "registry", "namespace": namespace, "labels": {"app": "registry"}}
+    container = {
+        "name": "registry",
+        "image": node_images.REGISTRY,
+        "imagePullPolicy": "Never",
+        "args": ["serve", "/config/config.yml"],
+        "volumeMounts": [{"name": "config", "mountPath": "/config"}, {"name": "data", "mountPath": "/data"}],
+        "readinessProbe": {"tcpSocket": {"port": PORT}, "periodSeconds": 1},
+    }
+    volumes = [{"name": "config", "secret": {"secretName": "registry"}}, {"name": "data", "emptyDir": {}}]
+    kept = {"config.yml": json.dumps(config), "htpasswd": htpasswd_line(USER)}
+    service = {"type": "NodePort", "selector": {"app": "registry"}, "ports": [{"port": PORT}]}
+    return [
+        {"apiVersion": "v1", "kind": "Secret", "metadata": named, "stringData": kept},
+        {"apiVersion": "v1", "kind": "Pod", "metadata": named, "spec": {"containers": [container], "volumes": volumes}},
+        {"apiVersion": "v1", "kind": "Service", "metadata": named, "spec": service},
+    ]
+
+
+def login(namespace: str, name: str, host: str) -> dict[str, Any]:
+    return {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"name": name, "namespace": namespace},
+        "type": "kubernetes.io/dockerconfigjson",
+        "stringData": {".dockerconfigjson": document(USER, host)},
+    }
+
+
+@pytest.fixture
+def elsewhere(operator: Operator, cluster: Cluster) -> Iterator[tuple[Operator, str]]:
+    """The operator with such a registry, and a namespace that may pull from it. Afterwards all is as before."""
+    with cluster.namespace("elsewhere") as there, cluster.namespace("skills") as space:
+        cluster.apply(*registry(there))
+        cluster.kubectl("-n", there, "wait", "--for=condition=Ready", "pod/registry", "--timeout=60s")
+        (port,) = cluster.get("-n", there, "service", "registry")["spec"]["ports"]
+        inside, outside = f"registry.{there}.svc:{PORT}", f"localhost:{port['nodePort']}"
+        cluster.apply(
+            login(BUILDS, "elsewhere", inside),
+            login(NAMESPACE, "elsewhere", inside),
+            login(space, "elsewhere", outside),
+        )
+        with forward(cluster, "service/registry", PORT, there) as local:
+            options = ("--dest-tls-verify=false", f"--dest-creds={USER.user}:{USER.password}")
+            digests = publish(json.loads(IMAGES.read_text()), f"127.0.0.1:{local}/{TEAM}", *options)
+        place = {
+            "embedded": False,
+            "push": f"{inside}/{TEAM}",
+            "pull": f"{outside}/{TEAM}",
+            "read": f"http://{inside}",
+            "insecure": True,
+            "pushSecret": "elsewhere",
+            "readSecret": "elsewhere",
+            "pullSecret": "elsewhere",
+            "cidrs": [node["spec"]["podCIDR"] for node in cluster.get("nodes")["items"]],
+        }
+        bases = {name: f"{name}@{digests[name]}" for name in ("runtime", "checker")}
+        try:
+            with installed(cluster, bases, registry=place) as made:
+                yield made, space
+        finally:
+            with installed(cluster):
+                pass
+
+
+def test_a_skill_lives_on_a_private_registry_elsewhere(elsewhere: tuple[Operator, str]) -> None:
+    operator, space = elsewhere
+    apply(operator, space, skill("abroad"))
+    operator.ready(space, "abroad")
+    image = operator.skill(space, "abroad")["status"]["image"]
+    assert f"/{TEAM}/skills/{space}/abroad@sha256:" in image
+    assert operator.call(space, "abroad", {"what": "far away"}).body == {"said": "far away"}
+    assert USER.password not in operator.cluster.kubectl("-n", NAMESPACE, "logs", f"deployment/{NAMESPACE}-controller")
