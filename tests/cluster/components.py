@@ -108,7 +108,7 @@ class Components:
             f"--service-account-signing-key-file={pki.key('service-accounts')}",
             f"--service-cluster-ip-range={self.cluster.services}",
             f"--audit-policy-file={self._state}/audit.json",
-            *(f"--audit-log-path={self._state}/logs/audit.log", "--audit-log-maxsize=100", "--audit-log-maxbackup=1"),
+            *(f"--audit-log-path={self._state}/logs/audit.log", "--audit-log-maxsize=100", "--audit-log-maxbackup=3"),
             f"--kubelet-client-certificate={pki.crt('apiserver-kubelet')}",
             f"--kubelet-client-key={pki.key('apiserver-kubelet')}",
             f"--kubelet-certificate-authority={pki.crt('ca')}",

@@ -50,12 +50,14 @@ def granted(operator: Operator, account: str) -> Iterator[Right]:
                             yield namespace, group, resource, verb
 
 
-def requests(log: Path, account: str) -> Iterator[dict[str, Any]]:
-    with log.open() as lines:
-        for line in lines:
-            event = json.loads(line)
-            if event["user"]["username"] == f"system:serviceaccount:{NAMESPACE}:{account}" and "objectRef" in event:
-                yield event
+def requests(operator: Operator, account: str) -> Iterator[dict[str, Any]]:
+    """As the audit log has them, also what was moved away when it grew large."""
+    for log in Path(operator.cluster.status["state"], "logs").glob("audit*.log"):
+        with log.open() as lines:
+            for line in lines:
+                event = json.loads(line)
+                if event["user"]["username"] == f"system:serviceaccount:{NAMESPACE}:{account}" and "objectRef" in event:
+                    yield event
 
 
 @pytest.mark.bare  # kind keeps no audit log
@@ -65,7 +67,7 @@ def test_every_right_is_used(operator: Operator, request: pytest.FixtureRequest,
         pytest.skip("it tells something at the end of all tests of the cluster alone")
     account = f"{NAMESPACE}-{component}"
     used: set[Right] = set()
-    for event in requests(Path(operator.cluster.status["state"], "logs", "audit.log"), account):
+    for event in requests(operator, account):
         asked = event["objectRef"]
         resource = asked["resource"] + (f"/{asked['subresource']}" if asked.get("subresource") else "")
         right = (asked.get("apiGroup", ""), resource, event["verb"])
@@ -84,9 +86,8 @@ def test_every_right_is_used(operator: Operator, request: pytest.FixtureRequest,
 def test_nothing_was_asked_for_in_vain(operator: Operator, component: str) -> None:
     """A request that RBAC refuses is a part of the operator that does not work. (An API server that has only just started
     refuses for a moment what it allows before and after.)"""
-    log = Path(operator.cluster.status["state"], "logs", "audit.log")
     refused, allowed = set[tuple[str, ...]](), set[tuple[str, ...]]()
-    for event in requests(log, f"{NAMESPACE}-{component}"):
+    for event in requests(operator, f"{NAMESPACE}-{component}"):
         asked = event["objectRef"]
         what = (event["verb"], asked["resource"], asked.get("subresource", ""), asked.get("namespace", ""))
         forbidden = event.get("annotations", {}).get("authorization.k8s.io/decision") == "forbid"
