@@ -152,8 +152,7 @@ class Worker:
         """End it and close the line. Idempotent."""
         if self._handle < 0:
             return
-        with contextlib.suppress(ProcessLookupError):
-            signal.pidfd_send_signal(self._handle, signal.SIGKILL)
+        process.end(self._handle)
         os.close(self._handle)
         self._handle = -1
         self._writer.close()

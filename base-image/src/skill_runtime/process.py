@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+import select
 import signal
 from collections.abc import Collection, Iterator
 
+END_MS = 1000  # for a process that was killed; one that waits for a disk takes longer, and is not waited for
 _PR_SET_DUMPABLE, _PR_SET_CHILD_SUBREAPER = 4, 36
 
 
@@ -36,6 +38,15 @@ def parent_of(pid: int) -> int | None:
     finally:
         os.close(number)
     return int(status.rpartition(b")")[2].split()[1])  # the name before it may hold anything
+
+
+def end(handle: int) -> None:
+    """Kill the process of a pidfd, and wait until it is gone: only then are its children ours."""
+    with contextlib.suppress(ProcessLookupError):
+        signal.pidfd_send_signal(handle, signal.SIGKILL)
+        poll = select.poll()
+        poll.register(handle, select.POLLIN)
+        poll.poll(END_MS)
 
 
 def end_strangers(mine: Collection[int] = ()) -> None:
