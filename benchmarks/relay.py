@@ -39,7 +39,6 @@ from starlette.routing import Mount
 
 from benchmarks import show
 from skill_operator.gateway import server
-from skill_operator.gateway.activity import Activity
 from skill_operator.gateway.auth import AUDIENCE, Kubernetes
 from skill_operator.gateway.calls import Calls
 from skill_operator.gateway.directory import Directory
@@ -106,11 +105,10 @@ async def gateway(port: int, upstream: int) -> None:
     status = {"phase": "Running", "podIP": "127.0.0.1", "conditions": [{"type": "Ready", "status": "True"}]}
     directory.see_pod("ADDED", {"metadata": {"name": "p", "namespace": "bench", "labels": labels}, "status": status})
     with Pool(upstream).open() as pool:
-        use = Activity()
-        waker = Waker(None, directory, pool, use, settings.gateway.wake)  # type: ignore[arg-type]
+        waker = Waker(None, directory, pool, settings.gateway.wake)  # type: ignore[arg-type]
         stop = asyncio.Event()
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
-        calls = Calls(directory, pool, waker, use, Limits(settings.gateway.limits))
+        calls = Calls(directory, pool, waker, Limits(settings.gateway.limits))
         server.settle()
         await server.listener(calls, Kubernetes(ApiServer()), settings).run_until(stop)  # type: ignore[arg-type]
 

@@ -23,7 +23,6 @@ import yaml
 
 from skill_operator.k8s.client import Conflict
 from skill_operator.registry_credentials import (
-    Credential,
     document,
     ensure,
     host,
@@ -31,6 +30,7 @@ from skill_operator.registry_credentials import (
     mint,
     usable,
 )
+from skill_operator.registry_login import Credential
 from skill_operator.registry_storage import Image, Storage
 from skill_operator.settings import Settings
 from tests.chart.render import NAMESPACE, Object, containers, pod, program, render

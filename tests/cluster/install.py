@@ -18,7 +18,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from tests.cluster import imagebuild, model
+from tests.cluster import imagebuild, model, publish
 from tests.cluster.access import Cluster
 from tests.cluster.cli import current
 from tests.cluster.identity import CHECKOUT, RELEASE
@@ -138,15 +138,12 @@ def push(cluster: Cluster, images: dict[str, Any]) -> None:
     with forward(cluster, f"service/{NAMESPACE}-registry", 5000) as port:
         for name in ("runtime", "checker"):
             image = images[name]
-            place = f"docker://127.0.0.1:{port}/skill-operator/{name}"
+            place = f"127.0.0.1:{port}/skill-operator/{name}"
             known = ("skopeo", "inspect", "--tls-verify=false", "--raw", "--creds", f"{user}:{password}")
-            if run(*known, f"{place}@{image['digest']}", check=False):
+            if run(*known, f"docker://{place}@{image['digest']}", check=False):
                 continue
-            with step(f"pushed {name}"):
-                run(
-                    "skopeo", "--insecure-policy", "copy", "--quiet", "--preserve-digests", "--dest-tls-verify=false",
-                    "--dest-creds", f"{user}:{password}", f"oci:{image['path']}", f"{place}:latest",
-                )  # fmt: skip
+            options = ("--dest-tls-verify=false", f"--dest-creds={user}:{password}")
+            publish.push(name, image, f"{place}:latest", *options)
 
 
 def _credential(cluster: Cluster) -> tuple[str, str]:

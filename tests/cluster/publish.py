@@ -25,18 +25,19 @@ def publish(images: dict[str, dict[str, str]], place: str, *options: str) -> dic
     digests = {}
     with tempfile.TemporaryDirectory() as folder:
         for name, image in images.items():
-            whole = name in imagebuild.ARCHIVES
-            source = f"docker-archive:{image['path']}" if whole else f"oci:{image['path']}"
-            tag = Path(image["path"]).stem.removeprefix(f"{name}-")
             told = Path(folder, name)
-            kept = [] if whole else ["--preserve-digests"]
-            with step(f"pushed {name}"):
-                run(
-                    "skopeo", "--insecure-policy", "copy", "--quiet", *kept, f"--digestfile={told}", *options,
-                    source, f"docker://{place}/{name}:{tag}",
-                )  # fmt: skip
+            tag = image["name"].rpartition(":")[2]
+            push(name, image, f"{place}/{name}:{tag}", f"--digestfile={told}", *options)
             digests[name] = told.read_text().strip()
     return digests
+
+
+def push(name: str, image: dict[str, str], destination: str, *options: str) -> None:
+    """One image as it was built; a base image by the digest that it has."""
+    whole = name in imagebuild.ARCHIVES
+    source = ["docker-archive:" + image["path"]] if whole else ["--preserve-digests", "oci:" + image["path"]]
+    with step(f"pushed {name}"):
+        run("skopeo", "--insecure-policy", "copy", "--quiet", *options, *source, f"docker://{destination}")
 
 
 def values(place: str, digests: dict[str, str], *, plain: bool = False) -> dict[str, Any]:

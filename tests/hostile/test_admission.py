@@ -42,8 +42,8 @@ def create(operator: Operator, namespace: str, body: dict[str, Any], *more: str)
     operator.cluster.kubectl(*MALLORY, "-n", namespace, "create", *more, "-f", "-", stdin=json.dumps(body))
 
 
-def pod(labels: dict[str, str]) -> dict[str, Any]:
-    spec = {"containers": [{"name": "skill", "image": IMAGE}], "terminationGracePeriodSeconds": 0}
+def pod(labels: dict[str, str], image: str = IMAGE) -> dict[str, Any]:
+    spec: dict[str, Any] = {"containers": [{"name": "skill", "image": image}], "terminationGracePeriodSeconds": 0}
     return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "impostor", "labels": labels}, "spec": spec}
 
 
@@ -141,12 +141,12 @@ def test_an_image_of_a_skill_runs_as_that_skill_alone(guarded: Operator, namespa
     for spelling in spellings:
         for where in (namespace, "default"):
             with pytest.raises(ClusterError, match="runs as that skill alone"):
-                create(guarded, where, running(spelling))
-        first = running(IMAGE)
+                create(guarded, where, pod({}, spelling))
+        first = pod({})
         first["spec"]["initContainers"] = [{"name": "first", "image": spelling}]
         with pytest.raises(ClusterError, match="runs as that skill alone"):
             create(guarded, namespace, first)
-    create(guarded, namespace, running(IMAGE))
+    create(guarded, namespace, pod({}))
     debugger = {"spec": {"ephemeralContainers": [{"name": "look", "image": image}]}}
     for attack in (
         ("patch", "pod/impostor", "--subresource=ephemeralcontainers", "-p", json.dumps(debugger)),
@@ -155,7 +155,7 @@ def test_an_image_of_a_skill_runs_as_that_skill_alone(guarded: Operator, namespa
         with pytest.raises(ClusterError, match="runs as that skill alone"):
             guarded.cluster.kubectl(*MALLORY, "-n", namespace, *attack)
     indirect = workload("Deployment", {}, {})
-    indirect["spec"]["template"]["spec"] = running(image)["spec"]
+    indirect["spec"]["template"]["spec"] = pod({}, image)["spec"]
     create(guarded, namespace, indirect)
     guarded.cluster.kubectl(
         "-n", namespace, "wait", "deployment/impostor", "--for=condition=ReplicaFailure", "--timeout=60s"
@@ -163,9 +163,3 @@ def test_an_image_of_a_skill_runs_as_that_skill_alone(guarded: Operator, namespa
     told = json.dumps(guarded.cluster.get("-n", namespace, "deployment/impostor")["status"]["conditions"])
     assert "runs as that skill alone" in told
     guarded.cluster.kubectl(*MALLORY, "-n", namespace, "annotate", "pod", live["metadata"]["name"], "a=b")
-
-
-def running(image: str) -> dict[str, Any]:
-    body = pod({})
-    body["spec"]["containers"][0]["image"] = image
-    return body

@@ -166,8 +166,8 @@ def until_told(operator: Operator, namespace: str, reason: str) -> None:
     reasons = {reason, "OOMKilled"}
 
     def told() -> bool:
-        reason: str = operator.condition(namespace, "greedy", "Active").get("reason", "")
-        return reason in reasons
+        said: str = operator.condition(namespace, "greedy", "Active").get("reason", "")
+        return said in reasons
 
     until(f"Active says one of {reasons}", 30, told)
 

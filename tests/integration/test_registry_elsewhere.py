@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from skill_operator.registry_credentials import Credential, document, htpasswd_line
+from skill_operator.registry_credentials import document, htpasswd_line
+from skill_operator.registry_login import Credential
 from tests.cluster import images as node_images
 from tests.cluster.access import Cluster
 from tests.cluster.install import BUILDS, IMAGES, NAMESPACE, forward

@@ -298,16 +298,8 @@ def test_a_pass_writes_what_differs_and_nothing_else(operator: Operator, namespa
 
     def another_pass() -> None:
         seconds = operator.skill(namespace, "still")["spec"]["idleTimeoutSeconds"] + 1
-        kubectl(
-            "-n",
-            namespace,
-            "patch",
-            "skill",
-            "still",
-            "--type=merge",
-            "-p",
-            f'{{"spec":{{"idleTimeoutSeconds":{seconds}}}}}',
-        )
+        changed = f'{{"spec":{{"idleTimeoutSeconds":{seconds}}}}}'
+        kubectl("-n", namespace, "patch", "skill", "still", "--type=merge", "-p", changed)
 
         def seen() -> bool:
             found = operator.skill(namespace, "still")

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import os
-import signal
 import socket
 from collections.abc import Mapping
 from pathlib import Path
@@ -71,8 +69,7 @@ class Zygote:
     def kill(self) -> None:
         """End it; who reaps is PID 1's loop. Idempotent."""
         if self._handle >= 0:
-            with contextlib.suppress(ProcessLookupError):
-                signal.pidfd_send_signal(self._handle, signal.SIGKILL)
+            process.end(self._handle)
             os.close(self._handle)
             self._handle = -1
             self._control.close()

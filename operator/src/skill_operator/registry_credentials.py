@@ -13,12 +13,13 @@ import re
 import secrets
 import tempfile
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import bcrypt
 
 from skill_operator.k8s.client import Cluster, Conflict, Object
 from skill_operator.naming import MANAGED_BY, MANAGER
+from skill_operator.registry_login import Credential
 from skill_operator.settings import Settings
 
 KEY = ".dockerconfigjson"
@@ -28,15 +29,6 @@ ROUNDS = 4  # the password has 256 random bits: a slow hash protects nothing, an
 TRIES = 3
 _USER = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _PASSWORD = re.compile(r"[!-~]{32,72}")  # printable, too long to guess; bcrypt reads no further than 72 bytes
-
-
-class Credential(NamedTuple):
-    user: str
-    password: str
-
-    def basic(self) -> str:
-        """As HTTP basic authentication and Docker's `auth` field write it."""
-        return base64.b64encode(f"{self.user}:{self.password}".encode()).decode()
 
 
 def mint() -> Credential:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
-from aiohttp import ClientHandlerType, ClientRequest, ClientResponse, encode_basic_auth, hdrs
+from aiohttp import ClientHandlerType, ClientRequest, ClientResponse, hdrs
 
 LARGEST_TOKEN = 1 << 16
 _CHALLENGE = re.compile(r"\s*(?P<scheme>basic|bearer)\s+(?P<rest>.*)", re.IGNORECASE | re.DOTALL)
@@ -24,9 +24,17 @@ class LoginError(Exception):
     """The credential cannot be read, or no token is given for it. The message says which, and holds nothing of it."""
 
 
-class _Credential(NamedTuple):
+class Credential(NamedTuple):
     user: str
-    header: str
+    password: str
+
+    def basic(self) -> str:
+        """As HTTP basic authentication and Docker's `auth` field write it."""
+        return base64.b64encode(f"{self.user}:{self.password}".encode()).decode()
+
+    @property
+    def header(self) -> str:
+        return f"Basic {self.basic()}"
 
 
 class Login:
@@ -52,7 +60,7 @@ class Login:
         request.headers[hdrs.AUTHORIZATION] = header
         return await handler(request)
 
-    def _credential(self, host: str) -> _Credential | None:
+    def _credential(self, host: str) -> Credential | None:
         if not self._file:
             return None
         try:
@@ -66,16 +74,16 @@ class Login:
         return None
 
 
-def _basic(entry: dict[str, str]) -> _Credential:
+def _basic(entry: dict[str, str]) -> Credential:
     user, password = entry.get("username", ""), entry.get("password", "")
     if entry.get("auth"):
         user, _, password = base64.b64decode(entry["auth"], validate=True).decode().partition(":")
-    if not user:
+    if not user or ":" in user:
         raise ValueError("it names nobody")
-    return _Credential(user, encode_basic_auth(user, password))
+    return Credential(user, password)
 
 
-async def _bearer(request: ClientRequest, challenge: dict[str, str], credential: _Credential | None) -> str:
+async def _bearer(request: ClientRequest, challenge: dict[str, str], credential: Credential | None) -> str:
     realm = challenge.get("realm", "")
     if urlsplit(realm).scheme not in {"https", request.url.scheme}:  # a password never goes from TLS to plain text
         raise LoginError(f"the registry's realm {realm!r} is no https address")

@@ -11,7 +11,6 @@ from typing import Any
 import aiohttp
 
 from skill_operator.gateway import server
-from skill_operator.gateway.activity import Activity
 from skill_operator.gateway.callers import Anybody, Gatekeeper
 from skill_operator.gateway.calls import Calls
 from skill_operator.gateway.directory import Directory
@@ -108,9 +107,8 @@ class World:
         holder.close()
         await holder.wait_closed()
         pool = self._stack.enter_context(Pool(self.port).open())
-        use = Activity()
-        waker = Waker(self.scaler, self.directory, pool, use, self.wake)  # type: ignore[arg-type]
-        self.calls = Calls(self.directory, pool, waker, use)
+        waker = Waker(self.scaler, self.directory, pool, self.wake)  # type: ignore[arg-type]
+        self.calls = Calls(self.directory, pool, waker)
         listener = server.listener(self.calls, self.gatekeeper, SETTINGS, self.certificate)
         end = asyncio.Event()
         listening = asyncio.create_task(listener.run_until(end))

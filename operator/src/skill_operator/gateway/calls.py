@@ -14,7 +14,6 @@ from typing import NamedTuple, Self, cast
 from skill_operator.api.activity import EXHAUSTED, Exhausted
 from skill_operator.api.text import printable
 from skill_operator.gateway import relay
-from skill_operator.gateway.activity import Activity
 from skill_operator.gateway.callers import Caller, Limits, Unlimited
 from skill_operator.gateway.directory import Directory, Entry, Key
 from skill_operator.gateway.judge import judge
@@ -100,11 +99,9 @@ class Ticket:
 class Calls:
     """What both ways in, HTTP and MCP, do with a call."""
 
-    def __init__(
-        self, directory: Directory, pool: Pool, waker: Waker, activity: Activity, limits: Limits | None = None
-    ) -> None:
+    def __init__(self, directory: Directory, pool: Pool, waker: Waker, limits: Limits | None = None) -> None:
         self.directory = directory
-        self.activity = activity
+        self.activity = waker.activity
         self._pool = pool
         self._waker = waker
         self._limits = limits or Unlimited()

@@ -12,7 +12,6 @@ from typing import Any
 
 from skill_operator.api import activity
 from skill_operator.gateway import api
-from skill_operator.gateway.activity import Activity
 from skill_operator.gateway.auth import Kubernetes
 from skill_operator.gateway.callers import Anybody, Gatekeeper
 from skill_operator.gateway.calls import POD_PORT, Calls
@@ -51,9 +50,8 @@ async def serve(settings: Settings, cluster: Cluster) -> None:
     renewing = asyncio.create_task(certificate.keep()) if certificate else None
     live = {"directory": lambda: "the watches have ended" if following.done() else None}
     pool = Pool(POD_PORT)
-    use = Activity()
-    waker = Waker(cluster, directory, pool, use, settings.gateway.wake)
-    calls = Calls(directory, pool, waker, use, Limits(settings.gateway.limits))
+    waker = Waker(cluster, directory, pool, settings.gateway.wake)
+    calls = Calls(directory, pool, waker, Limits(settings.gateway.limits))
     judging = answering(judge, settings.judgePort) if settings.egressProxy.address else contextlib.nullcontext()
     async with judging, health.serve(settings.healthPort, live, ready, {activity.PATH: calls.report}):
         with pool.open():

@@ -46,10 +46,8 @@ class _Wake:
 class Waker:
     """Holds calls until a pod takes them."""
 
-    def __init__(
-        self, cluster: Cluster, directory: Directory, pool: Pool, activity: Activity, settings: WakeSettings
-    ) -> None:
-        self._activity = activity
+    def __init__(self, cluster: Cluster, directory: Directory, pool: Pool, settings: WakeSettings) -> None:
+        self.activity = Activity()
         self._cluster = cluster
         self._directory = directory
         self._pool = pool
@@ -155,7 +153,7 @@ class Waker:
                 raise Problem(503, "wake-refused", "The skill cannot be woken", detail, 30) from error
             detail = f"the API server does not answer, and only it can start a pod: {printable(said, 400)}; call again"
             raise Problem(503, "api-server-away", "The skill cannot be woken now", detail, 5) from error
-        self._activity.woken(meta, request)
+        self.activity.woken(meta, request)
         log.info("woken", extra={"namespace": meta.namespace, "skill": meta.name})
         return True
 

@@ -17,7 +17,11 @@ async def apply_changed(cluster: Cluster, wanted: Object) -> Object:
     meta = wanted["metadata"]
     wanted = wanted | {"metadata": meta | {"annotations": meta.get("annotations", {}) | {MARK: _digest(wanted)}}}
     live = await cluster.get(wanted["kind"], meta["namespace"], meta["name"])
-    if live is not None and holds(live, wanted) and (wanted["kind"] not in EXACT or only(live["spec"], wanted["spec"])):
+    if (
+        live is not None
+        and holds(live, wanted)
+        and (wanted["kind"] not in EXACT or holds(wanted["spec"], live["spec"]))
+    ):
         return live
     return await cluster.apply(wanted)
 
@@ -34,15 +38,6 @@ async def create_absent(cluster: Cluster, wanted: Object) -> Object | None:
         return await cluster.create(wanted)
     except Conflict:
         return None
-
-
-def only(live: Any, wanted: Any) -> bool:
-    """Whether there is nothing in `live` that `wanted` does not say, but for what is empty."""
-    if isinstance(live, dict) and isinstance(wanted, dict):
-        return all(only(v, wanted[k]) if k in wanted else v in ({}, [], None) for k, v in live.items())
-    if isinstance(live, list) and isinstance(wanted, list):
-        return all(map(only, live, wanted))
-    return True
 
 
 def holds(live: Any, wanted: Any) -> bool:
