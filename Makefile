@@ -11,22 +11,22 @@ help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 demo: cluster images ## cluster, images, chart and three example skills; calls them
-	@$(PYTHON) -m tests.cluster.demo
+	@$(PYTHON) -m hack.demo
 
 test: export NO_SKIPS = 1
 test: verify install unit integration ## every test; what CI runs
 
 cluster: ## start the cluster, install nothing
-	@$(PYTHON) -m tests.cluster up
+	@$(PYTHON) -m hack.cluster up
 
 images: ## build the images of this checkout
-	@$(PYTHON) -m tests.cluster.imagebuild
+	@$(PYTHON) -m hack.images
 
 publish: ## build the images and push them to a registry of yours: make publish TO=registry.example/team
-	@$(PYTHON) -m tests.cluster.publish $(or $(TO),$(error say where to: make publish TO=registry.example/team))
+	@$(PYTHON) -m hack.publish $(or $(TO),$(error say where to: make publish TO=registry.example/team))
 
 install: cluster images ## install the chart into the namespace skill-operator
-	@$(PYTHON) -m tests.cluster.install
+	@$(PYTHON) -m hack.install
 
 unit: $(VENV)/ready ## tests that need no cluster; those of the chart are skipped where there is no helm
 	@$(BIN)/pytest -q --numprocesses auto -m "not cluster" tests
@@ -51,7 +51,7 @@ format: $(VENV)/ready ## format the code
 	@$(BIN)/ruff check --quiet --fix $(CODE)
 
 bench: $(VENV)/ready install ## the figures, as ratios measured in one run
-	@export PYTHONPATH=operator/src:. KUBECONFIG=$$($(PYTHON) -m tests.cluster env | sed -E "s/.*KUBECONFIG=([^ ]+).*/\1/"); \
+	@export PYTHONPATH=operator/src:. KUBECONFIG=$$($(PYTHON) -m hack.cluster env | sed -E "s/.*KUBECONFIG=([^ ]+).*/\1/"); \
 	$(BIN)/python -m benchmarks; $(BIN)/python -m benchmarks.wake
 
 bench-gates: $(VENV)/bench ## how often the gates are wrong, on HumanEval and mutants of it; needs no cluster
@@ -70,7 +70,7 @@ doctor: ## what the cluster that kubectl means has of what the operator needs, a
 	@kubectl -n $(or $(NAMESPACE),skill-operator) exec deployment/skill-operator-controller -- python3 -m skill_operator doctor
 
 down: ## end the cluster and leave nothing of it
-	@$(PYTHON) -m tests.cluster down
+	@$(PYTHON) -m hack.cluster down
 
 $(VENV)/ready: operator/requirements-dev.txt
 	@echo "installing the tools for development into $(VENV)"

@@ -17,7 +17,8 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from benchmarks import show
-from skill_operator.k8s.client import Cluster, connect
+from skill_operator.k8s.client import connect
+from skill_operator.k8s.interface import Cluster
 
 ROUNDS = int(os.environ.get("ROUNDS", "5"))
 SECONDS = 180.0

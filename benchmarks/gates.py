@@ -25,8 +25,8 @@ from typing import Any
 
 from benchmarks.humaneval import Problem, TooSlowError, answer, function, problems, within
 from benchmarks.mutants import Mutant, mutants
-from skill_operator.generation.examples import split
-from skill_operator.generation.types_text import types_module
+from skill_operator.generation.holdout import split_examples
+from skill_operator.generation.typed_dicts import types_module
 from skill_operator.resources.check import bundle
 from skill_runtime.contract import Schema
 from tests.unit.runtime import harness
@@ -57,7 +57,7 @@ class Judged:
 
 def judge(name: str, kind: str, problem: Problem, source: str) -> Judged:
     spec = problem.skill.spec
-    visible, hidden = split(spec.examples)
+    visible, hidden = split_examples(spec.examples)
     order = bundle(problem.skill, source, types_module(spec.input, spec.output), visible, hidden)
     with tempfile.TemporaryDirectory() as folder:
         ended = harness.check(Path(folder), **order)

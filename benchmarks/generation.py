@@ -24,7 +24,7 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from benchmarks.tiny_model import served
-from skill_operator.settings import Generation, ModelEndpoint, Settings
+from skill_operator.settings import GenerationSettings, ModelEndpoint, Settings
 from tests.unit.generation.test_every_order import IMAGES, TERMINAL, EveryOrder
 from tests.unit.generation.world import World
 from tests.unit.runtime.harness import command, environment, tools
@@ -116,8 +116,10 @@ def orders() -> None:
 
 async def written(url: str, spec: dict[str, Any]) -> World:
     """One Skill, until it ends or is built."""
-    model = ModelEndpoint(name="tiny", baseURL=url, model="tiny", maxReplyTokens=REPLY, timeoutSeconds=300)
-    world = World(Settings(images=IMAGES, models=[model], generation=Generation(deadlineSeconds=86_400)), network=True)
+    model = ModelEndpoint(name="tiny", base_url=url, model="tiny", max_reply_tokens=REPLY, timeout_seconds=300)
+    world = World(
+        Settings(images=IMAGES, models=[model], generation=GenerationSettings(deadline_seconds=86_400)), network=True
+    )
     world.skill(**spec, generation={"maxAttempts": ATTEMPTS, "tokenBudget": BUDGET})
     for _ in range(40):
         await world.passes()

@@ -17,7 +17,7 @@ from importlib.resources import files
 from typing import Any
 
 from skill_operator.api.v1alpha1 import Skill
-from skill_operator.api.values import flaw
+from skill_operator.untrusted.json_values import flaw
 
 MOST_EXAMPLES = 64
 """As many as a Skill may have."""

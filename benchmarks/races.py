@@ -13,8 +13,8 @@ import statistics
 import sys
 import time
 
-from tests.cluster.access import Cluster
-from tests.cluster.cli import current
+from hack.cluster.access import Cluster
+from hack.cluster.cli import current
 from tests.integration import races
 from tests.integration.installed import Operator, installed
 from tests.integration.test_skill import apply, skill

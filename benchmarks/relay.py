@@ -39,15 +39,15 @@ from starlette.routing import Mount
 
 from benchmarks import show
 from skill_operator.gateway import server
-from skill_operator.gateway.auth import AUDIENCE, Kubernetes
-from skill_operator.gateway.calls import Calls
-from skill_operator.gateway.directory import Directory
-from skill_operator.gateway.limits import Limits
-from skill_operator.gateway.upstream import Pool
-from skill_operator.gateway.wake import Waker
-from skill_operator.k8s.client import Object
+from skill_operator.gateway.access.kubernetes import AUDIENCE, KubernetesAuthorizer
+from skill_operator.gateway.access.limits import CallLimiter
+from skill_operator.gateway.invocation import Invoker
+from skill_operator.gateway.pods.activator import Activator
+from skill_operator.gateway.pods.connection import ConnectionPool
+from skill_operator.gateway.pods.directory import Directory
+from skill_operator.k8s.interface import Object
 from skill_operator.observability import logs
-from skill_operator.settings import Images, Settings
+from skill_operator.settings import ImageSettings, Settings
 
 ROUNDS = int(os.environ.get("ROUNDS", "5"))
 SECONDS = float(os.environ.get("SECONDS", "4"))
@@ -92,7 +92,7 @@ class ApiServer:
 async def gateway(port: int, upstream: int) -> None:
     """The gateway as it is, but for the cluster: it knows one Skill, whose pod is the upstream."""
     logs.configure("info")
-    settings = Settings(images=Images(runtime="r", checker="c", builder="b"), listenPort=port)
+    settings = Settings(images=ImageSettings(runtime="r", checker="c", builder="b"), listen_port=port)
     directory = Directory()
     directory.missing.clear()
     meta = {"name": "echo", "namespace": "bench", "uid": "u-1", "generation": 1}
@@ -104,13 +104,13 @@ async def gateway(port: int, upstream: int) -> None:
     labels = {"skill-operator.dev/skill-uid": "u-1"}
     status = {"phase": "Running", "podIP": "127.0.0.1", "conditions": [{"type": "Ready", "status": "True"}]}
     directory.see_pod("ADDED", {"metadata": {"name": "p", "namespace": "bench", "labels": labels}, "status": status})
-    with Pool(upstream).open() as pool:
-        waker = Waker(None, directory, pool, settings.gateway.wake)  # type: ignore[arg-type]
+    with ConnectionPool(upstream).open() as pool:
+        waker = Activator(None, directory, pool, settings.gateway.wake)  # type: ignore[arg-type]
         stop = asyncio.Event()
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
-        calls = Calls(directory, pool, waker, Limits(settings.gateway.limits))
+        calls = Invoker(directory, pool, waker, CallLimiter(settings.gateway.limits))
         server.settle()
-        await server.listener(calls, Kubernetes(ApiServer()), settings).run_until(stop)  # type: ignore[arg-type]
+        await server.listener(calls, KubernetesAuthorizer(ApiServer()), settings).run_until(stop)  # type: ignore[arg-type]
 
 
 async def sdk(port: int) -> None:

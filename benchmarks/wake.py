@@ -20,10 +20,11 @@ import aiohttp
 
 from benchmarks import show
 from benchmarks.__main__ import bare, fenced, reached, seconds_until, skill
-from skill_operator.k8s.client import Cluster, connect
-from tests.cluster.access import Cluster as Machine
-from tests.cluster.cli import current
-from tests.cluster.install import NAMESPACE, forward
+from hack.cluster.access import Cluster as Machine
+from hack.cluster.cli import current
+from hack.install import NAMESPACE, forward
+from skill_operator.k8s.client import connect
+from skill_operator.k8s.interface import Cluster
 
 WAKES = int(os.environ.get("WAKES", "20"))
 CALLS = int(os.environ.get("CALLS", "20000"))

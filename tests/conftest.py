@@ -7,8 +7,8 @@ from collections.abc import Generator
 
 import pytest
 
-from tests.cluster.bare import Bare
-from tests.cluster.cli import current
+from hack.cluster.bare import Bare
+from hack.cluster.cli import current
 from tests.integration.installed import cluster, namespace, operator
 
 __all__ = ["cluster", "namespace", "operator"]  # fixtures: one cluster and one installed operator for all tests

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.cluster import binaries
+from hack.cluster import binaries
 
 Object = dict[str, Any]
 ROOT = Path(__file__).parents[2]

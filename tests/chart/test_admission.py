@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from skill_operator.registry_credentials import host, usable
+from hack.cluster.access import Cluster
+from skill_operator.registry.push_secret import host, usable
 from skill_operator.settings import load
 from tests.chart.render import CASES, ROOT, Object, render, setting
-from tests.cluster.access import Cluster
 
 pytestmark = pytest.mark.cluster
 GROUPS = {"secrets": "", "pods": "", "jobs": "batch", "deployments": "apps", "skills": "skill-operator.dev"}

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import yaml
 
+from hack import publish
 from tests.chart.render import CHART, ROOT, call
-from tests.cluster import publish
 
 
 def test_a_cluster_of_one_s_own(tmp_path: Path) -> None:

@@ -7,9 +7,9 @@ from ipaddress import collapse_addresses, ip_network
 
 import pytest
 
-from skill_operator import egress_helper
-from skill_operator.api.egress import ALWAYS, PRIVATE
-from skill_operator.gateway import egress
+import helper as egress_helper
+from skill_operator.api.egress_networks import ALWAYS, PRIVATE
+from skill_operator.gateway import egress_authorizer
 from tests.chart.render import CASES, NAMESPACE, RELEASE, Rendered, containers, labels, pod, render, setting
 
 every_case = pytest.mark.parametrize("case", CASES)
@@ -60,7 +60,7 @@ def test_no_answer_of_the_gateway_is_kept() -> None:
     (judge,) = (s for s in render().kind("Service") if f"{s['metadata']['name']}.{NAMESPACE}.svc" == service)
     assert judge["spec"]["ports"] == [{"name": "judge", "port": int(port), "targetPort": "judge"}]
     assert len([word for word in question.split() if word.startswith("%")]) + 2 == egress_helper.FIELDS
-    assert egress_helper.PATH == egress.PATH
+    assert egress_helper.PATH == egress_authorizer.PATH
 
 
 def test_name_servers_of_one_s_own() -> None:

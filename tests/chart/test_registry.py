@@ -21,17 +21,10 @@ import bcrypt
 import pytest
 import yaml
 
-from skill_operator.k8s.client import Conflict
-from skill_operator.registry_credentials import (
-    document,
-    ensure,
-    host,
-    htpasswd_line,
-    mint,
-    usable,
-)
-from skill_operator.registry_login import Credential
-from skill_operator.registry_storage import Image, Storage
+from skill_operator.k8s.errors import Conflict
+from skill_operator.registry.auth import Credential
+from skill_operator.registry.push_secret import document, ensure, host, htpasswd_line, mint, usable
+from skill_operator.registry.storage import RegistryStorage, StoredImage
 from skill_operator.settings import Settings
 from tests.chart.render import NAMESPACE, Object, containers, pod, program, render
 
@@ -138,7 +131,7 @@ async def test_it_does_not_fight_for_ever(settings: Settings, tmp_path: Path) ->
 
 
 async def test_no_secret_is_named(settings: Settings, tmp_path: Path) -> None:
-    nowhere = settings.model_copy(update={"registry": settings.registry.model_copy(update={"pushSecret": ""})})
+    nowhere = settings.model_copy(update={"registry": settings.registry.model_copy(update={"push_secret": ""})})
     with pytest.raises(ValueError, match=r"registry\.pushSecret is empty"):
         await ensure(Secrets(), nowhere, tmp_path / "htpasswd")  # type: ignore[arg-type]
 
@@ -364,7 +357,7 @@ def test_each_request_costs_little() -> None:
 
 
 def test_images_of_dead_skills_free_the_disk_and_nothing_else_changes(registry: Registry, tmp_path: Path) -> None:
-    storage = Storage(tmp_path / "data", grace=0, settle=0)
+    storage = RegistryStorage(tmp_path / "data", grace=0, settle=0)
     base = registry.image("skill-operator/runtime", "latest", b"base" * 100_000)
     for name in ("a/dead", "a/alive", "b/dead"):
         registry.image(f"skills/{name}", "r1", b"base" * 100_000, name.encode() * 50_000)
@@ -393,11 +386,11 @@ def test_what_is_young_is_left_alone(registry: Registry, tmp_path: Path) -> None
     """As an upload whose manifest is still to come."""
     registry.blob("skills/a/b", b"on its way")
     digest = registry.image("skills/a/c", "r1", b"layer")
-    storage = Storage(tmp_path / "data", grace=600, settle=0)
+    storage = RegistryStorage(tmp_path / "data", grace=600, settle=0)
     assert storage.images("skills/") == []
-    storage.remove(Image("skills/a/c", digest))
+    storage.remove(StoredImage("skills/a/c", digest))
     assert storage.collect() == 0
-    assert Storage(tmp_path / "data", grace=0, settle=0).collect() > 0
+    assert RegistryStorage(tmp_path / "data", grace=0, settle=0).collect() > 0
 
 
 @pytest.mark.parametrize("how", ["pushed anew", "linked to what was there"])
@@ -407,7 +400,7 @@ def test_what_is_wanted_again_in_the_middle_of_it_stays(registry: Registry, tmp_
     place = tmp_path / "data/docker/registry/v2/blobs/sha256" / name[:2] / name
     registry.blob("skills/a/b", content)
 
-    class Interrupted(Storage):
+    class Interrupted(RegistryStorage):
         def pause(self) -> None:
             assert not place.exists()
             if how == "pushed anew":
@@ -430,13 +423,13 @@ def test_a_manifest_that_cannot_be_read_stops_everything(registry: Registry, tmp
     (tmp_path / "data/docker/registry/v2/blobs/sha256" / digest[:2] / digest / "data").write_bytes(bad)
     before = used(tmp_path / "data")
     with pytest.raises(ValueError, match="this is no manifest"):
-        Storage(tmp_path / "data", grace=0, settle=0).collect()
+        RegistryStorage(tmp_path / "data", grace=0, settle=0).collect()
     assert used(tmp_path / "data") == before
 
 
 def test_an_empty_disk_is_swept(tmp_path: Path) -> None:
-    assert Storage(tmp_path, grace=0, settle=0).images("skills/") == []
-    assert Storage(tmp_path, grace=0, settle=0).collect() == 0
+    assert RegistryStorage(tmp_path, grace=0, settle=0).images("skills/") == []
+    assert RegistryStorage(tmp_path, grace=0, settle=0).collect() == 0
 
 
 def used(folder: Path) -> int:

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import pytest
 from pydantic import BaseModel
 
-from skill_operator.settings import Images, Settings, load
+from skill_operator.settings import ImageSettings, Settings, load
 from tests.chart.render import CASES, NAMESPACE, Object, Rendered, containers, labels, pod, render, setting
 
 every_case = pytest.mark.parametrize("case", CASES)
@@ -59,7 +59,7 @@ def test_no_setting_is_left_to_chance(case: str) -> None:
 
 def test_defaults_are_the_same_on_both_sides(tmp_path: Path) -> None:
     """What the chart names after its release is the only difference."""
-    images = Images(runtime="r", checker="c", builder="b")
+    images = ImageSettings(runtime="r", checker="c", builder="b")
     ours = settings(render(namespace="skill-operator"), tmp_path).model_dump()
     theirs = Settings(images=images).model_dump()
     assert ours.pop("images")["builder"] == "ghcr.io/osscontainertools/kaniko:v1.28.3"
@@ -92,7 +92,7 @@ def test_both_processes_get_them(case: str) -> None:
 def test_labels_are_those_of_the_pods(case: str, tmp_path: Path) -> None:
     rendered = render(case)
     found = settings(rendered, tmp_path)
-    for component, wanted in (("gateway", found.gatewayLabels), ("registry", found.registryLabels)):
+    for component, wanted in (("gateway", found.gateway_labels), ("registry", found.registry_labels)):
         if component == "registry" and case == "external-registry":
             assert wanted == {}
             continue
@@ -115,22 +115,22 @@ def test_addresses_are_those_of_the_services(case: str, release: str, tmp_path: 
         for port in service["spec"]["ports"]
     }
     push = urlsplit(f"//{found.registry.push}")
-    read, gateway = urlsplit(found.registry.read), urlsplit(found.gatewayURL)
+    read, gateway = urlsplit(found.registry.read), urlsplit(found.gateway_url)
     assert ports[push.hostname or "", push.port or 0] == "writer"
     assert ports[read.hostname or "", read.port or 0] == "reader"
     assert ports[gateway.hostname or "", gateway.port or 80] == "http"
-    proxy = urlsplit(f"//{found.egressProxy.address}")
+    proxy = urlsplit(f"//{found.egress_proxy.address}")
     assert ports[proxy.hostname or "", proxy.port or 0] == "proxy"
-    assert rendered.one("Deployment", found.egressProxy.deployment)
+    assert rendered.one("Deployment", found.egress_proxy.deployment)
     beacon = urlsplit(f"//{found.isolation.beacon}")
     assert ports[beacon.hostname or "", beacon.port or 0] == "beacon"
     assert found.registry.pull == "localhost:30500"
     assert found.registry.insecure
-    assert found.registry.pushSecret == "registry-push"
+    assert found.registry.push_secret == "registry-push"
 
 
 def test_the_address_of_a_published_gateway(tmp_path: Path) -> None:
-    assert settings(render("ha"), tmp_path).gatewayURL == "https://skills.example"
+    assert settings(render("ha"), tmp_path).gateway_url == "https://skills.example"
 
 
 def test_a_registry_elsewhere(tmp_path: Path) -> None:
@@ -138,18 +138,18 @@ def test_a_registry_elsewhere(tmp_path: Path) -> None:
     assert found.registry.push == found.registry.pull == "registry.example:8443/skills"
     assert found.registry.read == "https://registry.example:8443"
     assert not found.registry.insecure
-    assert found.registry.pushSecret == "registry-example"
-    assert found.registry.pullSecret == "registry-example-read"
-    assert found.registryCIDRs == ["203.0.113.7/32", "2001:db8::7/128"]
+    assert found.registry.push_secret == "registry-example"
+    assert found.registry.pull_secret == "registry-example-read"
+    assert found.registry_cidrs == ["203.0.113.7/32", "2001:db8::7/128"]
 
 
 def test_keys_of_models_are_in_the_controller_only(tmp_path: Path) -> None:
     rendered = render("two-models")
     large, local = settings(rendered, tmp_path).models
     mounted = secrets(rendered.component("Deployment", "controller"))
-    assert mounted == {large.apiKeyFile: ("models-example", "token")}
-    assert large.timeoutSeconds == 60
-    assert (local.apiKeyFile, local.maxReplyTokens) == ("", 2048)
+    assert mounted == {large.api_key_file: ("models-example", "token")}
+    assert large.timeout_seconds == 60
+    assert (local.api_key_file, local.max_reply_tokens) == ("", 2048)
     for component in ("gateway", "registry"):
         assert secrets(rendered.component("Deployment", component)) == {}
 
@@ -158,7 +158,7 @@ def test_models_of_one_secret(tmp_path: Path) -> None:
     shared = setting("models[1].apiKeySecret", {"name": "models-example", "key": "token"})
     rendered = render("two-models", shared)
     mounted = secrets(rendered.component("Deployment", "controller"))
-    assert set(mounted) == {model.apiKeyFile for model in settings(rendered, tmp_path).models}
+    assert set(mounted) == {model.api_key_file for model in settings(rendered, tmp_path).models}
     assert len(mounted) == 2
 
 
@@ -166,7 +166,7 @@ def test_models_of_one_secret(tmp_path: Path) -> None:
 def test_every_key_that_is_named_is_mounted(case: str, tmp_path: Path) -> None:
     rendered = render(case)
     known = settings(rendered, tmp_path)
-    files = {*(model.apiKeyFile for model in known.models), known.registry.credentials} - {""}
+    files = {*(model.api_key_file for model in known.models), known.registry.credentials} - {""}
     assert set(secrets(rendered.component("Deployment", "controller"))) == files
 
 
@@ -178,4 +178,4 @@ def test_text_stays_text(hostile: str, tmp_path: Path) -> None:
 
 def test_large_numbers_stay_whole(tmp_path: Path) -> None:
     found = settings(render("default", setting("controller.resyncSeconds", 10_000_000)), tmp_path)
-    assert found.resyncSeconds == 10_000_000
+    assert found.resync_seconds == 10_000_000

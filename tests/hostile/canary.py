@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Self
 
-from tests.cluster import engine
-from tests.cluster.access import Cluster
-from tests.cluster.shell import run, wait
+from hack.cluster import engine
+from hack.cluster.access import Cluster
+from hack.cluster.shell import run, wait
 
 ADDRESS = "203.0.113.10"
 

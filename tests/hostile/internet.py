@@ -11,9 +11,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
 
-from tests.cluster import engine
-from tests.cluster.access import Cluster
-from tests.cluster.shell import run, wait
+from hack.cluster import engine
+from hack.cluster.access import Cluster
+from hack.cluster.shell import run, wait
 
 API, OTHER = "203.0.113.10", "198.51.100.10"
 TLS, PLAIN = (443, 8443), (80, 8080)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.cluster.shell import ClusterError
+from hack.cluster.shell import ClusterError
 from tests.integration.installed import Operator, until
 from tests.integration.test_skill import apply, skill
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.cluster.bare import Bare
+from hack.cluster.bare import Bare
 from tests.hostile.canary import RUN, SPY, Canary, spy
 from tests.hostile.test_first_millisecond import FIRST
 from tests.integration.installed import Operator, until

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.cluster.access import Cluster
+from hack.cluster.access import Cluster
 from tests.hostile.canary import ADDRESS, RUN, SPY, Canary, spy
 from tests.integration.installed import Operator, until
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.cluster.install import NAMESPACE
+from hack.install import NAMESPACE
 from tests.hostile.canary import SPY, free_pod
 from tests.hostile.internet import API, OTHER, Internet, Watched, internet
 from tests.hostile.test_ways_out import addresses

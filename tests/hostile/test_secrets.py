@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.cluster.install import NAMESPACE
+from hack.install import NAMESPACE
 from tests.integration.installed import Operator, until
 from tests.integration.test_skill import BUILDS, apply, skill
 

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from tests.cluster.install import NAMESPACE
-from tests.cluster.model import MODEL_NAMESPACE
-from tests.cluster.model import NAME as MODEL
+from hack.install import NAMESPACE
+from hack.model.deploy import MODEL_NAMESPACE
+from hack.model.deploy import NAME as MODEL
 from tests.hostile.canary import ADDRESS, Canary, FreePod, free_pod, host, spy
 from tests.integration.installed import Operator
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.cluster.install import NAMESPACE
+from hack.install import NAMESPACE
 from tests.hostile.canary import ADDRESS, Canary, free_pod, host, spy
 from tests.integration.installed import Operator, until
 

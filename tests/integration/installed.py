@@ -17,10 +17,10 @@ from typing import Any, TypeVar
 
 import pytest
 
-from tests.cluster import model
-from tests.cluster.access import Cluster
-from tests.cluster.cli import current
-from tests.cluster.install import IMAGES, NAMESPACE, forward, install
+from hack.cluster.access import Cluster
+from hack.cluster.cli import current
+from hack.install import IMAGES, NAMESPACE, forward, install
+from hack.model import deploy
 
 T = TypeVar("T")
 
@@ -164,7 +164,7 @@ def cluster() -> Cluster:
 @contextmanager
 def installed(cluster: Cluster, bases: dict[str, str] | None = None, **values: Any) -> Iterator[Operator]:
     """The operator as the chart makes it with these values, and with the model of the tests. `bases`: see install."""
-    configured, _ = model.configure(cluster)
+    configured, _ = deploy.configure(cluster)
     user = cluster.kubectl("auth", "whoami", "-o", "jsonpath={.status.userInfo.username}")
     with tempfile.TemporaryDirectory() as folder:
         more = Path(folder) / "values.json"
@@ -173,7 +173,7 @@ def installed(cluster: Cluster, bases: dict[str, str] | None = None, **values: A
         install(cluster, configured, more, bases=bases)
     with (
         forward(cluster, f"service/{NAMESPACE}-gateway", 80) as gateway,
-        forward(cluster, f"service/{model.NAME}", 8000, model.MODEL_NAMESPACE) as scripted,
+        forward(cluster, f"service/{deploy.NAME}", 8000, deploy.MODEL_NAMESPACE) as scripted,
     ):
         yield Operator(cluster, gateway, scripted, cluster.caller("default", "tests", everywhere=True))
 

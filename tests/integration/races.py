@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from tests.cluster.install import NAMESPACE
+from hack.install import NAMESPACE
 from tests.integration.installed import Operator
 
 IDLE = 2

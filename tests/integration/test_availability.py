@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from tests.cluster.bare import Bare
-from tests.cluster.install import NAMESPACE
+from hack.cluster.bare import Bare
+from hack.install import NAMESPACE
 from tests.integration.installed import Answer, Operator, until
 from tests.integration.test_skill import apply, skill
 from tests.integration.test_sleep import SLOW

@@ -15,18 +15,19 @@ from typing import Any
 
 import pytest
 
+from hack.cluster.access import Cluster
+from hack.install import BUILDS, IMAGES, NAMESPACE, forward
 from skill_operator import naming
 from skill_operator.api.v1alpha1 import Skill
 from skill_operator.k8s.client import ApiServer, connect
-from skill_operator.reconcile import slots as line
-from skill_operator.reconcile.result import Key, Work
-from skill_operator.reconcile.slots import BuildSlots
+from skill_operator.naming import SkillKey
+from skill_operator.reconcile import build_queue as line
+from skill_operator.reconcile.build_queue import BuildQueue
+from skill_operator.reconcile.result import Progress
 from skill_operator.reconcile.stages.build import build
-from skill_operator.registry import Base
+from skill_operator.registry.client import BaseImage
 from skill_operator.resources import build as resource
 from skill_operator.settings import Settings
-from tests.cluster.access import Cluster
-from tests.cluster.install import BUILDS, IMAGES, NAMESPACE, forward
 from tests.integration.installed import Operator, http, until
 from tests.integration.test_skill import SOURCE, apply, skill
 from tests.unit.reconcile.samples import observed
@@ -69,8 +70,8 @@ def settings(operator: Operator) -> Settings:
 
 
 @pytest.fixture(scope="module")
-def base() -> Base:
-    return Base({"rootEntries": ["bin", "usr", "var"]}, "")
+def base() -> BaseImage:
+    return BaseImage({"rootEntries": ["bin", "usr", "var"]}, "")
 
 
 @pytest.fixture(scope="module")
@@ -167,7 +168,7 @@ def test_r09_its_namespace_refuses_more(operator: Operator, worse: Json) -> None
 
 
 def test_r11_a_build_without_memory_says_so(
-    operator: Operator, settings: Settings, base: Base, home: str, built: Json
+    operator: Operator, settings: Settings, base: BaseImage, home: str, built: Json
 ) -> None:
     """A real build with 12 MiB, and what the stage makes of its end. One has run before: else this one pays for Kaniko's
     own pages, too, and may read them again and again where it should run out of memory."""
@@ -177,7 +178,7 @@ def test_r11_a_build_without_memory_says_so(
     limits = settings.build.resources.limits | {"memory": "12Mi"}
     small = settings.build.resources.model_copy(update={"limits": limits, "requests": {"memory": "12Mi"}})
     tight = settings.model_copy(update={"build": settings.build.model_copy(update={"resources": small})})
-    work = Work(source="def run(input): ...")
+    work = Progress(source="def run(input): ...")
     nothing = observed(greedy, body=body, base=base)
     address = operator.cluster.get("-n", NAMESPACE, "service", f"{NAMESPACE}-registry")["spec"]["clusterIP"]
     result = build(nothing, work, tight, datetime.now(UTC))
@@ -305,7 +306,7 @@ async def api(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> AsyncIterato
         yield server
 
 
-def sleeper(namespace: str, key: Key) -> Json:
+def sleeper(namespace: str, key: SkillKey) -> Json:
     """A Job that counts as a build and starts no pod."""
     labels = {naming.MANAGED_BY: naming.MANAGER, naming.COMPONENT: "build", naming.NAMESPACE_LABEL: key.namespace}
     pod = {"restartPolicy": "Never", "containers": [{"name": "none", "image": "none.invalid/none"}]}
@@ -323,16 +324,16 @@ async def test_r13_fifty_at_once_are_built_a_few_at_a_time_and_none_is_forgotten
     """Passes of fifty Skills over one line, against the real API server; the Jobs are real, but suspended, and in the
     operator's own namespace, where not the controller alone may make them."""
     limit = 3
-    keys = [Key("crowd", f"s{n}") for n in range(48)] + [Key("lone", "a"), Key("quiet", "b")]
+    keys = [SkillKey("crowd", f"s{n}") for n in range(48)] + [SkillKey("lone", "a"), SkillKey("quiet", "b")]
     woken = {key: asyncio.Event() for key in keys}
-    finished: list[Key] = []
+    finished: list[SkillKey] = []
     places: list[int] = []
     tight = settings.build.model_copy(update={"concurrency": limit})
-    slots = BuildSlots(
+    slots = BuildQueue(
         api, settings.model_copy(update={"builderNamespace": NAMESPACE, "build": tight}), lambda k: woken[k].set()
     )
 
-    async def live(key: Key) -> None:
+    async def live(key: SkillKey) -> None:
         while place := await slots.ask(key):  # one pass, again when it is woken
             places.append(place)
             await slots.ended(key)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.cluster.access import Cluster
+from hack.cluster.access import Cluster
 from tests.integration.installed import Operator, until
 from tests.integration.test_skill import BUILDS, apply, skill
 

@@ -16,11 +16,11 @@ from typing import Any
 
 import pytest
 
-from tests.cluster import images, records
-from tests.cluster.access import Cluster
-from tests.cluster.identity import CHECKOUT, OUTSIDE, STATES
-from tests.cluster.oci import Image
-from tests.cluster.shell import run, wait
+from hack.cluster import node_images, records
+from hack.cluster.access import Cluster
+from hack.cluster.identity import CHECKOUT, OUTSIDE, STATES
+from hack.cluster.oci import Image
+from hack.cluster.shell import run, wait
 
 SECOND = "skill-second"
 NETWORK = ("link", "route", "rule", "netns")
@@ -124,7 +124,7 @@ def test_the_node_pulls_from_a_registry_pod_on_localhost(
         pod(
             namespace,
             "registry",
-            images.REGISTRY,
+            node_images.REGISTRY,
             container=container,
             volumes=volumes,
             securityContext={"fsGroup": 54321},
@@ -187,7 +187,7 @@ def test_names_resolve(cluster: Cluster) -> None:
 def command(*arguments: str) -> subprocess.Popen[str]:
     env = {**os.environ, "CLUSTER": SECOND}
     return subprocess.Popen(
-        ["python3", "-m", "tests.cluster", *arguments],
+        ["python3", "-m", "hack.cluster", *arguments],
         cwd=CHECKOUT,
         env=env,
         text=True,
@@ -221,7 +221,7 @@ def traces(name: str) -> dict[str, set[str]]:
         "mounts": {mount for mount in mounts if "/var/lib/containers/" not in mount},
         "groups": {group for group in groups if Path(group).name not in others},
         "processes": {
-            text for text in commands.values() if name in text and "pytest" not in text and "tests.cluster" not in text
+            text for text in commands.values() if name in text and "pytest" not in text and "hack.cluster" not in text
         },
         "files": {str(path) for path in Path("/tmp/skill-clusters").glob("*")},
         "checkout": {str(path) for path in (CHECKOUT / ".cluster").glob("*") if path.name != "cache"},

@@ -17,13 +17,13 @@ import pytest
 import yaml
 from kubernetes import client, config
 
+from hack.cluster.access import Cluster
+from hack.cluster.identity import RELEASE
+from hack.cluster.shell import ClusterError
 from skill_operator.api.conditions import READY, set_condition
 from skill_operator.api.crd import FILE_NAME
 from skill_operator.api.v1alpha1 import GenerationStatus, Skill, SkillSpec, SkillStatus
 from skill_operator.naming import API_VERSION, GROUP, VERSION
-from tests.cluster.access import Cluster
-from tests.cluster.identity import RELEASE
-from tests.cluster.shell import ClusterError
 
 pytestmark = pytest.mark.cluster
 

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from tests.cluster.install import NAMESPACE
+from hack.install import NAMESPACE
 from tests.integration.installed import Operator
 
 pytestmark = pytest.mark.cluster

@@ -18,9 +18,9 @@ from mcp.client.streamable_http import streamable_http_client
 from mcp.shared.exceptions import MCPError
 from openapi_spec_validator import OpenAPIV31SpecValidator, validate
 
-from skill_operator.gateway import auth
-from tests.cluster.identity import CHECKOUT
-from tests.cluster.install import NAMESPACE, forward
+from hack.cluster.identity import CHECKOUT
+from hack.install import NAMESPACE, forward
+from skill_operator.gateway.access import kubernetes
 from tests.integration.installed import Answer, Operator, http, until
 from tests.integration.test_skill import apply, skill
 
@@ -108,9 +108,9 @@ def test_a_right_comes_and_goes_within_seconds(team: Team) -> None:
     token = team.token("temp")
     assert team.call(token).status == 403
     team.bind("temp", "--clusterrole=skill-caller")
-    until("it may", auth.MAY_NOT_SECONDS + 3, lambda: team.call(token).status == 200)
+    until("it may", kubernetes.MAY_NOT_SECONDS + 3, lambda: team.call(token).status == 200)
     kubectl("-n", team.namespace, "delete", "rolebinding", "temp")
-    until("it may not any more", auth.MAY_SECONDS + 3, lambda: team.call(token).status == 403)
+    until("it may not any more", kubernetes.MAY_SECONDS + 3, lambda: team.call(token).status == 403)
 
 
 def test_lists_show_what_one_may_call(team: Team) -> None:

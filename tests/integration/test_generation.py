@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from skill_operator.k8s.client import ApiServer, Conflict, connect
-from tests.cluster.install import NAMESPACE
+from hack.install import NAMESPACE
+from skill_operator.k8s.client import ApiServer, connect
+from skill_operator.k8s.errors import Conflict
 from tests.integration.installed import Operator, until
 
 pytestmark = pytest.mark.cluster

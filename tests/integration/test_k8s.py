@@ -16,17 +16,18 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from hack.cluster.access import Cluster
+from hack.install import NAMESPACE
 from skill_operator import naming
-from skill_operator.gateway.wake import ROUSE
+from skill_operator.gateway.pods.activator import ROUSE
 from skill_operator.handlers import Informer
 from skill_operator.k8s import client
-from skill_operator.k8s.client import ApiServer, Conflict, Forbidden, Invalid, NotFound, Unavailable, connect
+from skill_operator.k8s.client import ApiServer, connect
+from skill_operator.k8s.errors import Conflict, Forbidden, Invalid, NotFound, Unavailable
 from skill_operator.k8s.events import Recorder
 from skill_operator.k8s.lease import Lease
-from skill_operator.observability.hearing import Hearing
-from skill_operator.settings import Images, Settings
-from tests.cluster.access import Cluster
-from tests.cluster.install import NAMESPACE
+from skill_operator.k8s.watch_health import WatchHealth
+from skill_operator.settings import ImageSettings, Settings
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(90)]
 MANAGER = "tests"
@@ -345,7 +346,7 @@ HOLDER = """
 import asyncio, sys
 from skill_operator.k8s.client import connect
 from skill_operator.k8s.lease import Lease
-from skill_operator.observability.hearing import Hearing
+from skill_operator.k8s.watch_health import Hearing
 from skill_operator.settings import Images, Settings
 async def main():
     async with connect("holder") as cluster, Lease(cluster, sys.argv[1], "leader", "first", 3) as lease:
@@ -447,9 +448,9 @@ async def test_an_informer_that_has_gone_deaf_is_noticed(api: ApiServer, wire: W
     """Its connections stand and say nothing, as behind a firewall that forgot them: no error comes from anywhere."""
     namespace = NAMESPACE  # where not the controller alone may make what bears its labels
     cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}})
-    hearing, told = Hearing(patience=2), asyncio.Queue[str]()
+    hearing, told = WatchHealth(patience=2), asyncio.Queue[str]()
     informer = Informer(
-        Settings(images=Images(runtime="r", checker="c", builder="b")), lambda _, n: told.put_nowait(n), hearing
+        Settings(images=ImageSettings(runtime="r", checker="c", builder="b")), lambda _, n: told.put_nowait(n), hearing
     )
     stop = asyncio.Event()
     watching = asyncio.create_task(informer.run(stop))

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from skill_operator.registry_credentials import document, htpasswd_line
-from skill_operator.registry_login import Credential
-from tests.cluster import images as node_images
-from tests.cluster.access import Cluster
-from tests.cluster.install import BUILDS, IMAGES, NAMESPACE, forward
-from tests.cluster.publish import publish
+from hack.cluster import node_images as node_images
+from hack.cluster.access import Cluster
+from hack.install import BUILDS, IMAGES, NAMESPACE, forward
+from hack.publish import publish
+from skill_operator.registry.auth import Credential
+from skill_operator.registry.push_secret import document, htpasswd_line
 from tests.integration.installed import Operator, installed
 from tests.integration.test_skill import apply, skill
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.cluster.install import NAMESPACE
+from hack.install import NAMESPACE
 from tests.integration.installed import Operator
 
 pytestmark = [pytest.mark.cluster, pytest.mark.last]

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.cluster.install import IMAGES, NAMESPACE, push
+from hack.install import IMAGES, NAMESPACE, push
 from tests.integration.installed import RUNTIME_CLASS, Operator, until
 
 pytestmark = pytest.mark.cluster

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.cluster.install import NAMESPACE
+from hack.install import NAMESPACE
 from tests.integration import races
 from tests.integration.installed import Answer, Operator, until
 from tests.integration.test_skill import apply, skill

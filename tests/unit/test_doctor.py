@@ -11,7 +11,7 @@ import pytest
 from aiohttp import web
 
 from skill_operator import doctor
-from skill_operator.k8s.client import Forbidden
+from skill_operator.k8s.errors import Forbidden
 from skill_operator.settings import ModelEndpoint, Settings
 from tests.unit.reconcile.samples import SETTINGS
 
@@ -70,7 +70,7 @@ async def answering(status: int) -> AsyncIterator[str]:
 )
 async def test_user_namespaces_are_the_kubelet_s_word(handlers: Any, runtime_class: str, state: str) -> None:
     node = {**GOOD_NODE, "status": {**GOOD_NODE["status"], "runtimeHandlers": handlers}}
-    isolation = SETTINGS.isolation.model_copy(update={"runtimeClassName": runtime_class})
+    isolation = SETTINGS.isolation.model_copy(update={"runtime_class_name": runtime_class})
     settings = SETTINGS.model_copy(update={"isolation": isolation})
     nodes, namespaces = await doctor._nodes(Said(Node=[node]), settings)  # type: ignore[arg-type]
     assert (nodes.state, nodes.found) == ("ok", "1, kubelet v1.36.2")
@@ -79,7 +79,7 @@ async def test_user_namespaces_are_the_kubelet_s_word(handlers: Any, runtime_cla
 
 
 async def test_to_do_without_user_namespaces_is_bad_wherever_they_are() -> None:
-    isolation = SETTINGS.isolation.model_copy(update={"userNamespaces": "Never"})
+    isolation = SETTINGS.isolation.model_copy(update={"user_namespaces": "Never"})
     settings = SETTINGS.model_copy(update={"isolation": isolation})
     _, line = await doctor._nodes(Said(Node=[GOOD_NODE]), settings)  # type: ignore[arg-type]
     assert line.state == "bad"
@@ -99,11 +99,11 @@ async def test_the_plugin_is_known_by_its_pods() -> None:
 async def test_a_model_is_asked_without_spending(code: int, state: str, tmp_path: Path) -> None:
     (tmp_path / "key").write_text("key\n")
     async with answering(code) as at:
-        endpoint = ModelEndpoint(name="m", baseURL=f"http://{at}/v1", model="x", apiKeyFile=str(tmp_path / "key"))
+        endpoint = ModelEndpoint(name="m", base_url=f"http://{at}/v1", model="x", api_key_file=str(tmp_path / "key"))
         line = await doctor._model(endpoint)
     assert (line.state, "key" in line.found.replace("the key", "")) == (state, False)
     assert (await doctor._model(endpoint)).state == "bad"  # it is gone
-    gone = endpoint.model_copy(update={"apiKeyFile": str(tmp_path / "none")})
+    gone = endpoint.model_copy(update={"api_key_file": str(tmp_path / "none")})
     assert "cannot be read" in (await doctor._model(gone)).found
 
 
@@ -131,7 +131,7 @@ async def test_an_open_cluster_is_bad_and_said_to_be() -> None:
     ],
 )
 async def test_the_egress_proxy(live: Any, state: str, found: str) -> None:
-    said = Said(**{f"Deployment/{SETTINGS.egressProxy.deployment}": live})
+    said = Said(**{f"Deployment/{SETTINGS.egress_proxy.deployment}": live})
     (line,) = await doctor._egress_proxy(said, SETTINGS)  # type: ignore[arg-type]
     assert (line.state, bool(line.todo)) == (state, state == "bad")
     assert found in line.found

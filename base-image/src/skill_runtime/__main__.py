@@ -22,9 +22,9 @@ def main(arguments: list[str]) -> int:
             return serve.main()
         case ["check"]:
             process.seclude()  # before anything can be there to look
-            from skill_runtime.check import command
+            from skill_runtime.check import main
 
-            return command.main()
+            return main.main()
         case ["manifest"]:
             from skill_runtime import manifest
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import jsonschema_rs
 
-from skill_runtime import documents
-from skill_runtime.settings import SettingsError
+from skill_runtime import strict_json
+from skill_runtime.settings import RuntimeSettingsError
 from skill_runtime.text import one_line
 
 
@@ -22,7 +22,7 @@ class Schema:
         try:
             self._validator = jsonschema_rs.Draft202012Validator(document, retriever=_nothing_remote)
         except (ValueError, TypeError) as error:
-            raise SettingsError(f"the {name} schema cannot be used: {one_line(str(error), 300)}") from error
+            raise RuntimeSettingsError(f"the {name} schema cannot be used: {one_line(str(error), 300)}") from error
 
     def problem(self, value: Any) -> str | None:
         """Where and why the value does not fit, or None if it does."""
@@ -50,11 +50,11 @@ class Contract:
     def read(cls, path: Path) -> Contract:
         """Raises SettingsError."""
         try:
-            return cls.of(documents.parse(path.read_bytes()))
+            return cls.of(strict_json.parse(path.read_bytes()))
         except OSError as error:
-            raise SettingsError(f"cannot read {path}: {error.strerror}") from error
-        except documents.DocumentError as error:
-            raise SettingsError(f"{path}: {error}") from error
+            raise RuntimeSettingsError(f"cannot read {path}: {error.strerror}") from error
+        except strict_json.DocumentError as error:
+            raise RuntimeSettingsError(f"{path}: {error}") from error
 
     @classmethod
     def of(cls, document: Any) -> Contract:
@@ -69,9 +69,9 @@ class Contract:
                 frozenset(map(str, document.get("openSecrets", ()))),
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise SettingsError(f"the contract lacks or misuses {error}") from error
+            raise RuntimeSettingsError(f"the contract lacks or misuses {error}") from error
         if not 0 < timeout <= 86_400:
-            raise SettingsError(f"callTimeoutSeconds must be between 0 and 86400, not {timeout}")
+            raise RuntimeSettingsError(f"callTimeoutSeconds must be between 0 and 86400, not {timeout}")
         return made
 
 

@@ -10,7 +10,7 @@ from skill_runtime.text import printable
 
 
 @dataclass(frozen=True)
-class Problem:
+class ProblemType:
     """One kind of failure."""
 
     slug: str
@@ -28,23 +28,23 @@ class Problem:
         return json.dumps(document).encode()
 
 
-INVALID_JSON = Problem("invalid-json", 400, "The body is not JSON")
-INVALID_REQUEST = Problem("invalid-request", 400, "The request is not HTTP as it should be")
-NOT_FOUND = Problem("not-found", 404, "There is nothing here")
-METHOD_NOT_ALLOWED = Problem("method-not-allowed", 405, "A skill is called with POST")
-TOO_LARGE = Problem("too-large", 413, "The body is too large")
-INVALID_INPUT = Problem("invalid-input", 422, "The input does not fit the skill's schema")
-REFUSED = Problem("refused", 422, "The skill refused the input")
-FAULT = Problem("fault", 500, "The skill failed")
-INVALID_OUTPUT = Problem("invalid-output", 500, "The skill's output does not fit its schema")
-OVERLOADED = Problem("overloaded", 503, "Too many calls wait already")
-OUT_OF_MEMORY = Problem("out-of-memory", 500, "The skill used more memory than it may")
-TOO_MANY_PROCESSES = Problem("too-many-processes", 500, "The skill started more processes or threads than it may")
-DISK_FULL = Problem("disk-full", 500, "The skill wrote more to /tmp than it may")
-TIMEOUT = Problem("timeout", 504, "The skill did not answer in time")
+INVALID_JSON = ProblemType("invalid-json", 400, "The body is not JSON")
+INVALID_REQUEST = ProblemType("invalid-request", 400, "The request is not HTTP as it should be")
+NOT_FOUND = ProblemType("not-found", 404, "There is nothing here")
+METHOD_NOT_ALLOWED = ProblemType("method-not-allowed", 405, "A skill is called with POST")
+TOO_LARGE = ProblemType("too-large", 413, "The body is too large")
+INVALID_INPUT = ProblemType("invalid-input", 422, "The input does not fit the skill's schema")
+REFUSED = ProblemType("refused", 422, "The skill refused the input")
+FAULT = ProblemType("fault", 500, "The skill failed")
+INVALID_OUTPUT = ProblemType("invalid-output", 500, "The skill's output does not fit its schema")
+OVERLOADED = ProblemType("overloaded", 503, "Too many calls wait already")
+OUT_OF_MEMORY = ProblemType("out-of-memory", 500, "The skill used more memory than it may")
+TOO_MANY_PROCESSES = ProblemType("too-many-processes", 500, "The skill started more processes or threads than it may")
+DISK_FULL = ProblemType("disk-full", 500, "The skill wrote more to /tmp than it may")
+TIMEOUT = ProblemType("timeout", 504, "The skill did not answer in time")
 
 
-def of(failure: replies.Failure) -> tuple[Problem, str]:
+def of(failure: replies.WorkerFailure) -> tuple[ProblemType, str]:
     """The problem that a failed call is to its caller, who learns nothing of how the skill works inside."""
     if failure.kind == "timeout":
         return TIMEOUT, failure.message
@@ -60,7 +60,7 @@ def of(failure: replies.Failure) -> tuple[Problem, str]:
     return FAULT, "the skill raised an exception; its log says more"
 
 
-def exhausted(failure: replies.Failure) -> Problem | None:
+def exhausted(failure: replies.WorkerFailure) -> ProblemType | None:
     """What the skill ran out of, as far as the kernel or the exception tells."""
     if failure.kind == "memory" or "MemoryError" in failure.types:
         return OUT_OF_MEMORY

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from skill_runtime import documents, frames
+from skill_runtime import frames, strict_json
 from skill_runtime.text import printable
 
 Kind = Literal["raised", "unserialisable", "oversized", "malformed", "died", "timeout", "memory"]
@@ -21,7 +21,7 @@ class Output:
 
 
 @dataclass(frozen=True)
-class Failure:
+class WorkerFailure:
     """Why there is no output."""
 
     kind: Kind
@@ -38,27 +38,27 @@ class Failure:
         return f"{name}: {self.message}" if self.message else name
 
 
-Reply = Output | Failure
+Reply = Output | WorkerFailure
 
 
 def read(payload: bytes) -> Reply:
     """The reply in a frame's payload; nonsense is a failure like any other."""
     try:
-        value, text = documents.canonical(payload[1:])
-    except documents.DocumentError as error:
-        return Failure("malformed", message=f"the result is no JSON: {error}")
+        value, text = strict_json.canonical(payload[1:])
+    except strict_json.DocumentError as error:
+        return WorkerFailure("malformed", message=f"the result is no JSON: {error}")
     if payload[:1] == frames.OUTPUT:
         return Output(value, text)
     if payload[:1] == frames.ERROR and isinstance(value, dict):
         return failure(value)
-    return Failure("malformed", message="the worker did not answer in its own terms")
+    return WorkerFailure("malformed", message="the worker did not answer in its own terms")
 
 
-def failure(said: dict[str, Any]) -> Failure:
+def failure(said: dict[str, Any]) -> WorkerFailure:
     """A failure as told by a zygote or a worker, whatever types it chose for its fields."""
     kind: Kind = next((kind for kind in _SAID if said.get("kind") == kind), "raised")
     names, line = said.get("types"), said.get("line")
-    return Failure(
+    return WorkerFailure(
         kind,
         tuple(printable(str(name), 100) for name in names[:16]) if isinstance(names, list) else (),
         printable(str(said.get("message", "")), 600),

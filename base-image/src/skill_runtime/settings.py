@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 
-class SettingsError(Exception):
+class RuntimeSettingsError(Exception):
     """The environment or a file that the operator wrote cannot be used; the message says which and why."""
 
 
 @dataclass(frozen=True)
-class Settings:
+class RuntimeSettings:
     """What both commands are told."""
 
     skill: Path
@@ -35,7 +35,7 @@ class Settings:
     """Seconds that calls in flight get after SIGTERM."""
 
     @classmethod
-    def read(cls, environment: Mapping[str, str]) -> Settings:
+    def read(cls, environment: Mapping[str, str]) -> RuntimeSettings:
         """Raises SettingsError."""
         folder = Path(environment.get("SKILL_ROOT", "/skill"))
         return cls(
@@ -60,5 +60,5 @@ def _number(environment: Mapping[str, str], name: str, default: int, least: int,
     if not text:
         return default
     if not (text.isascii() and text.isdecimal() and len(text) < 12 and least <= int(text) <= most):
-        raise SettingsError(f"{name} must be a whole number from {least} to {most}, not {text!r}")
+        raise RuntimeSettingsError(f"{name} must be a whole number from {least} to {most}, not {text!r}")
     return int(text)

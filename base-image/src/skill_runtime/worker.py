@@ -7,14 +7,14 @@ import socket
 from collections.abc import Callable
 from typing import Any
 
-from skill_runtime import frames, told
+from skill_runtime import exception_report, frames
 
 
 def serve(connection: socket.socket, run: Callable[[Any], Any], path: str, most: int) -> None:
     """Answer calls until the other side closes."""
     while (body := frames.receive(connection)) is not None:
         reply = answer(body, run, path, most)
-        told.flush()
+        exception_report.flush()
         connection.sendall(frames.pack(reply))
 
 
@@ -23,11 +23,11 @@ def answer(body: bytes, run: Callable[[Any], Any], path: str, most: int) -> byte
     try:
         result = run(json.loads(body))
     except BaseException as error:  # noqa: BLE001 - SystemExit is a fault of the call, not an order to us
-        return _error("raised", told.describe(error, path))
+        return _error("raised", exception_report.describe(error, path))
     try:
         text = json.dumps(result, allow_nan=False, separators=(",", ":")).encode()
     except BaseException as error:  # noqa: BLE001 - the result may be any object
-        return _error("unserialisable", told.describe(error, path))
+        return _error("unserialisable", exception_report.describe(error, path))
     if len(text) > most:
         return _error("oversized", {"types": [], "message": f"{len(text)} bytes", "line": None})
     return frames.OUTPUT + text

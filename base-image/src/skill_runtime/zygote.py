@@ -16,7 +16,7 @@ import sys
 from types import ModuleType
 from typing import Any
 
-from skill_runtime import told, worker
+from skill_runtime import exception_report, worker
 
 MESSAGE = 1 << 14
 """Bytes of the longest command or answer."""
@@ -69,9 +69,9 @@ def _load(path: str, limits: dict[str, int]) -> tuple[Any, dict[str, Any]]:
         if not callable(run):
             raise TypeError("skill.py defines no function run")  # noqa: TRY301 - told like any other failure to load
     except BaseException as error:  # noqa: BLE001 - whatever it is, it is the skill's, and is to be told
-        return None, {"failed": told.describe(error, path)}
+        return None, {"failed": exception_report.describe(error, path)}
     finally:
-        told.flush()
+        exception_report.flush()
     gc.collect()
     gc.enable()
     gc.freeze()  # collections in workers leave the pages shared that are shared now

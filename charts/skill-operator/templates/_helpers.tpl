@@ -72,7 +72,7 @@ priorityClassName: {{ . | quote }}
 {{- end -}}
 {{- end -}}
 
-{{/* The networks that no grant opens, and the private ones: skill_operator.api.egress. */}}
+{{/* The networks that no grant opens, and the private ones: skill_operator.api.egress_networks. */}}
 {{- define "skill-operator.neverGranted" -}}
 0.0.0.0/8 10.0.0.0/8 100.64.0.0/10 127.0.0.0/8 168.63.129.16/32 169.254.0.0/16 172.16.0.0/12 192.0.0.0/24 192.168.0.0/16 198.18.0.0/15 224.0.0.0/3 ::/127 64:ff9b::/96 64:ff9b:1::/48 2002::/16 fc00::/7 fe80::/9 ff00::/8
 {{- end -}}

@@ -16,28 +16,30 @@ from pathlib import Path
 import aiohttp
 import uvloop
 
-from skill_operator import registry, registry_sweep
-from skill_operator.cage.beacon import lit, located
-from skill_operator.cage.proof import Watch
-from skill_operator.cage.ranges import Ranges
-from skill_operator.cage.users import Census
-from skill_operator.controller import Controller, WorkQueue
+from skill_operator.controller import Controller
 from skill_operator.generation.provider import Provider
 from skill_operator.handlers import Informer
+from skill_operator.isolation.beacon import serve_beacon
+from skill_operator.isolation.cluster_networks import ClusterNetworks
+from skill_operator.isolation.monitor import IsolationMonitor
+from skill_operator.isolation.service_addresses import resolve_service_addresses
+from skill_operator.isolation.user_namespaces import NodeFeaturesCache
 from skill_operator.k8s.client import connect
 from skill_operator.k8s.events import Recorder
 from skill_operator.k8s.lease import Lease
+from skill_operator.k8s.watch_health import WatchHealth
+from skill_operator.naming import SkillKey
 from skill_operator.observability import health, logs
-from skill_operator.observability.hearing import Hearing
-from skill_operator.reconcile.activity import Gateways, over_http
+from skill_operator.reconcile.build_queue import BuildQueue
+from skill_operator.reconcile.context import ReconcileContext
 from skill_operator.reconcile.egress_proxy import EgressProxy
 from skill_operator.reconcile.reconciler import Reconciler
-from skill_operator.reconcile.result import Key
-from skill_operator.reconcile.slots import BuildSlots
 from skill_operator.reconcile.stages.source import Author
-from skill_operator.reconcile.surroundings import Surroundings
-from skill_operator.registry_credentials import ensure
+from skill_operator.reconcile.usage_collector import UsageCollector, over_http
+from skill_operator.registry import client, garbage_collector
+from skill_operator.registry.push_secret import ensure
 from skill_operator.settings import Settings, SettingsError, load
+from skill_operator.work_queue import WorkQueue
 
 log = logging.getLogger("skill_operator")
 LEASE = "skill-operator-controller"
@@ -52,30 +54,30 @@ async def controller(settings: Settings) -> int:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    settings = await located(settings)
+    settings = await resolve_service_addresses(settings)
     identity = f"{os.environ.get('HOSTNAME', 'local')}-{secrets.token_hex(4)}"
     queue = WorkQueue()
     async with connect("skill-operator-controller") as cluster, aiohttp.ClientSession(trust_env=False) as session:
-        gateways = Gateways(cluster, settings, over_http(session, settings.healthPort), queue.add)
-        lease = Lease(cluster, settings.namespace, LEASE, identity, settings.leaseSeconds)
+        gateways = UsageCollector(cluster, settings, over_http(session, settings.health_port), queue.add)
+        lease = Lease(cluster, settings.namespace, LEASE, identity, settings.lease_seconds)
         recorder = Recorder(cluster, "skill-operator")
-        hearing = Hearing()
-        slots = BuildSlots(cluster, settings, queue.add)
-        author = Author(settings, Provider(), lambda namespace, name: queue.add(Key(namespace, name)), _now)
+        hearing = WatchHealth()
+        slots = BuildQueue(cluster, settings, queue.add)
+        author = Author(settings, Provider(), lambda namespace, name: queue.add(SkillKey(namespace, name)), _now)
         proxy = EgressProxy(cluster, settings)
-        around = Surroundings(
-            lambda: registry.read_base(settings),
-            Ranges(cluster, settings).read,
+        around = ReconcileContext(
+            lambda: client.read_base(settings),
+            ClusterNetworks(cluster, settings).read,
             lambda: watch.verdict,
-            Census(cluster, settings.isolation).read,
+            NodeFeaturesCache(cluster, settings.isolation).read,
             proxy.serve,
         )
         reconciler = Reconciler(cluster, settings, author, recorder, around, _now, slots, hearing, gateways)
         work = Controller(cluster, settings, reconciler, queue, hearing, proxy)
-        watch = Watch(settings, work.look_again)
-        informer = Informer(settings, lambda namespace, name: queue.add(Key(namespace, name)), hearing)
+        watch = IsolationMonitor(settings, work.look_again)
+        informer = Informer(settings, lambda namespace, name: queue.add(SkillKey(namespace, name)), hearing)
         live = {"controller": lambda: work.problem() if lease.held else None}
-        async with health.serve(settings.healthPort, live, {}):
+        async with health.serve(settings.health_port, live, {}):
             leading = asyncio.create_task(lease.acquire())
             stopped = asyncio.create_task(stop.wait())
             await asyncio.wait({leading, stopped}, return_when=asyncio.FIRST_COMPLETED)
@@ -102,10 +104,10 @@ async def controller(settings: Settings) -> int:
 
 
 async def gateway(settings: Settings) -> int:
+    from skill_operator.gateway.http.tls import CertificateError
     from skill_operator.gateway.server import serve  # the controller needs none of its 70 MiB
-    from skill_operator.gateway.tls import CertificateError
 
-    async with connect("skill-operator-gateway") as cluster, lit(settings.beaconPort):
+    async with connect("skill-operator-gateway") as cluster, serve_beacon(settings.beacon_port):
         try:
             await serve(settings, cluster)
         except CertificateError as error:
@@ -145,7 +147,7 @@ def main() -> None:
         settings = load()
     except SettingsError as error:
         sys.exit(f"skill-operator: {error}")
-    logs.configure(settings.logLevel)
+    logs.configure(settings.log_level)
     match options.command:
         case "controller":
             run = controller(settings)
@@ -155,7 +157,7 @@ def main() -> None:
             with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:  # it relays; the others wait
                 sys.exit(runner.run(gateway(settings)))
         case "registry-sweep":
-            run = registry_sweep.run(settings, options.root, once=options.once, grace=options.grace)
+            run = garbage_collector.run(settings, options.root, once=options.once, grace=options.grace)
         case _:
             run = credentials(settings, options.htpasswd)
     try:

@@ -15,13 +15,15 @@ from urllib.parse import urlsplit
 
 import aiohttp
 
-from skill_operator import naming, registry
-from skill_operator.cage import beacon
-from skill_operator.cage.proof import Watch
-from skill_operator.cage.ranges import Ranges, RangesUnknown
-from skill_operator.cage.users import NEEDS, lacking
-from skill_operator.k8s.client import Cluster, ClusterError
-from skill_operator.registry import RegistryUnavailable
+from skill_operator import naming
+from skill_operator.isolation import service_addresses
+from skill_operator.isolation.cluster_networks import ClusterNetworks, ClusterNetworksUnknown
+from skill_operator.isolation.monitor import IsolationMonitor
+from skill_operator.isolation.user_namespaces import NEEDS, lacking
+from skill_operator.k8s.errors import ClusterError
+from skill_operator.k8s.interface import Cluster
+from skill_operator.registry import client
+from skill_operator.registry.client import RegistryUnavailable
 from skill_operator.settings import ModelEndpoint, Settings
 
 State = Literal["ok", "bad", "unknown"]
@@ -79,11 +81,11 @@ def table(lines: Iterable[Line]) -> str:
 
 
 async def _nodes(cluster: Cluster, settings: Settings) -> list[Line]:
-    asked = settings.isolation.userNamespaces
+    asked = settings.isolation.user_namespaces
     nodes = await cluster.list("Node")
     versions = sorted({node["status"]["nodeInfo"]["kubeletVersion"] for node in nodes})
     lines = [Line("nodes", "ok" if nodes else "bad", f"{len(nodes)}, kubelet {', '.join(versions)}")]
-    without = lacking(nodes, settings.isolation.runtimeClassName)
+    without = lacking(nodes, settings.isolation.runtime_class_name)
     found = f"{len(nodes) - len(without)} of {len(nodes)} nodes; isolation.userNamespaces: {asked}"
     if not without:
         return [*lines, Line("user namespaces", "ok" if asked != "Never" else "bad", found)]
@@ -92,7 +94,7 @@ async def _nodes(cluster: Cluster, settings: Settings) -> list[Line]:
 
 
 async def _plugin(cluster: Cluster, settings: Settings) -> list[Line]:
-    if settings.watchNamespaces:
+    if settings.watch_namespaces:
         return [Line("network plugin", "unknown", "its pods may not be listed (watch.namespaces is set)")]
     found = {
         name
@@ -112,7 +114,7 @@ async def _cage(settings: Settings) -> list[Line]:
 
     async def nobody() -> None: ...
 
-    verdict = await Watch(await beacon.located(settings), nobody).look()
+    verdict = await IsolationMonitor(await service_addresses.resolve_service_addresses(settings), nobody).look()
     state: State = {"True": "ok", "False": "bad", "Unknown": "unknown"}[verdict.status]  # type: ignore[assignment]
     if state == "ok":
         found = (
@@ -124,15 +126,15 @@ async def _cage(settings: Settings) -> list[Line]:
 
 async def _networks(cluster: Cluster, settings: Settings) -> list[Line]:
     try:
-        known = await Ranges(cluster, settings).read()
-    except RangesUnknown as error:
+        known = await ClusterNetworks(cluster, settings).read()
+    except ClusterNetworksUnknown as error:
         return [Line("cluster's networks", "bad", "Skills with spec.egress will stall", str(error))]
     shown = ", ".join(sorted({str(one.network) for one in known})[:6])
     return [Line("cluster's networks", "ok", f"{shown}{' …' if len(known) > 6 else ''}: no grant opens them")]
 
 
 async def _egress_proxy(cluster: Cluster, settings: Settings) -> list[Line]:
-    check, proxy = "egress proxy", settings.egressProxy
+    check, proxy = "egress proxy", settings.egress_proxy
     if not proxy.address:
         return [Line(check, "ok", "off: Skills with grants of hosts are refused (egressProxy.enabled)")]
     live = await cluster.get("Deployment", settings.namespace, proxy.deployment)
@@ -148,19 +150,19 @@ async def _egress_proxy(cluster: Cluster, settings: Settings) -> list[Line]:
 
 async def _pod_security(cluster: Cluster, settings: Settings) -> list[Line]:
     """Asked of the builder's namespace, the one that the chart labels."""
-    namespace = await cluster.get("Namespace", None, settings.builderNamespace)
+    namespace = await cluster.get("Namespace", None, settings.builder_namespace)
     level = (namespace or {}).get("metadata", {}).get("labels", {}).get("pod-security.kubernetes.io/enforce", "")
-    where = f"namespace {settings.builderNamespace}"
+    where = f"namespace {settings.builder_namespace}"
     if level in {"baseline", "restricted"}:
         return [Line("Pod Security", "ok", f"{where} enforces {level}; skill pods fit restricted")]
-    todo = f"kubectl label namespace {settings.builderNamespace} pod-security.kubernetes.io/enforce=baseline"
+    todo = f"kubectl label namespace {settings.builder_namespace} pod-security.kubernetes.io/enforce=baseline"
     return [Line("Pod Security", "bad", f"{where} enforces {level or 'nothing'}", todo)]
 
 
 async def _registry(cluster: Cluster, settings: Settings) -> list[Line]:
     lines = []
     try:
-        base = await registry.read_base(settings)
+        base = await client.read_base(settings)
         lines.append(Line("registry, read", "ok", f"{settings.images.runtime[:60]}… with its manifest"))
         lines.append(Line("registry, push", *await _pushes(settings, base.registry_address)))
     except RegistryUnavailable as error:
@@ -168,7 +170,7 @@ async def _registry(cluster: Cluster, settings: Settings) -> list[Line]:
             Line("registry, read", "bad", str(error), "see deployment skill-operator-registry, or registry.read")
         )
     mine = {naming.MANAGED_BY: naming.MANAGER, naming.COMPONENT: "skill"}
-    namespaces: list[str | None] = [*settings.watchNamespaces] or [None]
+    namespaces: list[str | None] = [*settings.watch_namespaces] or [None]
     found = [pod for namespace in namespaces for pod in await cluster.list("Pod", namespace, mine)]
     states = [s for pod in found for s in pod.get("status", {}).get("containerStatuses", [])]
     if any(state.get("imageID") for state in states):
@@ -190,7 +192,7 @@ async def _pushes(settings: Settings, address: str) -> tuple[State, str, str]:
         return "bad", f"{host} does not answer: {error or type(error).__name__}", "see registry.push"
     if code == 401:
         return "ok", f"{host} ({address}) asks for the builder's credential", ""
-    if code == 200 and settings.registry.pushSecret:
+    if code == 200 and settings.registry.push_secret:
         return (
             "bad",
             f"{host} takes pushes from anybody",
@@ -207,12 +209,12 @@ async def _models(settings: Settings) -> list[Line]:
 
 async def _model(endpoint: ModelEndpoint) -> Line:
     """Its list of models: no token is spent. A key in the answer's stead is not shown."""
-    check, url = f"model {endpoint.name}", endpoint.baseURL.rstrip("/")
+    check, url = f"model {endpoint.name}", endpoint.base_url.rstrip("/")
     place = urlsplit(url).netloc.rpartition("@")[2]
     headers = {}
-    if endpoint.apiKeyFile:
+    if endpoint.api_key_file:
         try:
-            key = await asyncio.to_thread(Path(endpoint.apiKeyFile).read_text, encoding="utf-8")
+            key = await asyncio.to_thread(Path(endpoint.api_key_file).read_text, encoding="utf-8")
         except OSError as error:
             return Line(check, "bad", f"its key cannot be read: {error.strerror}", "see models[].apiKeySecret")
         headers["Authorization"] = f"Bearer {key.strip()}"

@@ -9,7 +9,7 @@ from typing import Any, cast
 import kopf
 
 from skill_operator import naming
-from skill_operator.observability.hearing import Hearing
+from skill_operator.k8s.watch_health import WatchHealth
 from skill_operator.settings import Settings
 
 CHILDREN = (("apps", "v1", "deployments"), ("batch", "v1", "jobs"), ("", "v1", "pods"))
@@ -18,7 +18,7 @@ CHILDREN = (("apps", "v1", "deployments"), ("batch", "v1", "jobs"), ("", "v1", "
 class Informer:
     """Tells `add(namespace, name)` of every Skill that something happened to, and `hearing` of every event."""
 
-    def __init__(self, settings: Settings, add: Callable[[str, str], None], hearing: Hearing) -> None:
+    def __init__(self, settings: Settings, add: Callable[[str, str], None], hearing: WatchHealth) -> None:
         self._settings = settings
         self._add = add
         self._hearing = hearing
@@ -34,9 +34,9 @@ class Informer:
         settings.networking.connect_timeout = 10
         for child in CHILDREN:  # else every pod of the cluster would come here
             settings.watching.label_selectors[child] = f"{naming.MANAGED_BY}={naming.MANAGER},{naming.SKILL_LABEL}"
-        namespaces = [*self._settings.watchNamespaces]
+        namespaces = [*self._settings.watch_namespaces]
         if namespaces:
-            namespaces.append(self._settings.builderNamespace)
+            namespaces.append(self._settings.builder_namespace)
         await kopf.operator(
             registry=self._registry,
             settings=settings,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Any
+from typing import Any, NamedTuple
 
 GROUP = "skill-operator.dev"
 VERSION = "v1alpha1"
@@ -31,6 +31,13 @@ SHARED_POLICY = "skill-default-deny"
 SHARED_QUOTA = "skill-quota"
 REPOSITORIES = "skills"  # of images, in the registry
 LONGEST = 63  # of a label's value and of a Service's name
+
+
+class SkillKey(NamedTuple):
+    """The namespace and the name of a Skill: what queues and directories know it by."""
+
+    namespace: str
+    name: str
 
 
 def digest(*parts: Any) -> str:

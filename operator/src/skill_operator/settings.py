@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic.alias_generators import to_camel
 
 SETTINGS_FILE = Path(os.environ.get("SKILL_OPERATOR_SETTINGS", "/etc/skill-operator/settings.json"))
 
@@ -16,22 +17,24 @@ class SettingsError(Exception):
     """The settings cannot be used; the message names each field and what is wrong with it."""
 
 
-class _Model(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+class _SettingsModel(BaseModel):
+    model_config = ConfigDict(
+        alias_generator=to_camel, validate_by_name=True, validate_by_alias=True, extra="forbid", frozen=True
+    )
 
 
-class ModelEndpoint(_Model):
+class ModelEndpoint(_SettingsModel):
     """One OpenAI-compatible endpoint."""
 
     name: str = Field(min_length=1, description="what spec.generation.model refers to")
-    baseURL: str = Field(min_length=1, description="up to and including /v1")
+    base_url: str = Field(alias="baseURL", min_length=1, description="up to and including /v1")
     model: str = Field(min_length=1, description="the name the endpoint knows the model by")
-    apiKeyFile: str = Field(default="", description="file that holds the key; empty: no key is sent")
-    timeoutSeconds: float = Field(default=120, gt=0)
-    maxReplyTokens: int = Field(default=4096, ge=64)
+    api_key_file: str = Field(default="", description="file that holds the key; empty: no key is sent")
+    timeout_seconds: float = Field(default=120, gt=0)
+    max_reply_tokens: int = Field(default=4096, ge=64)
 
 
-class Registry(_Model):
+class RegistrySettings(_SettingsModel):
     """Where the builder pushes, the nodes pull and the controller reads images: three names of one place."""
 
     push: str = "skill-operator-registry.skill-operator.svc:5000"
@@ -43,15 +46,15 @@ class Registry(_Model):
         default="", description="file (dockerconfigjson) by which the controller reads; empty: none"
     )
     insecure: bool = Field(default=True, description="the builder may speak plain HTTP to the push address")
-    pushSecret: str = Field(
+    push_secret: str = Field(
         default="registry-push", description="dockerconfigjson Secret in the builder namespace; empty: none"
     )
-    pullSecret: str = Field(default="", description="image pull Secret that skill namespaces hold; empty: none")
-    sweepSeconds: int = Field(default=3600, ge=10, description="between two sweeps of the embedded registry's disk")
-    sweepGraceSeconds: int = Field(default=3600, ge=600, description="what is younger is never swept")
+    pull_secret: str = Field(default="", description="image pull Secret that skill namespaces hold; empty: none")
+    sweep_seconds: int = Field(default=3600, ge=10, description="between two sweeps of the embedded registry's disk")
+    sweep_grace_seconds: int = Field(default=3600, ge=600, description="what is younger is never swept")
 
 
-class Images(_Model):
+class ImageSettings(_SettingsModel):
     """References by digest. One without a registry host (`skill-operator/runtime@sha256:…`) is in that registry."""
 
     runtime: str
@@ -59,57 +62,59 @@ class Images(_Model):
     builder: str
 
 
-class Resources(_Model):
+class ResourceSettings(_SettingsModel):
     requests: dict[str, str] = Field(default_factory=dict)
     limits: dict[str, str] = Field(default_factory=dict)
 
 
-class Check(_Model):
-    deadlineSeconds: int = Field(default=120, ge=5)
-    resources: Resources = Resources(
+class CheckSettings(_SettingsModel):
+    deadline_seconds: int = Field(default=120, ge=5)
+    resources: ResourceSettings = ResourceSettings(
         requests={"cpu": "200m", "memory": "256Mi", "ephemeral-storage": "64Mi"},
         limits={"cpu": "1", "memory": "768Mi", "ephemeral-storage": "256Mi"},
     )
 
 
-class Build(_Model):
-    deadlineSeconds: int = Field(default=180, ge=5)
+class BuildSettings(_SettingsModel):
+    deadline_seconds: int = Field(default=180, ge=5)
     concurrency: int = Field(default=4, ge=1)
-    resources: Resources = Resources(
+    resources: ResourceSettings = ResourceSettings(
         requests={"cpu": "100m", "memory": "128Mi", "ephemeral-storage": "128Mi"},
         limits={"cpu": "1", "memory": "512Mi", "ephemeral-storage": "1Gi"},
     )
 
 
-class DailyTokens(_Model):
+class DailyTokenSettings(_SettingsModel):
     namespace: int = Field(default=1_000_000, ge=1, description="of all Skills of one namespace")
     operator: int = Field(default=10_000_000, ge=1, description="of all Skills together")
 
 
-class Generation(_Model):
+class GenerationSettings(_SettingsModel):
     concurrency: int = Field(default=4, ge=1, description="calls to models at once")
     escalation: list[str] = Field(
         default_factory=list,
         max_length=3,
         description="models that are asked in turn, one attempt each, the last for all others; empty: the first model",
     )
-    infrastructureFailures: int = Field(
+    infrastructure_failures: int = Field(
         default=5, ge=1, description="failed calls in a row before a Skill stalls, and is tried twice an hour"
     )
-    deadlineSeconds: int = Field(default=900, ge=10, description="wall clock for one input, from the first reply")
-    floorSeconds: int = Field(default=30, ge=0, description="between first calls for two inputs of one Skill")
-    dailyTokens: DailyTokens = DailyTokens()
+    deadline_seconds: int = Field(default=900, ge=10, description="wall clock for one input, from the first reply")
+    floor_seconds: int = Field(default=30, ge=0, description="between first calls for two inputs of one Skill")
+    daily_tokens: DailyTokenSettings = DailyTokenSettings()
 
 
-class Isolation(_Model):
+class IsolationSettings(_SettingsModel):
     required: bool = Field(default=True, description="a pod that is not shut in runs nothing of a skill's")
-    userNamespaces: Literal["Auto", "Required", "Never"] = Field(
+    user_namespaces: Literal["Auto", "Required", "Never"] = Field(
         default="Auto", description="hostUsers: false for skill, check and build pods; Auto: where all nodes have them"
     )
-    runtimeClassName: str = ""
-    runtimeClassNames: list[str] = Field(default_factory=list, description="what a Skill may choose instead")
-    clusterCIDRs: list[IPv4Network | IPv6Network] = Field(
-        default_factory=list, description="networks of pods, services and nodes, beside those that can be detected"
+    runtime_class_name: str = ""
+    runtime_class_names: list[str] = Field(default_factory=list, description="what a Skill may choose instead")
+    cluster_cidrs: list[IPv4Network | IPv6Network] = Field(
+        alias="clusterCIDRs",
+        default_factory=list,
+        description="networks of pods, services and nodes, beside those that can be detected",
     )
     beacon: str = Field(
         default="skill-operator-beacon.skill-operator.svc:8082",
@@ -119,29 +124,29 @@ class Isolation(_Model):
         default="skill-operator-prober.skill-operator.svc:8080",
         description="Service of the caged pod that says what it can reach; empty: nobody proves the cage for good",
     )
-    namespacePods: int = Field(default=50, ge=1, description="quota: pods of skills in one namespace")
-    namespaceCPU: str = "8"
-    namespaceMemory: str = "16Gi"
+    namespace_pods: int = Field(default=50, ge=1, description="quota: pods of skills in one namespace")
+    namespace_cpu: str = Field(default="8", alias="namespaceCPU")
+    namespace_memory: str = "16Gi"
 
 
-class CallLimits(_Model):
+class CallLimitSettings(_SettingsModel):
     """For each replica of the gateway; 0: no limit."""
 
-    perMinute: int = Field(default=0, ge=0, description="calls a minute; a sixth of them may come at once")
+    per_minute: int = Field(default=0, ge=0, description="calls a minute; a sixth of them may come at once")
     concurrent: int = Field(default=0, ge=0, description="calls in flight")
 
 
-class GatewayLimits(_Model):
-    caller: CallLimits = CallLimits(concurrent=256)
-    skill: CallLimits = Field(default=CallLimits(), description="where spec.callLimits says nothing")
+class GatewayLimitSettings(_SettingsModel):
+    caller: CallLimitSettings = CallLimitSettings(concurrent=256)
+    skill: CallLimitSettings = Field(default=CallLimitSettings(), description="where spec.callLimits says nothing")
 
 
-class Wake(_Model):
+class WakeSettings(_SettingsModel):
     seconds: float = Field(default=60, gt=0, description="how long a call waits for a pod of its skill")
     queue: int = Field(default=100, ge=1, description="calls of one skill that wait at once, in each gateway")
 
 
-class Gateway(_Model):
+class GatewaySettings(_SettingsModel):
     auth: Literal["kubernetes", "none"] = "kubernetes"
     audiences: list[str] = Field(
         default=["skill-gateway"], min_length=1, description="of the tokens that are taken; one of them is enough"
@@ -155,12 +160,12 @@ class Gateway(_Model):
         ],
         description="with auth none: names that it may be called by",
     )
-    limits: GatewayLimits = GatewayLimits()
-    tlsFolder: str = Field(default="", description="folder of tls.crt and tls.key; empty: plain HTTP")
-    wake: Wake = Wake()
+    limits: GatewayLimitSettings = GatewayLimitSettings()
+    tls_folder: str = Field(default="", description="folder of tls.crt and tls.key; empty: plain HTTP")
+    wake: WakeSettings = WakeSettings()
 
 
-class EgressProxy(_Model):
+class EgressProxySettings(_SettingsModel):
     address: str = Field(
         default="skill-operator-egress-proxy.skill-operator.svc:3128",
         description="Service of the proxy that grants of host names lead through; empty: there is none",
@@ -174,44 +179,46 @@ class EgressProxy(_Model):
     replicas: int = Field(default=1, ge=1, description="while a Skill has such a grant; else none")
 
 
-class Settings(_Model):
+class Settings(_SettingsModel):
     namespace: str = Field(default="skill-operator", description="where the operator itself runs")
-    builderNamespace: str = "skill-operator-builds"
-    watchNamespaces: list[str] = Field(default_factory=list, description="empty: all")
-    registry: Registry = Registry()
-    images: Images
+    builder_namespace: str = "skill-operator-builds"
+    watch_namespaces: list[str] = Field(default_factory=list, description="empty: all")
+    registry: RegistrySettings = RegistrySettings()
+    images: ImageSettings
     models: list[ModelEndpoint] = Field(
         default_factory=list, description="the first is the default; none: only pinned source"
     )
-    gatewayURL: str = "http://skill-operator-gateway.skill-operator.svc"
-    gatewayLabels: dict[str, str] = Field(
+    gateway_url: str = Field(default="http://skill-operator-gateway.skill-operator.svc", alias="gatewayURL")
+    gateway_labels: dict[str, str] = Field(
         default={"app.kubernetes.io/name": "skill-operator", "app.kubernetes.io/component": "gateway"},
         description="labels of the gateway's pods, the only ones that may call skills",
     )
-    gateway: Gateway = Gateway()
-    egressProxy: EgressProxy = EgressProxy()
-    registryLabels: dict[str, str] = Field(
+    gateway: GatewaySettings = GatewaySettings()
+    egress_proxy: EgressProxySettings = EgressProxySettings()
+    registry_labels: dict[str, str] = Field(
         default={"app.kubernetes.io/name": "skill-operator", "app.kubernetes.io/component": "registry"},
         description="labels of the embedded registry's pods; empty: the registry is elsewhere, see registryCIDRs",
     )
-    registryCIDRs: list[str] = Field(
-        default_factory=list, description="where the builder finds a registry outside the cluster"
+    registry_cidrs: list[str] = Field(
+        alias="registryCIDRs",
+        default_factory=list,
+        description="where the builder finds a registry outside the cluster",
     )
-    priorityClassName: str = Field(
+    priority_class_name: str = Field(
         default="skill", description="priority class of the pods of skills, checks and builds; empty: none"
     )
-    generation: Generation = Generation()
-    check: Check = Check()
-    build: Build = Build()
-    isolation: Isolation = Isolation()
+    generation: GenerationSettings = GenerationSettings()
+    check: CheckSettings = CheckSettings()
+    build: BuildSettings = BuildSettings()
+    isolation: IsolationSettings = IsolationSettings()
     workers: int = Field(default=4, ge=1, description="Skills reconciled at once")
-    resyncSeconds: int = Field(default=600, ge=10)
-    leaseSeconds: int = Field(default=15, ge=3, description="how long a silent leader is respected")
-    listenPort: int = Field(default=8080, description="the gateway's calls")
-    beaconPort: int = Field(default=8082, description="the gateway's beacon")
-    judgePort: int = Field(default=8083, description="the gateway's answers to the egress proxy")
-    healthPort: int = Field(default=8081, description="/healthz, /readyz and /metrics of either process")
-    logLevel: Literal["debug", "info", "warning", "error"] = "info"
+    resync_seconds: int = Field(default=600, ge=10)
+    lease_seconds: int = Field(default=15, ge=3, description="how long a silent leader is respected")
+    listen_port: int = Field(default=8080, description="the gateway's calls")
+    beacon_port: int = Field(default=8082, description="the gateway's beacon")
+    judge_port: int = Field(default=8083, description="the gateway's answers to the egress proxy")
+    health_port: int = Field(default=8081, description="/healthz, /readyz and /metrics of either process")
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
 
     @model_validator(mode="after")
     def _escalation_is_known(self) -> Settings:

@@ -9,7 +9,7 @@ import yaml
 from pydantic import ConfigDict, Field
 
 from skill_operator.api import crd
-from skill_operator.api.v1alpha1 import Model, SkillSpec, SkillStatus
+from skill_operator.api.v1alpha1 import ApiModel, SkillSpec, SkillStatus
 
 COMMITTED = Path(__file__).parents[3] / "crds"
 JUNCTORS = ("anyOf", "oneOf", "allOf", "not")
@@ -107,7 +107,7 @@ def test_status_has_no_defaults():
     assert not [path for path, node in schemas(crd.structural(SkillStatus, defaults=False)) if "default" in node]
 
 
-class Line(Model):
+class Line(ApiModel):
     """Documented."""
 
     qty: int = Field(default=1, ge=0)
@@ -116,7 +116,7 @@ class Line(Model):
 def made(annotation: Any, **field: Any) -> dict[str, Any]:
     """The structural schema of a field of this type."""
 
-    class Holder(Model):
+    class Holder(ApiModel):
         held: annotation = Field(**field)
 
     return crd.structural(Holder)["properties"]["held"]
@@ -140,13 +140,13 @@ def test_maps():
     assert made(Annotated[dict[str, short], Field(max_length=2)]) == expected
 
 
-class Node(Model):
+class Node(ApiModel):
     """A tree."""
 
     child: "Node | None" = None
 
 
-class Closed(Model):
+class Closed(ApiModel):
     """Refuses what it does not know, which is the API server's to do."""
 
     model_config = ConfigDict(extra="forbid")
@@ -158,7 +158,7 @@ def test_unknown_fields_are_the_business_of_the_api_server():
     assert "additionalProperties" not in crd.structural(Closed)
 
 
-class EitherOr(Model):
+class EitherOr(ApiModel):
     """Says more than which fields are required."""
 
     model_config = ConfigDict(json_schema_extra={"oneOf": [{"properties": {"a": {"type": "integer"}}}]})

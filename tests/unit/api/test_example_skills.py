@@ -13,7 +13,7 @@ import yaml
 
 from skill_operator.api.v1alpha1 import Skill
 from skill_operator.api.validation import read_spec
-from skill_operator.api.values import canonical
+from skill_operator.untrusted.json_values import canonical
 
 FOLDER = Path(__file__).parents[3] / "examples" / "skills"
 FILES = sorted(FOLDER.glob("*.yaml"))

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from skill_operator.api.schemas import DRAFT
 from skill_operator.api.v1alpha1 import SkillSpec
 from skill_operator.api.validation import MOST_PROBLEMS, problems, read_spec
+from skill_operator.untrusted.json_schema import DRAFT
 
 INPUT = {
     "type": "object",

@@ -9,9 +9,10 @@ from collections.abc import AsyncIterator
 import aiohttp
 import pytest
 
-from skill_operator.gateway import calls as gate
-from skill_operator.gateway import exchange, upstream
-from skill_operator.gateway.directory import Directory
+from skill_operator.gateway import invocation as gate
+from skill_operator.gateway.http import exchange
+from skill_operator.gateway.pods import connection
+from skill_operator.gateway.pods.directory import Directory
 from tests.unit.gateway.objects import pod, skill
 from tests.unit.gateway.world import GOOD, Call, World, fine, reply
 
@@ -93,7 +94,7 @@ async def test_nothing_but_the_answer_itself_comes_from_a_skill(world: World) ->
         (reply(b"", "401 Unauthorized", 'WWW-Authenticate: Basic realm="give me"'), "strange-answer"),
         (reply(GOOD).replace(b"application/json", b"text/html"), "strange-answer"),
         (reply(GOOD, "200 OK", "Content-Encoding: gzip"), "strange-answer"),
-        (reply(b"", length=upstream.LARGEST_ANSWER + 1), "answer-too-large"),
+        (reply(b"", length=connection.LARGEST_ANSWER + 1), "answer-too-large"),
     ],
     ids=lambda value: str(value[:24]),
 )
@@ -126,7 +127,7 @@ async def test_half_an_answer_never_looks_whole(world: World, framing: str) -> N
 
 
 async def test_an_endless_answer_is_cut(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(upstream, "LARGEST_ANSWER", 200_000)
+    monkeypatch.setattr(connection, "LARGEST_ANSWER", 200_000)
 
     async def flood(call: Call) -> None:
         await call.say(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n")

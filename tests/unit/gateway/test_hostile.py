@@ -8,7 +8,7 @@ import re
 
 import pytest
 
-from skill_operator.gateway import front
+from skill_operator.gateway.http import protocol
 from tests.unit.gateway.world import GOOD, Call, World, fine, reply
 
 pytestmark = pytest.mark.timeout(60)
@@ -82,11 +82,11 @@ async def test_a_head_without_end(world: World) -> None:
 
 
 async def test_a_head_that_never_ends_holds_no_connection(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(front.Protocol, "_wait", _soon)
+    monkeypatch.setattr(protocol.CallerConnection, "_wait", _soon)
     assert await say(world, CALL) == b""
 
 
-def _soon(protocol: front.Protocol) -> None:
+def _soon(protocol: protocol.CallerConnection) -> None:
     protocol._unset_keepalive_if_required()
     protocol.timeout_keep_alive_task = protocol.loop.call_later(0.1, protocol.timeout_keep_alive_handler)
 

@@ -17,9 +17,9 @@ from mcp.shared.subscriptions import ToolsListChanged
 from prometheus_client import REGISTRY
 
 from skill_operator.gateway import mcp
+from tests.unit.gateway.http.test_routes import ALICE, Guarded
 from tests.unit.gateway.objects import deployment, pod, skill
-from tests.unit.gateway.test_api import ALICE, Guarded
-from tests.unit.gateway.test_wake import settled, wakes
+from tests.unit.gateway.pods.test_activator import settled, wakes
 from tests.unit.gateway.world import Call, fine, reply
 
 pytestmark = pytest.mark.timeout(30)

@@ -11,17 +11,19 @@ from typing import Any
 import aiohttp
 
 from skill_operator.gateway import server
-from skill_operator.gateway.callers import Anybody, Gatekeeper
-from skill_operator.gateway.calls import Calls
-from skill_operator.gateway.directory import Directory
-from skill_operator.gateway.tls import Certificate
-from skill_operator.gateway.upstream import Pool
-from skill_operator.gateway.wake import Waker
-from skill_operator.settings import Gateway, Images, Settings, Wake
+from skill_operator.gateway.access.authorizer import AllowAll, Authorizer
+from skill_operator.gateway.http.tls import Certificate
+from skill_operator.gateway.invocation import Invoker
+from skill_operator.gateway.pods.activator import Activator
+from skill_operator.gateway.pods.connection import ConnectionPool
+from skill_operator.gateway.pods.directory import Directory
+from skill_operator.settings import GatewaySettings, ImageSettings, Settings, WakeSettings
 from tests.unit.gateway.objects import pod, skill
 
 Say = Callable[["Call"], Awaitable[None]]
-SETTINGS = Settings(images=Images(runtime="r", checker="c", builder="b"), listenPort=0, gateway=Gateway(auth="none"))
+SETTINGS = Settings(
+    images=ImageSettings(runtime="r", checker="c", builder="b"), listen_port=0, gateway=GatewaySettings(auth="none")
+)
 GOOD = b'{"total": 3}'
 
 
@@ -94,8 +96,8 @@ class World:
         self.directory = Directory()
         self.directory.missing.clear()
         self.scaler = Scaler()
-        self.wake = Wake()
-        self.gatekeeper: Gatekeeper = Anybody()
+        self.wake = WakeSettings()
+        self.gatekeeper: Authorizer = AllowAll()
         self.certificate: Certificate | None = None
         self.port = 0
         self.url = ""
@@ -106,9 +108,9 @@ class World:
         self.port = holder.sockets[0].getsockname()[1]
         holder.close()
         await holder.wait_closed()
-        pool = self._stack.enter_context(Pool(self.port).open())
-        waker = Waker(self.scaler, self.directory, pool, self.wake)  # type: ignore[arg-type]
-        self.calls = Calls(self.directory, pool, waker)
+        pool = self._stack.enter_context(ConnectionPool(self.port).open())
+        waker = Activator(self.scaler, self.directory, pool, self.wake)  # type: ignore[arg-type]
+        self.calls = Invoker(self.directory, pool, waker)
         listener = server.listener(self.calls, self.gatekeeper, SETTINGS, self.certificate)
         end = asyncio.Event()
         listening = asyncio.create_task(listener.run_until(end))

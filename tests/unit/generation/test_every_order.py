@@ -22,23 +22,25 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from skill_operator import naming
 from skill_operator.generation.provider import BYTES_PER_TOKEN
-from skill_operator.k8s.client import ClusterError
-from skill_operator.settings import DailyTokens, Generation, Images, ModelEndpoint, Settings
+from skill_operator.k8s.errors import ClusterError
+from skill_operator.settings import DailyTokenSettings, GenerationSettings, ImageSettings, ModelEndpoint, Settings
 from tests.unit.generation.world import NAME, NAMESPACE, PowerCut, World
 
 pytestmark = pytest.mark.timeout(900)  # a failure is made as short as five minutes allow before it is told
 Then = list[tuple[int, int | None, int | None]]
 RUNS = int(os.environ.get("LOOP_RUNS", "20"))
 BUDGET, ATTEMPTS, DAILY, REPLY = 20_000, 3, 60_000, 2048
-IMAGES = Images(runtime=f"r@sha256:{'1' * 64}", checker=f"c@sha256:{'2' * 64}", builder="localhost/kaniko:1")
+IMAGES = ImageSettings(runtime=f"r@sha256:{'1' * 64}", checker=f"c@sha256:{'2' * 64}", builder="localhost/kaniko:1")
 MODELS = [
-    ModelEndpoint(name=name, baseURL="http://model/v1", model=name, maxReplyTokens=REPLY)
+    ModelEndpoint(name=name, base_url="http://model/v1", model=name, max_reply_tokens=REPLY)
     for name in ("cheap", "strong")
 ]
 SETTINGS = Settings(
     images=IMAGES,
     models=MODELS,
-    generation=Generation(escalation=["cheap", "strong"], dailyTokens=DailyTokens(namespace=DAILY, operator=DAILY)),
+    generation=GenerationSettings(
+        escalation=["cheap", "strong"], daily_tokens=DailyTokenSettings(namespace=DAILY, operator=DAILY)
+    ),
 )
 GOOD = "return 'good'"
 BODIES = [

@@ -8,23 +8,25 @@ from typing import Any
 import pytest
 
 from skill_operator.generation import ledger as book
-from skill_operator.generation.ledger import Attempt, Call, Candidate, Ledger, Limits, Stop, Wait
+from skill_operator.generation.ledger import Attempt, Call, Candidate, GenerationLimits, Ledger, Stop, Wait
 from skill_operator.naming import digest
-from skill_runtime.check.bundle import Example
 from skill_runtime.check.examples import Failed, _hidden, _visible
 from skill_runtime.check.findings import excerpt
+from skill_runtime.check.request import CheckExample
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
-LIMITS = Limits(max_attempts=3, token_budget=20_000, max_reply=4096, faults=5, deadline=timedelta(seconds=900))
+LIMITS = GenerationLimits(
+    max_attempts=3, token_budget=20_000, max_reply=4096, faults=5, deadline=timedelta(seconds=900)
+)
 PROMPT = 1000
-WRONG = Example("one", {"a": 1}, hidden=False, output=3, has_output=True, error="")
+WRONG = CheckExample("one", {"a": 1}, hidden=False, output=3, has_output=True, error="")
 
 
 def opened() -> Ledger:
     return Ledger(input_hash="h")
 
 
-def limits(**values: Any) -> Limits:
+def limits(**values: Any) -> GenerationLimits:
     return LIMITS.model_copy(update=values)
 
 
@@ -48,7 +50,7 @@ def replied(
 def refused(
     ledger: Ledger, source: str, gate: str = "examples", message: str = "wrong", line: int | None = None
 ) -> Ledger:
-    return book.judged(replied(ledger, source), passed=False, gate=gate, message=message, line=line)
+    return book.record_verdict(replied(ledger, source), passed=False, gate=gate, message=message, line=line)
 
 
 def report(passed: int, total: int, got: str = "4") -> str:
@@ -76,7 +78,7 @@ def test_a_candidate_is_checked_then_accepted_for_good() -> None:
     assert isinstance(found, Candidate)
     assert not found.accepted
     assert found.attempt.source == "code"
-    passed = book.judged(ledger, passed=True, gate="", message="", line=None)
+    passed = book.record_verdict(ledger, passed=True, gate="", message="", line=None)
     found = step(passed, now=NOW + timedelta(days=9), token_budget=1)
     assert isinstance(found, Candidate)
     assert found.accepted
@@ -198,7 +200,7 @@ def test_the_deadline_ends_asking_but_not_a_check_under_way() -> None:
 
 
 def test_the_deadline_counts_from_the_first_reply_not_from_an_outage() -> None:
-    ledger = book.fault(asked(opened()), "down", 0, NOW)
+    ledger = book.record_fault(asked(opened()), "down", 0, NOW)
     hour = NOW + timedelta(hours=1)
     assert reason(step(ledger, now=hour)) == "first"
     assert reason(step(refused(ledger, "a"), now=hour)) == "DeadlineExceeded"
@@ -207,59 +209,59 @@ def test_the_deadline_counts_from_the_first_reply_not_from_an_outage() -> None:
 def test_faults_cost_no_attempt_and_wait() -> None:
     ledger = opened()
     for number in range(1, 6):
-        ledger = book.fault(asked(ledger), "main failed (503).", 0, NOW + timedelta(seconds=10))
+        ledger = book.record_fault(asked(ledger), "main failed (503).", 0, NOW + timedelta(seconds=10))
         assert ledger.candidates == ledger.tokens == 0
         found = step(ledger)
         assert isinstance(found, Wait)
         assert (found.seconds, found.reason, found.stalled) == (10, "ModelUnavailable", number == 5)
         assert isinstance(step(ledger, now=NOW + timedelta(seconds=10)), Call), "an outage ends by itself"
-    assert reason(step(book.fault(asked(opened()), "x", 7, NOW), now=NOW)) == "first"
+    assert reason(step(book.record_fault(asked(opened()), "x", 7, NOW), now=NOW)) == "first"
 
 
 def test_a_refusal_stalls_at_once() -> None:
     later = NOW + timedelta(hours=1)
-    found = step(book.fault(asked(opened()), "wrong key.", 0, later, reason="ModelRefused", severe=5))
+    found = step(book.record_fault(asked(opened()), "wrong key.", 0, later, reason="ModelRefused", severe=5))
     assert isinstance(found, Wait)
     assert (found.reason, found.stalled) == ("ModelRefused", True)
 
 
 def test_a_reply_ends_a_row_of_faults() -> None:
-    ledger = replied(book.fault(asked(opened()), "x", 0, NOW + timedelta(hours=1)))
+    ledger = replied(book.record_fault(asked(opened()), "x", 0, NOW + timedelta(hours=1)))
     assert (ledger.faults, ledger.fault, ledger.retry_at) == (0, "", None)
 
 
 def test_what_may_have_been_billed_is_spent() -> None:
-    ledger = book.fault(asked(opened(), 6000), "late", 6000, NOW)
+    ledger = book.record_fault(asked(opened(), 6000), "late", 6000, NOW)
     assert ledger.tokens == 6000
 
 
 def test_a_lost_call_is_spent_whole_and_no_attempt() -> None:
-    ledger = book.lost(asked(opened()), NOW)
+    ledger = book.record_loss(asked(opened()), NOW)
     assert (ledger.candidates, ledger.tokens, ledger.charged) == (0, 2000, 2000)
     assert reason(step(ledger)) == "first"
     for _ in range(6):
-        ledger = book.lost(asked(ledger), NOW)
+        ledger = book.record_loss(asked(ledger), NOW)
     assert reason(step(ledger)) == "first"
     for _ in range(3):
-        ledger = book.lost(asked(ledger), NOW)
+        ledger = book.record_loss(asked(ledger), NOW)
     assert reason(step(ledger)) == "BudgetExhausted"
 
 
 def test_code_of_before_is_tried_first_and_is_no_attempt() -> None:
-    ledger = book.carried(opened(), "old", digest("old"))
+    ledger = book.readopt(opened(), "old", digest("old"))
     found = step(ledger)
     assert isinstance(found, Candidate)
     assert (ledger.candidates, ledger.tokens) == (0, 0)
-    assert book.judged(ledger, passed=True, gate="", message="", line=None).attempts[0].state == "passed"
-    wrong = book.judged(ledger, passed=False, gate="mypy", message="no", line=3)
+    assert book.record_verdict(ledger, passed=True, gate="", message="", line=None).attempts[0].state == "passed"
+    wrong = book.record_verdict(ledger, passed=False, gate="mypy", message="no", line=3)
     assert reason(step(wrong)) == "repair"
     assert replied(wrong, "old").attempts[-1].state == "repeat"
-    assert book.carried(wrong, "other", digest("other")) == wrong
+    assert book.readopt(wrong, "other", digest("other")) == wrong
 
 
 def test_what_has_passed_may_fail_when_it_is_checked_again() -> None:
-    passed = book.judged(replied(opened()), passed=True, gate="", message="", line=None)
-    failed = book.judged(passed, passed=False, gate="hidden", message="no", line=None)
+    passed = book.record_verdict(replied(opened()), passed=True, gate="", message="", line=None)
+    failed = book.record_verdict(passed, passed=False, gate="hidden", message="no", line=None)
     assert reason(step(failed)) == "repair"
 
 
@@ -282,7 +284,7 @@ def test_a_ledger_so_soon_after_another_waits() -> None:
 
 def test_what_was_stopped_stays_stopped() -> None:
     ledger = refused(opened(), "a")
-    stopped = book.stopped(ledger, Stop("LoopDetected", "again", "report"))
+    stopped = book.stop(ledger, Stop("LoopDetected", "again", "report"))
     assert step(stopped, max_attempts=9, token_budget=10**6) == Stop("LoopDetected", "again", "report")
 
 
@@ -295,27 +297,27 @@ def test_raising_the_limit_that_was_reached_lets_the_work_go_on(name: str, value
         ledger = replied(refused(ledger, "a"), "", tokens=19_000)
     found = step(ledger)
     assert isinstance(found, Stop)
-    stopped = book.stopped(ledger, found)
+    stopped = book.stop(ledger, found)
     assert step(stopped) == found
     again = step(stopped, **{name: value})
     assert isinstance(again, Call)
     resumed = book.reserve(stopped, "main", again.reserve, "next", NOW)
     assert isinstance(step(resumed), Wait), "the stop is over"
-    assert step(book.stopped(ledger, found), deadline=timedelta(days=9)) == found
+    assert step(book.stop(ledger, found), deadline=timedelta(days=9)) == found
 
 
 def test_what_comes_too_late_changes_nothing() -> None:
-    for ledger in (opened(), replied(opened()), refused(opened(), "a"), book.lost(asked(opened()), NOW)):
+    for ledger in (opened(), replied(opened()), refused(opened(), "a"), book.record_loss(asked(opened()), NOW)):
         assert book.settle(ledger, 9, NOW, estimated=True, source="x", fingerprint="x", flaw="", problem="") == ledger
-        assert book.lost(ledger, NOW) == ledger
-        assert book.fault(ledger, "x", 9, NOW) == ledger
-    for ledger in (opened(), asked(opened()), refused(opened(), "a"), book.lost(asked(opened()), NOW)):
-        assert book.judged(ledger, passed=True, gate="", message="", line=None) == ledger
+        assert book.record_loss(ledger, NOW) == ledger
+        assert book.record_fault(ledger, "x", 9, NOW) == ledger
+    for ledger in (opened(), asked(opened()), refused(opened(), "a"), book.record_loss(asked(opened()), NOW)):
+        assert book.record_verdict(ledger, passed=True, gate="", message="", line=None) == ledger
 
 
 def test_a_ledger_is_read_back_as_it_was_written() -> None:
-    ledger = book.stopped(refused(replied(opened(), ""), "ü\n\"'\0"), Stop("LoopDetected", "x"))
-    ledger = book.fault(asked(ledger), "late", 5, NOW)
+    ledger = book.stop(refused(replied(opened(), ""), "ü\n\"'\0"), Stop("LoopDetected", "x"))
+    ledger = book.record_fault(asked(ledger), "late", 5, NOW)
     assert Ledger.model_validate_json(ledger.model_dump_json()) == ledger
     assert Ledger.model_validate_json('{"input_hash": "h", "new": 1}') == opened()
 

@@ -12,17 +12,24 @@ import httpx2
 import pytest
 
 from skill_operator import naming
-from skill_operator.settings import DailyTokens, EgressProxy, Generation, Images, ModelEndpoint, Settings
+from skill_operator.settings import (
+    DailyTokenSettings,
+    EgressProxySettings,
+    GenerationSettings,
+    ImageSettings,
+    ModelEndpoint,
+    Settings,
+)
 from tests.unit.generation.world import NAME, NAMESPACE, World, replying
 
-MODELS = [ModelEndpoint(name=name, baseURL="http://model/v1", model=f"{name}-1") for name in ("cheap", "strong")]
-IMAGES = Images(runtime=f"r@sha256:{'1' * 64}", checker=f"c@sha256:{'2' * 64}", builder="localhost/kaniko:1")
+MODELS = [ModelEndpoint(name=name, base_url="http://model/v1", model=f"{name}-1") for name in ("cheap", "strong")]
+IMAGES = ImageSettings(runtime=f"r@sha256:{'1' * 64}", checker=f"c@sha256:{'2' * 64}", builder="localhost/kaniko:1")
 
-IN_BUILDS = Settings(images=IMAGES).builderNamespace
+IN_BUILDS = Settings(images=IMAGES).builder_namespace
 
 
 def settings(**generation: Any) -> Settings:
-    return Settings(images=IMAGES, models=MODELS, generation=Generation(**generation))
+    return Settings(images=IMAGES, models=MODELS, generation=GenerationSettings(**generation))
 
 
 def code(body: str) -> str:
@@ -230,7 +237,7 @@ async def test_specs_that_change_all_the_time_are_asked_for_now_and_then(world: 
 
 @pytest.mark.parametrize("caps", [{"namespace": 9000}, {"operator": 9000}])
 async def test_the_day_s_tokens_end_whatever_happens_to_skill_and_ledger(caps: dict[str, int]) -> None:
-    world = World(settings(dailyTokens=DailyTokens(**caps), floorSeconds=0))
+    world = World(settings(daily_tokens=DailyTokenSettings(**caps), floor_seconds=0))
     for number in range(12):
         world.skill(description=f"Version {number}.")
         await writes(world, f"return {number}", (900, 900))
@@ -248,7 +255,7 @@ async def test_the_day_s_tokens_end_whatever_happens_to_skill_and_ledger(caps: d
 
 
 async def test_another_namespace_has_tokens_of_its_own() -> None:
-    world = World(settings(dailyTokens=DailyTokens(namespace=9000)))
+    world = World(settings(daily_tokens=DailyTokenSettings(namespace=9000)))
     account = {"day": "2030-01-01", "spent": {"other": 8999}}
     meta = {"name": naming.ACCOUNT, "namespace": "skill-operator"}
     world.store.put({"kind": "ConfigMap", "metadata": meta, "data": {"account.json": json.dumps(account)}})
@@ -454,7 +461,7 @@ async def test_a_spec_that_became_bad_cancels_the_call(world: World) -> None:
 
 async def test_hosts_without_a_proxy_cost_nothing() -> None:
     """What the installation cannot do is said before a model is asked."""
-    world = World(settings().model_copy(update={"egressProxy": EgressProxy(address="")}))
+    world = World(settings().model_copy(update={"egress_proxy": EgressProxySettings(address="")}))
     world.skill(egress=[{"cidr": "203.0.113.0/24", "ports": [443]}, {"host": "api.example.com", "ports": [443]}])
     await world.passes(2)
     assert (world.reason, world.condition("Stalled").get("status")) == ("SpecInvalid", "True")

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from skill_operator.api.v1alpha1 import SkillSpec
 from skill_operator.generation import prompt
-from skill_operator.generation.types_text import types_module
+from skill_operator.generation.typed_dicts import types_module
 
 GOLDEN = Path(__file__).parent / "golden"
 MANIFEST: dict[str, Any] = {

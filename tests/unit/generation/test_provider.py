@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from hack.model.server import ScriptedModel
 from skill_operator.generation.provider import (
     LARGEST_BODY,
     LONGEST_PAUSE,
@@ -21,7 +22,6 @@ from skill_operator.generation.provider import (
     estimate,
 )
 from skill_operator.settings import ModelEndpoint
-from tests.model.server import ScriptedModel
 
 KEY = "sk-very-secret-0123456789"
 ASKED: list[dict[str, str]] = [{"role": "system", "content": "rules"}, {"role": "user", "content": "task X"}]
@@ -29,7 +29,7 @@ Json = dict[str, Any]
 
 
 def endpoint(url: str, **values: Any) -> ModelEndpoint:
-    return ModelEndpoint(name="main", baseURL=url, model="m-1", timeoutSeconds=values.pop("timeout", 5), **values)
+    return ModelEndpoint(name="main", base_url=url, model="m-1", timeout_seconds=values.pop("timeout", 5), **values)
 
 
 @contextmanager
@@ -261,7 +261,7 @@ async def test_dialects_are_kept_apart() -> None:
     provider = Provider()
     with scripted({"fault": "refuse_temperature", "text": "hi"}) as model:
         await ask(model, provider)
-        other = ModelEndpoint(name="other", baseURL=model.url, model="m-2")
+        other = ModelEndpoint(name="other", base_url=model.url, model="m-2")
         await provider.complete(other, KEY, ASKED, 9)
     assert "temperature" in model.requests[2]["body"]
 

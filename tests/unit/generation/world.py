@@ -20,19 +20,19 @@ from typing import Any
 import httpx2
 
 from skill_operator import naming
-from skill_operator.api.egress import Shut
-from skill_operator.cage.proof import PROVEN
-from skill_operator.cage.users import Nodes
+from skill_operator.api.egress_networks import BlockedNetwork
 from skill_operator.generation.provider import Provider
-from skill_operator.k8s.client import Conflict
-from skill_operator.observability.hearing import Hearing
-from skill_operator.reconcile.activity import Gateways
+from skill_operator.isolation.monitor import PROVEN
+from skill_operator.isolation.user_namespaces import NodeFeatures
+from skill_operator.k8s.errors import Conflict
+from skill_operator.k8s.watch_health import WatchHealth
+from skill_operator.naming import SkillKey
+from skill_operator.reconcile.build_queue import BuildQueue
+from skill_operator.reconcile.context import ReconcileContext
 from skill_operator.reconcile.reconciler import Reconciler
-from skill_operator.reconcile.result import Key
-from skill_operator.reconcile.slots import BuildSlots
 from skill_operator.reconcile.stages.source import Author
-from skill_operator.reconcile.surroundings import Surroundings
-from skill_operator.registry import Base
+from skill_operator.reconcile.usage_collector import UsageCollector
+from skill_operator.registry.client import BaseImage
 from skill_operator.settings import Settings
 
 Object = dict[str, Any]
@@ -332,7 +332,7 @@ class World:
         """The code that is being built or was."""
         found = set()
         for (kind, namespace, _), obj in self.store.objects.items():
-            if kind == "ConfigMap" and namespace == self.settings.builderNamespace:
+            if kind == "ConfigMap" and namespace == self.settings.builder_namespace:
                 data = base64.b64decode(obj["binaryData"]["context.tar.gz"])
                 with tarfile.open(fileobj=io.BytesIO(data)) as tar:
                     member = tar.extractfile("skill.py")
@@ -349,25 +349,25 @@ class Operator:
         self.author = Author(
             world.settings, Provider(None if world.network else world.wire), lambda *_: None, lambda: world.now
         )
-        base = Base(dict(world.manifest), "10.96.1.1")
+        base = BaseImage(dict(world.manifest), "10.96.1.1")
 
-        async def read_base() -> Base:
+        async def read_base() -> BaseImage:
             return base
 
-        async def stays_shut() -> tuple[Shut, ...]:
+        async def stays_shut() -> tuple[BlockedNetwork, ...]:
             return ()
 
         async def nobody(*_: object) -> None:
             """No gateway is ever asked: nothing of this world sleeps."""
 
-        async def nodes() -> Nodes:
-            return Nodes([])
+        async def nodes() -> NodeFeatures:
+            return NodeFeatures([])
 
-        async def proxy(_: tuple[Shut, ...]) -> bool:
+        async def proxy(_: tuple[BlockedNetwork, ...]) -> bool:
             return True
 
-        around = Surroundings(read_base, stays_shut, lambda: PROVEN, nodes, proxy)
-        slots = BuildSlots(world.store, world.settings, lambda _: None)
+        around = ReconcileContext(read_base, stays_shut, lambda: PROVEN, nodes, proxy)
+        slots = BuildQueue(world.store, world.settings, lambda _: None)
         self.reconciler = Reconciler(
             world.store,
             world.settings,
@@ -376,12 +376,12 @@ class Operator:
             around,
             lambda: world.now,
             slots,
-            Hearing(),
-            Gateways(world.store, world.settings, nobody, lambda _: None),
+            WatchHealth(),
+            UsageCollector(world.store, world.settings, nobody, lambda _: None),
         )
 
     async def reconcile(self) -> float | None:
-        return await self.reconciler.reconcile(Key(NAMESPACE, NAME))
+        return await self.reconciler.reconcile(SkillKey(NAMESPACE, NAME))
 
     async def die(self) -> None:
         """Its calls end with it."""

@@ -12,7 +12,8 @@ import pytest
 from aiohttp import web
 
 from skill_operator.k8s import client
-from skill_operator.k8s.client import ApiServer, ClusterError, connect
+from skill_operator.k8s.client import ApiServer, connect
+from skill_operator.k8s.errors import ClusterError
 
 pytestmark = pytest.mark.timeout(20)
 Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]

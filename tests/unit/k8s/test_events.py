@@ -6,7 +6,7 @@ import asyncio
 from typing import Any
 
 from skill_operator.k8s import events
-from skill_operator.k8s.client import Unavailable
+from skill_operator.k8s.errors import Unavailable
 from skill_operator.k8s.events import Recorder
 
 SKILL = {"kind": "Skill", "metadata": {"name": "a", "namespace": "b", "uid": "u"}}

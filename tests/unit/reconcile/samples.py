@@ -6,17 +6,17 @@ from datetime import UTC, datetime
 from typing import Any
 
 from skill_operator.api.v1alpha1 import Skill
-from skill_operator.cage.proof import PROVEN
-from skill_operator.cage.users import Nodes
+from skill_operator.isolation.monitor import PROVEN
+from skill_operator.isolation.user_namespaces import NodeFeatures
 from skill_operator.reconcile.observed import Observed
-from skill_operator.registry import Base
-from skill_operator.settings import Images, Settings
+from skill_operator.registry.client import BaseImage
+from skill_operator.settings import ImageSettings, Settings
 
 NOW = datetime(2030, 1, 1, 12, 0, 0, tzinfo=UTC)
 SOURCE = "def run(input):\n    return {'said': input['what']}\n"
 DIGEST = "sha256:" + "a" * 64
 SETTINGS = Settings(
-    images=Images(
+    images=ImageSettings(
         runtime="skill-operator/runtime@sha256:" + "1" * 64,
         checker="skill-operator/checker@sha256:" + "2" * 64,
         builder="localhost/kaniko:1",
@@ -54,8 +54,8 @@ def observed(of: Skill | None = None, **more: Any) -> Observed:
         "policies": (),
         "stays_shut": (),
         "cage": PROVEN,
-        "nodes": Nodes([]),
-        "base": Base({"rootEntries": ["bin", "usr"]}, "10.96.1.1"),
+        "nodes": NodeFeatures([]),
+        "base": BaseImage({"rootEntries": ["bin", "usr"]}, "10.96.1.1"),
     }
     return Observed(**(values | more))
 

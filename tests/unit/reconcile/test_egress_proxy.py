@@ -8,18 +8,18 @@ from typing import Any
 import pytest
 
 from skill_operator import naming
-from skill_operator.api.egress import Shut, shut
+from skill_operator.api.egress_networks import BlockedNetwork, block
 from skill_operator.reconcile.egress_proxy import SETTLED, EgressProxy
 from skill_operator.resources import check
 from skill_operator.resources.network_policy import proxy_policy
 from skill_operator.settings import Settings
 from tests.unit.reconcile.samples import SETTINGS, observed, skill
-from tests.unit.reconcile.test_run import run, work
+from tests.unit.reconcile.stages.test_run import run, work
 
 HOST = {"host": "api.example.com", "ports": [443]}
-PROXY = SETTINGS.egressProxy.model_copy(update={"address": "10.96.7.7:3128"})
-LOCATED = SETTINGS.model_copy(update={"egressProxy": PROXY})
-OWN = shut("the node one", "203.0.113.77", "2001:db8::77")
+PROXY = SETTINGS.egress_proxy.model_copy(update={"address": "10.96.7.7:3128"})
+LOCATED = SETTINGS.model_copy(update={"egress_proxy": PROXY})
+OWN = block("the node one", "203.0.113.77", "2001:db8::77")
 
 
 def made(kind: str, *egress: dict[str, Any], settings: Settings = LOCATED, **more: Any) -> dict[str, Any]:
@@ -62,7 +62,7 @@ def test_a_check_has_no_way_out_whatever_is_granted() -> None:
     assert naming.labels("echo", "u-1", "check")[naming.COMPONENT] != PROXY.labels[naming.COMPONENT]
 
 
-def opened(address: str, stays_shut: tuple[Shut, ...] = OWN) -> bool:
+def opened(address: str, stays_shut: tuple[BlockedNetwork, ...] = OWN) -> bool:
     """Whether the proxy's policy lets a packet out to there."""
     owner = {"metadata": {"name": "proxy", "uid": "u"}}
     (rule,) = proxy_policy(LOCATED, stays_shut, owner)["spec"]["egress"]
@@ -143,7 +143,7 @@ async def test_a_node_that_joins_is_shut_out() -> None:
 
 
 async def test_it_runs_as_often_as_the_chart_says() -> None:
-    settings = LOCATED.model_copy(update={"egressProxy": PROXY.model_copy(update={"replicas": 3})})
+    settings = LOCATED.model_copy(update={"egress_proxy": PROXY.model_copy(update={"replicas": 3})})
     world = World(available=1)  # as the chart leaves it: no number is one
     assert await world.proxy(settings).serve(OWN)
     assert world.scaled == [3]
@@ -167,7 +167,7 @@ async def test_where_it_is_not_there() -> None:
     world = World(there=False)
     assert not await world.proxy().serve(OWN)
     await world.proxy().rest()
-    off = LOCATED.model_copy(update={"egressProxy": PROXY.model_copy(update={"address": ""})})
+    off = LOCATED.model_copy(update={"egress_proxy": PROXY.model_copy(update={"address": ""})})
     await World().proxy(off).rest()
     assert (world.applied, world.scaled) == ([], [])
 

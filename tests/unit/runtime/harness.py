@@ -26,7 +26,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from skill_runtime.check import types
+from skill_runtime.check import mypy_gate
 
 SOURCE = Path(__file__).parents[3] / "base-image" / "src"
 KEY = secrets.token_hex(32)
@@ -96,7 +96,7 @@ def tools() -> Path:
     for name, program in {"python3": sys.executable, "ruff": f"{sys.prefix}/bin/ruff"}.items():
         (folder / "bin" / name).write_text(f'#!/bin/sh\nexec "{program}" "$@"\n')
         (folder / "bin" / name).chmod(0o755)
-    warm = [sys.executable, SOURCE.parent / "warm.py", folder / "cache", types.CONFIGURATION, sys.executable]
+    warm = [sys.executable, SOURCE.parent / "warm.py", folder / "cache", mypy_gate.CONFIGURATION, sys.executable]
     subprocess.run([*warm, "json", "os", "time"], check=True, capture_output=True)
     return folder
 

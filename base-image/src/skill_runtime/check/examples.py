@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from skill_runtime import replies
-from skill_runtime.check.bundle import Bundle, Example
+from skill_runtime.check.candidate import Candidate
 from skill_runtime.check.findings import Finding, excerpt
-from skill_runtime.check.session import Session
+from skill_runtime.check.request import CheckExample, CheckRequest
 from skill_runtime.text import one_line
 
 SHOWN = 3
@@ -24,22 +24,22 @@ VALUE = 200
 class Failed:
     """An example that does not hold."""
 
-    example: Example
+    example: CheckExample
     got: str
-    failure: replies.Failure | None = None
+    failure: replies.WorkerFailure | None = None
     where: str = ""
     """The first place in which what came differs from what was expected."""
 
 
 @dataclass(frozen=True)
-class Result:
+class ExamplesResult:
     """How the examples went."""
 
     finding: Finding | None
     passed: int
 
 
-async def run(bundle: Bundle, examples: Sequence[Example], session: Session) -> Result:
+async def run(bundle: CheckRequest, examples: Sequence[CheckExample], session: Candidate) -> ExamplesResult:
     """Ask for each until three have failed. All are visible, or all are hidden."""
     passed, failed = 0, list[Failed]()
     for example in examples:
@@ -51,14 +51,14 @@ async def run(bundle: Bundle, examples: Sequence[Example], session: Session) -> 
         else:
             passed += 1
     if not failed:
-        return Result(None, passed)
+        return ExamplesResult(None, passed)
     tell = _hidden if failed[0].example.hidden else _visible
-    return Result(tell(failed, passed, len(examples), bundle.source), passed)
+    return ExamplesResult(tell(failed, passed, len(examples), bundle.source), passed)
 
 
-def compare(bundle: Bundle, example: Example, reply: replies.Reply) -> Failed | None:
+def compare(bundle: CheckRequest, example: CheckExample, reply: replies.Reply) -> Failed | None:
     """Whether the reply is what the example expects."""
-    if isinstance(reply, replies.Failure):
+    if isinstance(reply, replies.WorkerFailure):
         if example.error and reply.kind == "raised" and example.error in reply.types:
             return None
         return Failed(example, reply.exception, reply)

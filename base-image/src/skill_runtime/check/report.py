@@ -5,15 +5,15 @@ from __future__ import annotations
 import hmac
 import json
 
-from skill_runtime.check.bundle import Bundle
 from skill_runtime.check.findings import Finding
+from skill_runtime.check.request import CheckRequest
 from skill_runtime.text import printable
 
 TERMINATION_BYTES = 4096
 MESSAGE_CHARACTERS = 2500
 
 
-def signed(key: bytes, bundle: Bundle, finding: Finding | None, passed: int) -> str:
+def signed(key: bytes, bundle: CheckRequest, finding: Finding | None, passed: int) -> str:
     """What is left in the termination log: the report's text and its HMAC-SHA256, the messages cut so that it fits."""
     report = {
         "subject": bundle.digest,

@@ -6,23 +6,23 @@ import json
 import sys
 from pathlib import Path
 
-from skill_runtime.check import findings, lint, tools, types
-from skill_runtime.check.bundle import Bundle
+from skill_runtime.check import findings, mypy_gate, ruff_gate, tools
 from skill_runtime.check.findings import Finding
-from skill_runtime.settings import Settings
+from skill_runtime.check.request import CheckRequest
+from skill_runtime.settings import RuntimeSettings
 
 MAX_SOURCE = 1 << 16
 _POLICY = "import sys; sys.path.append({root!r}); from skill_runtime.check.policy import main; main()"
 _SECONDS, _MEMORY = 10.0, 1 << 28
 
 
-def judge(bundle: Bundle, settings: Settings, folder: Path) -> Finding | None:
+def judge(bundle: CheckRequest, settings: RuntimeSettings, folder: Path) -> Finding | None:
     """What is wrong with the candidate as a text."""
     return (
         _size(bundle.source)
         or _policy(bundle.source, settings, folder)
-        or lint.judge(bundle.source, settings.tools, folder)
-        or types.judge(bundle.source, bundle.types, settings.tools, folder)
+        or ruff_gate.judge(bundle.source, settings.tools, folder)
+        or mypy_gate.judge(bundle.source, bundle.types, settings.tools, folder)
     )
 
 
@@ -40,7 +40,7 @@ def _size(source: str) -> Finding | None:
     return None
 
 
-def _policy(source: str, settings: Settings, folder: Path) -> Finding | None:
+def _policy(source: str, settings: RuntimeSettings, folder: Path) -> Finding | None:
     """In a child, since what is parsed here may take all the memory or crash the parser."""
     code = _POLICY.format(root=str(Path(__file__).parents[2]))
     argv = [sys.executable, "-I", "-c", code, str(settings.manifest)]

@@ -7,7 +7,7 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from skill_runtime.launch import ENVIRONMENT
+from skill_runtime.spawn import ENVIRONMENT
 
 CRASHED = -1
 

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Final, Literal
 
-from skill_operator.api.text import printable
 from skill_operator.api.v1alpha1 import Condition
+from skill_operator.untrusted.text import printable
 
 # One for each stage; positive.
 GENERATED: Final = "Generated"

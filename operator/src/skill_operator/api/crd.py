@@ -16,7 +16,7 @@ from typing import Any, Final
 
 import yaml
 
-from skill_operator.api.v1alpha1 import Model, Skill, SkillSpec, SkillStatus
+from skill_operator.api.v1alpha1 import ApiModel, Skill, SkillSpec, SkillStatus
 from skill_operator.naming import GROUP, VERSION
 
 PLURAL: Final = "skills"
@@ -95,7 +95,7 @@ def _column(name: str, kind: str, path: str, priority: int = 0) -> dict[str, Any
     return {"name": name, "type": kind, "jsonPath": path} | ({"priority": priority} if priority else {})
 
 
-def structural(model: type[Model], *, defaults: bool = True) -> dict[str, Any]:
+def structural(model: type[ApiModel], *, defaults: bool = True) -> dict[str, Any]:
     """The structural schema of a model. Status goes without defaults: nobody observed them."""
     schema = model.model_json_schema(by_alias=True)
     return _Translation(schema.pop("$defs", {}), defaults=defaults).translate(schema, model.__name__, ())

@@ -86,7 +86,7 @@ FreeObject = Annotated[
 ]
 
 
-class Model(BaseModel):
+class ApiModel(BaseModel):
     """camelCase on the wire, snake_case in Python."""
 
     model_config = ConfigDict(
@@ -99,7 +99,7 @@ def is_host(name: str) -> bool:
     return len(name) <= 253 and re.fullmatch(HOST, name) is not None and re.search(INSIDE, name) is None
 
 
-class Example(Model):
+class Example(ApiModel):
     """One call and what must come of it: `output` or `error`, never both."""
 
     model_config = ConfigDict(json_schema_extra={"oneOf": [{"required": ["output"]}, {"required": ["error"]}]})
@@ -128,13 +128,13 @@ class Example(Model):
         return "output" in self.model_fields_set
 
 
-class Source(Model):
+class Source(ApiModel):
     """Pinned code: no model is called."""
 
     inline: str = Field(min_length=1, max_length=65536, description="Text of skill.py; it defines run(input).")
 
 
-class GenerationSpec(Model):
+class GenerationSpec(ApiModel):
     """How a language model is asked."""
 
     model: str = Field(
@@ -146,7 +146,7 @@ class GenerationSpec(Model):
     )
 
 
-class Egress(Model):
+class Egress(ApiModel):
     """A way out of the cage: to a network over TCP, or to a host by its name over HTTP and TLS."""
 
     model_config = ConfigDict(
@@ -175,14 +175,14 @@ class Egress(Model):
         return self.host or self.cidr or ""
 
 
-class SecretKeyRef(Model):
+class SecretKeyRef(ApiModel):
     """A key of a Secret in the Skill's namespace."""
 
     name: str = Field(min_length=1, max_length=253, pattern=DNS_SUBDOMAIN, description="Name of the Secret.")
     key: str = Field(min_length=1, max_length=253, pattern=r"^[-._a-zA-Z0-9]+$", description="Key in the Secret.")
 
 
-class SecretGrant(Model):
+class SecretGrant(ApiModel):
     """A secret that the code reads as the file /run/secrets/skill/<name>."""
 
     name: Name
@@ -194,7 +194,7 @@ class SecretGrant(Model):
     )
 
 
-class Requests(Model):
+class ResourceRequests(ApiModel):
     """What a pod of the Skill is promised."""
 
     cpu: Quantity = "50m"
@@ -205,7 +205,7 @@ class Requests(Model):
         return self.model_dump(by_alias=True)
 
 
-class Limits(Model):
+class ResourceLimits(ApiModel):
     """What a pod of the Skill may use at most."""
 
     cpu: Quantity = "500m"
@@ -221,7 +221,7 @@ class Limits(Model):
         return self.model_dump(by_alias=True)
 
 
-class Resources(Model):
+class Resources(ApiModel):
     """Compute resources of a pod."""
 
     model_config = ConfigDict(
@@ -242,11 +242,11 @@ class Resources(Model):
         )
     )
 
-    requests: Requests = Requests()
-    limits: Limits = Limits()
+    requests: ResourceRequests = ResourceRequests()
+    limits: ResourceLimits = ResourceLimits()
 
 
-class CallLimits(Model):
+class CallLimits(ApiModel):
     """How often a Skill may be called, by all its callers, through each replica of the gateway."""
 
     per_minute: int = Field(
@@ -255,7 +255,7 @@ class CallLimits(Model):
     concurrent: int = Field(default=0, ge=0, le=10_000, description="Calls in flight. 0: as the chart says.")
 
 
-class SkillSpec(Model):
+class SkillSpec(ApiModel):
     """What a piece of software must do, and what it may use."""
 
     description: str = Field(
@@ -318,7 +318,7 @@ class SkillSpec(Model):
         return [(n, way.host, way.ports) for n, way in enumerate(self.egress) if way.host is not None]
 
 
-class Condition(Model):
+class Condition(ApiModel):
     """One aspect of the state of a Skill (metav1.Condition)."""
 
     type: str = Field(min_length=1, max_length=316, pattern=r"^[A-Za-z][A-Za-z0-9]*$")
@@ -329,7 +329,7 @@ class Condition(Model):
     message: str = Field(default="", max_length=MESSAGE_LIMIT)
 
 
-class Failure(Model):
+class GenerationFailure(ApiModel):
     """Why the last candidate was not accepted."""
 
     gate: str = Field(min_length=1, max_length=63, description="The first gate that refused it.")
@@ -337,7 +337,7 @@ class Failure(Model):
     line: int | None = Field(default=None, ge=0, description="Line of skill.py.")
 
 
-class GenerationStatus(Model):
+class GenerationStatus(ApiModel):
     """What the model was asked for the present spec."""
 
     attempts: int = Field(default=0, ge=0)
@@ -345,10 +345,10 @@ class GenerationStatus(Model):
         default=0, ge=0, description="Spent. What is reserved for a reply that is awaited comes to it later."
     )
     model: str = Field(default="", max_length=253)
-    last_failure: Failure | None = None
+    last_failure: GenerationFailure | None = None
 
 
-class Revision(Model):
+class Revision(ApiModel):
     """A revision that was deployed."""
 
     revision: str = Field(min_length=1, max_length=63)
@@ -356,7 +356,7 @@ class Revision(Model):
     time: Time = Field(description="When it became the current one.")
 
 
-class SkillStatus(Model):
+class SkillStatus(ApiModel):
     """What was observed of a Skill. Its conditions are the API; there is no phase."""
 
     observed_generation: int = Field(default=0, ge=0)
@@ -385,7 +385,7 @@ class SkillStatus(Model):
         return self.model_dump(mode="json", by_alias=True, exclude_none=True)
 
 
-class ObjectMeta(Model):
+class ObjectMeta(ApiModel):
     """The part of the metadata that the operator reads; the API server has validated it."""
 
     name: str
@@ -399,7 +399,7 @@ class ObjectMeta(Model):
     deletion_timestamp: Time | None = None
 
 
-class Skill(Model):
+class Skill(ApiModel):
     """A capability described in words, and the running software that it became."""
 
     api_version: str = API_VERSION

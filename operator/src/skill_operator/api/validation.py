@@ -15,11 +15,11 @@ from typing import Any, Final, NamedTuple
 
 from pydantic import ValidationError
 
-from skill_operator.api.egress import NeverGranted, Shut, exceptions
-from skill_operator.api.schemas import BadSchemaError, Budget, Contract, TooMuchWorkError
-from skill_operator.api.text import printable
+from skill_operator.api.egress_networks import BlockedNetwork, NeverGranted, exceptions
 from skill_operator.api.v1alpha1 import HOST, INSIDE_HOST, NO_HOST, Egress, Example, SkillSpec, is_host
-from skill_operator.api.values import CHARACTERS_PER_UNIT, Place, canonical, flaw, located, weight
+from skill_operator.untrusted.json_schema import BadSchemaError, CompiledSchema, TooMuchWorkError, WorkBudget
+from skill_operator.untrusted.json_values import CHARACTERS_PER_UNIT, Place, canonical, flaw, located, weight
+from skill_operator.untrusted.text import printable
 
 MOST_PROBLEMS: Final = 10
 MOST_PER_VALUE: Final = 3
@@ -31,7 +31,7 @@ _MESSAGE_LIMIT: Final = 512
 _Located = tuple[str, str]
 
 
-class Problem(NamedTuple):
+class SpecProblem(NamedTuple):
     """One thing to mend, and where. Both are printable."""
 
     path: str
@@ -41,17 +41,17 @@ class Problem(NamedTuple):
         return f"{self.path}: {self.message}"
 
 
-def problems(spec: SkillSpec) -> list[Problem]:
+def problems(spec: SkillSpec) -> list[SpecProblem]:
     """What is wrong with a spec: at most ten problems, none for a good spec. Never raises, whatever the spec holds."""
     return _printable(_found(spec))
 
 
-def never_granted(spec: SkillSpec, stays_shut: Iterable[Shut]) -> list[Problem]:
+def never_granted(spec: SkillSpec, stays_shut: Iterable[BlockedNetwork]) -> list[SpecProblem]:
     """Grants that lie in networks of this very cluster, which only who sees the cluster can know."""
     return _printable(_shut_grants(spec, tuple(stays_shut)))
 
 
-def read_spec(raw: object) -> tuple[SkillSpec | None, list[Problem]]:
+def read_spec(raw: object) -> tuple[SkillSpec | None, list[SpecProblem]]:
     """A spec that no API server has seen, such as a file, and its problems. No spec if it has not the shape of one.
 
     As the API server does, this refuses unknown fields and converts nothing.
@@ -64,9 +64,9 @@ def read_spec(raw: object) -> tuple[SkillSpec | None, list[Problem]]:
     return spec, problems(spec)
 
 
-def _printable(found: Iterable[_Located]) -> list[Problem]:
+def _printable(found: Iterable[_Located]) -> list[SpecProblem]:
     return [
-        Problem(printable(path, _PATH_LIMIT), printable(message, _MESSAGE_LIMIT))
+        SpecProblem(printable(path, _PATH_LIMIT), printable(message, _MESSAGE_LIMIT))
         for path, message in islice(found, MOST_PROBLEMS)
     ]
 
@@ -92,18 +92,18 @@ class _Side:
 
     def __init__(self, name: str, schema: dict[str, Any]) -> None:
         self.name = name
-        self.contract: Contract | None = None
+        self.contract: CompiledSchema | None = None
         self.problems: list[_Located] = []
         path = f"spec.{name}"
         if found := flaw(schema):
             self.problems.append(_at(path, *found))
             return
         try:
-            self.contract = Contract(schema)
+            self.contract = CompiledSchema(schema)
         except BadSchemaError as error:
             self.problems.append(_at(path, *error.misfit))
 
-    def misfits(self, path: str, value: Any, budget: Budget) -> Iterator[_Located]:
+    def misfits(self, path: str, value: Any, budget: WorkBudget) -> Iterator[_Located]:
         """Where an example does not fit; nothing if the schema itself is wrong, which was said already."""
         if self.contract is None:
             return
@@ -135,7 +135,7 @@ def _examples(examples: list[Example], takes: _Side, gives: _Side) -> Iterator[_
         size = f"{MOST_UNITS} values or {MOST_UNITS * CHARACTERS_PER_UNIT // 1024} KiB of text"
         yield "spec.examples", f"are too much together; they may hold about {size}"
         return
-    budget = Budget(WORK)
+    budget = WorkBudget(WORK)
     outcomes: dict[Hashable, tuple[int, Hashable]] = {}
     for index, example in enumerate(examples):
         path = f"spec.examples[{index}]"
@@ -204,7 +204,7 @@ def _cidr(path: str, cidr: str) -> Iterator[_Located]:
         yield path, f"{cidr} is an address inside {network}; write the network or a /{network.max_prefixlen}"
 
 
-def _shut_grants(spec: SkillSpec, stays_shut: Iterable[Shut]) -> Iterator[_Located]:
+def _shut_grants(spec: SkillSpec, stays_shut: Iterable[BlockedNetwork]) -> Iterator[_Located]:
     for index, cidr, _ in spec.networks:
         try:
             exceptions(cidr, stays_shut)

@@ -28,13 +28,14 @@ from starlette.requests import Request
 from starlette.types import Receive, Scope, Send
 
 from skill_operator import __version__, naming
-from skill_operator.api.text import printable
-from skill_operator.gateway.callers import Caller, Gatekeeper
-from skill_operator.gateway.calls import LARGEST_BODY, Answer, Calls, starting
-from skill_operator.gateway.directory import Directory, Entry, Key
-from skill_operator.gateway.pages import Pages
+from skill_operator.gateway.access.authorizer import Authorizer, Caller
+from skill_operator.gateway.access.origins import AllowedOrigins
+from skill_operator.gateway.invocation import LARGEST_BODY, InvocationResponse, Invoker, starting
+from skill_operator.gateway.pods.directory import Directory, SkillEntry
 from skill_operator.gateway.problems import Problem
+from skill_operator.naming import SkillKey
 from skill_operator.observability import metrics
+from skill_operator.untrusted.text import printable
 
 log = logging.getLogger(__name__)
 Context = ServerRequestContext[Any, Request]
@@ -52,10 +53,10 @@ INSTRUCTIONS = (
 )
 
 
-class Agents:
+class McpServer:
     """The ASGI app of /mcp. `run` must be entered before it is asked."""
 
-    def __init__(self, directory: Directory, calls: Calls, gatekeeper: Gatekeeper, pages: Pages) -> None:
+    def __init__(self, directory: Directory, calls: Invoker, gatekeeper: Authorizer, pages: AllowedOrigins) -> None:
         self._directory = directory
         self._calls = calls
         self._gatekeeper = gatekeeper
@@ -98,7 +99,7 @@ class Agents:
         request.state.caller = await self._gatekeeper.caller(request.headers.get("authorization", ""))
         await self._manager.handle_request(scope, receive, send)
 
-    def see(self, before: Entry | None, after: Entry | None) -> None:
+    def see(self, before: SkillEntry | None, after: SkillEntry | None) -> None:
         """A Skill has changed."""
         if not self._news.is_set() and _traits(before) != _traits(after):
             self._news.set()
@@ -181,12 +182,12 @@ class Agents:
                 del self._streams[name]
             metrics.streams(self._streams.total())
 
-    def _find(self, tool: str) -> Key | None:
+    def _find(self, tool: str) -> SkillKey | None:
         """The Skill of that name. Nearly all tools are called what their Skill is."""
         namespace, _, name = tool.partition("__")
         entries = self._directory.entries
         if (namespace, name) in entries and naming.tool(namespace, name) == tool:
-            return namespace, name
+            return SkillKey(namespace, name)
         return next((key for key in entries if key[0] == namespace and naming.tool(*key) == tool), None)
 
     def _schema(self, tool: str) -> dict[str, Any] | None:
@@ -196,7 +197,7 @@ class Agents:
         return entry.skill.spec.input if entry and entry.skill else None
 
 
-def account(entry: Entry, request_id: str, outcome: str, seconds: float) -> None:
+def account(entry: SkillEntry, request_id: str, outcome: str, seconds: float) -> None:
     """That /mcp was asked is in the log as it is; which skill was called is not."""
     meta = entry.meta
     metrics.call_ended(meta.namespace, meta.name, outcome, seconds)
@@ -211,7 +212,7 @@ def _caller(ctx: Context) -> Caller:
     return caller
 
 
-def _traits(entry: Entry | None) -> tuple[Any, ...] | None:
+def _traits(entry: SkillEntry | None) -> tuple[Any, ...] | None:
     """What is told of a Skill as a tool. None for what is none: it cannot be read, or nothing of it can run yet."""
     skill = entry.skill if entry else None
     if skill is None or not skill.status.image or skill.spec.input.get("type") != "object":
@@ -220,7 +221,7 @@ def _traits(entry: Entry | None) -> tuple[Any, ...] | None:
     return spec.description, spec.input, spec.output, bool(spec.egress)
 
 
-def _tool(name: str, entry: Entry, version: str) -> types.Tool:
+def _tool(name: str, entry: SkillEntry, version: str) -> types.Tool:
     if entry.skill is None:
         raise AssertionError("only what can be read is a tool")
     spec = entry.skill.spec
@@ -239,7 +240,7 @@ def _structured(is_object: bool, version: str) -> bool:
     return is_object or is_version_at_least(version, ANY_OUTPUT)
 
 
-def _result(answer: Answer, request_id: str, version: str) -> types.CallToolResult:
+def _result(answer: InvocationResponse, request_id: str, version: str) -> types.CallToolResult:
     text = answer.body.decode("utf-8", "replace")
     try:
         value = json.loads(text, parse_constant=_refuse)

@@ -126,7 +126,7 @@ class Ledger(_Frozen):
         return max(reversed(failed), key=lambda a: a.progress, default=None)
 
 
-class Limits(_Frozen):
+class GenerationLimits(_Frozen):
     max_attempts: int
     token_budget: int
     max_reply: int = SMALLEST_REPLY  # of the model whose turn it is
@@ -169,7 +169,9 @@ class Wait:
     stalled: bool = False
 
 
-def decide(ledger: Ledger, limits: Limits, prompt_tokens: int, now: datetime) -> Call | Candidate | Stop | Wait:
+def decide(
+    ledger: Ledger, limits: GenerationLimits, prompt_tokens: int, now: datetime
+) -> Call | Candidate | Stop | Wait:
     """The next step. Rules that stop come before those that spend."""
     if ledger.stop and not _raised(ledger, limits):
         return Stop(ledger.stop, ledger.stop_message, ledger.stop_report, ledger.stop_limit)
@@ -203,7 +205,7 @@ def _kind(ledger: Ledger) -> Kind:
     return "repair" if code.state == "failed" and not _stalls(ledger.attempts[-2:]) else "fresh"
 
 
-def _wait(ledger: Ledger, limits: Limits, now: datetime) -> Wait | None:
+def _wait(ledger: Ledger, limits: GenerationLimits, now: datetime) -> Wait | None:
     if ledger.retry_at is not None and ledger.retry_at > now:
         seconds = (ledger.retry_at - now).total_seconds()
         text = f"{ledger.fault} It is asked again at {ledger.retry_at:%H:%M:%S} UTC"
@@ -215,7 +217,7 @@ def _wait(ledger: Ledger, limits: Limits, now: datetime) -> Wait | None:
     return None
 
 
-def _stop(ledger: Ledger, limits: Limits, now: datetime) -> Stop | None:
+def _stop(ledger: Ledger, limits: GenerationLimits, now: datetime) -> Stop | None:
     attempts, report = ledger.attempts, _report(ledger)
     if sum(a.state == "repeat" for a in attempts) >= REPEATS:
         return Stop("LoopDetected", f"the model keeps writing the same code: {CLEARER}", report)
@@ -247,7 +249,7 @@ def _unusable(last: Attempt) -> Stop:
     return Stop("NoCode", f"{EMPTY_IN_A_ROW} replies in a row held no usable code: {last.message}")
 
 
-def _raised(ledger: Ledger, limits: Limits) -> bool:
+def _raised(ledger: Ledger, limits: GenerationLimits) -> bool:
     """Whether the limit that ended the work was raised since."""
     now = {"BudgetExhausted": limits.token_budget, "AttemptsExhausted": limits.max_attempts}
     return now.get(ledger.stop, 0) > ledger.stop_limit
@@ -316,7 +318,7 @@ def settle(
     return _fitted(settled.model_copy(update=calm | known))
 
 
-def fault(
+def record_fault(
     ledger: Ledger, message: str, charged: int, retry_at: datetime, *, reason: str = "ModelUnavailable", severe: int = 1
 ) -> Ledger:
     """The call failed before an answer: no attempt is spent. `charged`: what may have been billed all the same;
@@ -336,15 +338,15 @@ def fault(
     )
 
 
-def lost(ledger: Ledger, now: datetime) -> Ledger:
+def record_loss(ledger: Ledger, now: datetime) -> Ledger:
     """Nobody waits for the reply any more (the operator was restarted): all that was reserved counts as spent."""
     if ledger.last is None:
         return ledger
     told = f"The operator was restarted while {ledger.last.endpoint} was writing; its reply is lost."
-    return fault(ledger, told, ledger.last.tokens, now)
+    return record_fault(ledger, told, ledger.last.tokens, now)
 
 
-def carried(ledger: Ledger, source: str, fingerprint: str) -> Ledger:
+def readopt(ledger: Ledger, source: str, fingerprint: str) -> Ledger:
     """On trial first: code that was accepted for the same task, when it was asked for or judged in another way."""
     if ledger.attempts:
         return ledger
@@ -354,14 +356,14 @@ def carried(ledger: Ledger, source: str, fingerprint: str) -> Ledger:
     )
 
 
-def judged(ledger: Ledger, *, passed: bool, gate: str, message: str, line: int | None) -> Ledger:
+def record_verdict(ledger: Ledger, *, passed: bool, gate: str, message: str, line: int | None) -> Ledger:
     """The verdict on the last candidate. What has passed may still fail: a check is made again when it was lost."""
     if ledger.last is None or ledger.last.state not in {"candidate", "passed"}:
         return ledger
     return _last(ledger, state="passed" if passed else "failed", gate=gate, message=message, line=line)
 
 
-def stopped(ledger: Ledger, stop: Stop) -> Ledger:
+def stop(ledger: Ledger, stop: Stop) -> Ledger:
     return ledger.model_copy(
         update={
             "stop": stop.reason,

@@ -16,10 +16,10 @@ from typing import Any, Final, TypeGuard
 import httpx2
 import openai
 
-from skill_operator.api.text import printable
 from skill_operator.generation.prompt import Message
 from skill_operator.generation.reply import LARGEST_REPLY
 from skill_operator.settings import ModelEndpoint
+from skill_operator.untrusted.text import printable
 
 BYTES_PER_TOKEN: Final = 3  # of UTF-8, on the safe side: an estimate must not be lower than the bill
 LARGEST_BODY: Final = 2 * LARGEST_REPLY
@@ -79,10 +79,10 @@ class Provider:
                 f"the key of {endpoint.name} is no key: it holds blanks or letters that no header may hold"
             )
         try:
-            async with asyncio.timeout(endpoint.timeoutSeconds):  # a dripping reply resets every other clock
+            async with asyncio.timeout(endpoint.timeout_seconds):  # a dripping reply resets every other clock
                 body = await self._asked(endpoint, api_key, messages, max_tokens, temperature)
         except TimeoutError:
-            late = f"{endpoint.name} did not answer within {endpoint.timeoutSeconds:.0f} s."
+            late = f"{endpoint.name} did not answer within {endpoint.timeout_seconds:.0f} s."
             raise ModelUnavailable(late, billed=True) from None
         return _completion(body, messages, endpoint)
 
@@ -162,16 +162,16 @@ def _client(endpoint: ModelEndpoint, api_key: str, transport: httpx2.AsyncBaseTr
 
     http = httpx2.AsyncClient(
         trust_env=False,
-        timeout=endpoint.timeoutSeconds,
+        timeout=endpoint.timeout_seconds,
         event_hooks={"response": [guard]},
         verify=_trusted(),
         transport=transport,
     )
     return openai.AsyncOpenAI(
-        base_url=endpoint.baseURL,
+        base_url=endpoint.base_url,
         api_key=api_key or "none",  # the SDK insists on one; the header is left out
         max_retries=0,
-        timeout=endpoint.timeoutSeconds,
+        timeout=endpoint.timeout_seconds,
         http_client=http,
     )
 
@@ -284,7 +284,7 @@ def _retry_after(headers: httpx2.Headers) -> float | None:
 
 def _place(endpoint: ModelEndpoint) -> str:
     """The base URL without a name and password that it may hold."""
-    return re.sub(r"//[^/@]*@", "//", endpoint.baseURL, count=1)
+    return re.sub(r"//[^/@]*@", "//", endpoint.base_url, count=1)
 
 
 def _clean(error: object, api_key: str) -> str:

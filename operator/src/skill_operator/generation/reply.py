@@ -8,7 +8,7 @@ import re
 import textwrap
 from typing import Final, Literal, NamedTuple
 
-from skill_operator.generation.mend import mended, parse, without_unused_imports
+from skill_operator.generation.autofix import autofix, parse, without_unused_imports
 
 ENTRY: Final = "run"
 LARGEST_REPLY: Final = 1 << 20
@@ -91,7 +91,7 @@ class _Reader:
         self._left -= size
         if self._left < 0:
             return None
-        source = mended(source)
+        source = autofix(source)
         tree = parse(source)
         if tree is None:
             self.why = self.why or _complaint(source)

@@ -12,15 +12,24 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, Protocol
 
 import aiohttp
 from kubernetes.aio import config
 from kubernetes.aio.client import ApiClient, Configuration
 
+from skill_operator.k8s.errors import (
+    ClusterError,
+    Conflict,
+    Forbidden,
+    Gone,
+    Invalid,
+    NotFound,
+    TooManyRequests,
+    Unavailable,
+)
+from skill_operator.k8s.interface import Items, Object
+
 log = logging.getLogger(__name__)
-Object = dict[str, Any]
-Items = list[Object]
 TIMEOUT = 15.0
 WATCH_SECONDS = 240
 SHORTEST_WATCH = 1.0
@@ -54,88 +63,10 @@ PATHS = {
 CLUSTER_WIDE = frozenset({"Namespace", "PriorityClass", "TokenReview", "SubjectAccessReview", "Node", "ServiceCIDR"})
 
 
-class ClusterError(Exception):
-    """The API server did not do what was asked; `message` is its own."""
-
-    retryable = True
-
-    def __init__(self, message: str, status: int = 0) -> None:
-        super().__init__(message)
-        self.message = message
-        self.status = status
-        self.retry_after: float | None = None  # seconds, where the API server said so
-
-
-class NotFound(ClusterError):
-    retryable = False
-
-
-class Conflict(ClusterError):
-    """It exists already, or somebody else wrote it first."""
-
-
-class Forbidden(ClusterError):
-    retryable = False
-
-
-class Invalid(ClusterError):
-    retryable = False
-
-
-class TooManyRequests(ClusterError):
-    pass
-
-
-class Unavailable(ClusterError):
-    """No answer, or one that is not the API server's fault alone: ask again later."""
-
-
-class Gone(ClusterError):
-    """The resource version is too old: list again."""
-
-
 _BY_STATUS: dict[int, type[ClusterError]] = {
     400: Invalid, 401: Forbidden, 403: Forbidden, 404: NotFound, 409: Conflict, 410: Gone, 422: Invalid,
     429: TooManyRequests,
 }  # fmt: skip
-
-
-class Cluster(Protocol):
-    """All that any part of the operator does to a cluster."""
-
-    async def apply(self, obj: Object) -> Object:
-        """Server-side apply, forced; Conflict if metadata.resourceVersion is given and stale."""
-
-    async def apply_status(self, obj: Object) -> Object: ...
-
-    async def create(self, obj: Object) -> Object:
-        """Raises Conflict if it exists."""
-
-    async def review(self, kind: str, spec: Object) -> Object:
-        """Ask what a TokenReview or a SubjectAccessReview asks; its status. Nothing is stored."""
-
-    async def get(self, kind: str, namespace: str | None, name: str) -> Object | None: ...
-
-    async def list(self, kind: str, namespace: str | None = None, labels: dict[str, str] | None = None) -> list[Object]:
-        """In all namespaces where `namespace` is None. Each item carries its kind."""
-
-    async def warnings(self, namespace: str, uid: str) -> Items:
-        """Events about the object of this uid that say something is wrong, oldest first."""
-
-    async def replace(self, obj: Object) -> Object:
-        """Conflict if metadata.resourceVersion is stale."""
-
-    async def delete(self, kind: str, namespace: str | None, name: str, uid: str | None = None) -> None:
-        """In the background; that it is gone already is fine. With `uid`, only that very object."""
-
-    async def patch(self, kind: str, namespace: str, name: str, operations: Items, subresource: str = "") -> None:
-        """JSON Patch: all of it or, where one of its tests fails, nothing and Invalid."""
-
-    def watch(
-        self, kind: str, namespace: str | None = None, labels: dict[str, str] | None = None
-    ) -> AsyncGenerator[tuple[str, Object], None]:
-        """("ADDED", object) for all there is, ("SYNCED", {}), then every change, for ever. Where the API server is lost
-        in between: ("CUT", {}), then what has changed meanwhile and ("SYNCED", {})."""
 
 
 class ApiServer:

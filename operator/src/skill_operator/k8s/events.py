@@ -8,9 +8,10 @@ from collections import OrderedDict
 from datetime import UTC, datetime
 from typing import Literal
 
-from skill_operator.api.text import printable
-from skill_operator.k8s.client import Cluster, ClusterError, Object
+from skill_operator.k8s.errors import ClusterError
+from skill_operator.k8s.interface import Cluster, Object
 from skill_operator.naming import API_VERSION, digest
+from skill_operator.untrusted.text import printable
 
 log = logging.getLogger(__name__)
 REMEMBERED = 2000

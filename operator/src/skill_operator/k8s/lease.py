@@ -10,7 +10,8 @@ import time
 from datetime import UTC, datetime
 from typing import Any, Self
 
-from skill_operator.k8s.client import Cluster, ClusterError
+from skill_operator.k8s.errors import ClusterError
+from skill_operator.k8s.interface import Cluster
 
 log = logging.getLogger(__name__)
 RELEASE_SECONDS = 5

@@ -6,10 +6,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from skill_operator.api.egress import Shut
-from skill_operator.k8s.client import Cluster, Items
-from skill_operator.reconcile.apply import apply_changed
-from skill_operator.resources.common import Object
+from skill_operator.api.egress_networks import BlockedNetwork
+from skill_operator.k8s.interface import Cluster, Items, Object
+from skill_operator.reconcile.writer import apply_changed
 from skill_operator.resources.network_policy import proxy_policy
 from skill_operator.settings import Settings
 
@@ -26,30 +25,30 @@ class EgressProxy:
         self._clock = clock
         self._wanted = float("-inf")
 
-    async def serve(self, stays_shut: tuple[Shut, ...]) -> bool:
+    async def serve(self, stays_shut: tuple[BlockedNetwork, ...]) -> bool:
         """Have it run, its walls first; whether it answers. Raises ClusterError."""
         self._wanted = self._clock()
         live = await self._live()
         if live is None:
             return False
         await apply_changed(self._cluster, proxy_policy(self._settings, stays_shut, live))
-        if live["spec"].get("replicas", 1) != (wanted := self._settings.egressProxy.replicas):
+        if live["spec"].get("replicas", 1) != (wanted := self._settings.egress_proxy.replicas):
             await self._scale(wanted)
         return bool(live.get("status", {}).get("availableReplicas"))
 
     async def rest(self) -> None:
         """No Skill needs it. Raises ClusterError."""
-        if not self._settings.egressProxy.address or self._clock() - self._wanted < SETTLED:
+        if not self._settings.egress_proxy.address or self._clock() - self._wanted < SETTLED:
             return
         live = await self._live()
         if live is not None and live["spec"].get("replicas", 1):
             await self._scale(0)
 
     async def _live(self) -> Object | None:
-        return await self._cluster.get("Deployment", self._settings.namespace, self._settings.egressProxy.deployment)
+        return await self._cluster.get("Deployment", self._settings.namespace, self._settings.egress_proxy.deployment)
 
     async def _scale(self, replicas: int) -> None:
         """A scale of zero has no replicas, so that `add` it is, which replaces, too."""
         change: Items = [{"op": "add", "path": "/spec/replicas", "value": replicas}]
-        where = (self._settings.namespace, self._settings.egressProxy.deployment)
+        where = (self._settings.namespace, self._settings.egress_proxy.deployment)
         await self._cluster.patch("Deployment", *where, change, "scale")

@@ -11,15 +11,14 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from skill_operator import naming
-from skill_operator.api.activity import Exhausted
-from skill_operator.api.egress import Shut
+from skill_operator.api.egress_networks import BlockedNetwork
+from skill_operator.api.usage_report import ExceededLimit
 from skill_operator.api.v1alpha1 import Skill
-from skill_operator.cage.proof import Verdict
-from skill_operator.cage.users import Nodes, Users
-from skill_operator.k8s.client import Cluster
-from skill_operator.reconcile.pods import Trouble, age, creating, refused, trouble
-from skill_operator.registry import Base
-from skill_operator.resources.common import Object
+from skill_operator.isolation.monitor import IsolationVerdict
+from skill_operator.isolation.user_namespaces import NodeFeatures, UserNamespace
+from skill_operator.k8s.interface import Cluster, Object
+from skill_operator.k8s.pod_status import PodProblem, age, creating, pod_problem, refused
+from skill_operator.registry.client import BaseImage
 from skill_operator.resources.service_account import may_get_secret
 from skill_operator.settings import Settings
 
@@ -39,18 +38,18 @@ class Observed:
     build_pods: tuple[Object, ...]
     deployment: Object | None
     policies: tuple[Object, ...]
-    base: Base
-    stays_shut: tuple[Shut, ...]
-    cage: Verdict
-    nodes: Nodes
+    base: BaseImage
+    stays_shut: tuple[BlockedNetwork, ...]
+    cage: IsolationVerdict
+    nodes: NodeFeatures
     proxied: bool = True  # the egress proxy answers, or is not needed
     ledger: Object | None = None  # this and the account: of generated Skills alone
     account: Object | None = None
     warnings: dict[str, list[Object]] = field(default_factory=dict)  # by uid of a pod, or Job, that does not start
-    failure: tuple[Exhausted, float] | None = None  # of a call: what it used too much of, and how many seconds ago
+    failure: tuple[ExceededLimit, float] | None = None  # of a call: what it used too much of, and how many seconds ago
     ungranted: tuple[str, ...] = ()  # Secrets that the Skill names and its ServiceAccount may not get
 
-    def users(self, settings: Settings) -> Users:
+    def users(self, settings: Settings) -> UserNamespace:
         """Of its pods and checks."""
         return self.nodes.users(settings.isolation, self.skill.spec.runtime_class_name)
 
@@ -63,11 +62,11 @@ class Observed:
         """Pods of a Job, whichever namespace it lives in."""
         return [p for p in (*self.pods, *self.build_pods) if p["metadata"]["labels"].get("job-name") == job]
 
-    def trouble(self, pod: Object) -> Trouble | None:
+    def problem(self, pod: Object) -> PodProblem | None:
         """Why this pod does not run, if that is known."""
-        return trouble(pod, self.warnings.get(pod["metadata"].get("uid", ""), ()))
+        return pod_problem(pod, self.warnings.get(pod["metadata"].get("uid", ""), ()))
 
-    def refusal(self, job: Object) -> Trouble | None:
+    def refusal(self, job: Object) -> PodProblem | None:
         """Why this Job may make no pod, if that is known."""
         warnings = self.warnings.get(job["metadata"].get("uid", ""), [])
         return refused(str(warnings[-1].get("message", ""))) if warnings else None
@@ -77,11 +76,11 @@ async def observe(
     cluster: Cluster,
     settings: Settings,
     body: Object,
-    base: Base,
+    base: BaseImage,
     now: datetime,
-    stays_shut: tuple[Shut, ...],
-    cage: Verdict,
-    nodes: Nodes,
+    stays_shut: tuple[BlockedNetwork, ...],
+    cage: IsolationVerdict,
+    nodes: NodeFeatures,
     proxied: bool,
 ) -> Observed:
     skill = Skill.model_validate(body)
@@ -90,9 +89,9 @@ async def observe(
     maps, jobs, builds, mine_pods, build_pods, (deployment, policies) = await asyncio.gather(
         cluster.list("ConfigMap", meta.namespace, mine),
         cluster.list("Job", meta.namespace, mine),
-        cluster.list("Job", settings.builderNamespace, mine),
+        cluster.list("Job", settings.builder_namespace, mine),
         cluster.list("Pod", meta.namespace, mine),
-        cluster.list("Pod", settings.builderNamespace, mine),
+        cluster.list("Pod", settings.builder_namespace, mine),
         asyncio.gather(
             cluster.get("Deployment", meta.namespace, naming.child(meta.name)),
             cluster.list("NetworkPolicy", meta.namespace),

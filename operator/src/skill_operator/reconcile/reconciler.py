@@ -10,37 +10,39 @@ from datetime import datetime
 
 from pydantic import ValidationError
 
-from skill_operator import naming, registry
+from skill_operator import naming
 from skill_operator.api import conditions as api
 from skill_operator.api.v1alpha1 import Revision, Skill, SkillSpec
-from skill_operator.api.validation import Problem, never_granted, problems
-from skill_operator.cage.ranges import RangesUnknown
-from skill_operator.generation.types_text import types_module
-from skill_operator.k8s.client import Cluster, Invalid, NotFound
+from skill_operator.api.validation import SpecProblem, never_granted, problems
+from skill_operator.generation.store import source_map
+from skill_operator.generation.typed_dicts import types_module
+from skill_operator.isolation.cluster_networks import ClusterNetworksUnknown
+from skill_operator.k8s import pod_status
+from skill_operator.k8s.errors import Invalid, NotFound
 from skill_operator.k8s.events import Recorder
+from skill_operator.k8s.interface import Cluster, Object
+from skill_operator.k8s.watch_health import WatchHealth
+from skill_operator.naming import SkillKey
 from skill_operator.observability import metrics
-from skill_operator.observability.hearing import Hearing
 from skill_operator.observability.logs import context
-from skill_operator.reconcile import pods
-from skill_operator.reconcile.activity import Gateways
-from skill_operator.reconcile.apply import apply_changed, create_absent
+from skill_operator.reconcile.build_queue import BuildQueue
+from skill_operator.reconcile.context import ReconcileContext
 from skill_operator.reconcile.observed import Observed, observe
-from skill_operator.reconcile.result import Finding, Key, Result, Work, finding
-from skill_operator.reconcile.slots import BuildSlots
+from skill_operator.reconcile.result import ConditionUpdate, Progress, Result
 from skill_operator.reconcile.stages.build import build
-from skill_operator.reconcile.stages.cage import caged
 from skill_operator.reconcile.stages.check import check
 from skill_operator.reconcile.stages.grants import grants
+from skill_operator.reconcile.stages.isolation import caged
 from skill_operator.reconcile.stages.review import review
 from skill_operator.reconcile.stages.run import run
 from skill_operator.reconcile.stages.scale import mark_of, may_sleep, scale
 from skill_operator.reconcile.stages.source import Author
-from skill_operator.reconcile.summary import summarize, transitions
-from skill_operator.reconcile.surroundings import Surroundings
-from skill_operator.registry import Base, RegistryUnavailable
+from skill_operator.reconcile.status import summarize, transitions
+from skill_operator.reconcile.usage_collector import UsageCollector
+from skill_operator.reconcile.writer import apply_changed, create_absent
+from skill_operator.registry import client
+from skill_operator.registry.client import BaseImage, RegistryUnavailable
 from skill_operator.resources import build as build_resource
-from skill_operator.resources.common import Object
-from skill_operator.resources.ledger import source_map
 from skill_operator.resources.network_policy import default_deny
 from skill_operator.resources.quota import quota
 from skill_operator.settings import Settings
@@ -61,11 +63,11 @@ class Reconciler:
         settings: Settings,
         author: Author,
         recorder: Recorder,
-        around: Surroundings,
+        around: ReconcileContext,
         clock: Callable[[], datetime],
-        slots: BuildSlots,
-        hearing: Hearing,
-        gateways: Gateways,
+        slots: BuildQueue,
+        hearing: WatchHealth,
+        gateways: UsageCollector,
     ) -> None:
         self._cluster = cluster
         self._settings = settings
@@ -76,9 +78,9 @@ class Reconciler:
         self._slots = slots
         self._hearing = hearing
         self._gateways = gateways
-        self._base: Base | None = None
+        self._base: BaseImage | None = None
 
-    async def reconcile(self, key: Key) -> float | None:
+    async def reconcile(self, key: SkillKey) -> float | None:
         """Returns seconds until the next look, or None where only an event can change anything."""
         try:
             after = await self._pass(key)
@@ -88,7 +90,7 @@ class Reconciler:
         await self._slots.ended(key)
         return after
 
-    async def _pass(self, key: Key) -> float | None:
+    async def _pass(self, key: SkillKey) -> float | None:
         body = await self._cluster.get("Skill", key.namespace, key.name)
         if body is None or "deletionTimestamp" in body["metadata"]:
             self._author.forget(key.namespace, key.name)
@@ -97,11 +99,11 @@ class Reconciler:
         with context(skill=key.name, namespace=key.namespace):
             return await self._present(body)
 
-    async def _abandon(self, key: Key) -> None:
+    async def _abandon(self, key: SkillKey) -> None:
         """Its builds have no owner, since no Skill can own them where they live: they would go on, and hold a place."""
         mine = {naming.SKILL_LABEL: naming.bounded(key.name), naming.NAMESPACE_LABEL: key.namespace}
-        for job in await self._cluster.list("Job", self._settings.builderNamespace, mine):
-            await self._cluster.delete("Job", self._settings.builderNamespace, job["metadata"]["name"])
+        for job in await self._cluster.list("Job", self._settings.builder_namespace, mine):
+            await self._cluster.delete("Job", self._settings.builder_namespace, job["metadata"]["name"])
 
     async def _present(self, body: Object) -> float | None:
         now = self._clock()
@@ -112,31 +114,33 @@ class Reconciler:
             where = ".".join(map(str, first["loc"]))
             log.warning("a stored Skill does not fit its own schema", extra={"where": where})
             bare = Skill.model_validate({**body, "spec": {"description": "?", "input": {}, "output": {}}, "status": {}})
-            return await self._report(bare, body, [], _invalid(f"{where}: {first['msg']}"), Work(), now)
+            return await self._report(bare, body, [], _invalid(f"{where}: {first['msg']}"), Progress(), now)
         if skill.spec.suspend:
-            note = finding(
+            note = ConditionUpdate(
                 api.READY, "False", "Suspended", "spec.suspend is true: nothing is changed until it is false"
             )
-            return await self._report(skill, body, [], Result((note,), stalled=True), Work(), now)
+            return await self._report(skill, body, [], Result((note,), stalled=True), Progress(), now)
         if found := [*problems(skill.spec), *self._not_allowed(skill.spec)]:
             self._author.forget(skill.metadata.namespace, skill.metadata.name)
             text = "\n".join(f"{problem.path}: {problem.message}" for problem in found)
-            return await self._report(skill, body, [], _invalid(text), Work(), now)
+            return await self._report(skill, body, [], _invalid(text), Progress(), now)
         try:
             stays_shut = await self._around.stays_shut() if skill.spec.egress else ()
-        except RangesUnknown as error:
-            note = finding(api.GENERATED, "False", "ClusterRangesUnknown", f"spec.egress: {error}")
-            return await self._report(skill, body, [], Result((note,), stalled=True, after=RANGES_WAIT), Work(), now)
+        except ClusterNetworksUnknown as error:
+            note = ConditionUpdate(api.GENERATED, "False", "ClusterRangesUnknown", f"spec.egress: {error}")
+            return await self._report(
+                skill, body, [], Result((note,), stalled=True, after=RANGES_WAIT), Progress(), now
+            )
         if found := never_granted(skill.spec, stays_shut):
-            return await self._report(skill, body, [], _invalid("\n".join(map(str, found))), Work(), now)
+            return await self._report(skill, body, [], _invalid("\n".join(map(str, found))), Progress(), now)
         try:
             base = self._base = self._base or await self._around.base()
         except RegistryUnavailable as error:
             log.warning("no base image yet: %s", error)
             if api.is_true(skill.status.conditions, api.READY, skill.metadata.generation):
                 return REGISTRY_WAIT  # it runs; what it was made of is needed for changes alone
-            note = finding(api.GENERATED, "Unknown", error.reason, str(error))
-            return await self._report(skill, body, [], Result((note,), after=REGISTRY_WAIT), Work(), now)
+            note = ConditionUpdate(api.GENERATED, "Unknown", error.reason, str(error))
+            return await self._report(skill, body, [], Result((note,), after=REGISTRY_WAIT), Progress(), now)
         await self._shared(skill.metadata.namespace)
         nodes, cage = await self._around.nodes(), self._around.cage()
         proxied = await self._around.proxy(stays_shut) if skill.spec.hosts else True
@@ -145,24 +149,24 @@ class Reconciler:
         seen = replace(seen, failure=self._gateways.failure(skill.metadata.uid))
         return await self._stages(seen, now)
 
-    def _not_allowed(self, spec: SkillSpec) -> Iterator[Problem]:
+    def _not_allowed(self, spec: SkillSpec) -> Iterator[SpecProblem]:
         """A Skill must not choose a weaker cage than the installation's."""
-        allowed = {"", self._settings.isolation.runtimeClassName, *self._settings.isolation.runtimeClassNames}
+        allowed = {"", self._settings.isolation.runtime_class_name, *self._settings.isolation.runtime_class_names}
         if spec.runtime_class_name not in allowed:
             names = ", ".join(sorted(allowed - {""})) or "none"
             message = f"is not one of those that isolation.runtimeClassNames of the chart allows: {names}"
-            yield Problem("spec.runtimeClassName", message)
-        if not self._settings.egressProxy.address:
+            yield SpecProblem("spec.runtimeClassName", message)
+        if not self._settings.egress_proxy.address:
             for index, host, _ in spec.hosts:
                 message = (
                     f"{host} is called through the egress proxy, which is not there: set egressProxy.enabled: true "
                 )
-                yield Problem(f"spec.egress[{index}].host", f"{message}in the chart's values, or grant a cidr")
+                yield SpecProblem(f"spec.egress[{index}].host", f"{message}in the chart's values, or grant a cidr")
 
     async def _stages(self, seen: Observed, now: datetime) -> float | None:
-        skill, work = seen.skill, Work()
+        skill, work = seen.skill, Progress()
         work.types = types_module(skill.spec.input, skill.spec.output)
-        findings: list[Finding] = []
+        findings: list[ConditionUpdate] = []
         last = Result(())
         asked = may_sleep(seen, now)
         picture = await self._gateways.look(0 if mark_of(seen) else PICTURE_AGE) if asked else None
@@ -192,32 +196,32 @@ class Reconciler:
         last = replace(last, after=min(looks, default=None))
         return await self._report(skill, seen.body, findings, last, work, now)
 
-    async def _unless_lost(self, result: Result, work: Work) -> Result:
+    async def _unless_lost(self, result: Result, work: Progress) -> Result:
         """A registry may lose images, by a disk or a sweep too many: what cannot be pulled is then built again."""
-        unpulled = any(found.reason == pods.PULL_FAILED for found in result.findings)
-        if not unpulled or not work.image or not await registry.lost(self._settings, work.image):
+        unpulled = any(found.reason == pod_status.PULL_FAILED for found in result.findings)
+        if not unpulled or not work.image or not await client.is_lost(self._settings, work.image):
             return result
         work.status |= {"image": "", "history": []}
-        note = finding(
+        note = ConditionUpdate(
             api.DEPLOYED, "False", "ImageLost", f"the registry no longer has {work.image}: it is built again"
         )
         return Result((note,), after=0.1)
 
     async def _in_turn(self, seen: Observed, result: Result) -> Result:
         """Builds are few at once, however many Skills want one."""
-        if all(wanted["metadata"]["namespace"] != self._settings.builderNamespace for wanted in result.create):
+        if all(wanted["metadata"]["namespace"] != self._settings.builder_namespace for wanted in result.create):
             return result
         meta = seen.skill.metadata
-        if not (place := await self._slots.ask(Key(meta.namespace, meta.name))):
+        if not (place := await self._slots.ask(SkillKey(meta.namespace, meta.name))):
             return result
         limit = self._settings.build.concurrency
         text = f"number {place} of those that wait for a build; {limit} run at once (build.concurrency of the chart)"
-        return Result((finding(api.BUILT, "Unknown", "Queued", text),), after=LINE_WAIT + place)
+        return Result((ConditionUpdate(api.BUILT, "Unknown", "Queued", text),), after=LINE_WAIT + place)
 
-    def _source(self, seen: Observed, work: Work, now: datetime) -> Result:
+    def _source(self, seen: Observed, work: Progress, now: datetime) -> Result:
         return self._author.source(seen, work, now)
 
-    def _check(self, seen: Observed, work: Work, now: datetime) -> Result:
+    def _check(self, seen: Observed, work: Progress, now: datetime) -> Result:
         result, report = check(seen, work, self._settings, now)
         if report is None:
             return result
@@ -226,17 +230,17 @@ class Reconciler:
             judged = replace(judged, apply=(*judged.apply, source_map(seen.skill, work.source)))
         return judged
 
-    def _build(self, seen: Observed, work: Work, now: datetime) -> Result:
+    def _build(self, seen: Observed, work: Progress, now: datetime) -> Result:
         result = build(seen, work, self._settings, now)
         if result.done and work.image != seen.skill.status.image:
             for job in seen.builds.values():
                 for pod in seen.pods_of(job["metadata"]["name"]):
-                    if (end := pods.terminated(pod)) is not None and end.get("exitCode") == 0:
-                        began = pods.moment(job["metadata"]["creationTimestamp"])
-                        metrics.build_took((pods.moment(end["finishedAt"]) - began).total_seconds())
+                    if (end := pod_status.terminated(pod)) is not None and end.get("exitCode") == 0:
+                        began = pod_status.moment(job["metadata"]["creationTimestamp"])
+                        metrics.build_took((pod_status.moment(end["finishedAt"]) - began).total_seconds())
         return result
 
-    def _run(self, seen: Observed, work: Work, now: datetime) -> Result:
+    def _run(self, seen: Observed, work: Progress, now: datetime) -> Result:
         result = run(seen, work, self._settings, now)
         work.status |= {"revision": work.revision, "image": work.image}
         past = [r for r in seen.skill.status.history if r.revision != work.revision]
@@ -248,7 +252,7 @@ class Reconciler:
     async def _shared(self, namespace: str) -> None:
         """The cage of a namespace stands before its first pod."""
         await apply_changed(self._cluster, default_deny(namespace))
-        if self._settings.priorityClassName:
+        if self._settings.priority_class_name:
             await apply_changed(self._cluster, quota(self._settings, namespace))
 
     async def _keep(self, seen: Observed, result: Result) -> Observed:
@@ -277,13 +281,13 @@ class Reconciler:
             await apply_changed(self._cluster, wanted)
         for wanted in result.create:
             made = await create_absent(self._cluster, wanted)
-            if made is not None and made["metadata"]["namespace"] == self._settings.builderNamespace:
+            if made is not None and made["metadata"]["namespace"] == self._settings.builder_namespace:
                 for context_map in result.apply:  # a build's context goes with its Job
                     meta = context_map["metadata"] | {"ownerReferences": [build_resource.owner(made)]}
                     await self._cluster.apply(context_map | {"metadata": meta})
 
     async def _report(
-        self, skill: Skill, body: Object, findings: list[Finding], last: Result, work: Work, now: datetime
+        self, skill: Skill, body: Object, findings: list[ConditionUpdate], last: Result, work: Progress, now: datetime
     ) -> float | None:
         status = summarize(skill, findings or list(last.findings), last, now, **work.status)
         wire = status.wire()
@@ -308,8 +312,8 @@ class Reconciler:
 
 
 def _invalid(text: str) -> Result:
-    return Result((finding(api.GENERATED, "False", "SpecInvalid", text),), stalled=True)
+    return Result((ConditionUpdate(api.GENERATED, "False", "SpecInvalid", text),), stalled=True)
 
 
-def _grants(seen: Observed, work: Work, now: datetime) -> Result:
+def _grants(seen: Observed, work: Progress, now: datetime) -> Result:
     return grants(seen)

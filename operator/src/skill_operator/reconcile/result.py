@@ -5,16 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from skill_operator.generation.question import Question
-from skill_operator.resources.common import Object
-
-
-@dataclass(frozen=True)
-class Key:
-    """A Skill, as the work queue knows it."""
-
-    namespace: str
-    name: str
+from skill_operator.generation.request import CompletionRequest
+from skill_operator.k8s.interface import Object
 
 
 @dataclass(frozen=True)
@@ -37,17 +29,17 @@ class Patch:
 
 
 @dataclass(frozen=True)
-class Finding:
+class ConditionUpdate:
     """A condition in the making."""
 
     type: str
     status: Literal["True", "False", "Unknown"]
     reason: str
-    message: str
+    message: str = ""
 
 
 @dataclass(frozen=True)
-class Note:
+class EventNote:
     """An event that no condition tells."""
 
     type: Literal["Normal", "Warning"]
@@ -65,7 +57,7 @@ class Result:
     `stalled`: only a changed spec or a person can help.
     """
 
-    findings: tuple[Finding, ...]
+    findings: tuple[ConditionUpdate, ...]
     done: bool = False
     stalled: bool = False
     after: float | None = None
@@ -74,12 +66,12 @@ class Result:
     create: tuple[Object, ...] = ()
     delete: tuple[Ref, ...] = ()
     patch: tuple[Patch, ...] = ()
-    call: Question | None = None  # of a model: asked in the background, once all of `record` is written
-    notes: tuple[Note, ...] = ()
+    call: CompletionRequest | None = None  # of a model: asked in the background, once all of `record` is written
+    notes: tuple[EventNote, ...] = ()
 
 
 @dataclass
-class Work:
+class Progress:
     """What the stages of one pass hand on to each other."""
 
     source: str = ""
@@ -87,7 +79,3 @@ class Work:
     revision: str = ""
     image: str = ""
     status: dict[str, object] = field(default_factory=dict)  # of SkillStatus, beside the conditions
-
-
-def finding(type_: str, status: Literal["True", "False", "Unknown"], reason: str, message: str = "") -> Finding:
-    return Finding(type_, status, reason, message)

@@ -9,7 +9,9 @@ import tarfile
 
 from skill_operator import naming
 from skill_operator.api.v1alpha1 import Skill
-from skill_operator.resources.common import Object, build_metadata, has_host, pull_reference, push_reference
+from skill_operator.k8s.interface import Object
+from skill_operator.registry.references import has_host, pull_reference, push_reference
+from skill_operator.resources.common import build_metadata
 from skill_operator.settings import Settings
 
 CONTEXT = "context.tar.gz"
@@ -78,9 +80,9 @@ def job(
         arguments.append(f"--insecure-registry={registry}")
     volumes: list[Object] = [{"name": "context", "configMap": {"name": name}}]
     mounts: list[Object] = [{"name": "context", "mountPath": "/context", "readOnly": True}]
-    if settings.registry.pushSecret:
+    if settings.registry.push_secret:
         items = [{"key": ".dockerconfigjson", "path": "config.json"}]
-        volumes.append({"name": "push", "secret": {"secretName": settings.registry.pushSecret, "items": items}})
+        volumes.append({"name": "push", "secret": {"secretName": settings.registry.push_secret, "items": items}})
         mounts.append({"name": "push", "mountPath": "/push", "readOnly": True})
     builder = settings.images.builder
     container = {
@@ -88,7 +90,7 @@ def job(
         "image": builder if has_host(builder) else pull_reference(settings, builder),
         "imagePullPolicy": "IfNotPresent",
         "args": arguments,
-        "env": [{"name": "DOCKER_CONFIG", "value": "/push"}] if settings.registry.pushSecret else [],
+        "env": [{"name": "DOCKER_CONFIG", "value": "/push"}] if settings.registry.push_secret else [],
         "terminationMessagePolicy": "FallbackToLogsOnError",
         "securityContext": {
             "runAsUser": 0,  # of its user namespace; the executor does not start as anyone else
@@ -114,8 +116,8 @@ def job(
         pod["hostAliases"] = [{"ip": registry_address, "hostnames": [host]}]
     if own_users:
         pod["hostUsers"] = False
-    if settings.priorityClassName:  # a build may wait; it must not push a skill out
-        pod["priorityClassName"] = settings.priorityClassName
+    if settings.priority_class_name:  # a build may wait; it must not push a skill out
+        pod["priorityClassName"] = settings.priority_class_name
     made = build_metadata(skill, settings, name, rev)
     made["annotations"] = {FAILURES: str(failures)}
     return {
@@ -124,7 +126,7 @@ def job(
         "metadata": made,
         "spec": {
             "backoffLimit": 0,
-            "activeDeadlineSeconds": settings.build.deadlineSeconds,
+            "activeDeadlineSeconds": settings.build.deadline_seconds,
             "ttlSecondsAfterFinished": 600,
             "template": {"metadata": {"labels": made["labels"]}, "spec": pod},
         },

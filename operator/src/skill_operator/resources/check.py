@@ -10,16 +10,9 @@ from typing import Any
 
 from skill_operator import naming
 from skill_operator.api.v1alpha1 import Example, Skill
-from skill_operator.resources.common import (
-    SECRET_MODE,
-    SECRETS,
-    Object,
-    caged_container,
-    caged_pod,
-    metadata,
-    pull_reference,
-    tmp_volume,
-)
+from skill_operator.k8s.interface import Object
+from skill_operator.registry.references import pull_reference
+from skill_operator.resources.common import SECRET_MODE, SECRETS, caged_container, caged_pod, metadata, tmp_volume
 from skill_operator.settings import Settings
 
 PART = 96 * 1024  # one environment variable holds 128 KiB at most
@@ -127,7 +120,7 @@ def job(
         "metadata": meta | ({"annotations": {FAILURES: str(failures)}} if failures else {}),
         "spec": {
             "backoffLimit": 0,
-            "activeDeadlineSeconds": settings.check.deadlineSeconds,
+            "activeDeadlineSeconds": settings.check.deadline_seconds,
             "ttlSecondsAfterFinished": 3600,
             "template": {"metadata": {"labels": meta["labels"]}, "spec": pod},
         },

@@ -6,9 +6,9 @@ from typing import Any
 
 from skill_operator import naming
 from skill_operator.api.v1alpha1 import Skill
+from skill_operator.k8s.interface import Object
 from skill_operator.settings import Settings
 
-Object = dict[str, Any]
 SANDBOX_USER = 65532
 HTTP_PORT = 8080
 SECRETS = "/run/secrets/skill"
@@ -42,25 +42,9 @@ def build_metadata(skill: Skill, settings: Settings, name: str, rev: str) -> Obj
     meta = skill.metadata
     return {
         "name": name,
-        "namespace": settings.builderNamespace,
+        "namespace": settings.builder_namespace,
         "labels": naming.labels(meta.name, meta.uid, "build", rev) | {naming.NAMESPACE_LABEL: meta.namespace},
     }
-
-
-def pull_reference(settings: Settings, image: str) -> str:
-    """As a node pulls it: an image named without a registry's host is in the configured registry."""
-    return image if has_host(image) else f"{settings.registry.pull}/{image}"
-
-
-def push_reference(settings: Settings, image: str) -> str:
-    """As the builder pulls or pushes it."""
-    return image if has_host(image) else f"{settings.registry.push}/{image}"
-
-
-def has_host(image: str) -> bool:
-    """Docker's rule: the first part is a host if it holds a dot or a port, or is `localhost`."""
-    first, slash, _ = image.partition("/")
-    return bool(slash) and ("." in first or ":" in first or first == "localhost")
 
 
 def caged_pod(
@@ -85,12 +69,12 @@ def caged_pod(
     }
     if own_users:
         spec["hostUsers"] = False
-    if chosen := runtime_class or settings.isolation.runtimeClassName:
+    if chosen := runtime_class or settings.isolation.runtime_class_name:
         spec["runtimeClassName"] = chosen
-    if settings.priorityClassName:
-        spec["priorityClassName"] = settings.priorityClassName
-    if settings.registry.pullSecret:
-        spec["imagePullSecrets"] = [{"name": settings.registry.pullSecret}]
+    if settings.priority_class_name:
+        spec["priorityClassName"] = settings.priority_class_name
+    if settings.registry.pull_secret:
+        spec["imagePullSecrets"] = [{"name": settings.registry.pull_secret}]
     return spec
 
 

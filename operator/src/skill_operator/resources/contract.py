@@ -6,7 +6,8 @@ import json
 
 from skill_operator import naming
 from skill_operator.api.v1alpha1 import Skill
-from skill_operator.resources.common import Object, metadata
+from skill_operator.k8s.interface import Object
+from skill_operator.resources.common import metadata
 
 
 def text(skill: Skill) -> str:

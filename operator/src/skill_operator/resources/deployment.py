@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from skill_operator import naming
 from skill_operator.api.v1alpha1 import Skill
+from skill_operator.k8s.interface import Object
 from skill_operator.resources import contract
 from skill_operator.resources.common import (
     HTTP_PORT,
     SECRET_MODE,
     SECRETS,
-    Object,
     caged_container,
     caged_pod,
     metadata,
@@ -87,8 +87,8 @@ def _proxy(skill: Skill, settings: Settings) -> list[Object]:
     if not skill.spec.hosts:
         return []
     values = {
-        "HTTP_PROXY": f"http://{settings.egressProxy.address}",
-        "HTTPS_PROXY": f"http://{settings.egressProxy.address}",
+        "HTTP_PROXY": f"http://{settings.egress_proxy.address}",
+        "HTTPS_PROXY": f"http://{settings.egress_proxy.address}",
     }
     if networks := [cidr for _, cidr, _ in skill.spec.networks]:
         values["NO_PROXY"] = ",".join(networks)

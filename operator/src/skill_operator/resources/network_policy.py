@@ -6,9 +6,10 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from skill_operator import naming
-from skill_operator.api.egress import Shut, exceptions
+from skill_operator.api.egress_networks import BlockedNetwork, exceptions
 from skill_operator.api.v1alpha1 import Skill
-from skill_operator.resources.common import HTTP_PORT, Object, metadata
+from skill_operator.k8s.interface import Object
+from skill_operator.resources.common import HTTP_PORT, metadata
 from skill_operator.settings import Settings
 
 
@@ -31,8 +32,8 @@ def default_deny(namespace: str) -> Object:
     }
 
 
-def skill_policy(skill: Skill, settings: Settings, stays_shut: Iterable[Shut]) -> Object:
-    gateway = _pods(settings.namespace, settings.gatewayLabels)
+def skill_policy(skill: Skill, settings: Settings, stays_shut: Iterable[BlockedNetwork]) -> Object:
+    gateway = _pods(settings.namespace, settings.gateway_labels)
     egress = [
         {
             "to": [{"ipBlock": _block(cidr, stays_shut)}],
@@ -41,7 +42,7 @@ def skill_policy(skill: Skill, settings: Settings, stays_shut: Iterable[Shut]) -
         for _, cidr, ports in skill.spec.networks
     ]
     if skill.spec.hosts:  # names are the proxy's to judge
-        proxy = settings.egressProxy
+        proxy = settings.egress_proxy
         egress.append(
             {"to": [_pods(settings.namespace, proxy.labels)], "ports": [{"protocol": "TCP", "port": proxy.port}]}
         )
@@ -58,7 +59,7 @@ def skill_policy(skill: Skill, settings: Settings, stays_shut: Iterable[Shut]) -
     }
 
 
-def proxy_policy(settings: Settings, stays_shut: Iterable[Shut], owner: Object) -> Object:
+def proxy_policy(settings: Settings, stays_shut: Iterable[BlockedNetwork], owner: Object) -> Object:
     """The internet for the egress proxy, and of the cluster nothing: whatever a name resolves to, and when.
 
     Beside the chart's policy of the same pods, which opens name service and gateway alone. `owner` is their Deployment.
@@ -82,7 +83,7 @@ def proxy_policy(settings: Settings, stays_shut: Iterable[Shut], owner: Object) 
             ],
         },
         "spec": {
-            "podSelector": {"matchLabels": dict(settings.egressProxy.labels)},
+            "podSelector": {"matchLabels": dict(settings.egress_proxy.labels)},
             "policyTypes": ["Egress"],
             "egress": [{"to": blocks, "ports": [{"protocol": "TCP", "port": 1, "endPort": 65535}]}],
         },
@@ -97,7 +98,7 @@ def _pods(namespace: str, labels: Mapping[str, str]) -> Object:
     }
 
 
-def _block(cidr: str, stays_shut: Iterable[Shut]) -> Object:
+def _block(cidr: str, stays_shut: Iterable[BlockedNetwork]) -> Object:
     left_out = exceptions(cidr, stays_shut)
     return {"cidr": cidr} | ({"except": left_out} if left_out else {})
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from skill_operator import naming
-from skill_operator.resources.common import Object
+from skill_operator.k8s.interface import Object
 from skill_operator.settings import Settings
 
 
@@ -19,13 +19,13 @@ def quota(settings: Settings, namespace: str) -> Object:
         },
         "spec": {
             "hard": {
-                "pods": str(isolation.namespacePods),
-                "limits.cpu": isolation.namespaceCPU,
-                "limits.memory": isolation.namespaceMemory,
+                "pods": str(isolation.namespace_pods),
+                "limits.cpu": isolation.namespace_cpu,
+                "limits.memory": isolation.namespace_memory,
             },
             "scopeSelector": {
                 "matchExpressions": [
-                    {"scopeName": "PriorityClass", "operator": "In", "values": [settings.priorityClassName]}
+                    {"scopeName": "PriorityClass", "operator": "In", "values": [settings.priority_class_name]}
                 ]
             },
         },

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from skill_operator import naming
 from skill_operator.api.v1alpha1 import Skill
-from skill_operator.resources.common import HTTP_PORT, Object, metadata
+from skill_operator.k8s.interface import Object
+from skill_operator.resources.common import HTTP_PORT, metadata
 
 
 def service(skill: Skill) -> Object:

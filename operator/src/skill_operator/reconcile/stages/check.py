@@ -17,19 +17,19 @@ from pydantic import BaseModel, Field, ValidationError
 
 from skill_operator import naming
 from skill_operator.api.conditions import ISOLATED, VERIFIED
-from skill_operator.api.text import printable
-from skill_operator.generation.examples import split
-from skill_operator.reconcile import pods
+from skill_operator.generation.holdout import split_examples
+from skill_operator.k8s import pod_status
+from skill_operator.k8s.interface import Object
 from skill_operator.reconcile.observed import LATE, Observed
-from skill_operator.reconcile.result import Ref, Result, Work, finding
+from skill_operator.reconcile.result import ConditionUpdate, Progress, Ref, Result
 from skill_operator.resources import check as resource
-from skill_operator.resources.common import Object
 from skill_operator.settings import Settings
+from skill_operator.untrusted.text import printable
 
 RETRY_SECONDS, LONGEST_WAIT = 15.0, 300.0
 
 
-class Report(BaseModel):
+class CheckReport(BaseModel):
     """The checker's verdict: foreign bytes until this model has seen them."""
 
     subject: Annotated[str, Field(max_length=64)] = ""
@@ -43,10 +43,10 @@ class Report(BaseModel):
     totalExamples: Annotated[int, Field(ge=0, le=1000)] = 0
 
 
-def check(seen: Observed, work: Work, settings: Settings, now: datetime) -> tuple[Result, Report | None]:
+def check(seen: Observed, work: Progress, settings: Settings, now: datetime) -> tuple[Result, CheckReport | None]:
     """The verdict, once there is one. Infrastructure faults are no verdict: the check is made again."""
     skill = seen.skill
-    visible, hidden = split(skill.spec.examples)
+    visible, hidden = split_examples(skill.spec.examples)
     content = resource.bundle(skill, work.source, work.types, visible, hidden)
     name = naming.check(skill.metadata.name, resource.key(settings, content))
     old = _others(seen, name)
@@ -57,32 +57,32 @@ def check(seen: Observed, work: Work, settings: Settings, now: datetime) -> tupl
     try:
         wanted = resource.config_map(skill, name, content)
     except resource.TooLarge as error:
-        return Result((finding(VERIFIED, "False", "SpecInvalid", str(error)),), stalled=True), None
+        return Result((ConditionUpdate(VERIFIED, "False", "SpecInvalid", str(error)),), stalled=True), None
     job = seen.jobs.get(name)
     if job is None:
-        running = finding(VERIFIED, "Unknown", "Checking", "the check is starting")
+        running = ConditionUpdate(VERIFIED, "Unknown", "Checking", "the check is starting")
         return Result((running,), apply=(wanted,), create=(_job(seen, settings, wanted, 0),), delete=old), None
     for pod in seen.pods_of(name):
         if not _made_by(job, pod):
             continue  # of a former Job of this name, and about to go
-        end = pods.terminated(pod)
+        end = pod_status.terminated(pod)
         if end is not None:
             return _ended(seen, work, settings, job, wanted, end, content, now)
-        if (bad := seen.trouble(pod)) is not None:
+        if (bad := seen.problem(pod)) is not None:
             return Result(
-                (finding(VERIFIED, "Unknown", bad.reason, bad.message),), after=RETRY_SECONDS, delete=old
+                (ConditionUpdate(VERIFIED, "Unknown", bad.reason, bad.message),), after=RETRY_SECONDS, delete=old
             ), None
     return _no_verdict(seen, settings, job, wanted, now, old), None
 
 
-def _known(seen: Observed, settings: Settings, name: str, content: Object) -> Report | None:
+def _known(seen: Observed, settings: Settings, name: str, content: Object) -> CheckReport | None:
     """The verdict that this operator found before, and no other."""
     stored = seen.config_maps.get(name)
     report = _parse(stored.get("data", {}).get(resource.REPORT, "")) if stored is not None else None
     return report if report and seen.skill.status.verdict == _seal(settings, content, report) else None
 
 
-def _seal(settings: Settings, content: Object, report: Report) -> str:
+def _seal(settings: Settings, content: Object, report: CheckReport) -> str:
     return naming.digest(resource.key(settings, content), report.model_dump(mode="json"))
 
 
@@ -99,20 +99,20 @@ def _made_by(job: Object, pod: Object) -> bool:
 
 def _ended(
     seen: Observed,
-    work: Work,
+    work: Progress,
     settings: Settings,
     job: Object,
     wanted: Object,
     end: Object,
     content: Object,
     now: datetime,
-) -> tuple[Result, Report | None]:
+) -> tuple[Result, CheckReport | None]:
     name = wanted["metadata"]["name"]
     if end.get("exitCode") == 3:
-        trouble = pods.ended(end)
+        trouble = pod_status.ended(end)
         notes = (
-            finding(VERIFIED, "False", trouble.reason, trouble.message),
-            finding(ISOLATED, "False", trouble.reason, trouble.message),
+            ConditionUpdate(VERIFIED, "False", trouble.reason, trouble.message),
+            ConditionUpdate(ISOLATED, "False", trouble.reason, trouble.message),
         )
         gone = Ref("Job", seen.skill.metadata.namespace, name)
         return Result(notes, stalled=True, after=60.0, delete=(gone,)), None
@@ -121,13 +121,13 @@ def _ended(
         why = f"the check was given something else than what it was to judge: somebody changed the ConfigMap {name}"
         return _again(seen, settings, job, wanted, _time(end, now), now, why), None
     if report is None and end.get("exitCode") == 0:
-        report = Report(
+        report = CheckReport(
             passed=False,
             gate="report",
             message="the check ended without a report of its own: the code interfered with it",
         )
     if report is None and end.get("reason") == "OOMKilled":
-        report = Report(
+        report = CheckReport(
             passed=False, gate="memory", message="the check was killed for using too much memory: hold less at a time"
         )
     if report is None:
@@ -143,12 +143,12 @@ def _no_verdict(
     seen: Observed, settings: Settings, job: Object, wanted: Object, now: datetime, old: tuple[Ref, ...]
 ) -> Result:
     """No pod has ended: it is on its way, or the Job is over without one (deadline, quota, eviction)."""
-    if (over := pods.over(job)) is not None:
+    if (over := pod_status.job_outcome(job)) is not None:
         why = f"the check came to no result: {over.message}"
         return _again(seen, settings, job, wanted, over.since, now, why, over.reason or "CheckFailed")
     if (bad := seen.refusal(job)) is not None:
-        return Result((finding(VERIFIED, "Unknown", bad.reason, bad.message),), after=RETRY_SECONDS, delete=old)
-    running = finding(VERIFIED, "Unknown", "Checking", "the check is running")
+        return Result((ConditionUpdate(VERIFIED, "Unknown", bad.reason, bad.message),), after=RETRY_SECONDS, delete=old)
+    running = ConditionUpdate(VERIFIED, "Unknown", "Checking", "the check is running")
     return Result((running,), delete=old, after=None if seen.pods_of(job["metadata"]["name"]) else LATE)
 
 
@@ -165,7 +165,7 @@ def _again(
     """That there is no verdict is not the code's fault. The check is made again, ever later, and costs no attempt."""
     failures = int(job["metadata"].get("annotations", {}).get(resource.FAILURES, "0"))
     again = since + timedelta(seconds=min(LONGEST_WAIT, RETRY_SECONDS * 2**failures))
-    note = finding(VERIFIED, "Unknown", reason, f"{why}; it is made again at {again:%H:%M:%S} UTC")
+    note = ConditionUpdate(VERIFIED, "Unknown", reason, f"{why}; it is made again at {again:%H:%M:%S} UTC")
     if now < again:
         return Result((note,), after=(again - now).total_seconds())
     gone = Ref("Job", seen.skill.metadata.namespace, wanted["metadata"]["name"])
@@ -174,17 +174,19 @@ def _again(
 
 def _time(end: Object, now: datetime) -> datetime:
     text = end.get("finishedAt")
-    return pods.moment(text) if isinstance(text, str) else now
+    return pod_status.moment(text) if isinstance(text, str) else now
 
 
-def _verdict(report: Report, name: str, delete: tuple[Ref, ...]) -> Result:
+def _verdict(report: CheckReport, name: str, delete: tuple[Ref, ...]) -> Result:
     if report.passed:
         total = report.totalExamples
-        note = finding(VERIFIED, "True", "Verified", f"policy, lint and types hold; {total} of {total} examples pass")
+        note = ConditionUpdate(
+            VERIFIED, "True", "Verified", f"policy, lint and types hold; {total} of {total} examples pass"
+        )
         return Result((note,), done=True, delete=delete)
     where = f"skill.py line {report.line}: " if report.line else ""
     more = f" Which one, and why: {resource.REPORT} in the ConfigMap {name}" if report.private else ""
-    note = finding(VERIFIED, "False", "CheckRefused", f"{report.gate}: {where}{report.message}{more}")
+    note = ConditionUpdate(VERIFIED, "False", "CheckRefused", f"{report.gate}: {where}{report.message}{more}")
     return Result((note,), delete=delete)
 
 
@@ -208,7 +210,7 @@ def _key(job: Object) -> str:
     return next((str(e.get("value", "")) for e in env if e["name"] == "SKILL_REPORT_KEY"), "")
 
 
-def _read(message: str, key: str) -> Report | None:
+def _read(message: str, key: str) -> CheckReport | None:
     """The report, if it bears the mark that only PID 1 of the check could make."""
     envelope = _json(message)
     if not isinstance(envelope, dict):
@@ -220,9 +222,9 @@ def _read(message: str, key: str) -> Report | None:
     return _parse(text) if hmac.compare_digest(expected.encode(), mac.encode("utf-8", "replace")) else None
 
 
-def _parse(text: str) -> Report | None:
+def _parse(text: str) -> CheckReport | None:
     try:
-        return Report.model_validate(_json(text))
+        return CheckReport.model_validate(_json(text))
     except ValidationError:
         return None
 

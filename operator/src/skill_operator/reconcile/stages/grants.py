@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from skill_operator.api.conditions import ACTIVE, DEPLOYED
 from skill_operator.reconcile.observed import Observed
-from skill_operator.reconcile.result import Finding, Ref, Result, finding
+from skill_operator.reconcile.result import ConditionUpdate, Ref, Result
 from skill_operator.resources.service_account import name_of
 
 ASKED_AGAIN = 60.0  # seconds: a grant is an RBAC matter, of which no event tells
@@ -20,11 +20,11 @@ def grants(seen: Observed) -> Result:
         return Result((), done=True)
     if not seen.ungranted:
         return Result((), done=True, after=ASKED_AGAIN)
-    notes: list[Finding] = [finding(DEPLOYED, "False", "SecretNotGranted", _message(seen))]
+    notes: list[ConditionUpdate] = [ConditionUpdate(DEPLOYED, "False", "SecretNotGranted", _message(seen))]
     delete: tuple[Ref, ...] = ()
     if seen.deployment is not None:
         delete = (Ref("Deployment", skill.metadata.namespace, seen.deployment["metadata"]["name"]),)
-        notes.append(finding(ACTIVE, "False", "SecretNotGranted", "its pods were ended"))
+        notes.append(ConditionUpdate(ACTIVE, "False", "SecretNotGranted", "its pods were ended"))
     return Result(tuple(notes), stalled=True, after=AWAITED, delete=delete)
 
 

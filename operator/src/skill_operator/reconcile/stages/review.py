@@ -7,10 +7,10 @@ from datetime import datetime
 from skill_operator import naming
 from skill_operator.api.conditions import BUILT
 from skill_operator.reconcile.observed import Observed
-from skill_operator.reconcile.result import Result, Work, finding
+from skill_operator.reconcile.result import ConditionUpdate, Progress, Result
 
 
-def review(seen: Observed, work: Work, now: datetime) -> Result:
+def review(seen: Observed, work: Progress, now: datetime) -> Result:
     """Whoever may annotate the Skill approves one text, and no other."""
     skill = seen.skill
     if skill.spec.review == "Automatic":
@@ -23,4 +23,4 @@ def review(seen: Observed, work: Work, now: datetime) -> Result:
         f"read the code (kubectl get configmap -n {meta.namespace} {naming.source(meta.name)} -o yaml), then: "
         f"kubectl annotate skill -n {meta.namespace} {meta.name} --overwrite {naming.APPROVE_ANNOTATION}={code}"
     )
-    return Result((finding(BUILT, "Unknown", "AwaitingApproval", how),))
+    return Result((ConditionUpdate(BUILT, "Unknown", "AwaitingApproval", how),))

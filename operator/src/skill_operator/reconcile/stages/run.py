@@ -5,15 +5,15 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 
 from skill_operator import naming
-from skill_operator.api.activity import Exhausted
 from skill_operator.api.conditions import ACTIVE, DEPLOYED, ISOLATED, get_condition, is_true
-from skill_operator.cage.proof import PROVEN
-from skill_operator.cage.ranges import FRESH_SECONDS
-from skill_operator.reconcile import pods
+from skill_operator.api.usage_report import ExceededLimit
+from skill_operator.isolation.cluster_networks import FRESH_SECONDS
+from skill_operator.isolation.monitor import PROVEN
+from skill_operator.k8s import pod_status
+from skill_operator.k8s.interface import Object
 from skill_operator.reconcile.observed import LATE, Observed
-from skill_operator.reconcile.result import Finding, Result, Work, finding
-from skill_operator.reconcile.stages.cage import isolated
-from skill_operator.resources.common import Object
+from skill_operator.reconcile.result import ConditionUpdate, Progress, Result
+from skill_operator.reconcile.stages.isolation import isolated
 from skill_operator.resources.contract import config_map, fingerprint
 from skill_operator.resources.deployment import deployment
 from skill_operator.resources.network_policy import skill_policy
@@ -24,7 +24,7 @@ from skill_operator.settings import Settings
 PROXY_WAIT = 1.0
 
 
-def run(seen: Observed, work: Work, settings: Settings, now: datetime) -> Result:
+def run(seen: Observed, work: Progress, settings: Settings, now: datetime) -> Result:
     """Ready when a pod of this revision and contract answers; asleep (scaled to zero) is as good."""
     skill = seen.skill
     live = seen.deployment
@@ -44,36 +44,36 @@ def run(seen: Observed, work: Work, settings: Settings, now: datetime) -> Result
     )
     meta = skill.metadata
     after = FRESH_SECONDS if skill.spec.egress else None  # a node may join, and must stay shut
-    work.status["url"] = f"{settings.gatewayURL}/v1/skills/{meta.namespace}/{meta.name}"
+    work.status["url"] = f"{settings.gateway_url}/v1/skills/{meta.namespace}/{meta.name}"
     if live is None and not seen.proxied:
-        why = f"deployment {settings.egressProxy.deployment}, which hosts are called through, does not answer yet"
-        return Result((finding(DEPLOYED, "Unknown", "EgressProxyStarting", why),), after=PROXY_WAIT)
+        why = f"deployment {settings.egress_proxy.deployment}, which hosts are called through, does not answer yet"
+        return Result((ConditionUpdate(DEPLOYED, "Unknown", "EgressProxyStarting", why),), after=PROXY_WAIT)
     if live is not None and live["spec"].get("replicas") == 0:
-        notes: tuple[Finding, ...] = (
-            finding(DEPLOYED, "True", "Deployed", "asleep; the next call wakes it"),
-            finding(ACTIVE, "False", "Asleep", "no pod runs"),
+        notes: tuple[ConditionUpdate, ...] = (
+            ConditionUpdate(DEPLOYED, "True", "Deployed", "asleep; the next call wakes it"),
+            ConditionUpdate(ACTIVE, "False", "Asleep", "no pod runs"),
             isolated(seen, settings),
         )
         return Result(notes, done=True, apply=wanted, after=after)
     mine = [pod for pod in seen.pods if _current(pod, seen, work)]
-    if any(pods.ready(pod) for pod in mine):
+    if any(pod_status.ready(pod) for pod in mine):
         active, news = _active(seen, now)
         notes = (
-            finding(DEPLOYED, "True", "Deployed", f"revision {work.revision} answers"),
+            ConditionUpdate(DEPLOYED, "True", "Deployed", f"revision {work.revision} answers"),
             active,
             isolated(seen, settings),
         )
         return Result(notes, done=True, apply=wanted, after=min(filter(None, (after, news)), default=None))
-    if _wakes(seen, work) and not any(seen.trouble(pod) for pod in mine):
+    if _wakes(seen, work) and not any(seen.problem(pod) for pod in mine):
         notes = (
-            finding(DEPLOYED, "True", "Deployed", f"revision {work.revision} is waking"),
-            finding(ACTIVE, "False", "Waking", "a pod is starting"),
+            ConditionUpdate(DEPLOYED, "True", "Deployed", f"revision {work.revision} is waking"),
+            ConditionUpdate(ACTIVE, "False", "Waking", "a pod is starting"),
         )
         return Result(notes, done=True, apply=wanted, after=LATE)
     return _not_yet(seen, mine, wanted, settings)
 
 
-def _wakes(seen: Observed, work: Work) -> bool:
+def _wakes(seen: Observed, work: Progress) -> bool:
     """Waking is as healthy as sleep: this very revision has answered before."""
     status = seen.skill.status
     active = get_condition(status.conditions, ACTIVE)
@@ -87,20 +87,20 @@ def _conditions(seen: Observed) -> list[Object]:
     return found
 
 
-def _active(seen: Observed, now: datetime) -> tuple[Finding, float | None]:
+def _active(seen: Observed, now: datetime) -> tuple[ConditionUpdate, float | None]:
     """It answers; what its pods or calls went through lately is told with that, and for how many seconds more."""
-    told = pods.incidents(seen.pods)
+    told = pod_status.incidents(seen.pods)
     if seen.failure is not None:
         kind, ago = seen.failure
         told.append(_exhausted(seen, kind, now - timedelta(seconds=ago)))
     when, what = max(told, key=lambda each: each[0], default=(now, None))
-    left = pods.NEWS_SECONDS - (now - when).total_seconds()
+    left = pod_status.NEWS_SECONDS - (now - when).total_seconds()
     if what is None or left <= 0:
-        return finding(ACTIVE, "True", "Awake", ""), None
-    return finding(ACTIVE, "True", what.reason, what.message), left
+        return ConditionUpdate(ACTIVE, "True", "Awake", ""), None
+    return ConditionUpdate(ACTIVE, "True", what.reason, what.message), left
 
 
-def _exhausted(seen: Observed, kind: Exhausted, when: datetime) -> tuple[datetime, pods.Trouble]:
+def _exhausted(seen: Observed, kind: ExceededLimit, when: datetime) -> tuple[datetime, pod_status.PodProblem]:
     """The minute is enough: a second would be a write for each call that fails."""
     limit = seen.skill.spec.call_timeout_seconds
     reason, what, advice = {
@@ -109,10 +109,10 @@ def _exhausted(seen: Observed, kind: Exhausted, when: datetime) -> tuple[datetim
         "disk-full": ("DiskFull", "filled /tmp", "raise spec.resources.limits.ephemeral-storage"),
         "too-many-processes": ("TooManyProcesses", "started more processes and threads than it may", "use fewer"),
     }[kind]
-    return when, pods.Trouble(reason, f"it goes on; a call {what}, last at {when:%Y-%m-%dT%H:%MZ}: {advice}")
+    return when, pod_status.PodProblem(reason, f"it goes on; a call {what}, last at {when:%Y-%m-%dT%H:%MZ}: {advice}")
 
 
-def _current(pod: Object, seen: Observed, work: Work) -> bool:
+def _current(pod: Object, seen: Observed, work: Progress) -> bool:
     labels, notes = pod["metadata"]["labels"], pod["metadata"].get("annotations", {})
     return (
         bool(labels.get(naming.COMPONENT) == "skill")
@@ -124,10 +124,10 @@ def _current(pod: Object, seen: Observed, work: Work) -> bool:
 def _not_yet(seen: Observed, mine: list[Object], wanted: tuple[Object, ...], settings: Settings) -> Result:
     doubt = () if seen.cage == PROVEN else (isolated(seen, settings),)  # no pod says by itself that it is shut in
     for pod in mine:
-        if (bad := seen.trouble(pod)) is not None:
-            notes = [finding(DEPLOYED, "False", bad.reason, bad.message), *doubt]
+        if (bad := seen.problem(pod)) is not None:
+            notes = [ConditionUpdate(DEPLOYED, "False", bad.reason, bad.message), *doubt]
             if bad.reason == "EgressNotBlocked":
-                notes.append(finding(ISOLATED, "False", bad.reason, bad.message))
+                notes.append(ConditionUpdate(ISOLATED, "False", bad.reason, bad.message))
             return Result(
                 tuple(notes),
                 apply=wanted,
@@ -136,8 +136,8 @@ def _not_yet(seen: Observed, mine: list[Object], wanted: tuple[Object, ...], set
             )
     for condition in _conditions(seen):
         if condition["type"] == "ReplicaFailure" and condition["status"] == "True":
-            why = pods.refused(str(condition.get("message", "")))
-            note = finding(DEPLOYED, "False", why.reason, why.message)
+            why = pod_status.refused(str(condition.get("message", "")))
+            note = ConditionUpdate(DEPLOYED, "False", why.reason, why.message)
             return Result((note, *doubt), apply=wanted, after=30.0)
-    starting = finding(DEPLOYED, "Unknown", "Starting", "a pod is starting")
+    starting = ConditionUpdate(DEPLOYED, "Unknown", "Starting", "a pod is starting")
     return Result((starting, *doubt), apply=wanted, after=LATE)

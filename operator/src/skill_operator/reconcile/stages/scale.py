@@ -11,11 +11,11 @@ from datetime import datetime, timedelta
 
 from skill_operator import naming
 from skill_operator.api.conditions import ACTIVE, get_condition
-from skill_operator.reconcile.activity import Picture
+from skill_operator.k8s.interface import Object
+from skill_operator.k8s.pod_status import moment
 from skill_operator.reconcile.observed import Observed
-from skill_operator.reconcile.pods import moment
-from skill_operator.reconcile.result import Patch, Result, Work, finding
-from skill_operator.resources.common import Object
+from skill_operator.reconcile.result import ConditionUpdate, Patch, Progress, Result
+from skill_operator.reconcile.usage_collector import UsageSnapshot
 
 DRAIN_SECONDS = 5.0  # a third of what gateways bear
 AGAIN_SECONDS = 0.1
@@ -32,7 +32,7 @@ def mark_of(seen: Observed) -> str:
     return notes.get(naming.DRAIN_ANNOTATION, "")
 
 
-def scale(seen: Observed, work: Work, now: datetime, picture: Picture | None) -> Result:
+def scale(seen: Observed, work: Progress, now: datetime, picture: UsageSnapshot | None) -> Result:
     """`picture` is of a moment after the mark was seen; None where nobody needed to be asked."""
     replicas, mark = _replicas(seen), mark_of(seen)
     limit = float(seen.skill.spec.idle_timeout_seconds)
@@ -40,7 +40,7 @@ def scale(seen: Observed, work: Work, now: datetime, picture: Picture | None) ->
         return Result((), done=True)
     if replicas > 1:
         text = f"spec.replicas of its Deployment is {replicas}, which was set by hand: it sleeps only when that is 1"
-        return Result((finding(ACTIVE, "True", "ScaledByHand", text),), done=True, patch=_unmark(seen, mark))
+        return Result((ConditionUpdate(ACTIVE, "True", "ScaledByHand", text),), done=True, patch=_unmark(seen, mark))
     if not limit:
         return Result((), done=True, patch=_unmark(seen, mark))
     if picture is None:

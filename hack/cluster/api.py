@@ -1,0 +1,54 @@
+"""Asking the API server, without a process per question."""
+
+from __future__ import annotations
+
+import json
+import ssl
+import urllib.error
+import urllib.request
+from dataclasses import dataclass
+from typing import Any
+
+from hack.cluster.pki import Pki
+
+
+@dataclass(frozen=True)
+class Api:
+    """The API server, as its administrator sees it."""
+
+    url: str
+    pki: Pki
+
+    def get(self, path: str) -> dict[str, Any] | None:
+        """An object, or nothing if it is not there or nobody answers."""
+        body = self._read(path)
+        return json.loads(body) if body else None
+
+    def ready(self) -> bool:
+        """Whether the API server says so."""
+        return self._read("/readyz") == b"ok"
+
+    def node_ready(self, name: str) -> bool:
+        """Whether pods can be started there."""
+        return _condition(self.get(f"/api/v1/nodes/{name}"), "Ready")
+
+    def available(self, namespace: str, deployment: str) -> bool:
+        """Whether a Deployment serves."""
+        return _condition(self.get(f"/apis/apps/v1/namespaces/{namespace}/deployments/{deployment}"), "Available")
+
+    def _read(self, path: str) -> bytes | None:
+        try:
+            context = ssl.create_default_context(cafile=str(self.pki.crt("ca")))
+            context.load_cert_chain(self.pki.crt("admin"), self.pki.key("admin"))
+            direct = urllib.request.build_opener(
+                urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=context)
+            )
+            with direct.open(self.url + path, timeout=3) as answer:
+                return bytes(answer.read())
+        except (OSError, urllib.error.URLError):
+            return None
+
+
+def _condition(document: dict[str, Any] | None, kind: str) -> bool:
+    conditions = (document or {}).get("status", {}).get("conditions", [])
+    return any(each["type"] == kind and each["status"] == "True" for each in conditions)

@@ -1,0 +1,124 @@
+"""Three example Skills, from words to an answer, before your eyes.
+
+python3 -m hack.demo
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+import urllib.error
+import urllib.request
+from typing import Any
+
+from hack.cluster.access import Cluster
+from hack.cluster.cli import current
+from hack.cluster.engine import export
+from hack.cluster.identity import CHECKOUT, cluster_name
+from hack.cluster.shell import ClusterError, say
+from hack.install import NAMESPACE, forward, install
+from hack.model import deploy
+
+DEMO = "demo"
+SKILLS = CHECKOUT / "examples" / "skills"
+CALLS: dict[str, dict[str, Any]] = {
+    "word-count": {"text": "the quick fox and the lazy dog and the cat", "top": 2},
+    "invoice-total": {"lines": [{"qty": 3, "price": 19.99}, {"qty": 1, "price": 0.05}], "discount": 0.1},
+    "csv-stats": {"csv": "city,rain\nOslo,1.5\nLima,0\nBern,2.5\n", "column": "rain"},
+}
+SECONDS = 240
+
+
+def demo(cluster: Cluster) -> bool:
+    values, what = deploy.configure(cluster)
+    install(cluster, values)
+    say(f"\n{what}\n")
+    cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": DEMO}})
+    for name in CALLS:
+        cluster.kubectl("apply", "--server-side", "-n", DEMO, "-f", str(SKILLS / f"{name}.yaml"))
+        say(f"applied  {name}")
+    if not _follow(cluster):
+        return False
+    token = cluster.caller(DEMO)
+    with forward(cluster, f"service/{NAMESPACE}-gateway", 80) as port:
+        for name, body in CALLS.items():
+            say(
+                f"\n$ curl -H \"Authorization: Bearer $TOKEN\" -d '{json.dumps(body)}' $GATEWAY/v1/skills/{DEMO}/{name}"
+            )
+            say(_post(f"http://127.0.0.1:{port}/v1/skills/{DEMO}/{name}", body, token))
+    return True
+
+
+def _follow(cluster: Cluster) -> bool:
+    """Tell every change of a Skill's state until all are ready."""
+    told: dict[str, str] = {}
+    deadline = time.monotonic() + SECONDS
+    while time.monotonic() < deadline:
+        skills = cluster.get("-n", DEMO, "skills")["items"]
+        ready = set()
+        for skill in skills:
+            name, status = skill["metadata"]["name"], skill.get("status", {})
+            known = {c["type"]: c for c in status.get("conditions", [])}
+            state = known.get("Ready", {})
+            generation = status.get("generation") or {}
+            failure = generation.get("lastFailure")
+            text = f"{state.get('reason', 'Pending')}"
+            if generation:
+                text += f"  (attempts {generation.get('attempts', 0)}, tokens {generation.get('tokens', 0)})"
+            if failure and told.get(f"{name}/failure") != failure["message"]:
+                told[f"{name}/failure"] = failure["message"]
+                say(
+                    f"{name:14} REFUSED by {failure['gate']}:\n"
+                    + "\n".join(f"    {line}" for line in failure["message"].splitlines())
+                )
+            if told.get(name) != text:
+                told[name] = text
+                say(f"{name:14} {text}")
+            if state.get("status") == "True" and state.get("observedGeneration") == skill["metadata"]["generation"]:
+                ready.add(name)
+            elif "Stalled" in known:
+                say(f"{name} is stalled: {state.get('message')}")
+                return False
+        if ready >= set(CALLS):
+            return True
+        time.sleep(0.3)
+    say(f"not ready within {SECONDS} s; look: kubectl -n {DEMO} describe skills")
+    return False
+
+
+def _post(url: str, body: dict[str, Any], token: str) -> str:
+    headers = {"Content-Type": "application/json", "Authorization": f"Bearer {token}"}
+    request = urllib.request.Request(url, json.dumps(body).encode(), headers)
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        with opener.open(request, timeout=60) as answer:
+            return str(answer.read().decode())
+    except urllib.error.HTTPError as error:
+        return f"HTTP {error.code}: {error.read().decode()}"
+
+
+def main() -> int:
+    engine = current()
+    try:
+        if not demo(Cluster(engine, engine.status())):
+            return 1
+    except ClusterError as error:
+        say(f"error: {error}")
+        return 1
+    say(f"""
+What now:
+  {export(cluster_name())}
+  kubectl -n {DEMO} get skills                          # what there is
+  kubectl -n {DEMO} describe skill invoice-total        # how it came to be: conditions and events
+  kubectl -n {DEMO} get configmap invoice-total-source -o yaml   # the code that was accepted
+  kubectl -n {NAMESPACE} port-forward service/{NAMESPACE}-gateway 8080:80 &
+  TOKEN=$(kubectl -n {DEMO} create token caller --audience skill-gateway)
+  curl -H "Authorization: Bearer $TOKEN" -d '{{"text": "to be or not to be"}}' http://127.0.0.1:8080/v1/skills/{DEMO}/word-count
+To stop:
+  make down                                            # leaves nothing""")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,152 @@
+"""Build the images of this checkout: `runtime` and `checker` of base-image/, operator and egress proxy of operator/.
+
+    python3 -m hack.images
+
+Each is kept in the cache under a key of all it was made from, and built again only when that changes. Where they are
+is written to .cluster/images.json. Built by Docker where its engine answers, else by buildah.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from hack.cluster import binaries, parent, records
+from hack.cluster.identity import CHECKOUT
+from hack.cluster.packages import ensure
+from hack.cluster.shell import ClusterError, run, say, step, succeeds
+
+CACHE = binaries.CACHE / "images"
+RESULT = CHECKOUT / ".cluster" / "images.json"
+MANIFEST_LABEL = "skill-operator.dev/manifest"
+PIP = ("PIP_CERT", "PIP_INDEX_URL")  # the machine's own way to its packages, where it has one
+RUNTIME_CONTEXT = "base-image"
+
+
+@dataclass(frozen=True)
+class Image:
+    """A target of a Dockerfile in the folder `context`."""
+
+    name: str
+    context: str
+    target: str
+    installs: bool = False
+    """Packages of Debian, for which it needs the machine's own way to them."""
+
+    def key(self, parent_image: str) -> str:
+        """Equal keys are equal images."""
+        digest = hashlib.sha256(f"{parent_image} {self.target} ".encode() + Path(__file__).read_bytes())
+        for path in sorted((CHECKOUT / self.context).rglob("*")):
+            if path.is_file() and "__pycache__" not in path.parts and path.suffix != ".pyc":
+                digest.update(f"{path.relative_to(CHECKOUT)}\0".encode() + path.read_bytes())
+        return digest.hexdigest()[:16]
+
+
+IMAGES = (
+    Image("runtime", RUNTIME_CONTEXT, "runtime"),
+    Image("checker", RUNTIME_CONTEXT, "checker"),
+    Image("operator", "operator", "operator"),
+    Image("egress-proxy", "operator", "egress-proxy", installs=True),
+)
+ARCHIVES = ("operator", "egress-proxy")
+"""Images that come to the node as they are; the others are pushed to the registry."""
+
+
+def build_all() -> dict[str, dict[str, str]]:
+    """Have all images; where they are. Base images are OCI layouts, the others are archives for the node."""
+    docker = succeeds("docker", "info")
+    if not docker:
+        ensure(("buildah", "skopeo"))
+    base = os.environ.get("PYTHON_IMAGE") or ("docker.io/library/python:3.13-slim" if docker else parent.image())
+    identity = base if docker else hashlib.sha256(Path(parent.__file__).read_bytes()).hexdigest()
+    made = {}
+    with records.locked(CACHE):
+        for image in IMAGES:
+            key = image.key(identity)
+            name = f"localhost/skill-operator/{image.name}:{key}"
+            path = CACHE / f"{image.name}-{key}{'.tar' if image.name in ARCHIVES else ''}"
+            if not path.exists():
+                with step(f"built {image.name}"):
+                    _build(image, name, base, docker=docker)
+                    _export(image, name, path, docker=docker)
+            made[image.name] = {"path": str(path), "name": name}
+            if image.name not in ARCHIVES:
+                made[image.name]["digest"] = json.loads((path / "index.json").read_text())["manifests"][0]["digest"]
+    return made
+
+
+def _build(image: Image, name: str, base: str, *, docker: bool) -> None:
+    context = CHECKOUT / image.context
+    options = ["--build-arg", f"PYTHON_IMAGE={base}", "--target", image.target, "--tag", name]
+    options += [part for key in PIP if key in os.environ for part in ("--build-arg", f"{key}={os.environ[key]}")]
+    if docker:
+        run("docker", "build", "--quiet", *options, context)
+    else:
+        with parent.sources() as sources:
+            ours = [
+                "/etc/ssl/certs",
+                *([f"{sources}:/etc/apt/sources.list", "/etc/apt/apt.conf.d"] if image.installs else []),
+            ]
+            volumes = [
+                part for path in ours for part in ("--volume", f"{path if ':' in path else f'{path}:{path}'}:ro")
+            ]
+            run("buildah", "bud", "--quiet", "--layers", "--isolation", "chroot", *volumes, *options, context)
+    if image.context == RUNTIME_CONTEXT:
+        _label(name, docker=docker)
+
+
+def _label(name: str, *, docker: bool) -> None:
+    """A Dockerfile cannot compute a label; this one is the manifest that the image holds."""
+    if docker:
+        manifest = run("docker", "run", "--rm", "--entrypoint", "cat", name, "/skill/manifest.json")
+        run("docker", "build", "--quiet", "--tag", name, "--label", f"{MANIFEST_LABEL}={_compact(manifest)}", "-",
+            stdin=f"FROM {name}\n")  # fmt: skip
+        return
+    container = run("buildah", "from", name).strip()
+    try:
+        root = Path(run("buildah", "mount", container).strip())
+        manifest = (root / "skill" / "manifest.json").read_text()
+        run("buildah", "config", "--label", f"{MANIFEST_LABEL}={_compact(manifest)}", container)
+        run("buildah", "commit", "--quiet", container, name)
+    finally:
+        run("buildah", "rm", container, check=False)
+
+
+def _compact(manifest: str) -> str:
+    return json.dumps(json.loads(manifest), separators=(",", ":"), sort_keys=True)
+
+
+def _export(image: Image, name: str, path: Path, *, docker: bool) -> None:
+    """Base images as zstd: every build reads through the whole of them, and gunzip would take most of its time."""
+    draft = path.with_name(f"{path.name}.draft")
+    run("rm", "-rf", draft)
+    if image.name in ARCHIVES:
+        if docker:
+            run("docker", "save", "--output", draft, name)
+        else:
+            run("buildah", "push", "--quiet", name, f"docker-archive:{draft}:{name}")
+    elif docker:
+        run("skopeo", "copy", "--quiet", "--dest-compress-format=zstd", f"docker-daemon:{name}", f"oci:{draft}:latest")
+    else:
+        run("buildah", "push", "--quiet", "--compression-format=zstd", name, f"oci:{draft}:latest")
+    draft.rename(path)
+
+
+def main() -> int:
+    try:
+        made = build_all()
+    except ClusterError as error:
+        say(f"error: {error}")
+        return 1
+    RESULT.parent.mkdir(exist_ok=True)
+    RESULT.write_text(json.dumps(made, indent=1) + "\n")
+    say(f"images: {RESULT.relative_to(CHECKOUT)}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

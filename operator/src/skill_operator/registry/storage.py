@@ -1,0 +1,151 @@
+"""The disk of the embedded registry: what lies there, and how to take out what nobody wants, while it runs.
+
+The layout is that of CNCF distribution. Its own `garbage-collect` wants the registry stopped or read-only; this does
+not, because it leaves alone whatever is younger than `grace`, takes the way to a blob away before the blob, and puts a
+blob back if somebody linked it meanwhile.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+log = logging.getLogger(__name__)
+LARGEST = 4 * 1024 * 1024
+SETTLE = 2.0  # seconds between taking a blob away and the last look whether somebody linked it
+
+
+@dataclass(frozen=True)
+class StoredImage:
+    """A manifest in a repository."""
+
+    repository: str
+    digest: str
+
+
+class RegistryStorage:
+    """`grace`: seconds for which nothing that was just written is judged."""
+
+    def __init__(
+        self, root: Path, grace: float, settle: float = SETTLE, clock: Callable[[], float] = time.time
+    ) -> None:
+        self._repositories = root / "docker/registry/v2/repositories"
+        self._blobs = root / "docker/registry/v2/blobs/sha256"
+        self._trash = root / "trash"
+        self._grace = grace
+        self._settle = settle
+        self._clock = clock
+
+    def images(self, prefix: str) -> list[StoredImage]:
+        """Those below `prefix` that are old enough to be judged."""
+        return [
+            StoredImage(name, f"sha256:{link.parent.name}")
+            for name, repository in self._all()
+            if name.startswith(prefix)
+            for link in repository.glob("_manifests/revisions/sha256/*/link")
+            if self._old(link)
+        ]
+
+    def remove(self, image: StoredImage) -> None:
+        """Nobody can pull it any more; its bytes go with the next `collect`. An empty repository goes altogether."""
+        repository = self._repositories / image.repository
+        algorithm, _, name = image.digest.partition(":")
+        for tag in repository.glob("_manifests/tags/*"):
+            if _text(tag / "current/link") == image.digest:
+                shutil.rmtree(tag, ignore_errors=True)
+            shutil.rmtree(tag / "index" / algorithm / name, ignore_errors=True)
+        shutil.rmtree(repository / "_manifests/revisions" / algorithm / name, ignore_errors=True)
+        files = [path for path in repository.rglob("*") if path.is_file()]
+        if not any(repository.glob("_manifests/revisions/*/*")) and all(map(self._old, files)):
+            shutil.rmtree(repository, ignore_errors=True)
+            with suppress(OSError):  # it has other repositories
+                repository.parent.rmdir()
+
+    def collect(self) -> int:
+        """Delete the blobs that no manifest needs. Returns how many bytes that were."""
+        wanted = self._linked(self._unneeded_links)
+        taken = [blob for blob in self._blobs.glob("*/*") if blob.name not in wanted and self._old(blob / "data")]
+        self._trash.mkdir(exist_ok=True)
+        for blob in taken:
+            blob.rename(self._trash / blob.name)
+        if any(self._trash.iterdir()):
+            self.pause()
+        return self._empty_trash(self._linked(lambda _: []))
+
+    def pause(self) -> None:
+        """Long enough for who saw a blob just before it was taken to link it."""
+        time.sleep(self._settle)
+
+    def _empty_trash(self, wanted: set[str]) -> int:
+        freed = 0
+        for blob in self._trash.iterdir():
+            place = self._blobs / blob.name[:2] / blob.name
+            if blob.name in wanted and not place.exists():
+                place.parent.mkdir(parents=True, exist_ok=True)
+                blob.rename(place)
+                continue
+            freed += sum(file.stat().st_size for file in blob.rglob("*") if file.is_file())
+            shutil.rmtree(blob)
+        return freed
+
+    def _linked(self, unneeded: Callable[[Path], list[Path]]) -> set[str]:
+        """Hex digests that a manifest needs or a repository offers, once its unneeded links are gone."""
+        found: set[str] = set()
+        for _, repository in self._all():
+            for link in unneeded(repository):
+                shutil.rmtree(link.parent, ignore_errors=True)
+            found |= self._needed(repository)
+            found |= {link.parent.name for link in repository.glob("_layers/sha256/*/link")}
+        return found
+
+    def _unneeded_links(self, repository: Path) -> list[Path]:
+        needed = self._needed(repository)
+        links = repository.glob("_layers/sha256/*/link")
+        return [link for link in links if link.parent.name not in needed and self._old(link)]
+
+    def _needed(self, repository: Path) -> set[str]:
+        """By the manifests of a repository. Raises ValueError on one that cannot be read: then nothing is deleted."""
+        needed = set()
+        for revision in repository.glob("_manifests/revisions/sha256/*"):
+            needed.add(revision.name)
+            data = self._blobs / revision.name[:2] / revision.name / "data"
+            if not data.exists():
+                log.warning("a manifest is lost", extra={"repository": str(repository), "digest": revision.name})
+                continue
+            if data.stat().st_size > LARGEST:
+                raise ValueError(f"the manifest {revision.name} is larger than {LARGEST} bytes")
+            needed |= {digest.removeprefix("sha256:") for digest in references(data.read_bytes())}
+        return needed
+
+    def _all(self) -> Iterator[tuple[str, Path]]:
+        for path in sorted(self._repositories.rglob("_manifests")):
+            yield str(path.parent.relative_to(self._repositories)), path.parent
+
+    def _old(self, path: Path) -> bool:
+        """What has just gone is not ours to judge either."""
+        with suppress(FileNotFoundError):
+            return self._clock() - path.stat().st_mtime >= self._grace
+        return False
+
+
+def references(manifest: bytes) -> set[str]:
+    """Digests that a manifest, or an index of them, needs."""
+    try:
+        body = json.loads(manifest)
+        listed = [*body.get("layers", []), *body.get("manifests", [])]
+        listed += [body[key] for key in ("config", "subject") if key in body]
+        return {str(each["digest"]) for each in listed}
+    except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
+        raise ValueError(f"this is no manifest: {error}") from error
+
+
+def _text(path: Path) -> str:
+    with suppress(OSError):
+        return path.read_text(encoding="ascii", errors="replace").strip()
+    return ""

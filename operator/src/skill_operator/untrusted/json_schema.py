@@ -1,0 +1,288 @@
+"""JSON Schemas of strangers: refused unless they are cheap, local and correct; then compiled.
+
+What is refused: references that leave the document (nobody fetches for a stranger), what changes the meaning of a
+reference (`$id` inside, dynamic references), and work that explodes. A chain of forty definitions, each naming the
+next one twice, is a kilobyte that takes hours to evaluate, so evaluation is paid for from a budget before it runs.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from copy import deepcopy
+from itertools import islice
+from typing import Any, Final, NamedTuple
+
+from jsonschema_rs import Draft202012Validator, FancyRegexOptions, ValidationError, ValidationErrorKind
+
+from skill_operator.untrusted.json_values import Place, brief, children, weight
+
+DRAFT: Final = "https://json-schema.org/draft/2020-12/schema"
+MOST_UNITS: Final = 4096
+MOST_PATTERNS: Final = 64
+LONGEST_PATTERN: Final = 1024
+
+_REGEX: Final = FancyRegexOptions(backtrack_limit=10_000, size_limit=1 << 20, dfa_size_limit=1 << 20)
+_MASK: Final = "\0"
+_DYNAMIC: Final = ("$dynamicRef", "$recursiveRef")
+_IN_PLACE: Final = frozenset({"not", "if", "then", "else"})
+_IN_PLACE_LISTS: Final = frozenset({"allOf", "anyOf", "oneOf"})
+_IN_PLACE_MAPS: Final = frozenset({"dependentSchemas", "dependencies"})
+_PER_CHILD: Final = frozenset(
+    {"additionalProperties", "unevaluatedProperties", "propertyNames", "items", "contains", "unevaluatedItems"}
+)
+_PER_CHILD_LISTS: Final = frozenset({"prefixItems"})
+_PER_CHILD_MAPS: Final = frozenset({"properties", "patternProperties"})
+_ONE: Final = _IN_PLACE | _PER_CHILD
+_LISTS: Final = _IN_PLACE_LISTS | _PER_CHILD_LISTS
+_UNUSED: Final = frozenset({"$defs", "definitions"})  # unless something refers to what is in there
+_MAPS: Final = _IN_PLACE_MAPS | _PER_CHILD_MAPS | _UNUSED
+
+
+class Misfit(NamedTuple):
+    """Something wrong, and where."""
+
+    place: Place
+    message: str
+
+
+class BadSchemaError(Exception):
+    """The schema is refused."""
+
+    def __init__(self, misfit: Misfit) -> None:
+        super().__init__(misfit.message)
+        self.misfit = misfit
+
+
+class TooMuchWorkError(Exception):
+    """The schema is too expensive for this value."""
+
+
+class WorkBudget:
+    """Units of work that are left."""
+
+    def __init__(self, units: int) -> None:
+        self._left = units
+
+    def pay(self, units: int) -> None:
+        self._left -= units
+        if self._left < 0:
+            raise TooMuchWorkError
+
+
+class CompiledSchema:
+    """A compiled schema. Takes schemas and values that `values.flaw` accepts."""
+
+    def __init__(self, schema: dict[str, Any]) -> None:
+        """Raises BadSchemaError."""
+        _scan(schema)
+        try:
+            self._validator = Draft202012Validator(schema, offline=True, pattern_options=_REGEX, mask=_MASK)
+        except ValidationError as error:
+            raise BadSchemaError(Misfit(tuple(error.instance_path), _schema_message(error))) from error
+        except ValueError as error:
+            raise BadSchemaError(Misfit((), str(error))) from error
+        self._schema = schema
+        try:
+            self._breadth = _breadth(schema, (), {})
+        except RecursionError:  # a chain of a thousand references
+            self._breadth = math.inf
+
+    def surely_fits(self, value: Any, weight: int, units: int) -> bool:
+        """Whether a value of at most this weight fits, where that is cheap to tell: for at most `units` units of work.
+
+        Takes every value that is made of JSON, but no half of a surrogate pair.
+        """
+        return 2 * self._breadth * weight <= units and bool(self._validator.is_valid(value))
+
+    def misfits(self, value: Any, budget: WorkBudget, most: int) -> list[Misfit]:
+        """The first misfits of the value, by place. Raises TooMuchWorkError before any of the work is done."""
+        _pay(self._schema, value, budget)
+        if self._validator.is_valid(value):
+            return []
+        errors = islice(self._validator.iter_errors(value), 16 * most)
+        return sorted((Misfit(tuple(error.instance_path), _message(error)) for error in errors), key=_order)[:most]
+
+
+def _order(misfit: Misfit) -> tuple[list[tuple[int, str]], str]:
+    """As a reader meets them: the third item before the eleventh."""
+    return [(step, "") if isinstance(step, int) else (-1, step) for step in misfit.place], misfit.message
+
+
+def _message(error: ValidationError) -> str:
+    shown = brief(error.instance)
+    match error.kind:
+        case ValidationErrorKind.Type(types=kinds):
+            article = "an" if kinds[0][0] in "aeiou" else "a"
+            said = f"{shown} is not {article} {' or '.join(kinds)}"
+        case ValidationErrorKind.Required(property=name):
+            said = f"{brief(name)} is missing"
+        case ValidationErrorKind.AnyOf() | ValidationErrorKind.OneOfNotValid():
+            said = f"{shown} fits none of the alternatives"
+        case ValidationErrorKind.OneOfMultipleValid():
+            said = f"{shown} fits more than one of the alternatives of oneOf"
+        case ValidationErrorKind.FalseSchema():
+            said = "nothing may stand here"
+        case ValidationErrorKind.BacktrackLimitExceeded() | ValidationErrorKind.RegexEngineFailure():
+            said = f"the pattern is too expensive to try on {shown}"
+        case _:
+            said = error.message.replace(_MASK, shown)
+    return said
+
+
+def _schema_message(error: ValidationError) -> str:
+    place = error.instance_path
+    if place and place[-1] == "type":
+        return "is no type: array, boolean, integer, null, number, object, string, or a list of these"
+    return error.message.replace(_MASK, brief(error.instance))
+
+
+def moved(root: dict[str, Any], to: str) -> dict[str, Any]:
+    """The schema as it reads when it stands inside another document, at the reference `to` (`#/components/…`).
+
+    Takes schemas that `Contract` accepts. What looks like a reference but is a value, such as a constant, is kept.
+    """
+    made: dict[str, Any] = deepcopy(root)
+    for _, node in list(_reachable(made)):
+        if "$ref" in node:
+            node["$ref"] = to + str(node["$ref"]).removeprefix("#")
+    for own in ("$id", "$schema"):  # a base of its own would make the references point elsewhere again
+        made.pop(own, None)
+    return made
+
+
+def _scan(root: dict[str, Any]) -> None:
+    """Raises BadSchemaError at what is not allowed in a schema."""
+    if weight(root) > MOST_UNITS:
+        raise BadSchemaError(Misfit((), f"is too large: more than {MOST_UNITS} values"))
+    patterns = 0
+    for place, node in _reachable(root):
+        _refuse_keywords(node, place)
+        patterns += _patterns(node, place)
+        if patterns > MOST_PATTERNS:
+            raise BadSchemaError(Misfit(place, f"more than {MOST_PATTERNS} patterns"))
+
+
+def _reachable(root: dict[str, Any]) -> Iterator[tuple[Place, dict[str, Any]]]:
+    """Everything that is or can be reached as a schema. Raises BadSchemaError at a reference that leads nowhere."""
+    waiting: list[Place] = [()]
+    seen: set[Place] = set()
+    while waiting:
+        place = waiting.pop()
+        node = _at(root, place)
+        if place in seen or not isinstance(node, dict):
+            continue
+        seen.add(place)
+        yield place, node
+        if "$ref" in node:
+            waiting.append(_target(root, node["$ref"], place))
+        waiting.extend((*place, *inner) for inner, _ in _subschemas(node))
+
+
+def _refuse_keywords(node: dict[str, Any], place: Place) -> None:
+    draft = node.get("$schema", DRAFT)
+    if draft not in (DRAFT, f"{DRAFT}#"):  # a tuple: what a stranger wrote may have no hash
+        raise BadSchemaError(Misfit((*place, "$schema"), f"only draft 2020-12 ({DRAFT}) is spoken here"))
+    if place and "$id" in node:
+        raise BadSchemaError(Misfit((*place, "$id"), "only the whole schema may have an $id"))
+    for keyword in _DYNAMIC:
+        if keyword in node:
+            raise BadSchemaError(Misfit((*place, keyword), 'only plain references are taken, such as "#/$defs/line"'))
+
+
+def _patterns(node: dict[str, Any], place: Place) -> int:
+    """How many patterns stand in this one schema."""
+    keyed = node.get("patternProperties")
+    texts = [node.get("pattern"), *(keyed if isinstance(keyed, dict) else ())]
+    found = [text for text in texts if isinstance(text, str)]
+    if any(len(text) > LONGEST_PATTERN for text in found):
+        raise BadSchemaError(Misfit(place, f"has a pattern of more than {LONGEST_PATTERN} characters"))
+    return len(found)
+
+
+def _target(root: dict[str, Any], reference: Any, place: Place) -> Place:
+    """Where a reference points. Raises BadSchemaError."""
+    here = (*place, "$ref")
+    if not isinstance(reference, str) or not (reference == "#" or reference.startswith("#/")):
+        message = f'{brief(reference)} leaves this schema; only references such as "#/$defs/line" are taken'
+        raise BadSchemaError(Misfit(here, message))
+    found = _resolve(root, reference)
+    if found is None or not isinstance(_at(root, found), dict | bool):
+        raise BadSchemaError(Misfit(here, f"{brief(reference)} points at nothing that is a schema"))
+    return found
+
+
+def _resolve(root: dict[str, Any], reference: str) -> Place | None:
+    """The place that a local reference names. Escapes of URIs are not taken: there is one way to write a reference."""
+    node: Any = root
+    place: Place = ()
+    for part in reference.split("/")[1:]:
+        step: str | int = part.replace("~1", "/").replace("~0", "~")
+        if isinstance(node, list):
+            if not part.isdecimal() or int(part) >= len(node):
+                return None
+            step = int(part)
+        elif not isinstance(node, dict) or step not in node or "%" in part:
+            return None
+        node = node[step]
+        place = (*place, step)
+    return place
+
+
+def _at(root: Any, place: Place) -> Any:
+    for step in place:
+        root = root[step]
+    return root
+
+
+def _subschemas(node: dict[str, Any]) -> Iterator[tuple[Place, Any]]:
+    """The schemas right inside a schema."""
+    for keyword, inner in node.items():
+        if keyword in _ONE:
+            yield (keyword,), inner
+        elif (keyword in _LISTS and isinstance(inner, list)) or (keyword in _MAPS and isinstance(inner, dict)):
+            yield from (((keyword, key), child) for key, child in children(inner))
+
+
+def _breadth(root: dict[str, Any], place: Place, known: dict[Place, float]) -> float:
+    """How many schemas there are once each reference is replaced by what it names; infinite where one leads back.
+
+    Where none leads back, the values that one of them is held against lie side by side in the whole value. So `_pay`
+    never pays more for it than twice the whole value's weight.
+    """
+    if place in known:
+        return known[place]
+    known[place] = math.inf  # for whoever comes back here
+    node, total = _at(root, place), 1.0
+    if isinstance(node, dict):
+        inside = [(*place, *inner) for inner, _ in _subschemas(node) if inner[0] not in _UNUSED]
+        if "$ref" in node:
+            inside.append(_resolve(root, node["$ref"]) or ())
+        total += sum(_breadth(root, inner, known) for inner in inside)
+    known[place] = total
+    return total
+
+
+def _pay(root: dict[str, Any], value: Any, budget: WorkBudget) -> None:
+    """Pay for everything that an evaluation without any short cut would look at."""
+    waiting: list[tuple[Any, Any]] = [(root, value)]
+    while waiting:
+        schema, part = waiting.pop()
+        budget.pay(1 + weight(part))
+        if not isinstance(schema, dict):
+            continue
+        if "$ref" in schema:
+            place = _resolve(root, schema["$ref"])
+            waiting.append((_at(root, place or ()), part))
+        inside = list(children(part))
+        for place, inner in _subschemas(schema):
+            keyword = place[0]
+            if keyword in _IN_PLACE or keyword in _IN_PLACE_LISTS or keyword in _IN_PLACE_MAPS:
+                waiting.append((inner, part))
+            elif keyword == "properties":
+                if isinstance(part, dict) and place[1] in part:
+                    waiting.append((inner, part[str(place[1])]))
+            elif keyword == "propertyNames":
+                waiting.extend((inner, key) for key, _ in inside)
+            elif keyword in _PER_CHILD or keyword in _PER_CHILD_LISTS or keyword in _PER_CHILD_MAPS:
+                waiting.extend((inner, child) for _, child in inside)

@@ -1,0 +1,106 @@
+"""JSON values of strangers: where something is in them, how much they are, and when two are equal."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Hashable, Iterator
+from typing import Any, Final
+
+from skill_operator.untrusted.text import printable
+
+Place = tuple[str | int, ...]
+
+DEEPEST: Final = 32
+LARGEST_INTEGER: Final = 2**63 - 1
+CHARACTERS_PER_UNIT: Final = 64
+
+
+def located(base: str, place: Place) -> str:
+    """The place as a person writes it: `spec.input.lines[0].qty`, with `["a b"]` for keys that are no plain word."""
+    parts = [base]
+    for step in place:
+        if isinstance(step, int):
+            parts.append(f"[{step}]")
+        elif step.replace("$", "_").replace("-", "_").isidentifier():
+            parts.append(f".{step}")
+        else:
+            parts.append(f"[{json.dumps(step)}]")
+    return "".join(parts)
+
+
+def brief(value: Any, limit: int = 60) -> str:
+    """The start of a value as JSON, printable. Takes what `flaw` accepts."""
+    return printable(json.dumps(value, ensure_ascii=False), limit)
+
+
+def children(value: Any) -> Iterator[tuple[str | int, Any]]:
+    """The values right inside a value."""
+    if isinstance(value, dict):
+        yield from value.items()
+    elif isinstance(value, list):
+        yield from enumerate(value)
+
+
+def weight(value: Any) -> int:
+    """How much a value is: its nodes, and a share of its text."""
+    total, waiting = 0, [value]
+    while waiting:
+        node = waiting.pop()
+        total += 1
+        if isinstance(node, str):
+            total += len(node) // CHARACTERS_PER_UNIT
+        for key, child in children(node):
+            if isinstance(key, str):
+                total += len(key) // CHARACTERS_PER_UNIT
+            waiting.append(child)
+    return total
+
+
+def flaw(value: Any) -> tuple[Place, str] | None:
+    """The first thing that keeps a value from being JSON that other programs can read and this one can walk."""
+    waiting: list[tuple[Place, Any]] = [((), value)]
+    while waiting:
+        place, node = waiting.pop()
+        if len(place) > DEEPEST:
+            return place[:4], f"is nested more than {DEEPEST} levels deep"
+        if message := _flaw_of_one(node):
+            return place, message
+        waiting.extend(((*place, key), child) for key, child in reversed(list(children(node))))
+    return None
+
+
+def _flaw_of_one(node: Any) -> str | None:
+    match node:
+        case None | bool() | list():
+            return None
+        case dict():
+            strange = next((key for key in node if not isinstance(key, str) or not _encodes(key)), None)
+            return None if strange is None else "has a key that is no text"
+        case str():
+            return None if _encodes(node) else "holds half of a surrogate pair, which is no text"
+        case int():
+            return None if abs(node) <= LARGEST_INTEGER else "is an integer of more than 64 bits"
+        case float():
+            return None if math.isfinite(node) else "is no JSON number"
+        case _:
+            return "is no JSON value"
+
+
+def _encodes(text: str) -> bool:
+    return not any("\ud800" <= character <= "\udfff" for character in text)
+
+
+def canonical(value: Any) -> Hashable:
+    """Equal for equal JSON values and for no others: 1 is 1.0, True is not 1. Takes what `flaw` accepts."""
+    match value:
+        case dict():
+            return ("object", frozenset((key, canonical(child)) for key, child in value.items()))
+        case list():
+            return ("array", tuple(map(canonical, value)))
+        case bool():
+            return ("boolean", value)
+        case int() | float():
+            return ("number", value)
+        case _:
+            return value if value is None else str(value)

@@ -1,0 +1,71 @@
+"""A deaf watch is found by what is read anyway."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from skill_operator.k8s.watch_health import WatchHealth
+
+
+class Time:
+    now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def obj(uid: str, version: object) -> dict[str, Any]:
+    return {"kind": "Skill", "metadata": {"namespace": "n", "name": uid, "uid": uid, "resourceVersion": str(version)}}
+
+
+@pytest.fixture
+def time() -> Time:
+    return Time()
+
+
+@pytest.fixture
+def hearing(time: Time) -> WatchHealth:
+    return WatchHealth(60, time)
+
+
+def test_what_was_told_is_no_news(hearing: WatchHealth, time: Time) -> None:
+    hearing.told(obj("a", 9)["metadata"])
+    assert hearing.read([obj("a", 9), obj("a", 8)]) == []  # a read may be older than what was told meanwhile
+    time.now += 3600
+    assert hearing.problem() is None
+
+
+def test_the_watch_may_be_late_but_not_for_long(hearing: WatchHealth, time: Time) -> None:
+    hearing.told(obj("a", 9)["metadata"])
+    assert hearing.read([obj("a", 10)]) == [obj("a", 10)]
+    time.now += 59
+    assert hearing.problem() is None
+    time.now += 2
+    problem = hearing.problem()
+    assert problem
+    assert "Skills has not told of n/a for 61 s" in problem
+    hearing.told(obj("a", 10)["metadata"])
+    assert hearing.problem() is None
+
+
+def test_new_reads_do_not_make_an_old_doubt_young(hearing: WatchHealth, time: Time) -> None:
+    for version in range(10):
+        hearing.read([obj("a", version)])
+        time.now += 10
+    assert hearing.problem()
+    hearing.told(obj("a", 0)["metadata"])  # late, but alive
+    assert hearing.problem() is None
+
+
+def test_a_read_older_than_a_deletion_is_no_doubt(hearing: WatchHealth, time: Time) -> None:
+    hearing.read([obj("a", 5)])
+    hearing.told(obj("a", 6)["metadata"], deleted=True)
+    assert hearing.read([obj("a", 5)]) == []
+    time.now += 3600
+    assert hearing.problem() is None
+
+
+def test_a_version_that_is_no_number_is_never_news(hearing: WatchHealth) -> None:
+    assert hearing.read([obj("a", "x17"), obj("b", "²")]) == []

@@ -1,0 +1,125 @@
+from __future__ import annotations
+
+import base64
+import gzip
+import io
+import tarfile
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from skill_operator.reconcile.result import Progress
+from skill_operator.reconcile.stages.build import build
+from tests.unit.reconcile.samples import DIGEST, NOW, SETTINGS, SOURCE, observed, pod, skill
+
+
+def begun() -> tuple[str, dict[str, Any], dict[str, Any]]:
+    result = build(observed(), Progress(source=SOURCE), SETTINGS, NOW)
+    (context,), (job,) = result.apply, result.create
+    return job["metadata"]["name"], context, job
+
+
+def at(end: dict[str, Any] | None, seconds: float = 0, annotations: dict[str, str] | None = None) -> Any:
+    name, _, job = begun()
+    job["metadata"]["annotations"] |= annotations or {}
+    work = Progress(source=SOURCE)
+    seen = observed(builds={name: job}, build_pods=(pod(name, end),))
+    return build(seen, work, SETTINGS, NOW + timedelta(seconds=seconds)), work
+
+
+def test_the_context_is_two_files_of_ours_and_the_same_each_time() -> None:
+    _, context, _ = begun()
+    data = gzip.decompress(base64.b64decode(context["binaryData"]["context.tar.gz"]))
+    with tarfile.open(fileobj=io.BytesIO(data)) as tar:
+        members = tar.getmembers()
+        assert [(m.name, m.mode, m.uid, m.gid, m.isreg()) for m in members] == [
+            ("Dockerfile", 0o444, 0, 0, True),
+            ("skill.py", 0o444, 0, 0, True),
+        ]
+        dockerfile = tar.extractfile("Dockerfile")
+        assert dockerfile is not None
+        assert dockerfile.read().decode() == (
+            f"FROM {SETTINGS.registry.push}/{SETTINGS.images.runtime}\nCOPY --chown=0:0 skill.py /skill/skill.py\n"
+        )
+    assert begun()[1] == context
+
+
+def test_the_builder_has_no_right_that_it_does_not_need() -> None:
+    _, _, job = begun()
+    spec = job["spec"]["template"]["spec"]
+    (container,) = spec["containers"]
+    assert spec["automountServiceAccountToken"] is False
+    assert spec["hostUsers"] is False
+    assert spec["dnsPolicy"] == "None"
+    assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
+    assert container["securityContext"]["allowPrivilegeEscalation"] is False
+    assert container["resources"]["limits"]["memory"]
+    assert spec["priorityClassName"] == SETTINGS.priority_class_name, "it must not push a skill off its node"
+    assert job["spec"]["activeDeadlineSeconds"] > 0
+    for flag in ("--single-snapshot", "--reproducible", "--cache", "--insecure"):
+        assert flag not in container["args"]
+    assert "--ignore-path=/usr" in container["args"]
+    assert "--ignore-path=/skill" not in container["args"]
+    assert job["metadata"]["namespace"] == SETTINGS.builder_namespace
+
+
+def test_done_when_the_container_has_ended() -> None:
+    result, work = at({"exitCode": 0, "message": DIGEST})
+    assert result.done
+    assert work.image == f"{SETTINGS.registry.pull}/skills/team/echo@{DIGEST}"
+
+
+def test_a_known_image_is_not_built_again() -> None:
+    _, work = at({"exitCode": 0, "message": DIGEST})
+    status = {"revision": work.revision, "image": work.image}
+    again = Progress(source=SOURCE)
+    result = build(observed(skill(status)), again, SETTINGS, NOW)
+    assert result.done
+    assert not result.create
+    assert again.image == work.image
+    other = Progress(source=SOURCE + "# changed\n")
+    assert build(observed(skill(status)), other, SETTINGS, NOW).create
+
+
+@pytest.mark.parametrize("message", ["", "error pushing image: connection refused\n", "x" * 100_000])
+def test_a_failed_build_waits_longer_each_time(message: str) -> None:
+    end = {"exitCode": 1, "message": message, "finishedAt": NOW.isoformat()}
+    early, _ = at(end, 1)
+    assert not early.create
+    assert not early.stalled
+    assert early.findings[0].reason == "BuildFailed"
+    assert early.after == pytest.approx(4)
+    later, _ = at(end, 6)
+    assert later.create[0]["metadata"]["annotations"]["skill-operator.dev/failures"] == "1"
+    third, _ = at(end, 6, {"skill-operator.dev/failures": "2"})
+    assert not third.create
+    last, _ = at(end, 301, {"skill-operator.dev/failures": "60"})
+    assert last.create
+
+
+def test_a_build_whose_pod_was_taken_with_its_digest_is_made_again() -> None:
+    name, _, job = begun()
+    done = {"type": "Complete", "status": "True", "lastTransitionTime": NOW.isoformat()}
+    job["status"] = {"conditions": [done]}
+    early = build(observed(builds={name: job}), Progress(source=SOURCE), SETTINGS, NOW)
+    assert (early.findings[0].reason, early.after, early.create) == ("BuildFailed", 5, ())
+    assert "its pod was deleted" in early.findings[0].message
+    later = build(observed(builds={name: job}), Progress(source=SOURCE), SETTINGS, NOW + timedelta(seconds=6))
+    assert (len(later.create), len(later.delete)) == (1, 1)
+
+
+def test_a_success_without_a_digest_is_a_failure() -> None:
+    result, work = at({"exitCode": 0, "message": "sha256:short", "finishedAt": NOW.isoformat()})
+    assert not result.done
+    assert not work.image
+
+
+def test_a_lost_image_is_built_again_though_it_still_runs() -> None:
+    _, before = at({"exitCode": 0, "message": DIGEST})
+    labels = {"skill-operator.dev/revision": before.revision}
+    containers = [{"image": before.image}]
+    live = {"metadata": {"labels": labels}, "spec": {"template": {"spec": {"containers": containers}}}}
+    assert build(observed(deployment=live), Progress(source=SOURCE), SETTINGS, NOW).done
+    forgotten = skill({"revision": before.revision, "image": ""})
+    assert build(observed(forgotten, deployment=live), Progress(source=SOURCE), SETTINGS, NOW).create

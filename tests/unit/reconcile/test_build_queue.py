@@ -1,0 +1,50 @@
+from __future__ import annotations
+
+import asyncio
+from typing import Any, cast
+
+from skill_operator import naming
+from skill_operator.k8s.interface import Cluster
+from skill_operator.naming import SkillKey
+from skill_operator.reconcile.build_queue import BuildQueue
+from tests.unit.reconcile.samples import SETTINGS
+
+ONE = SETTINGS.model_copy(update={"build": SETTINGS.build.model_copy(update={"concurrency": 1})})
+FIRST, SECOND = SkillKey("team", "first"), SkillKey("team", "second")
+
+
+class Slow:
+    """An API server whose list is as old as the question, and comes when it is let go."""
+
+    def __init__(self) -> None:
+        self.jobs: list[dict[str, Any]] = []
+        self.asked = asyncio.Event()
+        self.answer = asyncio.Event()
+        self.answer.set()
+
+    async def list(self, *_: Any) -> list[dict[str, Any]]:
+        found = [*self.jobs]
+        self.asked.set()
+        await self.answer.wait()
+        return found
+
+
+async def test_a_job_that_is_made_while_the_list_is_on_its_way_counts() -> None:
+    server, woken = Slow(), list[SkillKey]()
+    slots = BuildQueue(cast("Cluster", server), ONE, woken.append)
+    assert await slots.ask(FIRST) == 0
+    server.answer.clear()
+    server.asked.clear()
+    second = asyncio.create_task(slots.ask(SECOND))
+    await server.asked.wait()
+    server.jobs.append({"metadata": {"labels": {naming.NAMESPACE_LABEL: "team"}}})
+    ended = asyncio.create_task(slots.ended(FIRST))
+    await asyncio.sleep(0)
+    server.answer.set()
+    assert await second == 1, "two builds at once"
+    await ended
+    assert woken == []
+    server.jobs.clear()
+    await slots.ended(SECOND)
+    await slots.ended(FIRST)
+    assert await slots.ask(SECOND) == 0

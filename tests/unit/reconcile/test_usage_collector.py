@@ -1,0 +1,193 @@
+"""What the controller makes of what gateways tell, and of those that do not."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import aiohttp
+import pytest
+from aiohttp import web
+
+from skill_operator.api.usage_report import PATH, CallEvent, CallFailure, SkillUsage, UsageReport
+from skill_operator.k8s.pod_status import NEWS_SECONDS
+from skill_operator.naming import SkillKey
+from skill_operator.reconcile import usage_collector
+from skill_operator.reconcile.usage_collector import NoReportError, UsageCollector, over_http
+from tests.unit.reconcile.samples import SETTINGS
+
+
+class World:
+    """Gateways by address, and a clock."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+        self.reports: dict[str, UsageReport | None] = {
+            "10.0.0.1": UsageReport(age=900),
+            "10.0.0.2": UsageReport(age=900),
+        }
+        self.phases: dict[str, str] = {}
+        self.asked = 0
+        self.woken: list[SkillKey] = []
+        self.gateways = UsageCollector(self, SETTINGS, self.ask, self.woken.append, lambda: self.now)  # type: ignore[arg-type]
+
+    async def list(self, kind: str, namespace: str, labels: dict[str, str]) -> list[dict[str, Any]]:
+        assert (kind, namespace, labels) == ("Pod", SETTINGS.namespace, SETTINGS.gateway_labels)
+        return [
+            {"metadata": {"uid": a}, "status": {"podIP": a, "phase": self.phases.get(a, "Running")}}
+            for a in self.reports
+        ]
+
+    async def ask(self, address: str) -> UsageReport:
+        self.asked += 1
+        if (report := self.reports[address]) is None:
+            raise NoReportError("connection refused")
+        return report
+
+    async def idle(self, age: float = 0) -> float:
+        return (await self.gateways.look(age)).idle("u-1")
+
+    async def settle(self, seconds: float) -> None:
+        """Time passes, and the controller looks as often as it does."""
+        for _ in range(int(seconds / 5)):
+            self.now += 5
+            await self.gateways.look(0)
+
+
+async def test_the_first_look_knows_nothing_of_the_past() -> None:
+    world = World()
+    assert await world.idle() == 0
+    await world.settle(50)
+    assert await world.idle() == 50
+
+
+async def test_the_latest_use_counts() -> None:
+    world = World()
+    await world.idle()
+    await world.settle(500)
+    world.reports["10.0.0.1"] = UsageReport(age=900, skills={"u-1": SkillUsage(idle=30, open=0, held=0)})
+    world.reports["10.0.0.2"] = UsageReport(age=900, skills={"u-1": SkillUsage(idle=200, open=0, held=0)})
+    assert await world.idle() == 30
+    world.reports["10.0.0.2"] = UsageReport(age=7)
+    assert await world.idle() == 7
+
+
+@pytest.mark.parametrize("end", ["gone", "silent", "failed"])
+async def test_what_a_lost_gateway_knew_counts_as_use(end: str) -> None:
+    world = World()
+    await world.idle()
+    await world.settle(500)
+    if end == "gone":
+        del world.reports["10.0.0.2"]
+    elif end == "silent":
+        world.reports["10.0.0.2"] = None
+    else:
+        world.phases["10.0.0.2"] = "Failed"
+    assert await world.idle() == 0
+    if end != "silent":
+        await world.settle(60)
+        assert await world.idle() == 60
+
+
+async def test_a_long_time_without_a_look_counts_as_use() -> None:
+    world = World()
+    await world.idle()
+    await world.settle(500)
+    world.now += usage_collector.DARK_SECONDS + 1
+    assert await world.idle() == 0
+
+
+async def test_a_picture_is_shared_by_those_who_ask_at_once() -> None:
+    world = World()
+    await world.gateways.look(0)
+    asked = world.asked
+    await world.gateways.look(1)
+    assert world.asked == asked
+    world.now += 2
+    await world.gateways.look(1)
+    assert world.asked == asked + 2
+
+
+async def test_news_of_a_call_that_used_too_much_wake_its_skill_once_in_a_while() -> None:
+    world, key = World(), SkillKey("team", "greedy")
+
+    def failed(kind: str, ago: float, gateway: str = "10.0.0.1") -> None:
+        failure = CallFailure.model_validate(
+            {"namespace": "team", "name": "greedy", "request": "r-1", "kind": kind, "ago": ago}
+        )
+        world.reports[gateway] = UsageReport(
+            age=900, skills={"u-1": SkillUsage(idle=0, open=0, held=0, failure=failure)}
+        )
+
+    failed("timeout", NEWS_SECONDS + 1)
+    await world.gateways.look(0)
+    assert world.woken == [], "that is no news"
+    failed("timeout", 2)
+    await world.gateways.look(0)
+    assert world.woken == [key]
+    assert world.gateways.failure("u-1") == ("timeout", 2)
+    for _ in range(11):  # it fails and fails
+        world.now += 5
+        await world.gateways.look(0)
+    assert world.woken == [key]
+    world.now += 10
+    await world.gateways.look(0)
+    assert world.woken == [key, key]
+    failed("disk-full", 1, "10.0.0.2")
+    await world.gateways.look(0)
+    assert world.woken == [key, key, key]
+    world.now += 3
+    assert world.gateways.failure("u-1") == ("disk-full", 4), "the latest, whoever tells of it"
+    assert world.gateways.failure("u-2") is None
+
+
+async def test_the_log_names_each_call_that_woke_a_skill_or_used_too_much_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level("INFO")
+    world = World()
+    about = {"namespace": "team", "name": "greedy"}
+    woken = CallEvent.model_validate(about | {"request": "r-1", "ago": 1})
+    failure = CallFailure.model_validate(about | {"request": "r-1", "ago": 1, "kind": "timeout"})
+
+    def logged() -> set[tuple[str, str, str]]:
+        return {(r.getMessage(), r.skill, r.request) for r in caplog.records}  # type: ignore[attr-defined]
+
+    for use in (
+        SkillUsage(idle=0, open=0, held=0, woken=woken),
+        SkillUsage(idle=0, open=0, held=0, woken=woken, failure=failure),
+    ):
+        world.reports["10.0.0.1"] = UsageReport(age=900, skills={"u-1": use})
+        await world.gateways.look(0)
+        await world.gateways.look(0)
+    told = {("woken by a call", "greedy", "r-1"), ("a call ended by its limits: timeout", "greedy", "r-1")}
+    assert logged() == told
+    assert len(caplog.records) == 2
+    old = woken.model_copy(update={"request": "r-0", "ago": usage_collector.DARK_SECONDS + 1})
+    world.reports["10.0.0.1"] = UsageReport(age=900, skills={"u-1": SkillUsage(idle=0, open=0, held=0, woken=old)})
+    await world.gateways.look(0)
+    assert logged() == told, "as when the controller has just started"
+
+
+@pytest.mark.parametrize(
+    ("status", "text", "good"),
+    [(200, '{"age": 1}', True), (200, "{", False), (200, '{"age": -1}', False), (500, '{"age": 1}', False)],
+)
+async def test_what_a_gateway_says(status: int, text: str, good: bool) -> None:
+    async def tell(_: web.Request) -> web.Response:
+        return web.Response(status=status, text=text)
+
+    app = web.Application()
+    app.router.add_get(PATH, tell)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    async with aiohttp.ClientSession() as session:
+        ask = over_http(session, runner.addresses[0][1])
+        if good:
+            assert (await ask("127.0.0.1")).age == 1
+        else:
+            with pytest.raises(NoReportError):
+                await ask("127.0.0.1")
+        await runner.cleanup()
+        with pytest.raises(NoReportError):
+            await ask("127.0.0.1")

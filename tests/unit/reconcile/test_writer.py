@@ -1,0 +1,106 @@
+"""What counts as different. That the API server agrees is tested on a cluster."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from typing import Any
+
+import pytest
+
+from skill_operator.reconcile.writer import apply_changed, holds
+from skill_operator.resources.deployment import deployment
+from skill_operator.resources.network_policy import default_deny, skill_policy
+from tests.unit.reconcile.samples import SETTINGS, skill
+
+
+class Cluster:
+    def __init__(self, live: dict[str, Any] | None) -> None:
+        self.live = live
+        self.applied: list[dict[str, Any]] = []
+
+    async def get(self, kind: str, namespace: str, name: str) -> dict[str, Any] | None:
+        return self.live
+
+    async def apply(self, wanted: dict[str, Any]) -> dict[str, Any]:
+        self.applied.append(wanted)
+        return wanted
+
+
+async def stored(wanted: dict[str, Any]) -> dict[str, Any]:
+    """As the API server gives it back: it leaves empty lists out."""
+    cluster = Cluster(None)
+    live = deepcopy(await apply_changed(cluster, wanted))  # type: ignore[arg-type]
+    live["metadata"]["resourceVersion"] = "7"
+    live["spec"] = {key: value for key, value in live["spec"].items() if value != []}
+    return live
+
+
+@pytest.mark.parametrize("wanted", [default_deny("team"), skill_policy(skill(), SETTINGS, ())], ids=["shared", "own"])
+async def test_a_policy_that_is_as_wanted_is_not_written(wanted: dict[str, Any]) -> None:
+    cluster = Cluster(await stored(wanted))
+    await apply_changed(cluster, wanted)  # type: ignore[arg-type]
+    assert cluster.applied == []
+
+
+ANYWHERE = [{"to": [{"ipBlock": {"cidr": "0.0.0.0/0"}}]}]
+
+
+@pytest.mark.parametrize("wanted", [default_deny("team"), skill_policy(skill(), SETTINGS, ())], ids=["shared", "own"])
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        (("egress",), ANYWHERE),
+        (("ingress",), [{}]),
+        (("policyTypes",), ["Ingress"]),
+        (("podSelector", "matchExpressions"), [{"key": "never", "operator": "Exists"}]),
+        (("podSelector", "matchLabels", "never"), "there"),
+    ],
+)
+async def test_a_policy_that_somebody_changed_is_written_anew(
+    wanted: dict[str, Any], path: tuple[str, ...], value: Any
+) -> None:
+    live = await stored(wanted)
+    inside = live["spec"]
+    for key in path[:-1]:
+        inside = inside[key]
+    inside[path[-1]] = value
+    cluster = Cluster(live)
+    await apply_changed(cluster, wanted)  # type: ignore[arg-type]
+    assert [one["spec"] for one in cluster.applied] == [wanted["spec"]]
+
+
+def shaped(*, replicas: int | None = None, runtime_class: str = "") -> dict[str, Any]:
+    body = skill(runtimeClassName=runtime_class)
+    return deployment(body, SETTINGS, "r", "image", replicas=replicas, own_users=True)
+
+
+async def test_what_is_no_longer_said_is_taken_back() -> None:
+    cluster = Cluster(await stored(shaped(runtime_class="gvisor")))
+    await apply_changed(cluster, shaped())  # type: ignore[arg-type]
+    (applied,) = cluster.applied
+    assert "runtimeClassName" not in applied["spec"]["template"]["spec"]
+
+
+async def test_how_many_pods_there_are_is_no_difference() -> None:
+    live = await stored(shaped(replicas=1))
+    live["spec"]["replicas"] = 0
+    cluster = Cluster(live)
+    await apply_changed(cluster, shaped())  # type: ignore[arg-type]
+    assert cluster.applied == []
+
+
+@pytest.mark.parametrize(
+    ("live", "wanted", "same"),
+    [
+        ({"a": 1, "default": 2}, {"a": 1}, True),
+        ({"a": 1}, {"a": 2}, False),
+        ({}, {"a": 1}, False),
+        ({}, {"a": []}, True),
+        ({"a": [1]}, {"a": []}, False),
+        ({"a": [1, 2]}, {"a": [1]}, False),
+        ({"a": [{"b": 1, "c": 2}]}, {"a": [{"b": 1}]}, True),
+        ({"a": "x"}, {"a": []}, False),
+    ],
+)
+def test_what_the_api_server_added_is_no_difference(live: Any, wanted: Any, same: bool) -> None:
+    assert holds(live, wanted) is same

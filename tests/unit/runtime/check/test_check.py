@@ -1,0 +1,514 @@
+"""The check as the operator sees it: an order in the environment, a signed report in the termination log."""
+
+import asyncio
+import json
+from pathlib import Path
+
+import pytest
+
+from skill_runtime.check import dynamic, examples
+from skill_runtime.check.request import Order
+from tests.unit.runtime.harness import (
+    EXAMPLES,
+    GOOD,
+    HEAD,
+    HIDDEN,
+    KEY,
+    NO_CAPABILITIES,
+    NUMBER,
+    PRIVATE_PIDS,
+    TYPES,
+    check,
+    environment,
+    order,
+)
+
+INNOCENT = "    if input['n'] < 0:\n        raise ValueError('negative')\n    return {'n': input['n'] + 1}\n"
+
+
+def test_a_good_candidate_passes(tmp_path):
+    ended = check(tmp_path, GOOD)
+    assert ended.code == 0
+    subject = ended.report.pop("subject")
+    assert len(subject) == 64
+    assert ended.report == {
+        "subject": subject, "passed": True, "gate": None, "message": "", "private": "", "line": None,
+        "passedExamples": 3, "totalExamples": 3,
+    }  # fmt: skip
+    assert not list((tmp_path / "scratch").iterdir())
+
+
+def test_plain_annotations_pass_too(tmp_path):
+    source = GOOD.replace("from skill_types import Input, Output\n", "").replace("Input) -> Output", "dict) -> dict")
+    assert check(tmp_path, source).report["passed"]
+
+
+@pytest.mark.parametrize(
+    ("source", "gate", "line", "said"),
+    [
+        ("#" * 65_537, "size", None, "65537 bytes"),
+        ("x = '\0'\n" + GOOD, "size", 1, "NUL"),
+        ("x = '\ud800'\n" + GOOD, "size", 1, "surrogate"),
+        ("x = " + "not " * 10_000 + "1\n" + GOOD, "size", None, ""),
+        ("import subprocess\n" + GOOD, "policy", 1, "> "),
+        ("def run(input:\n", "ruff", 1, "SyntaxError"),
+        (HEAD + "    return {'n': undefined}  # noqa\n", "ruff", 4, "undefined"),
+        (HEAD + "    return {'n': input['n'].nothing()}\n", "mypy", 4, 'has no attribute "nothing"'),
+        (
+            "def other(a: int) -> int:\n    return a\n\n" + HEAD + "    return {'n': other(1, 2)}\n",
+            "mypy",
+            7,
+            "call-arg",
+        ),
+        (HEAD + "    return {'n': input['m']}\n", "mypy", 4, 'TypedDict "Input" has no key "m"'),
+        ("1 / 0\n" + GOOD, "examples", 1, "ZeroDivisionError"),
+        (HEAD + "    return {'n': input['n']}\n", "examples", None, 'expected: {"n": 2}'),
+        (HEAD + "    return {}\n", "examples", None, "does not fit the output schema"),
+        (HEAD + "    return {'n': object()}\n", "examples", None, "TypeError"),
+        (HEAD + "    return {'n': {}['missing']}\n", "examples", 4, "KeyError: 'missing'"),
+    ],
+    ids=lambda value: str(value)[:12] if isinstance(value, str) and value.isidentifier() else "",
+)
+def test_the_first_failing_gate_is_told_with_its_line(tmp_path, source, gate, line, said):
+    ended = check(tmp_path, source)
+    assert ended.code == 0
+    report = ended.report
+    assert (report["passed"], report["gate"], report["line"]) == (False, gate, line)
+    assert said in report["message"]
+
+
+def test_failing_examples_come_with_all_that_a_repair_needs(tmp_path):
+    report = check(
+        tmp_path, HEAD + "    if input['n'] == 1:\n        raise KeyError('lines')\n    return {'n': 0}\n"
+    ).report
+    assert report["passedExamples"] == 0
+    message = report["message"]
+    for part in (
+        "0/2 visible examples pass", "'one'", 'input:    {"n": 1}', 'expected: {"n": 2}', "got:      KeyError: 'lines'",
+        ">    5 |         raise KeyError('lines')", "     4 |     if input['n'] == 1:", "expected: ValueError",
+    ):  # fmt: skip
+        assert part in message
+    assert "secret-name" not in message
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ("if input['n'] == HIDDEN: return {'n': 1}", "returned something else than expected"),
+        ("if input['n'] == HIDDEN: raise KeyError(f'{input}')", "raised an exception"),
+        ("if input['n'] == HIDDEN: raise type(f'Got{input[\"n\"]}', (Exception,), {})", "raised an exception"),
+        ("if input['n'] == HIDDEN: return {'n': {1, 2}}", "returned something else than expected"),
+        ("if input['n'] == HIDDEN: raise ValueError(input)", "raised an exception"),
+        ("if input['n'] == HIDDEN: import os; getattr([os][0], ''.join(('_ex', 'it')))(0)", "ended the process"),
+        ("if input['n'] == HIDDEN: import time; time.sleep(60)", "got no answer in time"),
+    ],
+)
+def test_a_failing_hidden_example_tells_the_model_nothing_of_itself(tmp_path, body, said):
+    source = HEAD + f"    {body}\n".replace("HIDDEN", str(HIDDEN)) + INNOCENT
+    result = behave(tmp_path, source, callTimeoutSeconds=1)
+    finding = result.finding
+    assert (finding.gate, result.passed, finding.line) == ("hidden", 2, None)
+    assert f"{said}." in finding.message
+    for secret in (str(HIDDEN), str(HIDDEN + 1), "secret-name", "KeyError", " | "):
+        assert secret not in finding.message
+    for known in (str(HIDDEN), str(HIDDEN + 1), "secret-name"):
+        assert known in finding.private, "people may know"
+
+
+def test_which_line_fails_a_hidden_example_is_not_told_since_the_code_chooses_it(tmp_path):
+    table = "".join(f"    if input['n'] % 10 == {digit}:\n        return 1 / 0\n" for digit in range(10))
+    guard = f"    if input['n'] < {10**7}:\n        if input['n'] < 0:\n            raise ValueError\n"
+    source = HEAD + guard + "        return {'n': input['n'] + 1}\n" + table
+    told = {
+        behave(tmp_path, source, examples=[*EXAMPLES[:2], hidden(HIDDEN + digit)]).finding.message for digit in (0, 1)
+    }
+    assert len(told) == 1
+
+
+def hidden(number):
+    return {"name": "held-out", "input": {"n": number}, "output": {"n": number + 1}, "hidden": True}
+
+
+def test_an_expected_error_must_be_of_that_class(tmp_path):
+    expected = [{"name": "e", "input": {"n": 1}, "error": "ValueError"}]
+    raising = "import json\n" + HEAD + "    {}\n"
+    assert check(tmp_path, raising.format("raise ValueError"), examples=expected).report["passed"]
+    assert check(tmp_path, raising.format("json.loads('{')"), examples=expected).report[
+        "passed"
+    ]  # a kind of ValueError
+    assert not check(tmp_path, raising.format("raise KeyError"), examples=expected).report["passed"]
+    assert not check(tmp_path, raising.format("return {'n': 1}"), examples=expected).report["passed"]
+
+
+LYING = """
+import os, json, signal, socket, sys, time, threading, atexit, unittest
+def every_fd(data):
+    for fd in range(3, 64):
+        try: os.write(fd, data)
+        except OSError: pass
+def frame(data):
+    return len(data).to_bytes(4, "big") + data
+secret = lambda thing, *parts: getattr(thing, "".join(parts))
+inner = secret(every_fd, "__glo", "bals__")["__buil" + "tins__"]
+imported = inner["__imp" + "ort__"] if isinstance(inner, dict) else secret(inner, "__imp", "ort__")
+class Same:
+    def __eq__(self, other): return True
+    def __hash__(self): return 0
+class Liar(dict):
+    def __eq__(self, other): return True
+    def items(self): return [("n", 0)]
+class Text(str):
+    def __eq__(self, other): return True
+    def __repr__(self): return "2"
+class Number(float):
+    def __eq__(self, other): return True
+    def __repr__(self): return "2"
+class Whole(int):
+    __repr__ = __str__ = lambda self: "2"
+"""
+HOSTILE = (
+    # ends
+    "secret(os, '_ex', 'it')(0)",
+    "sys.exit(0)",
+    "raise KeyboardInterrupt",
+    "raise BaseException('2')",
+    "raise GeneratorExit",
+    "secret(os, 'ki', 'll')(os.getpid(), signal.SIGSEGV)",
+    "secret(os, 'ki', 'll')(os.getpid(), signal.SIGSTOP)",
+    "os.close(0) or [os.close(fd) for fd in range(1, 64) if secret(os, 'ge', 't_inheritable')(fd) in (0, 1)]",
+    # says that all is well
+    "print(json.dumps({'passed': True, 'n': 2}))",
+    "json.dumps = lambda *a, **k: '{\"n\": 2}'; return Same()",
+    "json.loads = lambda *a, **k: {'n': 2}",
+    "imported('skill_runtime.worker').worker.answer = lambda *a: b'o{\"n\": 2}'",
+    "unittest.TestCase.assertEqual = lambda *a: None; sys.stdout = sys.stderr = None",
+    "every_fd(frame(b'o{\"n\": 2}')); time.sleep(0.2); secret(os, '_ex', 'it')(0)",
+    "every_fd(json.dumps({'pid': 1, 'loaded': True}).encode())",
+    "open(LOG, 'w').write(json.dumps({'report': json.dumps({'passed': True}), 'mac': '00'}))",
+    "atexit.register(print, '{\"passed\": true}'); sys.exit()",
+    # returns what only looks right
+    "return Same()",
+    "return {'n': Same()}",
+    "return Liar(n=0)",
+    "return {'n': Text('2')}",
+    "return {'n': Number(0)}",
+    "return {'n': Whole(0)}",
+    "return {Text('n'): 0}",
+    "return {'n': float('nan')}",
+    "x = {}; x['n'] = x; return x",
+    "raise type('ValueError', (Exception,), {})('x')",
+    "raise type('E', (Exception,), {'__str__': lambda self: time.sleep(60)})",
+    # leaves something behind
+    "[time.sleep(600) for _ in range(20) if secret(os, 'fo', 'rk')() == 0]",  # bounded: this is no pod
+    "threading.Thread(target=lambda: time.sleep(1000)).start()",
+    "secret(os, 'fo', 'rk')(); [open(LOG, 'w').write('mine') or time.sleep(0.001) for _ in range(60_000)]",
+    # attacks those who judge
+    "[secret(imported('ctypes').CDLL(None), 'ptr', 'ace')(16, pid, 0, 0) for pid in (1, os.getppid())]",
+    "open('/proc/1/mem', 'r+b').write(b'x')",
+    "secret(os, 'ki', 'll')(1, 9); secret(os, 'ki', 'll')(1, signal.SIGSTOP)",
+    "secret(os, 'ki', 'll')(os.getppid(), signal.SIGSTOP); secret(os, '_ex', 'it')(0)",
+    "secret(os, 'ki', 'll')(os.getppid(), 9)",
+    "secret(os, 'kill', 'pg')(0, 9)",
+    "secret(os, 'ki', 'll')(-1, 9)",
+)
+AS_IN_A_POD = (*PRIVATE_PIDS, *NO_CAPABILITIES)
+_TOGETHER = 3
+
+
+@pytest.mark.parametrize("first", range(0, len(HOSTILE), _TOGETHER))
+def test_a_candidate_cannot_lie_its_way_through(tmp_path, first):
+    """Three at a time, since after three failures a check looks no further: each must fail for itself."""
+    some = HOSTILE[first : first + _TOGETHER]
+    source = LYING + f"LOG = {str(tmp_path / 'termination-log')!r}\n" + HEAD + "    sys.setrecursionlimit(100)\n"
+    source += (
+        "".join(f"    if input['n'] == {n}:\n        {body}\n" for n, body in enumerate(some)) + "    return {'n': 0}\n"
+    )
+    looks = ["return" in body and "json" not in body for body in some]  # like 2, and is not
+    expected = [{"name": f"e{n}", "input": {"n": n}, "output": {"n": 2 if look else 7}} for n, look in enumerate(looks)]
+    ended = check(tmp_path, source, prefix=AS_IN_A_POD, examples=expected, callTimeoutSeconds=1)
+    assert ended.code == 0
+    assert (ended.report["passed"], ended.report["gate"], ended.report["passedExamples"]) == (False, "examples", 0)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "every_fd(b'{\"loaded\": true}')",
+        "every_fd(b'{\"loaded\": true}'); secret(os, '_ex', 'it')(0)",
+        "open(LOG, 'w').write('mine'); sys.stdout = None; raise SystemExit('all is well')",
+        "secret(os, 'ki', 'll')(os.getppid(), 9); secret(os, 'ki', 'll')(-1, 9)",
+        "sys.exit(0)",
+        "raise KeyboardInterrupt",
+    ],
+)
+def test_a_candidate_cannot_lie_while_it_is_loaded(tmp_path, body):
+    source = LYING + f"LOG = {str(tmp_path / 'termination-log')!r}\n{body}\n" + HEAD + "    return {'n': 0}\n"
+    ended = check(tmp_path, source, prefix=AS_IN_A_POD)
+    assert ended.code == 0
+    assert (ended.report["passed"], ended.report["gate"], ended.report["passedExamples"]) == (False, "examples", 0)
+
+
+def test_what_a_candidate_leaves_running_cannot_touch_the_report(tmp_path):
+    log = str(tmp_path / "termination-log")
+    source = (
+        "import os, time\n"
+        "if getattr([os][0], ''.join(('fo', 'rk')))() == 0:\n"
+        "    os.setsid()\n"
+        "    if getattr([os][0], ''.join(('fo', 'rk')))() == 0:\n"
+        "        while True:\n"
+        f"            open({log!r}, 'a').write('x')\n"
+        "    getattr([os][0], ''.join(('_ex', 'it')))(0)\n" + GOOD
+    )
+    for prefix in ((), PRIVATE_PIDS):
+        ended = check(tmp_path, source, prefix=prefix)
+        assert ended.report["passed"]
+        size = Path(log).stat().st_size
+        assert size == len(ended.last_word.encode()) <= 4096
+
+
+def test_a_candidate_finds_neither_key_nor_expectations(tmp_path):
+    found = tmp_path / "found"
+    source = f"""
+import os
+def look():
+    seen = []
+    for pid in os.listdir("/proc"):
+        if pid.isdecimal():
+            for name in ("environ", "cmdline", "mem"):
+                try:
+                    with open(f"/proc/{{pid}}/{{name}}", "rb") as file:
+                        seen.append(file.read(1 << 20))
+                except OSError:
+                    pass
+    for folder, _, names in os.walk({str(tmp_path / "scratch")!r}):
+        for name in names:
+            with open(os.path.join(folder, name), "rb") as file:
+                seen.append(file.read())
+    with open({str(found)!r}, "wb") as file:
+        file.write(b"\\n".join(seen))
+look()
+{GOOD}"""
+    assert check(tmp_path, source, prefix=NO_CAPABILITIES).report["passed"]
+    data = found.read_bytes()
+    assert b"skill_runtime" in data  # it did look
+    for secret in (KEY, str(HIDDEN), str(HIDDEN + 1)):
+        assert secret.encode() not in data
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ("while True: pass", "no answer within 1 s"),
+        ("x = [0] * (1 << 30)", "MemoryError"),
+        ("def f(): return f()\n    return f()", "RecursionError"),
+        ("return {'n': 1, 'x': 'x' * (2 << 20)}", "oversized"),
+        ("import time\n    time.sleep(1000)", "no answer within 1 s"),
+        ("print('x' * (8 << 20))\n    return {'n': 0}", ""),
+    ],
+)
+def test_greed_ends_in_a_verdict(tmp_path, body, said):
+    expected = [{"name": "greedy", "input": {"n": 1}, "output": {"n": 2}}]
+    ended = check(tmp_path, HEAD + f"    {body}\n", examples=expected, callTimeoutSeconds=1)
+    assert ended.report["gate"] == "examples"
+    assert said in ended.report["message"]
+
+
+def test_the_report_fits_whatever_is_in_it(tmp_path):
+    nasty = [
+        {
+            "name": "\x1b[31m" + 'ü\\"' * 100,
+            "input": {"n": 1, "x": '"\\\u2028\x00💥' * 200},
+            "output": {"n": "💥\\" * 300},
+        }
+    ] * 5
+    ended = check(tmp_path, HEAD + "    raise RuntimeError('\"\\\\\\x1b💥' * 500)\n", examples=nasty)
+    assert len(ended.last_word.encode()) <= 4096
+    message = ended.report["message"]
+    assert len(message) <= 2500
+    assert all(character == "\n" or character.isprintable() for character in message)
+
+
+def test_configuration_of_the_candidate_is_not_discovered(tmp_path):
+    marker = tmp_path / "ran"
+    plugin = f"open({str(marker)!r}, 'w').close()\n"
+    for name, text in {
+        "mypy.ini": "[mypy]\nplugins = evil.py\n",
+        "pyproject.toml": "[tool.mypy]\nplugins = ['evil.py']\n[tool.ruff.lint]\nselect = []\n",
+        "evil.py": plugin,
+        "sitecustomize.py": plugin,
+        "conftest.py": plugin,
+        "ruff.toml": "lint.select = []\n",
+    }.items():
+        (tmp_path / name).write_text(text)
+        (tmp_path / "scratch").mkdir(exist_ok=True)
+        (tmp_path / "scratch" / name).write_text(text)
+    assert check(tmp_path, GOOD).report["passed"]
+    assert check(tmp_path, HEAD + "    return {'n': undefined}\n").report["gate"] == "ruff"
+    assert not marker.exists()
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        {"SKILL_REPORT_KEY": ""},
+        {"SKILL_REPORT_KEY": "no hex"},
+        {"SKILL_CHECK_0": ""},
+        {"SKILL_CHECK_0": "!!!!"},
+        {"SKILL_CHECK_1": ""},
+        {"SKILL_WORKERS": "many"},
+    ],
+)
+def test_an_unusable_order_gives_no_verdict(tmp_path, broken):
+    ended = check(tmp_path, GOOD, env=broken)
+    assert ended.code == 2
+    assert not ended.last_word
+    assert KEY not in ended.log
+
+
+def test_a_missing_tool_gives_no_verdict(tmp_path):
+    ended = check(tmp_path, GOOD, env={"SKILL_TOOLS": str(tmp_path)})
+    assert ended.code not in (0, 3)
+    assert not ended.last_word
+
+
+def test_children_get_an_environment_of_constants(tmp_path):
+    assert {"SKILL_CHECK_0", "SKILL_CHECK_1", "SKILL_REPORT_KEY"} <= {*environment(tmp_path), *order(GOOD)}
+    shown = tmp_path / "shown"
+    source = f"import os, json\nopen({str(shown)!r}, 'w').write(json.dumps(dict(os.environ)))\n" + GOOD
+    assert check(tmp_path, source).report["passed"]
+    assert not [name for name in json.loads(shown.read_text()) if name.startswith(("SKILL", "KUBERNETES"))]
+
+
+@pytest.mark.parametrize(
+    ("expected", "got", "same"),
+    [
+        (3, 3.0, True),
+        (0.3, 0.1 + 0.2, True),
+        (1e100, 1e100 * (1 + 1e-12), True),
+        (1.0, 1.0 + 1e-6, False),
+        (1, True, False),
+        (0, False, False),
+        (None, 0, False),
+        ("1", 1, False),
+        (10**400, 1.5, False),
+        (10**400, 10**400, True),
+        ([1, [2.0]], [1.0, [2]], True),
+        ([1, 2], [1], False),
+        ({"a": 1}, {"a": 1.0}, True),
+        ({"a": 1}, {"a": 1, "b": 2}, False),
+        ({}, [], False),
+    ],
+)
+def test_equality_is_that_of_json(expected, got, same):
+    assert (examples.difference(expected, got) is None) is same
+    assert (examples.difference(got, expected) is None) is same
+
+
+@pytest.mark.parametrize(
+    ("expected", "got", "where"),
+    [
+        ({"a": [1, {"b": 2}]}, {"a": [1, {"b": 3}]}, "/a/1/b is 3, not 2"),
+        ({"a": 1, "b": 2}, {"a": 1}, "/b is missing"),
+        ({"a": 1}, {"a": 1, "b": 2}, "/b is not expected"),
+        ([[1, 2]], [[1]], "/0 has 1 items, not 2"),
+        ([1], "x", '/ is "x", not [1]'),
+    ],
+)
+def test_a_difference_is_told_by_its_place(expected, got, where):
+    assert examples.difference(expected, got) == where
+
+
+def test_a_small_difference_in_a_large_output_is_seen(tmp_path):
+    large = [{"n": number} for number in range(100)]
+    rows = {"type": "array", "items": {"type": "object"}}
+    report = check(
+        tmp_path, HEAD.replace("-> Output", "-> list") + "    return [{'n': x + (x == 77)} for x in range(100)]\n",
+        output=rows, examples=[{"name": "large", "input": {"n": 1}, "output": large}],
+    ).report  # fmt: skip
+    assert "differs:  /77/n is 78, not 77" in report["message"]
+
+
+def behave(folder, source, **more):
+    """The gates that run the candidate, without those that only look."""
+    bundle = Order.take(order(source, **more)).read()
+    (folder / "skill.py").write_text(source)
+    return asyncio.run(dynamic.judge(bundle, folder / "skill.py"))
+
+
+PROMISED = [{"name": "one", "input": {"n": 1}, "output": {"n": 2}}]
+LISTED = {
+    "input": {"type": "object", "properties": {"xs": {"type": "array", "items": {"const": 2}}}, "required": ["xs"]},
+    "examples": [{"name": "one", "input": {"xs": [2]}, "output": {"n": 2}}],
+    "types": TYPES.replace("n: float", "xs: list[int]", 1),
+}
+NOTED = {**NUMBER, "properties": {**NUMBER["properties"], "note": {"type": "string"}}}
+
+
+@pytest.mark.parametrize(
+    ("source", "more", "line", "said"),
+    [
+        (
+            HEAD + "    return {'n': 1 / input['n'] + 1}\n", {},
+            4, "got:      ZeroDivisionError: float division by zero|got:      ZeroDivisionError: division by zero",
+        ),
+        (HEAD + "    return {'n': None if input['n'] < 0 else 2}\n", {}, None, 'got:      {"n":null}'),
+        (HEAD + "    return {'n': 2 if input['n'] == 1 else {1}}\n", {}, None, "TypeError"),
+        (HEAD + "    exit() if input['n'] != 1 else 0\n    return {'n': 2}\n", {}, 4, "SystemExit"),
+        (HEAD + "    return {'n': 2 if input['n'] in (0, 1) else 1 + None}\n", {}, 4, "TypeError"),
+        (HEAD + "    return {'n': input['xs'][0]}\n", LISTED, 4, "IndexError"),
+        (HEAD + "    return {'n': 2, 'x': input['note']}\n", {"input": NOTED, "examples": [
+            {"name": "one", "input": {"n": 1, "note": ""}, "output": {"n": 2, "x": ""}}]}, 4, "KeyError: 'note'"),
+        (
+            "import random\n" + HEAD + "    return {'n': 2 if input['n'] == 1 else random.random()}\n", {},
+            None, "answered differently by two processes",
+        ),
+        ("SEEN = []\n" + HEAD + "    SEEN.append(input['n'])\n    return {'n': 1 + len(SEEN)}\n", {},
+            None, "or earlier calls"),
+        ("SEEN = []\n" + HEAD + "    SEEN.append(input['n'])\n    if len(SEEN) == 4: raise ValueError\n    return {'n': 2}\n",
+            {}, None, "then:     ValueError|once:     ValueError"),
+    ],
+)  # fmt: skip
+def test_what_the_schemas_promise_is_held_against_made_up_inputs(tmp_path, source, more, line, said):
+    finding = behave(tmp_path, source, **{"examples": PROMISED, **more}).finding
+    assert (finding.gate, finding.line) == ("schema", line)
+    assert any(part in finding.message for part in said.split("|")), finding.message
+    assert "input:    {" in finding.message
+
+
+@pytest.mark.parametrize(
+    ("source", "more"),
+    [
+        # a rule of the description that the schema cannot say
+        (HEAD + "    return {'n': [1, 2][len(input['xs'])]}\n", LISTED),
+        # a refusal is an answer
+        (HEAD + "    if input['n'] != 1: raise ValueError('one only')\n    return {'n': 2}\n", {}),
+        ("import json\n" + HEAD + "    return {'n': 2 if input['n'] == 1 else json.loads('{')}\n", {}),
+        # chance, where it is declared
+        ("import random\n" + HEAD + "    return {'n': 2 if input['n'] == 1 else random.random()}\n", {"deterministic": False}),
+        # what a check has not the time or the memory for
+        (HEAD + "    while input['n'] == 100: pass\n    return {'n': 2}\n", {"callTimeoutSeconds": 0.3}),
+        (HEAD + "    if input['n'] == 100: bytes(1 << 40)\n    return {'n': 2}\n", {}),
+        # a network or secrets, of which a check has none
+        (HEAD + "    if input['n'] != 1: raise OSError('no network')\n    return {'n': 2}\n", {"granted": True}),
+        # an input that the schema does not describe
+        (HEAD + "    return {'n': 1 + input['more']['n']}\n", {"input": {"type": "object", "properties": {"n": {}, "more": {"type": "object"}}, "required": ["more"]},
+            "examples": [{"name": "one", "input": {"more": {"n": 1}}, "output": {"n": 2}}]}),
+    ],
+)  # fmt: skip
+def test_what_the_schemas_do_not_promise_is_not_demanded(tmp_path, source, more):
+    result = behave(tmp_path, source, **{"examples": PROMISED, **more})
+    assert result.finding is None
+    assert result.passed == 1
+
+
+def test_a_hidden_example_is_not_asked_before_all_else_holds(tmp_path):
+    """What is held out cannot show in what is told of another gate."""
+    seen = tmp_path / "seen"
+    source = (
+        HEAD + f"    open({str(seen)!r}, 'a').write(f\"{{input['n']}}\\n\")\n    return {{'n': 1 / input['n'] + 1}}\n"
+    )
+    examples = [*PROMISED, hidden(HIDDEN)]
+    report = check(tmp_path, source, examples=examples).report
+    assert report["gate"] == "schema"
+    assert str(HIDDEN) not in seen.read_text()
+    assert str(HIDDEN) not in json.dumps(report)
