@@ -207,7 +207,7 @@ def test_every_problem_is_documented() -> None:
     """And every documented one exists, here or in the runtime."""
     sources = Path(__file__).parents[4]
     found = set()
-    for path in (sources / "operator/src/skill_operator/gateway").glob("*.py"):
+    for path in (sources / "operator/src/skill_operator/gateway").rglob("*.py"):
         found |= set(re.findall(r'Problem\(\s*(?:[\w.]+),\s*"([a-z0-9.-]+)"', path.read_text()))
     runtime = (sources / "base-image/src/skill_runtime/problems.py").read_text()
     inside = set(re.findall(r'Problem\("([a-z-]+)"', runtime)) - {"invalid-request", "not-found", "method-not-allowed"}
