@@ -125,13 +125,13 @@ class Reconciler:
             text = "\n".join(f"{problem.path}: {problem.message}" for problem in found)
             return await self._report(skill, body, [], _invalid(text), Progress(), now)
         try:
-            stays_shut = await self._around.stays_shut() if skill.spec.egress else ()
+            blocked_networks = await self._around.blocked_networks() if skill.spec.egress else ()
         except ClusterNetworksUnknown as error:
             note = ConditionUpdate(api.GENERATED, "False", "ClusterRangesUnknown", f"spec.egress: {error}")
             return await self._report(
                 skill, body, [], Result((note,), stalled=True, after=RANGES_WAIT), Progress(), now
             )
-        if found := never_granted(skill.spec, stays_shut):
+        if found := never_granted(skill.spec, blocked_networks):
             return await self._report(skill, body, [], _invalid("\n".join(map(str, found))), Progress(), now)
         try:
             base = self._base = self._base or await self._around.base()
@@ -143,8 +143,8 @@ class Reconciler:
             return await self._report(skill, body, [], Result((note,), after=REGISTRY_WAIT), Progress(), now)
         await self._shared(skill.metadata.namespace)
         nodes, cage = await self._around.nodes(), self._around.cage()
-        proxied = await self._around.proxy(stays_shut) if skill.spec.hosts else True
-        seen = await observe(self._cluster, self._settings, body, base, now, stays_shut, cage, nodes, proxied)
+        proxied = await self._around.proxy(blocked_networks) if skill.spec.hosts else True
+        seen = await observe(self._cluster, self._settings, body, base, now, blocked_networks, cage, nodes, proxied)
         self._hearing.read(seen.watched())
         seen = replace(seen, failure=self._gateways.failure(skill.metadata.uid))
         return await self._stages(seen, now)
