@@ -33,12 +33,12 @@ class Controller:
         settings: Settings,
         reconciler: Reconciler,
         queue: WorkQueue,
-        hearing: WatchHealth,
+        watch_health: WatchHealth,
         proxy: EgressProxy,
     ) -> None:
         self._proxy = proxy
         self._cluster = cluster
-        self._hearing = hearing
+        self._watch_health = watch_health
         self._settings = settings
         self._reconciler = reconciler
         self.queue = queue
@@ -56,7 +56,7 @@ class Controller:
         silence = time.monotonic() - self._last_resync
         if silence > 3 * self._settings.resync_seconds:
             return f"no list of Skills succeeded for {silence:.0f} s"
-        return self._hearing.problem()
+        return self._watch_health.find_problem()
 
     async def _worker(self) -> None:
         while True:
@@ -99,7 +99,7 @@ class Controller:
         found: list[dict[str, Any]] = []
         for namespace in self._namespaces():
             found += await self._cluster.list("Skill", namespace)
-        for body in self._hearing.read(found):  # the watch may be late, or deaf
+        for body in self._watch_health.observe_read(found):  # the watch may be late, or deaf
             self.queue.add(_key(body))
         return found
 

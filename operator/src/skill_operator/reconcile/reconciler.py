@@ -66,7 +66,7 @@ class Reconciler:
         around: ReconcileContext,
         clock: Callable[[], datetime],
         slots: BuildQueue,
-        hearing: WatchHealth,
+        watch_health: WatchHealth,
         gateways: UsageCollector,
     ) -> None:
         self._cluster = cluster
@@ -76,7 +76,7 @@ class Reconciler:
         self._around = around
         self._clock = clock
         self._slots = slots
-        self._hearing = hearing
+        self._watch_health = watch_health
         self._gateways = gateways
         self._base: BaseImage | None = None
 
@@ -145,7 +145,7 @@ class Reconciler:
         nodes, cage = await self._around.nodes(), self._around.cage()
         proxied = await self._around.proxy(blocked_networks) if skill.spec.hosts else True
         seen = await observe(self._cluster, self._settings, body, base, now, blocked_networks, cage, nodes, proxied)
-        self._hearing.read(seen.watched())
+        self._watch_health.observe_read(seen.watched())
         seen = replace(seen, failure=self._gateways.failure(skill.metadata.uid))
         return await self._stages(seen, now)
 
