@@ -61,7 +61,7 @@ class Controller:
     async def _worker(self) -> None:
         while True:
             key, waited = await self.queue.take()
-            metrics.taken(waited, len(self.queue))
+            metrics.record_queue_wait(waited, len(self.queue))
             began = time.monotonic()
             try:
                 after = await self._reconciler.reconcile(key)
@@ -71,18 +71,18 @@ class Controller:
                         "the API server refuses: %s", error.message, extra={"key": f"{key.namespace}/{key.name}"}
                     )
                 self.queue.add_failed(key)
-                metrics.failed("cluster")
+                metrics.record_reconcile_error("cluster")
             except Exception:  # one Skill's surprise must not end the others' worker
                 log.exception("a pass failed", extra={"key": f"{key.namespace}/{key.name}"})
                 self.queue.add_failed(key)
-                metrics.failed("bug")
+                metrics.record_reconcile_error("bug")
             else:
                 self.queue.forget(key)
                 if after is not None:
                     self.queue.add_after(key, after)
             finally:
                 self.queue.done(key)
-                metrics.worked(time.monotonic() - began)
+                metrics.observe_reconcile_duration(time.monotonic() - began)
 
     async def _repeat(self, work: Callable[[], Awaitable[None]], seconds: float) -> None:
         while True:
@@ -123,7 +123,7 @@ class Controller:
             "ConfigMap", self._settings.namespace, {naming.MANAGED_BY: naming.MANAGER, naming.COMPONENT: naming.LEDGER}
         )
         skills = await self._skills()  # after the builds: a build listed above belongs to a Skill that is listed here
-        metrics.skills(
+        metrics.set_skill_conditions(
             Counter((c["type"], c["status"]) for s in skills for c in s.get("status", {}).get("conditions", []))
         )
         if not any(way.get("host") for body in skills for way in body["spec"].get("egress", ())):

@@ -66,7 +66,7 @@ class BuildQueue:
         else:
             self._line.pop(key, None)
             self._offered.pop(key, None)
-        metrics.builds_waiting(len(self._line))
+        metrics.set_builds_waiting(len(self._line))
         if self._line:
             async with self._lock:
                 self._expire()

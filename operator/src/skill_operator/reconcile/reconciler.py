@@ -182,15 +182,15 @@ class Reconciler:
                 self._recorder.event(seen.body, note.type, note.reason, note.message)
             looks += [] if last.after is None else [last.after]
             if not last.done:
-                metrics.reconciled(stage.__name__.strip("_"), "stalled" if last.stalled else "waiting")
+                metrics.record_reconcile(stage.__name__.strip("_"), "stalled" if last.stalled else "waiting")
                 break
         else:
-            metrics.reconciled("run", "done")
+            metrics.record_reconcile("run", "done")
         if last.done or stage != self._run:  # what an earlier revision left running sleeps as well
             rest = scale(seen, work, now, picture)
             await self._write(rest)
             if "last_active_time" in work.status:
-                metrics.slept()
+                metrics.record_scale_to_zero()
             findings += rest.findings
             looks += [] if rest.after is None else [rest.after]
         last = replace(last, after=min(looks, default=None))
@@ -237,7 +237,7 @@ class Reconciler:
                 for pod in seen.pods_of(job["metadata"]["name"]):
                     if (end := pod_status.terminated(pod)) is not None and end.get("exitCode") == 0:
                         began = pod_status.moment(job["metadata"]["creationTimestamp"])
-                        metrics.build_took((pod_status.moment(end["finishedAt"]) - began).total_seconds())
+                        metrics.observe_build_duration((pod_status.moment(end["finishedAt"]) - began).total_seconds())
         return result
 
     def _run(self, seen: Observed, work: Progress, now: datetime) -> Result:
@@ -300,7 +300,7 @@ class Reconciler:
             for changed in transitions(skill.status.conditions, status.conditions):
                 warn = changed.status == "False" and changed.type != api.ACTIVE
                 if changed.type == api.BUILT and changed.status != "Unknown":
-                    metrics.built("built" if changed.status == "True" else "failed")
+                    metrics.record_build("built" if changed.status == "True" else "failed")
                 log.info(
                     "condition changed",
                     extra={"stage": changed.type, "reason": changed.reason, "revision": status.revision},
