@@ -115,12 +115,10 @@ class Controller:
 
     async def _sweep(self) -> None:
         """What no owner reference reaches: builds and books of dead Skills, the cage of a namespace without skills."""
-        builds = await self._cluster.list("Job", self._settings.builder_namespace, {naming.MANAGED_BY: naming.MANAGER})
-        maps = await self._cluster.list(
-            "ConfigMap", self._settings.builder_namespace, {naming.MANAGED_BY: naming.MANAGER}
-        )
+        builds = await self._cluster.list("Job", self._settings.builder_namespace, naming.MANAGED)
+        maps = await self._cluster.list("ConfigMap", self._settings.builder_namespace, naming.MANAGED)
         books = await self._cluster.list(
-            "ConfigMap", self._settings.namespace, {naming.MANAGED_BY: naming.MANAGER, naming.COMPONENT: naming.LEDGER}
+            "ConfigMap", self._settings.namespace, naming.MANAGED | {naming.COMPONENT: naming.LEDGER}
         )
         skills = await self._skills()  # after the builds: a build listed above belongs to a Skill that is listed here
         metrics.set_skill_conditions(
@@ -139,7 +137,7 @@ class Controller:
 
     async def _sweep_cages(self, namespace: str | None, inhabited: set[str]) -> None:
         """The cage goes last: not while a pod of a skill still ends."""
-        mine = {naming.MANAGED_BY: naming.MANAGER}
+        mine = naming.MANAGED
         for kind, name in (("NetworkPolicy", naming.SHARED_POLICY), ("ResourceQuota", naming.SHARED_QUOTA)):
             for obj in await self._cluster.list(kind, namespace, mine):
                 where = obj["metadata"]["namespace"]

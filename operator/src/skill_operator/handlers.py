@@ -49,7 +49,7 @@ class Informer:
     def _wire(self) -> None:
         kopf.on.login(registry=self._registry)(_login)
         kopf.on.event(naming.GROUP, naming.VERSION, "skills", registry=self._registry)(self._skill)
-        mine: dict[str, Any] = {naming.MANAGED_BY: naming.MANAGER, naming.SKILL_LABEL: kopf.PRESENT}
+        mine: dict[str, Any] = naming.MANAGED | {naming.SKILL_LABEL: kopf.PRESENT}
         for group, version, plural in CHILDREN:
             kopf.on.event(group, version, plural, labels=mine, registry=self._registry, id=plural)(self._child)
 

@@ -75,15 +75,22 @@ def test_what_is_told_is_what_the_library_would_tell() -> None:
     """The same observations, once in our numbers and once in the library's own metrics."""
     theirs = CollectorRegistry()
     requests = Histogram(
-        "skill_gateway_request_duration_seconds", "Duration of requests to the gateway, by outcome.", ["outcome"], registry=theirs
+        "skill_gateway_request_duration_seconds",
+        "Duration of requests to the gateway, by outcome.",
+        ["outcome"],
+        registry=theirs,
     )
     names = ["namespace", "skill"]
-    calls = Counter("skill_gateway_skill_calls", "Number of calls of a Skill, by outcome.", [*names, "outcome"], registry=theirs)
+    calls = Counter(
+        "skill_gateway_skill_calls", "Number of calls of a Skill, by outcome.", [*names, "outcome"], registry=theirs
+    )
     times = Summary(
         "skill_gateway_skill_call_duration_seconds", "Duration of calls of a Skill.", names, registry=theirs
     )
     flying = Gauge(
-        "skill_gateway_calls_in_flight", "Number of calls that the gateway has admitted and not yet answered.", registry=theirs
+        "skill_gateway_calls_in_flight",
+        "Number of calls that the gateway has admitted and not yet answered.",
+        registry=theirs,
     )
     lucky = random.Random(7)
     bounds = [bound for bound in Histogram.DEFAULT_BUCKETS if bound < inf]

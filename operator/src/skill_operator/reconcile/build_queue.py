@@ -19,7 +19,7 @@ from skill_operator.observability import metrics
 from skill_operator.settings import Settings
 
 HELD = 30.0  # seconds that a free place is kept for the one whose turn it is
-BUILDS = {naming.MANAGED_BY: naming.MANAGER, naming.COMPONENT: "build"}
+BUILDS = naming.MANAGED | {naming.COMPONENT: "build"}
 
 
 class BuildQueue:

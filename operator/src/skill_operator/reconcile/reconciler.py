@@ -101,7 +101,7 @@ class Reconciler:
 
     async def _abandon(self, key: SkillKey) -> None:
         """Its builds have no owner, since no Skill can own them where they live: they would go on, and hold a place."""
-        mine = {naming.SKILL_LABEL: naming.bounded(key.name), naming.NAMESPACE_LABEL: key.namespace}
+        mine = {naming.SKILL_LABEL: naming.truncate(key.name), naming.NAMESPACE_LABEL: key.namespace}
         for job in await self._cluster.list("Job", self._settings.builder_namespace, mine):
             await self._cluster.delete("Job", self._settings.builder_namespace, job["metadata"]["name"])
 

@@ -21,10 +21,10 @@ def default_deny(namespace: str) -> Object:
         "metadata": {
             "name": naming.SHARED_POLICY,
             "namespace": namespace,
-            "labels": {naming.MANAGED_BY: naming.MANAGER},
+            "labels": dict(naming.MANAGED),
         },
         "spec": {
-            "podSelector": {"matchLabels": {naming.MANAGED_BY: naming.MANAGER}},
+            "podSelector": {"matchLabels": dict(naming.MANAGED)},
             "policyTypes": ["Ingress", "Egress"],
             "ingress": [],
             "egress": [],
@@ -72,7 +72,7 @@ def proxy_policy(settings: Settings, blocked_networks: Iterable[BlockedNetwork],
         "metadata": {
             "name": f"{owner['metadata']['name']}-internet",
             "namespace": settings.namespace,
-            "labels": {naming.MANAGED_BY: naming.MANAGER},
+            "labels": dict(naming.MANAGED),
             "ownerReferences": [
                 {
                     "apiVersion": "apps/v1",
