@@ -51,7 +51,7 @@ class Observed:
 
     def users(self, settings: Settings) -> UserNamespace:
         """Of its pods and checks."""
-        return self.nodes.users(settings.isolation, self.skill.spec.runtime_class_name)
+        return self.nodes.user_namespace(settings.isolation, self.skill.spec.runtime_class_name)
 
     def watched(self) -> list[Object]:
         """What the informer must have told of too."""

@@ -72,9 +72,15 @@ def _built(seen: Observed, rev: str) -> str:
 
 def _wanted(seen: Observed, work: Progress, settings: Settings, failures: int) -> tuple[Object, Object]:
     context = resource.config_map(seen.skill, settings, work.revision, work.source)
-    base, own = seen.base, seen.nodes.users(settings.isolation).own
+    base, enabled = seen.base, seen.nodes.user_namespace(settings.isolation).enabled
     return context, resource.job(
-        seen.skill, settings, work.revision, list(base.root_entries), base.registry_address, failures, own_users=own
+        seen.skill,
+        settings,
+        work.revision,
+        list(base.root_entries),
+        base.registry_address,
+        failures,
+        user_namespace=enabled,
     )
 
 

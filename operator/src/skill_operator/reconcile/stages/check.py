@@ -89,8 +89,8 @@ def _seal(settings: Settings, content: Object, report: CheckReport) -> str:
 def _job(seen: Observed, settings: Settings, config_map: Object, failures: int) -> Object:
     parts = sum(key.startswith("part") for key in config_map["data"])
     key = secrets.token_hex(32)
-    name, own = config_map["metadata"]["name"], seen.users(settings).own
-    return resource.job(seen.skill, settings, name, parts, key, failures, own_users=own)
+    name, enabled = config_map["metadata"]["name"], seen.users(settings).enabled
+    return resource.job(seen.skill, settings, name, parts, key, failures, user_namespace=enabled)
 
 
 def _made_by(job: Object, pod: Object) -> bool:

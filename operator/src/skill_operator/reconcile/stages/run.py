@@ -38,7 +38,7 @@ def run(seen: Observed, work: Progress, settings: Settings, now: datetime) -> Re
             work.revision,
             work.image,
             replicas=1 if live is None else None,
-            own_users=seen.users(settings).own,
+            user_namespace=seen.users(settings).enabled,
         ),
         service(skill),
     )
