@@ -37,7 +37,7 @@ def build(seen: Observed, work: Progress, settings: Settings, now: datetime) -> 
         context, wanted = _wanted(seen, work, settings, 0)
         return Result((running,), apply=(context,), create=(wanted,), delete=old)
     for pod in seen.pods_of(name):
-        end = pod_status.terminated(pod)
+        end = pod_status.find_termination(pod)
         if end is not None and end.get("exitCode") == 0:
             found = DIGEST.search(str(end.get("message", "")))
             if found:
@@ -111,4 +111,4 @@ def _why(end: Object) -> str:
 
 
 def _time(text: object, fallback: datetime) -> datetime:
-    return pod_status.moment(text) if isinstance(text, str) else fallback
+    return pod_status.parse_time(text) if isinstance(text, str) else fallback
