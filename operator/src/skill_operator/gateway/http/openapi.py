@@ -7,7 +7,7 @@ from typing import Any
 
 from skill_operator import __version__, naming
 from skill_operator.gateway.pods.directory import SkillEntry
-from skill_operator.untrusted.json_schema import BadSchemaError, CompiledSchema, moved
+from skill_operator.untrusted.json_schema import BadSchemaError, CompiledSchema, rebase
 from skill_operator.untrusted.text import printable
 
 Object = dict[str, Any]
@@ -119,7 +119,7 @@ def _placed(schema: Object, to: str) -> Object:
     """A schema that the Skill's own check refuses says nothing here: the document must stay readable."""
     try:
         CompiledSchema(schema)
-        return moved(schema, to)
+        return rebase(schema, to)
     except BadSchemaError:
         return {"description": "the schema in the Skill's spec is not valid"}
 
