@@ -95,7 +95,7 @@ class ApiModel(BaseModel):
 
 
 def is_host(name: str) -> bool:
-    """Whether this is a name that may be granted."""
+    """Return whether a grant may name this host."""
     return len(name) <= 253 and re.fullmatch(HOST, name) is not None and re.search(INSIDE, name) is None
 
 
@@ -124,7 +124,7 @@ class Example(ApiModel):
 
     @property
     def has_output(self) -> bool:
-        """Whether `output` was given; null is an output too."""
+        """Return whether `output` was given; null is an output too."""
         return "output" in self.model_fields_set
 
 
@@ -135,7 +135,7 @@ class Source(ApiModel):
 
 
 class GenerationSpec(ApiModel):
-    """How a language model is asked."""
+    """Settings for the language model that writes the code."""
 
     model: str = Field(
         default="", max_length=253, description="Name of a configured endpoint; empty is the default one."
@@ -147,7 +147,7 @@ class GenerationSpec(ApiModel):
 
 
 class Egress(ApiModel):
-    """A way out of the cage: to a network over TCP, or to a host by its name over HTTP and TLS."""
+    """A grant of egress: to a network over TCP, or to a host by its name over HTTP and TLS."""
 
     model_config = ConfigDict(
         json_schema_extra=_rules(("has(self.cidr) != has(self.host)", "needs a cidr or a host, and not both"))
@@ -195,18 +195,18 @@ class SecretGrant(ApiModel):
 
 
 class ResourceRequests(ApiModel):
-    """What a pod of the Skill is promised."""
+    """Resources that the scheduler reserves for a pod of the Skill."""
 
     cpu: Quantity = "50m"
     memory: Quantity = "64Mi"
 
     def quantities(self) -> dict[str, str]:
-        """As in a container's `resources.requests`."""
+        """Return them as a container's `resources.requests`."""
         return self.model_dump(by_alias=True)
 
 
 class ResourceLimits(ApiModel):
-    """What a pod of the Skill may use at most."""
+    """Resources that a pod of the Skill may use at most."""
 
     cpu: Quantity = "500m"
     memory: Quantity = "256Mi"
@@ -217,7 +217,7 @@ class ResourceLimits(ApiModel):
     )
 
     def quantities(self) -> dict[str, str]:
-        """As in a container's `resources.limits`."""
+        """Return them as a container's `resources.limits`."""
         return self.model_dump(by_alias=True)
 
 
@@ -247,7 +247,7 @@ class Resources(ApiModel):
 
 
 class CallLimits(ApiModel):
-    """How often a Skill may be called, by all its callers, through each replica of the gateway."""
+    """Limits on the calls of a Skill by all its callers, in each replica of the gateway."""
 
     per_minute: int = Field(
         default=0, ge=0, le=1_000_000, description="A sixth of them may come at once. 0: as the chart says."
@@ -256,7 +256,7 @@ class CallLimits(ApiModel):
 
 
 class SkillSpec(ApiModel):
-    """What a piece of software must do, and what it may use."""
+    """The task of a piece of software, and the resources that it may use."""
 
     description: str = Field(
         min_length=1, max_length=16384, description="What it must do, in words; what the model reads."
@@ -338,7 +338,7 @@ class GenerationFailure(ApiModel):
 
 
 class GenerationStatus(ApiModel):
-    """What the model was asked for the present spec."""
+    """The requests to the model for the present spec."""
 
     attempts: int = Field(default=0, ge=0)
     tokens: int = Field(
@@ -357,7 +357,7 @@ class Revision(ApiModel):
 
 
 class SkillStatus(ApiModel):
-    """What was observed of a Skill. Its conditions are the API; there is no phase."""
+    """The observed state of a Skill. Its conditions are the API; there is no phase."""
 
     observed_generation: int = Field(default=0, ge=0)
     conditions: list[Condition] = Field(
@@ -381,7 +381,7 @@ class SkillStatus(ApiModel):
     last_active_time: Time | None = None
 
     def wire(self) -> dict[str, Any]:
-        """As the API server takes it; what is unset is left out."""
+        """Return the status as the API server takes it, without what is unset."""
         return self.model_dump(mode="json", by_alias=True, exclude_none=True)
 
 
