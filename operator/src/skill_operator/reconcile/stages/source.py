@@ -26,10 +26,17 @@ from skill_operator.generation import request
 from skill_operator.generation import store as resource
 from skill_operator.generation.circuit_breaker import CircuitBreaker
 from skill_operator.generation.daily_quota import DailyQuota, DailyUsage
-from skill_operator.generation.ledger import Call, Candidate, GenerationLimits, Ledger, Stop, Wait
+from skill_operator.generation.ledger import Call, GenerationLimits, Ledger, ReadyCandidate, Stop, Wait
 from skill_operator.generation.ledger_history import LedgerHistory
-from skill_operator.generation.provider import STEADY, Completion, ModelRefused, ModelUnavailable, Provider, estimate
-from skill_operator.generation.reply import extract, fingerprint
+from skill_operator.generation.provider import (
+    DEFAULT_TEMPERATURE,
+    Completion,
+    ModelRefused,
+    ModelUnavailable,
+    Provider,
+    estimate,
+)
+from skill_operator.generation.reply import extract_source, fingerprint
 from skill_operator.generation.request import CompletionRequest
 from skill_operator.generation.request_pool import RequestPool
 from skill_operator.k8s.interface import Object
@@ -62,7 +69,7 @@ class _Page:
     @property
     def model(self) -> ModelEndpoint:
         """Whose turn it is."""
-        return request.turn(self.models, self.ledger)
+        return request.next_model(self.models, self.ledger)
 
     def with_ledger(self, ledger: Ledger, uid: str) -> _Page:
         """The account follows the ledger."""
@@ -90,7 +97,7 @@ class Author:
     def forget(self, namespace: str, name: str) -> None:
         """Whatever is asked for this Skill is of no use to anyone."""
         self._unsent.pop(SkillKey(namespace, name), None)
-        self._pool.keep(SkillKey(namespace, name), "")
+        self._pool.cancel(SkillKey(namespace, name))
 
     def source(self, seen: Observed, work: Progress, now: datetime) -> Result:
         """One step of the loop. The next stage may go on once there is a candidate."""
@@ -101,15 +108,15 @@ class Author:
             work.source = skill.spec.source.inline
             work.status["generation"] = None
             return Result((ConditionUpdate(GENERATED, "True", "Pinned", "spec.source is used as it is"),), done=True)
-        models = request.chain(self._settings, skill)
+        models = request.select_models(self._settings, skill)
         if not models:
             self.forget(*key)
             return _no_model(self._settings, skill)
         page = _open(seen, self._settings, models, now)
         before = page.ledger
-        self._pool.keep(key, before.awaited)
+        self._pool.cancel(key, unless=before.pending_call)
         again = self._unsent.get(key)
-        if again is not None and again.name == before.awaited:
+        if again is not None and again.call_id == before.pending_call:
             call: CompletionRequest | None = (
                 again  # the ledger was written, and the pass ended before the call was made
             )
@@ -119,13 +126,13 @@ class Author:
         notes = _notes(before, page.ledger, page.limits)
         step = self._next(seen, work, page, now)
         if isinstance(step, Call):
-            asked = request.messages(skill.spec, work.types, seen.base.manifest, page.ledger, step.kind)
-            warmth = request.FRESH if step.kind == "fresh" else STEADY
+            asked = request.build_messages(skill.spec, work.types, seen.base.manifest, page.ledger, step.kind)
+            warmth = request.FRESH_START_TEMPERATURE if step.kind == "fresh" else DEFAULT_TEMPERATURE
             self._unsent[key] = call = CompletionRequest(
                 key, secrets.token_hex(8), page.model, asked, step.max_tokens, warmth
             )
-            account = accounts.reserve(page.account, meta.uid, meta.namespace, call.name, step.reserve)
-            ledger = book.reserve(page.ledger, page.model.name, step.reserve, call.name, now)
+            account = accounts.reserve(page.account, meta.uid, meta.namespace, call.call_id, step.reserved_tokens)
+            ledger = book.reserve(page.ledger, page.model.name, step.reserved_tokens, call.call_id, now)
             page = replace(page.with_ledger(ledger, meta.uid), account=account)
         elif isinstance(step, Stop):
             page = page.with_ledger(book.stop(page.ledger, step), meta.uid)
@@ -138,15 +145,15 @@ class Author:
         """Make the call that the ledger now holds."""
         self._unsent.pop(call.skill, None)
         patience = timedelta(seconds=call.endpoint.timeout_seconds) + GRACE
-        self._breakers[call.endpoint.name].begin(self._clock(), patience)
-        self._pool.submit(call.skill, call.name, lambda: self._ask(call))
+        self._breakers[call.endpoint.name].record_start(self._clock(), patience)
+        self._pool.submit(call.skill, call.call_id, lambda: self._ask(call))
 
     def judged(self, seen: Observed, work: Progress, report: CheckReport, result: Result, now: datetime) -> Result:
         """The verdict on the candidate, entered into the ledger; a refused one leads to the next step at once."""
         skill = seen.skill
         if skill.spec.source is not None:
             return result if report.passed else replace(result, stalled=True)
-        models = request.chain(self._settings, skill)
+        models = request.select_models(self._settings, skill)
         if not models:
             return result
         page = _open(seen, self._settings, models, now)
@@ -171,38 +178,38 @@ class Author:
             after=None if report.passed else 0.0,
         )
 
-    def _next(self, seen: Observed, work: Progress, page: _Page, now: datetime) -> Call | Candidate | Stop | Wait:
+    def _next(self, seen: Observed, work: Progress, page: _Page, now: datetime) -> Call | ReadyCandidate | Stop | Wait:
         """The ledger decides; then the day's account and the endpoint's circuit may ask it to wait."""
         spec, manifest = seen.skill.spec, seen.base.manifest
         ledger, model = page.ledger, page.model
-        limits = page.limits.model_copy(update={"max_reply": model.max_reply_tokens})
-        asked = request.messages(spec, work.types, manifest, ledger, "first")
+        limits = page.limits.model_copy(update={"max_reply_tokens": model.max_reply_tokens})
+        asked = request.build_messages(spec, work.types, manifest, ledger, "first")
         step = book.decide(ledger, limits, estimate(asked), now)
         if isinstance(step, Call):
-            asked = request.messages(spec, work.types, manifest, ledger, step.kind)
+            asked = request.build_messages(spec, work.types, manifest, ledger, step.kind)
             step = book.decide(ledger, limits, estimate(asked), now)
         if not isinstance(step, Call):
             return step
         daily = self._settings.generation.daily_tokens
         caps = DailyQuota(daily.namespace, daily.operator)
         if (
-            refused := accounts.refusal(page.account, seen.skill.metadata.namespace, step.reserve, caps, now)
+            refused := accounts.find_wait(page.account, seen.skill.metadata.namespace, step.reserved_tokens, caps, now)
         ) is not None:
             return replace(refused, seconds=refused.seconds + random.uniform(1, 60))  # not all at midnight
         breaker = self._breakers[model.name]
-        if (seconds := breaker.wait(now)) > 0:
+        if (seconds := breaker.seconds_until_call(now)) > 0:
             metrics.circuit(model.name, breaker.state(now))
             pause = seconds * random.uniform(1.0, 1.2) + 1.0
-            return Wait(pause, "ModelUnavailable", f"{model.name}: {breaker.message(now)}")
+            return Wait(pause, "ModelUnavailable", f"{model.name}: {breaker.describe(now)}")
         return step
 
     def _replied(self, key: SkillKey, ledger: Ledger, now: datetime) -> Ledger:
         """Enter what came back; a reservation that nobody works on is lost."""
-        if ledger.last is None or not ledger.awaited:
+        if ledger.last is None or not ledger.pending_call:
             return ledger
-        if not self._pool.knows(key, ledger.awaited):
+        if not self._pool.contains(key, ledger.pending_call):
             return book.record_loss(ledger, now)
-        task = self._pool.result(key)
+        task = self._pool.finished_task(key)
         if task is None:
             return ledger
         if task.cancelled():
@@ -217,12 +224,12 @@ class Author:
             return book.record_fault(ledger, str(error), reserved if error.billed else 0, _later(now, pause))
         except ModelRefused as error:
             later = _later(now, STALLED_PAUSE)
-            return book.record_fault(ledger, f"{error}.", 0, later, reason="ModelRefused", severe=cap)
+            return book.record_fault(ledger, f"{error}.", 0, later, reason="ModelRefused", fault_count=cap)
         except Exception as error:
             log.exception("a call failed in a way that nobody thought of")
             told = f"The call failed: {type(error).__name__}; the operator's log tells more."
-            return book.record_fault(ledger, told, reserved, _later(now, STALLED_PAUSE), severe=cap)
-        reply = extract(done.text, done.finish_reason)
+            return book.record_fault(ledger, told, reserved, _later(now, STALLED_PAUSE), fault_count=cap)
+        reply = extract_source(done.text, done.finish_reason)
         return book.settle(
             ledger,
             done.tokens,
@@ -245,7 +252,7 @@ class Author:
             )
         except ModelUnavailable as error:
             outcome = "unavailable"
-            breaker.failed(self._clock(), str(error), error.retry_after)
+            breaker.record_failure(self._clock(), str(error), error.retry_after)
             raise
         except ModelRefused:
             outcome = "refused"
@@ -255,7 +262,7 @@ class Author:
             raise
         else:
             outcome, tokens = "answered", done.tokens
-            breaker.succeeded()
+            breaker.record_success()
             return done
         finally:
             metrics.called(name, outcome, tokens)
@@ -272,7 +279,7 @@ def _open(seen: Observed, settings: Settings, models: list[ModelEndpoint], now: 
     turned = shelf.select(books, wanted, retry, timedelta(seconds=settings.generation.floor_seconds))
     ledger = turned.present
     if not ledger.attempts and ledger.first_call is None and not ledger.anew:
-        known = resource.accepted(skill, seen.config_maps)
+        known = resource.accepted_source(skill, seen.config_maps)
         ledger = book.readopt(ledger, known, fingerprint(known)) if known else ledger
     account = accounts.read(resource.read_daily_usage(seen.account), now.date())
     page = _Page(turned, account, models, _limits(settings, skill))
@@ -284,7 +291,7 @@ def _limits(settings: Settings, skill: Skill) -> GenerationLimits:
     return GenerationLimits(
         max_attempts=spec.max_attempts,
         token_budget=spec.token_budget,
-        faults=settings.generation.infrastructure_failures,
+        max_faults=settings.generation.infrastructure_failures,
         deadline=timedelta(seconds=settings.generation.deadline_seconds),
     )
 
@@ -293,7 +300,7 @@ def _record(seen: Observed, settings: Settings, page: _Page) -> tuple[Object, ..
     """What changed: first the account, which may count a call too much, but none too few."""
     made: list[Object] = []
     account = resource.daily_usage_map(settings, page.account, seen.account)
-    if (page.account.spent or page.account.out) and not _same(account, seen.account):
+    if (page.account.spent or page.account.reservations) and not _same(account, seen.account):
         made.append(account)
     books = resource.history_map(seen.skill, settings, page.books, seen.ledger)
     if (page.books.past or page.ledger != Ledger(input_hash=page.ledger.input_hash)) and not _same(books, seen.ledger):
@@ -307,7 +314,7 @@ def _same(wanted: Object, seen: Object | None) -> bool:
 
 def _notes(before: Ledger, after: Ledger, limits: GenerationLimits) -> tuple[EventNote, ...]:
     """What came of a call that no condition will tell of."""
-    if not before.awaited or after.awaited or before.last is None:
+    if not before.pending_call or after.pending_call or before.last is None:
         return ()
     which, last = _which(before.last.number, limits), after.last
     if len(after.attempts) < len(before.attempts):
@@ -336,13 +343,13 @@ def _no_model(settings: Settings, skill: Skill) -> Result:
     return Result((ConditionUpdate(GENERATED, "False", "NoModel", message),), stalled=True, after=60.0)
 
 
-def _told(step: Call | Candidate | Stop | Wait, page: _Page, skill: Skill, work: Progress) -> Result:
+def _told(step: Call | ReadyCandidate | Stop | Wait, page: _Page, skill: Skill, work: Progress) -> Result:
     last, limits = page.ledger.last, page.limits
     match step:
         case Call():
             text = f"{_which(last.number, limits)}: {last.endpoint} is writing" if last else ""
             return Result((ConditionUpdate(GENERATED, "Unknown", "Generating", text),))
-        case Candidate(attempt=attempt):
+        case ReadyCandidate(attempt=attempt):
             work.source = attempt.source
             text = f"{_which(attempt.number, limits)}, {page.ledger.tokens} tokens so far"
             return Result((ConditionUpdate(GENERATED, "True", "Generated", text),), done=True)
@@ -368,8 +375,8 @@ def _status(page: _Page) -> GenerationStatus:
     failed = next((a for a in reversed(ledger.attempts) if a.state == "failed"), None)
     model = next((a.endpoint for a in reversed(ledger.attempts) if a.endpoint), page.models[0].name)
     return GenerationStatus(
-        attempts=ledger.candidates,
-        tokens=ledger.spent,
+        attempts=ledger.attempt_count,
+        tokens=ledger.charged_tokens,
         model=next((m.model for m in page.models if m.name == model), model),
         last_failure=GenerationFailure(gate=failed.gate, message=failed.message, line=failed.line) if failed else None,
     )
