@@ -17,6 +17,7 @@ import aiohttp
 import uvloop
 
 from skill_operator.controller import Controller
+from skill_operator.generation.author import Author
 from skill_operator.generation.provider import Provider
 from skill_operator.handlers import Informer
 from skill_operator.isolation.beacon import serve_beacon
@@ -34,7 +35,6 @@ from skill_operator.reconcile.build_queue import BuildQueue
 from skill_operator.reconcile.context import ReconcileContext
 from skill_operator.reconcile.egress_proxy import EgressProxy
 from skill_operator.reconcile.reconciler import Reconciler
-from skill_operator.reconcile.stages.source import Author
 from skill_operator.reconcile.usage_collector import UsageCollector, over_http
 from skill_operator.registry import client, garbage_collector
 from skill_operator.registry.push_secret import ensure
@@ -63,7 +63,7 @@ async def controller(settings: Settings) -> int:
         recorder = Recorder(cluster, "skill-operator")
         hearing = WatchHealth()
         slots = BuildQueue(cluster, settings, queue.add)
-        author = Author(settings, Provider(), lambda namespace, name: queue.add(SkillKey(namespace, name)), _now)
+        author = Author(settings, Provider(), queue.add, _now)
         proxy = EgressProxy(cluster, settings)
         around = ReconcileContext(
             lambda: client.read_base(settings),

@@ -14,6 +14,7 @@ from skill_operator import naming
 from skill_operator.api import conditions as api
 from skill_operator.api.v1alpha1 import Revision, Skill, SkillSpec
 from skill_operator.api.validation import SpecProblem, never_granted, problems
+from skill_operator.generation.author import Author
 from skill_operator.generation.store import source_map
 from skill_operator.generation.typed_dicts import types_module
 from skill_operator.isolation.cluster_networks import ClusterNetworksUnknown
@@ -36,7 +37,7 @@ from skill_operator.reconcile.stages.isolation import caged
 from skill_operator.reconcile.stages.review import review
 from skill_operator.reconcile.stages.run import run
 from skill_operator.reconcile.stages.scale import mark_of, may_sleep, scale
-from skill_operator.reconcile.stages.source import Author
+from skill_operator.reconcile.stages.source import provide_source, record_verdict
 from skill_operator.reconcile.status import summarize, transitions
 from skill_operator.reconcile.usage_collector import UsageCollector
 from skill_operator.reconcile.writer import apply_changed, create_absent
@@ -93,7 +94,7 @@ class Reconciler:
     async def _pass(self, key: SkillKey) -> float | None:
         body = await self._cluster.get("Skill", key.namespace, key.name)
         if body is None or "deletionTimestamp" in body["metadata"]:
-            self._author.forget(key.namespace, key.name)
+            self._author.cancel(key)
             await self._abandon(key)
             return None
         with context(skill=key.name, namespace=key.namespace):
@@ -121,7 +122,7 @@ class Reconciler:
             )
             return await self._report(skill, body, [], Result((note,), stalled=True), Progress(), now)
         if found := [*problems(skill.spec), *self._not_allowed(skill.spec)]:
-            self._author.forget(skill.metadata.namespace, skill.metadata.name)
+            self._author.cancel(SkillKey(skill.metadata.namespace, skill.metadata.name))
             text = "\n".join(f"{problem.path}: {problem.message}" for problem in found)
             return await self._report(skill, body, [], _invalid(text), Progress(), now)
         try:
@@ -219,13 +220,13 @@ class Reconciler:
         return Result((ConditionUpdate(api.BUILT, "Unknown", "Queued", text),), after=LINE_WAIT + place)
 
     def _source(self, seen: Observed, work: Progress, now: datetime) -> Result:
-        return self._author.source(seen, work, now)
+        return provide_source(seen, work, self._author, self._settings, now)
 
     def _check(self, seen: Observed, work: Progress, now: datetime) -> Result:
         result, report = check(seen, work, self._settings, now)
         if report is None:
             return result
-        judged = self._author.judged(seen, work, report, result, now)
+        judged = record_verdict(seen, work, self._author, self._settings, report, result, now)
         if judged.done:  # for people to read, and to approve
             judged = replace(judged, apply=(*judged.apply, source_map(seen.skill, work.source)))
         return judged
@@ -266,7 +267,7 @@ class Reconciler:
             else:
                 seen = replace(seen, ledger=live)
         if result.call is not None:
-            self._author.start(result.call)
+            self._author.start_call(result.call)
         return seen
 
     async def _write(self, result: Result) -> None:
