@@ -81,6 +81,7 @@ def checked(tmp_path: Path, types: str, code: str) -> str:
         ({"type": "array", "items": record(y={"type": "integer"})}, "list[InputXItem]"),
         ({"$ref": "#"}, "Input"),
         ({"$ref": "#/properties/x"}, "Any"),
+        ({"allOf": [{"type": "string"}], "$ref": "#/properties/x/allOf/0"}, "str"),
         ({"$ref": "https://example.org/x"}, "Any"),
         ({"type": "file"}, "Any"),
         ({}, "Any"),

@@ -6,6 +6,8 @@ import keyword
 import re
 from typing import Any
 
+from skill_operator.untrusted.json_schema import resolve_reference, value_at
+
 HEADER = (
     '"""Types of this skill, derived from its schemas."""\n\n'
     "from __future__ import annotations\n\n"
@@ -114,7 +116,7 @@ class _TypedDictWriter:
             return "Any"
         if reference not in self._types_by_reference:
             self._types_by_reference[reference] = "Any"
-            expression = self.type_of(_resolve(self._schema, reference), name, depth + 1)
+            expression = self.type_of(_referenced_schema(self._schema, reference), name, depth + 1)
             self._types_by_reference[reference] = expression if len(expression) <= MAX_EXPRESSION_CHARACTERS else "Any"
         return self._types_by_reference[reference]
 
@@ -145,17 +147,10 @@ def _is_field_name(key: str) -> bool:
     )
 
 
-def _resolve(schema: Any, reference: str) -> Any:
+def _referenced_schema(schema: Any, reference: str) -> Any:
     """Return the schema that a reference such as `#/$defs/line` names, or None."""
-    if not reference.startswith("#/"):
-        return None
-    node = schema
-    for part in reference[2:].split("/"):
-        step = part.replace("~1", "/").replace("~0", "~")
-        if not isinstance(node, dict) or step not in node:
-            return None
-        node = node[step]
-    return node
+    place = resolve_reference(schema, reference) if reference.startswith("#/") else None
+    return value_at(schema, place) if place is not None else None
 
 
 def _literal(values: list[Any]) -> str:
