@@ -62,17 +62,17 @@ async def controller(settings: Settings) -> int:
         lease = Lease(cluster, settings.namespace, LEASE, identity, settings.lease_seconds)
         recorder = Recorder(cluster, "skill-operator")
         hearing = WatchHealth()
-        slots = BuildQueue(cluster, settings, queue.add)
+        build_queue = BuildQueue(cluster, settings, queue.add)
         author = Author(settings, Provider(), lambda namespace, name: queue.add(SkillKey(namespace, name)), _now)
         proxy = EgressProxy(cluster, settings)
-        around = ReconcileContext(
+        context = ReconcileContext(
             lambda: client.read_base(settings),
             ClusterNetworks(cluster, settings).read,
             lambda: watch.verdict,
             NodeFeaturesCache(cluster, settings.isolation).read,
             proxy.serve,
         )
-        reconciler = Reconciler(cluster, settings, author, recorder, around, _now, slots, hearing, gateways)
+        reconciler = Reconciler(cluster, settings, author, recorder, context, _now, build_queue, hearing, gateways)
         work = Controller(cluster, settings, reconciler, queue, hearing, proxy)
         watch = IsolationMonitor(settings, work.look_again)
         informer = Informer(settings, lambda namespace, name: queue.add(SkillKey(namespace, name)), hearing)

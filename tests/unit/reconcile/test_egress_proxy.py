@@ -173,7 +173,7 @@ async def test_where_it_is_not_there() -> None:
 
 
 def test_a_skill_is_not_begun_before_its_proxy() -> None:
-    result = run(observed(skill(egress=[HOST]), proxied=False), work(), LOCATED)
-    (note,) = result.findings
+    result = run(observed(skill(egress=[HOST]), egress_proxy_ready=False), work(), LOCATED)
+    (note,) = result.conditions
     assert (note.reason, note.status, result.apply) == ("EgressProxyStarting", "Unknown", ())
     assert result.after

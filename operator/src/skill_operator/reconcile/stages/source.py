@@ -35,15 +35,28 @@ from skill_operator.generation.request_pool import RequestPool
 from skill_operator.k8s.interface import Object
 from skill_operator.naming import SkillKey
 from skill_operator.observability import metrics
+from skill_operator.reconcile.check_report import CheckReport
+from skill_operator.reconcile.context import StageContext
 from skill_operator.reconcile.observed import Observed
 from skill_operator.reconcile.result import ConditionUpdate, EventNote, Progress, Result
-from skill_operator.reconcile.stages.check import CheckReport
 from skill_operator.settings import ModelEndpoint, Settings
 
 log = logging.getLogger(__name__)
 FIRST_PAUSE, LONGEST_PAUSE = 2.0, 300.0
 STALLED_PAUSE = 1800.0  # after too many failures in a row: an outage ends, and nobody has to ask again for every Skill
 GRACE = timedelta(seconds=30)  # a trial call may wait so long for its turn
+
+
+def provide_source(observed: Observed, progress: Progress, context: StageContext) -> Result:
+    """Provide the code of a Skill, pinned or written by a model. Done once there is a candidate."""
+    return context.author.source(observed, progress, context.now)
+
+
+def record_verdict(
+    observed: Observed, progress: Progress, context: StageContext, report: CheckReport, result: Result
+) -> Result:
+    """Record the verdict on the candidate in its ledger. Return the check's result, adapted to the attempt."""
+    return context.author.judged(observed, progress, report, result, context.now)
 
 
 @dataclass(frozen=True)
@@ -100,7 +113,7 @@ class Author:
             self.forget(*key)
             work.source = skill.spec.source.inline
             work.status["generation"] = None
-            return Result((ConditionUpdate(GENERATED, "True", "Pinned", "spec.source is used as it is"),), done=True)
+            return Result.done(ConditionUpdate(GENERATED, "True", "Pinned", "spec.source is used as it is"))
         models = request.chain(self._settings, skill)
         if not models:
             self.forget(*key)
@@ -132,7 +145,7 @@ class Author:
         work.status["generation"] = _status(page)
         told = _told(step, page, skill, work)
         view = (resource.candidates_map(skill, page.ledger),) if page.ledger.attempts else ()
-        return replace(told, record=_record(seen, self._settings, page), apply=view, call=call, notes=notes)
+        return replace(told, record=_record(seen, self._settings, page), apply=view, call=call, events=notes)
 
     def start(self, call: CompletionRequest) -> None:
         """Make the call that the ledger now holds."""
@@ -145,7 +158,7 @@ class Author:
         """The verdict on the candidate, entered into the ledger; a refused one leads to the next step at once."""
         skill = seen.skill
         if skill.spec.source is not None:
-            return result if report.passed else replace(result, stalled=True)
+            return result if report.passed else replace(result, outcome="stalled")
         models = request.chain(self._settings, skill)
         if not models:
             return result
@@ -159,13 +172,13 @@ class Author:
         page = page.with_ledger(ledger, skill.metadata.uid)
         work.status["generation"] = _status(page)
         which = _which(candidate.number, page.limits)
-        findings = tuple(
-            replace(found, message=f"{which}: {found.message}") if found.status == "False" else found
-            for found in result.findings
+        conditions = tuple(
+            replace(update, message=f"{which}: {update.message}") if update.status == "False" else update
+            for update in result.conditions
         )
         return replace(
             result,
-            findings=findings,
+            conditions=conditions,
             record=_record(seen, self._settings, page),
             apply=(*result.apply, resource.candidates_map(skill, ledger)),
             after=None if report.passed else 0.0,
@@ -274,7 +287,7 @@ def _open(seen: Observed, settings: Settings, models: list[ModelEndpoint], now: 
     if not ledger.attempts and ledger.first_call is None and not ledger.anew:
         known = resource.accepted(skill, seen.config_maps)
         ledger = book.readopt(ledger, known, fingerprint(known)) if known else ledger
-    account = accounts.read(resource.read_daily_usage(seen.account), now.date())
+    account = accounts.read(resource.read_daily_usage(seen.daily_usage), now.date())
     page = _Page(turned, account, models, _limits(settings, skill))
     return page.with_ledger(ledger, skill.metadata.uid)
 
@@ -292,8 +305,8 @@ def _limits(settings: Settings, skill: Skill) -> GenerationLimits:
 def _record(seen: Observed, settings: Settings, page: _Page) -> tuple[Object, ...]:
     """What changed: first the account, which may count a call too much, but none too few."""
     made: list[Object] = []
-    account = resource.daily_usage_map(settings, page.account, seen.account)
-    if (page.account.spent or page.account.out) and not _same(account, seen.account):
+    account = resource.daily_usage_map(settings, page.account, seen.daily_usage)
+    if (page.account.spent or page.account.out) and not _same(account, seen.daily_usage):
         made.append(account)
     books = resource.history_map(seen.skill, settings, page.books, seen.ledger)
     if (page.books.past or page.ledger != Ledger(input_hash=page.ledger.input_hash)) and not _same(books, seen.ledger):
@@ -333,7 +346,7 @@ def _no_model(settings: Settings, skill: Skill) -> Result:
         if wanted
         else "no model is configured: set models[] in the chart's values, or give the code in spec.source.inline"
     )
-    return Result((ConditionUpdate(GENERATED, "False", "NoModel", message),), stalled=True, after=60.0)
+    return Result.stalled(ConditionUpdate(GENERATED, "False", "NoModel", message), after=60.0)
 
 
 def _told(step: Call | Candidate | Stop | Wait, page: _Page, skill: Skill, work: Progress) -> Result:
@@ -341,17 +354,17 @@ def _told(step: Call | Candidate | Stop | Wait, page: _Page, skill: Skill, work:
     match step:
         case Call():
             text = f"{_which(last.number, limits)}: {last.endpoint} is writing" if last else ""
-            return Result((ConditionUpdate(GENERATED, "Unknown", "Generating", text),))
+            return Result.waiting(ConditionUpdate(GENERATED, "Unknown", "Generating", text))
         case Candidate(attempt=attempt):
             work.source = attempt.source
             text = f"{_which(attempt.number, limits)}, {page.ledger.tokens} tokens so far"
-            return Result((ConditionUpdate(GENERATED, "True", "Generated", text),), done=True)
+            return Result.done(ConditionUpdate(GENERATED, "True", "Generated", text))
         case Stop(reason=reason, message=message, report=report):
             text = "\n".join(filter(None, (message, _advice(skill), report)))  # what may be cut goes last
-            return Result((ConditionUpdate(GENERATED, "False", reason, text),), stalled=True)
+            return Result.stalled(ConditionUpdate(GENERATED, "False", reason, text))
         case Wait(seconds=seconds, reason=reason, message=message, stalled=stalled):
             found = ConditionUpdate(GENERATED, "False" if stalled else "Unknown", reason, message)
-            return Result((found,), after=seconds or None, stalled=stalled)
+            return (Result.stalled if stalled else Result.waiting)(found, after=seconds or None)
 
 
 def _advice(skill: Skill) -> str:
