@@ -60,8 +60,7 @@ async def sweep(cluster: Cluster, settings: Settings, storage: RegistryStorage) 
 async def _wanted(cluster: Cluster, settings: Settings) -> set[str]:
     """Digests that a Skill runs, may go back to, or still has a pod of; under whatever name they are pulled."""
     references: set[str] = set()
-    namespaces: list[str | None] = [*settings.watch_namespaces]
-    for namespace in namespaces or [None]:
+    for namespace in settings.namespace_scopes:
         for skill in await cluster.list("Skill", namespace):
             status = skill.get("status", {})
             references |= {status.get("image", ""), *(past.get("image", "") for past in status.get("history", []))}
