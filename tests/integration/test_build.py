@@ -183,7 +183,7 @@ def test_r11_a_build_without_memory_says_so(
     address = operator.cluster.get("-n", NAMESPACE, "service", f"{NAMESPACE}-registry")["spec"]["clusterIP"]
     result = build(nothing, work, stage_context(tight, datetime.now(UTC)))
     (job,) = result.create
-    job = resource.job(greedy, tight, work.revision, list(base.root_entries), address, own_users=True)
+    job = resource.job(greedy, tight, work.revision, list(base.root_entries), address, user_namespace=True)
     for made in (*result.apply, job):
         operator.cluster.kubectl("create", CONTROLLER, "-f", "-", stdin=json.dumps(made))
     name = job["metadata"]["name"]
@@ -308,7 +308,7 @@ async def api(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> AsyncIterato
 
 def sleeper(namespace: str, key: SkillKey) -> Json:
     """A Job that counts as a build and starts no pod."""
-    labels = {naming.MANAGED_BY: naming.MANAGER, naming.COMPONENT: "build", naming.NAMESPACE_LABEL: key.namespace}
+    labels = naming.MANAGED | {naming.COMPONENT: "build", naming.NAMESPACE_LABEL: key.namespace}
     pod = {"restartPolicy": "Never", "containers": [{"name": "none", "image": "none.invalid/none"}]}
     return {
         "apiVersion": "batch/v1",

@@ -20,7 +20,7 @@ from skill_operator.observability import metrics
 from skill_operator.settings import Settings
 
 RESERVATION_SECONDS = 30.0  # for which a free place is kept for the Skill whose turn it is
-BUILD_LABELS = {naming.MANAGED_BY: naming.MANAGER, naming.COMPONENT: "build"}
+BUILD_LABELS = naming.MANAGED | {naming.COMPONENT: "build"}
 
 
 class BuildQueue:
@@ -68,7 +68,7 @@ class BuildQueue:
         else:
             self._waiting.pop(key, None)
             self._reserved.pop(key, None)
-        metrics.builds_waiting(len(self._waiting))
+        metrics.set_builds_waiting(len(self._waiting))
         if self._waiting:
             async with self._lock:
                 self._expire()

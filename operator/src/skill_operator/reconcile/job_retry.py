@@ -6,10 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from skill_operator import naming
 from skill_operator.k8s import pod_status
 from skill_operator.k8s.interface import Object
 from skill_operator.reconcile.result import ConditionUpdate, Ref, Result
-from skill_operator.resources.build import FAILURES
 
 MAX_BACKOFF_SECONDS = 300.0
 
@@ -25,7 +25,7 @@ class JobRetry:
     @classmethod
     def of(cls, job: Object, failed_at: datetime, first_backoff_seconds: float) -> JobRetry:
         """Return the retry of `job`: each failure doubles the wait."""
-        failures = int(job["metadata"].get("annotations", {}).get(FAILURES, "0"))
+        failures = int(job["metadata"].get("annotations", {}).get(naming.FAILURES_ANNOTATION, "0"))
         backoff = min(MAX_BACKOFF_SECONDS, first_backoff_seconds * 2**failures)
         return cls(job, failures, failed_at + timedelta(seconds=backoff))
 

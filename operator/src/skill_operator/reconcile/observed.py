@@ -59,7 +59,7 @@ class Observed:
 
     def user_namespace(self, settings: Settings) -> UserNamespace:
         """Return what user namespace the Skill's pods and checks get."""
-        return self.nodes.users(settings.isolation, self.skill.spec.runtime_class_name)
+        return self.nodes.user_namespace(settings.isolation, self.skill.spec.runtime_class_name)
 
     def watched(self) -> list[Object]:
         """Return the objects that the watches must have reported too."""

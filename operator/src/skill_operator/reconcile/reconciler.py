@@ -86,7 +86,7 @@ class Reconciler:
 
     async def _delete_builds(self, key: SkillKey) -> None:
         """Delete the builds of a deleted Skill. No Skill can own them where they live, so they would keep a place."""
-        labels = {naming.SKILL_LABEL: naming.bounded(key.name), naming.NAMESPACE_LABEL: key.namespace}
+        labels = {naming.SKILL_LABEL: naming.truncate(key.name), naming.NAMESPACE_LABEL: key.namespace}
         for job in await self._cluster.list("Job", self._settings.builder_namespace, labels):
             await self._cluster.delete("Job", self._settings.builder_namespace, job["metadata"]["name"])
 
@@ -125,7 +125,7 @@ class Reconciler:
             node_features,
             egress_proxy_ready,
         )
-        self._watch_health.read(observed.watched())
+        self._watch_health.observe_read(observed.watched())
         observed = replace(observed, exceeded_limit=self._usage_collector.exceeded_limit(skill.metadata.uid))
         if not may_scale_to_zero(observed, now):
             return observed
@@ -155,9 +155,9 @@ class Reconciler:
             if not result.is_done:
                 blocked_at, last = stage, result
         outcome = "stalled" if last.is_stalled else "done" if last.is_done else "waiting"
-        metrics.reconciled(blocked_at.name if blocked_at else "run", outcome)
+        metrics.record_reconcile(blocked_at.name if blocked_at else "run", outcome)
         if "last_active_time" in progress.status:
-            metrics.slept()
+            metrics.record_scale_to_zero()
         await self._report(skill, observed.body, conditions, last, progress.status, now)
         return min(delays, default=None)
 
@@ -186,7 +186,7 @@ class Reconciler:
     def _announce(self, body: Object, changed: Condition, status: SkillStatus) -> None:
         warn = changed.status == "False" and changed.type != api.ACTIVE
         if changed.type == api.BUILT and changed.status != "Unknown":
-            metrics.built("built" if changed.status == "True" else "failed")
+            metrics.record_build("built" if changed.status == "True" else "failed")
         log.info(
             "condition changed",
             extra={"stage": changed.type, "reason": changed.reason, "revision": status.revision},

@@ -87,7 +87,7 @@ def _measure(observed: Observed) -> None:
         for pod in observed.pods_of(job["metadata"]["name"]):
             if (end := pod_status.terminated(pod)) is not None and end.get("exitCode") == 0:
                 created_at = pod_status.moment(job["metadata"]["creationTimestamp"])
-                metrics.build_took((pod_status.moment(end["finishedAt"]) - created_at).total_seconds())
+                metrics.observe_build_duration((pod_status.moment(end["finishedAt"]) - created_at).total_seconds())
 
 
 def _known_image(observed: Observed, revision: str) -> str:
@@ -108,7 +108,7 @@ def _make(observed: Observed, progress: Progress, context: StageContext, failure
     """Return the build context's ConfigMap and the Job."""
     skill, settings, base = observed.skill, context.settings, observed.base
     archive = resource.config_map(skill, settings, progress.revision, progress.source)
-    own_users = observed.nodes.users(settings.isolation).own
+    user_namespace = observed.nodes.user_namespace(settings.isolation).enabled
     job = resource.job(
         skill,
         settings,
@@ -116,7 +116,7 @@ def _make(observed: Observed, progress: Progress, context: StageContext, failure
         list(base.root_entries),
         base.registry_address,
         failures,
-        own_users=own_users,
+        user_namespace=user_namespace,
     )
     return archive, job
 

@@ -91,8 +91,8 @@ def _seal(settings: Settings, content: Object, report: CheckReport) -> str:
 def _make_job(observed: Observed, settings: Settings, config_map: Object, failures: int) -> Object:
     parts = sum(key.startswith("part") for key in config_map["data"])
     key = secrets.token_hex(32)
-    name, own_users = config_map["metadata"]["name"], observed.user_namespace(settings).own
-    return resource.job(observed.skill, settings, name, parts, key, failures, own_users=own_users)
+    name, user_namespace = config_map["metadata"]["name"], observed.user_namespace(settings).enabled
+    return resource.job(observed.skill, settings, name, parts, key, failures, user_namespace=user_namespace)
 
 
 def _is_owned_by(job: Object, pod: Object) -> bool:

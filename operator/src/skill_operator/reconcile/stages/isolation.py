@@ -37,5 +37,5 @@ def isolated_condition(observed: Observed, settings: Settings) -> ConditionUpdat
     verdict = observed.isolation
     message = verdict.message
     if verdict == PROVEN:
-        message = f"{message}; {observed.user_namespace(settings).told}"
+        message = f"{message}; {observed.user_namespace(settings).message}"
     return ConditionUpdate(ISOLATED, verdict.status, verdict.reason, message)

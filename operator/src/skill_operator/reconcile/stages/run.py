@@ -102,7 +102,7 @@ def _wanted(observed: Observed, progress: Progress, settings: Settings) -> tuple
             progress.revision,
             progress.image,
             replicas=1 if observed.deployment is None else None,
-            own_users=observed.user_namespace(settings).own,
+            user_namespace=observed.user_namespace(settings).enabled,
         ),
         service(skill),
     )
