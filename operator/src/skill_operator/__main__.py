@@ -61,21 +61,21 @@ async def controller(settings: Settings) -> int:
         gateways = UsageCollector(cluster, settings, over_http(session, settings.health_port), queue.add)
         lease = Lease(cluster, settings.namespace, LEASE, identity, settings.lease_seconds)
         recorder = Recorder(cluster, "skill-operator")
-        hearing = WatchHealth()
-        slots = BuildQueue(cluster, settings, queue.add)
+        watch_health = WatchHealth()
+        build_queue = BuildQueue(cluster, settings, queue.add)
         author = Author(settings, Provider(), queue.add, _now)
         proxy = EgressProxy(cluster, settings)
-        around = ReconcileContext(
+        context = ReconcileContext(
             lambda: client.read_base(settings),
             ClusterNetworks(cluster, settings).read,
             lambda: watch.verdict,
             NodeFeaturesCache(cluster, settings.isolation).read,
             proxy.serve,
         )
-        reconciler = Reconciler(cluster, settings, author, recorder, around, _now, slots, hearing, gateways)
-        work = Controller(cluster, settings, reconciler, queue, hearing, proxy)
+        reconciler = Reconciler(cluster, settings, author, recorder, context, _now, build_queue, watch_health, gateways)
+        work = Controller(cluster, settings, reconciler, queue, watch_health, proxy)
         watch = IsolationMonitor(settings, work.look_again)
-        informer = Informer(settings, lambda namespace, name: queue.add(SkillKey(namespace, name)), hearing)
+        informer = Informer(settings, lambda namespace, name: queue.add(SkillKey(namespace, name)), watch_health)
         live = {"controller": lambda: work.problem() if lease.held else None}
         async with health.serve(settings.health_port, live, {}):
             leading = asyncio.create_task(lease.acquire())

@@ -220,6 +220,11 @@ class Settings(_SettingsModel):
     health_port: int = Field(default=8081, description="/healthz, /readyz and /metrics of either process")
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
+    @property
+    def namespace_scopes(self) -> list[str | None]:
+        """Return the namespaces to list and watch; None stands for all of them."""
+        return [*self.watch_namespaces] or [None]
+
     @model_validator(mode="after")
     def _escalation_is_known(self) -> Settings:
         unknown = [name for name in self.generation.escalation if name not in {model.name for model in self.models}]

@@ -31,20 +31,20 @@ class Slow:
 
 async def test_a_job_that_is_made_while_the_list_is_on_its_way_counts() -> None:
     server, woken = Slow(), list[SkillKey]()
-    slots = BuildQueue(cast("Cluster", server), ONE, woken.append)
-    assert await slots.ask(FIRST) == 0
+    queue = BuildQueue(cast("Cluster", server), ONE, woken.append)
+    assert await queue.request(FIRST) == 0
     server.answer.clear()
     server.asked.clear()
-    second = asyncio.create_task(slots.ask(SECOND))
+    second = asyncio.create_task(queue.request(SECOND))
     await server.asked.wait()
     server.jobs.append({"metadata": {"labels": {naming.NAMESPACE_LABEL: "team"}}})
-    ended = asyncio.create_task(slots.ended(FIRST))
+    ended = asyncio.create_task(queue.reconcile_ended(FIRST))
     await asyncio.sleep(0)
     server.answer.set()
     assert await second == 1, "two builds at once"
     await ended
     assert woken == []
     server.jobs.clear()
-    await slots.ended(SECOND)
-    await slots.ended(FIRST)
-    assert await slots.ask(SECOND) == 0
+    await queue.reconcile_ended(SECOND)
+    await queue.reconcile_ended(FIRST)
+    assert await queue.request(SECOND) == 0

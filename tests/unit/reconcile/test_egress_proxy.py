@@ -57,15 +57,15 @@ def test_the_proxy_is_named_by_address_to_who_may_use_it() -> None:
 
 def test_a_check_has_no_way_out_whatever_is_granted() -> None:
     granted = skill(egress=[HOST])
-    job = check.job(granted, LOCATED, "check", 1, "key", own_users=True)
+    job = check.job(granted, LOCATED, "check", 1, "key", user_namespace=True)
     assert "proxy" not in str(job).lower()
     assert naming.labels("echo", "u-1", "check")[naming.COMPONENT] != PROXY.labels[naming.COMPONENT]
 
 
-def opened(address: str, stays_shut: tuple[BlockedNetwork, ...] = OWN) -> bool:
+def opened(address: str, blocked_networks: tuple[BlockedNetwork, ...] = OWN) -> bool:
     """Whether the proxy's policy lets a packet out to there."""
     owner = {"metadata": {"name": "proxy", "uid": "u"}}
-    (rule,) = proxy_policy(LOCATED, stays_shut, owner)["spec"]["egress"]
+    (rule,) = proxy_policy(LOCATED, blocked_networks, owner)["spec"]["egress"]
     at = ip_address(address)
     return any(
         at in ip_network(one["ipBlock"]["cidr"]) and not any(at in ip_network(no) for no in one["ipBlock"]["except"])
@@ -173,7 +173,7 @@ async def test_where_it_is_not_there() -> None:
 
 
 def test_a_skill_is_not_begun_before_its_proxy() -> None:
-    result = run(observed(skill(egress=[HOST]), proxied=False), work(), LOCATED)
-    (note,) = result.findings
+    result = run(observed(skill(egress=[HOST]), egress_proxy_ready=False), work(), LOCATED)
+    (note,) = result.conditions
     assert (note.reason, note.status, result.apply) == ("EgressProxyStarting", "Unknown", ())
     assert result.after

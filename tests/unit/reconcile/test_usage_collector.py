@@ -44,13 +44,13 @@ class World:
         return report
 
     async def idle(self, age: float = 0) -> float:
-        return (await self.gateways.look(age)).idle("u-1")
+        return (await self.gateways.snapshot(age)).idle("u-1")
 
     async def settle(self, seconds: float) -> None:
         """Time passes, and the controller looks as often as it does."""
         for _ in range(int(seconds / 5)):
             self.now += 5
-            await self.gateways.look(0)
+            await self.gateways.snapshot(0)
 
 
 async def test_the_first_look_knows_nothing_of_the_past() -> None:
@@ -92,18 +92,18 @@ async def test_a_long_time_without_a_look_counts_as_use() -> None:
     world = World()
     await world.idle()
     await world.settle(500)
-    world.now += usage_collector.DARK_SECONDS + 1
+    world.now += usage_collector.MAX_GAP_SECONDS + 1
     assert await world.idle() == 0
 
 
 async def test_a_picture_is_shared_by_those_who_ask_at_once() -> None:
     world = World()
-    await world.gateways.look(0)
+    await world.gateways.snapshot(0)
     asked = world.asked
-    await world.gateways.look(1)
+    await world.gateways.snapshot(1)
     assert world.asked == asked
     world.now += 2
-    await world.gateways.look(1)
+    await world.gateways.snapshot(1)
     assert world.asked == asked + 2
 
 
@@ -119,25 +119,25 @@ async def test_news_of_a_call_that_used_too_much_wake_its_skill_once_in_a_while(
         )
 
     failed("timeout", NEWS_SECONDS + 1)
-    await world.gateways.look(0)
+    await world.gateways.snapshot(0)
     assert world.woken == [], "that is no news"
     failed("timeout", 2)
-    await world.gateways.look(0)
+    await world.gateways.snapshot(0)
     assert world.woken == [key]
-    assert world.gateways.failure("u-1") == ("timeout", 2)
+    assert world.gateways.exceeded_limit("u-1") == ("timeout", 2)
     for _ in range(11):  # it fails and fails
         world.now += 5
-        await world.gateways.look(0)
+        await world.gateways.snapshot(0)
     assert world.woken == [key]
     world.now += 10
-    await world.gateways.look(0)
+    await world.gateways.snapshot(0)
     assert world.woken == [key, key]
     failed("disk-full", 1, "10.0.0.2")
-    await world.gateways.look(0)
+    await world.gateways.snapshot(0)
     assert world.woken == [key, key, key]
     world.now += 3
-    assert world.gateways.failure("u-1") == ("disk-full", 4), "the latest, whoever tells of it"
-    assert world.gateways.failure("u-2") is None
+    assert world.gateways.exceeded_limit("u-1") == ("disk-full", 4), "the latest, whoever tells of it"
+    assert world.gateways.exceeded_limit("u-2") is None
 
 
 async def test_the_log_names_each_call_that_woke_a_skill_or_used_too_much_once(
@@ -157,14 +157,14 @@ async def test_the_log_names_each_call_that_woke_a_skill_or_used_too_much_once(
         SkillUsage(idle=0, open=0, held=0, woken=woken, failure=failure),
     ):
         world.reports["10.0.0.1"] = UsageReport(age=900, skills={"u-1": use})
-        await world.gateways.look(0)
-        await world.gateways.look(0)
+        await world.gateways.snapshot(0)
+        await world.gateways.snapshot(0)
     told = {("woken by a call", "greedy", "r-1"), ("a call ended by its limits: timeout", "greedy", "r-1")}
     assert logged() == told
     assert len(caplog.records) == 2
-    old = woken.model_copy(update={"request": "r-0", "ago": usage_collector.DARK_SECONDS + 1})
+    old = woken.model_copy(update={"request": "r-0", "ago": usage_collector.MAX_GAP_SECONDS + 1})
     world.reports["10.0.0.1"] = UsageReport(age=900, skills={"u-1": SkillUsage(idle=0, open=0, held=0, woken=old)})
-    await world.gateways.look(0)
+    await world.gateways.snapshot(0)
     assert logged() == told, "as when the controller has just started"
 
 

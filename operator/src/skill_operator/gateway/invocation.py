@@ -129,13 +129,13 @@ class Invoker:
         limit.__enter__()
         self._open += 1
         self.activity.begin(entry.meta.uid)
-        metrics.in_flight(self._open)
+        metrics.set_calls_in_flight(self._open)
         return AdmittedCall(self, entry, request, limit)
 
     def dismiss(self, ticket: AdmittedCall) -> None:
         self._open -= 1
         self.activity.end(ticket.entry.meta.uid)
-        metrics.in_flight(self._open)
+        metrics.set_calls_in_flight(self._open)
 
     def judge(self, entry: SkillEntry, body: bytes) -> None:
         """Raises Problem for what does not fit the Skill's input, before a pod is bothered with it."""

@@ -154,7 +154,7 @@ class McpServer:
             outcome = f"{answer.status // 100}xx"
         except Problem as problem:
             outcome = problem.slug
-            metrics.refused(outcome)
+            metrics.record_rejection(outcome)
             if problem.status in {403, 404}:  # who may not call it is not told that it exists
                 raise _unknown(params.name) from problem
             told = {"type": problem.type, "title": problem.title, "status": problem.status, "detail": problem.detail}
@@ -173,14 +173,14 @@ class McpServer:
         if self._streams[name] >= MOST_STREAMS:
             raise MCPError(types.INTERNAL_ERROR, f"you have {MOST_STREAMS} such streams open; close one")
         self._streams[name] += 1
-        metrics.streams(self._streams.total())
+        metrics.set_mcp_streams(self._streams.total())
         try:
             return await self._listen(ctx, params)
         finally:
             self._streams[name] -= 1
             if not self._streams[name]:
                 del self._streams[name]
-            metrics.streams(self._streams.total())
+            metrics.set_mcp_streams(self._streams.total())
 
     def _find(self, tool: str) -> SkillKey | None:
         """The Skill of that name. Nearly all tools are called what their Skill is."""
@@ -200,7 +200,7 @@ class McpServer:
 def account(entry: SkillEntry, request_id: str, outcome: str, seconds: float) -> None:
     """That /mcp was asked is in the log as it is; which skill was called is not."""
     meta = entry.meta
-    metrics.call_ended(meta.namespace, meta.name, outcome, seconds)
+    metrics.record_skill_call(meta.namespace, meta.name, outcome, seconds)
     who = {"namespace": meta.namespace, "skill": meta.name, "request": request_id}
     log.info("tool", extra=who | {"outcome": outcome, "seconds": round(seconds, 4)})
 

@@ -236,7 +236,7 @@ class Author:
         name = state.model.name
         breaker = self._breakers[name]
         if (seconds := breaker.seconds_until_call(now)) > 0:
-            metrics.circuit(name, breaker.state(now))
+            metrics.set_circuit_state(name, breaker.state(now))
             return Wait(
                 seconds * random.uniform(1.0, 1.2) + 1.0, "ModelUnavailable", f"{name}: {breaker.describe(now)}"
             )
@@ -319,8 +319,8 @@ class Author:
             breaker.record_success()
             return completion
         finally:
-            metrics.called(name, outcome, tokens)
-            metrics.circuit(name, breaker.state(self._clock()))
+            metrics.record_model_request(name, outcome, tokens)
+            metrics.set_circuit_state(name, breaker.state(self._clock()))
 
 
 def _open(given: GenerationInput, settings: Settings, now: datetime) -> _GenerationState:

@@ -39,7 +39,7 @@ def history_map(skill: Skill, settings: Settings, history: LedgerHistory, stored
 
 def daily_usage_map(settings: Settings, usage: DailyUsage, stored: Object | None) -> Object:
     """Return the ConfigMap of the daily usage, which replaces only the `stored` version."""
-    labels = {naming.MANAGED_BY: naming.MANAGER, naming.COMPONENT: "account"}
+    labels = naming.MANAGED | {naming.COMPONENT: "account"}
     return _operator_map(settings, naming.ACCOUNT, labels, {DAILY_USAGE_KEY: usage.model_dump_json()}, stored)
 
 

@@ -15,7 +15,6 @@ from skill_operator.resources.common import build_metadata
 from skill_operator.settings import Settings
 
 CONTEXT = "context.tar.gz"
-FAILURES = f"{naming.GROUP}/failures"  # annotation: builds of this revision that failed before this one
 
 
 def context(settings: Settings, source: str) -> bytes:
@@ -52,7 +51,7 @@ def job(
     registry_address: str,
     failures: int = 0,
     *,
-    own_users: bool,
+    user_namespace: bool,
 ) -> Object:
     """The Kaniko Job.
 
@@ -114,12 +113,12 @@ def job(
     }
     if registry_address and registry_address != host:
         pod["hostAliases"] = [{"ip": registry_address, "hostnames": [host]}]
-    if own_users:
+    if user_namespace:
         pod["hostUsers"] = False
     if settings.priority_class_name:  # a build may wait; it must not push a skill out
         pod["priorityClassName"] = settings.priority_class_name
     made = build_metadata(skill, settings, name, rev)
-    made["annotations"] = {FAILURES: str(failures)}
+    made["annotations"] = {naming.FAILURES_ANNOTATION: str(failures)}
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",

@@ -185,7 +185,7 @@ async def test_calls_are_counted(world: Guarded) -> None:
         return REGISTRY.get_sample_value("skill_gateway_skill_calls_total", labels) or 0
 
     def refused(type_: str) -> float:
-        return REGISTRY.get_sample_value("skill_gateway_refused_total", {"type": type_}) or 0
+        return REGISTRY.get_sample_value("skill_gateway_rejections_total", {"type": type_}) or 0
 
     await world.pod(fine)
     world.know()

@@ -11,13 +11,13 @@ from skill_operator.isolation.monitor import IsolationVerdict
 from skill_operator.isolation.user_namespaces import NodeFeatures
 from skill_operator.reconcile.result import Progress, Result
 from skill_operator.reconcile.stages import run as stage
-from skill_operator.reconcile.stages.isolation import caged
+from skill_operator.reconcile.stages.isolation import require_isolation
 from skill_operator.resources.contract import text
-from tests.unit.reconcile.samples import DIGEST, NOW, SETTINGS, observed, pod, skill
+from tests.unit.reconcile.samples import DIGEST, SETTINGS, observed, pod, skill, stage_context
 
 
 def run(seen: Any, done: Progress, settings: Any) -> Result:
-    return stage.run(seen, done, settings, NOW)
+    return stage.run(seen, done, stage_context(settings))
 
 
 IMAGE = f"localhost:30500/skills/team/echo@{DIGEST}"
@@ -88,15 +88,15 @@ def test_a_secret_is_a_file_of_its_owner_alone() -> None:
     assert "billing" not in str(deployment["spec"]["template"]["spec"]["containers"][0]["env"])
 
 
-def policy(*egress: dict[str, Any], stays_shut: tuple[BlockedNetwork, ...] = ()) -> dict[str, Any]:
-    seen = observed(skill(egress=list(egress)), stays_shut=stays_shut)
+def policy(*egress: dict[str, Any], blocked_networks: tuple[BlockedNetwork, ...] = ()) -> dict[str, Any]:
+    seen = observed(skill(egress=list(egress)), blocked_networks=blocked_networks)
     (found,) = [o for o in run(seen, work(), SETTINGS).apply if o["kind"] == "NetworkPolicy"]
     return found["spec"]
 
 
 def test_a_wide_grant_leaves_the_cluster_out() -> None:
     own = block("the node one", "203.0.113.77")
-    spec = policy({"cidr": "0.0.0.0/0", "ports": [443]}, {"cidr": "::/0", "ports": [80]}, stays_shut=own)
+    spec = policy({"cidr": "0.0.0.0/0", "ports": [443]}, {"cidr": "::/0", "ports": [80]}, blocked_networks=own)
     four, six = spec["egress"]
     assert {"169.254.0.0/16", "10.0.0.0/8", "203.0.113.77/32"} <= set(four["to"][0]["ipBlock"]["except"])
     assert {"fe80::/9", "fc00::/7"} <= set(six["to"][0]["ipBlock"]["except"])
@@ -156,7 +156,7 @@ def test_policies_of_others_that_widen_the_cage_are_told(spec: dict[str, Any], w
     theirs = {"metadata": {"name": "theirs"}, "spec": spec}
     ours = {"metadata": {"name": naming.SHARED_POLICY}, "spec": {"podSelector": {}, "egress": [{}]}}
     seen = observed(pods=(mine(conditions=READY),), policies=(ours, theirs))
-    (isolated,) = [f for f in run(seen, work(), SETTINGS).findings if f.type == "Isolated"]
+    (isolated,) = [f for f in run(seen, work(), SETTINGS).conditions if f.type == "Isolated"]
     assert (isolated.reason == "WidenedByPolicy") is widens
     assert ("theirs" in isolated.message) is widens
 
@@ -165,55 +165,57 @@ SILENT = IsolationVerdict("Unknown", "ProberSilent", "the prober does not answer
 
 
 def test_nothing_new_is_begun_while_the_cage_is_unproven() -> None:
-    result = caged(SETTINGS)(observed(cage=SILENT), work(), NOW)
-    assert not result.done
+    result = require_isolation(observed(isolation=SILENT), work(), stage_context())
+    assert not result.is_done
     assert not result.apply + result.create
-    assert {f.type: (f.status, f.reason) for f in result.findings} == {
+    assert {f.type: (f.status, f.reason) for f in result.conditions} == {
         "Isolated": ("Unknown", "ProberSilent"),
-        "Verified": ("Unknown", "CageUnproven"),
+        "Verified": ("Unknown", "IsolationUnproven"),
     }
-    assert caged(SETTINGS)(observed(), work(), NOW).done
+    assert require_isolation(observed(), work(), stage_context()).is_done
 
 
 def test_what_runs_goes_on_and_says_that_its_cage_is_unproven() -> None:
     live = {"spec": {"replicas": 1}, "status": {}}
-    seen = observed(cage=SILENT, deployment=live, pods=(mine(conditions=READY),))
-    assert caged(SETTINGS)(seen, work(), NOW).done
+    seen = observed(isolation=SILENT, deployment=live, pods=(mine(conditions=READY),))
+    assert require_isolation(seen, work(), stage_context()).is_done
     result = run(seen, work(), SETTINGS)
-    assert result.done
-    assert [(f.status, f.reason) for f in result.findings if f.type == "Isolated"] == [("Unknown", "ProberSilent")]
+    assert result.is_done
+    assert [(f.status, f.reason) for f in result.conditions if f.type == "Isolated"] == [("Unknown", "ProberSilent")]
 
 
 def test_what_has_not_started_does_not_keep_an_old_proof() -> None:
     for pods in ((), (mine(state={"terminated": {"exitCode": 1}}),)):
-        result = run(observed(cage=SILENT, pods=pods), work(), SETTINGS)
-        assert [(f.status, f.reason) for f in result.findings if f.type == "Isolated"] == [("Unknown", "ProberSilent")]
-    opened = run(observed(cage=SILENT, pods=(mine(state={"terminated": {"exitCode": 3}}),)), work(), SETTINGS)
-    assert [f.reason for f in opened.findings if f.type == "Isolated"][-1] == "EgressNotBlocked"
+        result = run(observed(isolation=SILENT, pods=pods), work(), SETTINGS)
+        assert [(f.status, f.reason) for f in result.conditions if f.type == "Isolated"] == [
+            ("Unknown", "ProberSilent")
+        ]
+    opened = run(observed(isolation=SILENT, pods=(mine(state={"terminated": {"exitCode": 3}}),)), work(), SETTINGS)
+    assert [f.reason for f in opened.conditions if f.type == "Isolated"][-1] == "EgressNotBlocked"
 
 
 @pytest.mark.parametrize("replicas", [0, 1])
 def test_a_cage_that_is_not_required_is_never_proven(replicas: int) -> None:
     lax = SETTINGS.model_copy(update={"isolation": SETTINGS.isolation.model_copy(update={"required": False})})
     live = {"spec": {"replicas": replicas}, "status": {}}
-    assert caged(lax)(observed(cage=SILENT), work(), NOW).done
+    assert require_isolation(observed(isolation=SILENT), work(), stage_context(lax)).is_done
     result = run(observed(pods=(mine(conditions=READY),), deployment=live), work(), lax)
-    assert {(f.status, f.reason) for f in result.findings if f.type == "Isolated"} == {("False", "NotEnforced")}
+    assert {(f.status, f.reason) for f in result.conditions if f.type == "Isolated"} == {("False", "NotEnforced")}
 
 
 def test_ready_when_a_pod_of_this_revision_is() -> None:
     result = run(observed(pods=(mine(conditions=READY),)), work(), SETTINGS)
-    assert result.done
-    assert {f.type: f.status for f in result.findings} == {"Deployed": "True", "Active": "True", "Isolated": "True"}
+    assert result.is_done
+    assert {f.type: f.status for f in result.conditions} == {"Deployed": "True", "Active": "True", "Isolated": "True"}
     old = mine(conditions=READY)
     old["metadata"]["labels"][naming.REVISION_LABEL] = "another"
-    assert not run(observed(pods=(old,)), work(), SETTINGS).done
+    assert not run(observed(pods=(old,)), work(), SETTINGS).is_done
 
 
 def test_asleep_is_healthy() -> None:
     result = run(observed(deployment={"spec": {"replicas": 0}, "status": {}}), work(), SETTINGS)
-    assert result.done
-    assert next(f for f in result.findings if f.type == "Active").reason == "Asleep"
+    assert result.is_done
+    assert next(f for f in result.conditions if f.type == "Active").reason == "Asleep"
 
 
 def slept(**more: Any) -> Any:
@@ -234,15 +236,15 @@ def slept(**more: Any) -> Any:
 def test_waking_is_healthy() -> None:
     live = {"spec": {"replicas": 1}, "status": {}}
     result = run(observed(slept(), deployment=live, pods=(mine(),)), work(), SETTINGS)
-    assert result.done
-    assert {f.type: (f.status, f.reason) for f in result.findings} == {
+    assert result.is_done
+    assert {f.type: (f.status, f.reason) for f in result.conditions} == {
         "Deployed": ("True", "Deployed"),
         "Active": ("False", "Waking"),
     }
-    assert not run(observed(slept(revision="another"), deployment=live), work(), SETTINGS).done, "never proven"
+    assert not run(observed(slept(revision="another"), deployment=live), work(), SETTINGS).is_done, "never proven"
     broken = mine(state={"terminated": {"exitCode": 1}})
-    assert not run(observed(slept(), deployment=live, pods=(broken,)), work(), SETTINGS).done
-    assert not run(observed(deployment=live), work(), SETTINGS).done, "it did not sleep"
+    assert not run(observed(slept(), deployment=live, pods=(broken,)), work(), SETTINGS).is_done
+    assert not run(observed(deployment=live), work(), SETTINGS).is_done, "it did not sleep"
 
 
 def test_calls_in_flight_have_their_time_when_a_pod_ends() -> None:
@@ -270,15 +272,15 @@ def test_calls_in_flight_have_their_time_when_a_pod_ends() -> None:
 )
 def test_what_is_wrong_with_a_pod_is_said(state: dict[str, Any], reason: str) -> None:
     result = run(observed(pods=(mine(state=state),)), work(), SETTINGS)
-    assert not result.done
-    assert result.findings[0].reason == reason
-    assert not result.stalled
+    assert not result.is_done
+    assert result.conditions[0].reason == reason
+    assert not result.is_stalled
 
 
 def test_an_open_cage_is_for_a_person_to_mend() -> None:
     result = run(observed(pods=(mine(state={"terminated": {"exitCode": 3}}),)), work(), SETTINGS)
-    assert result.stalled
-    assert {f.type: f.reason for f in result.findings} == {
+    assert result.is_stalled
+    assert {f.type: f.reason for f in result.conditions} == {
         "Deployed": "EgressNotBlocked",
         "Isolated": "EgressNotBlocked",
     }
@@ -290,7 +292,7 @@ def test_a_full_quota_is_said() -> None:
         "spec": {"replicas": 1},
         "status": {"conditions": [{"type": "ReplicaFailure", "status": "True", "message": message}]},
     }
-    assert run(observed(deployment=live), work(), SETTINGS).findings[0].reason == "QuotaExceeded"
+    assert run(observed(deployment=live), work(), SETTINGS).conditions[0].reason == "QuotaExceeded"
 
 
 def restarted(end: dict[str, Any]) -> dict[str, Any]:
@@ -301,8 +303,8 @@ def restarted(end: dict[str, Any]) -> dict[str, Any]:
 
 def active(*pods: dict[str, Any]) -> tuple[str, str]:
     result = run(observed(pods=pods), work(), SETTINGS)
-    assert result.done
-    (found,) = [f for f in result.findings if f.type == "Active"]
+    assert result.is_done
+    (found,) = [f for f in result.conditions if f.type == "Active"]
     assert found.status == "True"
     return found.reason, found.message
 
@@ -326,22 +328,22 @@ def test_what_ended_a_pod_that_answers_again_is_news_for_a_while() -> None:
     ],
 )
 def test_a_call_that_used_too_much_is_news_for_a_while(kind: ExceededLimit, reason: str, advice: str) -> None:
-    result = run(observed(pods=(mine(conditions=READY),), failure=(kind, 90.0)), work(), SETTINGS)
-    (found,) = [f for f in result.findings if f.type == "Active"]
+    result = run(observed(pods=(mine(conditions=READY),), exceeded_limit=(kind, 90.0)), work(), SETTINGS)
+    (found,) = [f for f in result.conditions if f.type == "Active"]
     assert (found.status, found.reason) == ("True", reason)
     assert advice in found.message
     assert "2030-01-01T11:58Z" in found.message
     assert result.after == 510, "then it is taken back"
-    old = run(observed(pods=(mine(conditions=READY),), failure=(kind, 601.0)), work(), SETTINGS)
-    assert [f.reason for f in old.findings if f.type == "Active"] == ["Awake"]
+    old = run(observed(pods=(mine(conditions=READY),), exceeded_limit=(kind, 601.0)), work(), SETTINGS)
+    assert [f.reason for f in old.conditions if f.type == "Active"] == ["Awake"]
     assert old.after is None
 
 
 def test_the_latest_of_what_happened_is_told() -> None:
     end = {"reason": "OOMKilled", "exitCode": 137, "finishedAt": "2030-01-01T11:59:00Z"}
     for ago, reason in ((30.0, "CallTimeout"), (90.0, "OOMKilled")):
-        result = run(observed(pods=(restarted(end),), failure=("timeout", ago)), work(), SETTINGS)
-        assert [f.reason for f in result.findings if f.type == "Active"] == [reason]
+        result = run(observed(pods=(restarted(end),), exceeded_limit=("timeout", ago)), work(), SETTINGS)
+        assert [f.reason for f in result.conditions if f.type == "Active"] == [reason]
 
 
 def test_a_pod_evicted_for_its_files_is_told_beside_its_successor() -> None:
@@ -402,5 +404,5 @@ def test_where_a_node_has_no_user_namespaces_the_skill_says_so() -> None:
     result = run(seen, work(), SETTINGS)
     (deployment,) = [o for o in result.apply if o["kind"] == "Deployment"]
     assert "hostUsers" not in deployment["spec"]["template"]["spec"]
-    (told,) = [f for f in result.findings if f.type == "Isolated"]
+    (told,) = [f for f in result.conditions if f.type == "Isolated"]
     assert (told.status, "nodes have none: old" in told.message) == ("True", True)

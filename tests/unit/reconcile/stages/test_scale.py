@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -10,9 +11,9 @@ import pytest
 from skill_operator import naming
 from skill_operator.api.usage_report import SkillUsage, UsageReport
 from skill_operator.reconcile.result import Progress
-from skill_operator.reconcile.stages.scale import may_sleep, scale
+from skill_operator.reconcile.stages.scale import may_scale_to_zero, scale
 from skill_operator.reconcile.usage_collector import UsageSnapshot
-from tests.unit.reconcile.samples import NOW, observed, skill
+from tests.unit.reconcile.samples import NOW, observed, skill, stage_context
 
 MARK = (NOW - timedelta(seconds=1)).isoformat(timespec="milliseconds")
 LATE = (NOW - timedelta(seconds=9)).isoformat(timespec="milliseconds")
@@ -63,9 +64,9 @@ def does(result: Any) -> str:
     ids=["all idle", "one was used", "a call is open", "one is fresh", "one is gone", "there is no gateway"],
 )
 def test_who_is_idle_for_all_gateways_is_marked(reports: Any, more: Any, what: str, after: float) -> None:
-    result = scale(seen(), Progress(), NOW, picture(*reports, **more))
+    result = scale(replace(seen(), usage=picture(*reports, **more)), Progress(), stage_context())
     assert (does(result), result.after) == (what, pytest.approx(after))
-    assert result.done
+    assert result.is_done
 
 
 @pytest.mark.parametrize(
@@ -84,12 +85,12 @@ def test_who_is_idle_for_all_gateways_is_marked(reports: Any, more: Any, what: s
 def test_who_is_marked_sleeps_when_all_gateways_know_it_and_nothing_is_in_flight(
     reports: Any, more: Any, what: str
 ) -> None:
-    assert does(scale(seen(mark=MARK), Progress(), NOW, picture(*reports, **more))) == what
+    assert does(scale(replace(seen(mark=MARK), usage=picture(*reports, **more)), Progress(), stage_context())) == what
 
 
 def test_the_write_that_puts_to_sleep_holds_only_for_this_drain() -> None:
     work = Progress()
-    (patch,) = scale(seen(mark=MARK), work, NOW, picture(quiet(70), mark=MARK)).patch
+    (patch,) = scale(replace(seen(mark=MARK), usage=picture(quiet(70), mark=MARK)), work, stage_context()).patch
     tests = {o["path"]: o["value"] for o in patch.operations if o["op"] == "test"}
     assert tests == {"/metadata/annotations/skill-operator.dev~1draining": MARK, "/spec/replicas": 1}
     assert (patch.kind, patch.namespace, patch.name) == ("Deployment", "team", "skill-echo")
@@ -97,33 +98,33 @@ def test_the_write_that_puts_to_sleep_holds_only_for_this_drain() -> None:
 
 
 def test_a_drain_that_takes_too_long_is_taken_back() -> None:
-    result = scale(seen(mark=LATE), Progress(), NOW, picture(quiet(70)))
+    result = scale(replace(seen(mark=LATE), usage=picture(quiet(70))), Progress(), stage_context())
     assert (does(result), result.after) == ("unmark", 5)
 
 
 def test_a_call_that_a_lost_gateway_left_open_has_its_time() -> None:
     short = seen(idleTimeoutSeconds=2, callTimeoutSeconds=30)
-    result = scale(short, Progress(), NOW, picture(quiet(100), certain=10))
+    result = scale(replace(short, usage=picture(quiet(100), certain=10)), Progress(), stage_context())
     assert (does(result), result.after) == ("", pytest.approx(20))
-    assert does(scale(short, Progress(), NOW, picture(quiet(100), certain=31))) == "mark"
+    assert does(scale(replace(short, usage=picture(quiet(100), certain=31)), Progress(), stage_context())) == "mark"
 
 
 def test_what_a_person_scaled_is_left_alone_and_said() -> None:
-    result = scale(seen(replicas=3, mark=MARK), Progress(), NOW, None)
+    result = scale(seen(replicas=3, mark=MARK), Progress(), stage_context())
     assert does(result) == "unmark"
-    (found,) = result.findings
+    (found,) = result.conditions
     assert (found.type, found.status, found.reason) == ("Active", "True", "ScaledByHand")
-    assert not may_sleep(seen(replicas=3), NOW)
+    assert not may_scale_to_zero(seen(replicas=3), NOW)
 
 
 def test_who_never_sleeps() -> None:
-    assert not may_sleep(seen(idleTimeoutSeconds=0), NOW)
-    assert does(scale(seen(idleTimeoutSeconds=0), Progress(), NOW, None)) == ""
-    assert does(scale(seen(replicas=0), Progress(), NOW, None)) == ""
+    assert not may_scale_to_zero(seen(idleTimeoutSeconds=0), NOW)
+    assert does(scale(seen(idleTimeoutSeconds=0), Progress(), stage_context())) == ""
+    assert does(scale(seen(replicas=0), Progress(), stage_context())) == ""
 
 
 def test_who_woke_a_moment_ago_is_not_asked_about() -> None:
-    assert not may_sleep(seen(awake=20), NOW)
-    assert scale(seen(awake=20), Progress(), NOW, None).after == pytest.approx(40)
-    assert may_sleep(seen(awake=61), NOW)
-    assert may_sleep(seen(awake=20, mark=MARK), NOW), "the mark must not stay"
+    assert not may_scale_to_zero(seen(awake=20), NOW)
+    assert scale(seen(awake=20), Progress(), stage_context()).after == pytest.approx(40)
+    assert may_scale_to_zero(seen(awake=61), NOW)
+    assert may_scale_to_zero(seen(awake=20, mark=MARK), NOW), "the mark must not stay"

@@ -179,7 +179,7 @@ class KubernetesAuthorizer:
             raise Unavailable(f"no {kind} within {ASK_SECONDS:.0f} s") from error
         finally:
             self._waiting -= 1
-            metrics.reviewed(kind, outcome, time.monotonic() - began)
+            metrics.record_authorization(kind, outcome, time.monotonic() - began)
 
 
 def _some(keys: list[SkillKey]) -> Iterator[list[SkillKey]]:

@@ -293,7 +293,7 @@ class Exchange:
     # Its end.
 
     def _refuse(self, problem: Problem) -> None:
-        metrics.refused(problem.slug)
+        metrics.record_rejection(problem.slug)
         self._protocol.write_problem(problem, self.request_id, close=not self.keep_alive or not self.complete)
         self._over(problem.status, problem.slug)
 
@@ -308,7 +308,7 @@ class Exchange:
             connection.abort()
         seconds = time.monotonic() - self._began
         if self._ticket is not None:
-            metrics.call_ended(*self._key, outcome, seconds)
+            metrics.record_skill_call(*self._key, outcome, seconds)
             self._ticket.close()
             self._ticket = None
         path = "/v1/skills/" + "/".join(self._key)
@@ -333,7 +333,7 @@ class Exchange:
 
 def account(method: str, path: str, id_: str, caller: str, status: int, outcome: str, seconds: float) -> None:
     """Every request has a line in the log and a place in the metrics."""
-    metrics.relayed(outcome, seconds)
+    metrics.record_request(outcome, seconds)
     if log.isEnabledFor(logging.INFO):
         logs.later(_line, method, path, id_, caller, status, outcome, seconds)
 

@@ -167,7 +167,7 @@ def _described(entries: list[SkillEntry], url: str, authenticated: bool) -> byte
 def _problem(request: Request, error: Exception) -> Response:
     assert isinstance(error, Problem)  # noqa: S101 - it was registered for these
     request.state.outcome = error.slug
-    metrics.refused(error.slug)
+    metrics.record_rejection(error.slug)
     return _answer(error, request.state.request_id)
 
 

@@ -67,7 +67,7 @@ class Activator:
             detail = f"{self.held[uid]} calls wait for it to wake (gateway.wake.queue of the chart); call again"
             raise Problem(503, "wake-queue-full", "Too many calls wait for the skill", detail, 1)
         self.held[uid] += 1
-        metrics.waiting(self.held.total())
+        metrics.set_calls_waiting(self.held.total())
         try:
             if waking is not None:
                 await waking()
@@ -80,7 +80,7 @@ class Activator:
             self.held[uid] -= 1
             if not self.held[uid]:
                 del self.held[uid]
-            metrics.waiting(self.held.total())
+            metrics.set_calls_waiting(self.held.total())
 
     async def _shared(self, meta: ObjectMeta, request: str) -> str:
         """One task for all who wait; it ends with the last of them."""
@@ -116,7 +116,7 @@ class Activator:
                 published = loop.time()
             scale = self._directory.scale(meta)
             if (problem := self._refusal(entry, scale, loop.time() - began)) is not None:
-                metrics.woken(problem.slug)
+                metrics.record_activation(problem.slug)
                 raise problem
             sleeps = scale is not None and not scale.replicas and scale is not patched
             if scale is not None and sleeps and await self._rouse(meta, scale, request, api):
@@ -210,11 +210,11 @@ def _measure(began: float, patched: float | None, published: float | None) -> No
     if patched is None:
         return
     now = asyncio.get_running_loop().time()
-    metrics.woken("awake")
-    metrics.cold_start("patch", patched - began)
-    metrics.cold_start("pod", (published or now) - patched)
-    metrics.cold_start("answer", now - (published or now))
-    metrics.cold_start("total", now - began)
+    metrics.record_activation("awake")
+    metrics.observe_cold_start("patch", patched - began)
+    metrics.observe_cold_start("pod", (published or now) - patched)
+    metrics.observe_cold_start("answer", now - (published or now))
+    metrics.observe_cold_start("total", now - began)
 
 
 def _does_not_run(trouble: PodProblem) -> Problem:

@@ -1,87 +1,77 @@
 """source: the code of a Skill, pinned in its spec or written by a model.
 
 This stage is the door to generation: it turns what was observed into a GenerationInput, and the step that comes back
-into a Result. The author decides, and never sees a reconcile.
+into a Result. The author decides, and knows nothing of a reconcile.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import datetime
 
 from skill_operator import naming
 from skill_operator.api.conditions import GENERATED
 from skill_operator.api.v1alpha1 import Skill
 from skill_operator.generation import store
-from skill_operator.generation.author import Author, GenerationInput, GenerationStep
+from skill_operator.generation.author import GenerationInput, GenerationStep
 from skill_operator.generation.ledger import Call, ReadyCandidate, Stop, Wait
 from skill_operator.generation.request import select_models
 from skill_operator.naming import SkillKey
+from skill_operator.reconcile.check_report import CheckReport
+from skill_operator.reconcile.context import StageContext
 from skill_operator.reconcile.observed import Observed
-from skill_operator.reconcile.result import ConditionUpdate, EventNote, Progress, Result
-from skill_operator.reconcile.stages.check import CheckReport
+from skill_operator.reconcile.result import ConditionUpdate, EventNote, Progress, Result, Writes
 from skill_operator.settings import Settings
 
 NO_MODEL_RETRY_SECONDS = 60.0
 
 
-def provide_source(observed: Observed, progress: Progress, author: Author, settings: Settings, now: datetime) -> Result:
+def provide_source(observed: Observed, progress: Progress, context: StageContext) -> Result:
     """Provide the code of a Skill. Done once there is a candidate."""
     skill = observed.skill
     key = SkillKey(skill.metadata.namespace, skill.metadata.name)
     if skill.spec.source is not None:
-        author.cancel(key)
+        context.author.cancel(key)
         progress.source = skill.spec.source.inline
         progress.status["generation"] = None
-        return Result((ConditionUpdate(GENERATED, "True", "Pinned", "spec.source is used as it is"),), done=True)
-    given = _generation_input(observed, progress, settings)
+        return Result.done(ConditionUpdate(GENERATED, "True", "Pinned", "spec.source is used as it is"))
+    given = _generation_input(observed, progress, context.settings)
     if given is None:
-        author.cancel(key)
-        return _no_model(settings, skill)
-    step = author.advance(given, now)
+        context.author.cancel(key)
+        return _no_model(skill, context.settings)
+    step = context.author.advance(given, context.now)
     progress.status["generation"] = step.status
     if isinstance(step.decision, ReadyCandidate):
         progress.source = step.decision.attempt.source
-    return replace(
-        _result(step, skill),
-        record=step.records,
-        apply=step.view,
-        call=step.request,
-        notes=tuple(EventNote("Warning", event.reason, event.message) for event in step.events),
-    )
+    return _result(skill, step)
 
 
 def record_verdict(
-    observed: Observed,
-    progress: Progress,
-    author: Author,
-    settings: Settings,
-    report: CheckReport,
-    result: Result,
-    now: datetime,
+    observed: Observed, progress: Progress, context: StageContext, report: CheckReport, result: Result
 ) -> Result:
-    """Record the verdict on the candidate in its ledger; a refused candidate leads to the next step at once.
+    """Record the verdict on the candidate in its ledger. Return the check's result, adapted to the attempt.
 
-    Returns the check's result, with the attempt named in its conditions.
+    A refused candidate leads to the next step at once, unless the spec pins the code: then only a person can help.
     """
     if observed.skill.spec.source is not None:
-        return result if report.passed else replace(result, stalled=True)
-    given = _generation_input(observed, progress, settings)
+        return result if report.passed else replace(result, outcome="stalled")
+    given = _generation_input(observed, progress, context.settings)
     if given is None:
         return result
-    update = author.record_verdict(
-        given, now, passed=report.passed, gate=report.gate or "", message=report.message, line=report.line
+    update = context.author.record_verdict(
+        given, context.now, passed=report.passed, gate=report.gate or "", message=report.message, line=report.line
     )
     if update is None:
         return result
     progress.status["generation"] = update.status
-    findings = tuple(
-        replace(found, message=f"{update.attempt}: {found.message}") if found.status == "False" else found
-        for found in result.findings
+    conditions = tuple(
+        replace(condition, message=f"{update.attempt}: {condition.message}")
+        if condition.status == "False"
+        else condition
+        for condition in result.conditions
     )
     return replace(
         result,
-        findings=findings,
+        conditions=conditions,
         record=update.records,
         apply=(*result.apply, *update.view),
         after=None if report.passed else 0.0,
@@ -101,13 +91,13 @@ def _generation_input(observed: Observed, progress: Progress, settings: Settings
         manifest=observed.base.manifest,
         checker=settings.images.checker,
         stored_history=observed.ledger,
-        stored_usage=observed.account,
+        stored_usage=observed.daily_usage,
         accepted_source=store.accepted_source(skill, observed.config_maps),
         retry=skill.metadata.annotations.get(naming.RETRY_ANNOTATION, ""),
     )
 
 
-def _no_model(settings: Settings, skill: Skill) -> Result:
+def _no_model(skill: Skill, settings: Settings) -> Result:
     chosen = skill.spec.generation.model
     names = ", ".join(model.name for model in settings.models) or "none"
     message = (
@@ -115,26 +105,29 @@ def _no_model(settings: Settings, skill: Skill) -> Result:
         if chosen
         else "no model is configured: set models[] in the chart's values, or give the code in spec.source.inline"
     )
-    return Result(
-        (ConditionUpdate(GENERATED, "False", "NoModel", message),), stalled=True, after=NO_MODEL_RETRY_SECONDS
-    )
+    return Result.stalled(ConditionUpdate(GENERATED, "False", "NoModel", message), after=NO_MODEL_RETRY_SECONDS)
 
 
-def _result(step: GenerationStep, skill: Skill) -> Result:
-    """Return the result that shows the decision of a step."""
+def _result(skill: Skill, step: GenerationStep) -> Result:
+    """Return the result that shows the step's decision and writes what it records."""
+    events = tuple(EventNote("Warning", event.reason, event.message) for event in step.events)
+    writes = Writes(record=step.records, call=step.request, apply=step.view, events=events)
     match step.decision:
         case Call():
             text = f"{step.attempt}: {step.request.endpoint.name} is writing" if step.request is not None else ""
-            return Result((ConditionUpdate(GENERATED, "Unknown", "Generating", text),))
+            return Result.waiting(ConditionUpdate(GENERATED, "Unknown", "Generating", text), **writes)
         case ReadyCandidate():
             text = f"{step.attempt}, {step.tokens} tokens so far"
-            return Result((ConditionUpdate(GENERATED, "True", "Generated", text),), done=True)
+            return Result.done(ConditionUpdate(GENERATED, "True", "Generated", text), **writes)
         case Stop(reason=reason, message=message, report=report):
             text = "\n".join(filter(None, (message, _advice(skill), report)))  # what may be cut goes last
-            return Result((ConditionUpdate(GENERATED, "False", reason, text),), stalled=True)
-        case Wait(seconds=seconds, reason=reason, message=message, stalled=stalled):
-            update = ConditionUpdate(GENERATED, "False" if stalled else "Unknown", reason, message)
-            return Result((update,), after=seconds or None, stalled=stalled)
+            return Result.stalled(ConditionUpdate(GENERATED, "False", reason, text), **writes)
+        case Wait(seconds=seconds, reason=reason, message=message, stalled=True):
+            update = ConditionUpdate(GENERATED, "False", reason, message)
+            return Result.stalled(update, after=seconds or None, **writes)
+        case Wait(seconds=seconds, reason=reason, message=message):
+            update = ConditionUpdate(GENERATED, "Unknown", reason, message)
+            return Result.waiting(update, after=seconds or None, **writes)
 
 
 def _advice(skill: Skill) -> str:
