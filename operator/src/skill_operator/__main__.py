@@ -17,6 +17,7 @@ import aiohttp
 import uvloop
 
 from skill_operator.controller import Controller, Resync
+from skill_operator.generation.author import Author
 from skill_operator.generation.provider import Provider
 from skill_operator.handlers import Informer
 from skill_operator.isolation.beacon import serve_beacon
@@ -28,13 +29,11 @@ from skill_operator.k8s.client import connect
 from skill_operator.k8s.events import Recorder
 from skill_operator.k8s.lease import Lease
 from skill_operator.k8s.watch_health import WatchHealth
-from skill_operator.naming import SkillKey
 from skill_operator.observability import health, logs
 from skill_operator.reconcile.build_queue import BuildQueue
 from skill_operator.reconcile.context import ReconcileContext
 from skill_operator.reconcile.egress_proxy import EgressProxy
 from skill_operator.reconcile.reconciler import Reconciler
-from skill_operator.reconcile.stages.source import Author
 from skill_operator.reconcile.usage_collector import UsageCollector, over_http
 from skill_operator.registry import client, garbage_collector
 from skill_operator.registry.push_secret import ensure
@@ -80,7 +79,7 @@ async def controller(settings: Settings) -> int:
         reconciler = Reconciler(
             cluster,
             settings,
-            Author(settings, Provider(), lambda namespace, name: queue.add(SkillKey(namespace, name)), _now),
+            Author(settings, Provider(), queue.add, _now),
             recorder,
             context,
             _now,

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from skill_operator.generation.autofix import autofix, parse, without_unused_imports
-from skill_operator.generation.reply import extract
+from skill_operator.generation.reply import extract_source
 
 GOOD = 'def run(input):\n    name = "it\'s"\n    return {"n": name}\n'
 
@@ -32,7 +32,7 @@ def test_what_has_one_remedy_is_mended(broken: str) -> None:
     tree = parse(autofix(broken))
     assert tree is not None
     assert ast.dump(tree) == ast.dump(ast.parse(GOOD))
-    assert extract(f"```python\n{broken}```", "stop").source
+    assert extract_source(f"```python\n{broken}```", "stop").source
 
 
 @pytest.mark.parametrize(

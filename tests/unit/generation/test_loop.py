@@ -396,7 +396,7 @@ async def test_an_endpoint_that_fails_for_all_is_left_alone_then_tried_by_one(wo
     made = len(world.wire.requests)
     author = world.operators[0].author
     assert author._breakers["cheap"].state(world.now) == "half-open"
-    author._breakers["cheap"].failed(world.now, "cheap failed (503).", None)
+    author._breakers["cheap"].record_failure(world.now, "cheap failed (503).", None)
     await world.passes(3)
     assert len(world.wire.requests) == made
     told = world.condition("Generated")

@@ -21,6 +21,7 @@ import httpx2
 
 from skill_operator import naming
 from skill_operator.api.egress_networks import BlockedNetwork
+from skill_operator.generation.author import Author
 from skill_operator.generation.provider import Provider
 from skill_operator.isolation.monitor import PROVEN
 from skill_operator.isolation.user_namespaces import NodeFeatures
@@ -30,7 +31,6 @@ from skill_operator.naming import SkillKey
 from skill_operator.reconcile.build_queue import BuildQueue
 from skill_operator.reconcile.context import ReconcileContext
 from skill_operator.reconcile.reconciler import Reconciler
-from skill_operator.reconcile.stages.source import Author
 from skill_operator.reconcile.usage_collector import UsageCollector
 from skill_operator.registry.client import BaseImage
 from skill_operator.settings import Settings

@@ -6,12 +6,12 @@ from datetime import UTC, datetime
 from typing import Any, cast
 
 from skill_operator.api.v1alpha1 import Skill
+from skill_operator.generation.author import Author
 from skill_operator.isolation.monitor import PROVEN
 from skill_operator.isolation.user_namespaces import NodeFeatures
 from skill_operator.reconcile.build_queue import BuildQueue
 from skill_operator.reconcile.context import StageContext
 from skill_operator.reconcile.observed import Observed
-from skill_operator.reconcile.stages.source import Author
 from skill_operator.registry.client import BaseImage
 from skill_operator.settings import ImageSettings, Settings
 

@@ -22,7 +22,7 @@ from pydantic import ValidationError
 
 from skill_operator.api import conditions
 from skill_operator.generation.ledger import Ledger
-from skill_operator.generation.reply import extract
+from skill_operator.generation.reply import extract_source
 from skill_operator.k8s import pod_status
 from skill_operator.k8s.events import Recorder
 from skill_operator.observability.logs import _Formatter
@@ -86,7 +86,7 @@ def worker(text: str) -> list[str]:
 
 
 READERS: dict[str, Callable[[str], list[str]]] = {
-    "reply of a model": lambda text: [extract(text, "stop").message],
+    "reply of a model": lambda text: [extract_source(text, "stop").message],
     "report of a check": lambda text: [str(check_report.read_signed(text, "00"))],
     "stored report": lambda text: [str(check_report.parse(text))],
     "stored ledger": ledger,

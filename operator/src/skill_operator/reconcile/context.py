@@ -5,17 +5,14 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING
 
 from skill_operator.api.egress_networks import BlockedNetwork
+from skill_operator.generation.author import Author
 from skill_operator.isolation.monitor import IsolationVerdict
 from skill_operator.isolation.user_namespaces import NodeFeatures
 from skill_operator.reconcile.build_queue import BuildQueue
 from skill_operator.registry.client import BaseImage
 from skill_operator.settings import Settings
-
-if TYPE_CHECKING:
-    from skill_operator.reconcile.stages.source import Author
 
 
 @dataclass(frozen=True)

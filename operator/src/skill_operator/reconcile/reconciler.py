@@ -11,6 +11,7 @@ from datetime import datetime
 from skill_operator import naming
 from skill_operator.api import conditions as api
 from skill_operator.api.v1alpha1 import Condition, Skill, SkillStatus
+from skill_operator.generation.author import Author
 from skill_operator.generation.typed_dicts import types_module
 from skill_operator.k8s.errors import NotFound
 from skill_operator.k8s.events import Recorder
@@ -26,7 +27,6 @@ from skill_operator.reconcile.preflight import Preflight, Prerequisites, check_s
 from skill_operator.reconcile.result import ConditionUpdate, Progress, Result, StatusPatch
 from skill_operator.reconcile.stages import STAGES, Stage
 from skill_operator.reconcile.stages.scale import drain_token, may_scale_to_zero
-from skill_operator.reconcile.stages.source import Author
 from skill_operator.reconcile.status import summarize, transitions
 from skill_operator.reconcile.usage_collector import UsageCollector
 from skill_operator.reconcile.writer import Writer, apply_changed
@@ -63,7 +63,7 @@ class Reconciler:
         self._watch_health = watch_health
         self._usage_collector = usage_collector
         self._preflight = Preflight(settings, context)
-        self._writer = Writer(cluster, settings.builder_namespace, author.start)
+        self._writer = Writer(cluster, settings.builder_namespace, author.start_call)
 
     async def reconcile(self, key: SkillKey) -> float | None:
         """Reconcile one Skill. Return seconds until the next reconcile, or None where only an event can change it."""
@@ -78,7 +78,7 @@ class Reconciler:
     async def _reconcile(self, key: SkillKey) -> float | None:
         body = await self._cluster.get("Skill", key.namespace, key.name)
         if body is None or "deletionTimestamp" in body["metadata"]:
-            self._author.forget(key.namespace, key.name)
+            self._author.cancel(key)
             await self._delete_builds(key)
             return None
         with log_context(skill=key.name, namespace=key.namespace):
@@ -95,7 +95,7 @@ class Reconciler:
         skill, refusal = parse(body)
         refusal = refusal or check_suspended(skill)
         if refusal is None and (refusal := self._preflight.check_spec(skill)) is not None:
-            self._author.forget(skill.metadata.namespace, skill.metadata.name)
+            self._author.cancel(SkillKey(skill.metadata.namespace, skill.metadata.name))
         found = refusal or await self._preflight.check_installation(skill)
         if isinstance(found, Prerequisites):
             await self._isolate_namespace(skill.metadata.namespace)

@@ -21,6 +21,7 @@ DRAFT: Final = "https://json-schema.org/draft/2020-12/schema"
 MOST_UNITS: Final = 4096
 MOST_PATTERNS: Final = 64
 LONGEST_PATTERN: Final = 1024
+MAX_INDEX_DIGITS: Final = 9  # Python refuses to convert thousands of digits
 
 _REGEX: Final = FancyRegexOptions(backtrack_limit=10_000, size_limit=1 << 20, dfa_size_limit=1 << 20)
 _MASK: Final = "\0"
@@ -169,7 +170,7 @@ def _reachable(root: dict[str, Any]) -> Iterator[tuple[Place, dict[str, Any]]]:
     seen: set[Place] = set()
     while waiting:
         place = waiting.pop()
-        node = _at(root, place)
+        node = value_at(root, place)
         if place in seen or not isinstance(node, dict):
             continue
         seen.add(place)
@@ -206,20 +207,23 @@ def _target(root: dict[str, Any], reference: Any, place: Place) -> Place:
     if not isinstance(reference, str) or not (reference == "#" or reference.startswith("#/")):
         message = f'{brief(reference)} leaves this schema; only references such as "#/$defs/line" are taken'
         raise BadSchemaError(Misfit(here, message))
-    found = _resolve(root, reference)
-    if found is None or not isinstance(_at(root, found), dict | bool):
+    found = resolve_reference(root, reference)
+    if found is None or not isinstance(value_at(root, found), dict | bool):
         raise BadSchemaError(Misfit(here, f"{brief(reference)} points at nothing that is a schema"))
     return found
 
 
-def _resolve(root: dict[str, Any], reference: str) -> Place | None:
-    """The place that a local reference names. Escapes of URIs are not taken: there is one way to write a reference."""
+def resolve_reference(root: Any, reference: str) -> Place | None:
+    """Return the place that a local reference names (a JSON Pointer, RFC 6901), or None.
+
+    Percent-encoding is not accepted: there is one way to write a reference.
+    """
     node: Any = root
     place: Place = ()
     for part in reference.split("/")[1:]:
         step: str | int = part.replace("~1", "/").replace("~0", "~")
         if isinstance(node, list):
-            if not part.isdecimal() or int(part) >= len(node):
+            if not part.isdecimal() or len(part) > MAX_INDEX_DIGITS or int(part) >= len(node):
                 return None
             step = int(part)
         elif not isinstance(node, dict) or step not in node or "%" in part:
@@ -229,7 +233,8 @@ def _resolve(root: dict[str, Any], reference: str) -> Place | None:
     return place
 
 
-def _at(root: Any, place: Place) -> Any:
+def value_at(root: Any, place: Place) -> Any:
+    """Return the value at a place, which must exist."""
     for step in place:
         root = root[step]
     return root
@@ -253,11 +258,11 @@ def _breadth(root: dict[str, Any], place: Place, known: dict[Place, float]) -> f
     if place in known:
         return known[place]
     known[place] = math.inf  # for whoever comes back here
-    node, total = _at(root, place), 1.0
+    node, total = value_at(root, place), 1.0
     if isinstance(node, dict):
         inside = [(*place, *inner) for inner, _ in _subschemas(node) if inner[0] not in _UNUSED]
         if "$ref" in node:
-            inside.append(_resolve(root, node["$ref"]) or ())
+            inside.append(resolve_reference(root, node["$ref"]) or ())
         total += sum(_breadth(root, inner, known) for inner in inside)
     known[place] = total
     return total
@@ -272,8 +277,8 @@ def _pay(root: dict[str, Any], value: Any, budget: WorkBudget) -> None:
         if not isinstance(schema, dict):
             continue
         if "$ref" in schema:
-            place = _resolve(root, schema["$ref"])
-            waiting.append((_at(root, place or ()), part))
+            place = resolve_reference(root, schema["$ref"])
+            waiting.append((value_at(root, place or ()), part))
         inside = list(children(part))
         for place, inner in _subschemas(schema):
             keyword = place[0]
