@@ -21,14 +21,14 @@ class ReconcileContext:
 
     `read_base` reads the base image from the registry. `blocked_networks` are the networks that no grant of egress
     opens. `isolation` is the latest proof that NetworkPolicies are enforced. `node_features` tell whether pods get
-    user namespaces. `serve_egress_proxy` runs the egress proxy and returns whether it answers.
+    user namespaces. `start_egress_proxy` runs the egress proxy and returns whether it answers.
     """
 
     read_base: Callable[[], Awaitable[BaseImage]]
     blocked_networks: Callable[[], Awaitable[tuple[BlockedNetwork, ...]]]
     isolation: Callable[[], IsolationVerdict]
     node_features: Callable[[], Awaitable[NodeFeatures]]
-    serve_egress_proxy: Callable[[tuple[BlockedNetwork, ...]], Awaitable[bool]]
+    start_egress_proxy: Callable[[tuple[BlockedNetwork, ...]], Awaitable[bool]]
 
 
 @dataclass(frozen=True)

@@ -57,7 +57,7 @@ class Preflight:
         try:
             self._base = self._base or await self._context.read_base()
         except RegistryUnavailable as error:
-            log.warning("no base image yet: %s", error)
+            log.warning("the base image cannot be read yet: %s", error)
             if api.is_true(skill.status.conditions, api.READY, skill.metadata.generation):
                 # It runs; the base image is needed for changes alone.
                 return Result.failed(retry_after=REGISTRY_RETRY_SECONDS)
@@ -70,14 +70,15 @@ class Preflight:
         allowed = {"", self._settings.isolation.runtime_class_name, *self._settings.isolation.runtime_class_names}
         if spec.runtime_class_name not in allowed:
             names = ", ".join(sorted(allowed - {""})) or "none"
-            message = f"is not one of those that isolation.runtimeClassNames of the chart allows: {names}"
+            message = f"must be one that isolation.runtimeClassNames in the chart's values allows: {names}"
             yield SpecProblem("spec.runtimeClassName", message)
         if not self._settings.egress_proxy.address:
             for index, host, _ in spec.hosts:
                 message = (
-                    f"{host} is called through the egress proxy, which is not there: set egressProxy.enabled: true "
+                    f"{host} is called through the egress proxy, which is disabled: set egressProxy.enabled: true in "
+                    "the chart's values, or grant a cidr"
                 )
-                yield SpecProblem(f"spec.egress[{index}].host", f"{message}in the chart's values, or grant a cidr")
+                yield SpecProblem(f"spec.egress[{index}].host", message)
 
 
 def parse(body: Object) -> tuple[Skill, Result | None]:
@@ -96,7 +97,7 @@ def check_suspended(skill: Skill) -> Result | None:
     """Return that the Skill is suspended, if it is."""
     if not skill.spec.suspend:
         return None
-    message = "spec.suspend is true: nothing is changed until it is false"
+    message = "spec.suspend is true: the operator changes nothing until it is false"
     return Result.stalled(ConditionUpdate(api.READY, "False", "Suspended", message))
 
 

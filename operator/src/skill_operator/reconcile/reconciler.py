@@ -113,7 +113,7 @@ class Reconciler:
     async def _observe(self, skill: Skill, body: Object, prerequisites: Prerequisites, now: datetime) -> Observed:
         networks = prerequisites.blocked_networks
         node_features, isolation = await self._context.node_features(), self._context.isolation()
-        egress_proxy_ready = await self._context.serve_egress_proxy(networks) if skill.spec.hosts else True
+        egress_proxy_ready = await self._context.start_egress_proxy(networks) if skill.spec.hosts else True
         observed = await observe(
             self._cluster,
             self._settings,

@@ -41,7 +41,7 @@ class Writer:
             try:
                 await self._cluster.patch(patch.kind, patch.namespace, patch.name, list(patch.operations))
             except (Invalid, NotFound) as error:  # its event brings the next reconcile
-                log.info("not patched, for it has changed: %s", error.message)
+                log.info("a patch was dropped, since the object has changed: %s", error.message)
         for ref in result.delete:
             await self._cluster.delete(ref.kind, ref.namespace, ref.name)
         for wanted in result.apply:

@@ -74,8 +74,8 @@ async def wait_for_turn(result: Result, observed: Observed, progress: Progress, 
     if not position:
         return result
     message = (
-        f"number {position} of those that wait for a build; "
-        f"{settings.build.concurrency} run at once (build.concurrency of the chart)"
+        f"number {position} in the build queue; "
+        f"{settings.build.concurrency} builds run at once (build.concurrency in the chart's values)"
     )
     queued = ConditionUpdate(BUILT, "Unknown", "Queued", message)
     return Result.waiting(queued, after=QUEUE_POLL_SECONDS + position)
@@ -126,8 +126,9 @@ def _retry(
 ) -> Result:
     retry = JobRetry.of(job, failed_at, FIRST_BACKOFF_SECONDS)
     message = (
-        f"build {retry.failures + 1} failed: {printable(cause, 600)}. Again at {retry.at:%H:%M:%S} UTC; see that the "
-        f"registry {context.settings.registry.push} runs and takes the builder's credential"
+        f"build {retry.failures + 1} failed: {printable(cause, 600)}. The next attempt starts at "
+        f"{retry.at:%H:%M:%S} UTC. Check that the registry {context.settings.registry.push} runs and accepts the "
+        "builder's credential"
     )
     condition = ConditionUpdate(BUILT, "False", "BuildFailed", message)
     return retry.result(

@@ -115,7 +115,7 @@ def _ended(
         return _not_isolated(observed, name, end), None
     report = read_signed(str(end.get("message", "")), _report_key(job)) if end.get("exitCode") == 0 else None
     if report is not None and report.subject != resource.subject(content):
-        cause = f"the check was given something else than what it was to judge: somebody changed the ConfigMap {name}"
+        cause = f"the check got another input than the operator wrote: somebody changed the ConfigMap {name}"
         return _retry(observed, settings, job, config_map, finished_at(end, now), now, cause), None
     if report is None and end.get("exitCode") == 0:
         report = CheckReport(
@@ -153,7 +153,7 @@ def _no_verdict(
     The latter is so after its deadline, by a quota, or by eviction.
     """
     if (outcome := pod_status.job_outcome(job)) is not None:
-        cause = f"the check came to no result: {outcome.message}"
+        cause = f"the check ended without a result: {outcome.message}"
         reason = outcome.reason or "CheckFailed"
         return _retry(observed, settings, job, config_map, outcome.since, now, cause, reason)
     if (problem := observed.refusal(job)) is not None:
@@ -180,7 +180,7 @@ def _retry(
 ) -> Result:
     """Make the check again, ever later. That there is no verdict is not the code's fault, and costs no attempt."""
     retry = JobRetry.of(job, failed_at, FIRST_BACKOFF_SECONDS)
-    message = f"{cause}; it is made again at {retry.at:%H:%M:%S} UTC"
+    message = f"{cause}; the next attempt starts at {retry.at:%H:%M:%S} UTC"
     condition = ConditionUpdate(VERIFIED, "Unknown", reason, message)
     return retry.result(
         condition, now, lambda failures: (config_map, _make_job(observed, settings, config_map, failures))

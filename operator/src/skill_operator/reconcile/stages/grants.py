@@ -27,7 +27,7 @@ def require_grants(observed: Observed, progress: Progress, context: StageContext
     missing = ConditionUpdate(DEPLOYED, "False", "SecretNotGranted", _message(observed))
     if observed.deployment is None:
         return Result.stalled(missing, after=RETRY_SECONDS)
-    ended = ConditionUpdate(ACTIVE, "False", "SecretNotGranted", "its pods were ended")
+    ended = ConditionUpdate(ACTIVE, "False", "SecretNotGranted", "the operator deleted its pods")
     deployment = Ref("Deployment", skill.metadata.namespace, observed.deployment["metadata"]["name"])
     return Result.stalled(missing, ended, after=RETRY_SECONDS, delete=(deployment,))
 
@@ -40,7 +40,7 @@ def _message(observed: Observed) -> str:
     names = ", ".join(missing[:MAX_NAMES]) + more
     role = f"{account}-reads-{missing[0]}"[:253].rstrip("-.")
     return (
-        f"the Skill's ServiceAccount {account} may not get Secret {names}. Whoever may grant that: "
+        f"the Skill's ServiceAccount {account} may not get Secret {names}. To grant it, run: "
         f"kubectl create role -n {meta.namespace} {role} --verb=get --resource=secrets {flags} && "
         f"kubectl create rolebinding -n {meta.namespace} {role} --role={role} "
         f"--serviceaccount={meta.namespace}:{account}"

@@ -18,7 +18,7 @@ def require_isolation(observed: Observed, progress: Progress, context: StageCont
     settings = context.settings
     if not settings.isolation.required or observed.isolation == PROVEN or observed.deployment is not None:
         return Result.done()
-    message = f"nothing of it is run until policies are seen to be enforced: {observed.isolation.message}"
+    message = f"the Skill starts once NetworkPolicies are proven to be enforced: {observed.isolation.message}"
     unproven = ConditionUpdate(VERIFIED, "Unknown", "IsolationUnproven", message)
     return Result.waiting(isolated_condition(observed, settings), unproven, after=RETRY_SECONDS)
 
@@ -26,11 +26,11 @@ def require_isolation(observed: Observed, progress: Progress, context: StageCont
 def isolated_condition(observed: Observed, settings: Settings) -> ConditionUpdate:
     """Return the condition Isolated of a Skill none of whose pods says otherwise."""
     if not settings.isolation.required:
-        message = "the chart says isolation.required: false, so the code runs wherever its way out leads"
+        message = "isolation.required is false in the chart's values, so skills run even where egress is not blocked"
         return ConditionUpdate(ISOLATED, "False", "NotEnforced", message)
     if others := widening(observed.policies, observed.skill):
         message = (
-            f"policies that add up with the operator's let more in or out than spec says: {', '.join(others)}; "
+            f"other NetworkPolicies allow more traffic than the spec does: {', '.join(others)}; "
             "delete them, or narrow their podSelector"
         )
         return ConditionUpdate(ISOLATED, "False", "WidenedByPolicy", message)

@@ -37,7 +37,7 @@ def run(observed: Observed, progress: Progress, context: StageContext) -> Result
     # A node may join the cluster, and what is granted must not open a way to it.
     after = FRESH_SECONDS if observed.skill.spec.egress else None
     if live is None and not observed.egress_proxy_ready:
-        message = f"deployment {settings.egress_proxy.deployment}, which hosts are called through, does not answer yet"
+        message = f"the egress proxy, deployment {settings.egress_proxy.deployment}, is not available yet"
         starting = ConditionUpdate(DEPLOYED, "Unknown", "EgressProxyStarting", message)
         return Result.waiting(starting, after=EGRESS_PROXY_RETRY_SECONDS)
     if live is not None and live["spec"].get("replicas") == 0:
@@ -74,7 +74,7 @@ async def rebuild_lost_image(result: Result, observed: Observed, progress: Progr
     if not unpulled or not progress.image or not await client.is_lost(context.settings, progress.image):
         return result
     progress.status["image"], progress.status["history"] = "", []
-    message = f"the registry no longer has {progress.image}: it is built again"
+    message = f"the registry no longer has {progress.image}: the operator builds it again"
     return Result.failed(ConditionUpdate(DEPLOYED, "False", "ImageLost", message), retry_after=REBUILD_SECONDS)
 
 
@@ -143,7 +143,9 @@ def _exceeded_limit(observed: Observed, limit: ExceededLimit, at: datetime) -> t
         "disk-full": ("DiskFull", "filled /tmp", "raise spec.resources.limits.ephemeral-storage"),
         "too-many-processes": ("TooManyProcesses", "started more processes and threads than it may", "use fewer"),
     }[limit]
-    return at, pod_status.PodProblem(reason, f"it goes on; a call {event}, last at {at:%Y-%m-%dT%H:%MZ}: {advice}")
+    return at, pod_status.PodProblem(
+        reason, f"the Skill still works; a call {event}, last at {at:%Y-%m-%dT%H:%MZ}: {advice}"
+    )
 
 
 def _is_current(pod: Object, observed: Observed, progress: Progress) -> bool:
