@@ -26,7 +26,7 @@ from skill_operator.isolation.monitor import IsolationMonitor
 from skill_operator.isolation.service_addresses import resolve_service_addresses
 from skill_operator.isolation.user_namespaces import NodeFeaturesCache
 from skill_operator.k8s.client import connect
-from skill_operator.k8s.events import Recorder
+from skill_operator.k8s.events import EventRecorder
 from skill_operator.k8s.lease import Lease
 from skill_operator.k8s.watch_health import WatchHealth
 from skill_operator.observability import health, logs
@@ -68,7 +68,7 @@ async def controller(settings: Settings) -> int:
         monitor = IsolationMonitor(settings, resync.queue_all)
         usage_collector = UsageCollector(cluster, settings, over_http(session, settings.health_port), queue.add)
         egress_proxy = EgressProxy(cluster, settings)
-        recorder = Recorder(cluster, "skill-operator")
+        recorder = EventRecorder(cluster, "skill-operator")
         context = ReconcileContext(
             read_base=lambda: client.read_base(settings),
             blocked_networks=ClusterNetworks(cluster, settings).read,
@@ -90,7 +90,7 @@ async def controller(settings: Settings) -> int:
         sweeper = Sweeper(cluster, settings, resync.list_skills, egress_proxy.stop)
         work = Controller(settings, reconciler, queue, resync, sweeper)
         lease = Lease(cluster, settings.namespace, LEASE_NAME, identity, settings.lease_seconds)
-        live = {"controller": lambda: resync.find_problem() if lease.held else None}
+        live = {"controller": lambda: resync.find_problem() if lease.is_held else None}
         async with health.serve(settings.health_port, live, {}):
             leading = asyncio.create_task(lease.acquire())
             stopped = asyncio.create_task(stop.wait())

@@ -18,14 +18,14 @@ class Slow:
 
     def __init__(self) -> None:
         self.jobs: list[dict[str, Any]] = []
-        self.asked = asyncio.Event()
-        self.answer = asyncio.Event()
-        self.answer.set()
+        self.request_event = asyncio.Event()
+        self.response = asyncio.Event()
+        self.response.set()
 
     async def list(self, *_: Any) -> list[dict[str, Any]]:
         found = [*self.jobs]
-        self.asked.set()
-        await self.answer.wait()
+        self.request_event.set()
+        await self.response.wait()
         return found
 
 
@@ -33,14 +33,14 @@ async def test_a_job_that_is_made_while_the_list_is_on_its_way_counts() -> None:
     server, woken = Slow(), list[SkillKey]()
     queue = BuildQueue(cast("Cluster", server), ONE, woken.append)
     assert await queue.request(FIRST) == 0
-    server.answer.clear()
-    server.asked.clear()
+    server.response.clear()
+    server.request_event.clear()
     second = asyncio.create_task(queue.request(SECOND))
-    await server.asked.wait()
+    await server.request_event.wait()
     server.jobs.append({"metadata": {"labels": {naming.NAMESPACE_LABEL: "team"}}})
     ended = asyncio.create_task(queue.reconcile_ended(FIRST))
     await asyncio.sleep(0)
-    server.answer.set()
+    server.response.set()
     assert await second == 1, "two builds at once"
     await ended
     assert woken == []

@@ -14,7 +14,7 @@ from skill_operator.resources import check
 from skill_operator.resources.network_policy import proxy_policy
 from skill_operator.settings import Settings
 from tests.unit.reconcile.samples import SETTINGS, observed, skill
-from tests.unit.reconcile.stages.test_run import run, work
+from tests.unit.reconcile.stages.test_run import progress, run
 
 HOST = {"host": "api.example.com", "ports": [443]}
 PROXY = SETTINGS.egress_proxy.model_copy(update={"address": "10.96.7.7:3128"})
@@ -24,7 +24,7 @@ OWN = block("the node one", "203.0.113.77", "2001:db8::77")
 
 def made(kind: str, *egress: dict[str, Any], settings: Settings = LOCATED, **more: Any) -> dict[str, Any]:
     (found,) = (
-        o for o in run(observed(skill(egress=list(egress)), **more), work(), settings).apply if o["kind"] == kind
+        o for o in run(observed(skill(egress=list(egress)), **more), progress(), settings).apply if o["kind"] == kind
     )
     return found
 
@@ -133,7 +133,7 @@ async def test_it_is_begun_behind_its_walls_and_waited_for() -> None:
     assert (world.scaled, world.applied) == ([1], [policy]), "nothing is written twice"
 
 
-async def test_a_node_that_joins_is_shut_out() -> None:
+async def test_a_node_that_joins_is_blocked() -> None:
     world = World(replicas=1, available=1)
     await world.proxy().start(())
     await world.proxy().start(OWN)
@@ -173,7 +173,7 @@ async def test_where_it_is_not_there() -> None:
 
 
 def test_a_skill_is_not_begun_before_its_proxy() -> None:
-    result = run(observed(skill(egress=[HOST]), egress_proxy_ready=False), work(), LOCATED)
+    result = run(observed(skill(egress=[HOST]), egress_proxy_ready=False), progress(), LOCATED)
     (note,) = result.conditions
     assert (note.reason, note.status, result.apply) == ("EgressProxyStarting", "Unknown", ())
     assert result.after

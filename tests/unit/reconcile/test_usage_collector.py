@@ -9,7 +9,7 @@ import pytest
 from aiohttp import web
 
 from skill_operator.api.usage_report import PATH, CallEvent, CallFailure, SkillUsage, UsageReport
-from skill_operator.k8s.pod_status import NEWS_SECONDS
+from skill_operator.k8s.pod_status import INCIDENT_MEMORY_SECONDS
 from skill_operator.naming import SkillKey
 from skill_operator.reconcile import usage_collector
 from skill_operator.reconcile.usage_collector import NoReportError, UsageCollector, over_http
@@ -26,9 +26,9 @@ class World:
             "10.0.0.2": UsageReport(age=900),
         }
         self.phases: dict[str, str] = {}
-        self.asked = 0
+        self.requests = 0
         self.woken: list[SkillKey] = []
-        self.gateways = UsageCollector(self, SETTINGS, self.ask, self.woken.append, lambda: self.now)  # type: ignore[arg-type]
+        self.gateways = UsageCollector(self, SETTINGS, self.fetch, self.woken.append, lambda: self.now)  # type: ignore[arg-type]
 
     async def list(self, kind: str, namespace: str, labels: dict[str, str]) -> list[dict[str, Any]]:
         assert (kind, namespace, labels) == ("Pod", SETTINGS.namespace, SETTINGS.gateway_labels)
@@ -37,8 +37,8 @@ class World:
             for a in self.reports
         ]
 
-    async def ask(self, address: str) -> UsageReport:
-        self.asked += 1
+    async def fetch(self, address: str) -> UsageReport:
+        self.requests += 1
         if (report := self.reports[address]) is None:
             raise NoReportError("connection refused")
         return report
@@ -64,8 +64,8 @@ async def test_the_latest_use_counts() -> None:
     world = World()
     await world.idle()
     await world.settle(500)
-    world.reports["10.0.0.1"] = UsageReport(age=900, skills={"u-1": SkillUsage(idle=30, open=0, held=0)})
-    world.reports["10.0.0.2"] = UsageReport(age=900, skills={"u-1": SkillUsage(idle=200, open=0, held=0)})
+    world.reports["10.0.0.1"] = UsageReport(age=900, skills={"u-1": SkillUsage(idle=30, open=0, waiting=0)})
+    world.reports["10.0.0.2"] = UsageReport(age=900, skills={"u-1": SkillUsage(idle=200, open=0, waiting=0)})
     assert await world.idle() == 30
     world.reports["10.0.0.2"] = UsageReport(age=7)
     assert await world.idle() == 7
@@ -96,15 +96,15 @@ async def test_a_long_time_without_a_look_counts_as_use() -> None:
     assert await world.idle() == 0
 
 
-async def test_a_picture_is_shared_by_those_who_ask_at_once() -> None:
+async def test_a_snapshot_is_shared_by_those_who_ask_at_once() -> None:
     world = World()
     await world.gateways.snapshot(0)
-    asked = world.asked
+    requests = world.requests
     await world.gateways.snapshot(1)
-    assert world.asked == asked
+    assert world.requests == requests
     world.now += 2
     await world.gateways.snapshot(1)
-    assert world.asked == asked + 2
+    assert world.requests == requests + 2
 
 
 async def test_news_of_a_call_that_used_too_much_wake_its_skill_once_in_a_while() -> None:
@@ -112,13 +112,13 @@ async def test_news_of_a_call_that_used_too_much_wake_its_skill_once_in_a_while(
 
     def failed(kind: str, ago: float, gateway: str = "10.0.0.1") -> None:
         failure = CallFailure.model_validate(
-            {"namespace": "team", "name": "greedy", "request": "r-1", "kind": kind, "ago": ago}
+            {"namespace": "team", "name": "greedy", "request": "r-1", "kind": kind, "seconds_ago": ago}
         )
         world.reports[gateway] = UsageReport(
-            age=900, skills={"u-1": SkillUsage(idle=0, open=0, held=0, failure=failure)}
+            age=900, skills={"u-1": SkillUsage(idle=0, open=0, waiting=0, failure=failure)}
         )
 
-    failed("timeout", NEWS_SECONDS + 1)
+    failed("timeout", INCIDENT_MEMORY_SECONDS + 1)
     await world.gateways.snapshot(0)
     assert world.woken == [], "that is no news"
     failed("timeout", 2)
@@ -146,26 +146,28 @@ async def test_the_log_names_each_call_that_woke_a_skill_or_used_too_much_once(
     caplog.set_level("INFO")
     world = World()
     about = {"namespace": "team", "name": "greedy"}
-    woken = CallEvent.model_validate(about | {"request": "r-1", "ago": 1})
-    failure = CallFailure.model_validate(about | {"request": "r-1", "ago": 1, "kind": "timeout"})
+    woken = CallEvent.model_validate(about | {"request": "r-1", "seconds_ago": 1})
+    failure = CallFailure.model_validate(about | {"request": "r-1", "seconds_ago": 1, "kind": "timeout"})
 
     def logged() -> set[tuple[str, str, str]]:
         return {(r.getMessage(), r.skill, r.request) for r in caplog.records}  # type: ignore[attr-defined]
 
     for use in (
-        SkillUsage(idle=0, open=0, held=0, woken=woken),
-        SkillUsage(idle=0, open=0, held=0, woken=woken, failure=failure),
+        SkillUsage(idle=0, open=0, waiting=0, activation=woken),
+        SkillUsage(idle=0, open=0, waiting=0, activation=woken, failure=failure),
     ):
         world.reports["10.0.0.1"] = UsageReport(age=900, skills={"u-1": use})
         await world.gateways.snapshot(0)
         await world.gateways.snapshot(0)
-    told = {("woken by a call", "greedy", "r-1"), ("a call ended by its limits: timeout", "greedy", "r-1")}
-    assert logged() == told
+    expected = {("woken by a call", "greedy", "r-1"), ("a call ended by its limits: timeout", "greedy", "r-1")}
+    assert logged() == expected
     assert len(caplog.records) == 2
-    old = woken.model_copy(update={"request": "r-0", "ago": usage_collector.MAX_GAP_SECONDS + 1})
-    world.reports["10.0.0.1"] = UsageReport(age=900, skills={"u-1": SkillUsage(idle=0, open=0, held=0, woken=old)})
+    old = woken.model_copy(update={"request": "r-0", "seconds_ago": usage_collector.MAX_GAP_SECONDS + 1})
+    world.reports["10.0.0.1"] = UsageReport(
+        age=900, skills={"u-1": SkillUsage(idle=0, open=0, waiting=0, activation=old)}
+    )
     await world.gateways.snapshot(0)
-    assert logged() == told, "as when the controller has just started"
+    assert logged() == expected, "as when the controller has just started"
 
 
 @pytest.mark.parametrize(
@@ -182,12 +184,12 @@ async def test_what_a_gateway_says(status: int, text: str, good: bool) -> None:
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     async with aiohttp.ClientSession() as session:
-        ask = over_http(session, runner.addresses[0][1])
+        fetch = over_http(session, runner.addresses[0][1])
         if good:
-            assert (await ask("127.0.0.1")).age == 1
+            assert (await fetch("127.0.0.1")).age == 1
         else:
             with pytest.raises(NoReportError):
-                await ask("127.0.0.1")
+                await fetch("127.0.0.1")
         await runner.cleanup()
         with pytest.raises(NoReportError):
-            await ask("127.0.0.1")
+            await fetch("127.0.0.1")

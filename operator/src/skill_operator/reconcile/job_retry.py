@@ -52,4 +52,4 @@ class JobRetry:
 def finished_at(terminated: Object, fallback: datetime) -> datetime:
     """Return when a container ended, or `fallback` where it does not say so."""
     text = terminated.get("finishedAt")
-    return pod_status.moment(text) if isinstance(text, str) else fallback
+    return pod_status.parse_time(text) if isinstance(text, str) else fallback

@@ -17,7 +17,7 @@ from skill_operator.api.v1alpha1 import Skill
 from skill_operator.isolation.monitor import IsolationVerdict
 from skill_operator.isolation.user_namespaces import NodeFeatures, UserNamespace
 from skill_operator.k8s.interface import Cluster, Object
-from skill_operator.k8s.pod_status import PodProblem, age, creating, pod_problem, refused
+from skill_operator.k8s.pod_status import PodProblem, age, explain_refusal, is_creating, pod_problem
 from skill_operator.reconcile.usage_collector import UsageSnapshot
 from skill_operator.registry.client import BaseImage
 from skill_operator.resources.service_account import may_get_secret
@@ -77,7 +77,7 @@ class Observed:
     def refusal(self, job: Object) -> PodProblem | None:
         """Return why this Job may make no pod, if that is known."""
         warnings = self.warnings.get(job["metadata"].get("uid", ""), [])
-        return refused(str(warnings[-1].get("message", ""))) if warnings else None
+        return explain_refusal(str(warnings[-1].get("message", ""))) if warnings else None
 
 
 async def observe(
@@ -138,7 +138,7 @@ async def _get_warnings(
     without_pod = [
         job for job in jobs if job["metadata"]["name"] not in started and not job.get("status", {}).get("conditions")
     ]
-    overdue = [obj for obj in (*filter(creating, pods), *without_pod) if age(obj, now) > POD_START_SECONDS]
+    overdue = [obj for obj in (*filter(is_creating, pods), *without_pod) if age(obj, now) > POD_START_SECONDS]
     events = await asyncio.gather(
         *(cluster.warnings(obj["metadata"]["namespace"], obj["metadata"]["uid"]) for obj in overdue)
     )

@@ -14,7 +14,7 @@ from skill_operator.api.v1alpha1 import Condition, Skill, SkillStatus
 from skill_operator.generation.author import Author
 from skill_operator.generation.typed_dicts import types_module
 from skill_operator.k8s.errors import NotFound
-from skill_operator.k8s.events import Recorder
+from skill_operator.k8s.events import EventRecorder
 from skill_operator.k8s.interface import Cluster, Object
 from skill_operator.k8s.watch_health import WatchHealth
 from skill_operator.naming import SkillKey
@@ -46,7 +46,7 @@ class Reconciler:
         cluster: Cluster,
         settings: Settings,
         author: Author,
-        recorder: Recorder,
+        recorder: EventRecorder,
         context: ReconcileContext,
         clock: Callable[[], datetime],
         build_queue: BuildQueue,
@@ -149,7 +149,7 @@ class Reconciler:
                 result = await stage.confirm(result, observed, progress, context)
             observed = await self._writer.write(observed, result)
             for event in result.events:
-                self._recorder.event(observed.body, event.type, event.reason, event.message)
+                self._recorder.record(observed.body, event.type, event.reason, event.message)
             conditions += result.conditions
             delays += [] if result.after is None else [result.after]
             if not result.is_done:
@@ -191,4 +191,4 @@ class Reconciler:
             "condition changed",
             extra={"stage": changed.type, "reason": changed.reason, "revision": status.revision},
         )
-        self._recorder.event(body, "Warning" if warn else "Normal", changed.reason, changed.message or changed.type)
+        self._recorder.record(body, "Warning" if warn else "Normal", changed.reason, changed.message or changed.type)

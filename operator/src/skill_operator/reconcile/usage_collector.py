@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from skill_operator.api.usage_report import PATH, CallEvent, CallFailure, ExceededLimit, UsageReport
 from skill_operator.k8s.errors import ClusterError
 from skill_operator.k8s.interface import Cluster, Object
-from skill_operator.k8s.pod_status import NEWS_SECONDS
+from skill_operator.k8s.pod_status import INCIDENT_MEMORY_SECONDS
 from skill_operator.naming import SkillKey, format_host_port
 from skill_operator.settings import Settings
 
@@ -55,11 +55,11 @@ class UsageSnapshot:
         failures = (
             (uid, usage.failure) for report in self.reports for uid, usage in report.skills.items() if usage.failure
         )
-        return dict(sorted(failures, key=lambda each: -each[1].ago))
+        return dict(sorted(failures, key=lambda each: -each[1].seconds_ago))
 
     def waiting(self, uid: str) -> int:
         """Return how many calls wait for the Skill to take calls again."""
-        return sum(r.skills[uid].held for r in self.reports if uid in r.skills)
+        return sum(r.skills[uid].waiting for r in self.reports if uid in r.skills)
 
     def drained(self, uid: str, drain_token: str) -> bool:
         """Tell whether every gateway knows of the drain and has no call in flight: from now on none will have one."""
@@ -104,7 +104,7 @@ class UsageCollector:
         """Return what a Skill's last failed call used too much of, and how many seconds ago, as of the last poll."""
         if self._last is None or (last := self._last[1].failures().get(uid)) is None:
             return None
-        return last.kind, last.ago + self._clock() - self._last[1].at
+        return last.kind, last.seconds_ago + self._clock() - self._last[1].at
 
     async def snapshot(self, max_age_seconds: float) -> UsageSnapshot:
         """Return a snapshot whose requests were sent no longer ago than `max_age_seconds`. Raises ClusterError."""
@@ -133,20 +133,23 @@ class UsageCollector:
         """Wake Skills with new failures, but seldom, however many calls fail: each reconcile may be a write."""
         for uid, failure in snapshot.failures().items():
             kind, announced_at = self._announced.get(uid, ("", -math.inf))
-            failed_at = snapshot.at - failure.ago
+            failed_at = snapshot.at - failure.seconds_ago
             is_new = kind != failure.kind or failed_at - announced_at > WAKE_INTERVAL_SECONDS
-            if failure.ago < NEWS_SECONDS and is_new:
+            if failure.seconds_ago < INCIDENT_MEMORY_SECONDS and is_new:
                 self._announced[uid] = (failure.kind, failed_at)
                 self._wake(SkillKey(failure.namespace, failure.name))
         self._announced = {
-            uid: (kind, at) for uid, (kind, at) in self._announced.items() if snapshot.at - at < NEWS_SECONDS
+            uid: (kind, at) for uid, (kind, at) in self._announced.items() if snapshot.at - at < INCIDENT_MEMORY_SECONDS
         }
 
     def _log_events(self, snapshot: UsageSnapshot) -> None:
         """Log each call that woke a Skill or used more than it may; its request id is in all logs."""
         usages = [usage for report in snapshot.reports for usage in report.skills.values()]
         events = [
-            event for usage in usages for event in (usage.woken, usage.failure) if event and event.ago < MAX_GAP_SECONDS
+            event
+            for usage in usages
+            for event in (usage.activation, usage.failure)
+            if event and event.seconds_ago < MAX_GAP_SECONDS
         ]
         current = {(_text(event), event.namespace, event.name, event.request) for event in events}
         for text, namespace, name, request in current - self._logged:

@@ -23,9 +23,9 @@ def begun() -> tuple[str, dict[str, Any], dict[str, Any]]:
 def at(end: dict[str, Any] | None, seconds: float = 0, annotations: dict[str, str] | None = None) -> Any:
     name, _, job = begun()
     job["metadata"]["annotations"] |= annotations or {}
-    work = Progress(source=SOURCE)
-    seen = observed(builds={name: job}, build_pods=(pod(name, end),))
-    return build(seen, work, stage_context(now=NOW + timedelta(seconds=seconds))), work
+    progress = Progress(source=SOURCE)
+    state = observed(builds={name: job}, build_pods=(pod(name, end),))
+    return build(state, progress, stage_context(now=NOW + timedelta(seconds=seconds))), progress
 
 
 def test_the_context_is_two_files_of_ours_and_the_same_each_time() -> None:
@@ -65,19 +65,19 @@ def test_the_builder_has_no_right_that_it_does_not_need() -> None:
 
 
 def test_done_when_the_container_has_ended() -> None:
-    result, work = at({"exitCode": 0, "message": DIGEST})
+    result, progress = at({"exitCode": 0, "message": DIGEST})
     assert result.is_done
-    assert work.image == f"{SETTINGS.registry.pull}/skills/team/echo@{DIGEST}"
+    assert progress.image == f"{SETTINGS.registry.pull}/skills/team/echo@{DIGEST}"
 
 
 def test_a_known_image_is_not_built_again() -> None:
-    _, work = at({"exitCode": 0, "message": DIGEST})
-    status = {"revision": work.revision, "image": work.image}
+    _, progress = at({"exitCode": 0, "message": DIGEST})
+    status = {"revision": progress.revision, "image": progress.image}
     again = Progress(source=SOURCE)
     result = build(observed(skill(status)), again, stage_context())
     assert result.is_done
     assert not result.create
-    assert again.image == work.image
+    assert again.image == progress.image
     other = Progress(source=SOURCE + "# changed\n")
     assert build(observed(skill(status)), other, stage_context()).create
 
@@ -110,9 +110,9 @@ def test_a_build_whose_pod_was_taken_with_its_digest_is_made_again() -> None:
 
 
 def test_a_success_without_a_digest_is_a_failure() -> None:
-    result, work = at({"exitCode": 0, "message": "sha256:short", "finishedAt": NOW.isoformat()})
+    result, progress = at({"exitCode": 0, "message": "sha256:short", "finishedAt": NOW.isoformat()})
     assert not result.is_done
-    assert not work.image
+    assert not progress.image
 
 
 def test_a_lost_image_is_built_again_though_it_still_runs() -> None:

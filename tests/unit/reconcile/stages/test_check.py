@@ -45,9 +45,9 @@ def signed(report: dict[str, Any], job: dict[str, Any], key: str | None = None) 
     return json.dumps({"report": text, "mac": mac})
 
 
-def ended(end: dict[str, Any], job_name: str, job: dict[str, Any], work: Progress | None = None) -> Any:
-    seen = observed(jobs={job_name: job}, pods=(pod(job_name, end),))
-    return examine(seen, work or Progress(source=SOURCE), SETTINGS, NOW)
+def ended(end: dict[str, Any], job_name: str, job: dict[str, Any], progress: Progress | None = None) -> Any:
+    state = observed(jobs={job_name: job}, pods=(pod(job_name, end),))
+    return examine(state, progress or Progress(source=SOURCE), SETTINGS, NOW)
 
 
 def test_the_candidate_sees_no_expected_output() -> None:
@@ -64,10 +64,10 @@ def test_the_candidate_sees_no_expected_output() -> None:
 def verdict(report: dict[str, Any] = GOOD) -> tuple[str, dict[str, Any], str]:
     """Name, ConfigMap and seal of a check that has ended with this report."""
     name, _, job = begun()
-    work = Progress(source=SOURCE)
-    result, _ = ended({"exitCode": 0, "message": signed(report, job)}, name, job, work)
+    progress = Progress(source=SOURCE)
+    result, _ = ended({"exitCode": 0, "message": signed(report, job)}, name, job, progress)
     (stored,) = result.apply
-    return name, stored, str(work.status["verdict"])
+    return name, stored, str(progress.status["verdict"])
 
 
 def test_a_signed_verdict_is_taken_and_kept() -> None:
@@ -77,8 +77,8 @@ def test_a_signed_verdict_is_taken_and_kept() -> None:
     assert report.passed
     assert result.is_done
     name, stored, seal = verdict()
-    seen = observed(skill({"verdict": seal}), config_maps={name: stored})
-    again, known = examine(seen, Progress(source=SOURCE), SETTINGS, NOW)
+    state = observed(skill({"verdict": seal}), config_maps={name: stored})
+    again, known = examine(state, Progress(source=SOURCE), SETTINGS, NOW)
     assert known == report
     assert again.is_done
     assert not again.create
@@ -89,8 +89,8 @@ def test_a_kept_verdict_counts_only_if_the_operator_wrote_it() -> None:
     name, _, refused = verdict(BAD)
     _, forged, _ = verdict(GOOD)
     for status in ({}, {"verdict": refused}, {"verdict": "0" * 64}):
-        seen = observed(skill(status), config_maps={name: forged})
-        result, known = examine(seen, Progress(source=SOURCE), SETTINGS, NOW)
+        state = observed(skill(status), config_maps={name: forged})
+        result, known = examine(state, Progress(source=SOURCE), SETTINGS, NOW)
         assert known is None
         assert not result.is_done
         assert [job["metadata"]["name"] for job in result.create] == [name], "it is checked again"
@@ -100,9 +100,9 @@ def test_a_verdict_on_other_code_whose_name_is_the_same_is_no_verdict(monkeypatc
     """Ten hexadecimal digits of a hash can be met on purpose within seconds."""
     monkeypatch.setattr(naming, "check", lambda skill, key: f"{skill}-check-same")
     name, stored, seal = verdict()
-    seen = observed(skill({"verdict": seal}), config_maps={name: stored})
-    assert examine(seen, Progress(source=SOURCE), SETTINGS, NOW)[1] is not None
-    assert examine(seen, Progress(source=SOURCE + "# other\n"), SETTINGS, NOW)[1] is None
+    state = observed(skill({"verdict": seal}), config_maps={name: stored})
+    assert examine(state, Progress(source=SOURCE), SETTINGS, NOW)[1] is not None
+    assert examine(state, Progress(source=SOURCE + "# other\n"), SETTINGS, NOW)[1] is None
 
 
 def test_a_report_on_something_else_is_no_verdict() -> None:
@@ -218,7 +218,7 @@ def test_a_check_whose_pod_was_taken_with_its_report_is_made_again() -> None:
     assert (len(again.create), len(again.delete)) == (1, 1)
 
 
-def test_a_cage_that_is_open_stops_the_skill() -> None:
+def test_missing_isolation_stops_the_skill() -> None:
     name, _, job = begun()
     result, report = ended({"exitCode": 3, "message": '{"refused": false}'}, name, job)
     assert report is None
@@ -238,8 +238,8 @@ def test_too_many_examples_are_said_to_be_too_many(monkeypatch: pytest.MonkeyPat
 
 def test_checks_of_former_candidates_are_removed() -> None:
     name, config_map, job = begun()
-    seen = observed(config_maps={"echo-check-old": config_map}, jobs={"echo-check-old": job})
-    result, _ = examine(seen, Progress(source=SOURCE), SETTINGS, NOW)
+    state = observed(config_maps={"echo-check-old": config_map}, jobs={"echo-check-old": job})
+    result, _ = examine(state, Progress(source=SOURCE), SETTINGS, NOW)
     assert {(r.kind, r.name) for r in result.delete} == {("ConfigMap", "echo-check-old"), ("Job", "echo-check-old")}
     other, _ = examine(observed(skill(examples=[])), Progress(source=SOURCE), SETTINGS, NOW)
     assert other.create[0]["metadata"]["name"] != name

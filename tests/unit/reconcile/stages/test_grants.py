@@ -14,8 +14,8 @@ from skill_operator.resources.service_account import may_get_secret, service_acc
 from tests.unit.reconcile.samples import SETTINGS, observed, skill, stage_context
 
 
-def grants(seen: Observed) -> Result:
-    return require_grants(seen, Progress(), stage_context())
+def grants(state: Observed) -> Result:
+    return require_grants(state, Progress(), stage_context())
 
 
 SECRETS = [{"name": "api-key", "secretKeyRef": {"name": "billing", "key": "token"}}]

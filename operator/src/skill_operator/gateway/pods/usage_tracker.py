@@ -61,11 +61,11 @@ class UsageTracker:
             uid: SkillUsage(
                 idle=0 if skill.open else now - skill.last,
                 open=skill.open,
-                held=held.get(uid, 0),
+                waiting=held.get(uid, 0),
                 failure=None
                 if skill.failed is None
                 else CallFailure(kind=skill.failed[1], **_told(skill.failed[0], now)),
-                woken=None if skill.woken is None else CallEvent(**_told(skill.woken, now)),
+                activation=None if skill.woken is None else CallEvent(**_told(skill.woken, now)),
             )
             for uid, skill in self._skills.items()
         }
@@ -79,4 +79,4 @@ class UsageTracker:
 
 def _told(moment: _Moment, now: float) -> dict[str, Any]:
     at, meta, request = moment
-    return {"namespace": meta.namespace, "name": meta.name, "request": request, "ago": now - at}
+    return {"namespace": meta.namespace, "name": meta.name, "request": request, "seconds_ago": now - at}

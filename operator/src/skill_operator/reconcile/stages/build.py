@@ -44,7 +44,7 @@ def build(observed: Observed, progress: Progress, context: StageContext) -> Resu
         archive, wanted = _make(observed, progress, context, 0)
         return Result.waiting(starting, apply=(archive,), create=(wanted,), delete=old)
     for pod in observed.pods_of(name):
-        end = pod_status.terminated(pod)
+        end = pod_status.find_termination(pod)
         if end is not None and end.get("exitCode") == 0:
             digest = DIGEST.search(str(end.get("message", "")))
             if digest:
@@ -85,9 +85,9 @@ def _measure(observed: Observed) -> None:
     """Count how long the builds took that worked, from their Job to their image."""
     for job in observed.builds.values():
         for pod in observed.pods_of(job["metadata"]["name"]):
-            if (end := pod_status.terminated(pod)) is not None and end.get("exitCode") == 0:
-                created_at = pod_status.moment(job["metadata"]["creationTimestamp"])
-                metrics.observe_build_duration((pod_status.moment(end["finishedAt"]) - created_at).total_seconds())
+            if (end := pod_status.find_termination(pod)) is not None and end.get("exitCode") == 0:
+                created_at = pod_status.parse_time(job["metadata"]["creationTimestamp"])
+                metrics.observe_build_duration((pod_status.parse_time(end["finishedAt"]) - created_at).total_seconds())
 
 
 def _known_image(observed: Observed, revision: str) -> str:

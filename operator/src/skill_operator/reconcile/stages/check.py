@@ -69,7 +69,7 @@ def examine(
     for pod in observed.pods_of(name):
         if not _is_owned_by(job, pod):
             continue  # of a former Job of this name, and about to go
-        end = pod_status.terminated(pod)
+        end = pod_status.find_termination(pod)
         if end is not None:
             return _ended(observed, progress, settings, job, config_map, end, content, now)
         if (problem := observed.problem(pod)) is not None:
@@ -136,7 +136,7 @@ def _ended(
 
 
 def _not_isolated(observed: Observed, name: str, end: Object) -> Result:
-    problem = pod_status.ended(end)
+    problem = pod_status.explain_termination(end)
     return Result.stalled(
         ConditionUpdate(VERIFIED, "False", problem.reason, problem.message),
         ConditionUpdate(ISOLATED, "False", problem.reason, problem.message),

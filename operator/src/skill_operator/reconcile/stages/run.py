@@ -49,7 +49,7 @@ def run(observed: Observed, progress: Progress, context: StageContext) -> Result
             apply=wanted,
         )
     pods = [pod for pod in observed.pods if _is_current(pod, observed, progress)]
-    if any(pod_status.ready(pod) for pod in pods):
+    if any(pod_status.is_ready(pod) for pod in pods):
         active, news_seconds = _active_condition(observed, context.now)
         return Result.done(
             ConditionUpdate(DEPLOYED, "True", "Deployed", f"revision {progress.revision} answers"),
@@ -124,7 +124,7 @@ def _active_condition(observed: Observed, now: datetime) -> tuple[ConditionUpdat
         limit, seconds_ago = observed.exceeded_limit
         incidents.append(_exceeded_limit(observed, limit, now - timedelta(seconds=seconds_ago)))
     at, latest = max(incidents, key=lambda each: each[0], default=(now, None))
-    left = pod_status.NEWS_SECONDS - (now - at).total_seconds()
+    left = pod_status.INCIDENT_MEMORY_SECONDS - (now - at).total_seconds()
     if latest is None or left <= 0:
         return ConditionUpdate(ACTIVE, "True", "Awake", ""), None
     return ConditionUpdate(ACTIVE, "True", latest.reason, latest.message), left
@@ -165,7 +165,7 @@ def _not_ready(observed: Observed, pods: list[Object], wanted: tuple[Object, ...
         if (problem := observed.problem(pod)) is not None:
             return _pod_failed(problem, doubt, wanted)
     if (message := pod_status.replica_failure(observed.deployment)) is not None:
-        return _pod_failed(pod_status.refused(message), doubt, wanted)
+        return _pod_failed(pod_status.explain_refusal(message), doubt, wanted)
     starting = ConditionUpdate(DEPLOYED, "Unknown", "Starting", "a pod is starting")
     return Result.waiting(starting, *doubt, after=POD_START_SECONDS, apply=wanted)
 

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from skill_operator import naming
 from skill_operator.api.conditions import ACTIVE, get_condition
 from skill_operator.k8s.interface import Object
-from skill_operator.k8s.pod_status import moment
+from skill_operator.k8s.pod_status import parse_time
 from skill_operator.reconcile.context import StageContext
 from skill_operator.reconcile.observed import Observed
 from skill_operator.reconcile.result import ConditionUpdate, Patch, Progress, Result
@@ -59,7 +59,7 @@ def scale(observed: Observed, progress: Progress, context: StageContext) -> Resu
         return Result.done(after=max(POLL_SECONDS, unknown), patch=_cancel_drain(observed, token))
     if not token:
         return Result.done(after=POLL_SECONDS, patch=_start_drain(observed, now))
-    if (now - moment(token)).total_seconds() > DRAIN_SECONDS:
+    if (now - parse_time(token)).total_seconds() > DRAIN_SECONDS:
         return Result.done(after=DRAIN_SECONDS, patch=_cancel_drain(observed, token))
     if not usage.drained(uid, token):
         return Result.done(after=POLL_SECONDS)
