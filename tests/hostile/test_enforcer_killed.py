@@ -65,7 +65,7 @@ def test_r20_a_dead_enforcer_is_noticed(operator: Operator, namespace: str, node
         until("Isolated is not True any more", 60, lambda: isolated("early") in {"Unknown", "False"})
         noticed = time.monotonic() - died
         apply(spy("late", SPY + FIRST + RUN + "\n"))
-        operator.reason(namespace, "late", "Verified", "CageUnproven", 60)
+        operator.reason(namespace, "late", "Verified", "IsolationUnproven", 60)
         assert canary.packets == 0
         apply(*bare_pod(image))
         until("what has no gate gets out", 60, lambda: canary.packets > 0)

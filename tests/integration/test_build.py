@@ -21,7 +21,7 @@ from skill_operator import naming
 from skill_operator.api.v1alpha1 import Skill
 from skill_operator.k8s.client import ApiServer, connect
 from skill_operator.naming import SkillKey
-from skill_operator.reconcile import build_queue as line
+from skill_operator.reconcile import build_queue
 from skill_operator.reconcile.build_queue import BuildQueue
 from skill_operator.reconcile.result import Progress
 from skill_operator.reconcile.stages.build import build
@@ -30,7 +30,7 @@ from skill_operator.resources import build as resource
 from skill_operator.settings import Settings
 from tests.integration.installed import Operator, http, until
 from tests.integration.test_skill import SOURCE, apply, skill
-from tests.unit.reconcile.samples import observed
+from tests.unit.reconcile.samples import observed, stage_context
 
 pytestmark = pytest.mark.cluster
 ACCEPT = "application/vnd.oci.image.manifest.v1+json"
@@ -181,7 +181,7 @@ def test_r11_a_build_without_memory_says_so(
     work = Progress(source="def run(input): ...")
     nothing = observed(greedy, body=body, base=base)
     address = operator.cluster.get("-n", NAMESPACE, "service", f"{NAMESPACE}-registry")["spec"]["clusterIP"]
-    result = build(nothing, work, tight, datetime.now(UTC))
+    result = build(nothing, work, stage_context(tight, datetime.now(UTC)))
     (job,) = result.create
     job = resource.job(greedy, tight, work.revision, list(base.root_entries), address, user_namespace=True)
     for made in (*result.apply, job):
@@ -200,7 +200,7 @@ def test_r11_a_build_without_memory_says_so(
         pods = until("its end", 60, ended)
         live = operator.cluster.get("-n", BUILDS, "job", name)
         seen = observed(greedy, body=body, base=base, builds={name: live}, build_pods=tuple(pods))
-        (found,) = build(seen, work, tight, datetime.now(UTC)).findings
+        (found,) = build(seen, work, stage_context(tight, datetime.now(UTC))).conditions
     finally:
         operator.cluster.kubectl(
             "-n", BUILDS, "delete", f"job/{name}", f"configmap/{name}", "--wait=false", check=False
@@ -329,26 +329,26 @@ async def test_r13_fifty_at_once_are_built_a_few_at_a_time_and_none_is_forgotten
     finished: list[SkillKey] = []
     places: list[int] = []
     tight = settings.build.model_copy(update={"concurrency": limit})
-    slots = BuildQueue(
-        api, settings.model_copy(update={"builderNamespace": NAMESPACE, "build": tight}), lambda k: woken[k].set()
+    queue = BuildQueue(
+        api, settings.model_copy(update={"builder_namespace": NAMESPACE, "build": tight}), lambda k: woken[k].set()
     )
 
     async def live(key: SkillKey) -> None:
-        while place := await slots.ask(key):  # one pass, again when it is woken
+        while place := await queue.request(key):  # one pass, again when it is woken
             places.append(place)
-            await slots.ended(key)
+            await queue.reconcile_ended(key)
             async with asyncio.timeout(60):
                 await woken[key].wait()
             woken[key].clear()
         job = await api.create(sleeper(NAMESPACE, key))
-        await slots.ended(key)
+        await queue.reconcile_ended(key)
         finished.append(key)  # before the last event that the watch below hears
         await api.delete("Job", NAMESPACE, job["metadata"]["name"])
-        await slots.ended(key)  # the pass that its end brings
+        await queue.reconcile_ended(key)  # the pass that its end brings
 
     async def watch() -> int:
         most, alive = 0, set[str]()
-        async with aclosing(api.watch("Job", NAMESPACE, line.BUILDS)) as events:
+        async with aclosing(api.watch("Job", NAMESPACE, build_queue.BUILD_LABELS)) as events:
             async for change, obj in events:
                 if change == "SYNCED":
                     continue

@@ -451,7 +451,7 @@ async def test_an_informer_that_has_gone_deaf_is_noticed(api: ApiServer, wire: W
     watch_health, told = WatchHealth(max_delay_seconds=2), asyncio.Queue[str]()
     informer = Informer(
         Settings(images=ImageSettings(runtime="r", checker="c", builder="b")),
-        lambda _, n: told.put_nowait(n),
+        lambda key: told.put_nowait(key.name),
         watch_health,
     )
     stop = asyncio.Event()

@@ -55,7 +55,7 @@ async def test_failures_come_back_later_each_time() -> None:
         assert await take(queue, 5) == A
         queue.done(A)
     third = loop.time() - began
-    queue.forget(A)
+    queue.reset_backoff(A)
     began = loop.time()
     queue.add_failed(A)
     assert await take(queue, 5) == A

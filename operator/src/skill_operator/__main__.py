@@ -1,4 +1,4 @@
-"""`skill-operator controller`, `skill-operator gateway`: two processes that share no memory."""
+"""The command line. `skill-operator controller` and `skill-operator gateway` are two processes that share no memory."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from pathlib import Path
 import aiohttp
 import uvloop
 
-from skill_operator.controller import Controller
+from skill_operator.controller import Controller, Resync
+from skill_operator.generation.author import Author
 from skill_operator.generation.provider import Provider
 from skill_operator.handlers import Informer
 from skill_operator.isolation.beacon import serve_beacon
@@ -28,21 +29,21 @@ from skill_operator.k8s.client import connect
 from skill_operator.k8s.events import EventRecorder
 from skill_operator.k8s.lease import Lease
 from skill_operator.k8s.watch_health import WatchHealth
-from skill_operator.naming import SkillKey
 from skill_operator.observability import health, logs
 from skill_operator.reconcile.build_queue import BuildQueue
 from skill_operator.reconcile.context import ReconcileContext
 from skill_operator.reconcile.egress_proxy import EgressProxy
 from skill_operator.reconcile.reconciler import Reconciler
-from skill_operator.reconcile.stages.source import Author
 from skill_operator.reconcile.usage_collector import UsageCollector, over_http
 from skill_operator.registry import client, garbage_collector
 from skill_operator.registry.push_secret import ensure_push_secret
 from skill_operator.settings import Settings, SettingsError, load
+from skill_operator.sweeper import Sweeper
 from skill_operator.work_queue import WorkQueue
 
 log = logging.getLogger("skill_operator")
-LEASE = "skill-operator-controller"
+LEASE_NAME = "skill-operator-controller"
+SHUTDOWN_SECONDS = 10.0
 
 
 def _now() -> datetime:
@@ -50,33 +51,46 @@ def _now() -> datetime:
 
 
 async def controller(settings: Settings) -> int:
-    """Lead, or wait to lead. Exit code 1 when the lead was lost: whatever ran is not to be trusted any more."""
+    """Run the controller: lead, or wait to lead.
+
+    Return the exit code: 1 when the lease was lost, since whatever ran is not to be trusted any more, or when a part of
+    the controller ended.
+    """
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     settings = await resolve_service_addresses(settings)
     identity = f"{os.environ.get('HOSTNAME', 'local')}-{secrets.token_hex(4)}"
-    queue = WorkQueue()
     async with connect("skill-operator-controller") as cluster, aiohttp.ClientSession(trust_env=False) as session:
-        gateways = UsageCollector(cluster, settings, over_http(session, settings.health_port), queue.add)
-        lease = Lease(cluster, settings.namespace, LEASE, identity, settings.lease_seconds)
+        queue, watch_health = WorkQueue(), WatchHealth()
+        informer = Informer(settings, queue.add, watch_health)
+        resync = Resync(cluster, settings, queue, watch_health)
+        monitor = IsolationMonitor(settings, resync.queue_all)
+        usage_collector = UsageCollector(cluster, settings, over_http(session, settings.health_port), queue.add)
+        egress_proxy = EgressProxy(cluster, settings)
         recorder = EventRecorder(cluster, "skill-operator")
-        watch_health = WatchHealth()
-        slots = BuildQueue(cluster, settings, queue.add)
-        author = Author(settings, Provider(), lambda namespace, name: queue.add(SkillKey(namespace, name)), _now)
-        proxy = EgressProxy(cluster, settings)
-        around = ReconcileContext(
-            lambda: client.read_base(settings),
-            ClusterNetworks(cluster, settings).read,
-            lambda: watch.verdict,
-            NodeFeaturesCache(cluster, settings.isolation).read,
-            proxy.serve,
+        context = ReconcileContext(
+            read_base=lambda: client.read_base(settings),
+            blocked_networks=ClusterNetworks(cluster, settings).read,
+            isolation=lambda: monitor.verdict,
+            node_features=NodeFeaturesCache(cluster, settings.isolation).read,
+            start_egress_proxy=egress_proxy.start,
         )
-        reconciler = Reconciler(cluster, settings, author, recorder, around, _now, slots, watch_health, gateways)
-        work = Controller(cluster, settings, reconciler, queue, watch_health, proxy)
-        watch = IsolationMonitor(settings, work.look_again)
-        informer = Informer(settings, lambda namespace, name: queue.add(SkillKey(namespace, name)), watch_health)
-        live = {"controller": lambda: work.problem() if lease.is_held else None}
+        reconciler = Reconciler(
+            cluster,
+            settings,
+            Author(settings, Provider(), queue.add, _now),
+            recorder,
+            context,
+            _now,
+            BuildQueue(cluster, settings, queue.add),
+            watch_health,
+            usage_collector,
+        )
+        sweeper = Sweeper(cluster, settings, resync.list_skills, egress_proxy.stop)
+        work = Controller(settings, reconciler, queue, resync, sweeper)
+        lease = Lease(cluster, settings.namespace, LEASE_NAME, identity, settings.lease_seconds)
+        live = {"controller": lambda: resync.find_problem() if lease.is_held else None}
         async with health.serve(settings.health_port, live, {}):
             leading = asyncio.create_task(lease.acquire())
             stopped = asyncio.create_task(stop.wait())
@@ -86,24 +100,25 @@ async def controller(settings: Settings) -> int:
                 await asyncio.gather(leading, return_exceptions=True)
                 await lease.release()  # it may just have been won
                 return 0
-            tasks = [asyncio.create_task(part.run()) for part in (work, recorder, gateways, watch)]
+            tasks = [asyncio.create_task(part.run()) for part in (work, recorder, usage_collector, monitor)]
             watching = asyncio.create_task(informer.run(stop))
             lost = asyncio.create_task(lease.lost.wait())
             await asyncio.wait({stopped, lost, watching, *tasks}, return_when=asyncio.FIRST_COMPLETED)
-            broken = [t for t in (watching, *tasks) if t.done() and not stop.is_set()]
-            for task in broken:
+            failed = [t for t in (watching, *tasks) if t.done() and not stop.is_set()]
+            for task in failed:
                 log.error("a part of the controller ended", exc_info=task.exception() if not task.cancelled() else None)
             stop.set()
             for task in tasks:
                 task.cancel()
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(10):
+                async with asyncio.timeout(SHUTDOWN_SECONDS):
                     await asyncio.gather(watching, *tasks, return_exceptions=True)
             await lease.release()
-            return 1 if broken or lease.lost.is_set() else 0
+            return 1 if failed or lease.lost.is_set() else 0
 
 
 async def gateway(settings: Settings) -> int:
+    """Run the gateway until it is stopped. Return the exit code."""
     from skill_operator.gateway.http.tls import CertificateError
     from skill_operator.gateway.server import serve  # the controller needs none of its 70 MiB
 
@@ -115,33 +130,34 @@ async def gateway(settings: Settings) -> int:
     return 0
 
 
-async def examination(settings: Settings) -> int:
+async def run_doctor(settings: Settings) -> int:
+    """Report what this cluster offers of what the operator needs. Return the exit code."""
     from skill_operator.doctor import doctor
 
     async with connect("skill-operator-doctor") as cluster:
         return await doctor(cluster, settings)
 
 
-async def credentials(settings: Settings, htpasswd: Path) -> int:
+async def ensure_credentials(settings: Settings, htpasswd: Path) -> int:
+    """Make the builder's credential for the embedded registry. Return the exit code."""
     async with connect("skill-operator-registry") as cluster:
         await ensure_push_secret(cluster, settings, htpasswd)
     return 0
 
 
 def main() -> None:
+    """Run the subcommand that the command line names."""
     parser = argparse.ArgumentParser(prog="skill-operator", description=__doc__)
-    commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("controller", help="reconcile Skills (one at a time leads, by Lease)")
-    commands.add_parser(
-        "doctor", help="say what this cluster can do of what the operator needs; run it in a controller's pod"
-    )
-    commands.add_parser("gateway", help="relay calls to skills (any number)")
-    wanted = commands.add_parser("registry-credentials", help="make the builder's credential for the embedded registry")
-    wanted.add_argument("htpasswd", type=Path, help="file to write for the registry")
-    wanted = commands.add_parser("registry-sweep", help="free the embedded registry's disk of images of dead skills")
-    wanted.add_argument("root", type=Path, help="folder that the registry keeps its data in")
-    wanted.add_argument("--once", action="store_true", help="now, and no more")
-    wanted.add_argument("--grace", type=float, help="seconds; leave alone what is younger (registry.sweepGraceSeconds)")
+    add = parser.add_subparsers(dest="command", required=True).add_parser
+    add("controller", help="reconcile Skills (one at a time leads, by Lease)")
+    add("doctor", help="report what this cluster offers of what the operator needs; run it in a controller's pod")
+    add("gateway", help="relay calls to skills (any number)")
+    command = add("registry-credentials", help="make the builder's credential for the embedded registry")
+    command.add_argument("htpasswd", type=Path, help="file to write for the registry")
+    command = add("registry-sweep", help="free the embedded registry's disk of images of deleted skills")
+    command.add_argument("root", type=Path, help="folder in which the registry keeps its data")
+    command.add_argument("--once", action="store_true", help="sweep once, now")
+    command.add_argument("--grace", type=float, help="seconds; keep what is younger (registry.sweepGraceSeconds)")
     options = parser.parse_args()
     try:
         settings = load()
@@ -152,14 +168,14 @@ def main() -> None:
         case "controller":
             run = controller(settings)
         case "doctor":
-            run = examination(settings)
+            run = run_doctor(settings)
         case "gateway":
             with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:  # it relays; the others wait
                 sys.exit(runner.run(gateway(settings)))
         case "registry-sweep":
             run = garbage_collector.run(settings, options.root, once=options.once, grace=options.grace)
         case _:
-            run = credentials(settings, options.htpasswd)
+            run = ensure_credentials(settings, options.htpasswd)
     try:
         sys.exit(asyncio.run(run))
     except SettingsError as error:

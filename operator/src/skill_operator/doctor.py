@@ -171,8 +171,7 @@ async def _registry(cluster: Cluster, settings: Settings) -> list[DoctorLine]:
             DoctorLine("registry, read", "bad", str(error), "see deployment skill-operator-registry, or registry.read")
         )
     mine = naming.MANAGED | {naming.COMPONENT: "skill"}
-    namespaces: list[str | None] = [*settings.watch_namespaces] or [None]
-    found = [pod for namespace in namespaces for pod in await cluster.list("Pod", namespace, mine)]
+    found = [pod for namespace in settings.namespace_scopes for pod in await cluster.list("Pod", namespace, mine)]
     states = [s for pod in found for s in pod.get("status", {}).get("containerStatuses", [])]
     if any(state.get("imageID") for state in states):
         lines.append(DoctorLine("registry, pull", "ok", f"a node pulled a skill's image from {settings.registry.pull}"))

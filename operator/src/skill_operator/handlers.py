@@ -1,4 +1,7 @@
-"""kopf as the informer: it watches, we queue. It never writes, so it leaves no annotation and no finalizer."""
+"""The informer: kopf watches, and the operator queues what changed.
+
+It never writes, so that kopf leaves no annotation and no finalizer.
+"""
 
 from __future__ import annotations
 
@@ -10,28 +13,35 @@ import kopf
 
 from skill_operator import naming
 from skill_operator.k8s.watch_health import WatchHealth
+from skill_operator.naming import SkillKey
 from skill_operator.settings import Settings
 
+REQUEST_TIMEOUT_SECONDS = 30
+CONNECT_TIMEOUT_SECONDS = 10
 CHILDREN = (("apps", "v1", "deployments"), ("batch", "v1", "jobs"), ("", "v1", "pods"))
 
 
 class Informer:
-    """Tells `add(namespace, name)` of every Skill that something happened to, and `watch_health` of every event."""
+    """Informer watches Skills and what the operator makes for them.
 
-    def __init__(self, settings: Settings, add: Callable[[str, str], None], watch_health: WatchHealth) -> None:
+    It passes each Skill that something happened to to `enqueue`, and every event to `watch_health`.
+    """
+
+    def __init__(self, settings: Settings, enqueue: Callable[[SkillKey], None], watch_health: WatchHealth) -> None:
         self._settings = settings
-        self._add = add
+        self._enqueue = enqueue
         self._watch_health = watch_health
         self._registry = kopf.OperatorRegistry()
-        self._wire()
+        self._register()
 
     async def run(self, stop: asyncio.Event) -> None:
+        """Watch until `stop` is set."""
         settings = kopf.OperatorSettings()
         settings.scanning.disabled = True
         settings.peering.standalone = True
         settings.posting.enabled = False
-        settings.networking.request_timeout = 30
-        settings.networking.connect_timeout = 10
+        settings.networking.request_timeout = REQUEST_TIMEOUT_SECONDS
+        settings.networking.connect_timeout = CONNECT_TIMEOUT_SECONDS
         for child in CHILDREN:  # else every pod of the cluster would come here
             settings.watching.label_selectors[child] = f"{naming.MANAGED_BY}={naming.MANAGER},{naming.SKILL_LABEL}"
         namespaces = [*self._settings.watch_namespaces]
@@ -46,27 +56,28 @@ class Informer:
             stop_flag=stop,
         )
 
-    def _wire(self) -> None:
+    def _register(self) -> None:
         kopf.on.login(registry=self._registry)(_login)
-        kopf.on.event(naming.GROUP, naming.VERSION, "skills", registry=self._registry)(self._skill)
-        mine: dict[str, Any] = naming.MANAGED | {naming.SKILL_LABEL: kopf.PRESENT}
+        kopf.on.event(naming.GROUP, naming.VERSION, "skills", registry=self._registry)(self._on_skill)
+        labels: dict[str, Any] = naming.MANAGED | {naming.SKILL_LABEL: kopf.PRESENT}
         for group, version, plural in CHILDREN:
-            kopf.on.event(group, version, plural, labels=mine, registry=self._registry, id=plural)(self._child)
+            kopf.on.event(group, version, plural, labels=labels, registry=self._registry, id=plural)(self._on_child)
 
-    async def _skill(self, *, name: str, namespace: str | None, meta: Any, event: Any, **_: Any) -> None:
+    async def _on_skill(self, *, name: str, namespace: str | None, meta: Any, event: Any, **_: Any) -> None:
         self._watch_health.observe_event(meta, deleted=event["type"] == "DELETED")
-        self._add(namespace or "", name)
+        self._enqueue(SkillKey(namespace or "", name))
 
-    async def _child(self, *, namespace: str | None, meta: Any, event: Any, **_: Any) -> None:
-        """Its Skill by owner reference; what has none (a build, a Job's or Deployment's pod) says so by its labels."""
+    async def _on_child(self, *, namespace: str | None, meta: Any, event: Any, **_: Any) -> None:
+        """Queue the Skill that owns the object. What it does not own (a build, a Job's pod) names it in its labels."""
         self._watch_health.observe_event(meta, deleted=event["type"] == "DELETED")
         for owner in meta.get("ownerReferences", ()):
             if owner["kind"] == "Skill":
-                return self._add(namespace or "", owner["name"])
+                return self._enqueue(SkillKey(namespace or "", owner["name"]))
         labels = meta.get("labels", {})
-        return self._add(labels.get(naming.NAMESPACE_LABEL, namespace or ""), labels[naming.SKILL_LABEL])
+        skill_namespace = labels.get(naming.NAMESPACE_LABEL, namespace or "")
+        return self._enqueue(SkillKey(skill_namespace, labels[naming.SKILL_LABEL]))
 
 
 async def _login(**kwargs: Any) -> kopf.ConnectionInfo | None:
-    """The service account in a pod, KUBECONFIG elsewhere; nothing is probed."""
+    """Log in as the service account of a pod, or by KUBECONFIG elsewhere; nothing is probed."""
     return kopf.login_with_service_account(**kwargs) or kopf.login_with_kubeconfig(**kwargs)

@@ -276,6 +276,11 @@ class Settings(_SettingsModel):
         default="info", description="lowest level that is logged"
     )
 
+    @property
+    def namespace_scopes(self) -> list[str | None]:
+        """Return the namespaces to list and watch; None stands for all of them."""
+        return [*self.watch_namespaces] or [None]
+
     @model_validator(mode="after")
     def _escalation_is_known(self) -> Settings:
         unknown = [name for name in self.generation.escalation if name not in {model.name for model in self.models}]

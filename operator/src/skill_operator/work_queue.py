@@ -1,4 +1,7 @@
-"""The work queue: keys of Skills that want a reconcile, each at most once, with delays and back-off."""
+"""The work queue: keys of Skills that want a reconcile, each at most once, with delays and back-off.
+
+It works as the rate-limiting work queue of client-go.
+"""
 
 from __future__ import annotations
 
@@ -10,78 +13,83 @@ import time
 
 from skill_operator.naming import SkillKey
 
-SHORTEST_RETRY, LONGEST_RETRY = 0.05, 300.0
+MIN_BACKOFF_SECONDS, MAX_BACKOFF_SECONDS = 0.05, 300.0
 
 
 class WorkQueue:
-    """Keys that want a pass. A key waits at most once, is worked on by one worker at a time, and comes again if it was
-    added meanwhile."""
+    """WorkQueue holds keys that want a reconcile.
+
+    A key waits at most once, is worked on by one worker at a time, and comes again if it was added meanwhile.
+    """
 
     def __init__(self) -> None:
         self._ready: asyncio.Queue[SkillKey] = asyncio.Queue()
-        self._waiting: dict[SkillKey, float] = {}  # since when
-        self._working: set[SkillKey] = set()
-        self._again: set[SkillKey] = set()
-        self._later: list[tuple[float, int, SkillKey]] = []
-        self._due: dict[SkillKey, float] = {}
+        self._ready_since: dict[SkillKey, float] = {}
+        self._processing: set[SkillKey] = set()
+        self._dirty: set[SkillKey] = set()  # were added while they were worked on
+        self._delayed: list[tuple[float, int, SkillKey]] = []  # a heap
+        self._due: dict[SkillKey, float] = {}  # the earliest time that counts for each
         self._order = itertools.count()
         self._failures: dict[SkillKey, int] = {}
         self._timer: asyncio.TimerHandle | None = None
 
     def __len__(self) -> int:
-        return len(self._waiting)
+        return len(self._ready_since)
 
     def add(self, key: SkillKey) -> None:
-        if key in self._working:
-            self._again.add(key)
-        elif key not in self._waiting:
-            self._waiting[key] = time.monotonic()
+        """Queue the key now."""
+        if key in self._processing:
+            self._dirty.add(key)
+        elif key not in self._ready_since:
+            self._ready_since[key] = time.monotonic()
             self._ready.put_nowait(key)
 
     def add_after(self, key: SkillKey, seconds: float) -> None:
-        """The earliest of several wishes counts."""
+        """Queue the key in `seconds`. The earliest of several calls counts."""
         due = time.monotonic() + seconds
         if self._due.get(key, float("inf")) <= due:
             return
         self._due[key] = due
-        heapq.heappush(self._later, (due, next(self._order), key))
-        self._arm()
+        heapq.heappush(self._delayed, (due, next(self._order), key))
+        self._set_timer()
 
     def add_failed(self, key: SkillKey) -> None:
-        """Ever later, with jitter, so that what broke for all does not come back for all at once."""
+        """Queue the key ever later, with jitter, so that what failed for all does not come back for all at once."""
         failures = self._failures[key] = self._failures.get(key, 0) + 1
-        wait = min(LONGEST_RETRY, SHORTEST_RETRY * 2 ** min(failures, 20))
-        self.add_after(key, wait * random.uniform(0.8, 1.2))
+        backoff = min(MAX_BACKOFF_SECONDS, MIN_BACKOFF_SECONDS * 2 ** min(failures, 20))
+        self.add_after(key, backoff * random.uniform(0.8, 1.2))
 
-    def forget(self, key: SkillKey) -> None:
+    def reset_backoff(self, key: SkillKey) -> None:
+        """Forget the failures of a key that was reconciled."""
         self._failures.pop(key, None)
 
     async def take(self) -> tuple[SkillKey, float]:
-        """The next key, and how long it waited, in seconds."""
+        """Return the next key, and how many seconds it waited."""
         key = await self._ready.get()
-        since = self._waiting.pop(key)
-        self._working.add(key)
+        since = self._ready_since.pop(key)
+        self._processing.add(key)
         return key, time.monotonic() - since
 
     def done(self, key: SkillKey) -> None:
-        self._working.discard(key)
-        if key in self._again:
-            self._again.discard(key)
+        """Note that the worker is done with the key. It must follow each `take`."""
+        self._processing.discard(key)
+        if key in self._dirty:
+            self._dirty.discard(key)
             self.add(key)
 
-    def _arm(self) -> None:
+    def _set_timer(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        if self._later:
-            wait = max(0.0, self._later[0][0] - time.monotonic())
-            self._timer = asyncio.get_running_loop().call_later(wait, self._fire)
+        if self._delayed:
+            delay = max(0.0, self._delayed[0][0] - time.monotonic())
+            self._timer = asyncio.get_running_loop().call_later(delay, self._on_timer)
 
-    def _fire(self) -> None:
+    def _on_timer(self) -> None:
         now = time.monotonic()
-        while self._later and self._later[0][0] <= now:
-            due, _, key = heapq.heappop(self._later)
-            if self._due.get(key) == due:  # no earlier wish has been served since
+        while self._delayed and self._delayed[0][0] <= now:
+            due, _, key = heapq.heappop(self._delayed)
+            if self._due.get(key) == due:  # else an earlier call has been served since
                 del self._due[key]
                 self.add(key)
         self._timer = None
-        self._arm()
+        self._set_timer()

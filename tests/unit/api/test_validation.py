@@ -164,6 +164,7 @@ def nested(depth, key="not"):
         ({"$ref": "#/title", "title": "x"}, '.$ref: "#/title" points at nothing'),
         ({"$ref": "#/allOf/1", "allOf": [{}]}, '.$ref: "#/allOf/1" points at nothing'),
         ({"$ref": "#/allOf/-1", "allOf": [{}]}, '.$ref: "#/allOf/-1" points at nothing'),
+        ({"$ref": "#/allOf/" + "9" * 5000, "allOf": [{}]}, '.$ref: "#/allOf/999'),
         ({"$ref": "#/x/%24ref", "x": {"$ref": "http://a"}}, '.$ref: "#/x/%24ref" points at nothing'),
         ({"$ref": "#/x", "x": {"$ref": "http://203.0.113.1"}}, ".x.$ref: "),
         (

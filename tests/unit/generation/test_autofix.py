@@ -1,4 +1,4 @@
-"""What tools can mend costs no attempt; what has two meanings is not touched."""
+"""Autofix repairs what has one remedy; what has two meanings stays."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from skill_operator.generation.autofix import autofix, parse, without_unused_imports
-from skill_operator.generation.reply import extract
+from skill_operator.generation.reply import extract_source
 
 GOOD = 'def run(input):\n    name = "it\'s"\n    return {"n": name}\n'
 
@@ -27,12 +27,12 @@ GOOD = 'def run(input):\n    name = "it\'s"\n    return {"n": name}\n'
         "\ufeff" + GOOD.replace("    return", "\treturn").replace('"n"', "\u201cn\u201d"),
     ],
 )
-def test_what_has_one_remedy_is_mended(broken: str) -> None:
+def test_what_has_one_remedy_is_repaired(broken: str) -> None:
     assert parse(broken) is None
     tree = parse(autofix(broken))
     assert tree is not None
     assert ast.dump(tree) == ast.dump(ast.parse(GOOD))
-    assert extract(f"```python\n{broken}```", "stop").source
+    assert extract_source(f"```python\n{broken}```", "stop").source
 
 
 @pytest.mark.parametrize(
@@ -49,7 +49,7 @@ def test_what_parses_is_left_alone(source: str) -> None:
     assert autofix(source) == source
 
 
-def test_strings_and_comments_are_left_alone_where_code_is_mended() -> None:
+def test_strings_and_comments_are_left_alone_where_code_is_repaired() -> None:
     broken = "\u00a0\nx = '\u00a0\u201ca\u201d'  # \u00a0\u201cb\u201d\ny = \u201cc\u201d\n"
     assert autofix(broken) == " \nx = '\u00a0\u201ca\u201d'  # \u00a0\u201cb\u201d\ny = \"c\"\n"
 

@@ -1,4 +1,4 @@
-"""When asking goes on and when it ends, rule by rule. Every order in which things can happen: test_loop.py."""
+"""The rules by which generation goes on or ends. Every order in which things can happen: test_every_order.py."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from skill_operator.generation import ledger as book
-from skill_operator.generation.ledger import Attempt, Call, Candidate, GenerationLimits, Ledger, Stop, Wait
+from skill_operator.generation import ledger as ledger_rules
+from skill_operator.generation.ledger import Attempt, Call, GenerationLimits, Ledger, ReadyCandidate, Stop, Wait
 from skill_operator.naming import digest
 from skill_runtime.check.examples import Failed, _hidden, _visible
 from skill_runtime.check.findings import excerpt
@@ -16,7 +16,7 @@ from skill_runtime.check.request import CheckExample
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 LIMITS = GenerationLimits(
-    max_attempts=3, token_budget=20_000, max_reply=4096, faults=5, deadline=timedelta(seconds=900)
+    max_attempts=3, token_budget=20_000, max_reply_tokens=4096, max_faults=5, deadline=timedelta(seconds=900)
 )
 PROMPT = 1000
 WRONG = CheckExample("one", {"a": 1}, hidden=False, output=3, has_output=True, error="")
@@ -30,27 +30,27 @@ def limits(**values: Any) -> GenerationLimits:
     return LIMITS.model_copy(update=values)
 
 
-def step(ledger: Ledger, now: datetime = NOW, **values: Any) -> Call | Candidate | Stop | Wait:
-    return book.decide(ledger, limits(**values), PROMPT, now)
+def step(ledger: Ledger, now: datetime = NOW, **values: Any) -> Call | ReadyCandidate | Stop | Wait:
+    return ledger_rules.decide(ledger, limits(**values), PROMPT, now)
 
 
-def asked(ledger: Ledger, tokens: int = 2000) -> Ledger:
-    return book.reserve(ledger, "main", tokens, f"call {ledger.tokens}", NOW)
+def reserved(ledger: Ledger, tokens: int = 2000) -> Ledger:
+    return ledger_rules.reserve(ledger, "main", tokens, f"call {ledger.tokens}", NOW)
 
 
 def replied(
     ledger: Ledger, source: str = "code", tokens: int = 1500, problem: str = "", flaw: str = "", now: datetime = NOW
 ) -> Ledger:
     known = source and digest(source)
-    return book.settle(
-        asked(ledger), tokens, now, estimated=False, source=source, fingerprint=known, flaw=flaw, problem=problem
+    return ledger_rules.settle(
+        reserved(ledger), tokens, now, estimated=False, source=source, fingerprint=known, flaw=flaw, problem=problem
     )
 
 
 def refused(
     ledger: Ledger, source: str, gate: str = "examples", message: str = "wrong", line: int | None = None
 ) -> Ledger:
-    return book.record_verdict(replied(ledger, source), passed=False, gate=gate, message=message, line=line)
+    return ledger_rules.record_verdict(replied(ledger, source), passed=False, gate=gate, message=message, line=line)
 
 
 def report(passed: int, total: int, got: str = "4") -> str:
@@ -58,7 +58,7 @@ def report(passed: int, total: int, got: str = "4") -> str:
     return _visible([Failed(WRONG, got)], passed, total, "").message
 
 
-def reason(found: Call | Candidate | Stop | Wait) -> str:
+def reason(found: Call | ReadyCandidate | Stop | Wait) -> str:
     return found.reason if isinstance(found, Stop | Wait) else getattr(found, "kind", type(found).__name__)
 
 
@@ -67,7 +67,7 @@ def test_the_first_call_reserves_prompt_and_reply() -> None:
 
 
 def test_while_a_reply_is_awaited_there_is_nothing_to_do() -> None:
-    found = step(asked(opened()))
+    found = step(reserved(opened()))
     assert isinstance(found, Wait)
     assert found.reason == "Generating"
 
@@ -75,17 +75,17 @@ def test_while_a_reply_is_awaited_there_is_nothing_to_do() -> None:
 def test_a_candidate_is_checked_then_accepted_for_good() -> None:
     ledger = replied(opened())
     found = step(ledger)
-    assert isinstance(found, Candidate)
+    assert isinstance(found, ReadyCandidate)
     assert not found.accepted
     assert found.attempt.source == "code"
-    passed = book.record_verdict(ledger, passed=True, gate="", message="", line=None)
+    passed = ledger_rules.record_verdict(ledger, passed=True, gate="", message="", line=None)
     found = step(passed, now=NOW + timedelta(days=9), token_budget=1)
-    assert isinstance(found, Candidate)
+    assert isinstance(found, ReadyCandidate)
     assert found.accepted
 
 
 def test_the_real_price_replaces_the_reservation() -> None:
-    assert asked(opened()).tokens == 2000
+    assert reserved(opened()).tokens == 2000
     assert replied(opened()).tokens == 1500
 
 
@@ -136,20 +136,22 @@ def test_more_examples_passed_is_progress() -> None:
     ledger = refused(opened(), "a", message=report(1, 5))
     assert reason(step(refused(ledger, "b", message=report(2, 5)))) == "repair"
     assert reason(step(refused(ledger, "b", message=report(1, 5, got="5")))) == "fresh"
-    told = [_hidden([Failed(WRONG, "4")], passed, 3, "").message for passed in (1, 2)]
-    held_out = [refused(opened(), "a", gate="hidden", message=message) for message in told]
+    messages = [_hidden([Failed(WRONG, "4")], passed, 3, "").message for passed in (1, 2)]
+    held_out = [refused(opened(), "a", gate="hidden", message=message) for message in messages]
     assert [ledger.attempts[0].progress for ledger in held_out] == [(6, 1), (6, 2)]
 
 
 @pytest.mark.parametrize("gate", ["ruff", "mypy"])
 def test_the_same_complaint_about_other_code_is_no_progress(gate: str) -> None:
-    told = [f"line {n}: name-defined: 'x' is unknown\n{excerpt(code, n)}" for n, code in ((1, "x()"), (2, "\ny = x"))]
-    once = refused(opened(), "a", gate=gate, message=told[0], line=1)
-    assert reason(step(refused(once, "b", gate=gate, message=told[1], line=2))) == "fresh"
+    messages = [
+        f"line {n}: name-defined: 'x' is unknown\n{excerpt(code, n)}" for n, code in ((1, "x()"), (2, "\ny = x"))
+    ]
+    once = refused(opened(), "a", gate=gate, message=messages[0], line=1)
+    assert reason(step(refused(once, "b", gate=gate, message=messages[1], line=2))) == "fresh"
 
 
 def test_a_later_gate_is_progress() -> None:
-    attempts = [Attempt(number=1, state="failed", endpoint="m", tokens=1, gate=gate) for gate in book.GATES]
+    attempts = [Attempt(number=1, state="failed", endpoint="m", tokens=1, gate=gate) for gate in ledger_rules.GATES]
     assert sorted(attempts, key=lambda attempt: attempt.progress) == attempts
 
 
@@ -177,7 +179,7 @@ def test_the_same_forbidden_thing_twice_is_for_a_person_to_decide() -> None:
 
 def test_a_reply_without_code_costs_tokens_and_no_attempt_and_two_are_the_end() -> None:
     once = replied(opened(), "", problem="no code")
-    assert (once.candidates, once.tokens) == (0, 1500)
+    assert (once.attempt_count, once.tokens) == (0, 1500)
     assert reason(step(once)) == "first"
     assert reason(step(replied(once, "", problem="no code"))) == "NoCode"
     between = replied(refused(once, "a"), "", problem="no code")
@@ -193,14 +195,14 @@ def test_replies_that_are_cut_off_twice_have_a_reason_of_their_own() -> None:
     assert "maxReplyTokens" in found.message
 
 
-def test_the_deadline_ends_asking_but_not_a_check_under_way() -> None:
-    late = NOW + timedelta(seconds=901)
-    assert reason(step(refused(opened(), "a"), now=late)) == "DeadlineExceeded"
-    assert isinstance(step(replied(opened()), now=late), Candidate)
+def test_the_deadline_ends_generation_but_not_a_check_under_way() -> None:
+    after_deadline = NOW + timedelta(seconds=901)
+    assert reason(step(refused(opened(), "a"), now=after_deadline)) == "DeadlineExceeded"
+    assert isinstance(step(replied(opened()), now=after_deadline), ReadyCandidate)
 
 
 def test_the_deadline_counts_from_the_first_reply_not_from_an_outage() -> None:
-    ledger = book.record_fault(asked(opened()), "down", 0, NOW)
+    ledger = ledger_rules.record_fault(reserved(opened()), "down", 0, NOW)
     hour = NOW + timedelta(hours=1)
     assert reason(step(ledger, now=hour)) == "first"
     assert reason(step(refused(ledger, "a"), now=hour)) == "DeadlineExceeded"
@@ -209,59 +211,63 @@ def test_the_deadline_counts_from_the_first_reply_not_from_an_outage() -> None:
 def test_faults_cost_no_attempt_and_wait() -> None:
     ledger = opened()
     for number in range(1, 6):
-        ledger = book.record_fault(asked(ledger), "main failed (503).", 0, NOW + timedelta(seconds=10))
-        assert ledger.candidates == ledger.tokens == 0
+        ledger = ledger_rules.record_fault(reserved(ledger), "main failed (503).", 0, NOW + timedelta(seconds=10))
+        assert ledger.attempt_count == ledger.tokens == 0
         found = step(ledger)
         assert isinstance(found, Wait)
         assert (found.seconds, found.reason, found.stalled) == (10, "ModelUnavailable", number == 5)
         assert isinstance(step(ledger, now=NOW + timedelta(seconds=10)), Call), "an outage ends by itself"
-    assert reason(step(book.record_fault(asked(opened()), "x", 7, NOW), now=NOW)) == "first"
+    assert reason(step(ledger_rules.record_fault(reserved(opened()), "x", 7, NOW), now=NOW)) == "first"
 
 
 def test_a_refusal_stalls_at_once() -> None:
     later = NOW + timedelta(hours=1)
-    found = step(book.record_fault(asked(opened()), "wrong key.", 0, later, reason="ModelRefused", severe=5))
+    found = step(
+        ledger_rules.record_fault(reserved(opened()), "wrong key.", 0, later, reason="ModelRefused", fault_count=5)
+    )
     assert isinstance(found, Wait)
     assert (found.reason, found.stalled) == ("ModelRefused", True)
 
 
 def test_a_reply_ends_a_row_of_faults() -> None:
-    ledger = replied(book.record_fault(asked(opened()), "x", 0, NOW + timedelta(hours=1)))
+    ledger = replied(ledger_rules.record_fault(reserved(opened()), "x", 0, NOW + timedelta(hours=1)))
     assert (ledger.faults, ledger.fault, ledger.retry_at) == (0, "", None)
 
 
 def test_what_may_have_been_billed_is_spent() -> None:
-    ledger = book.record_fault(asked(opened(), 6000), "late", 6000, NOW)
+    ledger = ledger_rules.record_fault(reserved(opened(), 6000), "late", 6000, NOW)
     assert ledger.tokens == 6000
 
 
 def test_a_lost_call_is_spent_whole_and_no_attempt() -> None:
-    ledger = book.record_loss(asked(opened()), NOW)
-    assert (ledger.candidates, ledger.tokens, ledger.charged) == (0, 2000, 2000)
+    ledger = ledger_rules.record_loss(reserved(opened()), NOW)
+    assert (ledger.attempt_count, ledger.tokens, ledger.charged) == (0, 2000, 2000)
     assert reason(step(ledger)) == "first"
     for _ in range(6):
-        ledger = book.record_loss(asked(ledger), NOW)
+        ledger = ledger_rules.record_loss(reserved(ledger), NOW)
     assert reason(step(ledger)) == "first"
     for _ in range(3):
-        ledger = book.record_loss(asked(ledger), NOW)
+        ledger = ledger_rules.record_loss(reserved(ledger), NOW)
     assert reason(step(ledger)) == "BudgetExhausted"
 
 
-def test_code_of_before_is_tried_first_and_is_no_attempt() -> None:
-    ledger = book.readopt(opened(), "old", digest("old"))
+def test_code_accepted_before_is_tried_first_and_is_no_attempt() -> None:
+    ledger = ledger_rules.readopt(opened(), "old", digest("old"))
     found = step(ledger)
-    assert isinstance(found, Candidate)
-    assert (ledger.candidates, ledger.tokens) == (0, 0)
-    assert book.record_verdict(ledger, passed=True, gate="", message="", line=None).attempts[0].state == "passed"
-    wrong = book.record_verdict(ledger, passed=False, gate="mypy", message="no", line=3)
+    assert isinstance(found, ReadyCandidate)
+    assert (ledger.attempt_count, ledger.tokens) == (0, 0)
+    assert (
+        ledger_rules.record_verdict(ledger, passed=True, gate="", message="", line=None).attempts[0].state == "passed"
+    )
+    wrong = ledger_rules.record_verdict(ledger, passed=False, gate="mypy", message="no", line=3)
     assert reason(step(wrong)) == "repair"
     assert replied(wrong, "old").attempts[-1].state == "repeat"
-    assert book.readopt(wrong, "other", digest("other")) == wrong
+    assert ledger_rules.readopt(wrong, "other", digest("other")) == wrong
 
 
 def test_what_has_passed_may_fail_when_it_is_checked_again() -> None:
-    passed = book.record_verdict(replied(opened()), passed=True, gate="", message="", line=None)
-    failed = book.record_verdict(passed, passed=False, gate="hidden", message="no", line=None)
+    passed = ledger_rules.record_verdict(replied(opened()), passed=True, gate="", message="", line=None)
+    failed = ledger_rules.record_verdict(passed, passed=False, gate="hidden", message="no", line=None)
     assert reason(step(failed)) == "repair"
 
 
@@ -284,7 +290,7 @@ def test_a_ledger_so_soon_after_another_waits() -> None:
 
 def test_what_was_stopped_stays_stopped() -> None:
     ledger = refused(opened(), "a")
-    stopped = book.stop(ledger, Stop("LoopDetected", "again", "report"))
+    stopped = ledger_rules.stop(ledger, Stop("LoopDetected", "again", "report"))
     assert step(stopped, max_attempts=9, token_budget=10**6) == Stop("LoopDetected", "again", "report")
 
 
@@ -297,27 +303,40 @@ def test_raising_the_limit_that_was_reached_lets_the_work_go_on(name: str, value
         ledger = replied(refused(ledger, "a"), "", tokens=19_000)
     found = step(ledger)
     assert isinstance(found, Stop)
-    stopped = book.stop(ledger, found)
+    stopped = ledger_rules.stop(ledger, found)
     assert step(stopped) == found
     again = step(stopped, **{name: value})
     assert isinstance(again, Call)
-    resumed = book.reserve(stopped, "main", again.reserve, "next", NOW)
+    resumed = ledger_rules.reserve(stopped, "main", again.reserved_tokens, "next", NOW)
     assert isinstance(step(resumed), Wait), "the stop is over"
-    assert step(book.stop(ledger, found), deadline=timedelta(days=9)) == found
+    assert step(ledger_rules.stop(ledger, found), deadline=timedelta(days=9)) == found
 
 
 def test_what_comes_too_late_changes_nothing() -> None:
-    for ledger in (opened(), replied(opened()), refused(opened(), "a"), book.record_loss(asked(opened()), NOW)):
-        assert book.settle(ledger, 9, NOW, estimated=True, source="x", fingerprint="x", flaw="", problem="") == ledger
-        assert book.record_loss(ledger, NOW) == ledger
-        assert book.record_fault(ledger, "x", 9, NOW) == ledger
-    for ledger in (opened(), asked(opened()), refused(opened(), "a"), book.record_loss(asked(opened()), NOW)):
-        assert book.record_verdict(ledger, passed=True, gate="", message="", line=None) == ledger
+    for ledger in (
+        opened(),
+        replied(opened()),
+        refused(opened(), "a"),
+        ledger_rules.record_loss(reserved(opened()), NOW),
+    ):
+        assert (
+            ledger_rules.settle(ledger, 9, NOW, estimated=True, source="x", fingerprint="x", flaw="", problem="")
+            == ledger
+        )
+        assert ledger_rules.record_loss(ledger, NOW) == ledger
+        assert ledger_rules.record_fault(ledger, "x", 9, NOW) == ledger
+    for ledger in (
+        opened(),
+        reserved(opened()),
+        refused(opened(), "a"),
+        ledger_rules.record_loss(reserved(opened()), NOW),
+    ):
+        assert ledger_rules.record_verdict(ledger, passed=True, gate="", message="", line=None) == ledger
 
 
 def test_a_ledger_is_read_back_as_it_was_written() -> None:
-    ledger = book.stop(refused(replied(opened(), ""), "ü\n\"'\0"), Stop("LoopDetected", "x"))
-    ledger = book.record_fault(asked(ledger), "late", 5, NOW)
+    ledger = ledger_rules.stop(refused(replied(opened(), ""), "ü\n\"'\0"), Stop("LoopDetected", "x"))
+    ledger = ledger_rules.record_fault(reserved(ledger), "late", 5, NOW)
     assert Ledger.model_validate_json(ledger.model_dump_json()) == ledger
     assert Ledger.model_validate_json('{"input_hash": "h", "new": 1}') == opened()
 
@@ -328,4 +347,4 @@ def test_the_oldest_code_goes_first_when_all_of_it_is_too_large() -> None:
         ledger = refused(ledger, letter + "\x01" * 40_000)  # six bytes each, as JSON
     assert [bool(attempt.source) for attempt in ledger.attempts] == [False, False, True]
     assert all(attempt.fingerprint for attempt in ledger.attempts)
-    assert len(ledger.model_dump_json()) < book.LARGEST + 100_000
+    assert len(ledger.model_dump_json()) < ledger_rules.MAX_SOURCES_BYTES + 100_000

@@ -43,7 +43,7 @@ def spec(**values: Any) -> SkillSpec:
 
 
 def first(given: SkillSpec) -> list[prompt.Message]:
-    return prompt.first(given, types_module(given.input, given.output), given.examples, MANIFEST)
+    return prompt.initial_messages(given, types_module(given.input, given.output), given.examples, MANIFEST)
 
 
 GRANTS = {
@@ -55,14 +55,14 @@ CASES = {
     "changing": first(spec(deterministic=False)),
     "granted": first(spec(examples=[], **GRANTS)),
     "granted-hosts": first(spec(egress=[*GRANTS["egress"], {"host": "api.example.com", "ports": [443, 80]}])),
-    "repair": prompt.repair(
+    "repair": prompt.repair_messages(
         first(spec()), "def run(input):\n    return {}\n", "examples", "plain: got {}, not {'sum': 1}"
     ),
-    "repair-of-the-best": prompt.repair(
+    "repair-of-the-best": prompt.repair_messages(
         first(spec()), "def run(input):\n    return {}\n", "examples", "1/2 pass", ["mypy: name-defined: x", "ruff: E9"]
     ),
-    "unusable": prompt.unusable(first(spec()), "the reply was empty"),
-    "fresh": prompt.fresh(first(spec()), ["examples: plain got {}", "repeat: the same code as before"]),
+    "unusable": prompt.unusable_reply_messages(first(spec()), "the reply was empty"),
+    "fresh": prompt.fresh_start_messages(first(spec()), ["examples: plain got {}", "repeat: the same code as before"]),
 }
 
 
@@ -77,7 +77,7 @@ def test_wording(name: str) -> None:
 
 def test_only_the_examples_that_are_handed_over_are_shown() -> None:
     whole = spec()
-    shown = prompt.first(whole, "", whole.examples[:1], MANIFEST)
+    shown = prompt.initial_messages(whole, "", whole.examples[:1], MANIFEST)
     text = "".join(message["content"] for message in shown)
     assert "plain: run(" in text
     assert "nothing: run(" not in text
@@ -85,11 +85,11 @@ def test_only_the_examples_that_are_handed_over_are_shown() -> None:
 
 def test_a_repair_holds_the_present_code_alone() -> None:
     """A growing chat costs more each time and keeps the errors in sight."""
-    asked = first(spec())
-    assert prompt.repair(asked, "x = 1", "ruff", "E9")[:2] == asked
-    assert len(prompt.repair(asked, "x = 1", "ruff", "E9")) == 3
-    assert len(prompt.repair(asked, "x = 1", "ruff", "E9", ["worse"] * 3)) == 3
-    assert asked == first(spec())
+    messages = first(spec())
+    assert prompt.repair_messages(messages, "x = 1", "ruff", "E9")[:2] == messages
+    assert len(prompt.repair_messages(messages, "x = 1", "ruff", "E9")) == 3
+    assert len(prompt.repair_messages(messages, "x = 1", "ruff", "E9", ["worse"] * 3)) == 3
+    assert messages == first(spec())
 
 
 def test_an_example_too_long_to_show_is_left_out_whole() -> None:
@@ -106,7 +106,7 @@ def test_no_text_of_the_spec_can_end_its_own_quotation(text: str) -> None:
     content = first(spec(description=text))[1]["content"]
     word = content.split()[1]
     assert content.count(f"\n{word} >>>") == 1
-    repaired = prompt.repair([], text, "mypy", text, [text])[0]["content"]
+    repaired = prompt.repair_messages([], text, "mypy", text, [text])[0]["content"]
     assert all(
         repaired.count(f"\n{line.split()[1]} >>>") == 1
         for line in repaired.splitlines()

@@ -13,8 +13,8 @@ import pytest
 
 from hack.model.server import ScriptedModel
 from skill_operator.generation.provider import (
-    LARGEST_BODY,
-    LONGEST_PAUSE,
+    MAX_RESPONSE_BYTES,
+    MAX_RETRY_AFTER_SECONDS,
     Completion,
     ModelRefused,
     ModelUnavailable,
@@ -75,7 +75,15 @@ async def test_what_is_no_key_is_refused_before_it_is_sent_and_not_shown(key: st
 
 @pytest.mark.parametrize(
     ("header", "expected"),
-    [("7", 7.0), ("0.5", 0.5), ("99999", LONGEST_PAUSE), ("-3", 0.0), (None, None), ("soon", None), ("nan", None)],
+    [
+        ("7", 7.0),
+        ("0.5", 0.5),
+        ("99999", MAX_RETRY_AFTER_SECONDS),
+        ("-3", 0.0),
+        (None, None),
+        ("soon", None),
+        ("nan", None),
+    ],
 )
 async def test_429_is_tried_again_when_the_endpoint_says(header: str | None, expected: float | None) -> None:
     with scripted({"fault": "429"} | ({"retry_after": header} if header is not None else {})) as model:
@@ -86,7 +94,7 @@ async def test_429_is_tried_again_when_the_endpoint_says(header: str | None, exp
 
 async def test_retry_after_may_be_a_date_by_the_endpoints_clock() -> None:
     with scripted({"fault": "429", "retry_after": "Fri, 01 Jan 2100 00:00:00 GMT"}) as model:
-        assert (await unavailable(lambda: ask(model))).retry_after == LONGEST_PAUSE
+        assert (await unavailable(lambda: ask(model))).retry_after == MAX_RETRY_AFTER_SECONDS
     with scripted({"fault": "503", "retry_after": "Fri, 01 Jan 1999 00:00:00 GMT"}) as model:
         assert (await unavailable(lambda: ask(model))).retry_after == 0.0
 
@@ -99,16 +107,16 @@ async def test_faults_of_the_endpoint_are_nobodys_fault_here(status: int, billed
 
 
 @pytest.mark.parametrize(
-    ("status", "told"),
+    ("status", "expected"),
     [(400, "because"), (401, "apiKeySecret"), (403, "apiKeySecret"), (404, "m-1"), (422, "because"), (307, "307")],
 )
-async def test_refusals_say_what_a_person_has_to_change_and_hide_the_key(status: int, told: str) -> None:
-    said = "because " + "y" * 270 + f" {KEY} and {KEY}"  # cut to length, half a key would be left
-    with scripted({"fault": str(status), "message": said}) as model:
+async def test_refusals_say_what_a_person_has_to_change_and_hide_the_key(status: int, expected: str) -> None:
+    message = "because " + "y" * 270 + f" {KEY} and {KEY}"  # cut to length, half a key would be left
+    with scripted({"fault": str(status), "message": message}) as model:
         with pytest.raises(ModelRefused) as caught:
             await ask(model)
         assert len(model.requests) == 1
-    assert told in str(caught.value)
+    assert expected in str(caught.value)
     assert KEY[:8] not in str(caught.value)
 
 
@@ -153,7 +161,7 @@ async def test_broken_answers(fault: str, billed: bool) -> None:
         assert len(model.requests) == 1
 
 
-@pytest.mark.parametrize("fault", [{"fault": "huge"}, {"fault": "500", "message": "z" * (LARGEST_BODY + 1)}])
+@pytest.mark.parametrize("fault", [{"fault": "huge"}, {"fault": "500", "message": "z" * (MAX_RESPONSE_BYTES + 1)}])
 async def test_bodies_are_cut_off_before_they_fill_the_memory_errors_included(fault: Json) -> None:
     with scripted(fault) as model:
         assert "KiB" in str(await unavailable(lambda: ask(model)))

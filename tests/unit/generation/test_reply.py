@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from skill_operator.generation.reply import LARGEST_REPLY, LARGEST_SOURCE, extract, fingerprint, parse
+from skill_operator.generation.reply import MAX_REPLY_CHARACTERS, MAX_SOURCE_BYTES, extract_source, fingerprint, parse
 
 CODE = 'def run(input):\n    return {"n": 1}\n'
 OTHER = 'def run(input):\n    return {"n": 2}\n'
@@ -47,7 +47,7 @@ def fenced(code: str, mark: str = "```", info: str = "python") -> str:
     ],
 )
 def test_the_last_block_that_defines_run_is_taken(text: str) -> None:
-    assert extract(text, "stop").source.rstrip("\n ") == CODE.rstrip("\n")
+    assert extract_source(text, "stop").source.rstrip("\n ") == CODE.rstrip("\n")
 
 
 FENCES_INSIDE = {
@@ -62,33 +62,33 @@ FENCES_INSIDE = {
 @pytest.mark.parametrize("mark", ["```", "````", "~~~", "~~~~"])
 @pytest.mark.parametrize("code", FENCES_INSIDE.values(), ids=FENCES_INSIDE)
 def test_code_may_hold_fences_itself(code: str, mark: str) -> None:
-    assert extract(f"Here:\n{fenced(code, mark=mark)}\nDone.\n", "stop").source == code
+    assert extract_source(f"Here:\n{fenced(code, mark=mark)}\nDone.\n", "stop").source == code
     indented = "".join(f"   {line}\n" if line else "\n" for line in fenced(code, mark=mark).splitlines())
-    assert extract(f"1. Here:\n{indented}", "stop").source.split() == code.split()
+    assert extract_source(f"1. Here:\n{indented}", "stop").source.split() == code.split()
 
 
 def test_prose_between_two_blocks_never_becomes_code() -> None:
-    reply = extract(
+    reply = extract_source(
         fenced("x = (\n") + "and then\n" + fenced(")\n") + fenced(CODE) + "bye\n" + fenced("y = [\n"), "stop"
     )
     assert reply.source == CODE
 
 
 def test_a_reply_that_does_not_parse_says_where() -> None:
-    reply = extract(fenced("def run(input):\n    return {\n        'n': 1,\n        'm' 2}\n"), "stop")
+    reply = extract_source(fenced("def run(input):\n    return {\n        'n': 1,\n        'm' 2}\n"), "stop")
     assert reply.flaw == "no-code"
     assert "line 4 of the last block" in reply.message or "line 2 of the last block" in reply.message
 
 
 def test_five_megabytes_are_refused_at_once() -> None:
     began = time.process_time()
-    assert extract(fenced(CODE) * 60_000 + "x" * 5_000_000, "stop").flaw == "too-large"
+    assert extract_source(fenced(CODE) * 60_000 + "x" * 5_000_000, "stop").flaw == "too-large"
     assert time.process_time() - began < 1
 
 
 def test_the_whole_file_is_kept() -> None:
     code = "import math\n\nLIMIT = math.pi\n\n\ndef help() -> int:\n    return LIMIT\n\n\n" + CODE
-    assert extract(fenced(code), "stop").source == code
+    assert extract_source(fenced(code), "stop").source == code
 
 
 @pytest.mark.parametrize(
@@ -106,18 +106,18 @@ def test_the_whole_file_is_kept() -> None:
         (f"```python\n{CODE}", "length", "cut-off"),
         (CODE, "length", "cut-off"),
         (f"Let me think. {'x' * 100}", "length", "cut-off"),
-        (fenced(f"{CODE}\nX = '{'x' * LARGEST_SOURCE}'\n"), "stop", "too-large"),
-        ("x" * (LARGEST_REPLY + 1), "stop", "too-large"),
+        (fenced(f"{CODE}\nX = '{'x' * MAX_SOURCE_BYTES}'\n"), "stop", "too-large"),
+        ("x" * (MAX_REPLY_CHARACTERS + 1), "stop", "too-large"),
     ],
 )
 def test_replies_without_usable_code_say_why(text: str, finish_reason: str, flaw: str) -> None:
-    reply = extract(text, finish_reason)
+    reply = extract_source(text, finish_reason)
     assert (reply.source, reply.flaw) == ("", flaw)
     assert reply.message
 
 
 def test_a_closed_block_counts_although_the_reply_was_cut_off_behind_it() -> None:
-    assert extract(fenced(CODE) + "This code is", "length").source == CODE
+    assert extract_source(fenced(CODE) + "This code is", "length").source == CODE
 
 
 BOMBS = {
@@ -144,9 +144,9 @@ BOMBS = {
 @pytest.mark.filterwarnings("error")
 def test_parser_bombs_are_text_like_any_other(bomb: str) -> None:
     began = time.process_time()
-    extract(fenced(f"{bomb}\n"), "stop")
-    extract(fenced(f"{CODE}\n{bomb}\n"), "stop")
-    extract(bomb, "stop")
+    extract_source(fenced(f"{bomb}\n"), "stop")
+    extract_source(fenced(f"{CODE}\n{bomb}\n"), "stop")
+    extract_source(bomb, "stop")
     assert len(fingerprint(bomb)) == len(fingerprint(f"{CODE}\n{bomb}")) == len(fingerprint(CODE))
     assert time.process_time() - began < 5
 
@@ -156,7 +156,7 @@ def test_parser_bombs_are_text_like_any_other(bomb: str) -> None:
 )
 def test_many_blocks_take_no_time(text: str) -> None:
     began = time.process_time()
-    assert extract(text, "stop").source == ""
+    assert extract_source(text, "stop").source == ""
     assert time.process_time() - began < 3
 
 
@@ -168,7 +168,7 @@ def test_many_blocks_take_no_time(text: str) -> None:
     st.sampled_from(["stop", "length", ""]),
 )
 def test_what_is_taken_always_parses_and_defines_run(parts: list[str], finish_reason: str) -> None:
-    reply = extract("".join(parts), finish_reason)
+    reply = extract_source("".join(parts), finish_reason)
     assert bool(reply.source) != bool(reply.flaw)
     if reply.source:
         tree = parse(reply.source)

@@ -49,22 +49,22 @@ async def settle() -> None:
 A1, A2, A3, B1, B2, C1 = ("a", "1"), ("a", "2"), ("a", "3"), ("b", "1"), ("b", "2"), ("c", "1")
 
 
-async def test_a_result_is_told_of_once_and_stays_until_it_was_used() -> None:
+async def test_a_result_is_announced_once_and_stays_until_it_was_used() -> None:
     bench = Bench(1)
     bench.submit(A1)
-    assert bench.pool.knows(A1, "call")
-    assert bench.pool.result(A1) is None
+    assert bench.pool.contains(A1, "call")
+    assert bench.pool.finished_task(A1) is None
     await settle()
     await bench.end(A1)
     assert bench.done == [A1]
     for _ in range(2):  # whoever took it may have failed to store it
-        bench.pool.keep(A1, "call")
-        task = bench.pool.result(A1)
+        bench.pool.cancel(A1, unless="call")
+        task = bench.pool.finished_task(A1)
         assert task is not None
         assert task.result() == "1"
-    bench.pool.keep(A1, "")
-    assert bench.pool.result(A1) is None
-    assert not bench.pool.knows(A1, "call")
+    bench.pool.cancel(A1)
+    assert bench.pool.finished_task(A1) is None
+    assert not bench.pool.contains(A1, "call")
 
 
 async def test_an_error_is_a_result() -> None:
@@ -75,7 +75,7 @@ async def test_an_error_is_a_result() -> None:
     pool: RequestPool[str] = RequestPool(1, done.append)
     pool.submit(A1, "call", fails)
     await settle()
-    task = pool.result(A1)
+    task = pool.finished_task(A1)
     assert task is not None
     with pytest.raises(KeyError):
         task.result()
@@ -126,19 +126,19 @@ async def test_another_call_of_the_same_skill_ends_the_first() -> None:
     await settle()
     assert bench.started == [A1, A1]
     assert bench.running == 1
-    assert not bench.pool.knows(A1, "call")
-    assert bench.pool.knows(A1, "next")
+    assert not bench.pool.contains(A1, "call")
+    assert bench.pool.contains(A1, "next")
     await bench.end(A1)
     assert bench.done == [A1]
-    assert bench.pool.result(A1) is not None
+    assert bench.pool.finished_task(A1) is not None
 
 
-async def test_a_cancelled_call_ends_tells_nobody_and_frees_its_slot() -> None:
+async def test_a_cancelled_call_ends_announces_nothing_and_frees_its_slot() -> None:
     bench = Bench(1)
     bench.submit(A1, B1)
     await settle()
-    bench.pool.keep(A1, "")
-    assert not bench.pool.knows(A1, "call")
+    bench.pool.cancel(A1)
+    assert not bench.pool.contains(A1, "call")
     await settle()
     assert bench.running == 1
     assert bench.started == [A1, B1]
@@ -149,8 +149,8 @@ async def test_a_call_that_waits_can_be_cancelled() -> None:
     bench = Bench(1)
     bench.submit(A1, A2, A3)
     await settle()
-    bench.pool.keep(A2, "")
-    assert not bench.pool.knows(A2, "call")
+    bench.pool.cancel(A2)
+    assert not bench.pool.contains(A2, "call")
     await bench.end(A1)
     assert bench.started == [A1, A3]
 
@@ -159,7 +159,7 @@ async def test_a_namespace_whose_only_call_was_cancelled_holds_nobody_up() -> No
     bench = Bench(1)
     bench.submit(A1, B1, C1)
     await settle()
-    bench.pool.keep(B1, "")
+    bench.pool.cancel(B1)
     await bench.end(A1)
     assert bench.started == [A1, C1]
 
@@ -179,7 +179,7 @@ async def test_a_call_that_ignores_its_cancellation_keeps_its_slot_and_its_resul
     bench = Bench(1)
     bench.pool.submit(A1, "call", stubborn)
     await started.wait()
-    bench.pool.keep(A1, "")
+    bench.pool.cancel(A1)
     bench.submit(A1)
     await settle()
     assert bench.started == [], "its slot is taken for as long as it runs"
@@ -187,8 +187,8 @@ async def test_a_call_that_ignores_its_cancellation_keeps_its_slot_and_its_resul
     await settle()
     assert bench.started == [A1]
     assert bench.done == []
-    assert bench.pool.result(A1) is None
+    assert bench.pool.finished_task(A1) is None
 
 
 async def test_cancelling_the_unknown_is_nothing() -> None:
-    Bench(1).pool.keep(A1, "")
+    Bench(1).pool.cancel(A1)

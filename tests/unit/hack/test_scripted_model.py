@@ -18,7 +18,7 @@ from hack.model.server import Script, ScriptedModel, ScriptError
 from skill_operator.api.v1alpha1 import Example, Skill
 from skill_operator.generation import prompt
 from skill_operator.generation.holdout import split_examples
-from skill_operator.generation.reply import extract, fingerprint
+from skill_operator.generation.reply import extract_source, fingerprint
 
 ROOT = Path(__file__).parents[3]
 RECORDED = json.loads((ROOT / "hack/model/recorded.json").read_bytes())
@@ -113,11 +113,11 @@ def passes(source: str, example: Example) -> bool:
 def test_recorded_replies_are_found_by_the_prompt_of_their_skill_and_hold_code(name: str) -> None:
     skill = Skill.model_validate(yaml.safe_load((ROOT / f"examples/skills/{name}.yaml").read_text()))
     shown, _ = split_examples(skill.spec.examples)
-    request = {"messages": prompt.first(skill.spec, "", shown, {})}
+    request = {"messages": prompt.initial_messages(skill.spec, "", shown, {})}
     found = Script(RECORDED).reply(request)
     assert found is not None
     assert found[0] == RECORDED[name]["match"]
-    sources = [extract(reply["text"], reply["finish_reason"]).source for reply in RECORDED[name]["replies"]]
+    sources = [extract_source(reply["text"], reply["finish_reason"]).source for reply in RECORDED[name]["replies"]]
     assert all(sources)
     assert len({fingerprint(source) for source in sources}) == len(sources), "a repeat would end as a loop"
 
@@ -126,7 +126,9 @@ def test_recorded_replies_are_found_by_the_prompt_of_their_skill_and_hold_code(n
 def test_the_last_recorded_reply_is_right_and_those_before_fail_an_example_that_is_shown(name: str) -> None:
     skill = Skill.model_validate(yaml.safe_load((ROOT / f"examples/skills/{name}.yaml").read_text()))
     shown, _ = split_examples(skill.spec.examples)
-    *wrong, right = [extract(reply["text"], reply["finish_reason"]).source for reply in RECORDED[name]["replies"]]
+    *wrong, right = [
+        extract_source(reply["text"], reply["finish_reason"]).source for reply in RECORDED[name]["replies"]
+    ]
     assert all(passes(right, example) for example in skill.spec.examples)
     for source in wrong:
         assert not all(passes(source, example) for example in shown)

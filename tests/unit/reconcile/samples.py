@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, cast
 
 from skill_operator.api.v1alpha1 import Skill
+from skill_operator.generation.author import Author
 from skill_operator.isolation.monitor import PROVEN
 from skill_operator.isolation.user_namespaces import NodeFeatures
+from skill_operator.reconcile.build_queue import BuildQueue
+from skill_operator.reconcile.context import StageContext
 from skill_operator.reconcile.observed import Observed
 from skill_operator.registry.client import BaseImage
 from skill_operator.settings import ImageSettings, Settings
@@ -53,11 +56,16 @@ def observed(of: Skill | None = None, **more: Any) -> Observed:
         "deployment": None,
         "policies": (),
         "blocked_networks": (),
-        "cage": PROVEN,
+        "isolation": PROVEN,
         "nodes": NodeFeatures([]),
         "base": BaseImage({"rootEntries": ["bin", "usr"]}, "10.96.1.1"),
     }
     return Observed(**(values | more))
+
+
+def stage_context(settings: Settings = SETTINGS, now: datetime = NOW) -> StageContext:
+    """Return what stages get that neither write code nor wait for a turn to build."""
+    return StageContext(settings, now, cast("Author", None), cast("BuildQueue", None))
 
 
 def pod(job: str = "", end: dict[str, Any] | None = None, **more: Any) -> dict[str, Any]:

@@ -18,33 +18,33 @@ class Slow:
 
     def __init__(self) -> None:
         self.jobs: list[dict[str, Any]] = []
-        self.asked = asyncio.Event()
-        self.answer = asyncio.Event()
-        self.answer.set()
+        self.request_event = asyncio.Event()
+        self.response = asyncio.Event()
+        self.response.set()
 
     async def list(self, *_: Any) -> list[dict[str, Any]]:
         found = [*self.jobs]
-        self.asked.set()
-        await self.answer.wait()
+        self.request_event.set()
+        await self.response.wait()
         return found
 
 
 async def test_a_job_that_is_made_while_the_list_is_on_its_way_counts() -> None:
     server, woken = Slow(), list[SkillKey]()
-    slots = BuildQueue(cast("Cluster", server), ONE, woken.append)
-    assert await slots.ask(FIRST) == 0
-    server.answer.clear()
-    server.asked.clear()
-    second = asyncio.create_task(slots.ask(SECOND))
-    await server.asked.wait()
+    queue = BuildQueue(cast("Cluster", server), ONE, woken.append)
+    assert await queue.request(FIRST) == 0
+    server.response.clear()
+    server.request_event.clear()
+    second = asyncio.create_task(queue.request(SECOND))
+    await server.request_event.wait()
     server.jobs.append({"metadata": {"labels": {naming.NAMESPACE_LABEL: "team"}}})
-    ended = asyncio.create_task(slots.ended(FIRST))
+    ended = asyncio.create_task(queue.reconcile_ended(FIRST))
     await asyncio.sleep(0)
-    server.answer.set()
+    server.response.set()
     assert await second == 1, "two builds at once"
     await ended
     assert woken == []
     server.jobs.clear()
-    await slots.ended(SECOND)
-    await slots.ended(FIRST)
-    assert await slots.ask(SECOND) == 0
+    await queue.reconcile_ended(SECOND)
+    await queue.reconcile_ended(FIRST)
+    assert await queue.request(SECOND) == 0

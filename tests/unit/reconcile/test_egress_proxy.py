@@ -9,12 +9,12 @@ import pytest
 
 from skill_operator import naming
 from skill_operator.api.egress_networks import BlockedNetwork, block
-from skill_operator.reconcile.egress_proxy import SETTLED, EgressProxy
+from skill_operator.reconcile.egress_proxy import IDLE_SECONDS, EgressProxy
 from skill_operator.resources import check
 from skill_operator.resources.network_policy import proxy_policy
 from skill_operator.settings import Settings
 from tests.unit.reconcile.samples import SETTINGS, observed, skill
-from tests.unit.reconcile.stages.test_run import run, work
+from tests.unit.reconcile.stages.test_run import progress, run
 
 HOST = {"host": "api.example.com", "ports": [443]}
 PROXY = SETTINGS.egress_proxy.model_copy(update={"address": "10.96.7.7:3128"})
@@ -24,7 +24,7 @@ OWN = block("the node one", "203.0.113.77", "2001:db8::77")
 
 def made(kind: str, *egress: dict[str, Any], settings: Settings = LOCATED, **more: Any) -> dict[str, Any]:
     (found,) = (
-        o for o in run(observed(skill(egress=list(egress)), **more), work(), settings).apply if o["kind"] == kind
+        o for o in run(observed(skill(egress=list(egress)), **more), progress(), settings).apply if o["kind"] == kind
     )
     return found
 
@@ -123,20 +123,20 @@ class World:
 async def test_it_is_begun_behind_its_walls_and_waited_for() -> None:
     world = World(replicas=0)
     proxy = world.proxy()
-    assert not await proxy.serve(OWN)
+    assert not await proxy.start(OWN)
     assert world.scaled == [1]
     (policy,) = world.applied
     assert policy["metadata"]["ownerReferences"][0]["uid"] == "u-proxy"
     assert policy["spec"]["podSelector"]["matchLabels"] == PROXY.labels
     world.status = {"availableReplicas": 1}
-    assert await proxy.serve(OWN)
+    assert await proxy.start(OWN)
     assert (world.scaled, world.applied) == ([1], [policy]), "nothing is written twice"
 
 
-async def test_a_node_that_joins_is_shut_out() -> None:
+async def test_a_node_that_joins_is_blocked() -> None:
     world = World(replicas=1, available=1)
-    await world.proxy().serve(())
-    await world.proxy().serve(OWN)
+    await world.proxy().start(())
+    await world.proxy().start(OWN)
     first, second = world.applied
     assert first != second
     assert "203.0.113.77/32" in str(second)
@@ -145,35 +145,35 @@ async def test_a_node_that_joins_is_shut_out() -> None:
 async def test_it_runs_as_often_as_the_chart_says() -> None:
     settings = LOCATED.model_copy(update={"egress_proxy": PROXY.model_copy(update={"replicas": 3})})
     world = World(available=1)  # as the chart leaves it: no number is one
-    assert await world.proxy(settings).serve(OWN)
+    assert await world.proxy(settings).start(OWN)
     assert world.scaled == [3]
 
 
 async def test_it_rests_when_nobody_has_asked_for_a_while() -> None:
     world = World()
     proxy = world.proxy()
-    await proxy.rest()
+    await proxy.stop()
     assert world.scaled == [0], "a controller that has just begun knows all Skills by its list"
-    await proxy.serve(OWN)
-    await proxy.rest()
+    await proxy.start(OWN)
+    await proxy.stop()
     assert world.scaled == [0, 1], "the list may be older than the Skill"
-    world.now += SETTLED
-    await proxy.rest()
-    await proxy.rest()
+    world.now += IDLE_SECONDS
+    await proxy.stop()
+    await proxy.stop()
     assert world.scaled == [0, 1, 0]
 
 
 async def test_where_it_is_not_there() -> None:
     world = World(there=False)
-    assert not await world.proxy().serve(OWN)
-    await world.proxy().rest()
+    assert not await world.proxy().start(OWN)
+    await world.proxy().stop()
     off = LOCATED.model_copy(update={"egress_proxy": PROXY.model_copy(update={"address": ""})})
-    await World().proxy(off).rest()
+    await World().proxy(off).stop()
     assert (world.applied, world.scaled) == ([], [])
 
 
 def test_a_skill_is_not_begun_before_its_proxy() -> None:
-    result = run(observed(skill(egress=[HOST]), proxied=False), work(), LOCATED)
-    (note,) = result.findings
+    result = run(observed(skill(egress=[HOST]), egress_proxy_ready=False), progress(), LOCATED)
+    (note,) = result.conditions
     assert (note.reason, note.status, result.apply) == ("EgressProxyStarting", "Unknown", ())
     assert result.after

@@ -16,7 +16,7 @@ def statuses(conditions: list) -> dict[str, str]:
 
 
 def test_ready_when_all_is_done() -> None:
-    status = summarize(skill(), DONE, Result(DONE, done=True), NOW)
+    status = summarize(skill(), DONE, Result.done(*DONE), NOW)
     assert statuses(status.conditions)["Ready"] == "True/Ready"
     assert status.observed_generation == 3
     assert {c.observed_generation for c in status.conditions} == {3}
@@ -25,7 +25,7 @@ def test_ready_when_all_is_done() -> None:
 
 def test_under_way_is_unknown_and_reconciling() -> None:
     note = ConditionUpdate("Built", "Unknown", "Building", "the build is running")
-    found = statuses(summarize(skill(), (*DONE[:2], note), Result((note,)), NOW).conditions)
+    found = statuses(summarize(skill(), (*DONE[:2], note), Result.waiting(note), NOW).conditions)
     assert found["Ready"] == "Unknown/Building"
     assert found["Reconciling"] == "True/Building"
     assert found["Deployed"] == "Unknown/Pending"
@@ -33,10 +33,10 @@ def test_under_way_is_unknown_and_reconciling() -> None:
 
 def test_stalled_replaces_reconciling_and_back() -> None:
     busy = ConditionUpdate("Generated", "Unknown", "Generating", "")
-    first = summarize(skill(), (busy,), Result((busy,)), NOW)
+    first = summarize(skill(), (busy,), Result.waiting(busy), NOW)
     over = ConditionUpdate("Generated", "False", "AttemptsExhausted", "3 of 3")
     one = skill(first.wire())
-    second = summarize(one, (over,), Result((over,), stalled=True), NOW + timedelta(seconds=9))
+    second = summarize(one, (over,), Result.stalled(over), NOW + timedelta(seconds=9))
     found = statuses(second.conditions)
     assert found["Ready"] == "False/AttemptsExhausted"
     assert found["Stalled"] == "True/AttemptsExhausted"
@@ -45,22 +45,22 @@ def test_stalled_replaces_reconciling_and_back() -> None:
 
 def test_a_long_story_is_told_where_it_belongs_and_its_gist_beside() -> None:
     over = ConditionUpdate("Generated", "False", "AttemptsExhausted", "3 of 3 attempts were refused\nexample 'one': …")
-    told = {c.type: c.message for c in summarize(skill(), (over,), Result((over,), stalled=True), NOW).conditions}
+    told = {c.type: c.message for c in summarize(skill(), (over,), Result.stalled(over), NOW).conditions}
     assert told["Generated"] == told["Ready"] == over.message
     assert told["Stalled"] == "3 of 3 attempts were refused"
 
 
 def test_a_second_look_changes_nothing() -> None:
-    first = summarize(skill(), DONE, Result(DONE, done=True), NOW)
-    again = summarize(skill(first.wire()), DONE, Result(DONE, done=True), NOW + timedelta(hours=1))
+    first = summarize(skill(), DONE, Result.done(*DONE), NOW)
+    again = summarize(skill(first.wire()), DONE, Result.done(*DONE), NOW + timedelta(hours=1))
     assert again.wire() == first.wire()
     assert transitions(first.conditions, again.conditions) == []
 
 
 def test_what_runs_is_still_deployed_while_its_successor_fails() -> None:
-    before = summarize(skill(), DONE, Result(DONE, done=True), NOW)
+    before = summarize(skill(), DONE, Result.done(*DONE), NOW)
     bad = ConditionUpdate("Verified", "False", "CheckRefused", "mypy: no")
-    after = summarize(skill(before.wire()), (DONE[0], bad), Result((bad,), stalled=True), NOW + timedelta(seconds=5))
+    after = summarize(skill(before.wire()), (DONE[0], bad), Result.stalled(bad), NOW + timedelta(seconds=5))
     deployed = get_condition(after.conditions, "Deployed")
     assert deployed is not None
     assert deployed.status == "True"

@@ -26,9 +26,9 @@ class World:
             "10.0.0.2": UsageReport(age=900),
         }
         self.phases: dict[str, str] = {}
-        self.asked = 0
+        self.requests = 0
         self.woken: list[SkillKey] = []
-        self.gateways = UsageCollector(self, SETTINGS, self.ask, self.woken.append, lambda: self.now)  # type: ignore[arg-type]
+        self.gateways = UsageCollector(self, SETTINGS, self.fetch, self.woken.append, lambda: self.now)  # type: ignore[arg-type]
 
     async def list(self, kind: str, namespace: str, labels: dict[str, str]) -> list[dict[str, Any]]:
         assert (kind, namespace, labels) == ("Pod", SETTINGS.namespace, SETTINGS.gateway_labels)
@@ -37,20 +37,20 @@ class World:
             for a in self.reports
         ]
 
-    async def ask(self, address: str) -> UsageReport:
-        self.asked += 1
+    async def fetch(self, address: str) -> UsageReport:
+        self.requests += 1
         if (report := self.reports[address]) is None:
             raise NoReportError("connection refused")
         return report
 
     async def idle(self, age: float = 0) -> float:
-        return (await self.gateways.look(age)).idle("u-1")
+        return (await self.gateways.snapshot(age)).idle("u-1")
 
     async def settle(self, seconds: float) -> None:
         """Time passes, and the controller looks as often as it does."""
         for _ in range(int(seconds / 5)):
             self.now += 5
-            await self.gateways.look(0)
+            await self.gateways.snapshot(0)
 
 
 async def test_the_first_look_knows_nothing_of_the_past() -> None:
@@ -92,19 +92,19 @@ async def test_a_long_time_without_a_look_counts_as_use() -> None:
     world = World()
     await world.idle()
     await world.settle(500)
-    world.now += usage_collector.DARK_SECONDS + 1
+    world.now += usage_collector.MAX_GAP_SECONDS + 1
     assert await world.idle() == 0
 
 
-async def test_a_picture_is_shared_by_those_who_ask_at_once() -> None:
+async def test_a_snapshot_is_shared_by_those_who_ask_at_once() -> None:
     world = World()
-    await world.gateways.look(0)
-    asked = world.asked
-    await world.gateways.look(1)
-    assert world.asked == asked
+    await world.gateways.snapshot(0)
+    requests = world.requests
+    await world.gateways.snapshot(1)
+    assert world.requests == requests
     world.now += 2
-    await world.gateways.look(1)
-    assert world.asked == asked + 2
+    await world.gateways.snapshot(1)
+    assert world.requests == requests + 2
 
 
 async def test_news_of_a_call_that_used_too_much_wake_its_skill_once_in_a_while() -> None:
@@ -119,25 +119,25 @@ async def test_news_of_a_call_that_used_too_much_wake_its_skill_once_in_a_while(
         )
 
     failed("timeout", INCIDENT_MEMORY_SECONDS + 1)
-    await world.gateways.look(0)
+    await world.gateways.snapshot(0)
     assert world.woken == [], "that is no news"
     failed("timeout", 2)
-    await world.gateways.look(0)
+    await world.gateways.snapshot(0)
     assert world.woken == [key]
-    assert world.gateways.failure("u-1") == ("timeout", 2)
+    assert world.gateways.exceeded_limit("u-1") == ("timeout", 2)
     for _ in range(11):  # it fails and fails
         world.now += 5
-        await world.gateways.look(0)
+        await world.gateways.snapshot(0)
     assert world.woken == [key]
     world.now += 10
-    await world.gateways.look(0)
+    await world.gateways.snapshot(0)
     assert world.woken == [key, key]
     failed("disk-full", 1, "10.0.0.2")
-    await world.gateways.look(0)
+    await world.gateways.snapshot(0)
     assert world.woken == [key, key, key]
     world.now += 3
-    assert world.gateways.failure("u-1") == ("disk-full", 4), "the latest, whoever tells of it"
-    assert world.gateways.failure("u-2") is None
+    assert world.gateways.exceeded_limit("u-1") == ("disk-full", 4), "the latest, whoever tells of it"
+    assert world.gateways.exceeded_limit("u-2") is None
 
 
 async def test_the_log_names_each_call_that_woke_a_skill_or_used_too_much_once(
@@ -157,15 +157,17 @@ async def test_the_log_names_each_call_that_woke_a_skill_or_used_too_much_once(
         SkillUsage(idle=0, open=0, waiting=0, activation=woken, failure=failure),
     ):
         world.reports["10.0.0.1"] = UsageReport(age=900, skills={"u-1": use})
-        await world.gateways.look(0)
-        await world.gateways.look(0)
-    told = {("woken by a call", "greedy", "r-1"), ("a call ended by its limits: timeout", "greedy", "r-1")}
-    assert logged() == told
+        await world.gateways.snapshot(0)
+        await world.gateways.snapshot(0)
+    expected = {("woken by a call", "greedy", "r-1"), ("a call ended by its limits: timeout", "greedy", "r-1")}
+    assert logged() == expected
     assert len(caplog.records) == 2
-    old = woken.model_copy(update={"request": "r-0", "seconds_ago": usage_collector.DARK_SECONDS + 1})
-    world.reports["10.0.0.1"] = UsageReport(age=900, skills={"u-1": SkillUsage(idle=0, open=0, waiting=0, woken=old)})
-    await world.gateways.look(0)
-    assert logged() == told, "as when the controller has just started"
+    old = woken.model_copy(update={"request": "r-0", "seconds_ago": usage_collector.MAX_GAP_SECONDS + 1})
+    world.reports["10.0.0.1"] = UsageReport(
+        age=900, skills={"u-1": SkillUsage(idle=0, open=0, waiting=0, activation=old)}
+    )
+    await world.gateways.snapshot(0)
+    assert logged() == expected, "as when the controller has just started"
 
 
 @pytest.mark.parametrize(
@@ -182,12 +184,12 @@ async def test_what_a_gateway_says(status: int, text: str, good: bool) -> None:
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     async with aiohttp.ClientSession() as session:
-        ask = over_http(session, runner.addresses[0][1])
+        fetch = over_http(session, runner.addresses[0][1])
         if good:
-            assert (await ask("127.0.0.1")).age == 1
+            assert (await fetch("127.0.0.1")).age == 1
         else:
             with pytest.raises(NoReportError):
-                await ask("127.0.0.1")
+                await fetch("127.0.0.1")
         await runner.cleanup()
         with pytest.raises(NoReportError):
-            await ask("127.0.0.1")
+            await fetch("127.0.0.1")

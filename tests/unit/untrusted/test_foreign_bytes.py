@@ -22,15 +22,14 @@ from pydantic import ValidationError
 
 from skill_operator.api import conditions
 from skill_operator.generation.ledger import Ledger
-from skill_operator.generation.reply import extract
+from skill_operator.generation.reply import extract_source
 from skill_operator.k8s import pod_status
 from skill_operator.k8s.events import EventRecorder
 from skill_operator.observability.logs import _JsonFormatter
 from skill_operator.reconcile.result import Progress
-from skill_operator.reconcile.stages import check
 from skill_operator.reconcile.stages.build import build
 from skill_runtime import replies
-from tests.unit.reconcile.samples import NOW, SETTINGS, observed, pod
+from tests.unit.reconcile.samples import NOW, observed, pod, stage_context
 
 BYTES = {
     "nothing": "",
@@ -60,10 +59,10 @@ def last_words(text: str) -> list[str]:
     end = {"exitCode": 1, "message": text, "finishedAt": "2030-01-01T11:59:59Z", "reason": text[:100]}
     job = {"metadata": {"name": "j", "annotations": {}}, "status": {}}
     seen = observed(builds={}, jobs={})
-    found = build(seen, Progress(source="x"), SETTINGS, NOW)
+    found = build(seen, Progress(source="x"), stage_context())
     name = found.create[0]["metadata"]["name"]
     failed = observed(builds={name: job | {"metadata": {"name": name}}}, build_pods=(pod(name, end),))
-    told = [f.message for f in build(failed, Progress(source="x"), SETTINGS, NOW).findings]
+    told = [f.message for f in build(failed, Progress(source="x"), stage_context()).conditions]
     told.append(pod_status.explain_termination(end).message)
     warning = {"reason": "FailedMount", "message": text}
     creating = {"metadata": {"name": "p"}, "spec": {"nodeName": "n"}, "status": {"phase": "Pending"}}
@@ -86,9 +85,9 @@ def worker(text: str) -> list[str]:
 
 
 READERS: dict[str, Callable[[str], list[str]]] = {
-    "reply of a model": lambda text: [extract(text, "stop").message],
-    "report of a check": lambda text: [str(check._read(text, "00"))],
-    "stored report": lambda text: [str(check._parse(text))],
+    "reply of a model": lambda text: [extract_source(text, "stop").message],
+    "report of a check": lambda text: [str(check_report.read_signed(text, "00"))],
+    "stored report": lambda text: [str(check_report.parse(text))],
     "stored ledger": ledger,
     "last words": last_words,
     "worker of a skill": worker,

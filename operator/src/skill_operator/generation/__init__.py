@@ -1,1 +1,1 @@
-"""From words to a candidate: the prompt, the call, the reply, and the ledger that keeps it from running away."""
+"""Generation turns a description in words into candidate code, and bounds what that may cost."""

@@ -1,7 +1,7 @@
-"""What all Skills together spend in a day: one account for the operator, with a line for each namespace.
+"""The daily quota bounds the tokens that each namespace, and all Skills together, spend in one day (UTC).
 
-It is kept where no tenant may write, and is written before the ledger is: it may count a call that was never made, but
-never misses one. Days are those of UTC.
+Its usage is stored where no tenant may write, and before the ledger is: it may count a call that was never made, but
+never misses one.
 """
 
 from __future__ import annotations
@@ -9,79 +9,93 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import ConfigDict, Field, ValidationError
 
-from skill_operator.generation.ledger import Ledger, Wait
-
-
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="ignore")
+from skill_operator.generation.ledger import Ledger, StoredModel, Wait
 
 
-class Reservation(_Frozen):
-    """A call that is out: what was reserved for it."""
+class Reservation(StoredModel):
+    """A reservation holds the tokens of one call that runs. `call` is the call's id."""
 
     namespace: str
     call: str
     tokens: int
 
 
-class DailyUsage(_Frozen):
+class DailyUsage(StoredModel):
+    """DailyUsage counts the tokens of one day: `spent` by namespace, and reservations by the uid of their Skill.
+
+    A Skill has at most one call at a time, and so at most one reservation.
+    """
+
+    model_config = ConfigDict(serialize_by_alias=True, validate_by_name=True, validate_by_alias=True)
+
     day: date
-    spent: dict[str, int] = Field(default_factory=dict)  # by namespace
-    out: dict[str, Reservation] = Field(default_factory=dict)  # by uid of the Skill, which has one call out at most
+    spent: dict[str, int] = Field(default_factory=dict)
+    reservations: dict[str, Reservation] = Field(default_factory=dict, alias="out")  # the alias is the stored name
 
     def tokens(self, namespace: str | None = None) -> int:
-        """Spent and reserved today, by one namespace or by all."""
+        """Return the tokens spent and reserved today by one namespace, or by all."""
         spent = sum(self.spent.values()) if namespace is None else self.spent.get(namespace, 0)
-        return spent + sum(out.tokens for out in self.out.values() if namespace in {None, out.namespace})
+        reserved = (r.tokens for r in self.reservations.values() if namespace in {None, r.namespace})
+        return spent + sum(reserved)
 
 
 @dataclass(frozen=True)
 class DailyQuota:
-    """Tokens a day."""
+    """DailyQuota is the number of tokens a day that one namespace, and the whole operator, may spend."""
 
     namespace: int
     operator: int
 
 
 def read(text: str, today: date) -> DailyUsage:
-    """The account of today. What stands in one of a day to come counts for today: a clock that went wrong and was set
-    right frees nothing, and locks nothing up for longer than that."""
+    """Parse the stored usage. Return an empty one if it is of an earlier day or unreadable.
+
+    The usage of a future day counts for today: a clock that was wrong and is corrected frees no tokens, and blocks
+    none for longer than that.
+    """
     try:
-        account = DailyUsage.model_validate_json(text)
+        usage = DailyUsage.model_validate_json(text)
     except ValidationError:
         return DailyUsage(day=today)
-    return account.model_copy(update={"day": today}) if account.day >= today else DailyUsage(day=today)
+    return usage.model_copy(update={"day": today}) if usage.day >= today else DailyUsage(day=today)
 
 
-def settle(account: DailyUsage, uid: str, ledger: Ledger) -> DailyUsage:
-    """With the call that the ledger knows the price of; a call that no ledger knows costs what was reserved."""
-    out = account.out.get(uid)
-    if out is None or (out.call == ledger.call and ledger.charged is None):
-        return account
-    price = ledger.charged if out.call == ledger.call and ledger.charged is not None else out.tokens
-    spent = account.spent | {out.namespace: account.spent.get(out.namespace, 0) + price}
-    others = {key: value for key, value in account.out.items() if key != uid}
-    return account.model_copy(update={"spent": spent, "out": others})
+def settle(usage: DailyUsage, uid: str, ledger: Ledger) -> DailyUsage:
+    """Return the usage with the Skill's reservation replaced by the price that its ledger records.
+
+    A call that the ledger does not know costs what was reserved for it.
+    """
+    reservation = usage.reservations.get(uid)
+    if reservation is None:
+        return usage
+    price = ledger.charged if reservation.call == ledger.call else reservation.tokens
+    if price is None:  # the call still runs
+        return usage
+    spent = usage.spent | {reservation.namespace: usage.spent.get(reservation.namespace, 0) + price}
+    others = {key: value for key, value in usage.reservations.items() if key != uid}
+    return usage.model_copy(update={"spent": spent, "reservations": others})
 
 
-def reserve(account: DailyUsage, uid: str, namespace: str, call: str, tokens: int) -> DailyUsage:
-    out = Reservation(namespace=namespace, call=call, tokens=tokens)
-    return account.model_copy(update={"out": account.out | {uid: out}})
+def reserve(usage: DailyUsage, uid: str, namespace: str, call_id: str, tokens: int) -> DailyUsage:
+    """Return the usage with `tokens` reserved for the call `call_id` of the Skill `uid`."""
+    reservation = Reservation(namespace=namespace, call=call_id, tokens=tokens)
+    return usage.model_copy(update={"reservations": usage.reservations | {uid: reservation}})
 
 
-def refusal(account: DailyUsage, namespace: str, tokens: int, caps: DailyQuota, now: datetime) -> Wait | None:
-    """Why so many tokens more are too many for today."""
-    for who, spent, cap, value in (
-        (f"namespace {namespace}", account.tokens(namespace), caps.namespace, "namespace"),
-        ("all Skills together", account.tokens(), caps.operator, "operator"),
+def find_wait(usage: DailyUsage, namespace: str, tokens: int, quota: DailyQuota, now: datetime) -> Wait | None:
+    """Return the wait until the next day if `tokens` more would exceed the quota, else None."""
+    for subject, used, limit, setting in (
+        (f"namespace {namespace}", usage.tokens(namespace), quota.namespace, "namespace"),
+        ("all Skills together", usage.tokens(), quota.operator, "operator"),
     ):
-        if spent + tokens > cap:
-            midnight = datetime.combine(account.day + timedelta(days=1), time(), UTC)
+        if used + tokens > limit:
+            midnight = datetime.combine(usage.day + timedelta(days=1), time(), UTC)
             text = (
-                f"the day's tokens are spent: {who} used {spent} of {cap}, and the next call may need {tokens}. "
-                f"It goes on at 00:00 UTC, or when generation.dailyTokens.{value} in the chart's values is raised"
+                f"the daily tokens are spent: {subject} used {used} of {limit}, and the next call may need {tokens}. "
+                f"Generation continues at 00:00 UTC, or when generation.dailyTokens.{setting} in the chart's values "
+                "is raised"
             )
             return Wait((midnight - now).total_seconds(), "QuotaExhausted", text, stalled=True)
     return None

@@ -1,4 +1,4 @@
-"""Which examples the model is shown."""
+"""The holdout keeps some examples from the model, to check that its code solves more than what it was shown."""
 
 from __future__ import annotations
 
@@ -10,15 +10,26 @@ from skill_operator.naming import digest
 
 
 def split_examples(examples: Sequence[Example]) -> tuple[list[Example], list[Example]]:
-    """(visible, hidden). About a third is hidden, chosen by content: it neither moves with the order nor can be known
-    to whoever writes the code. Fewer than three are all shown."""
+    """Return the visible and the hidden examples.
+
+    About a third is hidden, chosen by the hash of its content: the choice does not depend on the order, and whoever
+    writes the code cannot know it. Fewer than three examples are all visible.
+    """
     hidden_count = len(examples) // 3
-    ranked = sorted(examples, key=lambda e: digest(e.model_dump(mode="json")))
-    shown = Counter(e.error for e in examples)
-    names: set[str] = set()
-    for alone in (False, True):  # the last of its kind goes last: no one can guess which error was meant
-        for example in ranked:
-            if len(names) < hidden_count and example.name not in names and (alone or shown[example.error] > 1):
-                names.add(example.name)
-                shown[example.error] -= 1
-    return [e for e in examples if e.name not in names], [e for e in examples if e.name in names]
+    ranked_examples = sorted(examples, key=lambda example: digest(example.model_dump(mode="json")))
+    visible_by_error = Counter(example.error for example in examples)
+    hidden_names: set[str] = set()
+    # The only example of an error is hidden last: no one can guess an error that no example shows.
+    for may_hide_only_one in (False, True):
+        for example in ranked_examples:
+            if (
+                len(hidden_names) < hidden_count
+                and example.name not in hidden_names
+                and (may_hide_only_one or visible_by_error[example.error] > 1)
+            ):
+                hidden_names.add(example.name)
+                visible_by_error[example.error] -= 1
+    return (
+        [example for example in examples if example.name not in hidden_names],
+        [example for example in examples if example.name in hidden_names],
+    )

@@ -1,7 +1,7 @@
-"""The ledger of one input of a Skill: what was asked of models, what it cost, what came of it.
+"""The ledger records, for one input of a Skill, each call of a model, its cost and its outcome.
 
-It stands in the cluster before a request leaves, so a crash can lose a reply but never repeat a call for free. All
-functions are pure; a ledger is never changed, only replaced. The ledgers of one Skill are its books (`books.py`).
+It is stored in the cluster before a request is sent, so a crash can lose a reply but never repeat a call for free. All
+functions are pure; a ledger is never changed, only replaced. `ledger_history.py` holds all ledgers of one Skill.
 """
 
 from __future__ import annotations
@@ -15,29 +15,38 @@ from typing import Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict
 
-State = Literal["reserved", "candidate", "passed", "failed", "repeat", "empty"]
-Kind = Literal["first", "repair", "fresh"]
-SMALLEST_REPLY = 256  # tokens; with less left there is no point in asking
-EMPTY_IN_A_ROW = 2
-REPEATS, STALLS = 2, 2
-LARGEST = 400 * 1024  # bytes of all code, as JSON; 1 MiB is the end of a ConfigMap
+AttemptState = Literal["reserved", "candidate", "passed", "failed", "repeat", "empty"]
+CallKind = Literal["first", "repair", "fresh"]
+MIN_REPLY_TOKENS = 256  # with less left, a call could not produce a file
+MAX_CONSECUTIVE_EMPTY_REPLIES = 2
+MAX_REPEATS = 2
+MAX_STALLS = 2
+MAX_SOURCES_BYTES = 400 * 1024  # all code of a ledger, as JSON; a ConfigMap ends at 1 MiB
+MAX_REPORT_CHARACTERS = 3000
 GATES = ("size", "policy", "ruff", "mypy", "examples", "schema", "hidden")
-LONGEST_REPORT = 3000
-CLEARER = "make the description or the examples clearer, and it starts anew"
-_COUNT = re.compile(r"\b(\d{1,4})(?:/| of )(\d{1,4})\b")
-_EXCERPT = re.compile(r"^[> ] +\d+ \| .*\n?", re.MULTILINE)
-_VARYING = re.compile(r"0x[0-9a-fA-F]+|\d+|(/[\w.-]+)+")
+CLARIFY_ADVICE = "make the description or the examples clearer, and generation starts again"
+_EXAMPLE_COUNT = re.compile(r"\b(\d{1,4})(?:/| of )(\d{1,4})\b")
+_CODE_EXCERPT = re.compile(r"^[> ] +\d+ \| .*\n?", re.MULTILINE)
+_VARYING_PART = re.compile(r"0x[0-9a-fA-F]+|\d+|(/[\w.-]+)+")
 
 
-class _Frozen(BaseModel):
+class StoredModel(BaseModel):
+    """StoredModel is the base of what ConfigMaps keep as JSON.
+
+    Its field names are the stored format: a renamed field would lose what earlier versions of the operator recorded.
+    """
+
     model_config = ConfigDict(frozen=True, extra="ignore")
 
 
-class Attempt(_Frozen):
-    """One reply, or the wait for it. Number 0 is no reply: code that was accepted before, on trial again."""
+class Attempt(StoredModel):
+    """An attempt is one reply of a model, or the reservation for it.
+
+    Number 0 is code that was accepted before, and is checked again without a call.
+    """
 
     number: int
-    state: State
+    state: AttemptState
     endpoint: str
     tokens: int  # reserved at first, then what was charged
     estimated: bool = True
@@ -48,39 +57,39 @@ class Attempt(_Frozen):
     line: int | None = None
 
     @property
-    def examples(self) -> tuple[int, int]:
-        """How many passed of those that were run, as the report says it."""
-        count = _COUNT.search(self.message) if self.gate in {"examples", "hidden"} else None
+    def example_counts(self) -> tuple[int, int]:
+        """The numbers of examples that passed and that ran, as the check's report states them."""
+        count = _EXAMPLE_COUNT.search(self.message) if self.gate in {"examples", "hidden"} else None
         return (int(count[1]), int(count[2])) if count else (0, 0)
 
     @property
     def progress(self) -> tuple[int, int]:
-        """How far it came: the gate that refused it, and the examples it passed."""
-        gate = self.gate if self.gate in GATES else "examples"  # where code runs and may end the check itself
-        return (GATES.index(gate), self.examples[0])
+        """The index of the gate that refused the code, and the number of examples that passed. Higher is better."""
+        gate = self.gate if self.gate in GATES else "examples"  # the gate in which code runs and may end the check
+        return (GATES.index(gate), self.example_counts[0])
 
     @property
     def complaint(self) -> str:
-        """The report without the lines of code in it, which differ from one candidate to the next."""
-        return _EXCERPT.sub("", self.message)
+        """The report without its excerpts of code, which differ from one candidate to the next."""
+        return _CODE_EXCERPT.sub("", self.message)
 
     @property
     def signature(self) -> tuple[str, str]:
-        """What was wrong with it, whatever the numbers, addresses and paths."""
-        return (self.gate, _VARYING.sub("#", self.complaint))
+        """The gate and the complaint without numbers, addresses and paths: equal for the same kind of failure."""
+        return (self.gate, _VARYING_PART.sub("#", self.complaint))
 
 
-class Ledger(_Frozen):
-    """Of one input hash. `faults`: calls in a row that never reached a model's answer."""
+class Ledger(StoredModel):
+    """A ledger belongs to one input hash. `faults` counts the calls in a row that failed before a model answered."""
 
     input_hash: str
-    anew: bool = False  # a person asked for it: no code of before will do
-    not_before: AwareDatetime | None = None  # when the first call may be made, so soon after the ledger before
+    anew: bool = False  # a person requested this generation: code that was accepted before is not tried
+    not_before: AwareDatetime | None = None  # earliest first call, if it follows another ledger's first call closely
     first_call: AwareDatetime | None = None
     first_reply: AwareDatetime | None = None
     attempts: tuple[Attempt, ...] = ()
-    call: str = ""  # the latest call: a name that no other call has
-    charged: int | None = None  # what it came to; None while it is out
+    call: str = ""  # id of the latest call; no other call has it
+    charged: int | None = None  # tokens of the latest call; None while it runs
     faults: int = 0
     fault: str = ""
     fault_reason: str = ""
@@ -93,65 +102,75 @@ class Ledger(_Frozen):
 
     @property
     def tokens(self) -> int:
-        """Spent and, while a reply is awaited, what is reserved for it."""
-        return sum(a.tokens for a in self.attempts) + self.fault_tokens
+        """All tokens that were charged, plus those reserved for a reply that is pending."""
+        return sum(attempt.tokens for attempt in self.attempts) + self.fault_tokens
 
     @property
-    def spent(self) -> int:
-        return self.tokens - (self.last.tokens if self.last is not None and self.awaited else 0)
+    def charged_tokens(self) -> int:
+        """All tokens that were charged, without a pending reservation."""
+        return self.tokens - (self.last.tokens if self.last is not None and self.pending_call else 0)
 
     @property
     def last(self) -> Attempt | None:
+        """The latest attempt."""
         return self.attempts[-1] if self.attempts else None
 
     @property
-    def candidates(self) -> int:
-        """What counts against maxAttempts: every reply with code, and the one that is awaited."""
-        return sum(a.state != "empty" for a in self.attempts if a.number)
+    def attempt_count(self) -> int:
+        """The number that counts against maxAttempts: every reply with code, and the pending one."""
+        return sum(attempt.state != "empty" for attempt in self.attempts if attempt.number)
 
     @property
-    def awaited(self) -> str:
-        """The call whose reply is awaited."""
+    def pending_call(self) -> str:
+        """The id of the call whose reply is pending, or an empty string."""
         return self.call if self.last is not None and self.last.state == "reserved" else ""
 
     @property
-    def code(self) -> Attempt | None:
-        """The latest code, be it refused."""
-        return next((a for a in reversed(self.attempts) if a.fingerprint), None)
+    def latest_code(self) -> Attempt | None:
+        """The latest attempt that contained code, whether it was refused or not."""
+        return next((attempt for attempt in reversed(self.attempts) if attempt.fingerprint), None)
 
     @property
     def best(self) -> Attempt | None:
-        """Of the refused ones, the one that came furthest; the latest of equals."""
-        failed = [a for a in self.attempts if a.state == "failed" and a.source]
-        return max(reversed(failed), key=lambda a: a.progress, default=None)
+        """The refused attempt with the most progress; the latest of equals."""
+        failed_attempts = [attempt for attempt in self.attempts if attempt.state == "failed" and attempt.source]
+        return max(reversed(failed_attempts), key=lambda attempt: attempt.progress, default=None)
 
 
-class GenerationLimits(_Frozen):
+class GenerationLimits(StoredModel):
+    """GenerationLimits bounds the work on one input of a Skill."""
+
     max_attempts: int
     token_budget: int
-    max_reply: int = SMALLEST_REPLY  # of the model whose turn it is
-    faults: int
+    max_reply_tokens: int = MIN_REPLY_TOKENS  # of the model that is called next
+    max_faults: int  # in a row, before the Skill counts as stalled
     deadline: timedelta
 
 
 @dataclass(frozen=True)
 class Call:
-    """Ask the model: `kind` says how, `max_tokens` how long the reply may be."""
+    """The next step is a call of the model. `reserved_tokens` covers the prompt and a reply of `max_tokens`."""
 
-    kind: Kind
+    kind: CallKind
     max_tokens: int
-    reserve: int
+    reserved_tokens: int
 
 
 @dataclass(frozen=True)
-class Candidate:
+class ReadyCandidate:
+    """The next step is to check this code; `accepted`: it has passed before."""
+
     attempt: Attempt
     accepted: bool
 
 
 @dataclass(frozen=True)
 class Stop:
-    """`report`: on the best code; may be long. `limit`: what was reached, where a higher one lets the work go on."""
+    """Generation has ended without accepted code.
+
+    `report` describes the best code and may be long. `limit` is the limit that was reached, if raising it lets
+    generation continue.
+    """
 
     reason: str
     message: str
@@ -161,7 +180,7 @@ class Stop:
 
 @dataclass(frozen=True)
 class Wait:
-    """`stalled`: so long that whoever waits for the Skill should be told."""
+    """The next step is possible after `seconds`. `stalled`: the wait is so long that the Skill's owner should know."""
 
     seconds: float
     reason: str
@@ -171,127 +190,138 @@ class Wait:
 
 def decide(
     ledger: Ledger, limits: GenerationLimits, prompt_tokens: int, now: datetime
-) -> Call | Candidate | Stop | Wait:
-    """The next step. Rules that stop come before those that spend."""
-    if ledger.stop and not _raised(ledger, limits):
+) -> Call | ReadyCandidate | Stop | Wait:
+    """Return the next step. Rules that stop are applied before those that spend."""
+    if ledger.stop and not _is_limit_raised(ledger, limits):
         return Stop(ledger.stop, ledger.stop_message, ledger.stop_report, ledger.stop_limit)
     last = ledger.last
     if last is not None and last.state == "reserved":
         return Wait(0, "Generating", f"attempt {last.number} of {limits.max_attempts}: {last.endpoint} is writing")
     if last is not None and last.state in {"candidate", "passed"}:
-        return Candidate(last, accepted=last.state == "passed")
-    if (stop := _stop(ledger, limits, now)) is not None:
+        return ReadyCandidate(last, accepted=last.state == "passed")
+    if (stop := _find_stop(ledger, limits, now)) is not None:
         return stop
-    if (wait := _wait(ledger, limits, now)) is not None:
+    if (wait := _find_wait(ledger, limits, now)) is not None:
         return wait
-    left = limits.token_budget - ledger.tokens
-    reply = min(limits.max_reply, left - prompt_tokens)
-    if reply < SMALLEST_REPLY:
+    remaining = limits.token_budget - ledger.tokens
+    reply_tokens = min(limits.max_reply_tokens, remaining - prompt_tokens)
+    if reply_tokens < MIN_REPLY_TOKENS:
         return Stop(
             "BudgetExhausted",
-            f"{ledger.tokens} of {limits.token_budget} tokens are spent and the next question needs about "
+            f"{ledger.tokens} of {limits.token_budget} tokens are spent, and the next request needs about "
             f"{prompt_tokens}: raise spec.generation.tokenBudget, or shorten the spec",
-            _report(ledger),
+            _describe_best(ledger),
             limits.token_budget,
         )
-    return Call(_kind(ledger), reply, prompt_tokens + reply)
+    return Call(_call_kind(ledger), reply_tokens, prompt_tokens + reply_tokens)
 
 
-def _kind(ledger: Ledger) -> Kind:
-    """After a repeat or no progress, a start without the code so far."""
-    code = ledger.code
+def _call_kind(ledger: Ledger) -> CallKind:
+    """Return `fresh` after a repeat or a stall: the model then starts without the code so far."""
+    code = ledger.latest_code
     if code is None:
         return "first"
-    return "repair" if code.state == "failed" and not _stalls(ledger.attempts[-2:]) else "fresh"
+    return "repair" if code.state == "failed" and not _count_stalls(ledger.attempts[-2:]) else "fresh"
 
 
-def _wait(ledger: Ledger, limits: GenerationLimits, now: datetime) -> Wait | None:
+def _find_wait(ledger: Ledger, limits: GenerationLimits, now: datetime) -> Wait | None:
     if ledger.retry_at is not None and ledger.retry_at > now:
         seconds = (ledger.retry_at - now).total_seconds()
-        text = f"{ledger.fault} It is asked again at {ledger.retry_at:%H:%M:%S} UTC"
-        return Wait(seconds, ledger.fault_reason, text, stalled=ledger.faults >= limits.faults)
+        text = f"{ledger.fault} The next call is at {ledger.retry_at:%H:%M:%S} UTC"
+        return Wait(seconds, ledger.fault_reason, text, stalled=ledger.faults >= limits.max_faults)
     if ledger.first_call is None and ledger.not_before is not None and ledger.not_before > now:
         seconds = (ledger.not_before - now).total_seconds()
-        text = f"the spec changed so soon after a model was asked; it is asked at {ledger.not_before:%H:%M:%S} UTC"
+        text = f"the spec changed soon after the last call of a model; the next is at {ledger.not_before:%H:%M:%S} UTC"
         return Wait(seconds, "Throttled", text)
     return None
 
 
-def _stop(ledger: Ledger, limits: GenerationLimits, now: datetime) -> Stop | None:
-    attempts, report = ledger.attempts, _report(ledger)
-    if sum(a.state == "repeat" for a in attempts) >= REPEATS:
-        return Stop("LoopDetected", f"the model keeps writing the same code: {CLEARER}", report)
-    refused = [a.signature for a in attempts if a.state == "failed" and a.gate == "policy"]
-    if len(refused) > len(set(refused)):
-        grant = "grant it in the spec if it is an egress or a secret, or say how to do without"
-        return Stop("PolicyRefused", f"the model insists on something forbidden: {grant}", report)
-    disputed = [a.complaint for a in attempts if _disputes(a)]
-    if len(disputed) > len(set(disputed)):
-        told = "different programs agree with each other, and not with the example: correct it, or the description"
-        return Stop("SuspectSpec", told, report)
-    if _stalls(attempts) >= STALLS:
-        return Stop("NoProgress", f"the model comes no further, a fresh start included: {CLEARER}", report)
-    if [a.state for a in attempts[-EMPTY_IN_A_ROW:]] == ["empty"] * EMPTY_IN_A_ROW:
-        return _unusable(attempts[-1])
-    if ledger.candidates >= limits.max_attempts:
-        count = f"{ledger.candidates} of {limits.max_attempts} attempts"
-        return Stop("AttemptsExhausted", f"{count} were refused: {CLEARER}", report, limits.max_attempts)
+def _find_stop(ledger: Ledger, limits: GenerationLimits, now: datetime) -> Stop | None:
+    attempts, report = ledger.attempts, _describe_best(ledger)
+    if sum(attempt.state == "repeat" for attempt in attempts) >= MAX_REPEATS:
+        return Stop("LoopDetected", f"the model keeps writing the same code: {CLARIFY_ADVICE}", report)
+    policy_refusals = [
+        attempt.signature for attempt in attempts if attempt.state == "failed" and attempt.gate == "policy"
+    ]
+    if len(policy_refusals) > len(set(policy_refusals)):
+        advice = "grant it in the spec if it is an egress or a secret, or describe a way without it"
+        return Stop("PolicyRefused", f"the model insists on something forbidden: {advice}", report)
+    disputes = [attempt.complaint for attempt in attempts if _disputes_one_example(attempt)]
+    if len(disputes) > len(set(disputes)):
+        message = "different programs agree with each other, and not with the example: correct it, or the description"
+        return Stop("SuspectSpec", message, report)
+    if _count_stalls(attempts) >= MAX_STALLS:
+        return Stop("NoProgress", f"the model makes no progress, even after a fresh start: {CLARIFY_ADVICE}", report)
+    latest_states = [attempt.state for attempt in attempts[-MAX_CONSECUTIVE_EMPTY_REPLIES:]]
+    if latest_states == ["empty"] * MAX_CONSECUTIVE_EMPTY_REPLIES:
+        return _stop_after_empty_replies(attempts[-1])
+    if ledger.attempt_count >= limits.max_attempts:
+        count = f"{ledger.attempt_count} of {limits.max_attempts} attempts"
+        return Stop("AttemptsExhausted", f"{count} were refused: {CLARIFY_ADVICE}", report, limits.max_attempts)
     if ledger.first_reply is not None and now - ledger.first_reply > limits.deadline:
-        told = f"no code was accepted within {limits.deadline} from the first reply: {CLEARER}"
-        return Stop("DeadlineExceeded", told, report)
+        message = f"no code was accepted within {limits.deadline} of the first reply: {CLARIFY_ADVICE}"
+        return Stop("DeadlineExceeded", message, report)
     return None
 
 
-def _unusable(last: Attempt) -> Stop:
+def _stop_after_empty_replies(last: Attempt) -> Stop:
+    count = f"{MAX_CONSECUTIVE_EMPTY_REPLIES} replies in a row"
     if last.gate == "cut-off":
-        told = "raise maxReplyTokens of the model in the chart's values, or ask for less in one Skill"
-        return Stop("ReplyCutOff", f"{EMPTY_IN_A_ROW} replies in a row were longer than they may be: {told}")
-    return Stop("NoCode", f"{EMPTY_IN_A_ROW} replies in a row held no usable code: {last.message}")
+        advice = "raise maxReplyTokens of the model in the chart's values, or describe less in one Skill"
+        return Stop("ReplyCutOff", f"{count} exceeded the reply limit: {advice}")
+    return Stop("NoCode", f"{count} contained no usable code: {last.message}")
 
 
-def _raised(ledger: Ledger, limits: GenerationLimits) -> bool:
-    """Whether the limit that ended the work was raised since."""
-    now = {"BudgetExhausted": limits.token_budget, "AttemptsExhausted": limits.max_attempts}
-    return now.get(ledger.stop, 0) > ledger.stop_limit
+def _is_limit_raised(ledger: Ledger, limits: GenerationLimits) -> bool:
+    """Return whether the limit that stopped generation has been raised since."""
+    current = {"BudgetExhausted": limits.token_budget, "AttemptsExhausted": limits.max_attempts}
+    return current.get(ledger.stop, 0) > ledger.stop_limit
 
 
-def _stalls(attempts: tuple[Attempt, ...]) -> int:
-    """How often a candidate failed as the one before it did and came no further."""
-    failed = [a for a in attempts if a.state == "failed"]
-    return sum(b.signature == a.signature and b.progress <= a.progress for a, b in pairwise(failed))
+def _count_stalls(attempts: tuple[Attempt, ...]) -> int:
+    """Return how often a candidate failed like the one before it and made no more progress."""
+    failed_attempts = [attempt for attempt in attempts if attempt.state == "failed"]
+    return sum(
+        later.signature == earlier.signature and later.progress <= earlier.progress
+        for earlier, later in pairwise(failed_attempts)
+    )
 
 
-def _disputes(attempt: Attempt) -> bool:
-    """All examples but one pass, and that one got an answer, no exception: rather than the code, it may be wrong."""
-    passed, total = attempt.examples
-    answered = attempt.state == "failed" and attempt.gate == "examples" and attempt.line is None
-    return answered and 1 < total == passed + 1
+def _disputes_one_example(attempt: Attempt) -> bool:
+    """Return whether all examples but one pass and that one returned a value: the example may be wrong, not the code.
+
+    A report with a line number is an exception, which says nothing against the example.
+    """
+    passed, total = attempt.example_counts
+    has_answer = attempt.state == "failed" and attempt.gate == "examples" and attempt.line is None
+    return has_answer and 1 < total == passed + 1
 
 
-def _report(ledger: Ledger) -> str:
-    """What is wrong with the best code."""
+def _describe_best(ledger: Ledger) -> str:
+    """Return what is wrong with the best code."""
     best = ledger.best
     if best is None:
         return ""
-    which = f"Attempt {best.number}" if best.number else "The code of before"
+    subject = f"Attempt {best.number}" if best.number else "The code accepted before"
     line = f" at line {best.line}" if best.line else ""
-    return f"{which} came furthest. It was refused by {best.gate}{line}: {best.message}"
+    return f"{subject} came furthest. The gate {best.gate} refused it{line}: {best.message}"
 
 
-def reserve(ledger: Ledger, endpoint: str, tokens: int, call: str, now: datetime) -> Ledger:
-    """`call` is its name."""
-    opened = ledger.model_copy(
+def reserve(ledger: Ledger, endpoint: str, tokens: int, call_id: str, now: datetime) -> Ledger:
+    """Return the ledger with a new attempt that reserves `tokens` for the call `call_id` of `endpoint`."""
+    resumed_ledger = ledger.model_copy(
         update={
             "stop": "",
             "stop_message": "",
             "stop_report": "",
             "stop_limit": 0,
-            "call": call,
+            "call": call_id,
             "charged": None,
             "first_call": ledger.first_call or now,
         }
     )
-    return _with(opened, Attempt(number=ledger.candidates + 1, state="reserved", endpoint=endpoint, tokens=tokens))
+    number = ledger.attempt_count + 1
+    return _append(resumed_ledger, Attempt(number=number, state="reserved", endpoint=endpoint, tokens=tokens))
 
 
 def settle(
@@ -305,31 +335,42 @@ def settle(
     flaw: str,
     problem: str,
 ) -> Ledger:
-    """A reply came. Without code it costs tokens but no attempt; code seen before is not checked again."""
-    if not ledger.awaited:
+    """Return the ledger with the pending reply recorded, at the price of `tokens`.
+
+    A reply without code costs tokens but no attempt; code with a known fingerprint is a repeat and is not checked.
+    """
+    if not ledger.pending_call:
         return ledger
-    seen = {a.fingerprint for a in ledger.attempts if a.fingerprint}
-    state: State = "empty" if not source else "repeat" if fingerprint in seen else "candidate"
+    fingerprints = {attempt.fingerprint for attempt in ledger.attempts if attempt.fingerprint}
+    state: AttemptState = "empty" if not source else "repeat" if fingerprint in fingerprints else "candidate"
     values = {"state": state, "tokens": tokens, "estimated": estimated, "source": source, "fingerprint": fingerprint}
-    told = problem or ("the same code as before" if state == "repeat" else "")
-    settled = _last(ledger, **values, gate=flaw if state == "empty" else "", message=told)
-    calm = {"faults": 0, "fault": "", "fault_reason": "", "retry_at": None}
-    known = {"charged": tokens, "first_reply": ledger.first_reply or now}
-    return _fitted(settled.model_copy(update=calm | known))
+    message = problem or ("the same code as before" if state == "repeat" else "")  # a prompt may quote it
+    updated_ledger = _update_last(ledger, **values, gate=flaw if state == "empty" else "", message=message)
+    no_fault = {"faults": 0, "fault": "", "fault_reason": "", "retry_at": None}
+    outcome = {"charged": tokens, "first_reply": ledger.first_reply or now}
+    return _drop_oldest_sources(updated_ledger.model_copy(update=no_fault | outcome))
 
 
 def record_fault(
-    ledger: Ledger, message: str, charged: int, retry_at: datetime, *, reason: str = "ModelUnavailable", severe: int = 1
+    ledger: Ledger,
+    message: str,
+    charged: int,
+    retry_at: datetime,
+    *,
+    reason: str = "ModelUnavailable",
+    fault_count: int = 1,
 ) -> Ledger:
-    """The call failed before an answer: no attempt is spent. `charged`: what may have been billed all the same;
-    `severe`: how many failures it counts as."""
-    if not ledger.awaited:
+    """Return the ledger after a call that failed before an answer; it spends no attempt.
+
+    `charged`: the tokens that may have been billed all the same. `fault_count`: the number of faults it counts as.
+    """
+    if not ledger.pending_call:
         return ledger
     return ledger.model_copy(
         update={
             "attempts": ledger.attempts[:-1],
             "charged": charged,
-            "faults": ledger.faults + severe,
+            "faults": ledger.faults + fault_count,
             "fault": message,
             "fault_reason": reason,
             "fault_tokens": ledger.fault_tokens + charged,
@@ -339,56 +380,60 @@ def record_fault(
 
 
 def record_loss(ledger: Ledger, now: datetime) -> Ledger:
-    """Nobody waits for the reply any more (the operator was restarted): all that was reserved counts as spent."""
+    """Return the ledger after a restart of the operator lost the pending reply: the whole reservation is charged."""
     if ledger.last is None:
         return ledger
-    told = f"The operator was restarted while {ledger.last.endpoint} was writing; its reply is lost."
-    return record_fault(ledger, told, ledger.last.tokens, now)
+    message = f"The operator was restarted while {ledger.last.endpoint} was writing; its reply is lost."
+    return record_fault(ledger, message, ledger.last.tokens, now)
 
 
 def readopt(ledger: Ledger, source: str, fingerprint: str) -> Ledger:
-    """On trial first: code that was accepted for the same task, when it was asked for or judged in another way."""
+    """Return an empty ledger with code that was accepted for the same task: it is checked before a model is called."""
     if ledger.attempts:
         return ledger
-    return _with(
+    return _append(
         ledger,
         Attempt(number=0, state="candidate", endpoint="", tokens=0, source=source, fingerprint=fingerprint),
     )
 
 
 def record_verdict(ledger: Ledger, *, passed: bool, gate: str, message: str, line: int | None) -> Ledger:
-    """The verdict on the last candidate. What has passed may still fail: a check is made again when it was lost."""
+    """Return the ledger with the verdict on the last candidate.
+
+    Code that has passed may still fail: the check runs again if its verdict was lost.
+    """
     if ledger.last is None or ledger.last.state not in {"candidate", "passed"}:
         return ledger
-    return _last(ledger, state="passed" if passed else "failed", gate=gate, message=message, line=line)
+    return _update_last(ledger, state="passed" if passed else "failed", gate=gate, message=message, line=line)
 
 
 def stop(ledger: Ledger, stop: Stop) -> Ledger:
+    """Return the ledger with the reason why generation has ended."""
     return ledger.model_copy(
         update={
             "stop": stop.reason,
             "stop_message": stop.message,
-            "stop_report": stop.report[:LONGEST_REPORT],
+            "stop_report": stop.report[:MAX_REPORT_CHARACTERS],
             "stop_limit": stop.limit,
         }
     )
 
 
-def _fitted(ledger: Ledger) -> Ledger:
-    """Without the oldest code, if all of it does not fit a ConfigMap; fingerprints and reports stay."""
-    kept = list(ledger.attempts)
-    room = LARGEST
-    for at in reversed(range(len(kept))):
-        room -= len(json.dumps(kept[at].source))
-        if room < 0 and at < len(kept) - 1:
-            kept[at] = kept[at].model_copy(update={"source": ""})
-    return ledger.model_copy(update={"attempts": tuple(kept)})
+def _drop_oldest_sources(ledger: Ledger) -> Ledger:
+    """Return the ledger without the oldest code, if all of it exceeds a ConfigMap; fingerprints and reports stay."""
+    attempts = list(ledger.attempts)
+    remaining_bytes = MAX_SOURCES_BYTES
+    for index in reversed(range(len(attempts))):
+        remaining_bytes -= len(json.dumps(attempts[index].source))
+        if remaining_bytes < 0 and index < len(attempts) - 1:
+            attempts[index] = attempts[index].model_copy(update={"source": ""})
+    return ledger.model_copy(update={"attempts": tuple(attempts)})
 
 
-def _with(ledger: Ledger, attempt: Attempt) -> Ledger:
+def _append(ledger: Ledger, attempt: Attempt) -> Ledger:
     return ledger.model_copy(update={"attempts": (*ledger.attempts, attempt)})
 
 
-def _last(ledger: Ledger, **values: object) -> Ledger:
-    *before, last = ledger.attempts
-    return ledger.model_copy(update={"attempts": (*before, last.model_copy(update=values))})
+def _update_last(ledger: Ledger, **values: object) -> Ledger:
+    *earlier, last = ledger.attempts
+    return ledger.model_copy(update={"attempts": (*earlier, last.model_copy(update=values))})

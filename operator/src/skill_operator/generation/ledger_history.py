@@ -1,7 +1,7 @@
-"""The books of one Skill: the ledger of its present input, and those of inputs it had before.
+"""The ledger history of one Skill holds the ledger of its present input and those of earlier inputs.
 
 A spec that is changed back finds its ledger again, and with it the code that was accepted or the reason why none was:
-going to and fro between two specs buys no attempts.
+changing between two specs buys no attempts.
 """
 
 from __future__ import annotations
@@ -9,17 +9,18 @@ from __future__ import annotations
 import json
 from datetime import datetime, timedelta
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 
-from skill_operator.generation.ledger import LARGEST, Ledger
+from skill_operator.generation.ledger import MAX_SOURCES_BYTES, Ledger, StoredModel
 
-MOST_PAST = 8
+MAX_PAST_LEDGERS = 8
 
 
-class LedgerHistory(BaseModel):
-    """`retried`: the latest value of the retry annotation that was obeyed."""
+class LedgerHistory(StoredModel):
+    """LedgerHistory is what a Skill's ledger ConfigMap stores.
 
-    model_config = ConfigDict(frozen=True, extra="ignore")
+    `retried` is the latest value of the retry annotation that was obeyed.
+    """
 
     present: Ledger = Ledger(input_hash="")
     past: tuple[Ledger, ...] = ()  # newest first
@@ -27,44 +28,50 @@ class LedgerHistory(BaseModel):
 
 
 def read(text: str) -> LedgerHistory | None:
-    """None for what is no book: nothing is known then."""
+    """Parse a stored history. Return None for text that is none: nothing is known then."""
     try:
         return LedgerHistory.model_validate_json(text)
     except ValidationError:
         return None
 
 
-def select(books: LedgerHistory, input_hash: str, retry: str, floor: timedelta) -> LedgerHistory:
-    """The books with the ledger of this input as the present one. A person opens a new one by a new value of the
-    retry annotation; each value works once."""
-    present = books.present
-    again = bool(present.input_hash) and retry not in {"", books.retried}
-    if present.input_hash == input_hash and not again:
-        return books
-    others = [ledger for ledger in (present, *books.past) if ledger.input_hash]
-    known = next((ledger for ledger in others if ledger.input_hash == input_hash), None)
-    if known is None or again:
-        known = Ledger(input_hash=input_hash, not_before=_not_before(present, floor), anew=again)
-    past = [ledger for ledger in others if ledger.input_hash != input_hash]
-    return LedgerHistory(present=known, past=_fitted(known, past), retried=retry or books.retried)
+def select(history: LedgerHistory, input_hash: str, retry: str, min_interval: timedelta) -> LedgerHistory:
+    """Return the history with the ledger of this input as the present one.
+
+    A new value of the retry annotation opens a new ledger; each value works once. `min_interval` is the time between
+    the first calls of two ledgers.
+    """
+    present = history.present
+    is_retry = bool(present.input_hash) and retry not in {"", history.retried}
+    if present.input_hash == input_hash and not is_retry:
+        return history
+    known_ledgers = [ledger for ledger in (present, *history.past) if ledger.input_hash]
+    selected_ledger = next((ledger for ledger in known_ledgers if ledger.input_hash == input_hash), None)
+    if selected_ledger is None or is_retry:
+        selected_ledger = Ledger(input_hash=input_hash, not_before=_not_before(present, min_interval), anew=is_retry)
+    past = [ledger for ledger in known_ledgers if ledger.input_hash != input_hash]
+    return LedgerHistory(
+        present=selected_ledger, past=_limit_size(selected_ledger, past), retried=retry or history.retried
+    )
 
 
-def _not_before(previous: Ledger, floor: timedelta) -> datetime | None:
-    """A model is asked about one Skill's new input at most once in so long."""
-    return previous.not_before if previous.first_call is None else previous.first_call + floor
+def _not_before(previous: Ledger, min_interval: timedelta) -> datetime | None:
+    """Return when a model may be called for a new input: at most once per interval and Skill."""
+    return previous.not_before if previous.first_call is None else previous.first_call + min_interval
 
 
-def _fitted(present: Ledger, past: list[Ledger]) -> tuple[Ledger, ...]:
-    """Whole ledgers or none: what is kept of one must be all that was spent."""
-    room = LARGEST - _size(present)
-    kept: list[Ledger] = []
-    for ledger in past[:MOST_PAST]:
-        room -= _size(ledger)
-        if room < 0:
+def _limit_size(present: Ledger, past: list[Ledger]) -> tuple[Ledger, ...]:
+    """Return the newest ledgers that fit. Each is kept whole or not at all: a part of one would hide what it spent."""
+    remaining_bytes = MAX_SOURCES_BYTES - _sources_size(present)
+    kept_ledgers: list[Ledger] = []
+    for ledger in past[:MAX_PAST_LEDGERS]:
+        remaining_bytes -= _sources_size(ledger)
+        if remaining_bytes < 0:
             break
-        kept.append(ledger)
-    return tuple(kept)
+        kept_ledgers.append(ledger)
+    return tuple(kept_ledgers)
 
 
-def _size(ledger: Ledger) -> int:
+def _sources_size(ledger: Ledger) -> int:
+    """Return the bytes of the ledger's code as JSON."""
     return sum(len(json.dumps(attempt.source)) for attempt in ledger.attempts)

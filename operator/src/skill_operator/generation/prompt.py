@@ -1,6 +1,6 @@
-"""The prompts, as pure functions.
+"""Prompts are built here, by pure functions.
 
-A change of wording is a change of PROMPT_VERSION, which is part of every input hash.
+A change of wording needs a new PROMPT_VERSION, which is part of every input hash.
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ from skill_operator.naming import digest
 
 PROMPT_VERSION = "3"
 Message = dict[str, str]
-_NOTABLE = 100
-_LONGEST_EXAMPLE, _LONGEST_EXAMPLES = 4000, 24_000
+_MAX_LIBRARIES = 100
+_MAX_EXAMPLE_CHARACTERS = 4000
+_MAX_EXAMPLES_CHARACTERS = 24_000
 
 _RULES = """\
 You write one Python file, skill.py. It is checked by machines (a policy, ruff, mypy, examples) and then run as a \
@@ -60,31 +61,37 @@ Earlier approaches were refused:
 Start anew with a different approach. Answer with the whole file in one fenced python block."""
 
 
-def first(spec: SkillSpec, types: str, visible: Sequence[Example], manifest: Mapping[str, Any]) -> list[Message]:
-    """The first question about a Skill."""
+def initial_messages(
+    spec: SkillSpec, types: str, visible: Sequence[Example], manifest: Mapping[str, Any]
+) -> list[Message]:
+    """Return the messages that state the rules and the task of a Skill."""
     rules = _RULES.format(deterministic=_DETERMINISTIC if spec.deterministic else "")
     return [{"role": "system", "content": rules}, {"role": "user", "content": _task(spec, types, visible, manifest)}]
 
 
-def repair(asked: list[Message], source: str, gate: str, feedback: str, worse: Sequence[str] = ()) -> list[Message]:
-    """The question again, with the best code so far and one block of feedback: never a growing chat. `worse`: one line
-    for each attempt to mend it that came no further."""
+def repair_messages(
+    messages: list[Message], source: str, gate: str, feedback: str, worse: Sequence[str] = ()
+) -> list[Message]:
+    """Return the messages with the best code so far and one block of feedback: never a growing chat.
+
+    `worse`: one line for each attempt to repair that code which came no further.
+    """
     text = _REPAIR.format(
-        source=_data("skill.py", source.strip("\n")),
-        feedback=_data(f"the first check that failed: {gate}", feedback),
-        worse=_WORSE.format(refuted=_data("refused", _lines(worse))) if worse else "",
+        source=_data_block("skill.py", source.strip("\n")),
+        feedback=_data_block(f"the first check that failed: {gate}", feedback),
+        worse=_WORSE.format(refuted=_data_block("refused", _lines(worse))) if worse else "",
     )
-    return [*asked, {"role": "user", "content": text}]
+    return [*messages, {"role": "user", "content": text}]
 
 
-def unusable(asked: list[Message], problem: str) -> list[Message]:
-    """The question again, after a reply that held no code. `problem` is in our own words."""
-    return [*asked, {"role": "user", "content": _UNUSABLE.format(problem=problem)}]
+def unusable_reply_messages(messages: list[Message], problem: str) -> list[Message]:
+    """Return the messages after a reply without code. `problem` is the operator's own text, never the model's."""
+    return [*messages, {"role": "user", "content": _UNUSABLE.format(problem=problem)}]
 
 
-def fresh(asked: list[Message], refuted: Sequence[str]) -> list[Message]:
-    """The question again, with one line for each approach that was refuted, and none of its code."""
-    return [*asked, {"role": "user", "content": _FRESH.format(refuted=_data("refused", _lines(refuted)))}]
+def fresh_start_messages(messages: list[Message], refuted: Sequence[str]) -> list[Message]:
+    """Return the messages with one line for each refused approach, and none of its code."""
+    return [*messages, {"role": "user", "content": _FRESH.format(refuted=_data_block("refused", _lines(refuted)))}]
 
 
 def _lines(texts: Sequence[str]) -> str:
@@ -101,18 +108,23 @@ def _task(spec: SkillSpec, types: str, visible: Sequence[Example], manifest: Map
         ("granted", _granted(spec)),
         ("libraries", _libraries(manifest)),
     ]
-    return "\n\n".join(_data(title, body) for title, body in parts)
+    return "\n\n".join(_data_block(title, body) for title, body in parts)
 
 
-def _data(title: str, body: str) -> str:
-    """Marked with a word that the text itself cannot hold, since it depends on all of it; 64 bits of it, so that no
-    text can be searched for that does."""
+def _data_block(title: str, body: str) -> str:
+    """Return the text between markers that it cannot contain: their word is a hash of the whole text.
+
+    64 bits of the hash are used, so that nobody can search for a text that contains its own word.
+    """
     word = digest(title, body)[:16]
     return f"<<< {word} {title}\n{body}\n{word} >>>"
 
 
 def _granted(spec: SkillSpec) -> str:
-    """What the cage lets through. Without a name service, only the proxy knows names; all else is called by address."""
+    """Return what the isolation lets through.
+
+    A sandbox has no DNS: only the egress proxy resolves names, and all else is called by address.
+    """
     network = [f"TCP to {cidr}, ports {_ports(ports)}" for _, cidr, ports in spec.networks]
     if network:
         network.append("host names cannot be resolved: call addresses")
@@ -128,27 +140,27 @@ def _ports(ports: Sequence[int]) -> str:
 
 
 def _libraries(manifest: Mapping[str, Any]) -> str:
-    """Names and versions, and what to import where that is another name."""
+    """Return the names and versions of the libraries, and the module to import where its name differs."""
     distributions: Mapping[str, str] = manifest.get("distributions", {})
     imports: dict[str, list[str]] = {}
     for module, distribution in sorted(manifest.get("modules", {}).items()):
         imports.setdefault(distribution, []).append(module)
     lines = [f"Python {manifest.get('python', '3.13')}"]
-    for name, version in sorted(distributions.items())[:_NOTABLE]:
+    for name, version in sorted(distributions.items())[:_MAX_LIBRARIES]:
         modules = imports.get(name, [name])
         lines.append(f"{name} {version}" + ("" if name in modules else f" (import {', '.join(modules[:3])})"))
     return "\n".join(lines)
 
 
 def _examples(visible: Sequence[Example]) -> str:
-    """Each whole or not at all: half of an example is a wrong one."""
+    """Return the examples that fit, each whole or not at all: half of an example is a wrong one."""
     shown: list[str] = []
     for example in visible:
         text = _example(example)
-        if len(text) <= _LONGEST_EXAMPLE and sum(map(len, shown)) + len(text) <= _LONGEST_EXAMPLES:
+        if len(text) <= _MAX_EXAMPLE_CHARACTERS and sum(map(len, shown)) + len(text) <= _MAX_EXAMPLES_CHARACTERS:
             shown.append(text)
-    left = len(visible) - len(shown)
-    return "\n".join([*shown, *([f"({left} more are too long to be shown)"] if left else [])]) or "(none)"
+    omitted = len(visible) - len(shown)
+    return "\n".join([*shown, *([f"({omitted} more are too long to be shown)"] if omitted else [])]) or "(none)"
 
 
 def _example(example: Example) -> str:

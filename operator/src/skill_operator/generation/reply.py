@@ -1,4 +1,7 @@
-"""Code out of a reply. The text is parsed, never run; it may be anything, a parser bomb included."""
+"""Extraction of a source from a model's reply.
+
+The text is parsed, never run. It is untrusted and may be anything, a parser bomb included.
+"""
 
 from __future__ import annotations
 
@@ -10,12 +13,12 @@ from typing import Final, Literal, NamedTuple
 
 from skill_operator.generation.autofix import autofix, parse, without_unused_imports
 
-ENTRY: Final = "run"
-LARGEST_REPLY: Final = 1 << 20
-LARGEST_SOURCE: Final = 64 * 1024
-MOST_BLOCKS: Final = 32
-MOST_ENDS: Final = 8
-MOST_PARSED: Final = 8 * LARGEST_SOURCE
+ENTRY_POINT: Final = "run"
+MAX_REPLY_CHARACTERS: Final = 1 << 20
+MAX_SOURCE_BYTES: Final = 64 * 1024
+MAX_BLOCKS: Final = 32
+MAX_CLOSING_FENCES: Final = 8
+MAX_PARSED_BYTES: Final = 8 * MAX_SOURCE_BYTES
 
 Flaw = Literal["", "empty", "no-code", "no-entry", "cut-off", "too-large"]
 
@@ -23,37 +26,43 @@ _FENCE: Final = re.compile(r"[ \t]*(?P<mark>`{3,}|~{3,})[ \t]*(?P<info>[^`]*)")
 _FLAWS: Final[dict[Flaw, str]] = {
     "empty": "the reply was empty",
     "no-code": "the reply held no Python that parses; answer with one fenced python block that holds the whole file",
-    "no-entry": f"no block of the reply defines {ENTRY}(input) at its top level",
+    "no-entry": f"no block of the reply defines {ENTRY_POINT}(input) at its top level",
     "cut-off": "the reply was cut off at its length limit; answer with the code alone, and keep it short",
-    "too-large": f"the code is longer than {LARGEST_SOURCE // 1024} KiB; make it shorter",
+    "too-large": f"the code is longer than {MAX_SOURCE_BYTES // 1024} KiB; make it shorter",
 }
 
 
-class Reply(NamedTuple):
-    """`source` is the whole of skill.py, or empty; then `flaw` is why, and `message` says so to a reader."""
+class ExtractedSource(NamedTuple):
+    """ExtractedSource is the whole of skill.py, or the reason why the reply has none.
+
+    Without a source, `flaw` names the reason and `message` explains it.
+    """
 
     source: str
     flaw: Flaw = ""
     message: str = ""
 
 
-class _Block(NamedTuple):
-    """`longer`: the same with what follows, up to each fence that may close it instead: code may hold fences itself."""
+class _CodeBlock(NamedTuple):
+    """_CodeBlock is a fenced block.
+
+    `longer`: the block extended to each later fence that may close it instead, since code may contain fences.
+    """
 
     text: str
     closed: bool
     longer: tuple[str, ...] = ()
 
 
-def extract(text: str, finish_reason: str) -> Reply:
-    """The last block that parses and defines the entry point; the whole text where there is no block at all."""
-    if len(text) > LARGEST_REPLY:
-        return _flawed("too-large")
+def extract_source(text: str, finish_reason: str) -> ExtractedSource:
+    """Return the last block that parses and defines the entry point, or the whole text where it has no block."""
+    if len(text) > MAX_REPLY_CHARACTERS:
+        return _without_source("too-large")
     if not text.strip():
-        return _flawed("cut-off" if finish_reason == "length" else "empty")
+        return _without_source("cut-off" if finish_reason == "length" else "empty")
     text = text.replace("\r\n", "\n").replace("\r", "\n")
-    blocks = _blocks(text.split("\n")) or [_Block(text, closed=False)]
-    reader = _Reader()
+    blocks = _blocks(text.split("\n")) or [_CodeBlock(text, closed=False)]
+    reader = _BlockReader()
     for block in reversed(blocks):
         if not block.closed and finish_reason == "length":
             continue
@@ -62,49 +71,49 @@ def extract(text: str, finish_reason: str) -> Reply:
             if source is None:
                 continue
             if source:
-                return Reply(source)
+                return ExtractedSource(source)
             break
     if finish_reason == "length":
-        return _flawed("cut-off")
-    if reader.oversized:
-        return _flawed("too-large")
-    if reader.parsed:
-        return _flawed("no-entry")
-    return _flawed("no-code", reader.why)
+        return _without_source("cut-off")
+    if reader.has_oversized:
+        return _without_source("too-large")
+    if reader.has_parsed:
+        return _without_source("no-entry")
+    return _without_source("no-code", reader.complaint)
 
 
-class _Reader:
-    """Reads blocks, and remembers what was wrong with those that were of no use."""
+class _BlockReader:
+    """_BlockReader reads blocks, and remembers what was wrong with the unusable ones."""
 
     def __init__(self) -> None:
-        self.oversized = self.parsed = False
-        self.why = ""
-        self._left = MOST_PARSED
+        self.has_oversized = self.has_parsed = False
+        self.complaint = ""
+        self._remaining_bytes = MAX_PARSED_BYTES
 
     def read(self, text: str) -> str | None:
-        """The file; empty for Python that does not define the entry point, None for what is no Python."""
+        """Return the file, an empty string for Python without the entry point, or None for what is no Python."""
         source = textwrap.dedent(text).strip("\n") + "\n"
         size = len(source.encode("utf-8", "surrogatepass"))
-        if size > LARGEST_SOURCE:
-            self.oversized = True
+        if size > MAX_SOURCE_BYTES:
+            self.has_oversized = True
             return None
-        self._left -= size
-        if self._left < 0:
+        self._remaining_bytes -= size
+        if self._remaining_bytes < 0:
             return None
         source = autofix(source)
         tree = parse(source)
         if tree is None:
-            self.why = self.why or _complaint(source)
+            self.complaint = self.complaint or _describe_syntax_error(source)
             return None
-        if any(isinstance(node, ast.FunctionDef) and node.name == ENTRY for node in tree.body):
+        if any(isinstance(node, ast.FunctionDef) and node.name == ENTRY_POINT for node in tree.body):
             return without_unused_imports(source)
-        self.parsed = self.parsed or bool(tree.body)
+        self.has_parsed = self.has_parsed or bool(tree.body)
         return ""
 
 
-def _complaint(source: str) -> str:
-    """What the parser says, if it is about something that was meant to be the file."""
-    if f"def {ENTRY}(" not in source:
+def _describe_syntax_error(source: str) -> str:
+    """Return the parser's error, if the block defines the entry point and so was meant to be the file."""
+    if f"def {ENTRY_POINT}(" not in source:
         return ""
     try:
         ast.parse(source)
@@ -117,21 +126,21 @@ def _complaint(source: str) -> str:
 
 
 def fingerprint(source: str) -> str:
-    """Equal for programs that differ in comments, docstrings, spacing or names inside functions alone."""
+    """Return a hash that is equal for programs that differ only in comments, docstrings, spacing or local names."""
     tree = parse(source)
     try:
-        text = f"text:{source}" if tree is None else ast.dump(_Normal().module(tree))
+        text = f"text:{source}" if tree is None else ast.dump(_NameNormalizer().normalize(tree))
     except RecursionError:
         text = f"text:{source}"
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
 
-def _flawed(flaw: Flaw, more: str = "") -> Reply:
-    return Reply("", flaw, _FLAWS[flaw] + more)
+def _without_source(flaw: Flaw, detail: str = "") -> ExtractedSource:
+    return ExtractedSource("", flaw, _FLAWS[flaw] + detail)
 
 
 class _Fence(NamedTuple):
-    at: int
+    line: int
     mark: str
     info: str
 
@@ -139,10 +148,10 @@ class _Fence(NamedTuple):
         return self.mark.startswith(opening.mark) and not self.info
 
 
-def _blocks(lines: list[str]) -> list[_Block]:
-    """The last fenced blocks as Markdown has them: closed by a fence that is at least as long and says nothing else."""
-    found = ((at, _FENCE.fullmatch(line)) for at, line in enumerate(lines))
-    fences = [_Fence(at, fence["mark"], fence["info"].strip()) for at, fence in found if fence]
+def _blocks(lines: list[str]) -> list[_CodeBlock]:
+    """Return the last fenced code blocks (CommonMark): each closed by a bare fence that is at least as long."""
+    matches = ((number, _FENCE.fullmatch(line)) for number, line in enumerate(lines))
+    fences = [_Fence(number, match["mark"], match["info"].strip()) for number, match in matches if match]
     pairs, opening = list[tuple[int, int | None]](), None
     for number, fence in enumerate(fences):
         if opening is None:
@@ -152,75 +161,78 @@ def _blocks(lines: list[str]) -> list[_Block]:
             opening = None
     if opening is not None:
         pairs.append((opening, None))
-    return [_block(lines, fences, *pair) for pair in pairs[-MOST_BLOCKS:]]
+    return [_block(lines, fences, *pair) for pair in pairs[-MAX_BLOCKS:]]
 
 
-def _block(lines: list[str], fences: list[_Fence], first: int, last: int | None) -> _Block:
+def _block(lines: list[str], fences: list[_Fence], first: int, last: int | None) -> _CodeBlock:
     opening = fences[first]
     if last is None:
-        return _Block("\n".join(lines[opening.at + 1 :]), closed=False)
-    ends = [fence.at for fence in fences[last : last + 4 * MOST_ENDS] if fence.closes(opening)][:MOST_ENDS]
-    text, *longer = ("\n".join(lines[opening.at + 1 : end]) for end in ends)
-    return _Block(text, closed=True, longer=tuple(longer))
+        return _CodeBlock("\n".join(lines[opening.line + 1 :]), closed=False)
+    ends = [fence.line for fence in fences[last : last + 4 * MAX_CLOSING_FENCES] if fence.closes(opening)][
+        :MAX_CLOSING_FENCES
+    ]
+    text, *longer = ("\n".join(lines[opening.line + 1 : end]) for end in ends)
+    return _CodeBlock(text, closed=True, longer=tuple(longer))
 
 
-class _Normal(ast.NodeTransformer):
-    """Drops docstrings and numbers the names that functions bind for themselves, in the order of their appearance."""
+class _NameNormalizer(ast.NodeTransformer):
+    """_NameNormalizer drops docstrings and numbers local names in the order of their appearance."""
 
     def __init__(self) -> None:
         self._scopes: list[dict[str, str]] = []
         self._count = 0
 
-    def module(self, tree: ast.Module) -> ast.AST:
+    def normalize(self, tree: ast.Module) -> ast.AST:
+        """Return the module with its docstrings dropped and its local names numbered."""
         tree.body = _without_docstring(tree.body)
         return self.generic_visit(tree)
 
-    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:  # noqa: N802: the name ast calls
-        return self._function(node)
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
+        return self._visit_function(node)
 
     def visit_AsyncFunctionDef(self, node: ast.AsyncFunctionDef) -> ast.AST:
-        return self._function(node)
+        return self._visit_function(node)
 
     def visit_ClassDef(self, node: ast.ClassDef) -> ast.AST:
-        node.name = self._new(node.name)
+        node.name = self._normal_name(node.name)
         node.body = _without_docstring(node.body)
         return self.generic_visit(node)
 
     def visit_Lambda(self, node: ast.Lambda) -> ast.AST:
-        return self._scoped(node, {arg.arg for arg in _arguments(node.args)})
+        return self._visit_scope(node, {arg.arg for arg in _arguments(node.args)})
 
     def visit_Name(self, node: ast.Name) -> ast.AST:
-        node.id = self._new(node.id)
+        node.id = self._normal_name(node.id)
         return node
 
     def visit_arg(self, node: ast.arg) -> ast.AST:
-        node.arg = self._new(node.arg)
+        node.arg = self._normal_name(node.arg)
         return self.generic_visit(node)
 
     def visit_ExceptHandler(self, node: ast.ExceptHandler) -> ast.AST:
-        node.name = node.name and self._new(node.name)
+        node.name = node.name and self._normal_name(node.name)
         return self.generic_visit(node)
 
     def visit_alias(self, node: ast.alias) -> ast.AST:
-        """An import keeps what it imports; only the name it is bound to is numbered."""
+        """Number the name that an import binds; what it imports stays."""
         bound = node.asname or node.name.partition(".")[0]
-        new = self._new(bound)
-        node.asname = new if new != bound else node.asname
+        name = self._normal_name(bound)
+        node.asname = name if name != bound else node.asname
         return node
 
-    def _function(self, node: ast.FunctionDef | ast.AsyncFunctionDef) -> ast.AST:
-        node.name = self._new(node.name)
+    def _visit_function(self, node: ast.FunctionDef | ast.AsyncFunctionDef) -> ast.AST:
+        node.name = self._normal_name(node.name)
         node.body = _without_docstring(node.body)
-        return self._scoped(node, _bound(node))
+        return self._visit_scope(node, _bound_names(node))
 
-    def _scoped(self, node: ast.AST, names: set[str]) -> ast.AST:
+    def _visit_scope(self, node: ast.AST, names: set[str]) -> ast.AST:
         self._scopes.append(dict.fromkeys(names, ""))
-        made = self.generic_visit(node)
+        result = self.generic_visit(node)
         self._scopes.pop()
-        return made
+        return result
 
-    def _new(self, name: str) -> str:
-        """The number of a name that some enclosing function binds, given at its first use; any other name stays."""
+    def _normal_name(self, name: str) -> str:
+        """Return the number of a name that an enclosing function binds, given at its first use; others stay."""
         for scope in reversed(self._scopes):
             if name in scope:
                 if not scope[name]:
@@ -231,8 +243,8 @@ class _Normal(ast.NodeTransformer):
 
 
 def _without_docstring(body: list[ast.stmt]) -> list[ast.stmt]:
-    """Strings that stand alone do nothing, wherever they stand."""
-    kept = [
+    """Return the statements without strings that stand alone: they do nothing, wherever they stand."""
+    statements = [
         statement
         for statement in body
         if not (
@@ -241,20 +253,20 @@ def _without_docstring(body: list[ast.stmt]) -> list[ast.stmt]:
             and isinstance(statement.value.value, str)
         )
     ]
-    return kept or [ast.Pass()]
+    return statements or [ast.Pass()]
 
 
 def _arguments(args: ast.arguments) -> list[ast.arg]:
     return [*args.posonlyargs, *args.args, *args.kwonlyargs, *(arg for arg in (args.vararg, args.kwarg) if arg)]
 
 
-def _bound(function: ast.FunctionDef | ast.AsyncFunctionDef) -> set[str]:
-    """The names that a function binds itself; not those of functions and classes inside it."""
+def _bound_names(function: ast.FunctionDef | ast.AsyncFunctionDef) -> set[str]:
+    """Return the names that a function binds itself; not those of functions and classes inside it."""
     names = {arg.arg for arg in _arguments(function.args)}
     outer: set[str] = set()
-    waiting: list[ast.AST] = list(function.body)
-    while waiting:
-        node = waiting.pop()
+    pending: list[ast.AST] = list(function.body)
+    while pending:
+        node = pending.pop()
         match node:
             case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
                 names.add(name)
@@ -269,5 +281,5 @@ def _bound(function: ast.FunctionDef | ast.AsyncFunctionDef) -> set[str]:
                 names.add(name)
             case ast.alias(name=name, asname=asname):
                 names.add(asname or name.partition(".")[0])
-        waiting.extend(ast.iter_child_nodes(node))
+        pending.extend(ast.iter_child_nodes(node))
     return names - outer

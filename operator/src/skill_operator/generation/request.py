@@ -1,4 +1,4 @@
-"""What a model is asked about a Skill, and what makes two questions the same."""
+"""A completion request carries the messages of one call of a model; hashes tell whether two requests are the same."""
 
 from __future__ import annotations
 
@@ -9,57 +9,62 @@ from skill_operator import naming
 from skill_operator.api.v1alpha1 import Skill, SkillSpec
 from skill_operator.generation import prompt
 from skill_operator.generation.holdout import split_examples
-from skill_operator.generation.ledger import Attempt, Kind, Ledger
-from skill_operator.generation.provider import STEADY
+from skill_operator.generation.ledger import Attempt, CallKind, Ledger
+from skill_operator.generation.provider import DEFAULT_TEMPERATURE
 from skill_operator.settings import ModelEndpoint, Settings
 
-FRESH = 0.8  # temperature of a fresh start: what was written twice would be written again
+FRESH_START_TEMPERATURE = 0.8  # higher, or the model would repeat what it has written twice
 
 
 @dataclass(frozen=True)
 class CompletionRequest:
-    """One call: `name` is the one that the ledger knows it by."""
+    """CompletionRequest is one call of a model. The ledger knows it by its `call_id`."""
 
     skill: naming.SkillKey
-    name: str
+    call_id: str
     endpoint: ModelEndpoint
     messages: list[prompt.Message]
     max_tokens: int
-    temperature: float = STEADY
+    temperature: float = DEFAULT_TEMPERATURE
 
 
-def chain(settings: Settings, skill: Skill) -> list[ModelEndpoint]:
-    """The endpoints that are asked in turn: the one that the Skill names, or those of generation.escalation, or the
-    first of all. Empty where there is none."""
-    known = {model.name: model for model in settings.models}
-    wanted = skill.spec.generation.model
-    names = [wanted] if wanted else settings.generation.escalation or [*known][:1]
-    return [known[name] for name in names if name in known]
+def select_models(settings: Settings, skill: Skill) -> list[ModelEndpoint]:
+    """Return the endpoints that are called in turn; an empty list where none is configured.
+
+    These are the one that the Skill names, or those of generation.escalation, or the first of all.
+    """
+    models_by_name = {model.name: model for model in settings.models}
+    model_name = skill.spec.generation.model
+    names = [model_name] if model_name else settings.generation.escalation or [*models_by_name][:1]
+    return [models_by_name[name] for name in names if name in models_by_name]
 
 
-def turn(models: Sequence[ModelEndpoint], ledger: Ledger) -> ModelEndpoint:
-    """The first attempt goes to the first of the chain, and so on; the last of it gets all further ones."""
-    return models[min(ledger.candidates, len(models) - 1)]
+def next_model(models: Sequence[ModelEndpoint], ledger: Ledger) -> ModelEndpoint:
+    """Return the endpoint of the next attempt.
+
+    The first attempt goes to the first endpoint, and so on; the last endpoint gets all further attempts.
+    """
+    return models[min(ledger.attempt_count, len(models) - 1)]
 
 
 def task_hash(spec: SkillSpec) -> str:
-    """What the code must do: with none of it changed, code that was accepted once deserves another trial."""
+    """Return the hash of what the code must do: while it is the same, accepted code deserves another check."""
     secrets = [secret.name for secret in spec.secrets]
     return naming.digest(
         spec.description,
         spec.input,
         spec.output,
         spec.deterministic,
-        [e.model_dump(mode="json", exclude_none=True) for e in spec.egress],
+        [egress.model_dump(mode="json", exclude_none=True) for egress in spec.egress],
         secrets,
     )
 
 
 def input_hash(spec: SkillSpec, models: Sequence[ModelEndpoint], manifest: dict[str, object], checker: str) -> str:
-    """What reply and verdict depend on: with any of it changed, a new ledger is opened."""
+    """Return the hash of what replies and verdicts depend on: when it changes, a new ledger is opened."""
     return naming.digest(
         task_hash(spec),
-        [e.model_dump(mode="json") for e in spec.examples],
+        [example.model_dump(mode="json") for example in spec.examples],
         spec.call_timeout_seconds,
         [(model.name, model.model) for model in models],
         prompt.PROMPT_VERSION,
@@ -68,24 +73,28 @@ def input_hash(spec: SkillSpec, models: Sequence[ModelEndpoint], manifest: dict[
     )
 
 
-def messages(
-    spec: SkillSpec, types: str, manifest: dict[str, object], ledger: Ledger, kind: Kind
+def build_messages(
+    spec: SkillSpec, types: str, manifest: dict[str, object], ledger: Ledger, kind: CallKind
 ) -> list[prompt.Message]:
-    """Never a growing chat: the task, and at most the best code so far with what is wrong with it."""
+    """Return the messages of the next call: the task, and at most the best code so far with what is wrong with it.
+
+    It is never a growing chat.
+    """
     visible, _ = split_examples(spec.examples)
-    asked = prompt.first(spec, types, visible, manifest)
-    tried = [a for a in ledger.attempts if a.state in {"failed", "repeat"}]
+    messages = prompt.initial_messages(spec, types, visible, manifest)
+    refused_attempts = [attempt for attempt in ledger.attempts if attempt.state in {"failed", "repeat"}]
     best = ledger.best
     if kind == "repair" and best is not None:
-        worse = [_refuted(a) for a in tried if a.state == "failed" and a.number > best.number]
-        asked = prompt.repair(asked, best.source, best.gate, best.message, worse)
+        worse = [_summarize(a) for a in refused_attempts if a.state == "failed" and a.number > best.number]
+        messages = prompt.repair_messages(messages, best.source, best.gate, best.message, worse)
     elif kind == "fresh":
-        asked = prompt.fresh(asked, [_refuted(a) for a in tried])
+        messages = prompt.fresh_start_messages(messages, [_summarize(attempt) for attempt in refused_attempts])
     if ledger.last is not None and ledger.last.state == "empty":
-        asked = prompt.unusable(asked, ledger.last.message)
-    return asked
+        messages = prompt.unusable_reply_messages(messages, ledger.last.message)
+    return messages
 
 
-def _refuted(attempt: Attempt) -> str:
-    said = attempt.message.splitlines()[0] if attempt.message else ""
-    return f"{attempt.gate or 'repeat'}: {said}"
+def _summarize(attempt: Attempt) -> str:
+    """Return one line on why the attempt was refused."""
+    first_line = attempt.message.splitlines()[0] if attempt.message else ""
+    return f"{attempt.gate or 'repeat'}: {first_line}"

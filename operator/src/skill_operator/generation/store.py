@@ -1,5 +1,8 @@
-"""The ConfigMaps of what models wrote: the books and the day's account, which only the operator may write, and what
-the people of the Skill's namespace may read: candidates, and the source that was accepted."""
+"""The ConfigMaps of generation.
+
+The ledger history and the daily usage lie in the operator's namespace, which only the operator may write. The
+candidates and the accepted source lie in the Skill's namespace, for its people to read.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ import json
 
 from skill_operator import naming
 from skill_operator.api.v1alpha1 import Skill
-from skill_operator.generation import ledger_history as shelf
+from skill_operator.generation import ledger_history
 from skill_operator.generation.daily_quota import DailyUsage
 from skill_operator.generation.ledger import Attempt, Ledger
 from skill_operator.generation.ledger_history import LedgerHistory
@@ -17,58 +20,72 @@ from skill_operator.k8s.interface import Object
 from skill_operator.resources.common import metadata
 from skill_operator.settings import Settings
 
-KEY = "ledger.json"
-ACCOUNT_KEY = "account.json"
-LARGEST_DIFF = 32 * 1024  # characters; whoever needs more has both files
+HISTORY_KEY = "ledger.json"
+DAILY_USAGE_KEY = "account.json"
+CANDIDATES_KEY = "ledger.json"
+SOURCE_KEY = "skill.py"
+MAX_DIFF_CHARACTERS = 32 * 1024  # a longer one is cut: both files are there
 
 
-def history_map(skill: Skill, settings: Settings, books: LedgerHistory, seen: Object | None) -> Object:
-    """Not owned by the Skill, which lives elsewhere; the sweeper removes it."""
+def history_map(skill: Skill, settings: Settings, history: LedgerHistory, stored_map: Object | None) -> Object:
+    """Return the ConfigMap of a Skill's ledger history, which replaces only that version of `stored_map`.
+
+    No Skill can own it across namespaces; the sweeper removes it.
+    """
     meta = skill.metadata
     labels = naming.labels(meta.name, meta.uid, naming.LEDGER) | {naming.NAMESPACE_LABEL: meta.namespace}
-    return _own(settings, naming.ledger(meta.uid), labels, {KEY: books.model_dump_json()}, seen)
+    return _operator_map(
+        settings, naming.ledger(meta.uid), labels, {HISTORY_KEY: history.model_dump_json()}, stored_map
+    )
 
 
-def daily_usage_map(settings: Settings, account: DailyUsage, seen: Object | None) -> Object:
+def daily_usage_map(settings: Settings, usage: DailyUsage, stored_map: Object | None) -> Object:
+    """Return the ConfigMap of the daily usage, which replaces only that version of `stored_map`."""
     labels = naming.MANAGED | {naming.COMPONENT: "account"}
-    return _own(settings, naming.ACCOUNT, labels, {ACCOUNT_KEY: account.model_dump_json()}, seen)
+    return _operator_map(settings, naming.ACCOUNT, labels, {DAILY_USAGE_KEY: usage.model_dump_json()}, stored_map)
 
 
-def _own(settings: Settings, name: str, labels: dict[str, str], data: dict[str, str], seen: Object | None) -> Object:
-    """In the operator's namespace. With the version that was seen, it can only replace that."""
+def _operator_map(
+    settings: Settings, name: str, labels: dict[str, str], data: dict[str, str], stored_map: Object | None
+) -> Object:
+    """Return a ConfigMap in the operator's namespace. With the stored resourceVersion, a write over another fails."""
     meta: Object = {"name": name, "namespace": settings.namespace, "labels": labels}
-    if seen is not None:
-        meta["resourceVersion"] = seen["metadata"]["resourceVersion"]
+    if stored_map is not None:
+        meta["resourceVersion"] = stored_map["metadata"]["resourceVersion"]
     return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": meta, "data": data}
 
 
-def read_history(seen: Object | None) -> LedgerHistory:
-    """Empty ones where there are none that can be read."""
-    return (shelf.read(seen.get("data", {}).get(KEY, "")) if seen is not None else None) or LedgerHistory()
+def read_history(stored_map: Object | None) -> LedgerHistory:
+    """Return the stored ledger history, or an empty one where none can be read."""
+    text = stored_map.get("data", {}).get(HISTORY_KEY, "") if stored_map is not None else ""
+    return ledger_history.read(text) or LedgerHistory()
 
 
-def read_daily_usage(seen: Object | None) -> str:
-    return str(seen.get("data", {}).get(ACCOUNT_KEY, "")) if seen is not None else ""
+def read_daily_usage(stored_map: Object | None) -> str:
+    """Return the text of the stored daily usage, or an empty string."""
+    return str(stored_map.get("data", {}).get(DAILY_USAGE_KEY, "")) if stored_map is not None else ""
 
 
 def candidates_map(skill: Skill, ledger: Ledger) -> Object:
-    """A file for each candidate, one for the verdict on it and one for what changed: never read back by the operator,
-    so whoever edits it fools only themselves."""
-    shown = [attempt for attempt in ledger.attempts if attempt.state != "reserved"]
-    plain = [a.model_dump(mode="json", exclude={"source"}) for a in shown]
+    """Return the ConfigMap with the code, the verdict and the diff of each attempt.
+
+    The operator never reads it back, so an edit of it misleads only people.
+    """
+    attempts = [attempt for attempt in ledger.attempts if attempt.state != "reserved"]
+    figures = [attempt.model_dump(mode="json", exclude={"source"}) for attempt in attempts]
     stop = {"reason": ledger.stop, "message": ledger.stop_message}
-    summary = {"tokens": ledger.tokens, "stop": stop if ledger.stop else None, "attempts": plain}
-    data = {KEY: json.dumps(summary, indent=1, ensure_ascii=False)}
-    before: Attempt | None = None
-    for attempt in shown:
+    summary = {"tokens": ledger.tokens, "stop": stop if ledger.stop else None, "attempts": figures}
+    data = {CANDIDATES_KEY: json.dumps(summary, indent=1, ensure_ascii=False)}
+    previous: Attempt | None = None
+    for attempt in attempts:
         if not attempt.source:
             continue
         name = f"attempt-{attempt.number}"
         data[f"{name}.py"] = attempt.source
-        data[f"{name}.txt"] = _verdict(attempt)
-        if before is not None and (changes := _diff(before, attempt)):
-            data[f"{name}.diff"] = changes
-        before = attempt
+        data[f"{name}.txt"] = _describe_verdict(attempt)
+        if previous is not None and (diff := _diff(previous, attempt)):
+            data[f"{name}.diff"] = diff
+        previous = attempt
     return {
         "apiVersion": "v1",
         "kind": "ConfigMap",
@@ -77,37 +94,46 @@ def candidates_map(skill: Skill, ledger: Ledger) -> Object:
     }
 
 
-def _verdict(attempt: Attempt) -> str:
+def _describe_verdict(attempt: Attempt) -> str:
     price = f"{attempt.tokens} tokens{', estimated' if attempt.estimated else ''}"
-    by = f"written by {attempt.endpoint}, {price}" if attempt.number else "accepted before for the same task"
-    where = f", line {attempt.line}" if attempt.line else ""
-    said = {
+    origin = f"written by {attempt.endpoint}, {price}" if attempt.number else "accepted before for the same task"
+    line = f", line {attempt.line}" if attempt.line else ""
+    verdicts = {
         "candidate": "is being checked",
         "passed": "passed every check",
         "repeat": f"was not checked: {attempt.message}",
-        "failed": f"was refused by {attempt.gate}{where}:\n{attempt.message}",
+        "failed": f"was refused by {attempt.gate}{line}:\n{attempt.message}",
     }
-    return f"{by}\n{said.get(attempt.state, attempt.state)}\n"
+    return f"{origin}\n{verdicts.get(attempt.state, attempt.state)}\n"
 
 
-def _diff(before: Attempt, after: Attempt) -> str:
-    names = (f"attempt-{before.number}.py", f"attempt-{after.number}.py")
-    lines = difflib.unified_diff(before.source.splitlines(), after.source.splitlines(), *names, lineterm="")
-    return "\n".join(lines)[:LARGEST_DIFF]
+def _diff(previous: Attempt, attempt: Attempt) -> str:
+    """Return the unified diff of two attempts, cut to MAX_DIFF_CHARACTERS."""
+    names = (f"attempt-{previous.number}.py", f"attempt-{attempt.number}.py")
+    lines = difflib.unified_diff(previous.source.splitlines(), attempt.source.splitlines(), *names, lineterm="")
+    return "\n".join(lines)[:MAX_DIFF_CHARACTERS]
 
 
 def source_map(skill: Skill, source: str) -> Object:
-    """The code that was accepted. Generated code says what it was written for, so that it is tried before a model is
-    asked again, should the rest of the world change."""
+    """Return the ConfigMap of the accepted code.
+
+    Generated code carries the hash of its task, so that it is tried before a model is called again when anything but
+    the task changes.
+    """
     meta = metadata(skill, naming.source(skill.metadata.name), "skill")
     if skill.spec.source is None:
         meta["annotations"] = {naming.TASK_HASH: task_hash(skill.spec)}
-    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": meta, "data": {"skill.py": source}}
+    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": meta, "data": {SOURCE_KEY: source}}
 
 
-def accepted(skill: Skill, config_maps: dict[str, Object]) -> str:
-    """Code that was accepted for this very task. It comes from the Skill's namespace: a candidate, no more."""
-    seen = config_maps.get(naming.source(skill.metadata.name))
-    if seen is None or seen["metadata"].get("annotations", {}).get(naming.TASK_HASH) != task_hash(skill.spec):
+def accepted_source(skill: Skill, config_maps: dict[str, Object]) -> str:
+    """Return code that was accepted for this very task, or an empty string.
+
+    It comes from the Skill's namespace, where others may write: it is a candidate, and no more.
+    """
+    stored_map = config_maps.get(naming.source(skill.metadata.name))
+    if stored_map is None or stored_map["metadata"].get("annotations", {}).get(naming.TASK_HASH) != task_hash(
+        skill.spec
+    ):
         return ""
-    return str(seen.get("data", {}).get("skill.py", ""))
+    return str(stored_map.get("data", {}).get(SOURCE_KEY, ""))

@@ -1,4 +1,4 @@
-"""`skill_types.py`: the TypedDicts of a Skill, derived from its schemas."""
+"""The module `skill_types.py` gives a Skill's code the TypedDicts that are derived from its JSON Schemas."""
 
 from __future__ import annotations
 
@@ -6,46 +6,66 @@ import keyword
 import re
 from typing import Any
 
+from skill_operator.untrusted.json_schema import resolve_reference, value_at
+
 HEADER = (
     '"""Types of this skill, derived from its schemas."""\n\n'
     "from __future__ import annotations\n\n"
     "from typing import Any, Literal, NotRequired, TypeAlias, TypedDict\n"
 )
-NOTHING_KNOWN = "\nInput: TypeAlias = dict[str, Any]\n\nOutput: TypeAlias = Any\n"
-DEEPEST, MOST = 8, 200
-LONGEST, LONGEST_EXPRESSION = 48 * 1024, 2000
-_SIMPLE = {"string": "str", "integer": "int", "number": "float", "boolean": "bool", "null": "None"}
-_NAMED = {*_SIMPLE.values(), "list", "dict"}  # a field of such a name would hide the type from the fields after it
+UNKNOWN_TYPES = "\nInput: TypeAlias = dict[str, Any]\n\nOutput: TypeAlias = Any\n"
+MAX_DEPTH = 8
+MAX_TYPES = 200
+MAX_FIELDS = 200
+MAX_MODULE_CHARACTERS = 48 * 1024
+MAX_EXPRESSION_CHARACTERS = 2000
+MAX_LITERAL_VALUES = 64
+MAX_LITERAL_CHARACTERS = 200
+MAX_NAME_CHARACTERS = 60
+MAX_NAME_PART_CHARACTERS = 30
+_SIMPLE_TYPES = {"string": "str", "integer": "int", "number": "float", "boolean": "bool", "null": "None"}
+_TYPE_NAMES = {
+    *_SIMPLE_TYPES.values(),
+    "list",
+    "dict",
+}  # a field of such a name would hide the type from the fields after it
 
 
 def types_module(input_schema: dict[str, Any], output_schema: dict[str, Any]) -> str:
-    """Text that is always valid Python: what a TypedDict cannot say is `Any`. Bounded, whatever the schemas hold."""
-    writer = _Writer()
+    """Return the text of the module: valid Python of bounded size, whatever the schemas contain.
+
+    What a TypedDict cannot express becomes `Any`.
+    """
+    writer = _TypedDictWriter()
     for name, schema in (("Input", input_schema), ("Output", output_schema)):
-        found = writer.root(schema, name)
-        if found != name:
-            writer.blocks.append(f"{name}: TypeAlias = {found}\n")
-    body = "".join(f"\n{block}" for block in writer.blocks)
-    return HEADER + (body if len(body) <= LONGEST else NOTHING_KNOWN)
+        expression = writer.root_type(schema, name)
+        if expression != name:
+            writer.definitions.append(f"{name}: TypeAlias = {expression}\n")
+    body = "".join(f"\n{definition}" for definition in writer.definitions)
+    return HEADER + (body if len(body) <= MAX_MODULE_CHARACTERS else UNKNOWN_TYPES)
 
 
-class _Writer:
+class _TypedDictWriter:
+    """_TypedDictWriter collects the definitions of the types that schemas need."""
+
     def __init__(self) -> None:
-        self.blocks: list[str] = []
+        self.definitions: list[str] = []
         self._names: set[str] = {"Input", "Output", "Any", "Literal", "NotRequired", "TypeAlias", "TypedDict"}
         self._schema: Any = None
-        self._known: dict[str, str] = {}  # what a reference became; `Any` while it is being found out
+        self._types_by_reference: dict[str, str] = {}  # `Any` while a reference is being resolved
 
-    def root(self, schema: Any, name: str) -> str:
-        """The type of a whole schema; the references in it are its own."""
-        self._schema, self._known = schema, {"#": name if _is_record(schema) else "Any"}
+    def root_type(self, schema: Any, name: str) -> str:
+        """Return the type of a whole schema; its references are resolved in it alone."""
+        self._schema = schema
+        self._types_by_reference = {"#": name if _is_record(schema) else "Any"}
         return self.type_of(schema, name, 0)
 
     def type_of(self, schema: Any, name: str, depth: int) -> str:
-        if not isinstance(schema, dict) or depth > DEEPEST or len(self.blocks) > MOST:
+        """Return the type of a schema as a Python expression; `name` is for the TypedDict that it may need."""
+        if not isinstance(schema, dict) or depth > MAX_DEPTH or len(self.definitions) > MAX_TYPES:
             return "Any"
         if "$ref" in schema:
-            return self._reference(schema["$ref"], name, depth)
+            return self._reference_type(schema["$ref"], name, depth)
         if isinstance(schema.get("enum"), list):
             return _literal(schema["enum"])
         if "const" in schema:
@@ -61,12 +81,12 @@ class _Writer:
         if kind == "array":
             return f"list[{self.type_of(schema.get('items'), f'{name}Item', depth + 1)}]"
         if kind == "object":
-            return self._object(schema, name, depth)
-        return _SIMPLE.get(kind, "Any") if isinstance(kind, str) else "Any"
+            return self._object_type(schema, name, depth)
+        return _SIMPLE_TYPES.get(kind, "Any") if isinstance(kind, str) else "Any"
 
-    def _object(self, schema: dict[str, Any], name: str, depth: int) -> str:
+    def _object_type(self, schema: dict[str, Any], name: str, depth: int) -> str:
         properties = schema.get("properties")
-        if not isinstance(properties, dict) or not properties or len(properties) > MOST:
+        if not isinstance(properties, dict) or not properties or len(properties) > MAX_FIELDS:
             extra = schema.get("additionalProperties")
             return (
                 f"dict[str, {self.type_of(extra, f'{name}Value', depth + 1)}]"
@@ -74,82 +94,75 @@ class _Writer:
                 else "dict[str, Any]"
             )
         if depth:
-            name = self._unique(name)
+            name = self._unique_name(name)
         fields = []
         required = schema.get("required")
-        needed = {r for r in required if isinstance(r, str)} if isinstance(required, list) else set()
+        required_names = {key for key in required if isinstance(key, str)} if isinstance(required, list) else set()
         for key, value in properties.items():
-            found = self.type_of(value, name + _camel(key), depth + 1)
-            fields.append((key, found if key in needed else f"NotRequired[{found}]"))
-        if all(_plain(key) for key, _ in fields):
-            body = "".join(f"    {key}: {found}\n" for key, found in fields)
-            self.blocks.append(f"\nclass {name}(TypedDict):\n{body}")
+            expression = self.type_of(value, name + _camel_case(key), depth + 1)
+            fields.append((key, expression if key in required_names else f"NotRequired[{expression}]"))
+        if all(_is_field_name(key) for key, _ in fields):
+            body = "".join(f"    {key}: {expression}\n" for key, expression in fields)
+            self.definitions.append(f"\nclass {name}(TypedDict):\n{body}")
         else:
-            # Quoted: such a definition is evaluated where it stands, and may name one that stands further down.
-            body = ", ".join(f"{key!a}: {found!a}" for key, found in fields)
-            self.blocks.append(f"\n{name} = TypedDict({name!r}, {{{body}}})\n")
+            # Quoted: this form is evaluated where it stands, and may name a type that is defined further down.
+            body = ", ".join(f"{key!a}: {expression!a}" for key, expression in fields)
+            self.definitions.append(f"\n{name} = TypedDict({name!r}, {{{body}}})\n")
         return name
 
-    def _reference(self, reference: Any, name: str, depth: int) -> str:
-        """References inside the schema are followed, each once; a type that contains itself ends in `Any`."""
+    def _reference_type(self, reference: Any, name: str, depth: int) -> str:
+        """Return the type that a reference inside the schema names; a type that contains itself ends in `Any`."""
         if not isinstance(reference, str):
             return "Any"
-        if reference not in self._known:
-            self._known[reference] = "Any"
-            found = self.type_of(_resolve(self._schema, reference), name, depth + 1)
-            self._known[reference] = found if len(found) <= LONGEST_EXPRESSION else "Any"
-        return self._known[reference]
+        if reference not in self._types_by_reference:
+            self._types_by_reference[reference] = "Any"
+            expression = self.type_of(_referenced_schema(self._schema, reference), name, depth + 1)
+            self._types_by_reference[reference] = expression if len(expression) <= MAX_EXPRESSION_CHARACTERS else "Any"
+        return self._types_by_reference[reference]
 
-    def _unique(self, wanted: str) -> str:
-        name, number = wanted[:60], 2
+    def _unique_name(self, wanted: str) -> str:
+        name, number = wanted[:MAX_NAME_CHARACTERS], 2
         while name in self._names:
-            name, number = f"{wanted[:60]}{number}", number + 1
+            name, number = f"{wanted[:MAX_NAME_CHARACTERS]}{number}", number + 1
         self._names.add(name)
         return name
 
 
 def _is_record(schema: Any) -> bool:
-    """Whether the root of a schema becomes a TypedDict of its own name."""
+    """Return whether the root of a schema becomes a TypedDict with the root's name."""
     fields = schema.get("properties") if isinstance(schema, dict) and schema.get("type") == "object" else None
-    plain = isinstance(fields, dict) and 0 < len(fields) <= MOST
-    return plain and not any(key in schema for key in ("$ref", "enum", "const"))
+    has_fields = isinstance(fields, dict) and 0 < len(fields) <= MAX_FIELDS
+    return has_fields and not any(key in schema for key in ("$ref", "enum", "const"))
 
 
-def _plain(key: str) -> bool:
-    """Whether a field can be written in the body of a class: no keyword, nothing that Python would rewrite or hide."""
+def _is_field_name(key: str) -> bool:
+    """Return whether a class body can declare the key: it is no keyword, and Python neither mangles nor hides it."""
     return (
         key.isascii()
         and key.isidentifier()
         and not keyword.iskeyword(key)
         and not key.startswith("__")
         and not key[0].isupper()
-        and key not in _NAMED
+        and key not in _TYPE_NAMES
     )
 
 
-def _resolve(schema: Any, reference: str) -> Any:
-    """What a reference such as `#/$defs/line` names, or None."""
-    if not reference.startswith("#/"):
-        return None
-    node = schema
-    for part in reference[2:].split("/"):
-        step = part.replace("~1", "/").replace("~0", "~")
-        if not isinstance(node, dict) or step not in node:
-            return None
-        node = node[step]
-    return node
+def _referenced_schema(schema: Any, reference: str) -> Any:
+    """Return the schema that a reference such as `#/$defs/line` names, or None."""
+    place = resolve_reference(schema, reference) if reference.startswith("#/") else None
+    return value_at(schema, place) if place is not None else None
 
 
 def _literal(values: list[Any]) -> str:
-    if not 0 < len(values) <= 64 or not all(_short(value) for value in values):
+    if not 0 < len(values) <= MAX_LITERAL_VALUES or not all(_is_literal(value) for value in values):
         return "Any"
     return f"Literal[{', '.join(dict.fromkeys(ascii(value) for value in values))}]"
 
 
-def _short(value: Any) -> bool:
-    """Whether a value can stand in a Literal."""
+def _is_literal(value: Any) -> bool:
+    """Return whether a value can stand in a Literal."""
     if isinstance(value, str):
-        return len(value) <= 200
+        return len(value) <= MAX_LITERAL_CHARACTERS
     return value is None or (isinstance(value, int) and abs(value) < 2**63)
 
 
@@ -158,5 +171,8 @@ def _union(options: list[str]) -> str:
     return "Any" if "Any" in unique or not unique else " | ".join(unique)
 
 
-def _camel(text: str) -> str:
-    return "".join(word[:1].upper() + word[1:] for word in re.findall(r"[A-Za-z0-9]+", text))[:30] or "Field"
+def _camel_case(text: str) -> str:
+    return (
+        "".join(word[:1].upper() + word[1:] for word in re.findall(r"[A-Za-z0-9]+", text))[:MAX_NAME_PART_CHARACTERS]
+        or "Field"
+    )

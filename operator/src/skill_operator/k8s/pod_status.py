@@ -51,14 +51,28 @@ def job_outcome(job: Object) -> JobOutcome | None:
     A Job that is complete and has no pod left lost it: to preemption, a drain of the node, or whoever deletes pods. The
     pod's result is lost with it.
     """
-    for condition in job.get("status", {}).get("conditions", []):
-        if condition["type"] in {"Failed", "Complete"} and condition["status"] == "True":
-            lost = condition["type"] == "Complete"
-            message = "its pod was deleted before its result could be read" if lost else condition.get("message", "")
-            return JobOutcome(
-                "" if lost else condition.get("reason", ""), message, parse_time(condition["lastTransitionTime"])
-            )
-    return None
+    if (condition := _finish_condition(job)) is None:
+        return None
+    lost = condition["type"] == "Complete"
+    message = "its pod was deleted before its result could be read" if lost else condition.get("message", "")
+    return JobOutcome("" if lost else condition.get("reason", ""), message, parse_time(condition["lastTransitionTime"]))
+
+
+def job_finished(job: Object) -> bool:
+    """Tell whether the Job's pod has ended."""
+    return _finish_condition(job) is not None
+
+
+def _finish_condition(job: Object) -> Object | None:
+    conditions: list[Object] = job.get("status", {}).get("conditions", [])
+    return next((c for c in conditions if c["type"] in {"Complete", "Failed"} and c["status"] == "True"), None)
+
+
+def replica_failure(deployment: Object | None) -> str | None:
+    """Return why the Deployment's pods may not be made, in the words of the API server; else None."""
+    conditions: list[Object] = (deployment or {}).get("status", {}).get("conditions", [])
+    failure = next((c for c in conditions if c["type"] == "ReplicaFailure" and c["status"] == "True"), None)
+    return None if failure is None else str(failure.get("message", ""))
 
 
 def is_ready(pod: Object) -> bool:

@@ -1,24 +1,41 @@
-"""What a pass asks of the world beside what belongs to its Skill."""
+"""What a reconcile needs beside the objects of its Skill: the state of the installation, and what stages share."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from datetime import datetime
 
 from skill_operator.api.egress_networks import BlockedNetwork
+from skill_operator.generation.author import Author
 from skill_operator.isolation.monitor import IsolationVerdict
 from skill_operator.isolation.user_namespaces import NodeFeatures
+from skill_operator.reconcile.build_queue import BuildQueue
 from skill_operator.registry.client import BaseImage
+from skill_operator.settings import Settings
 
 
 @dataclass(frozen=True)
 class ReconcileContext:
-    """`base` is read from the registry; `blocked_networks` are the networks that no grant of egress opens; `cage` is
-    the latest proof that policies are enforced; `nodes` tell whether pods get user ids of their own; `proxy` has the
-    egress proxy run, and says whether it does."""
+    """ReconcileContext reads the state of the installation that concerns every Skill.
 
-    base: Callable[[], Awaitable[BaseImage]]
+    `read_base` reads the base image from the registry. `blocked_networks` are the networks that no grant of egress
+    opens. `isolation` is the latest proof that NetworkPolicies are enforced. `node_features` tell whether pods get
+    user namespaces. `start_egress_proxy` runs the egress proxy and returns whether it answers.
+    """
+
+    read_base: Callable[[], Awaitable[BaseImage]]
     blocked_networks: Callable[[], Awaitable[tuple[BlockedNetwork, ...]]]
-    cage: Callable[[], IsolationVerdict]
-    nodes: Callable[[], Awaitable[NodeFeatures]]
-    proxy: Callable[[tuple[BlockedNetwork, ...]], Awaitable[bool]]
+    isolation: Callable[[], IsolationVerdict]
+    node_features: Callable[[], Awaitable[NodeFeatures]]
+    start_egress_proxy: Callable[[tuple[BlockedNetwork, ...]], Awaitable[bool]]
+
+
+@dataclass(frozen=True)
+class StageContext:
+    """StageContext is what every stage of one reconcile gets beside what was observed of its Skill."""
+
+    settings: Settings
+    now: datetime
+    author: Author
+    build_queue: BuildQueue

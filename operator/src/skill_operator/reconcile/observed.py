@@ -1,7 +1,7 @@
-"""One look at everything that belongs to a Skill.
+"""What a reconcile observed of a Skill and of everything that belongs to it.
 
-It is read from the API server, not from a cache: a pass is rare, its few reads are cheap, and it never acts on a
-picture older than its own last write.
+It is read from the API server, not from a cache: a reconcile is rare, its few reads are cheap, and it never acts on a
+state older than its own last write.
 """
 
 from __future__ import annotations
@@ -18,16 +18,23 @@ from skill_operator.isolation.monitor import IsolationVerdict
 from skill_operator.isolation.user_namespaces import NodeFeatures, UserNamespace
 from skill_operator.k8s.interface import Cluster, Object
 from skill_operator.k8s.pod_status import PodProblem, age, explain_refusal, is_creating, pod_problem
+from skill_operator.reconcile.usage_collector import UsageSnapshot
 from skill_operator.registry.client import BaseImage
 from skill_operator.resources.service_account import may_get_secret
 from skill_operator.settings import Settings
 
-LATE = 3.0  # seconds in which a pod begins, unless something is wrong
+POD_START_SECONDS = 3.0  # in which a pod starts, unless something is wrong
 
 
 @dataclass(frozen=True)
 class Observed:
-    """A Skill and what it owns, by name."""
+    """A Skill and the objects it owns, by name.
+
+    `ledger` and `daily_usage` exist for generated Skills alone. `warnings` are the events about each pod or Job that
+    does not start, by its UID. `exceeded_limit` is what a recent call used too much of, and how many seconds ago.
+    `ungranted` are the Secrets that the Skill names and its ServiceAccount may not get. `usage` is None where nobody
+    needed to ask the gateways.
+    """
 
     skill: Skill
     body: Object
@@ -40,34 +47,35 @@ class Observed:
     policies: tuple[Object, ...]
     base: BaseImage
     blocked_networks: tuple[BlockedNetwork, ...]
-    cage: IsolationVerdict
+    isolation: IsolationVerdict
     nodes: NodeFeatures
-    proxied: bool = True  # the egress proxy answers, or is not needed
-    ledger: Object | None = None  # this and the account: of generated Skills alone
-    account: Object | None = None
-    warnings: dict[str, list[Object]] = field(default_factory=dict)  # by uid of a pod, or Job, that does not start
-    failure: tuple[ExceededLimit, float] | None = None  # of a call: what it used too much of, and how many seconds ago
-    ungranted: tuple[str, ...] = ()  # Secrets that the Skill names and its ServiceAccount may not get
+    egress_proxy_ready: bool = True  # or not needed
+    ledger: Object | None = None
+    daily_usage: Object | None = None
+    warnings: dict[str, list[Object]] = field(default_factory=dict)
+    exceeded_limit: tuple[ExceededLimit, float] | None = None
+    ungranted: tuple[str, ...] = ()
+    usage: UsageSnapshot | None = None
 
-    def users(self, settings: Settings) -> UserNamespace:
-        """Of its pods and checks."""
+    def user_namespace(self, settings: Settings) -> UserNamespace:
+        """Return what user namespace the Skill's pods and checks get."""
         return self.nodes.user_namespace(settings.isolation, self.skill.spec.runtime_class_name)
 
     def watched(self) -> list[Object]:
-        """What the informer must have told of too."""
+        """Return the objects that the watches must have reported too."""
         some = (self.body, *self.jobs.values(), *self.builds.values(), *self.pods, *self.build_pods, self.deployment)
         return [obj for obj in some if obj is not None]
 
     def pods_of(self, job: str) -> list[Object]:
-        """Pods of a Job, whichever namespace it lives in."""
+        """Return the pods of a Job, whichever namespace it lives in."""
         return [p for p in (*self.pods, *self.build_pods) if p["metadata"]["labels"].get("job-name") == job]
 
     def problem(self, pod: Object) -> PodProblem | None:
-        """Why this pod does not run, if that is known."""
+        """Return why this pod does not run, if that is known."""
         return pod_problem(pod, self.warnings.get(pod["metadata"].get("uid", ""), ()))
 
     def refusal(self, job: Object) -> PodProblem | None:
-        """Why this Job may make no pod, if that is known."""
+        """Return why this Job may make no pod, if that is known."""
         warnings = self.warnings.get(job["metadata"].get("uid", ""), [])
         return explain_refusal(str(warnings[-1].get("message", ""))) if warnings else None
 
@@ -79,34 +87,27 @@ async def observe(
     base: BaseImage,
     now: datetime,
     blocked_networks: tuple[BlockedNetwork, ...],
-    cage: IsolationVerdict,
+    isolation: IsolationVerdict,
     nodes: NodeFeatures,
-    proxied: bool,
+    egress_proxy_ready: bool,
 ) -> Observed:
+    """Read everything that belongs to the Skill. Raises ClusterError."""
     skill = Skill.model_validate(body)
     meta = skill.metadata
-    mine = {naming.UID_LABEL: meta.uid}
-    maps, jobs, builds, mine_pods, build_pods, (deployment, policies) = await asyncio.gather(
-        cluster.list("ConfigMap", meta.namespace, mine),
-        cluster.list("Job", meta.namespace, mine),
-        cluster.list("Job", settings.builder_namespace, mine),
-        cluster.list("Pod", meta.namespace, mine),
-        cluster.list("Pod", settings.builder_namespace, mine),
+    owned = {naming.UID_LABEL: meta.uid}
+    maps, jobs, builds, owned_pods, build_pods, (deployment, policies) = await asyncio.gather(
+        cluster.list("ConfigMap", meta.namespace, owned),
+        cluster.list("Job", meta.namespace, owned),
+        cluster.list("Job", settings.builder_namespace, owned),
+        cluster.list("Pod", meta.namespace, owned),
+        cluster.list("Pod", settings.builder_namespace, owned),
         asyncio.gather(
             cluster.get("Deployment", meta.namespace, naming.child(meta.name)),
             cluster.list("NetworkPolicy", meta.namespace),
         ),
     )
-    ledger, account = await _records(cluster, settings, skill)
-    live = tuple(p for p in mine_pods if "deletionTimestamp" not in p["metadata"])
-    begun = {p["metadata"]["labels"].get("job-name") for p in (*live, *build_pods)}
-    barren = [
-        j for j in (*jobs, *builds) if j["metadata"]["name"] not in begun and not j.get("status", {}).get("conditions")
-    ]
-    slow = (*filter(is_creating, (*live, *build_pods)), *barren)
-    late = [obj for obj in slow if age(obj, now) > LATE]
-    said = await asyncio.gather(*(cluster.warnings(o["metadata"]["namespace"], o["metadata"]["uid"]) for o in late))
-    owned = deployment if deployment and _label(deployment, naming.UID_LABEL) == meta.uid else None
+    ledger, daily_usage = await _get_records(cluster, settings, skill)
+    live = tuple(p for p in owned_pods if "deletionTimestamp" not in p["metadata"])
     return Observed(
         skill=skill,
         body=body,
@@ -115,22 +116,37 @@ async def observe(
         builds=_by_name(builds),
         pods=live,
         build_pods=tuple(build_pods),
-        deployment=owned,
+        deployment=deployment if deployment and _label(deployment, naming.UID_LABEL) == meta.uid else None,
         policies=tuple(policies),
         base=base,
         blocked_networks=blocked_networks,
-        cage=cage,
+        isolation=isolation,
         nodes=nodes,
-        proxied=proxied,
+        egress_proxy_ready=egress_proxy_ready,
         ledger=ledger,
-        account=account,
-        warnings={obj["metadata"]["uid"]: told for obj, told in zip(late, said, strict=True)},
-        ungranted=await _ungranted(cluster, skill),
+        daily_usage=daily_usage,
+        warnings=await _get_warnings(cluster, (*jobs, *builds), (*live, *build_pods), now),
+        ungranted=await _get_ungranted(cluster, skill),
     )
 
 
-async def _records(cluster: Cluster, settings: Settings, skill: Skill) -> tuple[Object | None, Object | None]:
-    """Books and account, from the operator's own namespace."""
+async def _get_warnings(
+    cluster: Cluster, jobs: tuple[Object, ...], pods: tuple[Object, ...], now: datetime
+) -> dict[str, list[Object]]:
+    """Return the events about pods that do not start, and about Jobs that have no pod, by UID."""
+    started = {pod["metadata"]["labels"].get("job-name") for pod in pods}
+    without_pod = [
+        job for job in jobs if job["metadata"]["name"] not in started and not job.get("status", {}).get("conditions")
+    ]
+    overdue = [obj for obj in (*filter(is_creating, pods), *without_pod) if age(obj, now) > POD_START_SECONDS]
+    events = await asyncio.gather(
+        *(cluster.warnings(obj["metadata"]["namespace"], obj["metadata"]["uid"]) for obj in overdue)
+    )
+    return {obj["metadata"]["uid"]: found for obj, found in zip(overdue, events, strict=True)}
+
+
+async def _get_records(cluster: Cluster, settings: Settings, skill: Skill) -> tuple[Object | None, Object | None]:
+    """Return ledger and daily usage, from the operator's own namespace."""
     if skill.spec.source is not None:
         return None, None
     return await asyncio.gather(
@@ -139,10 +155,11 @@ async def _records(cluster: Cluster, settings: Settings, skill: Skill) -> tuple[
     )
 
 
-async def _ungranted(cluster: Cluster, skill: Skill) -> tuple[str, ...]:
+async def _get_ungranted(cluster: Cluster, skill: Skill) -> tuple[str, ...]:
+    """Return the Secrets that the Skill's ServiceAccount may not get, by a SubjectAccessReview for each."""
     names = sorted({grant.secret_key_ref.name for grant in skill.spec.secrets})
-    answers = await asyncio.gather(*(cluster.create(may_get_secret(skill, name)) for name in names))
-    return tuple(n for n, answer in zip(names, answers, strict=True) if not answer["status"].get("allowed"))
+    reviews = await asyncio.gather(*(cluster.create(may_get_secret(skill, name)) for name in names))
+    return tuple(n for n, review in zip(names, reviews, strict=True) if not review["status"].get("allowed"))
 
 
 def _by_name(objects: list[Object]) -> dict[str, Object]:

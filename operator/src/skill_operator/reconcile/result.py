@@ -1,17 +1,21 @@
-"""What a stage says: its condition, what it wants in the cluster, and whether the next stage may go on."""
+"""What a stage decides: its conditions, what it wants in the cluster, and whether the next stage may go on."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from datetime import datetime
+from typing import Literal, Self, TypedDict, Unpack
 
+from skill_operator.api.v1alpha1 import GenerationStatus, Revision
 from skill_operator.generation.request import CompletionRequest
 from skill_operator.k8s.interface import Object
+
+Outcome = Literal["done", "waiting", "stalled"]
 
 
 @dataclass(frozen=True)
 class Ref:
-    """An object by name."""
+    """A reference to an object by its kind and name."""
 
     kind: str
     namespace: str
@@ -20,7 +24,7 @@ class Ref:
 
 @dataclass(frozen=True)
 class Patch:
-    """A JSON Patch of one object. Where one of its tests fails, somebody else was quicker, and nothing is done."""
+    """A JSON Patch (RFC 6902) of one object. If one of its tests fails, somebody else was quicker: nothing is done."""
 
     kind: str
     namespace: str
@@ -30,7 +34,7 @@ class Patch:
 
 @dataclass(frozen=True)
 class ConditionUpdate:
-    """A condition in the making."""
+    """A condition that a stage wants in the status, without its times."""
 
     type: str
     status: Literal["True", "False", "Unknown"]
@@ -40,42 +44,96 @@ class ConditionUpdate:
 
 @dataclass(frozen=True)
 class EventNote:
-    """An event that no condition tells."""
+    """An event for something that no condition shows."""
 
     type: Literal["Normal", "Warning"]
     reason: str
     message: str
 
 
+class Writes(TypedDict, total=False):
+    """What a result wants written, in the order in which the writer does it; see the fields of Result."""
+
+    record: tuple[Object, ...]
+    call: CompletionRequest | None
+    patch: tuple[Patch, ...]
+    delete: tuple[Ref, ...]
+    apply: tuple[Object, ...]
+    create: tuple[Object, ...]
+    events: tuple[EventNote, ...]
+
+
 @dataclass(frozen=True)
 class Result:
-    """Of one stage in one pass.
+    """The result of one stage in one reconcile. Stages make it with `done`, `waiting`, `failed` or `stalled`.
 
-    `record` is written before all else, in this order, and only over what was seen: whoever wrote it meanwhile ends the
-    pass. `create` is for what cannot be changed once it exists (Jobs); `apply` for all else. Nothing is written twice:
-    what already is as wanted is left alone. `after`: seconds until another look, where no event will tell.
-    `stalled`: only a changed spec or a person can help.
+    `after` is the number of seconds until the next reconcile, where no event will announce a change. `record` is
+    written before all else, in this order, and only over what was observed: if somebody else wrote it meanwhile, the
+    reconcile ends. `call` is a request to a model; it starts in the background once all of `record` is written.
+    `create` is for what cannot change once it exists (Jobs), `apply` for all else. Nothing is written twice: what
+    already is as wanted stays untouched.
     """
 
-    findings: tuple[ConditionUpdate, ...]
-    done: bool = False
-    stalled: bool = False
+    conditions: tuple[ConditionUpdate, ...]
+    outcome: Outcome
     after: float | None = None
     record: tuple[Object, ...] = ()
+    call: CompletionRequest | None = None
+    patch: tuple[Patch, ...] = ()
+    delete: tuple[Ref, ...] = ()
     apply: tuple[Object, ...] = ()
     create: tuple[Object, ...] = ()
-    delete: tuple[Ref, ...] = ()
-    patch: tuple[Patch, ...] = ()
-    call: CompletionRequest | None = None  # of a model: asked in the background, once all of `record` is written
-    notes: tuple[EventNote, ...] = ()
+    events: tuple[EventNote, ...] = ()
+
+    @classmethod
+    def done(cls, *conditions: ConditionUpdate, after: float | None = None, **writes: Unpack[Writes]) -> Self:
+        """Return a result that lets the next stage go on."""
+        return cls(conditions, "done", after, **writes)
+
+    @classmethod
+    def waiting(cls, *conditions: ConditionUpdate, after: float | None = None, **writes: Unpack[Writes]) -> Self:
+        """Return a result that waits: for an event, or for `after` seconds."""
+        return cls(conditions, "waiting", after, **writes)
+
+    @classmethod
+    def failed(cls, *conditions: ConditionUpdate, retry_after: float | None, **writes: Unpack[Writes]) -> Self:
+        """Return a result that waits for another attempt in `retry_after` seconds; None leaves that to an event."""
+        return cls(conditions, "waiting", retry_after, **writes)
+
+    @classmethod
+    def stalled(cls, *conditions: ConditionUpdate, after: float | None = None, **writes: Unpack[Writes]) -> Self:
+        """Return a result that only a changed spec or a person can get past (Stalled of kstatus)."""
+        return cls(conditions, "stalled", after, **writes)
+
+    @property
+    def is_done(self) -> bool:
+        """Tell whether the next stage may go on."""
+        return self.outcome == "done"
+
+    @property
+    def is_stalled(self) -> bool:
+        """Tell whether only a changed spec or a person can help."""
+        return self.outcome == "stalled"
+
+
+class StatusPatch(TypedDict, total=False):
+    """The fields of SkillStatus, beside the conditions, that a reconcile changes. A field that is absent stays."""
+
+    url: str
+    image: str
+    revision: str
+    generation: GenerationStatus | None
+    verdict: str
+    history: list[Revision]
+    last_active_time: datetime
 
 
 @dataclass
 class Progress:
-    """What the stages of one pass hand on to each other."""
+    """What the stages of one reconcile hand on to each other."""
 
     source: str = ""
     types: str = ""
     revision: str = ""
     image: str = ""
-    status: dict[str, object] = field(default_factory=dict)  # of SkillStatus, beside the conditions
+    status: StatusPatch = field(default_factory=StatusPatch)

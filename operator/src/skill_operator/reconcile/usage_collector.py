@@ -1,4 +1,4 @@
-"""What is in use, as the gateways tell it: asked when a Skill might sleep, believed when all of them have answered."""
+"""The usage of skills, as the gateways report it. A Skill sleeps only after all of them have answered."""
 
 from __future__ import annotations
 
@@ -20,140 +20,147 @@ from skill_operator.naming import SkillKey, format_host_port
 from skill_operator.settings import Settings
 
 log = logging.getLogger(__name__)
-ASK_SECONDS = 2.0
-LOOK_SECONDS = 5.0
-DARK_SECONDS = 20.0  # a gateway that came and went in a longer time without a look would not be noticed
-TELL_SECONDS = 60.0
-LARGEST_REPORT = 1 << 24
-Ask = Callable[[str], Awaitable[UsageReport]]
+REQUEST_TIMEOUT_SECONDS = 2.0
+POLL_SECONDS = 5.0
+MAX_GAP_SECONDS = 20.0  # a gateway that came and went within a longer gap between two polls would not be noticed
+WAKE_INTERVAL_SECONDS = 60.0
+MAX_REPORT_BYTES = 1 << 24
+FetchReport = Callable[[str], Awaitable[UsageReport]]
 
 
 class NoReportError(Exception):
-    """A gateway did not say what is in use."""
+    """A gateway sent no usage report."""
 
 
 @dataclass(frozen=True)
 class UsageSnapshot:
-    """All that is known at one moment of the clock."""
+    """All that is known about usage at one moment of the clock.
+
+    `at` and `certain_since` are seconds of that clock; a call before the latter may be unknown. `complete` tells
+    whether every gateway answered.
+    """
 
     at: float
-    certain_since: float  # who called before that, nobody knows any more
+    certain_since: float
     complete: bool
     reports: tuple[UsageReport, ...] = ()
 
     def idle(self, uid: str) -> float:
-        """Seconds for which certainly nobody called it."""
+        """Return the seconds for which certainly nobody called the Skill."""
         ages = [r.skills[uid].idle if uid in r.skills else r.age for r in self.reports]
         return min([self.at - self.certain_since, *ages])
 
     def failures(self) -> dict[str, CallFailure]:
-        """By uid, the last call of each that used more than it may."""
-        found = ((uid, use.failure) for report in self.reports for uid, use in report.skills.items() if use.failure)
-        return dict(sorted(found, key=lambda each: -each[1].seconds_ago))
+        """Return the last call of each Skill, by UID, that used more than it may."""
+        failures = (
+            (uid, usage.failure) for report in self.reports for uid, usage in report.skills.items() if usage.failure
+        )
+        return dict(sorted(failures, key=lambda each: -each[1].seconds_ago))
 
-    def held(self, uid: str) -> int:
-        """Calls that wait for it to take calls again."""
+    def waiting(self, uid: str) -> int:
+        """Return how many calls wait for the Skill to take calls again."""
         return sum(r.skills[uid].waiting for r in self.reports if uid in r.skills)
 
-    def quiet(self, uid: str, mark: str) -> bool:
-        """Whether every gateway knows of the drain and has no call of it in flight: from now on none will."""
+    def drained(self, uid: str, drain_token: str) -> bool:
+        """Tell whether every gateway knows of the drain and has no call in flight: from now on none will have one."""
         idle = all(uid not in r.skills or not r.skills[uid].open for r in self.reports)
-        return self.complete and idle and all(r.draining.get(uid) == mark for r in self.reports)
+        return self.complete and idle and all(r.draining.get(uid) == drain_token for r in self.reports)
 
 
 class UsageCollector:
-    """The gateways of this operator. What one of them knew, and what it does not tell, counts as use."""
+    """UsageCollector asks this operator's gateways. What a lost gateway knew, and did not report, counts as use."""
 
     def __init__(
         self,
         cluster: Cluster,
         settings: Settings,
-        ask: Ask,
+        fetch: FetchReport,
         wake: Callable[[SkillKey], None],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`wake` asks for a pass over a Skill of which there is news."""
+        """`fetch` gets the report of the gateway at an address. `wake` requests a reconcile of a Skill with news."""
         self._wake = wake
         self._cluster = cluster
         self._settings = settings
-        self._ask = ask
+        self._fetch = fetch
         self._clock = clock
         self._certain_since = 0.0
-        self._told: dict[str, tuple[str, float]] = {}
-        self._traced: set[tuple[str, str, str, str]] = set()
-        self._known: set[str] = set()
-        self._asking = asyncio.Lock()
+        self._announced: dict[str, tuple[str, float]] = {}  # by UID: kind and time of the failure
+        self._logged: set[tuple[str, str, str, str]] = set()
+        self._gateways: set[str] = set()  # UIDs
+        self._lock = asyncio.Lock()
         self._last: tuple[float, UsageSnapshot] | None = None
 
     async def run(self) -> None:
-        """Never ends. Whoever looks often enough notices each gateway that goes, and with it what it alone knew."""
+        """Poll the gateways forever, often enough to notice each one that goes, and with it what it alone knew."""
         while True:
             try:
-                await self.look(LOOK_SECONDS / 2)
+                await self.snapshot(POLL_SECONDS / 2)
             except ClusterError as error:
                 log.warning("gateways cannot be listed: %s", error.message)
-            await asyncio.sleep(LOOK_SECONDS)
+            await asyncio.sleep(POLL_SECONDS)
 
-    def failure(self, uid: str) -> tuple[ExceededLimit, float] | None:
-        """What the last such call of a Skill used too much of, and how many seconds ago, as of the last look."""
+    def exceeded_limit(self, uid: str) -> tuple[ExceededLimit, float] | None:
+        """Return what a Skill's last failed call used too much of, and how many seconds ago, as of the last poll."""
         if self._last is None or (last := self._last[1].failures().get(uid)) is None:
             return None
         return last.kind, last.seconds_ago + self._clock() - self._last[1].at
 
-    async def look(self, age: float) -> UsageSnapshot:
-        """A picture whose questions were asked no longer ago than `age` seconds."""
-        wanted = self._clock() - age
-        async with self._asking:
-            if self._last is None or self._last[0] <= wanted:
-                self._last = (self._clock(), await self._look())
+    async def snapshot(self, max_age_seconds: float) -> UsageSnapshot:
+        """Return a snapshot whose requests were sent no longer ago than `max_age_seconds`. Raises ClusterError."""
+        oldest = self._clock() - max_age_seconds
+        async with self._lock:
+            if self._last is None or self._last[0] <= oldest:
+                self._last = (self._clock(), await self._collect())
             return self._last[1]
 
-    async def _look(self) -> UsageSnapshot:
+    async def _collect(self) -> UsageSnapshot:
         pods = await self._cluster.list("Pod", self._settings.namespace, self._settings.gateway_labels)
-        alive = {pod["metadata"]["uid"]: pod["status"]["podIP"] for pod in pods if _runs(pod)}
-        told = await asyncio.gather(*(self._report(address) for address in alive.values()))
-        reports = tuple(report for report in told if report is not None)
-        complete = len(reports) == len(alive)
-        dark = self._last is None or self._clock() - self._last[0] > DARK_SECONDS
-        if not complete or dark or self._known - alive.keys():
+        addresses = {pod["metadata"]["uid"]: pod["status"]["podIP"] for pod in pods if _runs(pod)}
+        responses = await asyncio.gather(*(self._report(address) for address in addresses.values()))
+        reports = tuple(report for report in responses if report is not None)
+        complete = len(reports) == len(addresses)
+        gap = self._last is None or self._clock() - self._last[0] > MAX_GAP_SECONDS
+        if not complete or gap or self._gateways - addresses.keys():
             self._certain_since = self._clock()
-        self._known = set(alive)
-        picture = UsageSnapshot(self._clock(), self._certain_since, complete, reports)
-        self._tell(picture)
-        return picture
+        self._gateways = set(addresses)
+        snapshot = UsageSnapshot(self._clock(), self._certain_since, complete, reports)
+        self._announce(snapshot)
+        self._log_events(snapshot)
+        return snapshot
 
-    def _tell(self, picture: UsageSnapshot) -> None:
-        """Of what is new, once in a while, however many calls fail: each pass may be a write."""
-        for uid, failure in picture.failures().items():
-            kind, when = self._told.get(uid, ("", -math.inf))
-            happened = picture.at - failure.seconds_ago
-            if failure.seconds_ago < INCIDENT_MEMORY_SECONDS and (
-                kind != failure.kind or happened - when > TELL_SECONDS
-            ):
-                self._told[uid] = (failure.kind, happened)
+    def _announce(self, snapshot: UsageSnapshot) -> None:
+        """Wake Skills with new failures, but seldom, however many calls fail: each reconcile may be a write."""
+        for uid, failure in snapshot.failures().items():
+            kind, announced_at = self._announced.get(uid, ("", -math.inf))
+            failed_at = snapshot.at - failure.seconds_ago
+            is_new = kind != failure.kind or failed_at - announced_at > WAKE_INTERVAL_SECONDS
+            if failure.seconds_ago < INCIDENT_MEMORY_SECONDS and is_new:
+                self._announced[uid] = (failure.kind, failed_at)
                 self._wake(SkillKey(failure.namespace, failure.name))
-        self._told = {uid: told for uid, told in self._told.items() if picture.at - told[1] < INCIDENT_MEMORY_SECONDS}
-        self._trace(picture)
+        self._announced = {
+            uid: (kind, at) for uid, (kind, at) in self._announced.items() if snapshot.at - at < INCIDENT_MEMORY_SECONDS
+        }
 
-    def _trace(self, picture: UsageSnapshot) -> None:
-        """In the log, each call that woke a Skill or used more than it may: by its id all logs tell of it."""
-        uses = [use for report in picture.reports for use in report.skills.values()]
+    def _log_events(self, snapshot: UsageSnapshot) -> None:
+        """Log each call that woke a Skill or used more than it may; its request id is in all logs."""
+        usages = [usage for report in snapshot.reports for usage in report.skills.values()]
         events = [
             event
-            for use in uses
-            for event in (use.activation, use.failure)
-            if event and event.seconds_ago < DARK_SECONDS
+            for usage in usages
+            for event in (usage.activation, usage.failure)
+            if event and event.seconds_ago < MAX_GAP_SECONDS
         ]
-        news = {(_text(event), event.namespace, event.name, event.request) for event in events}
-        for text, namespace, name, request in news - self._traced:
+        current = {(_text(event), event.namespace, event.name, event.request) for event in events}
+        for text, namespace, name, request in current - self._logged:
             log.info(text, extra={"namespace": namespace, "skill": name, "request": request})
-        self._traced = news
+        self._logged = current
 
     async def _report(self, address: str) -> UsageReport | None:
         try:
-            return await self._ask(address)
+            return await self._fetch(address)
         except NoReportError as error:
-            log.info("gateway %s does not say what is in use: %s", address, error)
+            log.info("gateway %s sent no usage report: %s", address, error)
             return None
 
 
@@ -162,22 +169,24 @@ def _text(event: CallEvent) -> str:
 
 
 def _runs(pod: Object) -> bool:
-    """Also one that is about to end: it may still have calls."""
+    """Tell whether a gateway may have calls. One that is about to end may, too."""
     status = pod.get("status", {})
     return bool(status.get("podIP")) and status.get("phase") not in {"Succeeded", "Failed"}
 
 
-def over_http(session: aiohttp.ClientSession, port: int) -> Ask:
-    async def ask(address: str) -> UsageReport:
+def over_http(session: aiohttp.ClientSession, port: int) -> FetchReport:
+    """Return what fetches a gateway's report from its health port."""
+
+    async def fetch(address: str) -> UsageReport:
         try:
             async with (
-                asyncio.timeout(ASK_SECONDS),
-                session.get(f"http://{format_host_port(address, port)}{PATH}", allow_redirects=False) as answer,
+                asyncio.timeout(REQUEST_TIMEOUT_SECONDS),
+                session.get(f"http://{format_host_port(address, port)}{PATH}", allow_redirects=False) as response,
             ):
-                if answer.status != 200:
-                    raise NoReportError(f"HTTP {answer.status}")
-                return UsageReport.model_validate_json(await answer.content.read(LARGEST_REPORT))
+                if response.status != 200:
+                    raise NoReportError(f"HTTP {response.status}")
+                return UsageReport.model_validate_json(await response.content.read(MAX_REPORT_BYTES))
         except (aiohttp.ClientError, OSError, TimeoutError, ValidationError) as error:
             raise NoReportError(str(error) or type(error).__name__) from error
 
-    return ask
+    return fetch

@@ -63,8 +63,7 @@ async def sweep(cluster: Cluster, settings: Settings, storage: RegistryStorage) 
 async def _find_used_digests(cluster: Cluster, settings: Settings) -> set[str]:
     """Return the digests that a Skill runs, may roll back to, or still has a pod of, under whatever name."""
     references: set[str] = set()
-    namespaces: list[str | None] = [*settings.watch_namespaces]
-    for namespace in namespaces or [None]:
+    for namespace in settings.namespace_scopes:
         for skill in await cluster.list("Skill", namespace):
             status = skill.get("status", {})
             references |= {status.get("image", ""), *(past.get("image", "") for past in status.get("history", []))}

@@ -208,8 +208,8 @@ def _target(root: dict[str, Any], reference: Any, place: Place) -> Place:
     if not isinstance(reference, str) or not (reference == "#" or reference.startswith("#/")):
         message = f'{brief(reference)} leaves this schema; only references such as "#/$defs/line" are taken'
         raise BadSchemaError(Misfit(here, message))
-    found = _resolve(root, reference)
-    if found is None or not isinstance(_at(root, found), dict | bool):
+    found = resolve_reference(root, reference)
+    if found is None or not isinstance(value_at(root, found), dict | bool):
         raise BadSchemaError(Misfit(here, f"{brief(reference)} points at nothing that is a schema"))
     return found
 
@@ -224,7 +224,7 @@ def _resolve(root: dict[str, Any], reference: str) -> Place | None:
     for part in reference.split("/")[1:]:
         step: str | int = part.replace("~1", "/").replace("~0", "~")
         if isinstance(node, list):
-            if not part.isdecimal() or int(part) >= len(node):
+            if not part.isdecimal() or len(part) > MAX_INDEX_DIGITS or int(part) >= len(node):
                 return None
             step = int(part)
         elif not isinstance(node, dict) or step not in node or "%" in part:
@@ -234,7 +234,8 @@ def _resolve(root: dict[str, Any], reference: str) -> Place | None:
     return place
 
 
-def _at(root: Any, place: Place) -> Any:
+def value_at(root: Any, place: Place) -> Any:
+    """Return the value at a place, which must exist."""
     for step in place:
         root = root[step]
     return root
@@ -258,11 +259,11 @@ def _breadth(root: dict[str, Any], place: Place, known: dict[Place, float]) -> f
     if place in known:
         return known[place]
     known[place] = math.inf  # for whoever comes back here
-    node, total = _at(root, place), 1.0
+    node, total = value_at(root, place), 1.0
     if isinstance(node, dict):
         inside = [(*place, *inner) for inner, _ in _subschemas(node) if inner[0] not in _UNUSED]
         if "$ref" in node:
-            inside.append(_resolve(root, node["$ref"]) or ())
+            inside.append(resolve_reference(root, node["$ref"]) or ())
         total += sum(_breadth(root, inner, known) for inner in inside)
     known[place] = total
     return total
@@ -277,8 +278,8 @@ def _pay(root: dict[str, Any], value: Any, budget: WorkBudget) -> None:
         if not isinstance(schema, dict):
             continue
         if "$ref" in schema:
-            place = _resolve(root, schema["$ref"])
-            waiting.append((_at(root, place or ()), part))
+            place = resolve_reference(root, schema["$ref"])
+            waiting.append((value_at(root, place or ()), part))
         inside = list(children(part))
         for place, inner in _subschemas(schema):
             keyword = place[0]

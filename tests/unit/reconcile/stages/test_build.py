@@ -11,11 +11,11 @@ import pytest
 
 from skill_operator.reconcile.result import Progress
 from skill_operator.reconcile.stages.build import build
-from tests.unit.reconcile.samples import DIGEST, NOW, SETTINGS, SOURCE, observed, pod, skill
+from tests.unit.reconcile.samples import DIGEST, NOW, SETTINGS, SOURCE, observed, pod, skill, stage_context
 
 
 def begun() -> tuple[str, dict[str, Any], dict[str, Any]]:
-    result = build(observed(), Progress(source=SOURCE), SETTINGS, NOW)
+    result = build(observed(), Progress(source=SOURCE), stage_context())
     (context,), (job,) = result.apply, result.create
     return job["metadata"]["name"], context, job
 
@@ -23,9 +23,9 @@ def begun() -> tuple[str, dict[str, Any], dict[str, Any]]:
 def at(end: dict[str, Any] | None, seconds: float = 0, annotations: dict[str, str] | None = None) -> Any:
     name, _, job = begun()
     job["metadata"]["annotations"] |= annotations or {}
-    work = Progress(source=SOURCE)
-    seen = observed(builds={name: job}, build_pods=(pod(name, end),))
-    return build(seen, work, SETTINGS, NOW + timedelta(seconds=seconds)), work
+    progress = Progress(source=SOURCE)
+    state = observed(builds={name: job}, build_pods=(pod(name, end),))
+    return build(state, progress, stage_context(now=NOW + timedelta(seconds=seconds))), progress
 
 
 def test_the_context_is_two_files_of_ours_and_the_same_each_time() -> None:
@@ -65,21 +65,21 @@ def test_the_builder_has_no_right_that_it_does_not_need() -> None:
 
 
 def test_done_when_the_container_has_ended() -> None:
-    result, work = at({"exitCode": 0, "message": DIGEST})
-    assert result.done
-    assert work.image == f"{SETTINGS.registry.pull}/skills/team/echo@{DIGEST}"
+    result, progress = at({"exitCode": 0, "message": DIGEST})
+    assert result.is_done
+    assert progress.image == f"{SETTINGS.registry.pull}/skills/team/echo@{DIGEST}"
 
 
 def test_a_known_image_is_not_built_again() -> None:
-    _, work = at({"exitCode": 0, "message": DIGEST})
-    status = {"revision": work.revision, "image": work.image}
+    _, progress = at({"exitCode": 0, "message": DIGEST})
+    status = {"revision": progress.revision, "image": progress.image}
     again = Progress(source=SOURCE)
-    result = build(observed(skill(status)), again, SETTINGS, NOW)
-    assert result.done
+    result = build(observed(skill(status)), again, stage_context())
+    assert result.is_done
     assert not result.create
-    assert again.image == work.image
+    assert again.image == progress.image
     other = Progress(source=SOURCE + "# changed\n")
-    assert build(observed(skill(status)), other, SETTINGS, NOW).create
+    assert build(observed(skill(status)), other, stage_context()).create
 
 
 @pytest.mark.parametrize("message", ["", "error pushing image: connection refused\n", "x" * 100_000])
@@ -87,8 +87,8 @@ def test_a_failed_build_waits_longer_each_time(message: str) -> None:
     end = {"exitCode": 1, "message": message, "finishedAt": NOW.isoformat()}
     early, _ = at(end, 1)
     assert not early.create
-    assert not early.stalled
-    assert early.findings[0].reason == "BuildFailed"
+    assert not early.is_stalled
+    assert early.conditions[0].reason == "BuildFailed"
     assert early.after == pytest.approx(4)
     later, _ = at(end, 6)
     assert later.create[0]["metadata"]["annotations"]["skill-operator.dev/failures"] == "1"
@@ -102,17 +102,17 @@ def test_a_build_whose_pod_was_taken_with_its_digest_is_made_again() -> None:
     name, _, job = begun()
     done = {"type": "Complete", "status": "True", "lastTransitionTime": NOW.isoformat()}
     job["status"] = {"conditions": [done]}
-    early = build(observed(builds={name: job}), Progress(source=SOURCE), SETTINGS, NOW)
-    assert (early.findings[0].reason, early.after, early.create) == ("BuildFailed", 5, ())
-    assert "its pod was deleted" in early.findings[0].message
-    later = build(observed(builds={name: job}), Progress(source=SOURCE), SETTINGS, NOW + timedelta(seconds=6))
+    early = build(observed(builds={name: job}), Progress(source=SOURCE), stage_context())
+    assert (early.conditions[0].reason, early.after, early.create) == ("BuildFailed", 5, ())
+    assert "its pod was deleted" in early.conditions[0].message
+    later = build(observed(builds={name: job}), Progress(source=SOURCE), stage_context(now=NOW + timedelta(seconds=6)))
     assert (len(later.create), len(later.delete)) == (1, 1)
 
 
 def test_a_success_without_a_digest_is_a_failure() -> None:
-    result, work = at({"exitCode": 0, "message": "sha256:short", "finishedAt": NOW.isoformat()})
-    assert not result.done
-    assert not work.image
+    result, progress = at({"exitCode": 0, "message": "sha256:short", "finishedAt": NOW.isoformat()})
+    assert not result.is_done
+    assert not progress.image
 
 
 def test_a_lost_image_is_built_again_though_it_still_runs() -> None:
@@ -120,6 +120,6 @@ def test_a_lost_image_is_built_again_though_it_still_runs() -> None:
     labels = {"skill-operator.dev/revision": before.revision}
     containers = [{"image": before.image}]
     live = {"metadata": {"labels": labels}, "spec": {"template": {"spec": {"containers": containers}}}}
-    assert build(observed(deployment=live), Progress(source=SOURCE), SETTINGS, NOW).done
+    assert build(observed(deployment=live), Progress(source=SOURCE), stage_context()).is_done
     forgotten = skill({"revision": before.revision, "image": ""})
-    assert build(observed(forgotten, deployment=live), Progress(source=SOURCE), SETTINGS, NOW).create
+    assert build(observed(forgotten, deployment=live), Progress(source=SOURCE), stage_context()).create

@@ -14,7 +14,7 @@ import pytest
 from skill_operator import naming
 from skill_operator.generation.holdout import split_examples
 from skill_operator.reconcile.result import Progress, Ref
-from skill_operator.reconcile.stages.check import check
+from skill_operator.reconcile.stages.check import examine
 from skill_operator.resources import check as resource
 from tests.unit.reconcile.samples import NOW, SETTINGS, SOURCE, observed, pod, skill
 
@@ -29,9 +29,9 @@ BAD = GOOD | {"passed": False, "gate": "mypy", "message": "no such name", "line"
 
 def begun() -> tuple[str, dict[str, Any], dict[str, Any]]:
     """Name, ConfigMap and Job of the check, as the first pass wants them."""
-    result, report = check(observed(), Progress(source=SOURCE), SETTINGS, NOW)
+    result, report = examine(observed(), Progress(source=SOURCE), SETTINGS, NOW)
     assert report is None
-    assert not result.done
+    assert not result.is_done
     (config_map,), (job,) = result.apply, result.create
     name = job["metadata"]["name"]
     return name, config_map, job | {"metadata": job["metadata"] | {"uid": f"uid-{name}"}}
@@ -45,9 +45,9 @@ def signed(report: dict[str, Any], job: dict[str, Any], key: str | None = None) 
     return json.dumps({"report": text, "mac": mac})
 
 
-def ended(end: dict[str, Any], job_name: str, job: dict[str, Any], work: Progress | None = None) -> Any:
-    seen = observed(jobs={job_name: job}, pods=(pod(job_name, end),))
-    return check(seen, work or Progress(source=SOURCE), SETTINGS, NOW)
+def ended(end: dict[str, Any], job_name: str, job: dict[str, Any], progress: Progress | None = None) -> Any:
+    state = observed(jobs={job_name: job}, pods=(pod(job_name, end),))
+    return examine(state, progress or Progress(source=SOURCE), SETTINGS, NOW)
 
 
 def test_the_candidate_sees_no_expected_output() -> None:
@@ -64,10 +64,10 @@ def test_the_candidate_sees_no_expected_output() -> None:
 def verdict(report: dict[str, Any] = GOOD) -> tuple[str, dict[str, Any], str]:
     """Name, ConfigMap and seal of a check that has ended with this report."""
     name, _, job = begun()
-    work = Progress(source=SOURCE)
-    result, _ = ended({"exitCode": 0, "message": signed(report, job)}, name, job, work)
+    progress = Progress(source=SOURCE)
+    result, _ = ended({"exitCode": 0, "message": signed(report, job)}, name, job, progress)
     (stored,) = result.apply
-    return name, stored, str(work.status["verdict"])
+    return name, stored, str(progress.status["verdict"])
 
 
 def test_a_signed_verdict_is_taken_and_kept() -> None:
@@ -75,12 +75,12 @@ def test_a_signed_verdict_is_taken_and_kept() -> None:
     result, report = ended({"exitCode": 0, "message": signed(GOOD, job)}, name, job)
     assert report is not None
     assert report.passed
-    assert result.done
+    assert result.is_done
     name, stored, seal = verdict()
-    seen = observed(skill({"verdict": seal}), config_maps={name: stored})
-    again, known = check(seen, Progress(source=SOURCE), SETTINGS, NOW)
+    state = observed(skill({"verdict": seal}), config_maps={name: stored})
+    again, known = examine(state, Progress(source=SOURCE), SETTINGS, NOW)
     assert known == report
-    assert again.done
+    assert again.is_done
     assert not again.create
 
 
@@ -89,10 +89,10 @@ def test_a_kept_verdict_counts_only_if_the_operator_wrote_it() -> None:
     name, _, refused = verdict(BAD)
     _, forged, _ = verdict(GOOD)
     for status in ({}, {"verdict": refused}, {"verdict": "0" * 64}):
-        seen = observed(skill(status), config_maps={name: forged})
-        result, known = check(seen, Progress(source=SOURCE), SETTINGS, NOW)
+        state = observed(skill(status), config_maps={name: forged})
+        result, known = examine(state, Progress(source=SOURCE), SETTINGS, NOW)
         assert known is None
-        assert not result.done
+        assert not result.is_done
         assert [job["metadata"]["name"] for job in result.create] == [name], "it is checked again"
 
 
@@ -100,9 +100,9 @@ def test_a_verdict_on_other_code_whose_name_is_the_same_is_no_verdict(monkeypatc
     """Ten hexadecimal digits of a hash can be met on purpose within seconds."""
     monkeypatch.setattr(naming, "check", lambda skill, key: f"{skill}-check-same")
     name, stored, seal = verdict()
-    seen = observed(skill({"verdict": seal}), config_maps={name: stored})
-    assert check(seen, Progress(source=SOURCE), SETTINGS, NOW)[1] is not None
-    assert check(seen, Progress(source=SOURCE + "# other\n"), SETTINGS, NOW)[1] is None
+    state = observed(skill({"verdict": seal}), config_maps={name: stored})
+    assert examine(state, Progress(source=SOURCE), SETTINGS, NOW)[1] is not None
+    assert examine(state, Progress(source=SOURCE + "# other\n"), SETTINGS, NOW)[1] is None
 
 
 def test_a_report_on_something_else_is_no_verdict() -> None:
@@ -112,7 +112,7 @@ def test_a_report_on_something_else_is_no_verdict() -> None:
     end = {"exitCode": 0, "message": message, "finishedAt": "2030-01-01T11:59:00Z"}
     result, report = ended(end, name, job)
     assert report is None
-    assert "somebody changed the ConfigMap" in result.findings[0].message
+    assert "somebody changed the ConfigMap" in result.conditions[0].message
     assert result.apply == (config_map,), "it is put right"
     assert result.delete == (Ref("Job", "team", name),)
     assert result.create[0]["metadata"]["name"] == name
@@ -121,9 +121,9 @@ def test_a_report_on_something_else_is_no_verdict() -> None:
 def test_the_pod_of_a_former_job_says_nothing_about_this_one() -> None:
     name, _, job = begun()
     former = pod(name, {"exitCode": 0, "message": "?"}, ownerReferences=[{"kind": "Job", "name": name, "uid": "old"}])
-    result, report = check(observed(jobs={name: job}, pods=(former,)), Progress(source=SOURCE), SETTINGS, NOW)
+    result, report = examine(observed(jobs={name: job}, pods=(former,)), Progress(source=SOURCE), SETTINGS, NOW)
     assert report is None
-    assert result.findings[0].reason == "Checking"
+    assert result.conditions[0].reason == "Checking"
 
 
 def test_what_only_people_may_know_is_kept_for_them_alone() -> None:
@@ -132,17 +132,17 @@ def test_what_only_people_may_know_is_kept_for_them_alone() -> None:
     assert "input: 41" in stored["data"]["report.json"]
     _, _, job = begun()
     result, _ = ended({"exitCode": 0, "message": signed(report, job)}, name, job)
-    assert "41" not in result.findings[0].message
-    assert f"report.json in the ConfigMap {name}" in result.findings[0].message
+    assert "41" not in result.conditions[0].message
+    assert f"report.json in the ConfigMap {name}" in result.conditions[0].message
 
 
 def test_a_refusal_names_gate_and_line() -> None:
     name, _, job = begun()
     result, report = ended({"exitCode": 0, "message": signed(BAD, job)}, name, job)
     assert report is not None
-    assert not result.done
-    assert result.findings[0].reason == "CheckRefused"
-    assert "mypy: skill.py line 7: no such name" in result.findings[0].message
+    assert not result.is_done
+    assert result.conditions[0].reason == "CheckRefused"
+    assert "mypy: skill.py line 7: no such name" in result.conditions[0].message
 
 
 @pytest.mark.parametrize(
@@ -165,7 +165,7 @@ def test_a_forged_report_refuses_the_code(forged: str) -> None:
     result, report = ended({"exitCode": 0, "message": forged}, name, job)
     assert report is not None
     assert not report.passed
-    assert not result.done
+    assert not result.is_done
 
 
 def test_another_checks_key_does_not_open_this_one() -> None:
@@ -183,9 +183,9 @@ def test_a_broken_check_is_no_verdict_and_made_again_ever_later(end: dict[str, A
         job["metadata"]["annotations"] = {naming.FAILURES_ANNOTATION: str(failures)}
         waiting, report = ended(end | {"finishedAt": "2030-01-01T12:00:00Z"}, name, job)
         assert report is None
-        assert not waiting.stalled
+        assert not waiting.is_stalled
         assert not waiting.delete
-        assert "\x1b" not in waiting.findings[0].message
+        assert "\x1b" not in waiting.conditions[0].message
         pauses.append(waiting.after)
         again, _ = ended(end | {"finishedAt": "2030-01-01T11:00:00Z"}, name, job)
         assert again.delete == (Ref("Job", "team", name),)
@@ -197,11 +197,11 @@ def test_a_check_that_did_not_end_is_made_again_ever_later() -> None:
     name, _, job = begun()
     late = {"type": "Failed", "status": "True", "reason": "DeadlineExceeded", "message": "too long"}
     job["status"] = {"conditions": [late | {"lastTransitionTime": "2030-01-01T11:59:50Z"}]}
-    waiting, _ = check(observed(jobs={name: job}), Progress(source=SOURCE), SETTINGS, NOW)
+    waiting, _ = examine(observed(jobs={name: job}), Progress(source=SOURCE), SETTINGS, NOW)
     assert waiting.after == 5
-    assert waiting.findings[0].reason == "DeadlineExceeded"
+    assert waiting.conditions[0].reason == "DeadlineExceeded"
     job["metadata"]["annotations"] = {naming.FAILURES_ANNOTATION: "3"}
-    waiting, _ = check(observed(jobs={name: job}), Progress(source=SOURCE), SETTINGS, NOW)
+    waiting, _ = examine(observed(jobs={name: job}), Progress(source=SOURCE), SETTINGS, NOW)
     assert waiting.after == 110
 
 
@@ -210,20 +210,20 @@ def test_a_check_whose_pod_was_taken_with_its_report_is_made_again() -> None:
     name, _, job = begun()
     done = {"type": "Complete", "status": "True", "reason": "CompletionsReached"}
     job["status"] = {"conditions": [done | {"lastTransitionTime": "2030-01-01T11:59:50Z"}]}
-    waiting, _ = check(observed(jobs={name: job}), Progress(source=SOURCE), SETTINGS, NOW)
-    assert (waiting.findings[0].reason, waiting.after) == ("CheckFailed", 5)
-    assert "its pod was deleted" in waiting.findings[0].message
+    waiting, _ = examine(observed(jobs={name: job}), Progress(source=SOURCE), SETTINGS, NOW)
+    assert (waiting.conditions[0].reason, waiting.after) == ("CheckFailed", 5)
+    assert "its pod was deleted" in waiting.conditions[0].message
     job["status"] = {"conditions": [done | {"lastTransitionTime": "2030-01-01T11:59:40Z"}]}
-    again, _ = check(observed(jobs={name: job}), Progress(source=SOURCE), SETTINGS, NOW)
+    again, _ = examine(observed(jobs={name: job}), Progress(source=SOURCE), SETTINGS, NOW)
     assert (len(again.create), len(again.delete)) == (1, 1)
 
 
-def test_a_cage_that_is_open_stops_the_skill() -> None:
+def test_missing_isolation_stops_the_skill() -> None:
     name, _, job = begun()
     result, report = ended({"exitCode": 3, "message": '{"refused": false}'}, name, job)
     assert report is None
-    assert result.stalled
-    assert {f.type: f.reason for f in result.findings} == {
+    assert result.is_stalled
+    assert {f.type: f.reason for f in result.conditions} == {
         "Verified": "EgressNotBlocked",
         "Isolated": "EgressNotBlocked",
     }
@@ -238,8 +238,8 @@ def test_too_many_examples_are_said_to_be_too_many(monkeypatch: pytest.MonkeyPat
 
 def test_checks_of_former_candidates_are_removed() -> None:
     name, config_map, job = begun()
-    seen = observed(config_maps={"echo-check-old": config_map}, jobs={"echo-check-old": job})
-    result, _ = check(seen, Progress(source=SOURCE), SETTINGS, NOW)
+    state = observed(config_maps={"echo-check-old": config_map}, jobs={"echo-check-old": job})
+    result, _ = examine(state, Progress(source=SOURCE), SETTINGS, NOW)
     assert {(r.kind, r.name) for r in result.delete} == {("ConfigMap", "echo-check-old"), ("Job", "echo-check-old")}
-    other, _ = check(observed(skill(examples=[])), Progress(source=SOURCE), SETTINGS, NOW)
+    other, _ = examine(observed(skill(examples=[])), Progress(source=SOURCE), SETTINGS, NOW)
     assert other.create[0]["metadata"]["name"] != name

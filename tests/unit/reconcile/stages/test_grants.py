@@ -6,29 +6,35 @@ import pytest
 
 from skill_operator.api.conditions import LIMIT
 from skill_operator.k8s import pod_status
-from skill_operator.reconcile.result import Ref
-from skill_operator.reconcile.stages.grants import grants
+from skill_operator.reconcile.observed import Observed
+from skill_operator.reconcile.result import Progress, Ref, Result
+from skill_operator.reconcile.stages.grants import require_grants
 from skill_operator.resources import check, contract
 from skill_operator.resources.service_account import may_get_secret, service_account
-from tests.unit.reconcile.samples import SETTINGS, observed, skill
+from tests.unit.reconcile.samples import SETTINGS, observed, skill, stage_context
+
+
+def grants(state: Observed) -> Result:
+    return require_grants(state, Progress(), stage_context())
+
 
 SECRETS = [{"name": "api-key", "secretKeyRef": {"name": "billing", "key": "token"}}]
 
 
 def test_without_secrets_nothing_is_asked_again() -> None:
-    assert (grants(observed()).done, grants(observed()).after) == (True, None)
+    assert (grants(observed()).is_done, grants(observed()).after) == (True, None)
 
 
 def test_a_grant_is_looked_at_again_since_no_event_tells_of_its_end() -> None:
     result = grants(observed(skill(secrets=SECRETS)))
-    assert result.done
+    assert result.is_done
     assert result.after is not None
 
 
 def test_what_is_not_granted_stops_the_skill_and_says_what_to_write() -> None:
     result = grants(observed(skill(secrets=SECRETS), ungranted=("billing",)))
-    assert (result.done, result.stalled, result.delete) == (False, True, ())
-    (note,) = result.findings
+    assert (result.is_done, result.is_stalled, result.delete) == (False, True, ())
+    (note,) = result.conditions
     assert (note.type, note.status, note.reason) == ("Deployed", "False", "SecretNotGranted")
     assert "kubectl create role -n team skill-echo-reads-billing --verb=get --resource=secrets" in note.message
     assert "--resource-name=billing" in note.message
@@ -37,7 +43,7 @@ def test_what_is_not_granted_stops_the_skill_and_says_what_to_write() -> None:
 
 def test_the_command_fits_a_condition_however_many_there_are() -> None:
     names = tuple(sorted(f"{'n' * 50}-{number}" for number in range(16)))
-    (note,) = grants(observed(skill(secrets=SECRETS), ungranted=names)).findings
+    (note,) = grants(observed(skill(secrets=SECRETS), ungranted=names)).conditions
     assert "12 more" in note.message
     assert len(note.message) <= LIMIT
     assert note.message.endswith("--serviceaccount=team:skill-echo")
@@ -47,7 +53,7 @@ def test_a_revoked_grant_ends_the_pods() -> None:
     live = {"metadata": {"name": "skill-echo"}, "spec": {}}
     result = grants(observed(skill(secrets=SECRETS), ungranted=("billing",), deployment=live))
     assert result.delete == (Ref("Deployment", "team", "skill-echo"),)
-    assert {f.type: f.status for f in result.findings} == {"Deployed": "False", "Active": "False"}
+    assert {f.type: f.status for f in result.conditions} == {"Deployed": "False", "Active": "False"}
 
 
 def test_the_question_is_about_the_very_account_of_the_skill() -> None:

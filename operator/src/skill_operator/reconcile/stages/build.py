@@ -1,114 +1,149 @@
-"""build: one more layer on the base image, made by a Kaniko Job in the builder namespace."""
+"""The build stage has a Kaniko Job make the image: one more layer on the base image, in the builder namespace."""
 
 from __future__ import annotations
 
 import re
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from skill_operator import naming
 from skill_operator.api.conditions import BUILT
 from skill_operator.k8s import pod_status
 from skill_operator.k8s.interface import Object
-from skill_operator.reconcile.observed import LATE, Observed
+from skill_operator.naming import SkillKey
+from skill_operator.observability import metrics
+from skill_operator.reconcile.context import StageContext
+from skill_operator.reconcile.job_retry import JobRetry, finished_at
+from skill_operator.reconcile.observed import POD_START_SECONDS, Observed
 from skill_operator.reconcile.result import ConditionUpdate, Progress, Ref, Result
 from skill_operator.resources import build as resource
-from skill_operator.settings import Settings
 from skill_operator.untrusted.text import printable
 
 DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
-FIRST_WAIT, LONGEST_WAIT = 5.0, 300.0
+FIRST_BACKOFF_SECONDS = 5.0
+POD_PROBLEM_RETRY_SECONDS = 5.0
+# For the number in the status alone: the queue wakes the Skill whose turn it is.
+QUEUE_POLL_SECONDS = 15.0
 
 
-def build(seen: Observed, work: Progress, settings: Settings, now: datetime) -> Result:
-    """Done when the container has ended: the Job itself says so 2 s later. A failed build is never the code's fault
-    (it copies one text file), so it is made again, ever later, until it works."""
-    meta = seen.skill.metadata
-    work.revision = naming.revision(work.source, settings.images.runtime)
-    name = naming.build(meta.namespace, meta.name, work.revision)
-    leftovers = tuple(Ref("Job", settings.builder_namespace, other) for other in seen.builds)
-    if image := _built(seen, work.revision):
-        work.image = image
-        note = ConditionUpdate(BUILT, "True", "Built", f"{image}")
-        return Result((note,), done=True, delete=leftovers)
-    old = tuple(ref for ref in leftovers if ref.name != name)
-    job = seen.builds.get(name)
+def build(observed: Observed, progress: Progress, context: StageContext) -> Result:
+    """Build the image of this revision, unless it is known. Done when the container has ended, 2 s before its Job.
+
+    A failed build is never the code's fault (it copies one text file), so it is retried, ever later, until it works.
+    """
+    settings, meta = context.settings, observed.skill.metadata
+    progress.revision = naming.revision(progress.source, settings.images.runtime)
+    name = naming.build(meta.namespace, meta.name, progress.revision)
+    jobs = tuple(Ref("Job", settings.builder_namespace, other) for other in observed.builds)
+    if image := _known_image(observed, progress.revision):
+        progress.image = image
+        return Result.done(ConditionUpdate(BUILT, "True", "Built", image), delete=jobs)
+    old = tuple(ref for ref in jobs if ref.name != name)
+    job = observed.builds.get(name)
     if job is None:
-        running = ConditionUpdate(BUILT, "Unknown", "Building", "the build is starting")
-        context, wanted = _wanted(seen, work, settings, 0)
-        return Result((running,), apply=(context,), create=(wanted,), delete=old)
-    for pod in seen.pods_of(name):
+        starting = ConditionUpdate(BUILT, "Unknown", "Building", "the build is starting")
+        archive, wanted = _make(observed, progress, context, 0)
+        return Result.waiting(starting, apply=(archive,), create=(wanted,), delete=old)
+    for pod in observed.pods_of(name):
         end = pod_status.find_termination(pod)
         if end is not None and end.get("exitCode") == 0:
-            found = DIGEST.search(str(end.get("message", "")))
-            if found:
+            digest = DIGEST.search(str(end.get("message", "")))
+            if digest:
                 repository = naming.repository(meta.namespace, meta.name)
-                work.image = f"{settings.registry.pull}/{repository}@{found.group()}"
-                return Result((ConditionUpdate(BUILT, "True", "Built", work.image),), done=True, delete=old)
+                progress.image = f"{settings.registry.pull}/{repository}@{digest.group()}"
+                return Result.done(ConditionUpdate(BUILT, "True", "Built", progress.image), delete=old)
         if end is not None:
-            return _failed(seen, work, settings, job, _why(end), _time(end.get("finishedAt"), now), now)
-        if (bad := seen.problem(pod)) is not None:
-            return Result((ConditionUpdate(BUILT, "Unknown", bad.reason, bad.message),), after=FIRST_WAIT, delete=old)
-    if (over := pod_status.job_outcome(job)) is not None:
-        return _failed(seen, work, settings, job, over.message, over.since, now)
-    if (bad := seen.refusal(job)) is not None:
-        return Result((ConditionUpdate(BUILT, "Unknown", bad.reason, bad.message),), after=FIRST_WAIT, delete=old)
+            return _retry(observed, progress, context, job, _cause(end), finished_at(end, context.now))
+        if (problem := observed.problem(pod)) is not None:
+            return _blocked(problem, old)
+    if (outcome := pod_status.job_outcome(job)) is not None:
+        return _retry(observed, progress, context, job, outcome.message, outcome.since)
+    if (problem := observed.refusal(job)) is not None:
+        return _blocked(problem, old)
     running = ConditionUpdate(BUILT, "Unknown", "Building", "the build is running")
-    return Result((running,), delete=old, after=None if seen.pods_of(name) else LATE)
+    return Result.waiting(running, after=None if observed.pods_of(name) else POD_START_SECONDS, delete=old)
 
 
-def _built(seen: Observed, rev: str) -> str:
-    """The image of this revision, if it is known: from the status, or from what runs."""
-    status = seen.skill.status
-    if status.revision == rev:
+async def wait_for_turn(result: Result, observed: Observed, progress: Progress, context: StageContext) -> Result:
+    """Hold a new build back until the queue gives it a turn: few run at once, however many Skills want one."""
+    settings, meta = context.settings, observed.skill.metadata
+    if result.is_done and progress.image != observed.skill.status.image:
+        _measure(observed)
+    if not result.create:
+        return result
+    position = await context.build_queue.request(SkillKey(meta.namespace, meta.name))
+    if not position:
+        return result
+    message = (
+        f"number {position} in the build queue; "
+        f"{settings.build.concurrency} builds run at once (build.concurrency in the chart's values)"
+    )
+    queued = ConditionUpdate(BUILT, "Unknown", "Queued", message)
+    return Result.waiting(queued, after=QUEUE_POLL_SECONDS + position)
+
+
+def _measure(observed: Observed) -> None:
+    """Count how long the builds took that worked, from their Job to their image."""
+    for job in observed.builds.values():
+        for pod in observed.pods_of(job["metadata"]["name"]):
+            if (end := pod_status.find_termination(pod)) is not None and end.get("exitCode") == 0:
+                created_at = pod_status.parse_time(job["metadata"]["creationTimestamp"])
+                metrics.observe_build_duration((pod_status.parse_time(end["finishedAt"]) - created_at).total_seconds())
+
+
+def _known_image(observed: Observed, revision: str) -> str:
+    """Return the image of this revision, if it is known: from the status, or from what runs."""
+    status = observed.skill.status
+    if status.revision == revision:
         return status.image  # empty where it was lost: then what runs must not be taken for it
     for past in status.history:
-        if past.revision == rev:
+        if past.revision == revision:
             return past.image
-    running = seen.deployment
-    if running is not None and running["metadata"].get("labels", {}).get(naming.REVISION_LABEL) == rev:
-        return str(running["spec"]["template"]["spec"]["containers"][0]["image"])
+    live = observed.deployment
+    if live is not None and live["metadata"].get("labels", {}).get(naming.REVISION_LABEL) == revision:
+        return str(live["spec"]["template"]["spec"]["containers"][0]["image"])
     return ""
 
 
-def _wanted(seen: Observed, work: Progress, settings: Settings, failures: int) -> tuple[Object, Object]:
-    context = resource.config_map(seen.skill, settings, work.revision, work.source)
-    base, enabled = seen.base, seen.nodes.user_namespace(settings.isolation).enabled
-    return context, resource.job(
-        seen.skill,
+def _make(observed: Observed, progress: Progress, context: StageContext, failures: int) -> tuple[Object, Object]:
+    """Return the build context's ConfigMap and the Job."""
+    skill, settings, base = observed.skill, context.settings, observed.base
+    archive = resource.config_map(skill, settings, progress.revision, progress.source)
+    user_namespace = observed.nodes.user_namespace(settings.isolation).enabled
+    job = resource.job(
+        skill,
         settings,
-        work.revision,
+        progress.revision,
         list(base.root_entries),
         base.registry_address,
         failures,
-        user_namespace=enabled,
+        user_namespace=user_namespace,
     )
+    return archive, job
 
 
-def _failed(
-    seen: Observed, work: Progress, settings: Settings, job: Object, why: str, since: datetime, now: datetime
+def _retry(
+    observed: Observed, progress: Progress, context: StageContext, job: Object, cause: str, failed_at: datetime
 ) -> Result:
-    failures = int(job["metadata"].get("annotations", {}).get(naming.FAILURES_ANNOTATION, "0"))
-    pause = min(LONGEST_WAIT, FIRST_WAIT * 2**failures)
-    left = pause - (now - since).total_seconds()
-    again_at = since + timedelta(seconds=pause)
+    retry = JobRetry.of(job, failed_at, FIRST_BACKOFF_SECONDS)
     message = (
-        f"build {failures + 1} failed: {printable(why, 600)}. Again at {again_at:%H:%M:%S} UTC; see that the "
-        f"registry {settings.registry.push} runs and takes the builder's credential"
+        f"build {retry.failures + 1} failed: {printable(cause, 600)}. The next attempt starts at "
+        f"{retry.at:%H:%M:%S} UTC. Check that the registry {context.settings.registry.push} runs and accepts the "
+        "builder's credential"
     )
-    note = ConditionUpdate(BUILT, "False", "BuildFailed", message)
-    if left > 0:
-        return Result((note,), after=left)
-    again = Ref("Job", settings.builder_namespace, job["metadata"]["name"])
-    context, wanted = _wanted(seen, work, settings, failures + 1)
-    return Result((note,), delete=(again,), apply=(context,), create=(wanted,), after=1.0)
+    condition = ConditionUpdate(BUILT, "False", "BuildFailed", message)
+    return retry.result(
+        condition, context.now, lambda failures: _make(observed, progress, context, failures), after=1.0
+    )
 
 
-def _why(end: Object) -> str:
-    if end.get("reason") == "OOMKilled":
+def _blocked(problem: pod_status.PodProblem, old: tuple[Ref, ...]) -> Result:
+    condition = ConditionUpdate(BUILT, "Unknown", problem.reason, problem.message)
+    return Result.failed(condition, retry_after=POD_PROBLEM_RETRY_SECONDS, delete=old)
+
+
+def _cause(terminated: Object) -> str:
+    """Return why a build ended, in the last line of its own words."""
+    if terminated.get("reason") == "OOMKilled":
         return "OOMKilled: raise build.resources.limits.memory in the chart's values"
-    lines = [line for line in str(end.get("message", "")).splitlines() if line.strip()]
-    return lines[-1] if lines else f"exit code {end.get('exitCode')}"
-
-
-def _time(text: object, fallback: datetime) -> datetime:
-    return pod_status.parse_time(text) if isinstance(text, str) else fallback
+    lines = [line for line in str(terminated.get("message", "")).splitlines() if line.strip()]
+    return lines[-1] if lines else f"exit code {terminated.get('exitCode')}"

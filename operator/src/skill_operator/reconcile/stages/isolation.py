@@ -1,40 +1,41 @@
-"""cage: whether what is about to run would be shut in, as far as the cluster proves it at this moment."""
+"""The isolation stage starts nothing new while the cluster does not prove that NetworkPolicies are enforced."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from datetime import datetime
-
 from skill_operator.api.conditions import ISOLATED, VERIFIED
 from skill_operator.isolation.monitor import PROVEN
+from skill_operator.reconcile.context import StageContext
 from skill_operator.reconcile.observed import Observed
 from skill_operator.reconcile.result import ConditionUpdate, Progress, Result
 from skill_operator.resources.network_policy import widening
 from skill_operator.settings import Settings
 
-WAIT = 10.0  # a changed proof wakes every Skill; this is for what was lost
+RETRY_SECONDS = 10.0  # a changed verdict wakes every Skill; this is for a change that was lost
 
 
-def caged(settings: Settings) -> Callable[[Observed, Progress, datetime], Result]:
-    """The stage: nothing new is begun while enforcement is unproven. What runs already looks at its own way out."""
-
-    def cage(seen: Observed, work: Progress, now: datetime) -> Result:
-        if not settings.isolation.required or seen.cage == PROVEN or seen.deployment is not None:
-            return Result((), done=True)
-        why = f"nothing of it is run until policies are seen to be enforced: {seen.cage.message}"
-        notes = (isolated(seen, settings), ConditionUpdate(VERIFIED, "Unknown", "CageUnproven", why))
-        return Result(notes, after=WAIT)
-
-    return cage
+def require_isolation(observed: Observed, progress: Progress, context: StageContext) -> Result:
+    """Wait for the proof of enforcement, if isolation is required. What runs already checks its own egress."""
+    settings = context.settings
+    if not settings.isolation.required or observed.isolation == PROVEN or observed.deployment is not None:
+        return Result.done()
+    message = f"the Skill starts once NetworkPolicies are proven to be enforced: {observed.isolation.message}"
+    unproven = ConditionUpdate(VERIFIED, "Unknown", "IsolationUnproven", message)
+    return Result.waiting(isolated_condition(observed, settings), unproven, after=RETRY_SECONDS)
 
 
-def isolated(seen: Observed, settings: Settings) -> ConditionUpdate:
-    """The condition Isolated of a Skill none of whose pods says otherwise."""
+def isolated_condition(observed: Observed, settings: Settings) -> ConditionUpdate:
+    """Return the condition Isolated of a Skill none of whose pods says otherwise."""
     if not settings.isolation.required:
-        why = "the chart says isolation.required: false, so the code runs wherever its way out leads"
-        return ConditionUpdate(ISOLATED, "False", "NotEnforced", why)
-    if others := widening(seen.policies, seen.skill):
-        why = f"policies that add up with the operator's let more in or out than spec says: {', '.join(others)}"
-        return ConditionUpdate(ISOLATED, "False", "WidenedByPolicy", f"{why}; delete them, or narrow their podSelector")
-    told = f"{seen.cage.message}; {seen.users(settings).message}" if seen.cage == PROVEN else seen.cage.message
-    return ConditionUpdate(ISOLATED, seen.cage.status, seen.cage.reason, told)
+        message = "isolation.required is false in the chart's values, so skills run even where egress is not blocked"
+        return ConditionUpdate(ISOLATED, "False", "NotEnforced", message)
+    if others := widening(observed.policies, observed.skill):
+        message = (
+            f"other NetworkPolicies allow more traffic than the spec does: {', '.join(others)}; "
+            "delete them, or narrow their podSelector"
+        )
+        return ConditionUpdate(ISOLATED, "False", "WidenedByPolicy", message)
+    verdict = observed.isolation
+    message = verdict.message
+    if verdict == PROVEN:
+        message = f"{message}; {observed.user_namespace(settings).message}"
+    return ConditionUpdate(ISOLATED, verdict.status, verdict.reason, message)

@@ -1,4 +1,4 @@
-"""run: the Deployment and all around it, the cage first."""
+"""The run stage applies the Deployment and all around it, what isolates its pods first."""
 
 from __future__ import annotations
 
@@ -7,13 +7,16 @@ from datetime import datetime, timedelta
 from skill_operator import naming
 from skill_operator.api.conditions import ACTIVE, DEPLOYED, ISOLATED, get_condition, is_true
 from skill_operator.api.usage_report import ExceededLimit
+from skill_operator.api.v1alpha1 import Revision
 from skill_operator.isolation.cluster_networks import FRESH_SECONDS
 from skill_operator.isolation.monitor import PROVEN
 from skill_operator.k8s import pod_status
 from skill_operator.k8s.interface import Object
-from skill_operator.reconcile.observed import LATE, Observed
+from skill_operator.reconcile.context import StageContext
+from skill_operator.reconcile.observed import POD_START_SECONDS, Observed
 from skill_operator.reconcile.result import ConditionUpdate, Progress, Result
-from skill_operator.reconcile.stages.isolation import isolated
+from skill_operator.reconcile.stages.isolation import isolated_condition
+from skill_operator.registry import client
 from skill_operator.resources.contract import config_map, fingerprint
 from skill_operator.resources.deployment import deployment
 from skill_operator.resources.network_policy import skill_policy
@@ -21,123 +24,158 @@ from skill_operator.resources.service import service
 from skill_operator.resources.service_account import service_account
 from skill_operator.settings import Settings
 
-PROXY_WAIT = 1.0
+EGRESS_PROXY_RETRY_SECONDS = 1.0
+POD_PROBLEM_RETRY_SECONDS = 30.0
+REBUILD_SECONDS = 0.1
 
 
-def run(seen: Observed, work: Progress, settings: Settings, now: datetime) -> Result:
-    """Ready when a pod of this revision and contract answers; asleep (scaled to zero) is as good."""
-    skill = seen.skill
-    live = seen.deployment
-    wanted = (
-        skill_policy(skill, settings, seen.blocked_networks),
+def run(observed: Observed, progress: Progress, context: StageContext) -> Result:
+    """Run the revision. Done when a pod of this revision and contract answers; asleep (scaled to zero) is as good."""
+    _record_revision(observed, progress, context)
+    settings, live = context.settings, observed.deployment
+    wanted = _wanted(observed, progress, settings)
+    # A node may join the cluster, and what is granted must not open a way to it.
+    after = FRESH_SECONDS if observed.skill.spec.egress else None
+    if live is None and not observed.egress_proxy_ready:
+        message = f"the egress proxy, deployment {settings.egress_proxy.deployment}, is not available yet"
+        starting = ConditionUpdate(DEPLOYED, "Unknown", "EgressProxyStarting", message)
+        return Result.waiting(starting, after=EGRESS_PROXY_RETRY_SECONDS)
+    if live is not None and live["spec"].get("replicas") == 0:
+        return Result.done(
+            ConditionUpdate(DEPLOYED, "True", "Deployed", "asleep; the next call wakes it"),
+            ConditionUpdate(ACTIVE, "False", "Asleep", "no pod runs"),
+            isolated_condition(observed, settings),
+            after=after,
+            apply=wanted,
+        )
+    pods = [pod for pod in observed.pods if _is_current(pod, observed, progress)]
+    if any(pod_status.is_ready(pod) for pod in pods):
+        active, news_seconds = _active_condition(observed, context.now)
+        return Result.done(
+            ConditionUpdate(DEPLOYED, "True", "Deployed", f"revision {progress.revision} answers"),
+            active,
+            isolated_condition(observed, settings),
+            after=min(filter(None, (after, news_seconds)), default=None),
+            apply=wanted,
+        )
+    if _is_waking(observed, progress) and not any(observed.problem(pod) for pod in pods):
+        return Result.done(
+            ConditionUpdate(DEPLOYED, "True", "Deployed", f"revision {progress.revision} is waking"),
+            ConditionUpdate(ACTIVE, "False", "Waking", "a pod is starting"),
+            after=POD_START_SECONDS,
+            apply=wanted,
+        )
+    return _not_ready(observed, pods, wanted, settings)
+
+
+async def rebuild_lost_image(result: Result, observed: Observed, progress: Progress, context: StageContext) -> Result:
+    """Have an image built again that no node can pull, since the registry lost it: by a disk, or a sweep too many."""
+    unpulled = any(update.reason == pod_status.PULL_FAILED for update in result.conditions)
+    if not unpulled or not progress.image or not await client.is_lost(context.settings, progress.image):
+        return result
+    progress.status["image"], progress.status["history"] = "", []
+    message = f"the registry no longer has {progress.image}: the operator builds it again"
+    return Result.failed(ConditionUpdate(DEPLOYED, "False", "ImageLost", message), retry_after=REBUILD_SECONDS)
+
+
+def _record_revision(observed: Observed, progress: Progress, context: StageContext) -> None:
+    """Put the revision into the status, at the head of the history."""
+    skill, meta = observed.skill, observed.skill.metadata
+    past = [r for r in skill.status.history if r.revision != progress.revision]
+    known = next((r for r in skill.status.history if r.revision == progress.revision), None)
+    entry = known or Revision(revision=progress.revision, image=progress.image, time=context.now)
+    progress.status["url"] = f"{context.settings.gateway_url}/v1/skills/{meta.namespace}/{meta.name}"
+    progress.status["revision"] = progress.revision
+    progress.status["image"] = progress.image
+    progress.status["history"] = [entry, *past][: skill.spec.revision_history_limit + 1]
+
+
+def _wanted(observed: Observed, progress: Progress, settings: Settings) -> tuple[Object, ...]:
+    skill = observed.skill
+    return (
+        skill_policy(skill, settings, observed.blocked_networks),
         service_account(skill),
         config_map(skill),
         deployment(
             skill,
             settings,
-            work.revision,
-            work.image,
-            replicas=1 if live is None else None,
-            user_namespace=seen.users(settings).enabled,
+            progress.revision,
+            progress.image,
+            replicas=1 if observed.deployment is None else None,
+            user_namespace=observed.user_namespace(settings).enabled,
         ),
         service(skill),
     )
-    meta = skill.metadata
-    after = FRESH_SECONDS if skill.spec.egress else None  # a node may join, and must stay shut
-    work.status["url"] = f"{settings.gateway_url}/v1/skills/{meta.namespace}/{meta.name}"
-    if live is None and not seen.proxied:
-        why = f"deployment {settings.egress_proxy.deployment}, which hosts are called through, does not answer yet"
-        return Result((ConditionUpdate(DEPLOYED, "Unknown", "EgressProxyStarting", why),), after=PROXY_WAIT)
-    if live is not None and live["spec"].get("replicas") == 0:
-        notes: tuple[ConditionUpdate, ...] = (
-            ConditionUpdate(DEPLOYED, "True", "Deployed", "asleep; the next call wakes it"),
-            ConditionUpdate(ACTIVE, "False", "Asleep", "no pod runs"),
-            isolated(seen, settings),
-        )
-        return Result(notes, done=True, apply=wanted, after=after)
-    mine = [pod for pod in seen.pods if _current(pod, seen, work)]
-    if any(pod_status.is_ready(pod) for pod in mine):
-        active, news = _active(seen, now)
-        notes = (
-            ConditionUpdate(DEPLOYED, "True", "Deployed", f"revision {work.revision} answers"),
-            active,
-            isolated(seen, settings),
-        )
-        return Result(notes, done=True, apply=wanted, after=min(filter(None, (after, news)), default=None))
-    if _wakes(seen, work) and not any(seen.problem(pod) for pod in mine):
-        notes = (
-            ConditionUpdate(DEPLOYED, "True", "Deployed", f"revision {work.revision} is waking"),
-            ConditionUpdate(ACTIVE, "False", "Waking", "a pod is starting"),
-        )
-        return Result(notes, done=True, apply=wanted, after=LATE)
-    return _not_yet(seen, mine, wanted, settings)
 
 
-def _wakes(seen: Observed, work: Progress) -> bool:
-    """Waking is as healthy as sleep: this very revision has answered before."""
-    status = seen.skill.status
+def _is_waking(observed: Observed, progress: Progress) -> bool:
+    """Tell whether the Skill wakes from sleep, which is as healthy: this very revision has answered before."""
+    status = observed.skill.status
     active = get_condition(status.conditions, ACTIVE)
-    slept = active is not None and active.status == "False" and status.revision == work.revision
-    refused = (c["type"] == "ReplicaFailure" and c["status"] == "True" for c in _conditions(seen))
-    return slept and is_true(status.conditions, DEPLOYED, seen.skill.metadata.generation) and not any(refused)
+    slept = active is not None and active.status == "False" and status.revision == progress.revision
+    deployed = is_true(status.conditions, DEPLOYED, observed.skill.metadata.generation)
+    return slept and deployed and pod_status.replica_failure(observed.deployment) is None
 
 
-def _conditions(seen: Observed) -> list[Object]:
-    found: list[Object] = (seen.deployment or {}).get("status", {}).get("conditions", [])
-    return found
-
-
-def _active(seen: Observed, now: datetime) -> tuple[ConditionUpdate, float | None]:
-    """It answers; what its pods or calls went through lately is told with that, and for how many seconds more."""
-    told = pod_status.incidents(seen.pods)
-    if seen.failure is not None:
-        kind, ago = seen.failure
-        told.append(_exhausted(seen, kind, now - timedelta(seconds=ago)))
-    when, what = max(told, key=lambda each: each[0], default=(now, None))
-    left = pod_status.INCIDENT_MEMORY_SECONDS - (now - when).total_seconds()
-    if what is None or left <= 0:
+def _active_condition(observed: Observed, now: datetime) -> tuple[ConditionUpdate, float | None]:
+    """Return Active of a Skill that answers, with what its pods or calls went through lately, and for how long yet."""
+    incidents = pod_status.incidents(observed.pods)
+    if observed.exceeded_limit is not None:
+        limit, seconds_ago = observed.exceeded_limit
+        incidents.append(_exceeded_limit(observed, limit, now - timedelta(seconds=seconds_ago)))
+    at, latest = max(incidents, key=lambda each: each[0], default=(now, None))
+    left = pod_status.INCIDENT_MEMORY_SECONDS - (now - at).total_seconds()
+    if latest is None or left <= 0:
         return ConditionUpdate(ACTIVE, "True", "Awake", ""), None
-    return ConditionUpdate(ACTIVE, "True", what.reason, what.message), left
+    return ConditionUpdate(ACTIVE, "True", latest.reason, latest.message), left
 
 
-def _exhausted(seen: Observed, kind: ExceededLimit, when: datetime) -> tuple[datetime, pod_status.PodProblem]:
-    """The minute is enough: a second would be a write for each call that fails."""
-    limit = seen.skill.spec.call_timeout_seconds
-    reason, what, advice = {
-        "timeout": ("CallTimeout", f"was not answered in {limit} s", "raise spec.callTimeoutSeconds, or ask for less"),
+def _exceeded_limit(observed: Observed, limit: ExceededLimit, at: datetime) -> tuple[datetime, pod_status.PodProblem]:
+    """Return the incident to the minute, which is enough: to the second, each call that fails would be a write."""
+    timeout = f"{observed.skill.spec.call_timeout_seconds} s"
+    reason, event, advice = {
+        "timeout": (
+            "CallTimeout",
+            f"was not answered in {timeout}",
+            "raise spec.callTimeoutSeconds, or ask for less",
+        ),
         "out-of-memory": ("OOMKilled", "used more memory than it may", "raise spec.resources.limits.memory"),
         "disk-full": ("DiskFull", "filled /tmp", "raise spec.resources.limits.ephemeral-storage"),
         "too-many-processes": ("TooManyProcesses", "started more processes and threads than it may", "use fewer"),
-    }[kind]
-    return when, pod_status.PodProblem(reason, f"it goes on; a call {what}, last at {when:%Y-%m-%dT%H:%MZ}: {advice}")
-
-
-def _current(pod: Object, seen: Observed, work: Progress) -> bool:
-    labels, notes = pod["metadata"]["labels"], pod["metadata"].get("annotations", {})
-    return (
-        bool(labels.get(naming.COMPONENT) == "skill")
-        and labels.get(naming.REVISION_LABEL) == work.revision
-        and bool(notes.get(naming.CONTRACT_HASH) == fingerprint(seen.skill))
+    }[limit]
+    return at, pod_status.PodProblem(
+        reason, f"the Skill still works; a call {event}, last at {at:%Y-%m-%dT%H:%MZ}: {advice}"
     )
 
 
-def _not_yet(seen: Observed, mine: list[Object], wanted: tuple[Object, ...], settings: Settings) -> Result:
-    doubt = () if seen.cage == PROVEN else (isolated(seen, settings),)  # no pod says by itself that it is shut in
-    for pod in mine:
-        if (bad := seen.problem(pod)) is not None:
-            notes = [ConditionUpdate(DEPLOYED, "False", bad.reason, bad.message), *doubt]
-            if bad.reason == "EgressNotBlocked":
-                notes.append(ConditionUpdate(ISOLATED, "False", bad.reason, bad.message))
-            return Result(
-                tuple(notes),
-                apply=wanted,
-                stalled=bad.lasting,
-                after=30.0,
-            )
-    for condition in _conditions(seen):
-        if condition["type"] == "ReplicaFailure" and condition["status"] == "True":
-            why = pod_status.explain_refusal(str(condition.get("message", "")))
-            note = ConditionUpdate(DEPLOYED, "False", why.reason, why.message)
-            return Result((note, *doubt), apply=wanted, after=30.0)
+def _is_current(pod: Object, observed: Observed, progress: Progress) -> bool:
+    """Tell whether the pod is one of this revision and contract."""
+    labels, annotations = pod["metadata"]["labels"], pod["metadata"].get("annotations", {})
+    return (
+        bool(labels.get(naming.COMPONENT) == "skill")
+        and labels.get(naming.REVISION_LABEL) == progress.revision
+        and bool(annotations.get(naming.CONTRACT_HASH) == fingerprint(observed.skill))
+    )
+
+
+def _not_ready(observed: Observed, pods: list[Object], wanted: tuple[Object, ...], settings: Settings) -> Result:
+    # While isolation is unproven, no pod proves its own.
+    doubt = () if observed.isolation == PROVEN else (isolated_condition(observed, settings),)
+    for pod in pods:
+        if (problem := observed.problem(pod)) is not None:
+            return _pod_failed(problem, doubt, wanted)
+    if (message := pod_status.replica_failure(observed.deployment)) is not None:
+        return _pod_failed(pod_status.explain_refusal(message), doubt, wanted)
     starting = ConditionUpdate(DEPLOYED, "Unknown", "Starting", "a pod is starting")
-    return Result((starting, *doubt), apply=wanted, after=LATE)
+    return Result.waiting(starting, *doubt, after=POD_START_SECONDS, apply=wanted)
+
+
+def _pod_failed(
+    problem: pod_status.PodProblem, doubt: tuple[ConditionUpdate, ...], wanted: tuple[Object, ...]
+) -> Result:
+    failed = [ConditionUpdate(DEPLOYED, "False", problem.reason, problem.message), *doubt]
+    if problem.reason == "EgressNotBlocked":
+        failed.append(ConditionUpdate(ISOLATED, "False", problem.reason, problem.message))
+    if problem.lasting:
+        return Result.stalled(*failed, after=POD_PROBLEM_RETRY_SECONDS, apply=wanted)
+    return Result.failed(*failed, retry_after=POD_PROBLEM_RETRY_SECONDS, apply=wanted)

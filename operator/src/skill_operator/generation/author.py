@@ -1,0 +1,424 @@
+"""The author has a model write the code of a Skill: it decides each step, and makes the calls in the background.
+
+A step reads what is stored and returns what is to be stored. Everything about a call is written before the call is
+made, and only over the version that was read: if two operators both believe that they lead, one fails to write, and
+makes no call.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from skill_operator.api.v1alpha1 import GenerationFailure, GenerationStatus, Skill
+from skill_operator.generation import daily_quota, ledger_history, store
+from skill_operator.generation import ledger as ledger_rules
+from skill_operator.generation.circuit_breaker import CircuitBreaker
+from skill_operator.generation.daily_quota import DailyQuota, DailyUsage
+from skill_operator.generation.ledger import Call, GenerationLimits, Ledger, ReadyCandidate, Stop, Wait
+from skill_operator.generation.ledger_history import LedgerHistory
+from skill_operator.generation.provider import (
+    DEFAULT_TEMPERATURE,
+    Completion,
+    ModelRefused,
+    ModelUnavailable,
+    Provider,
+    estimate,
+)
+from skill_operator.generation.reply import extract_source, fingerprint
+from skill_operator.generation.request import (
+    FRESH_START_TEMPERATURE,
+    CompletionRequest,
+    build_messages,
+    input_hash,
+    next_model,
+)
+from skill_operator.generation.request_pool import RequestPool
+from skill_operator.k8s.interface import Object
+from skill_operator.naming import SkillKey
+from skill_operator.observability import metrics
+from skill_operator.settings import ModelEndpoint, Settings
+
+log = logging.getLogger(__name__)
+FIRST_RETRY_SECONDS = 2.0
+MAX_RETRY_SECONDS = 300.0
+STALLED_RETRY_SECONDS = 1800.0  # after too many faults in a row: an outage ends, and nobody must retry each Skill
+TRIAL_GRACE = timedelta(seconds=30)  # a circuit breaker's trial call may wait so long for a slot of the pool
+
+Decision = Call | ReadyCandidate | Stop | Wait
+
+
+@dataclass(frozen=True)
+class GenerationInput:
+    """GenerationInput is all that a step depends on, beside the calls that run.
+
+    `types` is the text of skill_types.py, `manifest` lists the libraries of the base image, and `checker` is the
+    checker's image. `stored_history` and `stored_usage` are the ConfigMaps as they were read. `accepted_source` is code
+    that was accepted for the same task, or empty. `retry` is the value of the retry annotation, or empty.
+    """
+
+    skill: Skill
+    models: tuple[ModelEndpoint, ...]  # at least one
+    types: str
+    manifest: dict[str, object]
+    checker: str
+    stored_history: Object | None
+    stored_usage: Object | None
+    accepted_source: str
+    retry: str
+
+    @property
+    def key(self) -> SkillKey:
+        """The key of the Skill."""
+        return SkillKey(self.skill.metadata.namespace, self.skill.metadata.name)
+
+
+@dataclass(frozen=True)
+class GenerationEvent:
+    """GenerationEvent is a warning about a call that no condition shows."""
+
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True)
+class GenerationUpdate:
+    """GenerationUpdate is what is to be written.
+
+    `records` must be written first, in this order: the daily usage may count a call too many, but never misses one.
+    `view` is for people to read. `attempt` names the latest attempt in a sentence, or is empty.
+    """
+
+    attempt: str
+    tokens: int
+    status: GenerationStatus
+    records: tuple[Object, ...]
+    view: tuple[Object, ...]
+
+
+@dataclass(frozen=True)
+class GenerationStep(GenerationUpdate):
+    """GenerationStep is a decision and what is to be written; then `request`, if any, is to be started."""
+
+    decision: Decision
+    request: CompletionRequest | None = None
+    events: tuple[GenerationEvent, ...] = ()
+
+
+@dataclass(frozen=True)
+class _GenerationState:
+    """_GenerationState is what is recorded about the calls of a Skill, and its limits."""
+
+    uid: str
+    history: LedgerHistory
+    usage: DailyUsage
+    models: tuple[ModelEndpoint, ...]
+    limits: GenerationLimits
+
+    @property
+    def ledger(self) -> Ledger:
+        return self.history.present
+
+    @property
+    def model(self) -> ModelEndpoint:
+        """The endpoint of the next attempt."""
+        return next_model(self.models, self.ledger)
+
+    def with_ledger(self, ledger: Ledger) -> _GenerationState:
+        """Return the state with this ledger, and with the daily usage settled accordingly."""
+        usage = daily_quota.settle(self.usage, self.uid, ledger)
+        return replace(self, history=self.history.model_copy(update={"present": ledger}), usage=usage)
+
+
+class Author:
+    """Author decides the steps of generation and makes the calls. `wake` gets the key of a Skill whose reply came."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        provider: Provider,
+        wake: Callable[[SkillKey], None],
+        clock: Callable[[], datetime],
+    ) -> None:
+        self._settings = settings
+        self._provider = provider
+        self._clock = clock
+        self._pool: RequestPool[Completion] = RequestPool(settings.generation.concurrency, wake)
+        self._breakers = {model.name: CircuitBreaker() for model in settings.models}
+        self._unsent: dict[SkillKey, CompletionRequest] = {}
+
+    def cancel(self, key: SkillKey) -> None:
+        """Cancel the Skill's call: its reply is of no use."""
+        self._unsent.pop(key, None)
+        self._pool.cancel(key)
+
+    def advance(self, inputs: GenerationInput, now: datetime) -> GenerationStep:
+        """Record the reply that has arrived, if any, and return the next step."""
+        key, meta = inputs.key, inputs.skill.metadata
+        state = _open(inputs, self._settings, now)
+        before = state.ledger
+        self._pool.cancel(key, unless=before.pending_call)
+        request: CompletionRequest | None = None
+        unsent_request = self._unsent.get(key)
+        if unsent_request is not None and unsent_request.call_id == before.pending_call:
+            request = unsent_request  # the ledger was written, and the reconcile ended before the call was made
+        else:
+            state = state.with_ledger(self._record_reply(key, before, now))
+        events = _describe_reply(before, state.ledger, state.limits)
+        decision = self._decide(inputs, state, now)
+        if isinstance(decision, Call):
+            messages = build_messages(inputs.skill.spec, inputs.types, inputs.manifest, state.ledger, decision.kind)
+            temperature = FRESH_START_TEMPERATURE if decision.kind == "fresh" else DEFAULT_TEMPERATURE
+            request = CompletionRequest(
+                key, secrets.token_hex(8), state.model, messages, decision.max_tokens, temperature
+            )
+            self._unsent[key] = request
+            tokens = decision.reserved_tokens
+            usage = daily_quota.reserve(state.usage, meta.uid, meta.namespace, request.call_id, tokens)
+            ledger = ledger_rules.reserve(state.ledger, state.model.name, tokens, request.call_id, now)
+            state = replace(state.with_ledger(ledger), usage=usage)
+        elif isinstance(decision, Stop):
+            state = state.with_ledger(ledger_rules.stop(state.ledger, decision))
+        last = state.ledger.last
+        return GenerationStep(
+            attempt=_describe_attempt(last.number, state.limits) if last is not None else "",
+            tokens=state.ledger.tokens,
+            status=_status(state),
+            records=_changed_records(inputs, self._settings, state),
+            view=(store.candidates_map(inputs.skill, state.ledger),) if state.ledger.attempts else (),
+            decision=decision,
+            request=request,
+            events=events,
+        )
+
+    def start_call(self, request: CompletionRequest) -> None:
+        """Make the call of a step in the background. The step's records must be written before."""
+        self._unsent.pop(request.skill, None)
+        timeout = timedelta(seconds=request.endpoint.timeout_seconds) + TRIAL_GRACE
+        self._breakers[request.endpoint.name].record_start(self._clock(), timeout)
+        self._pool.submit(request.skill, request.call_id, lambda: self._complete(request))
+
+    def record_verdict(
+        self, inputs: GenerationInput, now: datetime, *, passed: bool, gate: str, message: str, line: int | None
+    ) -> GenerationUpdate | None:
+        """Record the verdict on the candidate. Return None if the ledger has no candidate."""
+        state = _open(inputs, self._settings, now)
+        candidate = state.ledger.last
+        if candidate is None or candidate.state not in {"candidate", "passed"}:
+            return None
+        ledger = ledger_rules.record_verdict(state.ledger, passed=passed, gate=gate, message=message, line=line)
+        state = state.with_ledger(ledger)
+        return GenerationUpdate(
+            attempt=_describe_attempt(candidate.number, state.limits),
+            tokens=ledger.tokens,
+            status=_status(state),
+            records=_changed_records(inputs, self._settings, state),
+            view=(store.candidates_map(inputs.skill, ledger),),
+        )
+
+    def _decide(self, inputs: GenerationInput, state: _GenerationState, now: datetime) -> Decision:
+        """Return the ledger's decision; a call may have to wait for the daily quota or the endpoint's circuit."""
+        decision = self._decide_by_ledger(inputs, state, now)
+        if not isinstance(decision, Call):
+            return decision
+        daily_tokens = self._settings.generation.daily_tokens
+        quota = DailyQuota(daily_tokens.namespace, daily_tokens.operator)
+        namespace = inputs.skill.metadata.namespace
+        wait = daily_quota.find_wait(state.usage, namespace, decision.reserved_tokens, quota, now)
+        if wait is not None:
+            return replace(wait, seconds=wait.seconds + random.uniform(1, 60))  # not all Skills at midnight
+        name = state.model.name
+        breaker = self._breakers[name]
+        if (seconds := breaker.seconds_until_call(now)) > 0:
+            metrics.set_circuit_state(name, breaker.state(now))
+            return Wait(
+                seconds * random.uniform(1.0, 1.2) + 1.0, "ModelUnavailable", f"{name}: {breaker.describe(now)}"
+            )
+        return decision
+
+    def _decide_by_ledger(self, inputs: GenerationInput, state: _GenerationState, now: datetime) -> Decision:
+        """Return the ledger's decision. A call is decided twice: the length of its prompt depends on its kind."""
+        spec, ledger = inputs.skill.spec, state.ledger
+        limits = state.limits.model_copy(update={"max_reply_tokens": state.model.max_reply_tokens})
+        messages = build_messages(spec, inputs.types, inputs.manifest, ledger, "first")
+        decision = ledger_rules.decide(ledger, limits, estimate(messages), now)
+        if isinstance(decision, Call):
+            messages = build_messages(spec, inputs.types, inputs.manifest, ledger, decision.kind)
+            decision = ledger_rules.decide(ledger, limits, estimate(messages), now)
+        return decision
+
+    def _record_reply(self, key: SkillKey, ledger: Ledger, now: datetime) -> Ledger:
+        """Return the ledger with the reply that has arrived. A reservation without a call in the pool is lost."""
+        if ledger.last is None or not ledger.pending_call:
+            return ledger
+        if not self._pool.contains(key, ledger.pending_call):
+            return ledger_rules.record_loss(ledger, now)
+        task = self._pool.finished_task(key)
+        if task is None:
+            return ledger
+        if task.cancelled():
+            return ledger_rules.record_loss(ledger, now)
+        reserved_tokens, max_faults = ledger.last.tokens, self._settings.generation.infrastructure_failures
+        try:
+            completion = task.result()
+        except ModelUnavailable as error:
+            seconds = error.retry_after or min(MAX_RETRY_SECONDS, FIRST_RETRY_SECONDS * 2**ledger.faults)
+            if ledger.faults + 1 >= max_faults:
+                seconds = max(seconds, STALLED_RETRY_SECONDS)
+            charged = reserved_tokens if error.billed else 0
+            return ledger_rules.record_fault(ledger, str(error), charged, _retry_at(now, seconds))
+        except ModelRefused as error:
+            retry_at = _retry_at(now, STALLED_RETRY_SECONDS)
+            return ledger_rules.record_fault(
+                ledger, f"{error}.", 0, retry_at, reason="ModelRefused", fault_count=max_faults
+            )
+        except Exception as error:
+            log.exception("the call of a model failed unexpectedly")
+            message = f"The call failed: {type(error).__name__}. See the operator's log."
+            retry_at = _retry_at(now, STALLED_RETRY_SECONDS)
+            return ledger_rules.record_fault(ledger, message, reserved_tokens, retry_at, fault_count=max_faults)
+        extraction = extract_source(completion.text, completion.finish_reason)
+        return ledger_rules.settle(
+            ledger,
+            completion.tokens,
+            now,
+            estimated=completion.estimated,
+            source=extraction.source,
+            fingerprint=fingerprint(extraction.source) if extraction.source else "",
+            flaw=extraction.flaw,
+            problem=extraction.message,
+        )
+
+    async def _complete(self, request: CompletionRequest) -> Completion:
+        """Return the completion. The endpoint's circuit breaker knows the outcome before anyone else."""
+        name, breaker = request.endpoint.name, self._breakers[request.endpoint.name]
+        outcome, tokens = "failed", 0
+        try:
+            api_key = await asyncio.to_thread(_read_api_key, request.endpoint)
+            completion = await self._provider.complete(
+                request.endpoint, api_key, request.messages, request.max_tokens, request.temperature
+            )
+        except ModelUnavailable as error:
+            outcome = "unavailable"
+            breaker.record_failure(self._clock(), str(error), error.retry_after)
+            raise
+        except ModelRefused:
+            outcome = "refused"
+            raise
+        except asyncio.CancelledError:
+            outcome = "cancelled"
+            raise
+        else:
+            outcome, tokens = "answered", completion.tokens
+            breaker.record_success()
+            return completion
+        finally:
+            metrics.record_model_request(name, outcome, tokens)
+            metrics.set_circuit_state(name, breaker.state(self._clock()))
+
+
+def _open(inputs: GenerationInput, settings: Settings, now: datetime) -> _GenerationState:
+    """Return the recorded state with the ledger of the present input.
+
+    Code that was accepted for the same task is checked before a model is called: the base image, a model's name, the
+    prompt or an example may have changed, but not the task.
+    """
+    skill = inputs.skill
+    digest = input_hash(skill.spec, inputs.models, inputs.manifest, inputs.checker)
+    min_interval = timedelta(seconds=settings.generation.floor_seconds)
+    history = ledger_history.select(store.read_history(inputs.stored_history), digest, inputs.retry, min_interval)
+    ledger = history.present
+    if not ledger.attempts and ledger.first_call is None and not ledger.anew and inputs.accepted_source:
+        ledger = ledger_rules.readopt(ledger, inputs.accepted_source, fingerprint(inputs.accepted_source))
+    usage = daily_quota.read(store.read_daily_usage(inputs.stored_usage), now.date())
+    state = _GenerationState(skill.metadata.uid, history, usage, inputs.models, _limits(settings, skill))
+    return state.with_ledger(ledger)
+
+
+def _limits(settings: Settings, skill: Skill) -> GenerationLimits:
+    spec = skill.spec.generation
+    return GenerationLimits(
+        max_attempts=spec.max_attempts,
+        token_budget=spec.token_budget,
+        max_faults=settings.generation.infrastructure_failures,
+        deadline=timedelta(seconds=settings.generation.deadline_seconds),
+    )
+
+
+def _changed_records(inputs: GenerationInput, settings: Settings, state: _GenerationState) -> tuple[Object, ...]:
+    """Return the records that differ from the stored ones: first the daily usage, then the ledger history."""
+    records: list[Object] = []
+    usage = store.daily_usage_map(settings, state.usage, inputs.stored_usage)
+    if (state.usage.spent or state.usage.reservations) and not _has_same_data(usage, inputs.stored_usage):
+        records.append(usage)
+    history = store.history_map(inputs.skill, settings, state.history, inputs.stored_history)
+    is_empty = not state.history.past and state.ledger == Ledger(input_hash=state.ledger.input_hash)
+    if not is_empty and not _has_same_data(history, inputs.stored_history):
+        records.append(history)
+    return tuple(records)
+
+
+def _has_same_data(config_map: Object, stored_map: Object | None) -> bool:
+    return stored_map is not None and stored_map.get("data") == config_map["data"]
+
+
+def _describe_reply(before: Ledger, after: Ledger, limits: GenerationLimits) -> tuple[GenerationEvent, ...]:
+    """Return an event on the outcome of a call that no condition shows."""
+    if not before.pending_call or after.pending_call or before.last is None:
+        return ()
+    last = after.last
+    if len(after.attempts) < len(before.attempts):
+        return (GenerationEvent(after.fault_reason, f"{after.fault} No attempt is spent."),)
+    if last is not None and last.state == "empty":
+        text = f"{last.endpoint} sent no usable code ({last.tokens} tokens, no attempt is spent): {last.message}"
+        return (GenerationEvent("NoCode", text),)
+    if last is not None and last.state == "repeat":
+        attempt = _describe_attempt(before.last.number, limits)
+        text = (
+            f"{attempt}: {last.endpoint} wrote code that was refused before ({last.tokens} tokens); it is not checked"
+        )
+        return (GenerationEvent("CodeRepeated", text),)
+    return ()
+
+
+def _describe_attempt(number: int, limits: GenerationLimits) -> str:
+    return f"attempt {number} of {limits.max_attempts}" if number else "the code accepted before"
+
+
+def _status(state: _GenerationState) -> GenerationStatus:
+    ledger = state.ledger
+    failed_attempt = next((attempt for attempt in reversed(ledger.attempts) if attempt.state == "failed"), None)
+    endpoint = next(
+        (attempt.endpoint for attempt in reversed(ledger.attempts) if attempt.endpoint), state.models[0].name
+    )
+    return GenerationStatus(
+        attempts=ledger.attempt_count,
+        tokens=ledger.charged_tokens,
+        model=next((model.model for model in state.models if model.name == endpoint), endpoint),
+        last_failure=GenerationFailure(
+            gate=failed_attempt.gate, message=failed_attempt.message, line=failed_attempt.line
+        )
+        if failed_attempt
+        else None,
+    )
+
+
+def _retry_at(now: datetime, seconds: float) -> datetime:
+    """Return a time at least `seconds` from now, and up to 30 % more: not all Skills retry at once."""
+    return now + timedelta(seconds=seconds * random.uniform(1.0, 1.3))
+
+
+def _read_api_key(endpoint: ModelEndpoint) -> str:
+    """Return the key of the endpoint, or an empty string where it needs none. Raises ModelRefused."""
+    if not endpoint.api_key_file:
+        return ""
+    try:
+        return Path(endpoint.api_key_file).read_text(encoding="utf-8").strip()
+    except OSError as error:
+        raise ModelRefused(f"the key of {endpoint.name} cannot be read: {error.strerror}; see apiKeySecret") from error

@@ -1,0 +1,57 @@
+"""The checker's verdict. It is foreign bytes until its signature and its model have been verified."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic.alias_generators import to_camel
+
+
+class CheckReport(BaseModel):
+    """The checker's verdict on a candidate. `private` is for people: no prompt may ever hold it."""
+
+    model_config = ConfigDict(alias_generator=to_camel, validate_by_name=True, validate_by_alias=True)
+
+    subject: Annotated[str, Field(max_length=64)] = ""
+    passed: bool
+    gate: Annotated[str, Field(max_length=32, pattern=r"^[a-z-]+$")] | None = None
+    message: Annotated[str, Field(max_length=4096)] = ""
+    private: Annotated[str, Field(max_length=4096)] = ""
+    line: Annotated[int, Field(ge=0, le=1_000_000)] | None = None
+    passed_examples: Annotated[int, Field(ge=0, le=1000)] = 0
+    total_examples: Annotated[int, Field(ge=0, le=1000)] = 0
+
+    def wire(self) -> dict[str, Any]:
+        """Return the report as the checker writes it."""
+        return self.model_dump(mode="json", by_alias=True)
+
+
+def read_signed(message: str, key: str) -> CheckReport | None:
+    """Return the report in the last message of a check's container, if PID 1 signed it with this Job's key."""
+    envelope = _parse_json(message)
+    if not isinstance(envelope, dict):
+        return None
+    text, mac = envelope.get("report"), envelope.get("mac")
+    if not isinstance(text, str) or not isinstance(mac, str):
+        return None
+    expected = hmac.new(bytes.fromhex(key), text.encode("utf-8", "replace"), hashlib.sha256).hexdigest()
+    return parse(text) if hmac.compare_digest(expected.encode(), mac.encode("utf-8", "replace")) else None
+
+
+def parse(text: str) -> CheckReport | None:
+    """Return the report in `text`, or None where there is none."""
+    try:
+        return CheckReport.model_validate(_parse_json(text))
+    except ValidationError:
+        return None
+
+
+def _parse_json(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None

@@ -1,0 +1,105 @@
+"""What must hold before any stage runs: a readable, permitted spec, known networks and a known base image."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from pydantic import ValidationError
+
+from skill_operator.api import conditions as api
+from skill_operator.api.egress_networks import BlockedNetwork
+from skill_operator.api.v1alpha1 import Skill, SkillSpec
+from skill_operator.api.validation import SpecProblem, never_granted, problems
+from skill_operator.isolation.cluster_networks import ClusterNetworksUnknown
+from skill_operator.k8s.interface import Object
+from skill_operator.reconcile.context import ReconcileContext
+from skill_operator.reconcile.result import ConditionUpdate, Result
+from skill_operator.registry.client import BaseImage, RegistryUnavailable
+from skill_operator.settings import Settings
+
+log = logging.getLogger(__name__)
+REGISTRY_RETRY_SECONDS = 5.0
+CLUSTER_NETWORKS_RETRY_SECONDS = 60.0
+
+
+@dataclass(frozen=True)
+class Prerequisites:
+    """What preflight found, and the stages build on."""
+
+    base: BaseImage
+    blocked_networks: tuple[BlockedNetwork, ...]
+
+
+class Preflight:
+    """Preflight checks what concerns a Skill before anything of it is observed. It keeps the base image once read."""
+
+    def __init__(self, settings: Settings, context: ReconcileContext) -> None:
+        self._settings = settings
+        self._context = context
+        self._base: BaseImage | None = None
+
+    def check_spec(self, skill: Skill) -> Result | None:
+        """Return why this spec must not run, as far as spec and settings alone tell; else None."""
+        found = [*problems(skill.spec), *self._not_allowed(skill.spec)]
+        return _invalid(f"{problem.path}: {problem.message}" for problem in found) if found else None
+
+    async def check_installation(self, skill: Skill) -> Prerequisites | Result:
+        """Return what the stages build on, or what is missing. A result without conditions leaves the status alone."""
+        try:
+            blocked_networks = await self._context.blocked_networks() if skill.spec.egress else ()
+        except ClusterNetworksUnknown as error:
+            update = ConditionUpdate(api.GENERATED, "False", "ClusterRangesUnknown", f"spec.egress: {error}")
+            return Result.stalled(update, after=CLUSTER_NETWORKS_RETRY_SECONDS)
+        if found := never_granted(skill.spec, blocked_networks):
+            return _invalid(map(str, found))
+        try:
+            self._base = self._base or await self._context.read_base()
+        except RegistryUnavailable as error:
+            log.warning("the base image cannot be read yet: %s", error)
+            if api.is_true(skill.status.conditions, api.READY, skill.metadata.generation):
+                # It runs; the base image is needed for changes alone.
+                return Result.failed(retry_after=REGISTRY_RETRY_SECONDS)
+            update = ConditionUpdate(api.GENERATED, "Unknown", error.reason, str(error))
+            return Result.failed(update, retry_after=REGISTRY_RETRY_SECONDS)
+        return Prerequisites(self._base, blocked_networks)
+
+    def _not_allowed(self, spec: SkillSpec) -> Iterator[SpecProblem]:
+        """Yield what the installation forbids: a Skill must not choose weaker isolation than the installation's."""
+        allowed = {"", self._settings.isolation.runtime_class_name, *self._settings.isolation.runtime_class_names}
+        if spec.runtime_class_name not in allowed:
+            names = ", ".join(sorted(allowed - {""})) or "none"
+            message = f"must be one that isolation.runtimeClassNames in the chart's values allows: {names}"
+            yield SpecProblem("spec.runtimeClassName", message)
+        if not self._settings.egress_proxy.address:
+            for index, host, _ in spec.hosts:
+                message = (
+                    f"{host} is called through the egress proxy, which is disabled: set egressProxy.enabled: true in "
+                    "the chart's values, or grant a cidr"
+                )
+                yield SpecProblem(f"spec.egress[{index}].host", message)
+
+
+def parse(body: Object) -> tuple[Skill, Result | None]:
+    """Return the Skill, and why its stored spec cannot be read: then the Skill has an empty spec and no status."""
+    try:
+        return Skill.model_validate(body), None
+    except ValidationError as error:  # stored before a rule was there; the API server refuses it today
+        first = error.errors()[0]
+        field = ".".join(map(str, first["loc"]))
+        log.warning("a stored Skill does not fit its own schema", extra={"where": field})
+        bare = Skill.model_validate({**body, "spec": {"description": "?", "input": {}, "output": {}}, "status": {}})
+        return bare, _invalid([f"{field}: {first['msg']}"])
+
+
+def check_suspended(skill: Skill) -> Result | None:
+    """Return that the Skill is suspended, if it is."""
+    if not skill.spec.suspend:
+        return None
+    message = "spec.suspend is true: the operator changes nothing until it is false"
+    return Result.stalled(ConditionUpdate(api.READY, "False", "Suspended", message))
+
+
+def _invalid(lines: Iterable[str]) -> Result:
+    return Result.stalled(ConditionUpdate(api.GENERATED, "False", "SpecInvalid", "\n".join(lines)))
