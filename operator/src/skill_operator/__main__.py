@@ -36,7 +36,7 @@ from skill_operator.reconcile.egress_proxy import EgressProxy
 from skill_operator.reconcile.reconciler import Reconciler
 from skill_operator.reconcile.usage_collector import UsageCollector, over_http
 from skill_operator.registry import client, garbage_collector
-from skill_operator.registry.push_secret import ensure
+from skill_operator.registry.push_secret import ensure_push_secret
 from skill_operator.settings import Settings, SettingsError, load
 from skill_operator.sweeper import Sweeper
 from skill_operator.work_queue import WorkQueue
@@ -141,7 +141,7 @@ async def run_doctor(settings: Settings) -> int:
 async def ensure_credentials(settings: Settings, htpasswd: Path) -> int:
     """Make the builder's credential for the embedded registry. Return the exit code."""
     async with connect("skill-operator-registry") as cluster:
-        await ensure(cluster, settings, htpasswd)
+        await ensure_push_secret(cluster, settings, htpasswd)
     return 0
 
 

@@ -335,12 +335,12 @@ def account(method: str, path: str, id_: str, caller: str, status: int, outcome:
     """Every request has a line in the log and a place in the metrics."""
     metrics.record_request(outcome, seconds)
     if log.isEnabledFor(logging.INFO):
-        logs.later(_line, method, path, id_, caller, status, outcome, seconds)
+        logs.log_later(_line, method, path, id_, caller, status, outcome, seconds)
 
 
 def _line(method: str, path: str, id_: str, caller: str, status: int, outcome: str, seconds: float) -> str:
     return (
-        f'"logger": "{__name__}", "message": "call", "request": {logs.quoted(id_)}, '
+        f'"logger": "{__name__}", "message": "call", "request": {logs.quote(id_)}, '
         f'"method": {_told(method[:CUT])}, "path": {_told(path[:CUT])}, "caller": {_told(caller[:CUT])}, '
         f'"status": {status}, "outcome": {_told(outcome)}, "seconds": {seconds:.4f}'
     )
@@ -349,4 +349,4 @@ def _line(method: str, path: str, id_: str, caller: str, status: int, outcome: s
 @lru_cache(4096)
 def _told(text: str) -> str:
     """Foreign text for the log. There are few such texts and many calls."""
-    return logs.quoted(printable(text, SHOWN))
+    return logs.quote(printable(text, SHOWN))
