@@ -3,7 +3,7 @@
     make bench-generation        # LOOP_RUNS=600 SKILLS=20
 
 First the state machine of the tests, many times: a scripted model that does whatever hurts, two operators, power cuts,
-people who edit, retry and delete. Then a real model of 135M parameters writes Skills, and the real gates judge them.
+people who edit, retry and delete. Then a real model of 135M parameters writes Skills, and the real gates check them.
 What is counted must be 0: attempts or tokens over a bound, builds of code that did not pass, Skills that do not end.
 """
 
@@ -81,17 +81,17 @@ class Counted(EveryOrder):
     figures: ClassVar[Counter[str]] = Counter()
 
     def teardown(self) -> None:
-        seen = self.figures
-        seen["runs"] += 1
-        seen["calls"] += len(self.world.wire.requests)
-        seen["built"] += bool(self.world.builds())
+        figures = self.figures
+        figures["runs"] += 1
+        figures["calls"] += len(self.world.wire.requests)
+        figures["built"] += bool(self.world.builds())
         for reason in set(self.ended.values()):
-            seen[f"ended: {reason}"] += 1
+            figures[f"ended: {reason}"] += 1
         super().teardown()
 
 
-def orders() -> None:
-    """Raises at the first thing that must not happen."""
+def run_adversarial_orders() -> None:
+    """Run the state machine. Raises an error at the first thing that must not happen."""
     began, before = time.process_time(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     run_state_machine_as_test(
         Counted,
@@ -114,50 +114,55 @@ def orders() -> None:
     print(f"  CPU seconds, memory grown                     {time.process_time() - began:.0f}, {grown / 1024:.0f} MiB")
 
 
-async def written(url: str, spec: dict[str, Any]) -> World:
-    """One Skill, until it ends or is built."""
+async def generate(url: str, spec: dict[str, Any]) -> World:
+    """Generate one Skill, until it stops or is built."""
     model = ModelEndpoint(name="tiny", base_url=url, model="tiny", max_reply_tokens=REPLY, timeout_seconds=300)
     world = World(
         Settings(images=IMAGES, models=[model], generation=GenerationSettings(deadline_seconds=86_400)), network=True
     )
     world.skill(**spec, generation={"maxAttempts": ATTEMPTS, "tokenBudget": BUDGET})
     for _ in range(40):
-        await world.passes()
+        await world.reconcile()
         if world.builds() or world.reason in TERMINAL:
             return world
         if (check := world.check_environment()) is not None:
-            world.ended(*await asyncio.to_thread(judged, check))
-        await world.settled()
+            world.end_check(*await asyncio.to_thread(run_check, check))
+        await world.finish_calls()
         world.now += timedelta(seconds=60)
     raise SystemExit(f"it does not end: {world.status}")
 
 
-def judged(order: dict[str, str]) -> tuple[int, str]:
-    """Exit code and last word of the real check."""
+def run_check(variables: dict[str, str]) -> tuple[int, str]:
+    """Run the real check. Return its exit code and termination message."""
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
         ended = subprocess.run(
-            command("check"), env=environment(place, **order), cwd=place, capture_output=True, timeout=180, check=False
+            command("check"),
+            env=environment(place, **variables),
+            cwd=place,
+            capture_output=True,
+            timeout=180,
+            check=False,
         )
         log = place / "termination-log"
         return ended.returncode, log.read_text() if log.exists() else ""
 
 
 def soak() -> None:
-    """Bounds are checked, text is not: what it writes differs from machine to machine."""
+    """Generate Skills with a real model. Only bounds are checked: the text differs from machine to machine."""
     tools()
     ends: Counter[str] = Counter()
     most = Counter[str]()
     began = time.monotonic()
     with served() as url:
         for name, spec in TASKS[:SKILLS]:
-            world = asyncio.run(written(url, spec))
+            world = asyncio.run(generate(url, spec))
             generation = world.status["generation"]
             assert generation["attempts"] <= ATTEMPTS, generation
             assert generation["tokens"] <= BUDGET, generation
             ends[world.reason] += 1
-            said = f"{world.reason}, {generation['attempts']} attempts, {generation['tokens']} tokens"
-            print(f"  {name:<45} {said}", flush=True)
+            outcome = f"{world.reason}, {generation['attempts']} attempts, {generation['tokens']} tokens"
+            print(f"  {name:<45} {outcome}", flush=True)
             for key in ("attempts", "tokens"):
                 most[key] = max(most[key], generation[key])
                 most[f"all {key}"] += generation[key]
@@ -171,5 +176,5 @@ def soak() -> None:
 
 
 if __name__ == "__main__":
-    orders()
+    run_adversarial_orders()
     soak()

@@ -1,4 +1,4 @@
-"""What tools can mend costs no attempt; what has two meanings is not touched."""
+"""Autofix repairs what has one remedy; what has two meanings stays."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ GOOD = 'def run(input):\n    name = "it\'s"\n    return {"n": name}\n'
         "\ufeff" + GOOD.replace("    return", "\treturn").replace('"n"', "\u201cn\u201d"),
     ],
 )
-def test_what_has_one_remedy_is_mended(broken: str) -> None:
+def test_what_has_one_remedy_is_repaired(broken: str) -> None:
     assert parse(broken) is None
     tree = parse(autofix(broken))
     assert tree is not None
@@ -49,7 +49,7 @@ def test_what_parses_is_left_alone(source: str) -> None:
     assert autofix(source) == source
 
 
-def test_strings_and_comments_are_left_alone_where_code_is_mended() -> None:
+def test_strings_and_comments_are_left_alone_where_code_is_repaired() -> None:
     broken = "\u00a0\nx = '\u00a0\u201ca\u201d'  # \u00a0\u201cb\u201d\ny = \u201cc\u201d\n"
     assert autofix(broken) == " \nx = '\u00a0\u201ca\u201d'  # \u00a0\u201cb\u201d\ny = \"c\"\n"
 

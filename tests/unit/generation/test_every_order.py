@@ -26,7 +26,7 @@ from skill_operator.k8s.errors import ClusterError
 from skill_operator.settings import DailyTokenSettings, GenerationSettings, ImageSettings, ModelEndpoint, Settings
 from tests.unit.generation.world import NAME, NAMESPACE, PowerCut, World
 
-pytestmark = pytest.mark.timeout(900)  # a failure is made as short as five minutes allow before it is told
+pytestmark = pytest.mark.timeout(900)  # a failure is made as short as five minutes allow before it is shown
 Then = list[tuple[int, int | None, int | None]]
 RUNS = int(os.environ.get("LOOP_RUNS", "20"))
 BUDGET, ATTEMPTS, DAILY, REPLY = 20_000, 3, 60_000, 2048
@@ -71,13 +71,13 @@ class EveryOrder(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.runner = asyncio.Runner()
-        self.epoch = 0  # retries and re-creations: a person asked again
+        self.epoch = 0  # retries and re-creations: a person retried
         self.billed: Counter[tuple[Any, ...]] = Counter()  # by input, as the model sees it
         self.days: Counter[Any] = Counter()
         self.checked: dict[tuple[Any, ...], set[str]] = {}
         self.passed: set[str] = set()
         self.ended: dict[tuple[Any, ...], str] = {}
-        self.seen = 0  # requests
+        self.request_count = 0  # requests
         self.world: World = self.runner.run(self._world())
         self.task = "A"
         self.limits = (BUDGET, ATTEMPTS)
@@ -97,9 +97,9 @@ class EveryOrder(RuleBasedStateMachine):
     def run(self, work: Any) -> Any:
         return self.runner.run(work)
 
-    def passes(self, then: Then) -> None:
-        """Passes that follow: who makes it, before which write of it power fails, and before which one the other
-        operator makes a whole pass of its own."""
+    def reconcile_all(self, then: Then) -> None:
+        """Reconcile as listed: by which operator, before which write its power fails, and before which write the other
+        operator makes a whole reconcile of its own."""
         for who, cut, other in then:
             self.run(self._reconcile(who, cut, other))
 
@@ -111,27 +111,27 @@ class EveryOrder(RuleBasedStateMachine):
             writes += 1
             if writes == other:
                 hook, self.world.store.before_write = self.world.store.before_write, None
-                await self._pass(1 - who)
+                await self._reconcile_once(1 - who)
                 self.world.store.before_write = hook
             if writes == cut:
                 raise PowerCut
 
         self.world.store.before_write = before
         try:
-            await self._pass(who)
+            await self._reconcile_once(who)
         except PowerCut:
             self.world.store.before_write = None
-            await self.world.on_the_wire()
+            await self.world.wait_for_requests()
             await self._power_cut(who)
         self.world.store.before_write = None
-        await self.world.on_the_wire()
+        await self.world.wait_for_requests()
         checked = self.world.check()
-        if checked is not None and checked not in self.passed:  # else it is the code of before
+        if checked is not None and checked not in self.passed:  # else it is code accepted before
             self.checked.setdefault(self.input, set()).add(checked)
 
-    async def _pass(self, who: int) -> None:
+    async def _reconcile_once(self, who: int) -> None:
         with contextlib.suppress(ClusterError):  # of two that write, one has to come again
-            await self.world.passes(operator=who)
+            await self.world.reconcile(operator=who)
 
     def allow(self) -> None:
         """What the spec says now holds for the input as it is now."""
@@ -165,7 +165,7 @@ class EveryOrder(RuleBasedStateMachine):
             return httpx2.Response(200, json={"choices": [choice], **usage})
 
         self.run(self._answer(answer))
-        self.passes(then)
+        self.reconcile_all(then)
 
     @rule(
         body=st.sampled_from(BODIES),
@@ -174,12 +174,12 @@ class EveryOrder(RuleBasedStateMachine):
         then=st.tuples(THEN, THEN, THEN),
     )
     def attempt(self, body: str, gate: str, count: int, then: tuple[Then, Then, Then]) -> None:
-        """Asked, answered, judged; with whatever happens in between."""
+        """Make a whole attempt, with whatever happens in between."""
         self.world.now += timedelta(seconds=31)
-        self.passes([(0, None, None), *then[0]])
+        self.reconcile_all([(0, None, None), *then[0]])
         self.reply(f"```python\ndef run(input):\n    {body}\n```", "true", "stop", [(0, None, None), *then[1]])
         if self.world.check() is not None:
-            self.judge(gate, count, [(0, None, None), *then[2]])
+            self.end_check(gate, count, [(0, None, None), *then[2]])
 
     @rule(
         fault=st.sampled_from(["429", "503", "504", "401", "html", "truncated", "timeout", "reset", "huge"]),
@@ -202,18 +202,18 @@ class EveryOrder(RuleBasedStateMachine):
             return httpx2.Response(200, content=b"{" if fault == "truncated" else b"x" * (3 << 20))
 
         self.run(self._answer(answer))
-        self.passes(then)
+        self.reconcile_all(then)
 
     async def _answer(self, answer: Any) -> None:
-        self.world.wire.say(answer)
-        await self.world.settled()
-        self.world.wire.say(None)
+        self.world.wire.respond(answer)
+        await self.world.finish_calls()
+        self.world.wire.respond(None)
 
     @rule(who=st.integers(0, 1), then=THEN)
     def power_cut(self, who: int, then: Then) -> None:
-        """Whatever the model was writing is billed, and nobody hears it."""
+        """Whatever the model was writing is billed, and its reply is lost."""
         self.run(self._power_cut(who))
-        self.passes(then)
+        self.reconcile_all(then)
 
     async def _power_cut(self, who: int) -> None:
         def answer(request: Any) -> httpx2.Response:
@@ -222,37 +222,37 @@ class EveryOrder(RuleBasedStateMachine):
 
         operator = self.world.operators[who]
         self.world.operators[who] = self.world.operator()
-        self.world.wire.say(answer)
+        self.world.wire.respond(answer)
         tasks = [c.task for c in operator.author._pool._calls.values() if c.task is not None]
         if tasks:
             await asyncio.wait(tasks, timeout=10)
-        self.world.wire.say(None)
+        self.world.wire.respond(None)
 
     @precondition(lambda self: self.world.check() is not None)
     @rule(gate=st.sampled_from(GATES), count=st.integers(0, 3), then=THEN)
     def any_verdict(self, gate: str, count: int, then: Then) -> None:
-        self.judge(gate, count, then)
+        self.end_check(gate, count, then)
 
-    def judge(self, gate: str, count: int, then: Then) -> None:
+    def end_check(self, gate: str, count: int, then: Then) -> None:
         code = self.world.check()
         assert code is not None
         passed = "good" in code
         if passed:
             self.passed.add(code)
         self.world.verdict(passed=passed, gate="" if passed else gate, message=f"{count}/4 visible examples pass.")
-        self.passes(then)
+        self.reconcile_all(then)
 
     @rule(seconds=st.sampled_from([1, 20, 120, 1900, 90_000]), then=THEN)
     def time_passes(self, seconds: int, then: Then) -> None:
         self.world.now += timedelta(seconds=seconds)
-        self.passes(then)
+        self.reconcile_all(then)
 
     @rule(task=st.sampled_from("AB"), then=THEN)
     def edit(self, task: str, then: Then) -> None:
         self.task = task
         self.world.skill(description=f"Task {task}.")
         self.allow()
-        self.passes(then)
+        self.reconcile_all(then)
 
     @rule(budget=st.sampled_from([BUDGET, BUDGET, BUDGET // 2]), attempts=st.sampled_from([1, ATTEMPTS]), then=THEN)
     def other_limits(self, budget: int, attempts: int, then: Then) -> None:
@@ -260,19 +260,19 @@ class EveryOrder(RuleBasedStateMachine):
         self.limits = (budget, attempts)
         self.allow()
         self.ended.clear()
-        self.passes(then)
+        self.reconcile_all(then)
 
     @precondition(lambda self: self.epoch < 3)
     @rule(then=THEN)
-    def ask_again(self, then: Then) -> None:
-        """Both operators see it before anything else happens, so that each input of the machine is one of the books."""
+    def retry(self, then: Then) -> None:
+        """Both operators see it before anything else happens, so that each input of the machine is one ledger of the history."""
         uid = self.world.store.objects["Skill", NAMESPACE, NAME]["metadata"]["uid"]
         if ("ConfigMap", SETTINGS.namespace, naming.ledger(uid)) in self.world.store.objects:
             self.epoch += 1
             self.allow()
             self.world.annotate(naming.RETRY_ANNOTATION, str(self.epoch))
-            self.run(self._pass(0))
-        self.passes(then)
+            self.run(self._reconcile_once(0))
+        self.reconcile_all(then)
 
     @rule(what=st.sampled_from(["candidates", "source", "status"]), then=THEN)
     def meddle(self, what: str, then: Then) -> None:
@@ -283,7 +283,7 @@ class EveryOrder(RuleBasedStateMachine):
         else:
             name = naming.candidates(NAME) if what == "candidates" else naming.source(NAME)
             self.world.store.objects.pop(("ConfigMap", NAMESPACE, name), None)
-        self.passes(then)
+        self.reconcile_all(then)
 
     # What must hold.
 
@@ -301,19 +301,19 @@ class EveryOrder(RuleBasedStateMachine):
         assert self.world.builds() <= self.passed
 
     @invariant()
-    def what_ended_asks_nobody(self) -> None:
-        for request in self.world.wire.requests[self.seen :]:
+    def what_ended_calls_no_model(self) -> None:
+        for request in self.world.wire.requests[self.request_count :]:
             of = request["of"]
-            assert of not in self.ended, f"{of} ended with {self.ended[of]} and a model was asked"
-        self.seen = len(self.world.wire.requests)
+            assert of not in self.ended, f"{of} ended with {self.ended[of]} and a model was called"
+        self.request_count = len(self.world.wire.requests)
 
     @invariant()
-    def the_account_misses_nothing(self) -> None:
+    def the_daily_usage_misses_nothing(self) -> None:
         stored = self.world.store.objects.get(("ConfigMap", SETTINGS.namespace, naming.ACCOUNT))
         if stored is not None:
-            account = json.loads(stored["data"]["account.json"])
-            known = sum(account["spent"].values()) + sum(out["tokens"] for out in account["out"].values())
-            assert known >= self.days[account["day"]]
+            usage = json.loads(stored["data"]["account.json"])
+            known = sum(usage["spent"].values()) + sum(out["tokens"] for out in usage["out"].values())
+            assert known >= self.days[usage["day"]]
 
     @invariant()
     def what_ended_says_why(self) -> None:

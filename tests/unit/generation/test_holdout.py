@@ -1,4 +1,4 @@
-"""Which examples the model is shown."""
+"""The split into visible and hidden examples."""
 
 from __future__ import annotations
 

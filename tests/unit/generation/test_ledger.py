@@ -1,4 +1,4 @@
-"""When asking goes on and when it ends, rule by rule. Every order in which things can happen: test_loop.py."""
+"""The rules by which generation goes on or ends. Every order in which things can happen: test_every_order.py."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def step(ledger: Ledger, now: datetime = NOW, **values: Any) -> Call | ReadyCand
     return ledger_rules.decide(ledger, limits(**values), PROMPT, now)
 
 
-def asked(ledger: Ledger, tokens: int = 2000) -> Ledger:
+def reserved(ledger: Ledger, tokens: int = 2000) -> Ledger:
     return ledger_rules.reserve(ledger, "main", tokens, f"call {ledger.tokens}", NOW)
 
 
@@ -43,7 +43,7 @@ def replied(
 ) -> Ledger:
     known = source and digest(source)
     return ledger_rules.settle(
-        asked(ledger), tokens, now, estimated=False, source=source, fingerprint=known, flaw=flaw, problem=problem
+        reserved(ledger), tokens, now, estimated=False, source=source, fingerprint=known, flaw=flaw, problem=problem
     )
 
 
@@ -67,7 +67,7 @@ def test_the_first_call_reserves_prompt_and_reply() -> None:
 
 
 def test_while_a_reply_is_awaited_there_is_nothing_to_do() -> None:
-    found = step(asked(opened()))
+    found = step(reserved(opened()))
     assert isinstance(found, Wait)
     assert found.reason == "Generating"
 
@@ -85,7 +85,7 @@ def test_a_candidate_is_checked_then_accepted_for_good() -> None:
 
 
 def test_the_real_price_replaces_the_reservation() -> None:
-    assert asked(opened()).tokens == 2000
+    assert reserved(opened()).tokens == 2000
     assert replied(opened()).tokens == 1500
 
 
@@ -136,16 +136,18 @@ def test_more_examples_passed_is_progress() -> None:
     ledger = refused(opened(), "a", message=report(1, 5))
     assert reason(step(refused(ledger, "b", message=report(2, 5)))) == "repair"
     assert reason(step(refused(ledger, "b", message=report(1, 5, got="5")))) == "fresh"
-    told = [_hidden([Failed(WRONG, "4")], passed, 3, "").message for passed in (1, 2)]
-    held_out = [refused(opened(), "a", gate="hidden", message=message) for message in told]
+    messages = [_hidden([Failed(WRONG, "4")], passed, 3, "").message for passed in (1, 2)]
+    held_out = [refused(opened(), "a", gate="hidden", message=message) for message in messages]
     assert [ledger.attempts[0].progress for ledger in held_out] == [(6, 1), (6, 2)]
 
 
 @pytest.mark.parametrize("gate", ["ruff", "mypy"])
 def test_the_same_complaint_about_other_code_is_no_progress(gate: str) -> None:
-    told = [f"line {n}: name-defined: 'x' is unknown\n{excerpt(code, n)}" for n, code in ((1, "x()"), (2, "\ny = x"))]
-    once = refused(opened(), "a", gate=gate, message=told[0], line=1)
-    assert reason(step(refused(once, "b", gate=gate, message=told[1], line=2))) == "fresh"
+    messages = [
+        f"line {n}: name-defined: 'x' is unknown\n{excerpt(code, n)}" for n, code in ((1, "x()"), (2, "\ny = x"))
+    ]
+    once = refused(opened(), "a", gate=gate, message=messages[0], line=1)
+    assert reason(step(refused(once, "b", gate=gate, message=messages[1], line=2))) == "fresh"
 
 
 def test_a_later_gate_is_progress() -> None:
@@ -193,14 +195,14 @@ def test_replies_that_are_cut_off_twice_have_a_reason_of_their_own() -> None:
     assert "maxReplyTokens" in found.message
 
 
-def test_the_deadline_ends_asking_but_not_a_check_under_way() -> None:
-    late = NOW + timedelta(seconds=901)
-    assert reason(step(refused(opened(), "a"), now=late)) == "DeadlineExceeded"
-    assert isinstance(step(replied(opened()), now=late), ReadyCandidate)
+def test_the_deadline_ends_generation_but_not_a_check_under_way() -> None:
+    after_deadline = NOW + timedelta(seconds=901)
+    assert reason(step(refused(opened(), "a"), now=after_deadline)) == "DeadlineExceeded"
+    assert isinstance(step(replied(opened()), now=after_deadline), ReadyCandidate)
 
 
 def test_the_deadline_counts_from_the_first_reply_not_from_an_outage() -> None:
-    ledger = ledger_rules.record_fault(asked(opened()), "down", 0, NOW)
+    ledger = ledger_rules.record_fault(reserved(opened()), "down", 0, NOW)
     hour = NOW + timedelta(hours=1)
     assert reason(step(ledger, now=hour)) == "first"
     assert reason(step(refused(ledger, "a"), now=hour)) == "DeadlineExceeded"
@@ -209,47 +211,47 @@ def test_the_deadline_counts_from_the_first_reply_not_from_an_outage() -> None:
 def test_faults_cost_no_attempt_and_wait() -> None:
     ledger = opened()
     for number in range(1, 6):
-        ledger = ledger_rules.record_fault(asked(ledger), "main failed (503).", 0, NOW + timedelta(seconds=10))
+        ledger = ledger_rules.record_fault(reserved(ledger), "main failed (503).", 0, NOW + timedelta(seconds=10))
         assert ledger.attempt_count == ledger.tokens == 0
         found = step(ledger)
         assert isinstance(found, Wait)
         assert (found.seconds, found.reason, found.stalled) == (10, "ModelUnavailable", number == 5)
         assert isinstance(step(ledger, now=NOW + timedelta(seconds=10)), Call), "an outage ends by itself"
-    assert reason(step(ledger_rules.record_fault(asked(opened()), "x", 7, NOW), now=NOW)) == "first"
+    assert reason(step(ledger_rules.record_fault(reserved(opened()), "x", 7, NOW), now=NOW)) == "first"
 
 
 def test_a_refusal_stalls_at_once() -> None:
     later = NOW + timedelta(hours=1)
     found = step(
-        ledger_rules.record_fault(asked(opened()), "wrong key.", 0, later, reason="ModelRefused", fault_count=5)
+        ledger_rules.record_fault(reserved(opened()), "wrong key.", 0, later, reason="ModelRefused", fault_count=5)
     )
     assert isinstance(found, Wait)
     assert (found.reason, found.stalled) == ("ModelRefused", True)
 
 
 def test_a_reply_ends_a_row_of_faults() -> None:
-    ledger = replied(ledger_rules.record_fault(asked(opened()), "x", 0, NOW + timedelta(hours=1)))
+    ledger = replied(ledger_rules.record_fault(reserved(opened()), "x", 0, NOW + timedelta(hours=1)))
     assert (ledger.faults, ledger.fault, ledger.retry_at) == (0, "", None)
 
 
 def test_what_may_have_been_billed_is_spent() -> None:
-    ledger = ledger_rules.record_fault(asked(opened(), 6000), "late", 6000, NOW)
+    ledger = ledger_rules.record_fault(reserved(opened(), 6000), "late", 6000, NOW)
     assert ledger.tokens == 6000
 
 
 def test_a_lost_call_is_spent_whole_and_no_attempt() -> None:
-    ledger = ledger_rules.record_loss(asked(opened()), NOW)
+    ledger = ledger_rules.record_loss(reserved(opened()), NOW)
     assert (ledger.attempt_count, ledger.tokens, ledger.charged) == (0, 2000, 2000)
     assert reason(step(ledger)) == "first"
     for _ in range(6):
-        ledger = ledger_rules.record_loss(asked(ledger), NOW)
+        ledger = ledger_rules.record_loss(reserved(ledger), NOW)
     assert reason(step(ledger)) == "first"
     for _ in range(3):
-        ledger = ledger_rules.record_loss(asked(ledger), NOW)
+        ledger = ledger_rules.record_loss(reserved(ledger), NOW)
     assert reason(step(ledger)) == "BudgetExhausted"
 
 
-def test_code_of_before_is_tried_first_and_is_no_attempt() -> None:
+def test_code_accepted_before_is_tried_first_and_is_no_attempt() -> None:
     ledger = ledger_rules.readopt(opened(), "old", digest("old"))
     found = step(ledger)
     assert isinstance(found, ReadyCandidate)
@@ -311,20 +313,30 @@ def test_raising_the_limit_that_was_reached_lets_the_work_go_on(name: str, value
 
 
 def test_what_comes_too_late_changes_nothing() -> None:
-    for ledger in (opened(), replied(opened()), refused(opened(), "a"), ledger_rules.record_loss(asked(opened()), NOW)):
+    for ledger in (
+        opened(),
+        replied(opened()),
+        refused(opened(), "a"),
+        ledger_rules.record_loss(reserved(opened()), NOW),
+    ):
         assert (
             ledger_rules.settle(ledger, 9, NOW, estimated=True, source="x", fingerprint="x", flaw="", problem="")
             == ledger
         )
         assert ledger_rules.record_loss(ledger, NOW) == ledger
         assert ledger_rules.record_fault(ledger, "x", 9, NOW) == ledger
-    for ledger in (opened(), asked(opened()), refused(opened(), "a"), ledger_rules.record_loss(asked(opened()), NOW)):
+    for ledger in (
+        opened(),
+        reserved(opened()),
+        refused(opened(), "a"),
+        ledger_rules.record_loss(reserved(opened()), NOW),
+    ):
         assert ledger_rules.record_verdict(ledger, passed=True, gate="", message="", line=None) == ledger
 
 
 def test_a_ledger_is_read_back_as_it_was_written() -> None:
     ledger = ledger_rules.stop(refused(replied(opened(), ""), "ü\n\"'\0"), Stop("LoopDetected", "x"))
-    ledger = ledger_rules.record_fault(asked(ledger), "late", 5, NOW)
+    ledger = ledger_rules.record_fault(reserved(ledger), "late", 5, NOW)
     assert Ledger.model_validate_json(ledger.model_dump_json()) == ledger
     assert Ledger.model_validate_json('{"input_hash": "h", "new": 1}') == opened()
 

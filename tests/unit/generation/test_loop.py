@@ -20,7 +20,7 @@ from skill_operator.settings import (
     ModelEndpoint,
     Settings,
 )
-from tests.unit.generation.world import NAME, NAMESPACE, World, replying
+from tests.unit.generation.world import NAME, NAMESPACE, World, completion_response
 
 MODELS = [ModelEndpoint(name=name, base_url="http://model/v1", model=f"{name}-1") for name in ("cheap", "strong")]
 IMAGES = ImageSettings(runtime=f"r@sha256:{'1' * 64}", checker=f"c@sha256:{'2' * 64}", builder="localhost/kaniko:1")
@@ -48,17 +48,17 @@ async def world() -> World:
 
 
 async def writes(world: World, body: str, tokens: tuple[int, int] = (100, 50)) -> None:
-    await world.told(replying(fenced(body), tokens))
+    await world.receive(completion_response(fenced(body), tokens))
 
 
 async def refused(world: World, body: str, gate: str = "mypy", message: str = "no", line: int | None = None) -> None:
     """One whole attempt."""
     await writes(world, body)
     world.verdict(passed=False, gate=gate, message=message, line=line)
-    await world.passes()
+    await world.reconcile()
 
 
-def asked(world: World) -> list[str]:
+def prompts(world: World) -> list[str]:
     return ["\n".join(m["content"] for m in r["messages"]) for r in world.wire.requests]
 
 
@@ -67,17 +67,17 @@ async def test_words_become_a_build(world: World) -> None:
     assert world.check() == code("return 1")
     assert world.builds() == set()
     world.verdict(passed=True)
-    await world.passes()
+    await world.reconcile()
     assert world.builds() == {code("return 1")}
     assert world.status["generation"] == {"attempts": 1, "tokens": 150, "model": "cheap-1"}
     assert world.store.objects["ConfigMap", NAMESPACE, f"{NAME}-source"]["data"]["skill.py"] == code("return 1")
 
 
-async def test_a_pass_over_an_unchanged_world_writes_nothing(world: World) -> None:
-    await world.asking()
-    await world.passes()
+async def test_a_reconcile_of_an_unchanged_world_writes_nothing(world: World) -> None:
+    await world.start_call()
+    await world.reconcile()
     version = world.store.version
-    await world.passes(3)
+    await world.reconcile(3)
     assert world.store.version == version
     assert len(world.wire.requests) == 1
     await world.operators[0].die()
@@ -86,17 +86,17 @@ async def test_a_pass_over_an_unchanged_world_writes_nothing(world: World) -> No
 async def test_attempts_exhausted(world: World) -> None:
     for number in range(3):
         await refused(world, f"return {number}", message=f"wrong {'xyz'[number]}", line=2)
-    await world.passes()
-    told = world.condition("Ready")
-    assert told["reason"] == "AttemptsExhausted"
-    assert "3 of 3 attempts" in told["message"]
-    assert "at line 2: wrong z" in told["message"]
-    assert "skill-operator.dev/retry=" in told["message"]
+    await world.reconcile()
+    condition = world.condition("Ready")
+    assert condition["reason"] == "AttemptsExhausted"
+    assert "3 of 3 attempts" in condition["message"]
+    assert "at line 2: wrong z" in condition["message"]
+    assert "skill-operator.dev/retry=" in condition["message"]
     assert world.condition("Stalled")["status"] == "True"
     for _ in range(5):
         world.operators[0] = world.operator()
         world.now += timedelta(days=1)
-        await world.passes(2)
+        await world.reconcile(2)
     assert len(world.wire.requests) == 3, "a failed Skill stays failed"
     assert world.builds() == set()
 
@@ -104,10 +104,10 @@ async def test_attempts_exhausted(world: World) -> None:
 async def test_budget_exhausted_before_the_call() -> None:
     world = World(settings())
     world.skill(generation={"tokenBudget": 2000})
-    await world.told(replying(fenced("return 0"), (600, 1000)))
+    await world.receive(completion_response(fenced("return 0"), (600, 1000)))
     world.verdict(passed=False, gate="ruff", message="E9")
-    await world.passes()
-    await world.passes()
+    await world.reconcile()
+    await world.reconcile()
     assert world.reason == "BudgetExhausted"
     assert len(world.wire.requests) == 1
 
@@ -119,25 +119,25 @@ async def test_loop_detected_comments_and_names_do_not_count(world: World) -> No
     assert (
         "CodeRepeated",
         "attempt 2 of 3: cheap wrote code that was refused before (150 tokens); it is not checked",
-    ) in world.events.told
+    ) in world.events.recorded
     await writes(world, "'''Docs.'''\n    c = 1\n    return c")
-    await world.passes()
+    await world.reconcile()
     assert world.reason == "LoopDetected"
-    assert "Start anew" in asked(world)[-1]
+    assert "Start anew" in prompts(world)[-1]
     assert [r["temperature"] for r in world.wire.requests] == [0.2, 0.2, 0.8]
 
 
 async def test_no_progress(world: World) -> None:
     for number in range(3):
         await refused(world, f"return {number}", "examples", f"0/2 visible examples pass.\ngot {number}")
-    await world.passes()
+    await world.reconcile()
     assert world.reason == "NoProgress"
 
 
 async def test_suspect_spec(world: World) -> None:
     for number in range(2):
         await refused(world, f"return {number}", "examples", "1/2 visible examples pass.\nexample 'b': got 3")
-    await world.passes()
+    await world.reconcile()
     assert world.reason == "SuspectSpec"
     assert len(world.wire.requests) == 2
 
@@ -145,7 +145,7 @@ async def test_suspect_spec(world: World) -> None:
 async def test_policy_refused(world: World) -> None:
     for number in range(2):
         await refused(world, f"import socket\n    return {number}", "policy", f"line {number}: socket is forbidden")
-    await world.passes()
+    await world.reconcile()
     assert world.reason == "PolicyRefused"
 
 
@@ -153,51 +153,51 @@ async def test_deadline_exceeded(world: World) -> None:
     await writes(world, "return 0")
     world.now += timedelta(seconds=901)
     world.verdict(passed=False, gate="mypy", message="no")
-    await world.passes(2)
+    await world.reconcile(2)
     assert world.reason == "DeadlineExceeded"
 
 
 async def test_no_code_twice(world: World) -> None:
-    await world.told(replying("I would rather not.", (100, 5)))
-    await world.told(replying("", (100, 0)))
-    await world.passes()
+    await world.receive(completion_response("I would rather not.", (100, 5)))
+    await world.receive(completion_response("", (100, 0)))
+    await world.reconcile()
     assert world.reason == "NoCode"
     assert world.status["generation"]["attempts"] == 0
-    assert "could not be used: the reply held no Python" in asked(world)[1]
+    assert "could not be used: the reply held no Python" in prompts(world)[1]
 
 
 async def test_a_reply_that_was_cut_off_is_asked_once_to_be_shorter(world: World) -> None:
     for _ in range(2):
-        await world.told(replying("```python\ndef run(input):\n    return", (100, 400), "length"))
-    await world.passes()
+        await world.receive(completion_response("```python\ndef run(input):\n    return", (100, 400), "length"))
+    await world.reconcile()
     assert world.reason == "ReplyCutOff"
-    assert "keep it short" in asked(world)[1]
+    assert "keep it short" in prompts(world)[1]
     assert len(world.wire.requests) == 2
 
 
-async def test_a_person_asks_again_once(world: World) -> None:
+async def test_a_person_retries_once(world: World) -> None:
     for number in range(3):
         await refused(world, f"return {number}", message="xyz"[number])
-    await world.passes()
+    await world.reconcile()
     world.annotate(naming.RETRY_ANNOTATION, "1")
     world.now += timedelta(minutes=1)
     for number in range(3):
         await refused(world, f"return [{number}]", message="xyz"[number])
-    await world.passes()
+    await world.reconcile()
     assert world.reason == "AttemptsExhausted"
     assert len(world.wire.requests) == 6
     world.operators[0] = world.operator()
     world.now += timedelta(minutes=1)
-    await world.passes(3)
+    await world.reconcile(3)
     assert len(world.wire.requests) == 6, "the annotation was used"
 
 
 async def test_retry_writes_accepted_code_anew(world: World) -> None:
     await writes(world, "return 1")
     world.verdict(passed=True)
-    await world.passes()
+    await world.reconcile()
     world.annotate(naming.RETRY_ANNOTATION, "now")
-    await world.passes()
+    await world.reconcile()
     assert world.reason == "Throttled"
     world.now += timedelta(seconds=31)
     await writes(world, "return 2")
@@ -212,12 +212,12 @@ async def test_a_spec_that_is_changed_back_finds_its_ledger_again(world: World) 
     world.skill(description="Something else.")
     await writes(world, "return 7")
     world.verdict(passed=True)
-    await world.passes()
+    await world.reconcile()
     world.skill(description=first)
-    await world.passes(2)
+    await world.reconcile(2)
     assert world.reason == "AttemptsExhausted"
     world.skill(description="Something else.")
-    await world.passes(2)
+    await world.reconcile(2)
     assert world.builds() == {code("return 7")}
     assert len(world.wire.requests) == 4, "going to and fro buys nothing"
 
@@ -226,28 +226,28 @@ async def test_specs_that_change_all_the_time_are_asked_for_now_and_then(world: 
     await writes(world, "return 0")
     for number in range(9):
         world.skill(description=f"Version {number}.")
-        await world.passes(2)
+        await world.reconcile(2)
         assert world.reason == "Throttled"
         world.now += timedelta(seconds=3)
     assert len(world.wire.requests) == 1
     world.now += timedelta(seconds=3)
     await writes(world, "return 1")
-    assert "Version 8." in asked(world)[-1]
+    assert "Version 8." in prompts(world)[-1]
 
 
-@pytest.mark.parametrize("caps", [{"namespace": 9000}, {"operator": 9000}])
-async def test_the_day_s_tokens_end_whatever_happens_to_skill_and_ledger(caps: dict[str, int]) -> None:
-    world = World(settings(daily_tokens=DailyTokenSettings(**caps), floor_seconds=0))
+@pytest.mark.parametrize("quota", [{"namespace": 9000}, {"operator": 9000}])
+async def test_the_day_s_tokens_end_whatever_happens_to_skill_and_ledger(quota: dict[str, int]) -> None:
+    world = World(settings(daily_tokens=DailyTokenSettings(**quota), floor_seconds=0))
     for number in range(12):
         world.skill(description=f"Version {number}.")
         await writes(world, f"return {number}", (900, 900))
         world.store.objects = {p: o for p, o in world.store.objects.items() if p[2] == naming.ACCOUNT}
     assert len(world.wire.requests) < 5
     world.skill()
-    await world.passes()
+    await world.reconcile()
     assert world.reason == "QuotaExhausted"
-    told = world.condition("Ready")["message"]
-    assert f"generation.dailyTokens.{next(iter(caps))}" in told
+    message = world.condition("Ready")["message"]
+    assert f"generation.dailyTokens.{next(iter(quota))}" in message
     assert world.condition("Stalled")["status"] == "True"
     world.now += timedelta(hours=12)
     await writes(world, "return 1")
@@ -256,9 +256,9 @@ async def test_the_day_s_tokens_end_whatever_happens_to_skill_and_ledger(caps: d
 
 async def test_another_namespace_has_tokens_of_its_own() -> None:
     world = World(settings(daily_tokens=DailyTokenSettings(namespace=9000)))
-    account = {"day": "2030-01-01", "spent": {"other": 8999}}
+    usage = {"day": "2030-01-01", "spent": {"other": 8999}}
     meta = {"name": naming.ACCOUNT, "namespace": "skill-operator"}
-    world.store.put({"kind": "ConfigMap", "metadata": meta, "data": {"account.json": json.dumps(account)}})
+    world.store.put({"kind": "ConfigMap", "metadata": meta, "data": {"account.json": json.dumps(usage)}})
     world.skill()
     await writes(world, "return 1")
     stored = world.store.objects["ConfigMap", "skill-operator", naming.ACCOUNT]["data"]["account.json"]
@@ -269,44 +269,44 @@ async def test_another_namespace_has_tokens_of_its_own() -> None:
 async def test_a_new_base_image_tries_the_accepted_code_first(world: World) -> None:
     await writes(world, "return 1")
     world.verdict(passed=True)
-    await world.passes()
+    await world.reconcile()
     world.settings = world.settings.model_copy(
         update={"images": IMAGES.model_copy(update={"checker": f"c@sha256:{'3' * 64}"})}
     )
     world.manifest = {"python": "3.14.0"}
     world.operators[0] = world.operator()
-    await world.passes(2)
+    await world.reconcile(2)
     assert world.check() == code("return 1")
     world.verdict(passed=True)
-    await world.passes()
+    await world.reconcile()
     assert world.condition("Verified")["status"] == "True"
-    assert len(world.wire.requests) == 1, "nobody was asked"
+    assert len(world.wire.requests) == 1, "no model was called"
     world.manifest = {"python": "3.15.0"}
     world.now += timedelta(days=1)
     world.settings = world.settings.model_copy(
         update={"images": IMAGES.model_copy(update={"checker": f"c@sha256:{'4' * 64}"})}
     )
     world.operators[0] = world.operator()
-    await world.passes(2)
+    await world.reconcile(2)
     world.verdict(passed=False, gate="mypy", message="gone in 3.15", line=1)
-    await world.passes()
+    await world.reconcile()
     await writes(world, "return 2")
     assert world.check() == code("return 2")
-    assert "gone in 3.15" in asked(world)[-1]
+    assert "gone in 3.15" in prompts(world)[-1]
     assert world.status["generation"]["attempts"] == 1
 
 
 @pytest.mark.parametrize("lost", ["ledger", "candidates", "both"])
-async def test_whoever_deletes_books_or_candidates_gains_nothing(world: World, lost: str) -> None:
+async def test_whoever_deletes_the_ledger_or_candidates_gains_nothing(world: World, lost: str) -> None:
     await writes(world, "return 1")
     world.verdict(passed=True)
-    await world.passes()
+    await world.reconcile()
     uid = world.store.objects["Skill", NAMESPACE, NAME]["metadata"]["uid"]
     for place in (("skill-operator", naming.ledger(uid)), (NAMESPACE, naming.candidates(NAME))):
         if lost == "both" or (lost == "ledger") == (place[0] == "skill-operator"):
             del world.store.objects["ConfigMap", *place]
     world.operators[0] = world.operator()
-    await world.passes(2)
+    await world.reconcile(2)
     assert world.condition("Generated")["status"] == "True"
     assert world.condition("Verified")["status"] == "True"
     assert len(world.wire.requests) == 1
@@ -316,10 +316,10 @@ async def test_whoever_deletes_books_or_candidates_gains_nothing(world: World, l
 async def test_candidates_that_somebody_edited_are_not_believed(world: World) -> None:
     for number in range(3):
         await refused(world, f"return {number}", message="xyz"[number])
-    await world.passes()
+    await world.reconcile()
     view = world.store.objects["ConfigMap", NAMESPACE, naming.candidates(NAME)]
     world.store.put(view | {"data": {"ledger.json": "{}", "attempt-1.py": "evil"}})
-    await world.passes(2)
+    await world.reconcile(2)
     assert world.reason == "AttemptsExhausted"
     assert world.store.objects["ConfigMap", NAMESPACE, naming.candidates(NAME)]["data"]["attempt-1.py"] == code(
         "return 0"
@@ -344,14 +344,14 @@ async def test_every_candidate_is_kept_with_its_report_and_what_changed(world: W
     assert [a["state"] for a in json.loads(data["ledger.json"])["attempts"]] == ["failed", "failed", "candidate"]
     owner = world.store.objects["ConfigMap", NAMESPACE, naming.candidates(NAME)]["metadata"]["ownerReferences"][0]
     assert owner["kind"] == "Skill"
-    assert "Changes of it that came no further" in asked(world)[-1]
-    assert "return 0" in asked(world)[-1]
+    assert "Changes of it that came no further" in prompts(world)[-1]
+    assert "return 0" in prompts(world)[-1]
 
 
 async def test_later_attempts_go_to_the_stronger_model() -> None:
     world = World(settings(escalation=["cheap", "strong"]))
     world.skill()
-    await world.told(replying("Sorry.", (100, 5)))
+    await world.receive(completion_response("Sorry.", (100, 5)))
     for number in range(3):
         await refused(world, f"return {number}", message="xyz"[number])
     assert [r["model"] for r in world.wire.requests] == ["cheap-1", "cheap-1", "strong-1", "strong-1"]
@@ -375,14 +375,14 @@ FAULTS: dict[str, Any] = {
 
 @pytest.mark.parametrize("fault", FAULTS)
 async def test_faults_cost_no_attempt_pause_and_end_by_themselves(world: World, fault: str) -> None:
-    await world.told(FAULTS[fault])
+    await world.receive(FAULTS[fault])
     assert world.reason == ("ModelRefused" if fault == "401" else "ModelUnavailable")
-    await world.passes(3)
+    await world.reconcile(3)
     assert len(world.wire.requests) == 1
     assert world.status["generation"]["attempts"] == 0
-    assert any("No attempt is spent" in message for _, message in world.events.told)
+    assert any("No attempt is spent" in message for _, message in world.events.recorded)
     world.now += timedelta(seconds=60 if "Retry" in fault else 1)
-    await world.passes()
+    await world.reconcile()
     assert len(world.wire.requests) == 1
     world.now += timedelta(hours=1)
     await writes(world, "return 1")
@@ -391,42 +391,42 @@ async def test_faults_cost_no_attempt_pause_and_end_by_themselves(world: World, 
 
 async def test_an_endpoint_that_fails_for_all_is_left_alone_then_tried_by_one(world: World) -> None:
     for _ in range(5):
-        await world.told(FAULTS["503"])
+        await world.receive(FAULTS["503"])
         world.now += timedelta(hours=1)
     made = len(world.wire.requests)
     author = world.operators[0].author
     assert author._breakers["cheap"].state(world.now) == "half-open"
     author._breakers["cheap"].record_failure(world.now, "cheap failed (503).", None)
-    await world.passes(3)
+    await world.reconcile(3)
     assert len(world.wire.requests) == made
-    told = world.condition("Generated")
-    assert told["reason"] == "ModelUnavailable"
-    assert "the circuit is open after 6 failures in a row" in told["message"]
+    condition = world.condition("Generated")
+    assert condition["reason"] == "ModelUnavailable"
+    assert "the circuit is open after 6 failures in a row" in condition["message"]
     world.now += timedelta(minutes=10)
     await writes(world, "return 1")
     assert author._breakers["cheap"].state(world.now) == "closed"
 
 
 async def test_a_change_cancels_the_call_and_its_answer_is_dropped(world: World) -> None:
-    await world.asking()
+    await world.start_call()
     call = next(iter(world.operators[0].author._pool._calls.values())).task
     world.skill(description="Something else.")
-    await world.passes()
+    await world.reconcile()
     assert call is not None
     await asyncio.wait([call], timeout=5)
     assert call.cancelled()
     assert world.reason == "Throttled"
     world.now += timedelta(minutes=1)
     await writes(world, "return 2")
-    assert "Something else." in asked(world)[-1]
+    assert "Something else." in prompts(world)[-1]
     assert world.status["generation"] == {"attempts": 1, "tokens": 150, "model": "cheap-1"}
 
 
 async def test_deletion_cancels_the_call(world: World) -> None:
-    await world.asking()
+    await world.start_call()
     call = next(iter(world.operators[0].author._pool._calls.values())).task
     del world.store.objects["Skill", NAMESPACE, NAME]
-    await world.passes()
+    await world.reconcile()
     assert call is not None
     await asyncio.wait([call], timeout=5)
     assert call.cancelled()
@@ -435,24 +435,24 @@ async def test_deletion_cancels_the_call(world: World) -> None:
 async def test_deletion_ends_the_build_and_no_other(world: World) -> None:
     await writes(world, "return 1")
     world.verdict(passed=True)
-    await world.passes()
+    await world.reconcile()
     (mine,) = (place for place, obj in world.store.objects.items() if place[:2] == ("Job", IN_BUILDS) and obj)
     other = copy.deepcopy(world.store.objects[mine])
     other["metadata"] |= {"name": "other"}
     other["metadata"]["labels"] |= {naming.NAMESPACE_LABEL: "elsewhere"}
     world.store.put(other)
     del world.store.objects["Skill", NAMESPACE, NAME]
-    await world.passes()
+    await world.reconcile()
     assert [name for kind, namespace, name in world.store.objects if (kind, namespace) == ("Job", IN_BUILDS)] == [
         "other"
     ]
 
 
 async def test_a_spec_that_became_bad_cancels_the_call(world: World) -> None:
-    await world.asking()
+    await world.start_call()
     call = next(iter(world.operators[0].author._pool._calls.values())).task
     world.skill(description="  ")
-    await world.passes()
+    await world.reconcile()
     assert world.reason == "SpecInvalid"
     assert call is not None
     await asyncio.wait([call], timeout=5)
@@ -460,10 +460,10 @@ async def test_a_spec_that_became_bad_cancels_the_call(world: World) -> None:
 
 
 async def test_hosts_without_a_proxy_cost_nothing() -> None:
-    """What the installation cannot do is said before a model is asked."""
+    """What the installation cannot do is shown before a model is called."""
     world = World(settings().model_copy(update={"egress_proxy": EgressProxySettings(address="")}))
     world.skill(egress=[{"cidr": "203.0.113.0/24", "ports": [443]}, {"host": "api.example.com", "ports": [443]}])
-    await world.passes(2)
+    await world.reconcile(2)
     assert (world.reason, world.condition("Stalled").get("status")) == ("SpecInvalid", "True")
     assert "spec.egress[1].host: api.example.com is called" in world.condition("Ready")["message"]
     assert "egressProxy.enabled: true" in world.condition("Ready")["message"]
@@ -471,9 +471,9 @@ async def test_hosts_without_a_proxy_cost_nothing() -> None:
 
 
 async def test_a_reply_that_could_not_be_stored_is_not_lost(world: World) -> None:
-    world.wire.say(replying(fenced("return 1"), (100, 50)))
-    await world.passes()
-    await world.settled()
+    world.wire.respond(completion_response(fenced("return 1"), (100, 50)))
+    await world.reconcile()
+    await world.finish_calls()
 
     async def down() -> None:
         raise ConnectionError
@@ -481,15 +481,15 @@ async def test_a_reply_that_could_not_be_stored_is_not_lost(world: World) -> Non
     for _ in range(3):
         world.store.before_write = down
         with pytest.raises(ConnectionError):
-            await world.passes()
+            await world.reconcile()
     world.store.before_write = None
-    await world.passes()
+    await world.reconcile()
     assert world.check() == code("return 1")
     assert len(world.wire.requests) == 1
 
 
 async def test_a_reservation_whose_answer_was_lost_on_the_way_is_used(world: World) -> None:
-    """The API server stored the ledger, and the operator was not told."""
+    """The API server stored the ledger, and the operator did not learn it."""
 
     async def unheard() -> None:
         if any(name == naming.ledger("u-0") for _, _, name in world.store.objects):
@@ -498,28 +498,28 @@ async def test_a_reservation_whose_answer_was_lost_on_the_way_is_used(world: Wor
 
     world.store.after_write = unheard
     with pytest.raises(ConnectionError):
-        await world.passes()
+        await world.reconcile()
     assert world.wire.requests == []
     await writes(world, "return 1")
     assert world.check() == code("return 1")
     assert world.status["generation"]["tokens"] == 150
 
 
-async def test_tokens_are_told_when_they_are_spent(world: World) -> None:
+async def test_tokens_are_shown_when_they_are_spent(world: World) -> None:
     """A number that falls again, once a reply came to less than was reserved for it, would puzzle people."""
-    await world.asking()
-    await world.passes()
+    await world.start_call()
+    await world.reconcile()
     assert world.status["generation"]["tokens"] == 0
     await writes(world, "return 1")
     assert world.status["generation"]["tokens"] == 150
 
 
 async def test_a_restart_loses_the_reply_and_counts_it_whole(world: World) -> None:
-    await world.asking()
+    await world.start_call()
     await world.operators[0].die()
     world.operators[0] = world.operator()
-    await world.passes()
-    assert any("restarted" in message for _, message in world.events.told)
+    await world.reconcile()
+    assert any("restarted" in message for _, message in world.events.recorded)
     spent = world.status["generation"]["tokens"]
     assert spent > 4096
     await writes(world, "return 1")

@@ -107,16 +107,16 @@ async def test_faults_of_the_endpoint_are_nobodys_fault_here(status: int, billed
 
 
 @pytest.mark.parametrize(
-    ("status", "told"),
+    ("status", "expected"),
     [(400, "because"), (401, "apiKeySecret"), (403, "apiKeySecret"), (404, "m-1"), (422, "because"), (307, "307")],
 )
-async def test_refusals_say_what_a_person_has_to_change_and_hide_the_key(status: int, told: str) -> None:
-    said = "because " + "y" * 270 + f" {KEY} and {KEY}"  # cut to length, half a key would be left
-    with scripted({"fault": str(status), "message": said}) as model:
+async def test_refusals_say_what_a_person_has_to_change_and_hide_the_key(status: int, expected: str) -> None:
+    message = "because " + "y" * 270 + f" {KEY} and {KEY}"  # cut to length, half a key would be left
+    with scripted({"fault": str(status), "message": message}) as model:
         with pytest.raises(ModelRefused) as caught:
             await ask(model)
         assert len(model.requests) == 1
-    assert told in str(caught.value)
+    assert expected in str(caught.value)
     assert KEY[:8] not in str(caught.value)
 
 

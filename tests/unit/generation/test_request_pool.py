@@ -49,7 +49,7 @@ async def settle() -> None:
 A1, A2, A3, B1, B2, C1 = ("a", "1"), ("a", "2"), ("a", "3"), ("b", "1"), ("b", "2"), ("c", "1")
 
 
-async def test_a_result_is_told_of_once_and_stays_until_it_was_used() -> None:
+async def test_a_result_is_announced_once_and_stays_until_it_was_used() -> None:
     bench = Bench(1)
     bench.submit(A1)
     assert bench.pool.contains(A1, "call")
@@ -133,7 +133,7 @@ async def test_another_call_of_the_same_skill_ends_the_first() -> None:
     assert bench.pool.finished_task(A1) is not None
 
 
-async def test_a_cancelled_call_ends_tells_nobody_and_frees_its_slot() -> None:
+async def test_a_cancelled_call_ends_announces_nothing_and_frees_its_slot() -> None:
     bench = Bench(1)
     bench.submit(A1, B1)
     await settle()

@@ -1,5 +1,5 @@
-"""All that the loop touches, in one process: a store of objects that can lose power at any write, a wire to a model
-that answers as it is told, and checks that end as they are told. Everything in between is the operator's own code."""
+"""The surroundings of the generation loop, in one process: a store of objects that can lose power at any write, a model
+that answers as scripted, and checks that end as scripted. Everything in between is the operator's own code."""
 
 from __future__ import annotations
 
@@ -39,15 +39,15 @@ Object = dict[str, Any]
 START = datetime(2030, 1, 1, 12, 0, 0, tzinfo=UTC)
 NAMESPACE, NAME = "team", "echo"
 Place = tuple[str, str, str]
-STAMP: ContextVar[Object] = ContextVar("stamp", default={})  # what a request shows of the pass that made it  # noqa: B039
+STAMP: ContextVar[Object] = ContextVar("stamp", default={})  # what a request shows of the reconcile that made it  # noqa: B039
 
 
 class PowerCut(BaseException):
-    """The operator is gone in the middle of a pass."""
+    """The operator is gone in the middle of a reconcile."""
 
 
 class Store:
-    """As much of an API server as a pass uses: versions, conflicts and labels. `before_write` may cut the power."""
+    """As much of an API server as a reconcile uses: versions, conflicts and labels. `before_write` may cut the power."""
 
     def __init__(self) -> None:
         self.objects: dict[Place, Object] = {}
@@ -139,7 +139,7 @@ class Wire(httpx2.AsyncBaseTransport):
     def __init__(self) -> None:
         self.requests: list[Object] = []
         self.answer: Callable[[Object], httpx2.Response] | None = None
-        self.told = asyncio.Event()
+        self.answered = asyncio.Event()
         self.pending = 0
         self.arrived = asyncio.Event()
 
@@ -150,18 +150,18 @@ class Wire(httpx2.AsyncBaseTransport):
         self.arrived.set()
         try:
             while self.answer is None:
-                self.told.clear()
-                await self.told.wait()
+                self.answered.clear()
+                await self.answered.wait()
             return self.answer(body)
         finally:
             self.pending -= 1
 
-    def say(self, answer: Callable[[Object], httpx2.Response] | None) -> None:
+    def respond(self, answer: Callable[[Object], httpx2.Response] | None) -> None:
         self.answer = answer
-        self.told.set()
+        self.answered.set()
 
 
-def replying(
+def completion_response(
     text: str, tokens: tuple[int, int] | None, finish_reason: str = "stop"
 ) -> Callable[[Object], httpx2.Response]:
     """`tokens`: of the prompt and of the reply, as the endpoint charges them."""
@@ -171,13 +171,13 @@ def replying(
 
 
 class Events:
-    """What people are told."""
+    """The events that people see."""
 
     def __init__(self) -> None:
-        self.told: list[tuple[str, str]] = []
+        self.recorded: list[tuple[str, str]] = []
 
     def record(self, obj: Object, type_: str, reason: str, message: str) -> None:
-        self.told.append((reason, message))
+        self.recorded.append((reason, message))
 
 
 class World:
@@ -221,8 +221,8 @@ class World:
 
     def annotate(self, name: str, value: str) -> None:
         skill = self.store.objects["Skill", NAMESPACE, NAME]
-        marks = skill["metadata"].get("annotations", {}) | {name: value}
-        self.store.put(skill | {"metadata": skill["metadata"] | {"annotations": marks}})
+        annotations = skill["metadata"].get("annotations", {}) | {name: value}
+        self.store.put(skill | {"metadata": skill["metadata"] | {"annotations": annotations}})
 
     @property
     def status(self) -> Object:
@@ -235,65 +235,69 @@ class World:
     def reason(self) -> str:
         return str(self.condition("Ready").get("reason", ""))
 
-    async def passes(self, number: int = 1, operator: int = 0) -> float | None:
+    async def reconcile(self, number: int = 1, operator: int = 0) -> float | None:
         after = None
         STAMP.set(self.stamp())
         for _ in range(number):
             after = await self.operators[operator].reconcile()
         return after
 
-    async def settled(self) -> None:
-        """Until every call has ended that can end."""
+    async def finish_calls(self) -> None:
+        """Wait until every call has ended that can end."""
         if self.network or self.wire.answer is not None:
             tasks = [c.task for o in self.operators for c in o.author._pool._calls.values() if c.task is not None]
             if tasks:
                 await asyncio.wait(tasks, timeout=600 if self.network else 10)
 
-    async def asking(self) -> None:
-        """A pass, and the model has been asked."""
-        await self.passes()
-        await self.on_the_wire()
+    async def start_call(self) -> None:
+        """Reconcile, and wait until the model has the request."""
+        await self.reconcile()
+        await self.wait_for_requests()
 
-    async def on_the_wire(self) -> None:
-        """Until every call that is out has reached the model."""
+    async def wait_for_requests(self) -> None:
+        """Wait until every call that runs has reached the model."""
         async with asyncio.timeout(10):
-            while self.wire.answer is None and self._under_way() > self.wire.pending:
+            while self.wire.answer is None and self._running_calls() > self.wire.pending:
                 self.wire.arrived.clear()
                 await self.wire.arrived.wait()
 
-    def _under_way(self) -> int:
+    def _running_calls(self) -> int:
         calls = [call for operator in self.operators for call in operator.author._pool._calls.values()]
         return sum(call.task is not None and not call.task.done() for call in calls)
 
-    async def told(self, answer: Callable[[Object], httpx2.Response]) -> None:
-        """The model answers, and the operator enters it."""
-        self.wire.say(answer)
-        await self.passes()
-        await self.settled()
-        self.wire.say(None)
-        await self.passes()
+    async def receive(self, answer: Callable[[Object], httpx2.Response]) -> None:
+        """Let the model answer, and the operator record it."""
+        self.wire.respond(answer)
+        await self.reconcile()
+        await self.finish_calls()
+        self.wire.respond(None)
+        await self.reconcile()
 
     def check(self) -> str | None:
-        """The code that a check has under way."""
+        """Return the code that is being checked."""
         for (kind, _, name), job in self.store.objects.items():
-            if kind == "Job" and job["metadata"]["labels"].get(naming.COMPONENT) == "check" and not self._ended(name):
+            if (
+                kind == "Job"
+                and job["metadata"]["labels"].get(naming.COMPONENT) == "check"
+                and not self._has_ended(name)
+            ):
                 return str(self._bundle(name)["source"])
         return None
 
     def verdict(self, *, passed: bool, gate: str = "", message: str = "", line: int | None = None) -> None:
         """The check ends, with a report as its PID 1 signs it."""
-        name, job = self._checking()
+        name, job = self._running_check()
         env = job["spec"]["template"]["spec"]["containers"][0]["env"]
         key = next(e["value"] for e in env if e["name"] == "SKILL_REPORT_KEY")
-        subject = hashlib.sha256(self._asked(name)).hexdigest()
+        subject = hashlib.sha256(self._bundle_bytes(name)).hexdigest()
         report = {"subject": subject, "passed": passed, "gate": gate or None, "message": message, "line": line}
         text = json.dumps(report | {"passedExamples": 1, "totalExamples": 1})
         mac = hmac.new(bytes.fromhex(key), text.encode(), hashlib.sha256).hexdigest()
-        self.ended(0, json.dumps({"report": text, "mac": mac}))
+        self.end_check(0, json.dumps({"report": text, "mac": mac}))
 
-    def ended(self, code: int, last_word: str) -> None:
+    def end_check(self, code: int, last_word: str) -> None:
         """The check's container is over."""
-        name, job = self._checking()
+        name, job = self._running_check()
         end = {"exitCode": code, "message": last_word}
         container = {"name": "check", "image": "i", "state": {"terminated": end}, "lastState": {}}
         labels = job["metadata"]["labels"] | {"job-name": name}
@@ -305,25 +309,25 @@ class World:
         """Of the check that is under way, as the kubelet would make it."""
         if self.check() is None:
             return None
-        name, job = self._checking()
+        name, job = self._running_check()
         data = self.store.objects["ConfigMap", NAMESPACE, name]["data"]
         env = job["spec"]["template"]["spec"]["containers"][0]["env"]
         return {e["name"]: e["value"] if "value" in e else data[e["valueFrom"]["configMapKeyRef"]["key"]] for e in env}
 
-    def _checking(self) -> tuple[str, Object]:
+    def _running_check(self) -> tuple[str, Object]:
         return next(
             (n, j)
             for (k, _, n), j in self.store.objects.items()
-            if k == "Job" and j["metadata"]["labels"].get(naming.COMPONENT) == "check" and not self._ended(n)
+            if k == "Job" and j["metadata"]["labels"].get(naming.COMPONENT) == "check" and not self._has_ended(n)
         )
 
-    def _ended(self, job: str) -> bool:
+    def _has_ended(self, job: str) -> bool:
         return ("Pod", NAMESPACE, f"{job}-pod") in self.store.objects
 
     def _bundle(self, name: str) -> Object:
-        return dict(json.loads(self._asked(name)))
+        return dict(json.loads(self._bundle_bytes(name)))
 
-    def _asked(self, name: str) -> bytes:
+    def _bundle_bytes(self, name: str) -> bytes:
         data = self.store.objects["ConfigMap", NAMESPACE, name]["data"]
         packed = "".join(data[f"part{n}"] for n in range(sum(key.startswith("part") for key in data)))
         return gzip.decompress(base64.b64decode(packed))
@@ -358,7 +362,7 @@ class Operator:
             return ()
 
         async def nobody(*_: object) -> None:
-            """No gateway is ever asked: nothing of this world sleeps."""
+            """Answer nothing: no Skill of this world scales to zero."""
 
         async def nodes() -> NodeFeatures:
             return NodeFeatures([])

@@ -158,22 +158,22 @@ class Author:
         self._unsent.pop(key, None)
         self._pool.cancel(key)
 
-    def advance(self, given: GenerationInput, now: datetime) -> GenerationStep:
+    def advance(self, inputs: GenerationInput, now: datetime) -> GenerationStep:
         """Record the reply that has arrived, if any, and return the next step."""
-        key, meta = given.key, given.skill.metadata
-        state = _open(given, self._settings, now)
+        key, meta = inputs.key, inputs.skill.metadata
+        state = _open(inputs, self._settings, now)
         before = state.ledger
         self._pool.cancel(key, unless=before.pending_call)
         request: CompletionRequest | None = None
-        unsent = self._unsent.get(key)
-        if unsent is not None and unsent.call_id == before.pending_call:
-            request = unsent  # the ledger was written, and the reconcile ended before the call was made
+        unsent_request = self._unsent.get(key)
+        if unsent_request is not None and unsent_request.call_id == before.pending_call:
+            request = unsent_request  # the ledger was written, and the reconcile ended before the call was made
         else:
             state = state.with_ledger(self._record_reply(key, before, now))
         events = _describe_reply(before, state.ledger, state.limits)
-        decision = self._decide(given, state, now)
+        decision = self._decide(inputs, state, now)
         if isinstance(decision, Call):
-            messages = build_messages(given.skill.spec, given.types, given.manifest, state.ledger, decision.kind)
+            messages = build_messages(inputs.skill.spec, inputs.types, inputs.manifest, state.ledger, decision.kind)
             temperature = FRESH_START_TEMPERATURE if decision.kind == "fresh" else DEFAULT_TEMPERATURE
             request = CompletionRequest(
                 key, secrets.token_hex(8), state.model, messages, decision.max_tokens, temperature
@@ -190,8 +190,8 @@ class Author:
             attempt=_describe_attempt(last.number, state.limits) if last is not None else "",
             tokens=state.ledger.tokens,
             status=_status(state),
-            records=_changed_records(given, self._settings, state),
-            view=(store.candidates_map(given.skill, state.ledger),) if state.ledger.attempts else (),
+            records=_changed_records(inputs, self._settings, state),
+            view=(store.candidates_map(inputs.skill, state.ledger),) if state.ledger.attempts else (),
             decision=decision,
             request=request,
             events=events,
@@ -205,10 +205,10 @@ class Author:
         self._pool.submit(request.skill, request.call_id, lambda: self._complete(request))
 
     def record_verdict(
-        self, given: GenerationInput, now: datetime, *, passed: bool, gate: str, message: str, line: int | None
+        self, inputs: GenerationInput, now: datetime, *, passed: bool, gate: str, message: str, line: int | None
     ) -> GenerationUpdate | None:
         """Record the verdict on the candidate. Return None if the ledger has no candidate."""
-        state = _open(given, self._settings, now)
+        state = _open(inputs, self._settings, now)
         candidate = state.ledger.last
         if candidate is None or candidate.state not in {"candidate", "passed"}:
             return None
@@ -218,18 +218,18 @@ class Author:
             attempt=_describe_attempt(candidate.number, state.limits),
             tokens=ledger.tokens,
             status=_status(state),
-            records=_changed_records(given, self._settings, state),
-            view=(store.candidates_map(given.skill, ledger),),
+            records=_changed_records(inputs, self._settings, state),
+            view=(store.candidates_map(inputs.skill, ledger),),
         )
 
-    def _decide(self, given: GenerationInput, state: _GenerationState, now: datetime) -> Decision:
+    def _decide(self, inputs: GenerationInput, state: _GenerationState, now: datetime) -> Decision:
         """Return the ledger's decision; a call may have to wait for the daily quota or the endpoint's circuit."""
-        decision = self._decide_by_ledger(given, state, now)
+        decision = self._decide_by_ledger(inputs, state, now)
         if not isinstance(decision, Call):
             return decision
         daily_tokens = self._settings.generation.daily_tokens
         quota = DailyQuota(daily_tokens.namespace, daily_tokens.operator)
-        namespace = given.skill.metadata.namespace
+        namespace = inputs.skill.metadata.namespace
         wait = daily_quota.find_wait(state.usage, namespace, decision.reserved_tokens, quota, now)
         if wait is not None:
             return replace(wait, seconds=wait.seconds + random.uniform(1, 60))  # not all Skills at midnight
@@ -242,14 +242,14 @@ class Author:
             )
         return decision
 
-    def _decide_by_ledger(self, given: GenerationInput, state: _GenerationState, now: datetime) -> Decision:
+    def _decide_by_ledger(self, inputs: GenerationInput, state: _GenerationState, now: datetime) -> Decision:
         """Return the ledger's decision. A call is decided twice: the length of its prompt depends on its kind."""
-        spec, ledger = given.skill.spec, state.ledger
+        spec, ledger = inputs.skill.spec, state.ledger
         limits = state.limits.model_copy(update={"max_reply_tokens": state.model.max_reply_tokens})
-        messages = build_messages(spec, given.types, given.manifest, ledger, "first")
+        messages = build_messages(spec, inputs.types, inputs.manifest, ledger, "first")
         decision = ledger_rules.decide(ledger, limits, estimate(messages), now)
         if isinstance(decision, Call):
-            messages = build_messages(spec, given.types, given.manifest, ledger, decision.kind)
+            messages = build_messages(spec, inputs.types, inputs.manifest, ledger, decision.kind)
             decision = ledger_rules.decide(ledger, limits, estimate(messages), now)
         return decision
 
@@ -283,16 +283,16 @@ class Author:
             message = f"The call failed: {type(error).__name__}. See the operator's log."
             retry_at = _retry_at(now, STALLED_RETRY_SECONDS)
             return ledger_rules.record_fault(ledger, message, reserved_tokens, retry_at, fault_count=max_faults)
-        extracted = extract_source(completion.text, completion.finish_reason)
+        extraction = extract_source(completion.text, completion.finish_reason)
         return ledger_rules.settle(
             ledger,
             completion.tokens,
             now,
             estimated=completion.estimated,
-            source=extracted.source,
-            fingerprint=fingerprint(extracted.source) if extracted.source else "",
-            flaw=extracted.flaw,
-            problem=extracted.message,
+            source=extraction.source,
+            fingerprint=fingerprint(extraction.source) if extraction.source else "",
+            flaw=extraction.flaw,
+            problem=extraction.message,
         )
 
     async def _complete(self, request: CompletionRequest) -> Completion:
@@ -323,21 +323,21 @@ class Author:
             metrics.set_circuit_state(name, breaker.state(self._clock()))
 
 
-def _open(given: GenerationInput, settings: Settings, now: datetime) -> _GenerationState:
+def _open(inputs: GenerationInput, settings: Settings, now: datetime) -> _GenerationState:
     """Return the recorded state with the ledger of the present input.
 
     Code that was accepted for the same task is checked before a model is called: the base image, a model's name, the
     prompt or an example may have changed, but not the task.
     """
-    skill = given.skill
-    digest = input_hash(skill.spec, given.models, given.manifest, given.checker)
+    skill = inputs.skill
+    digest = input_hash(skill.spec, inputs.models, inputs.manifest, inputs.checker)
     min_interval = timedelta(seconds=settings.generation.floor_seconds)
-    history = ledger_history.select(store.read_history(given.stored_history), digest, given.retry, min_interval)
+    history = ledger_history.select(store.read_history(inputs.stored_history), digest, inputs.retry, min_interval)
     ledger = history.present
-    if not ledger.attempts and ledger.first_call is None and not ledger.anew and given.accepted_source:
-        ledger = ledger_rules.readopt(ledger, given.accepted_source, fingerprint(given.accepted_source))
-    usage = daily_quota.read(store.read_daily_usage(given.stored_usage), now.date())
-    state = _GenerationState(skill.metadata.uid, history, usage, given.models, _limits(settings, skill))
+    if not ledger.attempts and ledger.first_call is None and not ledger.anew and inputs.accepted_source:
+        ledger = ledger_rules.readopt(ledger, inputs.accepted_source, fingerprint(inputs.accepted_source))
+    usage = daily_quota.read(store.read_daily_usage(inputs.stored_usage), now.date())
+    state = _GenerationState(skill.metadata.uid, history, usage, inputs.models, _limits(settings, skill))
     return state.with_ledger(ledger)
 
 
@@ -351,21 +351,21 @@ def _limits(settings: Settings, skill: Skill) -> GenerationLimits:
     )
 
 
-def _changed_records(given: GenerationInput, settings: Settings, state: _GenerationState) -> tuple[Object, ...]:
+def _changed_records(inputs: GenerationInput, settings: Settings, state: _GenerationState) -> tuple[Object, ...]:
     """Return the records that differ from the stored ones: first the daily usage, then the ledger history."""
     records: list[Object] = []
-    usage = store.daily_usage_map(settings, state.usage, given.stored_usage)
-    if (state.usage.spent or state.usage.reservations) and not _has_same_data(usage, given.stored_usage):
+    usage = store.daily_usage_map(settings, state.usage, inputs.stored_usage)
+    if (state.usage.spent or state.usage.reservations) and not _has_same_data(usage, inputs.stored_usage):
         records.append(usage)
-    history = store.history_map(given.skill, settings, state.history, given.stored_history)
+    history = store.history_map(inputs.skill, settings, state.history, inputs.stored_history)
     is_empty = not state.history.past and state.ledger == Ledger(input_hash=state.ledger.input_hash)
-    if not is_empty and not _has_same_data(history, given.stored_history):
+    if not is_empty and not _has_same_data(history, inputs.stored_history):
         records.append(history)
     return tuple(records)
 
 
-def _has_same_data(wanted: Object, stored: Object | None) -> bool:
-    return stored is not None and stored.get("data") == wanted["data"]
+def _has_same_data(config_map: Object, stored_map: Object | None) -> bool:
+    return stored_map is not None and stored_map.get("data") == config_map["data"]
 
 
 def _describe_reply(before: Ledger, after: Ledger, limits: GenerationLimits) -> tuple[GenerationEvent, ...]:
@@ -393,7 +393,7 @@ def _describe_attempt(number: int, limits: GenerationLimits) -> str:
 
 def _status(state: _GenerationState) -> GenerationStatus:
     ledger = state.ledger
-    failed = next((attempt for attempt in reversed(ledger.attempts) if attempt.state == "failed"), None)
+    failed_attempt = next((attempt for attempt in reversed(ledger.attempts) if attempt.state == "failed"), None)
     endpoint = next(
         (attempt.endpoint for attempt in reversed(ledger.attempts) if attempt.endpoint), state.models[0].name
     )
@@ -401,7 +401,11 @@ def _status(state: _GenerationState) -> GenerationStatus:
         attempts=ledger.attempt_count,
         tokens=ledger.charged_tokens,
         model=next((model.model for model in state.models if model.name == endpoint), endpoint),
-        last_failure=GenerationFailure(gate=failed.gate, message=failed.message, line=failed.line) if failed else None,
+        last_failure=GenerationFailure(
+            gate=failed_attempt.gate, message=failed_attempt.message, line=failed_attempt.line
+        )
+        if failed_attempt
+        else None,
     )
 
 

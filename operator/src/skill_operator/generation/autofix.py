@@ -39,10 +39,10 @@ def autofix(source: str) -> str:
         return source
     text = source
     for repair in (_remove_invisible, _replace_spaces, _replace_quotes, _expand_tabs):
-        changed = repair(text)
-        if changed != text and parse(changed) is not None:
-            return changed
-        text = changed
+        changed_text = repair(text)
+        if changed_text != text and parse(changed_text) is not None:
+            return changed_text
+        text = changed_text
     return source
 
 
@@ -104,16 +104,16 @@ def without_unused_imports(source: str) -> str:
     }
     rest = "\n".join(line for number, line in enumerate(lines, 1) if number not in import_lines)
     words = set(re.findall(r"\w+", rest))
-    removed: dict[int, int] = {}
+    removed_counts: dict[int, int] = {}
     for block, node in sorted(imports, key=lambda pair: pair[1].lineno, reverse=True):
-        kept = [alias for alias in node.names if _is_used(node, alias, words)]
-        if len(kept) == len(node.names) or not _is_alone(node, lines):
+        kept_names = [alias for alias in node.names if _is_used(node, alias, words)]
+        if len(kept_names) == len(node.names) or not _is_alone(node, lines):
             continue
         indent = " " * node.col_offset
-        new = [indent + ast.unparse(_with_names(node, kept))] if kept else []
-        if not kept:
-            removed[id(block)] = removed.get(id(block), 0) + 1
-            new = [f"{indent}pass"] if removed[id(block)] == len(block) else []
+        new = [indent + ast.unparse(_with_names(node, kept_names))] if kept_names else []
+        if not kept_names:
+            removed_counts[id(block)] = removed_counts.get(id(block), 0) + 1
+            new = [f"{indent}pass"] if removed_counts[id(block)] == len(block) else []
         lines[node.lineno - 1 : node.end_lineno] = new
     result = "\n".join(lines)
     return result if parse(result) is not None else source

@@ -16,20 +16,20 @@ def split_examples(examples: Sequence[Example]) -> tuple[list[Example], list[Exa
     writes the code cannot know it. Fewer than three examples are all visible.
     """
     hidden_count = len(examples) // 3
-    ranked = sorted(examples, key=lambda example: digest(example.model_dump(mode="json")))
+    ranked_examples = sorted(examples, key=lambda example: digest(example.model_dump(mode="json")))
     visible_by_error = Counter(example.error for example in examples)
-    hidden: set[str] = set()
+    hidden_names: set[str] = set()
     # The only example of an error is hidden last: no one can guess an error that no example shows.
     for may_hide_only_one in (False, True):
-        for example in ranked:
+        for example in ranked_examples:
             if (
-                len(hidden) < hidden_count
-                and example.name not in hidden
+                len(hidden_names) < hidden_count
+                and example.name not in hidden_names
                 and (may_hide_only_one or visible_by_error[example.error] > 1)
             ):
-                hidden.add(example.name)
+                hidden_names.add(example.name)
                 visible_by_error[example.error] -= 1
     return (
-        [example for example in examples if example.name not in hidden],
-        [example for example in examples if example.name in hidden],
+        [example for example in examples if example.name not in hidden_names],
+        [example for example in examples if example.name in hidden_names],
     )

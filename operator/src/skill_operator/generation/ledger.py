@@ -133,8 +133,8 @@ class Ledger(StoredModel):
     @property
     def best(self) -> Attempt | None:
         """The refused attempt with the most progress; the latest of equals."""
-        failed = [attempt for attempt in self.attempts if attempt.state == "failed" and attempt.source]
-        return max(reversed(failed), key=lambda attempt: attempt.progress, default=None)
+        failed_attempts = [attempt for attempt in self.attempts if attempt.state == "failed" and attempt.source]
+        return max(reversed(failed_attempts), key=lambda attempt: attempt.progress, default=None)
 
 
 class GenerationLimits(StoredModel):
@@ -280,10 +280,10 @@ def _is_limit_raised(ledger: Ledger, limits: GenerationLimits) -> bool:
 
 def _count_stalls(attempts: tuple[Attempt, ...]) -> int:
     """Return how often a candidate failed like the one before it and made no more progress."""
-    failed = [attempt for attempt in attempts if attempt.state == "failed"]
+    failed_attempts = [attempt for attempt in attempts if attempt.state == "failed"]
     return sum(
         later.signature == earlier.signature and later.progress <= earlier.progress
-        for earlier, later in pairwise(failed)
+        for earlier, later in pairwise(failed_attempts)
     )
 
 
@@ -309,7 +309,7 @@ def _describe_best(ledger: Ledger) -> str:
 
 def reserve(ledger: Ledger, endpoint: str, tokens: int, call_id: str, now: datetime) -> Ledger:
     """Return the ledger with a new attempt that reserves `tokens` for the call `call_id` of `endpoint`."""
-    resumed = ledger.model_copy(
+    resumed_ledger = ledger.model_copy(
         update={
             "stop": "",
             "stop_message": "",
@@ -321,7 +321,7 @@ def reserve(ledger: Ledger, endpoint: str, tokens: int, call_id: str, now: datet
         }
     )
     number = ledger.attempt_count + 1
-    return _append(resumed, Attempt(number=number, state="reserved", endpoint=endpoint, tokens=tokens))
+    return _append(resumed_ledger, Attempt(number=number, state="reserved", endpoint=endpoint, tokens=tokens))
 
 
 def settle(
@@ -345,10 +345,10 @@ def settle(
     state: AttemptState = "empty" if not source else "repeat" if fingerprint in fingerprints else "candidate"
     values = {"state": state, "tokens": tokens, "estimated": estimated, "source": source, "fingerprint": fingerprint}
     message = problem or ("the same code as before" if state == "repeat" else "")  # a prompt may quote it
-    updated = _update_last(ledger, **values, gate=flaw if state == "empty" else "", message=message)
+    updated_ledger = _update_last(ledger, **values, gate=flaw if state == "empty" else "", message=message)
     no_fault = {"faults": 0, "fault": "", "fault_reason": "", "retry_at": None}
     outcome = {"charged": tokens, "first_reply": ledger.first_reply or now}
-    return _drop_oldest_sources(updated.model_copy(update=no_fault | outcome))
+    return _drop_oldest_sources(updated_ledger.model_copy(update=no_fault | outcome))
 
 
 def record_fault(

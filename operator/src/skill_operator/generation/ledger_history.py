@@ -45,12 +45,14 @@ def select(history: LedgerHistory, input_hash: str, retry: str, min_interval: ti
     is_retry = bool(present.input_hash) and retry not in {"", history.retried}
     if present.input_hash == input_hash and not is_retry:
         return history
-    stored = [ledger for ledger in (present, *history.past) if ledger.input_hash]
-    selected = next((ledger for ledger in stored if ledger.input_hash == input_hash), None)
-    if selected is None or is_retry:
-        selected = Ledger(input_hash=input_hash, not_before=_not_before(present, min_interval), anew=is_retry)
-    past = [ledger for ledger in stored if ledger.input_hash != input_hash]
-    return LedgerHistory(present=selected, past=_limit_size(selected, past), retried=retry or history.retried)
+    known_ledgers = [ledger for ledger in (present, *history.past) if ledger.input_hash]
+    selected_ledger = next((ledger for ledger in known_ledgers if ledger.input_hash == input_hash), None)
+    if selected_ledger is None or is_retry:
+        selected_ledger = Ledger(input_hash=input_hash, not_before=_not_before(present, min_interval), anew=is_retry)
+    past = [ledger for ledger in known_ledgers if ledger.input_hash != input_hash]
+    return LedgerHistory(
+        present=selected_ledger, past=_limit_size(selected_ledger, past), retried=retry or history.retried
+    )
 
 
 def _not_before(previous: Ledger, min_interval: timedelta) -> datetime | None:
@@ -61,13 +63,13 @@ def _not_before(previous: Ledger, min_interval: timedelta) -> datetime | None:
 def _limit_size(present: Ledger, past: list[Ledger]) -> tuple[Ledger, ...]:
     """Return the newest ledgers that fit. Each is kept whole or not at all: a part of one would hide what it spent."""
     remaining_bytes = MAX_SOURCES_BYTES - _sources_size(present)
-    kept: list[Ledger] = []
+    kept_ledgers: list[Ledger] = []
     for ledger in past[:MAX_PAST_LEDGERS]:
         remaining_bytes -= _sources_size(ledger)
         if remaining_bytes < 0:
             break
-        kept.append(ledger)
-    return tuple(kept)
+        kept_ledgers.append(ledger)
+    return tuple(kept_ledgers)
 
 
 def _sources_size(ledger: Ledger) -> int:

@@ -244,7 +244,7 @@ class _NameNormalizer(ast.NodeTransformer):
 
 def _without_docstring(body: list[ast.stmt]) -> list[ast.stmt]:
     """Return the statements without strings that stand alone: they do nothing, wherever they stand."""
-    kept = [
+    statements = [
         statement
         for statement in body
         if not (
@@ -253,7 +253,7 @@ def _without_docstring(body: list[ast.stmt]) -> list[ast.stmt]:
             and isinstance(statement.value.value, str)
         )
     ]
-    return kept or [ast.Pass()]
+    return statements or [ast.Pass()]
 
 
 def _arguments(args: ast.arguments) -> list[ast.arg]:

@@ -33,10 +33,10 @@ def select_models(settings: Settings, skill: Skill) -> list[ModelEndpoint]:
 
     These are the one that the Skill names, or those of generation.escalation, or the first of all.
     """
-    configured = {model.name: model for model in settings.models}
-    chosen = skill.spec.generation.model
-    names = [chosen] if chosen else settings.generation.escalation or [*configured][:1]
-    return [configured[name] for name in names if name in configured]
+    models_by_name = {model.name: model for model in settings.models}
+    model_name = skill.spec.generation.model
+    names = [model_name] if model_name else settings.generation.escalation or [*models_by_name][:1]
+    return [models_by_name[name] for name in names if name in models_by_name]
 
 
 def next_model(models: Sequence[ModelEndpoint], ledger: Ledger) -> ModelEndpoint:
@@ -82,13 +82,13 @@ def build_messages(
     """
     visible, _ = split_examples(spec.examples)
     messages = prompt.initial_messages(spec, types, visible, manifest)
-    refused = [attempt for attempt in ledger.attempts if attempt.state in {"failed", "repeat"}]
+    refused_attempts = [attempt for attempt in ledger.attempts if attempt.state in {"failed", "repeat"}]
     best = ledger.best
     if kind == "repair" and best is not None:
-        worse = [_summarize(a) for a in refused if a.state == "failed" and a.number > best.number]
+        worse = [_summarize(a) for a in refused_attempts if a.state == "failed" and a.number > best.number]
         messages = prompt.repair_messages(messages, best.source, best.gate, best.message, worse)
     elif kind == "fresh":
-        messages = prompt.fresh_start_messages(messages, [_summarize(attempt) for attempt in refused])
+        messages = prompt.fresh_start_messages(messages, [_summarize(attempt) for attempt in refused_attempts])
     if ledger.last is not None and ledger.last.state == "empty":
         messages = prompt.unusable_reply_messages(messages, ledger.last.message)
     return messages

@@ -27,41 +27,43 @@ SOURCE_KEY = "skill.py"
 MAX_DIFF_CHARACTERS = 32 * 1024  # a longer one is cut: both files are there
 
 
-def history_map(skill: Skill, settings: Settings, history: LedgerHistory, stored: Object | None) -> Object:
-    """Return the ConfigMap of a Skill's ledger history, which replaces only the `stored` version.
+def history_map(skill: Skill, settings: Settings, history: LedgerHistory, stored_map: Object | None) -> Object:
+    """Return the ConfigMap of a Skill's ledger history, which replaces only that version of `stored_map`.
 
     No Skill can own it across namespaces; the sweeper removes it.
     """
     meta = skill.metadata
     labels = naming.labels(meta.name, meta.uid, naming.LEDGER) | {naming.NAMESPACE_LABEL: meta.namespace}
-    return _operator_map(settings, naming.ledger(meta.uid), labels, {HISTORY_KEY: history.model_dump_json()}, stored)
+    return _operator_map(
+        settings, naming.ledger(meta.uid), labels, {HISTORY_KEY: history.model_dump_json()}, stored_map
+    )
 
 
-def daily_usage_map(settings: Settings, usage: DailyUsage, stored: Object | None) -> Object:
-    """Return the ConfigMap of the daily usage, which replaces only the `stored` version."""
+def daily_usage_map(settings: Settings, usage: DailyUsage, stored_map: Object | None) -> Object:
+    """Return the ConfigMap of the daily usage, which replaces only that version of `stored_map`."""
     labels = naming.MANAGED | {naming.COMPONENT: "account"}
-    return _operator_map(settings, naming.ACCOUNT, labels, {DAILY_USAGE_KEY: usage.model_dump_json()}, stored)
+    return _operator_map(settings, naming.ACCOUNT, labels, {DAILY_USAGE_KEY: usage.model_dump_json()}, stored_map)
 
 
 def _operator_map(
-    settings: Settings, name: str, labels: dict[str, str], data: dict[str, str], stored: Object | None
+    settings: Settings, name: str, labels: dict[str, str], data: dict[str, str], stored_map: Object | None
 ) -> Object:
     """Return a ConfigMap in the operator's namespace. With the stored resourceVersion, a write over another fails."""
     meta: Object = {"name": name, "namespace": settings.namespace, "labels": labels}
-    if stored is not None:
-        meta["resourceVersion"] = stored["metadata"]["resourceVersion"]
+    if stored_map is not None:
+        meta["resourceVersion"] = stored_map["metadata"]["resourceVersion"]
     return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": meta, "data": data}
 
 
-def read_history(stored: Object | None) -> LedgerHistory:
+def read_history(stored_map: Object | None) -> LedgerHistory:
     """Return the stored ledger history, or an empty one where none can be read."""
-    text = stored.get("data", {}).get(HISTORY_KEY, "") if stored is not None else ""
+    text = stored_map.get("data", {}).get(HISTORY_KEY, "") if stored_map is not None else ""
     return ledger_history.read(text) or LedgerHistory()
 
 
-def read_daily_usage(stored: Object | None) -> str:
+def read_daily_usage(stored_map: Object | None) -> str:
     """Return the text of the stored daily usage, or an empty string."""
-    return str(stored.get("data", {}).get(DAILY_USAGE_KEY, "")) if stored is not None else ""
+    return str(stored_map.get("data", {}).get(DAILY_USAGE_KEY, "")) if stored_map is not None else ""
 
 
 def candidates_map(skill: Skill, ledger: Ledger) -> Object:
@@ -129,7 +131,9 @@ def accepted_source(skill: Skill, config_maps: dict[str, Object]) -> str:
 
     It comes from the Skill's namespace, where others may write: it is a candidate, and no more.
     """
-    stored = config_maps.get(naming.source(skill.metadata.name))
-    if stored is None or stored["metadata"].get("annotations", {}).get(naming.TASK_HASH) != task_hash(skill.spec):
+    stored_map = config_maps.get(naming.source(skill.metadata.name))
+    if stored_map is None or stored_map["metadata"].get("annotations", {}).get(naming.TASK_HASH) != task_hash(
+        skill.spec
+    ):
         return ""
-    return str(stored.get("data", {}).get(SOURCE_KEY, ""))
+    return str(stored_map.get("data", {}).get(SOURCE_KEY, ""))

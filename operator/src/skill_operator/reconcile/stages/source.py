@@ -34,11 +34,11 @@ def provide_source(observed: Observed, progress: Progress, context: StageContext
         progress.source = skill.spec.source.inline
         progress.status["generation"] = None
         return Result.done(ConditionUpdate(GENERATED, "True", "Pinned", "spec.source is used as it is"))
-    given = _generation_input(observed, progress, context.settings)
-    if given is None:
+    inputs = _generation_input(observed, progress, context.settings)
+    if inputs is None:
         context.author.cancel(key)
         return _no_model(skill, context.settings)
-    step = context.author.advance(given, context.now)
+    step = context.author.advance(inputs, context.now)
     progress.status["generation"] = step.status
     if isinstance(step.decision, ReadyCandidate):
         progress.source = step.decision.attempt.source
@@ -54,11 +54,11 @@ def record_verdict(
     """
     if observed.skill.spec.source is not None:
         return result if report.passed else replace(result, outcome="stalled")
-    given = _generation_input(observed, progress, context.settings)
-    if given is None:
+    inputs = _generation_input(observed, progress, context.settings)
+    if inputs is None:
         return result
     update = context.author.record_verdict(
-        given, context.now, passed=report.passed, gate=report.gate or "", message=report.message, line=report.line
+        inputs, context.now, passed=report.passed, gate=report.gate or "", message=report.message, line=report.line
     )
     if update is None:
         return result
@@ -98,11 +98,11 @@ def _generation_input(observed: Observed, progress: Progress, settings: Settings
 
 
 def _no_model(skill: Skill, settings: Settings) -> Result:
-    chosen = skill.spec.generation.model
+    model_name = skill.spec.generation.model
     names = ", ".join(model.name for model in settings.models) or "none"
     message = (
-        f"spec.generation.model {chosen!r} is not configured; the chart's models[] has: {names}"
-        if chosen
+        f"spec.generation.model {model_name!r} is not configured; the chart's models[] has: {names}"
+        if model_name
         else "no model is configured: set models[] in the chart's values, or give the code in spec.source.inline"
     )
     return Result.stalled(ConditionUpdate(GENERATED, "False", "NoModel", message), after=NO_MODEL_RETRY_SECONDS)
