@@ -24,7 +24,7 @@ CHILDREN = (("apps", "v1", "deployments"), ("batch", "v1", "jobs"), ("", "v1", "
 class Informer:
     """Informer watches Skills and what the operator makes for them.
 
-    It passes each Skill that something happened to to `enqueue`, and every event to `watch_health`.
+    It gives each Skill that an event concerns to `enqueue`, and every event to `watch_health`.
     """
 
     def __init__(self, settings: Settings, enqueue: Callable[[SkillKey], None], watch_health: WatchHealth) -> None:

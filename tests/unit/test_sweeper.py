@@ -1,0 +1,82 @@
+"""What the sweeper deletes, and what it leaves alone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from skill_operator import naming
+from skill_operator.sweeper import Sweeper
+from tests.unit.reconcile.samples import SETTINGS
+
+
+def managed(kind: str, namespace: str, name: str, uid: str = "") -> dict[str, Any]:
+    labels = naming.MANAGED | ({naming.UID_LABEL: uid} if uid else {})
+    return {"kind": kind, "metadata": {"namespace": namespace, "name": name, "labels": labels, "uid": f"uid-{name}"}}
+
+
+class SweptCluster:
+    """As much of a cluster as the sweeper uses."""
+
+    def __init__(self, *objects: dict[str, Any], skills: tuple[dict[str, Any], ...] = ()) -> None:
+        self.objects = list(objects)
+        self.skills = [*skills]
+        self.deleted: list[tuple[str, str, str]] = []
+        self.proxy_stops = 0
+
+    async def list(self, kind: str, namespace: str | None = None, labels: Any = None) -> list[dict[str, Any]]:
+        return [o for o in self.objects if o["kind"] == kind and namespace in {None, o["metadata"]["namespace"]}]
+
+    async def delete(self, kind: str, namespace: str, name: str, uid: str | None = None) -> None:
+        self.deleted.append((kind, namespace, name))
+
+    async def list_skills(self) -> Any:
+        return self.skills
+
+    async def stop_proxy(self) -> None:
+        self.proxy_stops += 1
+
+    async def sweep(self) -> list[tuple[str, str, str]]:
+        await Sweeper(self, SETTINGS, self.list_skills, self.stop_proxy).sweep()  # type: ignore[arg-type]
+        return self.deleted
+
+
+def a_skill(uid: str = "u-1", namespace: str = "team", **spec: Any) -> dict[str, Any]:
+    return {"metadata": {"uid": uid, "namespace": namespace, "name": "echo"}, "spec": spec}
+
+
+async def test_builds_and_ledgers_of_deleted_skills_are_deleted() -> None:
+    builder, operator = SETTINGS.builder_namespace, SETTINGS.namespace
+    cluster = SweptCluster(
+        managed("Job", builder, "live", "u-1"),
+        managed("Job", builder, "dead", "u-2"),
+        managed("ConfigMap", builder, "dead", "u-2"),
+        managed("ConfigMap", operator, "ledger-live", "u-1"),
+        managed("ConfigMap", operator, "ledger-dead", "u-2"),
+        skills=(a_skill(),),
+    )
+    assert await cluster.sweep() == [
+        ("Job", builder, "dead"),
+        ("ConfigMap", builder, "dead"),
+        ("ConfigMap", operator, "ledger-dead"),
+    ]
+
+
+async def test_isolation_outlives_the_last_pod_of_a_namespace() -> None:
+    policy = managed("NetworkPolicy", "old", naming.SHARED_POLICY)
+    foreign = managed("NetworkPolicy", "old", "another")
+    inhabited = managed("NetworkPolicy", "team", naming.SHARED_POLICY)
+    quota = managed("ResourceQuota", "old", naming.SHARED_QUOTA)
+    objects = (policy, foreign, inhabited, quota)
+    pod = managed("Pod", "old", "ends")
+    assert await SweptCluster(*objects, pod, skills=(a_skill(),)).sweep() == []
+    assert await SweptCluster(*objects, skills=(a_skill(),)).sweep() == [
+        ("NetworkPolicy", "old", naming.SHARED_POLICY),
+        ("ResourceQuota", "old", naming.SHARED_QUOTA),
+    ]
+
+
+async def test_the_egress_proxy_stops_while_no_skill_is_granted_a_host() -> None:
+    for grants, stops in (([{"host": "api.example.com"}], 0), ([{"cidr": "203.0.113.0/24"}], 1), ([], 1)):
+        cluster = SweptCluster(skills=(a_skill(egress=grants),))
+        await cluster.sweep()
+        assert cluster.proxy_stops == stops
