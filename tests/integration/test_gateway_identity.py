@@ -208,7 +208,7 @@ def test_a_skill_s_own_limit(team: Team) -> None:
     token = team.token("member")
     assert team.call(token, "rare").status == 200
     refused = team.call(token, "rare")
-    assert (refused.status, refused.body["type"]) == (429, "urn:skill-operator:too-many-a-minute")
+    assert (refused.status, refused.body["type"]) == (429, "urn:skill-operator:rate-limited")
     assert 1 <= int(refused.headers["Retry-After"]) <= 60
     assert team.call(token).status == 200
 

@@ -49,7 +49,7 @@ def _examine(contract: CompiledSchema | None, body: bytes, meta: ObjectMeta) -> 
         value: Any = json.loads(body, parse_constant=_refuse)
     except (ValueError, RecursionError) as error:
         detail = printable(f"{error}. Send one JSON value, in UTF-8", 300)
-        raise Problem(400, "invalid-json", "The body is no JSON", detail) from error
+        raise Problem("invalid-json", detail) from error
     if contract is None or flaw(value) is not None:
         return
     try:
@@ -59,7 +59,7 @@ def _examine(contract: CompiledSchema | None, body: bytes, meta: ObjectMeta) -> 
     if misfits:
         told = "; ".join(f"{located('input', misfit.place)}: {misfit.message}" for misfit in misfits)
         where = f"GET /v1/skills/{meta.namespace}/{meta.name} shows the schema"
-        raise Problem(422, "invalid-input", "The body does not fit spec.input", f"{printable(told, 800)}. {where}")
+        raise Problem("invalid-input", f"{printable(told, 800)}. {where}")
 
 
 def _refuse(constant: str) -> None:

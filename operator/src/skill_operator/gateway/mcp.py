@@ -136,7 +136,7 @@ class McpServer:
         caller, key = _caller(ctx), self._find(params.name)
         request_id = str(ctx.request.state.request_id) if ctx.request else ""
         waking: asyncio.Task[None] | None = None
-        began, outcome, entry = time.monotonic(), "caller-left", None
+        began, outcome, entry = time.monotonic(), "client-disconnected", None
 
         async def tell() -> None:
             nonlocal waking
