@@ -13,7 +13,7 @@ from typing import Any
 from skill_operator.api.v1alpha1 import ObjectMeta
 from skill_operator.gateway.problems import Problem
 from skill_operator.untrusted.json_schema import CompiledSchema, TooMuchWorkError, WorkBudget
-from skill_operator.untrusted.json_values import CHARACTERS_PER_UNIT, flaw, located
+from skill_operator.untrusted.json_values import CHARACTERS_PER_UNIT, flaw, located, parse_json, reject_constant
 from skill_operator.untrusted.text import printable
 
 LARGEST = 1 << 15
@@ -46,7 +46,7 @@ def _weight_at_most(body: bytes) -> int:
 
 def _examine(contract: CompiledSchema | None, body: bytes, meta: ObjectMeta) -> None:
     try:
-        value: Any = json.loads(body, parse_constant=_refuse)
+        value: Any = parse_json(body)
     except (ValueError, RecursionError) as error:
         detail = printable(f"{error}. Send one JSON value, in UTF-8", 300)
         raise Problem("invalid-json", detail) from error
@@ -62,9 +62,5 @@ def _examine(contract: CompiledSchema | None, body: bytes, meta: ObjectMeta) -> 
         raise Problem("invalid-input", f"{printable(told, 800)}. {where}")
 
 
-def _refuse(constant: str) -> None:
-    raise ValueError(f"{constant} is no JSON")
-
-
-_DECODER = json.JSONDecoder(parse_constant=_refuse)
+_DECODER = json.JSONDecoder(parse_constant=reject_constant)
 _HALF_PAIR = re.compile(rb"\\u[dD][89a-fA-F]")  # an escape that may be one: no text that this library of schemas takes

@@ -35,6 +35,7 @@ from skill_operator.gateway.pods.directory import Directory, SkillEntry
 from skill_operator.gateway.problems import Problem
 from skill_operator.naming import SkillKey
 from skill_operator.observability import metrics
+from skill_operator.untrusted.json_values import parse_json
 from skill_operator.untrusted.text import printable
 
 log = logging.getLogger(__name__)
@@ -243,17 +244,13 @@ def _structured(is_object: bool, version: str) -> bool:
 def _result(answer: InvocationResponse, request_id: str, version: str) -> types.CallToolResult:
     text = answer.body.decode("utf-8", "replace")
     try:
-        value = json.loads(text, parse_constant=_refuse)
+        value = parse_json(text)
     except (ValueError, RecursionError):
         return _failed({"title": "The skill's answer is no JSON", "status": 502, "requestId": request_id})
     if answer.status != 200:
         return _failed(value | {"requestId": request_id} if isinstance(value, dict) else {"status": answer.status})
     structured = value if _structured(isinstance(value, dict), version) else None
     return types.CallToolResult(content=[types.TextContent(text=text)], structured_content=structured)
-
-
-def _refuse(constant: str) -> None:
-    raise ValueError(f"{constant} is no JSON")
 
 
 def _failed(problem: dict[str, Any]) -> types.CallToolResult:
