@@ -82,7 +82,7 @@ RELAYS = 'proxy_pass http://pod; proxy_http_version 1.1; proxy_set_header Connec
 
 
 class ApiServer:
-    """Knows whoever it is asked for."""
+    """ApiServer authenticates and allows every caller."""
 
     async def review(self, kind: str, _: Object) -> Object:
         known: Object = {"authenticated": True, "user": {"username": "bench"}, "audiences": [AUDIENCE]}
@@ -94,23 +94,24 @@ async def gateway(port: int, upstream: int) -> None:
     logs.configure("info")
     settings = Settings(images=ImageSettings(runtime="r", checker="c", builder="b"), listen_port=port)
     directory = Directory()
-    directory.missing.clear()
+    directory.unsynced.clear()
     meta = {"name": "echo", "namespace": "bench", "uid": "u-1", "generation": 1}
     text = {"type": "object", "properties": {"what": {"type": "string"}}, "required": ["what"]}
     stamp = {"observedGeneration": 1, "lastTransitionTime": "2026-01-01T00:00:00Z", "message": ""}
     ready = {"type": "Ready", "status": "True", "reason": "Ready", **stamp}
     spec = {"description": "Says what it is told.", "input": text, "output": {"type": "object"}}
-    directory.see_skill("ADDED", {"metadata": meta, "spec": spec, "status": {"conditions": [ready]}})
+    directory.on_skill("ADDED", {"metadata": meta, "spec": spec, "status": {"conditions": [ready]}})
     labels = {"skill-operator.dev/skill-uid": "u-1"}
     status = {"phase": "Running", "podIP": "127.0.0.1", "conditions": [{"type": "Ready", "status": "True"}]}
-    directory.see_pod("ADDED", {"metadata": {"name": "p", "namespace": "bench", "labels": labels}, "status": status})
+    directory.on_pod("ADDED", {"metadata": {"name": "p", "namespace": "bench", "labels": labels}, "status": status})
     with ConnectionPool(upstream).open() as pool:
-        waker = Activator(None, directory, pool, settings.gateway.wake)  # type: ignore[arg-type]
+        activator = Activator(None, directory, pool, settings.gateway.wake)  # type: ignore[arg-type]
         stop = asyncio.Event()
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
-        calls = Invoker(directory, pool, waker, CallLimiter(settings.gateway.limits))
-        server.settle()
-        await server.listener(calls, KubernetesAuthorizer(ApiServer()), settings).run_until(stop)  # type: ignore[arg-type]
+        invoker = Invoker(directory, pool, activator, CallLimiter(settings.gateway.limits))
+        server.freeze_garbage_collector()
+        authorizer = KubernetesAuthorizer(ApiServer())  # type: ignore[arg-type]
+        await server.make_server(invoker, authorizer, settings).run_until(stop)
 
 
 async def sdk(port: int) -> None:
@@ -254,8 +255,8 @@ def main() -> None:
         tool = post(folder / "tool.lua", json.dumps(MCP).encode(), Accept=ACCEPT)
         stack.enter_context(started(nginx(folder, "pod", upstream, upstream, ANSWERS), upstream, rest))
         pid = stack.enter_context(started(nginx(folder, "proxy", plain, upstream, RELAYS), plain, alone))
-        gate = [sys.executable, "-m", "benchmarks.relay", "gateway", str(ours), str(upstream)]
-        our_pid = stack.enter_context(started(gate, ours, alone))
+        own = [sys.executable, "-m", "benchmarks.relay", "gateway", str(ours), str(upstream)]
+        our_pid = stack.enter_context(started(own, ours, alone))
         bare = [sys.executable, "-m", "benchmarks.relay", "sdk", str(sdks)]
         sdk_pid = stack.enter_context(started(bare, sdks, alone))
         for port in (ours, sdks):  # wrk does not look into answers

@@ -94,7 +94,7 @@ async def test_nothing_but_the_answer_itself_comes_from_a_skill(world: World) ->
         (reply(b"", "401 Unauthorized", 'WWW-Authenticate: Basic realm="give me"'), "invalid-upstream-response"),
         (reply(GOOD).replace(b"application/json", b"text/html"), "invalid-upstream-response"),
         (reply(GOOD, "200 OK", "Content-Encoding: gzip"), "invalid-upstream-response"),
-        (reply(b"", length=connection.LARGEST_ANSWER + 1), "response-too-large"),
+        (reply(b"", length=connection.MAX_RESPONSE_BYTES + 1), "response-too-large"),
     ],
     ids=lambda value: str(value[:24]),
 )
@@ -127,7 +127,7 @@ async def test_half_an_answer_never_looks_whole(world: World, framing: str) -> N
 
 
 async def test_an_endless_answer_is_cut(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connection, "LARGEST_ANSWER", 200_000)
+    monkeypatch.setattr(connection, "MAX_RESPONSE_BYTES", 200_000)
 
     async def flood(call: Call) -> None:
         await call.say(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n")
@@ -253,11 +253,11 @@ async def test_connections_are_used_again(world: World) -> None:
 async def test_a_pod_that_is_ready_is_preferred(world: World) -> None:
     ready, early = await world.pod(fine, "127.0.0.1"), await world.pod(fine, "127.0.0.2")
     world.know("127.0.0.1")
-    world.directory.see_pod("ADDED", pod("early", "127.0.0.2", ready=False))
+    world.directory.on_pod("ADDED", pod("early", "127.0.0.2", ready=False))
     for _ in range(5):
         await world.call()
     assert (len(ready), len(early)) == (5, 0)
-    world.directory.see_pod("DELETED", pod("p0", "127.0.0.1"))
+    world.directory.on_pod("DELETED", pod("p0", "127.0.0.1"))
     await world.call()
     assert len(early) == 1
 
@@ -265,8 +265,8 @@ async def test_a_pod_that_is_ready_is_preferred(world: World) -> None:
 async def test_a_pod_of_another_namespace_is_not_called(world: World) -> None:
     """Whoever may make pods anywhere could else take the calls of any Skill."""
     calls = await world.pod(fine)
-    world.directory.see_skill("ADDED", skill())
-    world.directory.see_pod("ADDED", pod("thief", "127.0.0.1", namespace="evil"))
+    world.directory.on_skill("ADDED", skill())
+    world.directory.on_pod("ADDED", pod("thief", "127.0.0.1", namespace="evil"))
     status, body, _ = await world.call()
     assert (status, body["type"], calls) == (503, "urn:skill-operator:not-ready", [])
 
@@ -282,7 +282,7 @@ async def test_unknown_skills_and_paths(world: World) -> None:
 
 
 async def test_before_the_lists_are_complete_nothing_is_called_unknown(world: World) -> None:
-    world.directory.missing.add(("Skill", None))
+    world.directory.unsynced.add(("Skill", None))
     status, body, answer = await world.call()
     assert (status, body["type"], answer.headers["Retry-After"]) == (503, "urn:skill-operator:starting", "1")
     async with world.client.get(f"{world.url}/v1/skills") as listing:
@@ -298,14 +298,14 @@ async def test_methods(world: World) -> None:
 
 
 async def test_why_a_skill_takes_no_calls(world: World) -> None:
-    world.directory.see_skill("ADDED", skill(ready=("False", "AttemptsExhausted", "3 candidates failed\x1b[2J")))
+    world.directory.on_skill("ADDED", skill(ready=("False", "AttemptsExhausted", "3 candidates failed\x1b[2J")))
     status, body, answer = await world.call()
     assert (status, body["type"], answer.headers["Retry-After"]) == (503, "urn:skill-operator:not-ready", "5")
     assert body["detail"].startswith("AttemptsExhausted: 3 candidates failed\\x1b[2J — ")
-    world.directory.see_skill("MODIFIED", skill(suspend=True))
+    world.directory.on_skill("MODIFIED", skill(suspend=True))
     status, body, _ = await world.call()
     assert (status, body["type"]) == (503, "urn:skill-operator:suspended")
-    world.directory.see_skill("DELETED", skill())
+    world.directory.on_skill("DELETED", skill())
     status, body, _ = await world.call()
     assert status == 404
 
@@ -313,7 +313,7 @@ async def test_why_a_skill_takes_no_calls(world: World) -> None:
 async def test_too_large(world: World) -> None:
     calls = await world.pod(fine)
     world.know()
-    status, body, _ = await world.call(b'"' + b"x" * gate.LARGEST_BODY + b'"')
+    status, body, _ = await world.call(b'"' + b"x" * gate.MAX_BODY_BYTES + b'"')
     assert (status, body["type"]) == (413, "urn:skill-operator:too-large")
 
     async def endless() -> AsyncIterator[bytes]:
@@ -350,14 +350,14 @@ async def test_a_body_is_passed_on_as_it_comes(world: World) -> None:
 async def test_the_largest_body_that_is_taken(world: World) -> None:
     calls = await world.pod(fine)
     world.know()
-    text = b'{"lines": ["' + b"x" * (gate.LARGEST_BODY - 15) + b'"]}'
-    assert len(text) == gate.LARGEST_BODY
+    text = b'{"lines": ["' + b"x" * (gate.MAX_BODY_BYTES - 15) + b'"]}'
+    assert len(text) == gate.MAX_BODY_BYTES
     assert (await world.call(text))[0] == 200
     assert calls[0].body == text
 
 
 async def test_a_body_that_never_comes(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(exchange, "BODY_SECONDS", 0.1)
+    monkeypatch.setattr(exchange, "BODY_TIMEOUT_SECONDS", 0.1)
     world.know()
     address = world.url.removeprefix("http://").split(":")
     reader, writer = await asyncio.open_connection(address[0], int(address[1]))
@@ -367,7 +367,7 @@ async def test_a_body_that_never_comes(world: World, monkeypatch: pytest.MonkeyP
 
 
 async def test_too_many_at_once(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gate, "MOST_CALLS", 1)
+    monkeypatch.setattr(gate, "MAX_CALLS", 1)
     came, release = asyncio.Event(), asyncio.Event()
 
     async def slow(call: Call) -> None:
@@ -448,7 +448,7 @@ async def test_encoded_bodies_are_refused(world: World) -> None:
 
 async def test_what_there_is_to_call(world: World) -> None:
     world.know()
-    world.directory.see_skill("ADDED", skill(name="broken", namespace="lab", description=7, ready=None))
+    world.directory.on_skill("ADDED", skill(name="broken", namespace="lab", description=7, ready=None))
     async with world.client.get(f"{world.url}/v1/skills") as answer:
         listed = (await answer.json())["skills"]
     assert [(s["namespace"], s["name"], s["ready"], s["awake"]) for s in listed] == [

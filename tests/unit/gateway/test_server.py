@@ -100,7 +100,7 @@ async def test_a_call_in_flight_is_finished(client: aiohttp.ClientSession, monke
         await release.wait()
         return JSONResponse({"skills": []})
 
-    monkeypatch.setattr(Routes, "listing", slow)
+    monkeypatch.setattr(Routes, "list_skills", slow)
     images = ImageSettings(runtime="r", checker="c", builder="b")
     settings = Settings(images=images, listen_port=free_port(), health_port=free_port(), gateway=OPEN)
     calls = f"http://127.0.0.1:{settings.listen_port}/v1/skills"

@@ -10,7 +10,7 @@ import pytest
 from skill_operator.gateway.access import limits
 from skill_operator.gateway.access.kubernetes import Caller
 from skill_operator.gateway.access.limits import CallLimiter
-from skill_operator.gateway.pods.directory import SkillEntry, skill_entry
+from skill_operator.gateway.pods.directory import SkillEntry, parse_skill
 from skill_operator.gateway.problems import Problem
 from skill_operator.settings import CallLimitSettings, GatewayLimitSettings
 from tests.unit.gateway.objects import skill
@@ -29,7 +29,7 @@ class Clock:
 def entry(uid: str = "1", **spec: Any) -> SkillEntry:
     body = skill(**spec)
     body["metadata"]["uid"] = uid
-    return skill_entry(body)
+    return parse_skill(body)
 
 
 def gate(clock: Clock, caller: CallLimitSettings | None = None, skill: CallLimitSettings | None = None) -> CallLimiter:
@@ -131,7 +131,7 @@ def test_a_skill_s_own_limits_win() -> None:
 
 
 def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(limits, "MOST_IDLE", 100)
+    monkeypatch.setattr(limits, "MAX_IDLE_ENTRIES", 100)
     clock = Clock()
     made = gate(clock, caller=CallLimitSettings(per_minute=60))
     with made.admit(ALICE, entry()):

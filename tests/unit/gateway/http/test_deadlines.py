@@ -19,7 +19,7 @@ class Waiting:
         self.over = asyncio.Event()
         self._then = then
 
-    def late(self) -> None:
+    def on_timeout(self) -> None:
         self.told.append(time.monotonic())
         self.over.set()
         self._then()
@@ -92,7 +92,7 @@ async def test_nothing_is_looked_at_while_nobody_waits() -> None:
     who = Waiting()
     deadlines.set(who, 0)
     await told(who)
-    assert deadlines._sweeping is None
+    assert deadlines._sweep_timer is None
     who.over.clear()
     deadlines.set(who, 0)
     await told(who)

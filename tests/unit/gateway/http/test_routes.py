@@ -27,7 +27,7 @@ class Guarded(World):
     def __init__(self, stack: AsyncExitStack) -> None:
         super().__init__(stack)
         self.api_server = test_kubernetes.World()
-        self.gatekeeper = self.api_server.gate
+        self.authorizer = self.api_server.authorizer
 
     async def get(self, path: str, **headers: str) -> tuple[int, dict[str, Any], Any]:
         async with self.client.get(self.url + path, headers=headers) as answer:
@@ -65,7 +65,7 @@ async def test_only_who_may_call_calls(world: Guarded) -> None:
 
 async def test_whether_a_skill_exists_is_told_to_those_who_may_call_it(world: Guarded) -> None:
     world.know()
-    world.directory.see_skill("ADDED", skill("contract", "legal"))
+    world.directory.on_skill("ADDED", skill("contract", "legal"))
     seen = set()
     for name in ("contract", "nothing"):
         for status, problem, _ in (
@@ -81,7 +81,7 @@ async def test_whether_a_skill_exists_is_told_to_those_who_may_call_it(world: Gu
 
 async def test_lists_show_what_one_may_call(world: Guarded) -> None:
     world.know()
-    world.directory.see_skill("ADDED", skill("contract", "legal"))
+    world.directory.on_skill("ADDED", skill("contract", "legal"))
     for path in ("/v1/skills", "/openapi.json", "/v1/skills/finance/invoice"):
         assert (await world.get(path))[0] == 401
     _, listed, _ = await world.get("/v1/skills", **ALICE)
