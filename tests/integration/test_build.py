@@ -183,7 +183,7 @@ def test_r11_a_build_without_memory_says_so(
     address = operator.cluster.get("-n", NAMESPACE, "service", f"{NAMESPACE}-registry")["spec"]["clusterIP"]
     result = build(nothing, work, tight, datetime.now(UTC))
     (job,) = result.create
-    job = resource.job(greedy, tight, work.revision, list(base.root_entries), address, own_users=True)
+    job = resource.job(greedy, tight, work.revision, list(base.root_entries), address, user_namespace=True)
     for made in (*result.apply, job):
         operator.cluster.kubectl("create", CONTROLLER, "-f", "-", stdin=json.dumps(made))
     name = job["metadata"]["name"]

@@ -24,7 +24,7 @@ from skill_operator.handlers import Informer
 from skill_operator.k8s import client
 from skill_operator.k8s.client import ApiServer, connect
 from skill_operator.k8s.errors import Conflict, Forbidden, Invalid, NotFound, Unavailable
-from skill_operator.k8s.events import Recorder
+from skill_operator.k8s.events import EventRecorder
 from skill_operator.k8s.lease import Lease
 from skill_operator.k8s.watch_health import WatchHealth
 from skill_operator.settings import ImageSettings, Settings
@@ -366,7 +366,7 @@ async def test_who_was_killed_is_followed_after_the_lease_ran_out(api: ApiServer
     second = Lease(api, namespace, "leader", "second", 3)
     waiting = asyncio.create_task(second.acquire())
     await asyncio.sleep(4)
-    assert not second.held, "the first renews it"
+    assert not second.is_held, "the first renews it"
     holder.send_signal(signal.SIGKILL)
     killed = time.monotonic()
     async with asyncio.timeout(8):
@@ -384,11 +384,11 @@ async def test_who_leaves_is_followed_at_once(api: ApiServer, namespace: str) ->
         second = Lease(api, namespace, "leader", "second", 5)
         waiting = asyncio.create_task(second.acquire())
         await asyncio.sleep(0.3)
-        assert (first.held, second.held) == (True, False)
-    assert not first.held
+        assert (first.is_held, second.is_held) == (True, False)
+    assert not first.is_held
     async with asyncio.timeout(3):
         await waiting
-    assert second.held
+    assert second.is_held
     await second.release()
 
 
@@ -399,7 +399,7 @@ async def test_a_short_outage_is_survived_and_a_long_one_is_not(api: ApiServer, 
         await first.acquire()
         await wire.cut()
         await asyncio.sleep(1.5)
-        assert first.held
+        assert first.is_held
         await wire.join()
         await until("a renewal", 4, lambda: first._until - time.monotonic() > 2.3)
         assert not first.lost.is_set()
@@ -407,7 +407,7 @@ async def test_a_short_outage_is_survived_and_a_long_one_is_not(api: ApiServer, 
         waiting = asyncio.create_task(second.acquire())
         await wire.cut()
         while not waiting.done():
-            assert not (first.held and second.held)
+            assert not (first.is_held and second.is_held)
             await asyncio.sleep(0.01)
         assert first.lost.is_set()
         await second.release()
@@ -418,7 +418,7 @@ async def test_ten_candidates_and_one_lease(api: ApiServer, namespace: str) -> N
     tasks = [asyncio.create_task(lease.acquire()) for lease in leases]
     await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     await asyncio.sleep(1.5)
-    assert sum(lease.held for lease in leases) == 1
+    assert sum(lease.is_held for lease in leases) == 1
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
@@ -426,13 +426,13 @@ async def test_ten_candidates_and_one_lease(api: ApiServer, namespace: str) -> N
 
 
 async def test_events_are_counted_and_described(api: ApiServer, cluster: Cluster, namespace: str) -> None:
-    recorder = Recorder(api, "skill-operator")
+    recorder = EventRecorder(api, "skill-operator")
     made = await api.apply(config_map(namespace, "one"))
     writing = asyncio.create_task(recorder.run())
     for _ in range(3):
-        recorder.event(made, "Warning", "BuildFailed", "no space\x1b[31m left")
+        recorder.record(made, "Warning", "BuildFailed", "no space\x1b[31m left")
         await asyncio.sleep(0.1)
-    recorder.event(made, "Normal", "Built", "x" * 5000)
+    recorder.record(made, "Normal", "Built", "x" * 5000)
     await asyncio.sleep(0.3)
     writing.cancel()
     events = {e["reason"]: e for e in await api.list("Event", namespace) if e["involvedObject"]["name"] == "one"}

@@ -25,7 +25,7 @@ from skill_operator.isolation.monitor import IsolationMonitor
 from skill_operator.isolation.service_addresses import resolve_service_addresses
 from skill_operator.isolation.user_namespaces import NodeFeaturesCache
 from skill_operator.k8s.client import connect
-from skill_operator.k8s.events import Recorder
+from skill_operator.k8s.events import EventRecorder
 from skill_operator.k8s.lease import Lease
 from skill_operator.k8s.watch_health import WatchHealth
 from skill_operator.naming import SkillKey
@@ -60,7 +60,7 @@ async def controller(settings: Settings) -> int:
     async with connect("skill-operator-controller") as cluster, aiohttp.ClientSession(trust_env=False) as session:
         gateways = UsageCollector(cluster, settings, over_http(session, settings.health_port), queue.add)
         lease = Lease(cluster, settings.namespace, LEASE, identity, settings.lease_seconds)
-        recorder = Recorder(cluster, "skill-operator")
+        recorder = EventRecorder(cluster, "skill-operator")
         watch_health = WatchHealth()
         slots = BuildQueue(cluster, settings, queue.add)
         author = Author(settings, Provider(), lambda namespace, name: queue.add(SkillKey(namespace, name)), _now)
@@ -76,7 +76,7 @@ async def controller(settings: Settings) -> int:
         work = Controller(cluster, settings, reconciler, queue, watch_health, proxy)
         watch = IsolationMonitor(settings, work.look_again)
         informer = Informer(settings, lambda namespace, name: queue.add(SkillKey(namespace, name)), watch_health)
-        live = {"controller": lambda: work.problem() if lease.held else None}
+        live = {"controller": lambda: work.problem() if lease.is_held else None}
         async with health.serve(settings.health_port, live, {}):
             leading = asyncio.create_task(lease.acquire())
             stopped = asyncio.create_task(stop.wait())

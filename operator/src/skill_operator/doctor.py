@@ -19,7 +19,7 @@ from skill_operator import naming
 from skill_operator.isolation import service_addresses
 from skill_operator.isolation.cluster_networks import ClusterNetworks, ClusterNetworksUnknown
 from skill_operator.isolation.monitor import IsolationMonitor
-from skill_operator.isolation.user_namespaces import NEEDS, lacking
+from skill_operator.isolation.user_namespaces import REQUIREMENTS, nodes_without_user_namespaces
 from skill_operator.k8s.errors import ClusterError
 from skill_operator.k8s.interface import Cluster
 from skill_operator.registry import client
@@ -85,11 +85,11 @@ async def _nodes(cluster: Cluster, settings: Settings) -> list[Line]:
     nodes = await cluster.list("Node")
     versions = sorted({node["status"]["nodeInfo"]["kubeletVersion"] for node in nodes})
     lines = [Line("nodes", "ok" if nodes else "bad", f"{len(nodes)}, kubelet {', '.join(versions)}")]
-    without = lacking(nodes, settings.isolation.runtime_class_name)
+    without = nodes_without_user_namespaces(nodes, settings.isolation.runtime_class_name)
     found = f"{len(nodes) - len(without)} of {len(nodes)} nodes; isolation.userNamespaces: {asked}"
     if not without:
         return [*lines, Line("user namespaces", "ok" if asked != "Never" else "bad", found)]
-    todo = f"{NEEDS}; without them skills run with user ids that other pods of the node have, too"
+    todo = f"{REQUIREMENTS}; without them skills run with user ids that other pods of the node have, too"
     return [*lines, Line("user namespaces", "bad", found, todo)]
 
 
@@ -114,7 +114,7 @@ async def _cage(settings: Settings) -> list[Line]:
 
     async def nobody() -> None: ...
 
-    verdict = await IsolationMonitor(await service_addresses.resolve_service_addresses(settings), nobody).look()
+    verdict = await IsolationMonitor(await service_addresses.resolve_service_addresses(settings), nobody).probe()
     state: State = {"True": "ok", "False": "bad", "Unknown": "unknown"}[verdict.status]  # type: ignore[assignment]
     if state == "ok":
         found = (

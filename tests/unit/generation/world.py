@@ -176,7 +176,7 @@ class Events:
     def __init__(self) -> None:
         self.told: list[tuple[str, str]] = []
 
-    def event(self, obj: Object, type_: str, reason: str, message: str) -> None:
+    def record(self, obj: Object, type_: str, reason: str, message: str) -> None:
         self.told.append((reason, message))
 
 

@@ -41,7 +41,7 @@ async def test_a_name_becomes_an_address() -> None:
 
 async def test_a_name_that_nobody_knows_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(service_addresses, "ATTEMPTS", 2)
-    monkeypatch.setattr(service_addresses, "PAUSE", 0.0)
+    monkeypatch.setattr(service_addresses, "PAUSE_SECONDS", 0.0)
 
     async def nobody(*_: object, **__: object) -> object:
         raise socket.gaierror(-2, "Name or service not known")

@@ -27,33 +27,39 @@ ENDPOINTS = {"metadata": {"name": "kubernetes"}, "endpoints": [{"addresses": ["1
 POD = {"POD_IP": "10.244.0.5", "KUBERNETES_SERVICE_HOST": "10.96.0.1"}
 
 
-class Told:
+class FakeApiServer:
     """An API server that says these things."""
 
-    def __init__(self, **said: Any) -> None:
-        self.said: dict[str, Any] = {"Node": [NODE], "ServiceCIDR": [SERVICES], "EndpointSlice": ENDPOINTS} | said
-        self.asked = 0
+    def __init__(self, **responses: Any) -> None:
+        self.responses: dict[str, Any] = {
+            "Node": [NODE],
+            "ServiceCIDR": [SERVICES],
+            "EndpointSlice": ENDPOINTS,
+        } | responses
+        self.requests = 0
 
     async def list(self, kind: str) -> Any:
-        self.asked += 1
-        answer = self.said[kind]
+        self.requests += 1
+        answer = self.responses[kind]
         if isinstance(answer, Exception):
             raise answer
         return answer
 
     async def get(self, kind: str, namespace: str, name: str) -> Any:
         assert (namespace, name) == ("default", "kubernetes")
-        return self.said[kind]
+        return self.responses[kind]
 
 
-def ranges(told: Told, environment: dict[str, str] | None = None, *cidrs: str, **more: Any) -> ClusterNetworks:
+def networks(
+    server: FakeApiServer, environment: dict[str, str] | None = None, *cidrs: str, **more: Any
+) -> ClusterNetworks:
     isolation = SETTINGS.isolation.model_validate(SETTINGS.isolation.model_dump() | {"cluster_cidrs": list(cidrs)})
     settings = SETTINGS.model_copy(update={"isolation": isolation, "registry_cidrs": ["198.51.100.9/32"]})
-    return ClusterNetworks(told, settings, POD if environment is None else environment, **more)  # type: ignore[arg-type]
+    return ClusterNetworks(server, settings, POD if environment is None else environment, **more)  # type: ignore[arg-type]
 
 
 async def test_everything_that_is_the_cluster_s() -> None:
-    found = {str(one.network) for one in await ranges(Told()).read()}
+    found = {str(one.network) for one in await networks(FakeApiServer()).read()}
     assert found == {
         "198.51.100.9/32", "10.244.0.0/24", "fd00:244::/64", "10.250.0.2/32", "203.0.113.77/32", "10.96.0.0/16",
         "192.0.2.1/32",
@@ -62,16 +68,16 @@ async def test_everything_that_is_the_cluster_s() -> None:
 
 async def test_no_endpoints_are_no_reason_to_stop() -> None:
     for answer in (None, {"endpoints": None}):
-        assert len(await ranges(Told(EndpointSlice=answer)).read()) == 6
+        assert len(await networks(FakeApiServer(EndpointSlice=answer)).read()) == 6
 
 
 @pytest.mark.parametrize("error", [Forbidden("nodes is forbidden", 403), NotFound("no such resource", 404)])
 @pytest.mark.parametrize("kind", ["Node", "ServiceCIDR"])
-async def test_who_may_not_ask_must_be_told(kind: str, error: Exception) -> None:
+async def test_who_may_not_ask_must_be_configured(kind: str, error: Exception) -> None:
     with pytest.raises(ClusterNetworksUnknown, match=r"set isolation\.clusterCIDRs"):
-        await ranges(Told(**{kind: error})).read()
-    told = ranges(Told(**{kind: error}), None, "10.244.0.0/16", "10.96.0.0/16")
-    assert block("the cluster's own (isolation.clusterCIDRs)", "10.96.0.0/16")[0] in await told.read()
+        await networks(FakeApiServer(**{kind: error})).read()
+    known = networks(FakeApiServer(**{kind: error}), None, "10.244.0.0/16", "10.96.0.0/16")
+    assert block("the cluster's own (isolation.clusterCIDRs)", "10.96.0.0/16")[0] in await known.read()
 
 
 @pytest.mark.parametrize(
@@ -79,28 +85,28 @@ async def test_who_may_not_ask_must_be_told(kind: str, error: Exception) -> None
 )
 async def test_a_network_plugin_with_addresses_of_its_own_is_noticed(environment: dict[str, str]) -> None:
     """Node.spec.podCIDRs is not where every plugin takes addresses from."""
-    with pytest.raises(ClusterNetworksUnknown, match=r"172\.16\.0\.\d, which is in no network known to be shut"):
-        await ranges(Told(), environment).read()
-    assert await ranges(Told(), environment, "172.16.0.0/16").read()
+    with pytest.raises(ClusterNetworksUnknown, match=r"172\.16\.0\.\d, which is in none of the blocked networks"):
+        await networks(FakeApiServer(), environment).read()
+    assert await networks(FakeApiServer(), environment, "172.16.0.0/16").read()
 
 
 async def test_it_is_read_once_a_minute() -> None:
     now = [0.0]
-    told = Told()
-    known = ranges(told, clock=lambda: now[0])
+    server = FakeApiServer()
+    known = networks(server, clock=lambda: now[0])
     await known.read()
     now[0] = 59.0
     await known.read()
-    assert told.asked == 2
+    assert server.requests == 2
     now[0] = 61.0
     await known.read()
-    assert told.asked == 4
+    assert server.requests == 4
 
 
 async def test_what_failed_is_asked_again_at_once() -> None:
-    told = Told(Node=Forbidden("not yet", 403))
-    known = ranges(told)
+    server = FakeApiServer(Node=Forbidden("not yet", 403))
+    known = networks(server)
     with pytest.raises(ClusterNetworksUnknown):
         await known.read()
-    told.said["Node"] = [NODE]
+    server.responses["Node"] = [NODE]
     assert await known.read()

@@ -28,7 +28,7 @@ def port() -> int:
 async def served(ask: int, door: int) -> AsyncIterator[None]:
     serving = asyncio.create_task(prober.serve(ask, door))
     for _ in range(500):
-        if await prober.reaches(f"127.0.0.1:{ask}"):
+        if await prober.can_connect(f"127.0.0.1:{ask}"):
             break
         await asyncio.sleep(0.01)
     try:
@@ -50,7 +50,7 @@ def settings(ask: int, beacon: str) -> Settings:
     return SETTINGS.model_copy(update={"isolation": SETTINGS.isolation.model_copy(update=changed)})
 
 
-class Told:
+class Callback:
     def __init__(self) -> None:
         self.times = 0
 
@@ -60,23 +60,23 @@ class Told:
 
 def watch(ask: int, api: int, beacon: str = "") -> IsolationMonitor:
     environment = {"KUBERNETES_SERVICE_HOST": "127.0.0.1", "KUBERNETES_SERVICE_PORT": str(api)}
-    return IsolationMonitor(settings(ask, beacon), Told(), environment)
+    return IsolationMonitor(settings(ask, beacon), Callback(), environment)
 
 
 @pytest.fixture(autouse=True)
 def door(monkeypatch: pytest.MonkeyPatch) -> int:
     """Where the watch knocks; the prober of these tests listens on it only when it is told to."""
     number = port()
-    monkeypatch.setattr(monitor, "DOOR", number)
+    monkeypatch.setattr(monitor, "BLOCKED_PORT", number)
     return number
 
 
-async def test_what_is_shut_both_ways_is_proven() -> None:
+async def test_isolation_both_ways_is_proven() -> None:
     ask = port()
     async with served(ask, port()):
         looking = watch(ask, port())
         assert looking.verdict.reason == "NotProvenYet"
-        await looking.step()
+        await looking.update()
         assert looking.verdict == PROVEN
 
 
@@ -85,16 +85,16 @@ async def test_a_prober_that_gets_out_is_believed_at_once() -> None:
     async with served(ask, port()), listening() as api:
         looking = watch(ask, api)
         looking.verdict = PROVEN
-        await looking.step()
+        await looking.update()
         assert (looking.verdict.status, looking.verdict.reason) == ("False", "EgressNotBlocked")
         assert f"127.0.0.1:{api}" in looking.verdict.message
 
 
-async def test_a_door_that_gives_way_is_believed_at_once(door: int) -> None:
+async def test_a_blocked_port_that_accepts_is_believed_at_once(door: int) -> None:
     ask = port()
     async with served(ask, door):
         looking = watch(ask, port())
-        await looking.step()
+        await looking.update()
         assert (looking.verdict.status, looking.verdict.reason) == ("False", "IngressNotBlocked")
 
 
@@ -102,8 +102,8 @@ async def test_a_beacon_that_is_out_proves_nothing() -> None:
     ask = port()
     async with served(ask, port()):
         looking = watch(ask, port(), f"127.0.0.1:{port()}")
-        for _ in range(monitor.SILENCES):
-            await looking.step()
+        for _ in range(monitor.MAX_SILENT_ROUNDS):
+            await looking.update()
         assert (looking.verdict.status, looking.verdict.reason) == ("Unknown", "BeaconSilent")
 
 
@@ -111,18 +111,18 @@ async def test_silence_counts_when_it_lasts_and_is_forgiven() -> None:
     ask = port()
     looking = watch(ask, port())
     looking.verdict = PROVEN
-    for _ in range(monitor.SILENCES - 1):
-        await looking.step()
+    for _ in range(monitor.MAX_SILENT_ROUNDS - 1):
+        await looking.update()
         assert looking.verdict == PROVEN
-    await looking.step()
+    await looking.update()
     assert (looking.verdict.status, looking.verdict.reason) == ("Unknown", "ProberSilent")
     async with served(ask, port()):
-        await looking.step()
+        await looking.update()
     assert looking.verdict == PROVEN
-    assert looking._changed.times == 2  # type: ignore[attr-defined]
+    assert looking._on_change.times == 2  # type: ignore[attr-defined]
 
 
-async def test_who_could_not_be_told_is_told_again() -> None:
+async def test_a_callback_that_failed_is_called_again() -> None:
     from skill_operator.k8s.errors import Unavailable
 
     failures = [Unavailable("later"), Unavailable("later")]
@@ -137,7 +137,7 @@ async def test_who_could_not_be_told_is_told_again() -> None:
             settings(ask, ""), changed, {"KUBERNETES_SERVICE_HOST": "127.0.0.1", "KUBERNETES_SERVICE_PORT": str(port())}
         )
         for _ in range(3):
-            await looking.step()
+            await looking.update()
     assert not failures
     assert looking.verdict == PROVEN
 
@@ -156,7 +156,7 @@ async def test_an_answer_that_is_none_is_silence(answer: bytes) -> None:
     server = await asyncio.start_server(babble, "127.0.0.1", 0)
     async with server:
         looking = watch(server.sockets[0].getsockname()[1], port())
-        assert (await looking.look()).reason == "ProberSilent"
+        assert (await looking.probe()).reason == "ProberSilent"
 
 
 async def test_without_a_prober_nothing_is_watched() -> None:

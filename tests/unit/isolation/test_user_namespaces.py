@@ -17,7 +17,7 @@ def node(name: str, handlers: Any = None) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    ("asked", "nodes", "runtime_class", "own", "told"),
+    ("mode", "nodes", "runtime_class", "enabled", "message"),
     [
         ("Auto", [node("a", ABLE)], "", True, "of its own"),
         ("Auto", [], "", True, "of its own"),
@@ -30,12 +30,14 @@ def node(name: str, handlers: Any = None) -> dict[str, Any]:
         ("Never", [node("a", ABLE)], "", False, "isolation.userNamespaces: Never"),
     ],
 )
-def test_what_pods_get_and_what_is_told(asked: Any, nodes: Any, runtime_class: str, own: bool, told: str) -> None:
-    users = NodeFeatures(nodes).users(IsolationSettings(user_namespaces=asked), runtime_class)
-    assert (users.own, told in users.told) == (own, True), users
+def test_what_pods_get_and_what_is_reported(
+    mode: Any, nodes: Any, runtime_class: str, enabled: bool, message: str
+) -> None:
+    namespace = NodeFeatures(nodes).user_namespace(IsolationSettings(user_namespaces=mode), runtime_class)
+    assert (namespace.enabled, message in namespace.message) == (enabled, True), namespace
 
 
-class Asked:
+class FakeNodes:
     def __init__(self, answer: Any) -> None:
         self.answer = answer
         self.times = 0
@@ -49,23 +51,23 @@ class Asked:
 
 
 async def test_nodes_are_listed_once_a_minute() -> None:
-    cluster, now = Asked([node("old")]), [0.0]
-    census = NodeFeaturesCache(cluster, IsolationSettings(), lambda: now[0])  # type: ignore[arg-type]
-    assert not (await census.read()).users(IsolationSettings()).own
+    cluster, now = FakeNodes([node("old")]), [0.0]
+    cache = NodeFeaturesCache(cluster, IsolationSettings(), lambda: now[0])  # type: ignore[arg-type]
+    assert not (await cache.read()).user_namespace(IsolationSettings()).enabled
     cluster.answer = [node("new", ABLE)]
-    assert not (await census.read()).users(IsolationSettings()).own
+    assert not (await cache.read()).user_namespace(IsolationSettings()).enabled
     now[0] = FRESH_SECONDS
-    assert (await census.read()).users(IsolationSettings()).own
+    assert (await cache.read()).user_namespace(IsolationSettings()).enabled
     assert cluster.times == 2
 
 
 async def test_who_may_not_list_nodes_asks_for_them_all_the_same() -> None:
-    census = NodeFeaturesCache(Asked(Forbidden(403, "no")), IsolationSettings())  # type: ignore[arg-type]
-    assert (await census.read()).users(IsolationSettings()).own
+    cache = NodeFeaturesCache(FakeNodes(Forbidden(403, "no")), IsolationSettings())  # type: ignore[arg-type]
+    assert (await cache.read()).user_namespace(IsolationSettings()).enabled
 
 
 @pytest.mark.parametrize("asked", ["Required", "Never"])
 async def test_where_the_answer_changes_nothing_nobody_asks(asked: Any) -> None:
-    cluster = Asked([])
+    cluster = FakeNodes([])
     await NodeFeaturesCache(cluster, IsolationSettings(user_namespaces=asked)).read()  # type: ignore[arg-type]
     assert cluster.times == 0

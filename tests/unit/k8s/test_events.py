@@ -7,7 +7,7 @@ from typing import Any
 
 from skill_operator.k8s import events
 from skill_operator.k8s.errors import Unavailable
-from skill_operator.k8s.events import Recorder
+from skill_operator.k8s.events import EventRecorder
 
 SKILL = {"kind": "Skill", "metadata": {"name": "a", "namespace": "b", "uid": "u"}}
 
@@ -26,21 +26,21 @@ class Writes:
         return obj
 
 
-async def settle(recorder: Recorder) -> None:
+async def settle(recorder: EventRecorder) -> None:
     writing = asyncio.create_task(recorder.run())
-    for _ in range(3 * events.WAITING):
+    for _ in range(3 * events.MAX_WAITING):
         await asyncio.sleep(0)
     writing.cancel()
 
 
 async def test_what_is_said_again_is_counted_before_and_after_it_is_written() -> None:
     writes = Writes()
-    recorder = Recorder(writes, "skill-operator")  # type: ignore[arg-type]
+    recorder = EventRecorder(writes, "skill-operator")  # type: ignore[arg-type]
     for _ in range(1000):
-        recorder.event(SKILL, "Normal", "Built", "image")
+        recorder.record(SKILL, "Normal", "Built", "image")
     await settle(recorder)
-    recorder.event(SKILL, "Normal", "Built", "image")
-    recorder.event(SKILL, "Normal", "Built", "another image")
+    recorder.record(SKILL, "Normal", "Built", "image")
+    recorder.record(SKILL, "Normal", "Built", "another image")
     await settle(recorder)
     assert [(b["message"], b["count"]) for b in writes.bodies] == [
         ("image", 1000),
@@ -56,32 +56,32 @@ async def test_what_is_said_again_is_counted_before_and_after_it_is_written() ->
 
 async def test_too_many_are_dropped_and_counted() -> None:
     writes = Writes()
-    recorder = Recorder(writes, "skill-operator")  # type: ignore[arg-type]
-    for number in range(events.WAITING + 5):
-        recorder.event(SKILL, "Normal", "Built", str(number))
+    recorder = EventRecorder(writes, "skill-operator")  # type: ignore[arg-type]
+    for number in range(events.MAX_WAITING + 5):
+        recorder.record(SKILL, "Normal", "Built", str(number))
     assert recorder.dropped == 5
     await settle(recorder)
-    assert len(writes.bodies) == events.WAITING
+    assert len(writes.bodies) == events.MAX_WAITING
 
 
 async def test_an_api_server_that_is_down_ends_nothing() -> None:
     writes = Writes()
-    recorder = Recorder(writes, "skill-operator")  # type: ignore[arg-type]
+    recorder = EventRecorder(writes, "skill-operator")  # type: ignore[arg-type]
     writes.down = True
-    recorder.event(SKILL, "Warning", "Failed", "x")
-    recorder.event({}, "Warning", "Failed", "an object that is none")
+    recorder.record(SKILL, "Warning", "Failed", "x")
+    recorder.record({}, "Warning", "Failed", "an object that is none")
     await settle(recorder)
     assert recorder.dropped == 2
     writes.down = False
-    recorder.event(SKILL, "Warning", "Failed", "x")
+    recorder.record(SKILL, "Warning", "Failed", "x")
     await settle(recorder)
     assert len(writes.bodies) == 1
 
 
 async def test_what_is_remembered_is_bounded(monkeypatch: Any) -> None:
-    monkeypatch.setattr(events, "REMEMBERED", 10)
-    recorder = Recorder(Writes(), "skill-operator")  # type: ignore[arg-type]
+    monkeypatch.setattr(events, "MAX_WRITTEN", 10)
+    recorder = EventRecorder(Writes(), "skill-operator")  # type: ignore[arg-type]
     for number in range(50):
-        recorder.event(SKILL, "Normal", "Built", str(number))
+        recorder.record(SKILL, "Normal", "Built", str(number))
     await settle(recorder)
     assert len(recorder._written) == 10

@@ -57,7 +57,7 @@ def test_the_proxy_is_named_by_address_to_who_may_use_it() -> None:
 
 def test_a_check_has_no_way_out_whatever_is_granted() -> None:
     granted = skill(egress=[HOST])
-    job = check.job(granted, LOCATED, "check", 1, "key", own_users=True)
+    job = check.job(granted, LOCATED, "check", 1, "key", user_namespace=True)
     assert "proxy" not in str(job).lower()
     assert naming.labels("echo", "u-1", "check")[naming.COMPONENT] != PROXY.labels[naming.COMPONENT]
 

@@ -9,7 +9,7 @@ import pytest
 from aiohttp import web
 
 from skill_operator.api.usage_report import PATH, CallEvent, CallFailure, SkillUsage, UsageReport
-from skill_operator.k8s.pod_status import NEWS_SECONDS
+from skill_operator.k8s.pod_status import INCIDENT_MEMORY_SECONDS
 from skill_operator.naming import SkillKey
 from skill_operator.reconcile import usage_collector
 from skill_operator.reconcile.usage_collector import NoReportError, UsageCollector, over_http
@@ -64,8 +64,8 @@ async def test_the_latest_use_counts() -> None:
     world = World()
     await world.idle()
     await world.settle(500)
-    world.reports["10.0.0.1"] = UsageReport(age=900, skills={"u-1": SkillUsage(idle=30, open=0, held=0)})
-    world.reports["10.0.0.2"] = UsageReport(age=900, skills={"u-1": SkillUsage(idle=200, open=0, held=0)})
+    world.reports["10.0.0.1"] = UsageReport(age=900, skills={"u-1": SkillUsage(idle=30, open=0, waiting=0)})
+    world.reports["10.0.0.2"] = UsageReport(age=900, skills={"u-1": SkillUsage(idle=200, open=0, waiting=0)})
     assert await world.idle() == 30
     world.reports["10.0.0.2"] = UsageReport(age=7)
     assert await world.idle() == 7
@@ -112,13 +112,13 @@ async def test_news_of_a_call_that_used_too_much_wake_its_skill_once_in_a_while(
 
     def failed(kind: str, ago: float, gateway: str = "10.0.0.1") -> None:
         failure = CallFailure.model_validate(
-            {"namespace": "team", "name": "greedy", "request": "r-1", "kind": kind, "ago": ago}
+            {"namespace": "team", "name": "greedy", "request": "r-1", "kind": kind, "seconds_ago": ago}
         )
         world.reports[gateway] = UsageReport(
-            age=900, skills={"u-1": SkillUsage(idle=0, open=0, held=0, failure=failure)}
+            age=900, skills={"u-1": SkillUsage(idle=0, open=0, waiting=0, failure=failure)}
         )
 
-    failed("timeout", NEWS_SECONDS + 1)
+    failed("timeout", INCIDENT_MEMORY_SECONDS + 1)
     await world.gateways.look(0)
     assert world.woken == [], "that is no news"
     failed("timeout", 2)
@@ -146,15 +146,15 @@ async def test_the_log_names_each_call_that_woke_a_skill_or_used_too_much_once(
     caplog.set_level("INFO")
     world = World()
     about = {"namespace": "team", "name": "greedy"}
-    woken = CallEvent.model_validate(about | {"request": "r-1", "ago": 1})
-    failure = CallFailure.model_validate(about | {"request": "r-1", "ago": 1, "kind": "timeout"})
+    woken = CallEvent.model_validate(about | {"request": "r-1", "seconds_ago": 1})
+    failure = CallFailure.model_validate(about | {"request": "r-1", "seconds_ago": 1, "kind": "timeout"})
 
     def logged() -> set[tuple[str, str, str]]:
         return {(r.getMessage(), r.skill, r.request) for r in caplog.records}  # type: ignore[attr-defined]
 
     for use in (
-        SkillUsage(idle=0, open=0, held=0, woken=woken),
-        SkillUsage(idle=0, open=0, held=0, woken=woken, failure=failure),
+        SkillUsage(idle=0, open=0, waiting=0, activation=woken),
+        SkillUsage(idle=0, open=0, waiting=0, activation=woken, failure=failure),
     ):
         world.reports["10.0.0.1"] = UsageReport(age=900, skills={"u-1": use})
         await world.gateways.look(0)
@@ -162,8 +162,8 @@ async def test_the_log_names_each_call_that_woke_a_skill_or_used_too_much_once(
     told = {("woken by a call", "greedy", "r-1"), ("a call ended by its limits: timeout", "greedy", "r-1")}
     assert logged() == told
     assert len(caplog.records) == 2
-    old = woken.model_copy(update={"request": "r-0", "ago": usage_collector.DARK_SECONDS + 1})
-    world.reports["10.0.0.1"] = UsageReport(age=900, skills={"u-1": SkillUsage(idle=0, open=0, held=0, woken=old)})
+    old = woken.model_copy(update={"request": "r-0", "seconds_ago": usage_collector.DARK_SECONDS + 1})
+    world.reports["10.0.0.1"] = UsageReport(age=900, skills={"u-1": SkillUsage(idle=0, open=0, waiting=0, woken=old)})
     await world.gateways.look(0)
     assert logged() == told, "as when the controller has just started"
 

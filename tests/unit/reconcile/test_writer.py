@@ -71,7 +71,7 @@ async def test_a_policy_that_somebody_changed_is_written_anew(
 
 def shaped(*, replicas: int | None = None, runtime_class: str = "") -> dict[str, Any]:
     body = skill(runtimeClassName=runtime_class)
-    return deployment(body, SETTINGS, "r", "image", replicas=replicas, own_users=True)
+    return deployment(body, SETTINGS, "r", "image", replicas=replicas, user_namespace=True)
 
 
 async def test_what_is_no_longer_said_is_taken_back() -> None:

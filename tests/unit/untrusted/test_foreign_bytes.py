@@ -24,7 +24,7 @@ from skill_operator.api import conditions
 from skill_operator.generation.ledger import Ledger
 from skill_operator.generation.reply import extract
 from skill_operator.k8s import pod_status
-from skill_operator.k8s.events import Recorder
+from skill_operator.k8s.events import EventRecorder
 from skill_operator.observability.logs import _Formatter
 from skill_operator.reconcile.result import Progress
 from skill_operator.reconcile.stages import check
@@ -64,12 +64,12 @@ def last_words(text: str) -> list[str]:
     name = found.create[0]["metadata"]["name"]
     failed = observed(builds={name: job | {"metadata": {"name": name}}}, build_pods=(pod(name, end),))
     told = [f.message for f in build(failed, Progress(source="x"), SETTINGS, NOW).findings]
-    told.append(pod_status.ended(end).message)
+    told.append(pod_status.explain_termination(end).message)
     warning = {"reason": "FailedMount", "message": text}
     creating = {"metadata": {"name": "p"}, "spec": {"nodeName": "n"}, "status": {"phase": "Pending"}}
     stuck = pod_status.pod_problem(creating, [warning])
     assert stuck is not None
-    return [*told, stuck.message, pod_status.refused(text).message]
+    return [*told, stuck.message, pod_status.explain_refusal(text).message]
 
 
 def ledger(text: str) -> list[str]:
@@ -119,8 +119,8 @@ class _Nowhere:
 @pytest.mark.parametrize("what", BYTES)
 def test_events_and_log_lines_are_printable(what: str) -> None:
     text = BYTES[what]
-    recorder = Recorder(_Nowhere(), "test")  # type: ignore[arg-type]
-    recorder.event({"metadata": {"name": "n", "uid": "u", "namespace": "s"}}, "Warning", "Refused", text)
+    recorder = EventRecorder(_Nowhere(), "test")  # type: ignore[arg-type]
+    recorder.record({"metadata": {"name": "n", "uid": "u", "namespace": "s"}}, "Warning", "Refused", text)
     (event,) = recorder._waiting.values()
     assert printed(event["message"])
     assert len(event["message"]) <= 1024

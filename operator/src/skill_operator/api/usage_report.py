@@ -1,4 +1,7 @@
-"""What a gateway tells the controller about the use of skills. Ages, not times: no two clocks agree."""
+"""Define the report by which a gateway tells the controller how skills are used.
+
+It carries ages instead of times, because no two clocks agree.
+"""
 
 from __future__ import annotations
 
@@ -6,41 +9,42 @@ from typing import Literal, get_args
 
 from pydantic import BaseModel, Field
 
-PATH = "/activity"
+PATH = "/usage"
 ExceededLimit = Literal["timeout", "out-of-memory", "disk-full", "too-many-processes"]
 EXCEEDED_LIMITS: frozenset[str] = frozenset(get_args(ExceededLimit))
 
 
 class CallEvent(BaseModel):
-    """What one call did to its Skill, and no object of the cluster says whose call that was."""
+    """CallEvent says what one call did to its Skill, which no object of the cluster records."""
 
     namespace: str
     name: str
-    request: str = Field(description="the call's id, as in the logs of gateway and skill")
-    ago: float = Field(ge=0, description="seconds")
+    request: str = Field(description="id of the call, as in the logs of gateway and skill")
+    seconds_ago: float = Field(ge=0, description="age of the event")
 
 
 class CallFailure(CallEvent):
-    """A call that used more than its Skill may. The pod outlives it."""
+    """CallFailure is a call that used more than its Skill may. The pod outlives it."""
 
-    kind: ExceededLimit = Field(description="the problem's type, as the caller was told")
+    kind: ExceededLimit = Field(description="problem type that the caller received")
 
 
 class SkillUsage(BaseModel):
-    """Of one Skill, as one gateway knows it."""
+    """SkillUsage is the use of one Skill, as one gateway knows it."""
 
     idle: float = Field(ge=0, description="seconds since its last call began or ended; 0 while one is open")
-    open: int = Field(ge=0, description="calls that were taken and are not answered")
-    held: int = Field(ge=0, description="of these, calls that wait for a pod")
-    failure: CallFailure | None = Field(None, description="the last one")
-    woken: CallEvent | None = Field(None, description="the last call for which this gateway itself woke it")
+    open: int = Field(ge=0, description="number of calls that are admitted and not yet answered")
+    waiting: int = Field(ge=0, description="number of these calls that wait for a pod")
+    failure: CallFailure | None = Field(None, description="last call that exceeded a limit")
+    activation: CallEvent | None = Field(None, description="last call for which this gateway scaled it from zero")
 
 
 class UsageReport(BaseModel):
-    """Of one gateway."""
+    """UsageReport is the report of one gateway."""
 
-    age: float = Field(ge=0, description="seconds since it started: of a skill it does not name it knows no more")
-    skills: dict[str, SkillUsage] = Field(default_factory=dict, description="by uid")
+    age: float = Field(ge=0, description="seconds since the gateway started; it knows no earlier call")
+    skills: dict[str, SkillUsage] = Field(default_factory=dict, description="usage by uid of the Skill")
     draining: dict[str, str] = Field(
-        default_factory=dict, description="by uid, the mark of each drain it obeys: it sends no new call there"
+        default_factory=dict,
+        description="drain token of each drain that the gateway obeys, by uid: it sends no new call there",
     )

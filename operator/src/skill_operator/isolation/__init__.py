@@ -1,1 +1,1 @@
-"""The cage as a whole: which networks it keeps shut, and the lasting proof that this cluster enforces it."""
+"""Prove that the cluster isolates skills, and find the networks that no grant of egress opens."""

@@ -1,4 +1,4 @@
-"""A port that answers everybody, by hanging up. A pod that gets through to it is not shut in."""
+"""Serve the beacon: a port that accepts every connection and closes it. A pod that reaches it is not isolated."""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ log = logging.getLogger(__name__)
 
 @contextlib.asynccontextmanager
 async def serve_beacon(port: int) -> AsyncIterator[None]:
-    """The kernel's handshake is all the answer that is wanted, so nothing is read and nothing is kept."""
+    """Serve the beacon on all addresses while the context is open.
+
+    The kernel's handshake is the whole response that a client needs, so nothing is read and nothing is kept.
+    """
     server = await asyncio.start_server(lambda _, writer: writer.close(), None, port)
     async with server:
         yield

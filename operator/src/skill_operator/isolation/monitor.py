@@ -1,8 +1,9 @@
-"""The lasting proof that this cluster enforces its policies, both ways, now and not only when a pod began.
+"""Prove again and again that this cluster enforces its network policies, both ways, and not only when a pod starts.
 
-Every skill's PID 1 looks at its own way out. What no pod can see of itself is looked at here: that the enforcer lives
-and lets through what policies allow (the prober answers us), that a caged pod cannot get out (it says so), that nobody
-gets in where no policy allows it (we try), and that the beacon, which all cages are measured by, is lit.
+PID 1 of every skill checks its own egress. This module checks what no pod can see of itself: that the enforcer lives
+and lets through what policies allow (the prober responds), that an isolated pod cannot get out (the prober reports
+so), that nobody gets in where no policy allows it (the controller tries), and that the beacon, by which every pod
+checks its isolation, accepts connections.
 """
 
 from __future__ import annotations
@@ -16,108 +17,118 @@ from dataclasses import dataclass
 from typing import Literal
 from urllib.parse import urlencode
 
-from skill_operator.isolation.prober import DOOR, reaches
+from skill_operator.isolation.prober import BLOCKED_PORT, can_connect
 from skill_operator.k8s.errors import ClusterError
 from skill_operator.k8s.pod_status import ENFORCE
 from skill_operator.naming import format_host_port
 from skill_operator.settings import Settings
 
 log = logging.getLogger(__name__)
-PERIOD, SOON = 10.0, 2.0
-SILENCES = 3
-"""Rounds without an answer before the proof is void: one may be lost to a restart."""
-PATIENCE = 3.0
+PERIOD_SECONDS, RETRY_SECONDS = 10.0, 2.0
+MAX_SILENT_ROUNDS = 3
+"""Rounds without a response before the proof is void: one may be lost to a restart."""
+TIMEOUT_SECONDS = 3.0
 
 
 @dataclass(frozen=True)
 class IsolationVerdict:
-    """What is known of the cage; the words of a condition."""
+    """IsolationVerdict says what is known of the cluster's isolation, in the words of a condition."""
 
     status: Literal["True", "False", "Unknown"]
     reason: str
     message: str
 
 
-PROVEN = IsolationVerdict("True", "EgressRefused", "a pod sees its way out refused before it loads the code")
+PROVEN = IsolationVerdict(
+    "True", "EgressRefused", "the network plugin refuses a pod's egress before the pod loads the code"
+)
 UNPROVEN = IsolationVerdict(
-    "Unknown", "NotProvenYet", "the prober was not heard yet: see deployment skill-operator-prober"
+    "Unknown", "NotProvenYet", "the prober has not responded yet: see deployment skill-operator-prober"
 )
 
 
 class IsolationMonitor:
-    """Looks every ten seconds, and tells when the verdict changes."""
+    """IsolationMonitor probes every ten seconds, and calls `on_change` when the verdict changes."""
 
     def __init__(
         self,
         settings: Settings,
-        changed: Callable[[], Awaitable[None]],
+        on_change: Callable[[], Awaitable[None]],
         environment: Mapping[str, str] | None = None,
     ) -> None:
         environment = os.environ if environment is None else environment
         host, port = environment.get("KUBERNETES_SERVICE_HOST", ""), environment.get("KUBERNETES_SERVICE_PORT", "443")
         self._api = format_host_port(host, port)
         self._settings = settings.isolation
-        self._changed = changed
-        self._silences = 0
-        self._told = True
+        self._on_change = on_change
+        self._silent_rounds = 0
+        self._notified = True
         self.verdict = PROVEN if not self._settings.prober else UNPROVEN
 
     async def run(self) -> None:
+        """Probe until cancelled; without a prober, do nothing."""
         if not self._settings.prober:
             await asyncio.Event().wait()
         while True:
-            await self.step()
-            await asyncio.sleep(PERIOD if self.verdict == PROVEN and self._told and not self._silences else SOON)
+            await self.update()
+            steady = self.verdict == PROVEN and self._notified and not self._silent_rounds
+            await asyncio.sleep(PERIOD_SECONDS if steady else RETRY_SECONDS)
 
-    async def step(self) -> None:
-        """One look. An open way is believed at once, silence only when it lasts."""
-        found = await self.look()
-        self._silences = self._silences + 1 if found.status == "Unknown" else 0
-        if found != self.verdict and not 0 < self._silences < SILENCES:
+    async def update(self) -> None:
+        """Probe once and renew the verdict. An open network is believed at once, silence only when it lasts."""
+        found = await self.probe()
+        self._silent_rounds = self._silent_rounds + 1 if found.status == "Unknown" else 0
+        if found != self.verdict and not 0 < self._silent_rounds < MAX_SILENT_ROUNDS:
             level = logging.INFO if found == PROVEN else logging.ERROR
-            log.log(level, "the cage: %s: %s", found.reason, found.message)
-            self.verdict, self._told = found, False
-        if not self._told:
+            log.log(level, "isolation: %s: %s", found.reason, found.message)
+            self.verdict, self._notified = found, False
+        if not self._notified:
             try:
-                await self._changed()
+                await self._on_change()
             except ClusterError as error:
-                log.warning("the Skills cannot be told yet: %s", error.message)
+                log.warning("the new isolation verdict cannot be applied to the Skills yet: %s", error.message)
             else:
-                self._told = True
+                self._notified = True
 
-    async def look(self) -> IsolationVerdict:
+    async def probe(self) -> IsolationVerdict:
+        """Return what one round of probes shows."""
         prober, beacon = self._settings.prober, self._settings.beacon
         try:
-            async with asyncio.timeout(PATIENCE):
-                reached = await _ask(prober, [self._api, beacon])
+            async with asyncio.timeout(TIMEOUT_SECONDS):
+                reached = await _fetch_report(prober, [self._api, beacon])
         except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-            why = f"the prober {prober} does not answer ({str(error) or type(error).__name__})"
+            cause = f"the prober {prober} does not respond ({str(error) or type(error).__name__})"
             return IsolationVerdict(
-                "Unknown", "ProberSilent", f"{why}: the network plugin's policy enforcer, or the prober, is down"
+                "Unknown", "ProberSilent", f"{cause}: the network plugin's policy enforcer, or the prober, is down"
             )
         if reached:
-            return IsolationVerdict("False", "EgressNotBlocked", f"a caged pod reached {', '.join(reached)}: {ENFORCE}")
-        if await reaches(f"{prober.rpartition(':')[0]}:{DOOR}", PATIENCE):
             return IsolationVerdict(
-                "False", "IngressNotBlocked", f"a caged pod was reached where no policy allows it: {ENFORCE}"
+                "False", "EgressNotBlocked", f"an isolated pod reached {', '.join(reached)}: {ENFORCE}"
             )
-        if beacon and not await reaches(beacon, PATIENCE):
+        if await can_connect(f"{prober.rpartition(':')[0]}:{BLOCKED_PORT}", TIMEOUT_SECONDS):
             return IsolationVerdict(
-                "Unknown", "BeaconSilent", f"the beacon {beacon}, which cages are measured by, does not answer"
+                "False", "IngressNotBlocked", f"an isolated pod was reached where no policy allows it: {ENFORCE}"
+            )
+        if beacon and not await can_connect(beacon, TIMEOUT_SECONDS):
+            return IsolationVerdict(
+                "Unknown", "BeaconSilent", f"the beacon {beacon}, by which pods check their isolation, does not respond"
             )
         return PROVEN
 
 
-async def _ask(prober: str, targets: list[str]) -> list[str]:
-    """Over a connection of its own: policies are asked about new ones. Raises OSError, ValueError and the like."""
+async def _fetch_report(prober: str, targets: list[str]) -> list[str]:
+    """Return the targets that the prober reaches. Raises OSError, ValueError and the like.
+
+    It opens a new connection each time, since policies apply to new connections.
+    """
     host, _, port = prober.rpartition(":")
     reader, writer = await asyncio.open_connection(host.strip("[]"), int(port))
     try:
         query = urlencode([("target", target) for target in targets if target])
         writer.write(f"GET /?{query} HTTP/1.1\r\nHost: prober\r\nConnection: close\r\n\r\n".encode())
-        answer = await reader.read(65536)
+        response = await reader.read(65536)
         while chunk := await reader.read(65536):
-            answer += chunk
-        return [str(target) for target in json.loads(answer.partition(b"\r\n\r\n")[2])["reached"]]
+            response += chunk
+        return [str(target) for target in json.loads(response.partition(b"\r\n\r\n")[2])["reached"]]
     finally:
         writer.close()

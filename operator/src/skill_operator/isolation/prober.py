@@ -1,8 +1,8 @@
-"""`python3 -m skill_operator.isolation.prober`: a pod as caged as any skill, which says what it can reach.
+"""Run the prober: a pod as isolated as any skill's, which reports what it can reach.
 
-It is asked by the controller alone: `GET /?target=10.96.0.1:443` → `{"reached": []}`. Its second port is one that no
-policy opens: whoever gets in there shows that ingress is not enforced. Nothing but the standard library, so that it
-stays small.
+`python3 -m skill_operator.isolation.prober` serves the controller alone: `GET /?target=10.96.0.1:443` returns
+`{"reached": []}`. No policy opens its second port: whoever connects to it shows that ingress is not enforced. It uses
+nothing but the standard library, so that it stays small.
 """
 
 from __future__ import annotations
@@ -12,17 +12,17 @@ import contextlib
 import json
 from urllib.parse import parse_qs, urlsplit
 
-ASK, DOOR = 8080, 8081
-MOST_TARGETS = 8
-PATIENCE = 0.5
-REQUEST_SECONDS = 5.0
+REPORT_PORT, BLOCKED_PORT = 8080, 8081
+MAX_TARGETS = 8
+CONNECT_TIMEOUT_SECONDS = 0.5
+REQUEST_TIMEOUT_SECONDS = 5.0
 
 
-async def reaches(target: str, seconds: float = PATIENCE) -> bool:
-    """Whether a connection is taken. Rejected, reset and never answered are the same."""
+async def can_connect(target: str, timeout_seconds: float = CONNECT_TIMEOUT_SECONDS) -> bool:
+    """Return whether `host:port` accepts a connection. Rejected, reset and timed out are the same."""
     host, _, port = target.rpartition(":")
     try:
-        async with asyncio.timeout(seconds):
+        async with asyncio.timeout(timeout_seconds):
             _, writer = await asyncio.open_connection(host.strip("[]"), int(port))
     except (OSError, ValueError, OverflowError):  # TimeoutError is an OSError
         return False
@@ -30,29 +30,31 @@ async def reaches(target: str, seconds: float = PATIENCE) -> bool:
     return True
 
 
-async def reached(targets: list[str]) -> list[str]:
-    found = await asyncio.gather(*map(reaches, targets))
-    return [target for target, open_ in zip(targets, found, strict=True) if open_]
+async def find_reachable(targets: list[str]) -> list[str]:
+    """Return those of the targets that accept a connection."""
+    results = await asyncio.gather(*map(can_connect, targets))
+    return [target for target, reachable in zip(targets, results, strict=True) if reachable]
 
 
-async def _answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+async def _respond(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     with contextlib.suppress(OSError, ValueError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
-        async with asyncio.timeout(REQUEST_SECONDS):
+        async with asyncio.timeout(REQUEST_TIMEOUT_SECONDS):
             head = await reader.readuntil(b"\r\n\r\n")
         _, path, _ = head.split(b"\r\n", 1)[0].decode("ascii").split(" ")
-        targets = parse_qs(urlsplit(path).query).get("target", [])[:MOST_TARGETS]
-        body = json.dumps({"reached": await reached(targets)}).encode()
-        kind = b"Content-Type: application/json\r\nConnection: close"
-        writer.write(b"HTTP/1.1 200 OK\r\n%s\r\nContent-Length: %d\r\n\r\n%s" % (kind, len(body), body))
+        targets = parse_qs(urlsplit(path).query).get("target", [])[:MAX_TARGETS]
+        body = json.dumps({"reached": await find_reachable(targets)}).encode()
+        headers = b"Content-Type: application/json\r\nConnection: close"
+        writer.write(b"HTTP/1.1 200 OK\r\n%s\r\nContent-Length: %d\r\n\r\n%s" % (headers, len(body), body))
         await writer.drain()
     writer.close()
 
 
-async def serve(ask: int = ASK, door: int = DOOR) -> None:
-    answering = await asyncio.start_server(_answer, None, ask, limit=4096)
-    ajar = await asyncio.start_server(lambda _, writer: writer.close(), None, door)
-    async with answering, ajar:
-        await asyncio.gather(answering.serve_forever(), ajar.serve_forever())
+async def serve(report_port: int = REPORT_PORT, blocked_port: int = BLOCKED_PORT) -> None:
+    """Serve both ports until cancelled."""
+    reports = await asyncio.start_server(_respond, None, report_port, limit=4096)
+    blocked = await asyncio.start_server(lambda _, writer: writer.close(), None, blocked_port)
+    async with reports, blocked:
+        await asyncio.gather(reports.serve_forever(), blocked.serve_forever())
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Addresses of the Services that isolated pods reach, since these pods have no DNS."""
+"""Resolve the Services that isolated pods reach to addresses, since these pods have no DNS."""
 
 from __future__ import annotations
 
@@ -10,17 +10,16 @@ from skill_operator.naming import format_host_port
 from skill_operator.settings import Settings, SettingsError
 
 log = logging.getLogger(__name__)
-ATTEMPTS, PAUSE = 30, 1.0
+ATTEMPTS, PAUSE_SECONDS = 30, 1.0
 
 
 async def resolve_service_addresses(settings: Settings) -> Settings:
-    """The same with addresses for the names of beacon and egress proxy, since caged pods have no DNS. Raises
-    SettingsError.
+    """Return the settings with addresses in place of the names of beacon and egress proxy. Raises SettingsError.
 
     The address of a Service stays for the Service's life, so that it may stand in the pods of every Skill.
     """
-    beacon = await _located("isolation.beacon", settings.isolation.beacon)
-    proxy = await _located("egressProxy.address", settings.egress_proxy.address)
+    beacon = await _resolve_service("isolation.beacon", settings.isolation.beacon)
+    proxy = await _resolve_service("egressProxy.address", settings.egress_proxy.address)
     return settings.model_copy(
         update={
             "isolation": settings.isolation.model_copy(update={"beacon": beacon}),
@@ -29,20 +28,19 @@ async def resolve_service_addresses(settings: Settings) -> Settings:
     )
 
 
-async def _located(what: str, service: str) -> str:
+async def _resolve_service(setting: str, service: str) -> str:
     host, _, port = service.rpartition(":")
     if not host:
         return service
     loop = asyncio.get_running_loop()
-    why: OSError | None = None
+    failure: OSError | None = None
     for _ in range(ATTEMPTS):
         try:
             found = await loop.getaddrinfo(host, int(port), type=socket.SOCK_STREAM)
         except OSError as error:
-            why = error
-            log.warning("%s: %s cannot be found yet: %s", what, host, error)
-            await asyncio.sleep(PAUSE)
+            failure = error
+            log.warning("%s: %s cannot be found yet: %s", setting, host, error)
+            await asyncio.sleep(PAUSE_SECONDS)
             continue
-        address = str(found[0][4][0])
-        return format_host_port(address, port)
-    raise SettingsError(f"{what}: {host} cannot be found by the cluster's DNS: {why}")
+        return format_host_port(str(found[0][4][0]), port)
+    raise SettingsError(f"{setting}: {host} cannot be found by the cluster's DNS: {failure}")

@@ -1,10 +1,10 @@
-"""The errors of the API server: one class for each way to react."""
+"""Define the errors of the API server: one class for each way to react."""
 
 from __future__ import annotations
 
 
 class ClusterError(Exception):
-    """The API server did not do what was asked; `message` is its own."""
+    """ClusterError says that the API server did not do what was requested; `message` is its own."""
 
     retryable = True
 
@@ -16,28 +16,34 @@ class ClusterError(Exception):
 
 
 class NotFound(ClusterError):
+    """NotFound says that the object, or its kind, does not exist."""
+
     retryable = False
 
 
 class Conflict(ClusterError):
-    """It exists already, or somebody else wrote it first."""
+    """Conflict says that the object exists already, or that somebody else wrote it first."""
 
 
 class Forbidden(ClusterError):
+    """Forbidden says that the operator lacks the right to do this, or a valid token."""
+
     retryable = False
 
 
 class Invalid(ClusterError):
+    """Invalid says that the request itself is wrong, so that a retry does not help."""
+
     retryable = False
 
 
 class TooManyRequests(ClusterError):
-    pass
+    """TooManyRequests says that the API server limits the operator's rate: try again later."""
 
 
 class Unavailable(ClusterError):
-    """No answer, or one that is not the API server's fault alone: ask again later."""
+    """Unavailable says that the API server does not answer, or not with success: try again later."""
 
 
 class Gone(ClusterError):
-    """The resource version is too old: list again."""
+    """Gone says that the resource version is too old: list again."""

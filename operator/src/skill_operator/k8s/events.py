@@ -1,4 +1,4 @@
-"""Events on Skills, as `kubectl describe` shows them."""
+"""Record events on Skills, as `kubectl describe` shows them."""
 
 from __future__ import annotations
 
@@ -14,25 +14,27 @@ from skill_operator.naming import API_VERSION, digest
 from skill_operator.untrusted.text import printable
 
 log = logging.getLogger(__name__)
-REMEMBERED = 2000
-WAITING = 500
-LONGEST_MESSAGE = 1024  # of core/v1
+MAX_WRITTEN = 2000  # events whose count is kept
+MAX_WAITING = 500
+MAX_MESSAGE = 1024  # of core/v1
 
 
-class Recorder:
-    """Never in the way of a pass: events are written in the background, repeated ones are counted, and when the API
-    server is slower than we are, they are dropped."""
+class EventRecorder:
+    """EventRecorder writes events in the background, so that no reconcile waits for them.
+
+    Repeated events are counted. When the API server is slower than the operator, events are dropped.
+    """
 
     def __init__(self, cluster: Cluster, component: str) -> None:
         self._cluster = cluster
         self._component = component
         self._waiting: OrderedDict[str, Object] = OrderedDict()
         self._written: OrderedDict[str, Object] = OrderedDict()
-        self._wake = asyncio.Event()
+        self._added = asyncio.Event()
         self.dropped = 0
 
-    def event(self, obj: Object, type_: Literal["Normal", "Warning"], reason: str, message: str) -> None:
-        """Record it. The same once more is one event with a higher count, however often it is said."""
+    def record(self, obj: Object, type_: Literal["Normal", "Warning"], reason: str, message: str) -> None:
+        """Record an event. The same event once more raises its count, however often it is recorded."""
         meta = obj.get("metadata", {})
         key = digest(meta.get("uid"), type_, reason, message)[:16]
         now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
@@ -40,7 +42,7 @@ class Recorder:
         if waiting is not None:
             waiting |= {"count": waiting["count"] + 1, "lastTimestamp": now}
             return
-        if len(self._waiting) >= WAITING or not meta.get("name"):
+        if len(self._waiting) >= MAX_WAITING or not meta.get("name"):
             self.dropped += 1
             return
         namespace = meta.get("namespace") or "default"  # where events of objects outside namespaces belong
@@ -57,20 +59,20 @@ class Recorder:
             },
             "type": type_,
             "reason": reason[:128],
-            "message": printable(message, LONGEST_MESSAGE, lines=True),
+            "message": printable(message, MAX_MESSAGE, lines=True),
             "source": {"component": self._component},
             "reportingComponent": self._component,
             "firstTimestamp": now,
             "lastTimestamp": now,
             "count": 1,
         }
-        self._wake.set()
+        self._added.set()
 
     async def run(self) -> None:
         """Write what was recorded, until cancelled."""
         while True:
-            await self._wake.wait()
-            self._wake.clear()
+            await self._added.wait()
+            self._added.clear()
             while self._waiting:
                 await self._write(*self._waiting.popitem(last=False))
 
@@ -79,10 +81,10 @@ class Recorder:
         if old is not None:
             body |= {"firstTimestamp": old["firstTimestamp"], "count": old["count"] + body["count"]}
         self._written[key] = body
-        if len(self._written) > REMEMBERED:
+        if len(self._written) > MAX_WRITTEN:
             self._written.popitem(last=False)
         try:
             await self._cluster.apply(body)
         except ClusterError as error:
             self.dropped += 1
-            log.debug("an event was not written: %s", error.message)
+            log.debug("an event could not be written: %s", error.message)

@@ -1,4 +1,4 @@
-"""The API server as the operator sees it: `Cluster`, whose objects are plain dicts."""
+"""Define how the operator sees the API server: the protocol `Cluster`, whose objects are plain dicts."""
 
 from __future__ import annotations
 
@@ -10,38 +10,42 @@ Items = list[Object]
 
 
 class Cluster(Protocol):
-    """All that any part of the operator does to a cluster."""
+    """Cluster is everything that any part of the operator does to a cluster. All methods may raise ClusterError."""
 
     async def apply(self, obj: Object) -> Object:
-        """Server-side apply, forced; Conflict if metadata.resourceVersion is given and stale."""
+        """Apply by forced server-side apply. Raises Conflict if metadata.resourceVersion is given and stale."""
 
-    async def apply_status(self, obj: Object) -> Object: ...
+    async def apply_status(self, obj: Object) -> Object:
+        """Apply the status of an object, as `apply` does."""
 
     async def create(self, obj: Object) -> Object:
-        """Raises Conflict if it exists."""
+        """Create the object. Raises Conflict if it exists."""
 
     async def review(self, kind: str, spec: Object) -> Object:
-        """Ask what a TokenReview or a SubjectAccessReview asks; its status. Nothing is stored."""
+        """Return the status of a TokenReview or a SubjectAccessReview. Nothing is stored."""
 
-    async def get(self, kind: str, namespace: str | None, name: str) -> Object | None: ...
+    async def get(self, kind: str, namespace: str | None, name: str) -> Object | None:
+        """Return the object, or None if there is none of this name."""
 
     async def list(self, kind: str, namespace: str | None = None, labels: dict[str, str] | None = None) -> list[Object]:
-        """In all namespaces where `namespace` is None. Each item carries its kind."""
+        """Return the objects of a kind, of all namespaces where `namespace` is None. Each item carries its kind."""
 
     async def warnings(self, namespace: str, uid: str) -> Items:
-        """Events about the object of this uid that say something is wrong, oldest first."""
+        """Return the Warning events about the object of this uid, oldest first."""
 
     async def replace(self, obj: Object) -> Object:
-        """Conflict if metadata.resourceVersion is stale."""
+        """Replace the object. Raises Conflict if metadata.resourceVersion is stale."""
 
     async def delete(self, kind: str, namespace: str | None, name: str, uid: str | None = None) -> None:
-        """In the background; that it is gone already is fine. With `uid`, only that very object."""
+        """Delete the object in the background, if it is there. With `uid`, delete only that very object."""
 
     async def patch(self, kind: str, namespace: str, name: str, operations: Items, subresource: str = "") -> None:
-        """JSON Patch: all of it or, where one of its tests fails, nothing and Invalid."""
+        """Apply a JSON Patch (RFC 6902). Raises Invalid, and changes nothing, where one of its tests fails."""
 
     def watch(
         self, kind: str, namespace: str | None = None, labels: dict[str, str] | None = None
     ) -> AsyncGenerator[tuple[str, Object], None]:
-        """("ADDED", object) for all there is, ("SYNCED", {}), then every change, for ever. Where the API server is lost
-        in between: ("CUT", {}), then what has changed meanwhile and ("SYNCED", {})."""
+        """Yield ("ADDED", object) for all there is, ("SYNCED", {}), then every change, for ever.
+
+        Where the API server is lost in between, ("CUT", {}) follows, then what changed meanwhile and ("SYNCED", {}).
+        """

@@ -1,4 +1,4 @@
-"""What is wrong with a pod, in the words of a person who has to mend it."""
+"""Explain why a pod or a Job does not work, in words for the person who has to fix it."""
 
 from __future__ import annotations
 
@@ -10,26 +10,26 @@ from typing import NamedTuple
 from skill_operator.k8s.interface import Object
 
 PULL_FAILED = "ImagePullFailed"
-PULL = {"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull"}
+PULL_REASONS = {"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull"}
 ENFORCE = (
     "the cluster's network plugin must enforce NetworkPolicies for ingress and egress, towards the API server and the "
     "node too (Calico, Cilium, Antrea, kind from 0.32 on)"
 )
-NEWS_SECONDS = 600.0  # for which a skill that answers again tells what it went through
-CONFIG = {"CreateContainerConfigError", "CreateContainerError", "RunContainerError"}
+INCIDENT_MEMORY_SECONDS = 600.0  # for which the condition of a skill that works again reports its last incident
+CONFIG_REASONS = {"CreateContainerConfigError", "CreateContainerError", "RunContainerError"}
 
 
 @dataclass(frozen=True)
 class PodProblem:
-    """`reason` is a condition's; `lasting` is what a person has to mend."""
+    """PodProblem has the reason and message of a condition; a `lasting` one needs a person to fix it."""
 
     reason: str
     message: str
     lasting: bool = False
 
 
-def terminated(pod: Object) -> Object | None:
-    """The end of its (only) container, known 2 s before its Job says so."""
+def find_termination(pod: Object) -> Object | None:
+    """Return the terminated state of the pod's only container, or None. It is known 2 s before its Job has ended."""
     for container in pod.get("status", {}).get("containerStatuses", []):
         end: Object | None = container.get("state", {}).get("terminated")
         if end is not None:
@@ -38,7 +38,7 @@ def terminated(pod: Object) -> Object | None:
 
 
 class JobOutcome(NamedTuple):
-    """The end of a Job of whose pods none tells it."""
+    """JobOutcome is the end of a Job by its conditions, for Jobs whose pods do not show it."""
 
     reason: str
     message: str
@@ -46,24 +46,28 @@ class JobOutcome(NamedTuple):
 
 
 def job_outcome(job: Object) -> JobOutcome | None:
-    """None while it is not. One that is complete, and has no pod left, was robbed of it: by preemption, a drain of the
-    node, whoever deletes pods. What the pod had to tell is lost with it."""
+    """Return how the Job ended, or None while it runs.
+
+    A Job that is complete and has no pod left lost it: to preemption, a drain of the node, or whoever deletes pods. The
+    pod's result is lost with it.
+    """
     for condition in job.get("status", {}).get("conditions", []):
         if condition["type"] in {"Failed", "Complete"} and condition["status"] == "True":
             lost = condition["type"] == "Complete"
             message = "its pod was deleted before its result could be read" if lost else condition.get("message", "")
             return JobOutcome(
-                "" if lost else condition.get("reason", ""), message, moment(condition["lastTransitionTime"])
+                "" if lost else condition.get("reason", ""), message, parse_time(condition["lastTransitionTime"])
             )
     return None
 
 
-def ready(pod: Object) -> bool:
+def is_ready(pod: Object) -> bool:
+    """Return whether the pod has the condition Ready."""
     return any(c["type"] == "Ready" and c["status"] == "True" for c in pod.get("status", {}).get("conditions", []))
 
 
-def creating(pod: Object) -> bool:
-    """On a node, and not begun: what keeps it so is told in events alone."""
+def is_creating(pod: Object) -> bool:
+    """Return whether the pod is on a node and no container has started. Only events say what delays it."""
     status = pod.get("status", {})
     if status.get("phase") != "Pending" or not pod.get("spec", {}).get("nodeName"):
         return False
@@ -72,7 +76,7 @@ def creating(pod: Object) -> bool:
 
 
 def pod_problem(pod: Object, warnings: Sequence[Object] = ()) -> PodProblem | None:
-    """Why this pod does not run, if that is known. `warnings`: the events about it, oldest first."""
+    """Return why this pod does not run, if that is known. `warnings` are the events about it, oldest first."""
     status = pod.get("status", {})
     name = pod["metadata"]["name"]
     for condition in status.get("conditions", []):
@@ -84,33 +88,33 @@ def pod_problem(pod: Object, warnings: Sequence[Object] = ()) -> PodProblem | No
         state, last = container.get("state", {}), container.get("lastState", {}).get("terminated")
         waiting = state.get("waiting", {})
         reason = waiting.get("reason", "")
-        if reason in PULL:
+        if reason in PULL_REASONS:
             return PodProblem(PULL_FAILED, f"the node cannot pull {container['image']}: {waiting.get('message', '')}")
-        if reason in CONFIG:
+        if reason in CONFIG_REASONS:
             return PodProblem("PodConfigInvalid", f"pod {name} cannot start: {waiting.get('message', '')}")
         end = state.get("terminated") or last
         if end is not None and (reason == "CrashLoopBackOff" or state.get("terminated") or last):
-            return ended(end)
-    return _stuck(name, warnings[-1]) if warnings and creating(pod) else None
+            return explain_termination(end)
+    return _stuck(name, warnings[-1]) if warnings and is_creating(pod) else None
 
 
 def incidents(pods: Sequence[Object]) -> list[tuple[datetime, PodProblem]]:
-    """What ended containers of a skill that answers again, and when."""
-    told: list[tuple[datetime, PodProblem]] = []
+    """Return when and why containers ended, of pods of a skill that works again."""
+    found: list[tuple[datetime, PodProblem]] = []
     for pod in pods:
         status = pod.get("status", {})
         if status.get("reason") == "Evicted":
-            told.append((moment(status.get("startTime") or pod["metadata"]["creationTimestamp"]), _evicted(pod)))
+            found.append((parse_time(status.get("startTime") or pod["metadata"]["creationTimestamp"]), _evicted(pod)))
         for container in status.get("containerStatuses", []):
             end = container.get("lastState", {}).get("terminated")
             if end is not None and end.get("finishedAt"):
-                what = ended(end)
+                problem = explain_termination(end)
                 count = container.get("restartCount", 1)
                 message = (
-                    f"it answers again, after {count} restart(s); the last, at {end['finishedAt']}: {what.message}"
+                    f"it works again, after {count} restart(s); the last, at {end['finishedAt']}: {problem.message}"
                 )
-                told.append((moment(end["finishedAt"]), PodProblem(what.reason, message)))
-    return told
+                found.append((parse_time(end["finishedAt"]), PodProblem(problem.reason, message)))
+    return found
 
 
 def _evicted(pod: Object) -> PodProblem:
@@ -119,10 +123,10 @@ def _evicted(pod: Object) -> PodProblem:
     return PodProblem(reason, f"pod {pod['metadata']['name']} was evicted: {message}")
 
 
-def refused(message: str) -> PodProblem:
-    """Why no pod may be made, in the words of the API server."""
-    reason = next((reason for sign, reason in _REFUSALS.items() if sign in message), "PodsRefused")
-    return PodProblem(reason, f"no pod may be made: {message}")
+def explain_refusal(message: str) -> PodProblem:
+    """Return why the API server refuses to create a pod; `message` is its own."""
+    reason = next((reason for text, reason in _REFUSALS.items() if text in message), "PodsRefused")
+    return PodProblem(reason, f"the API server refuses the pod: {message}")
 
 
 _REFUSALS = {"exceeded quota": "QuotaExceeded", "RuntimeClass": "RuntimeClassMissing"}
@@ -141,7 +145,7 @@ def _stuck(pod: str, warning: Object) -> PodProblem:
 
 
 _UNKNOWN = " (its container runtime does not have what the runtime class names)"
-_SANDBOX = {  # the first sign counts
+_SANDBOX = {  # the first match counts
     "is not known": _UNKNOWN,
     "user namespace": " (it has no user namespaces: see isolation.userNamespaces of the chart)",
     "idmap": " (it has no user namespaces: see isolation.userNamespaces of the chart)",
@@ -149,15 +153,17 @@ _SANDBOX = {  # the first sign counts
 }
 
 
-def ended(end: Object) -> PodProblem:
-    """Why a container of a skill that should run for ever is no more."""
+def explain_termination(end: Object) -> PodProblem:
+    """Return why a container ended that should have run for ever."""
     message = str(end.get("message", "")).strip()
     if end.get("reason") == "OOMKilled":
-        return PodProblem("OOMKilled", "it used more memory than spec.resources.limits.memory: raise it, or use less")
+        return PodProblem(
+            "OOMKilled", "it used more memory than spec.resources.limits.memory: raise the limit, or use less memory"
+        )
     if end.get("exitCode") == 3:
         return PodProblem(
             "EgressNotBlocked",
-            f"the pod's way out was open, so the skill was not run any further: {ENFORCE}. Only isolation.required: "
+            f"the pod's egress was not blocked, so the skill did not run: {ENFORCE}. Only isolation.required: "
             f"false in the chart's values would run it all the same. {message}",
             lasting=True,
         )
@@ -165,11 +171,11 @@ def ended(end: Object) -> PodProblem:
 
 
 def age(obj: Object, now: datetime) -> float:
-    """Seconds since it was made; 0 for what does not say when."""
-    made = obj["metadata"].get("creationTimestamp")
-    return (now - moment(made)).total_seconds() if made else 0.0
+    """Return the seconds since the object was created; 0 for an object without a creation time."""
+    created = obj["metadata"].get("creationTimestamp")
+    return (now - parse_time(created)).total_seconds() if created else 0.0
 
 
-def moment(text: str) -> datetime:
-    """A time as Kubernetes writes it."""
+def parse_time(text: str) -> datetime:
+    """Return a time that Kubernetes wrote (RFC 3339)."""
     return datetime.fromisoformat(text)

@@ -17,7 +17,7 @@ from skill_operator.api.v1alpha1 import Skill
 from skill_operator.isolation.monitor import IsolationVerdict
 from skill_operator.isolation.user_namespaces import NodeFeatures, UserNamespace
 from skill_operator.k8s.interface import Cluster, Object
-from skill_operator.k8s.pod_status import PodProblem, age, creating, pod_problem, refused
+from skill_operator.k8s.pod_status import PodProblem, age, explain_refusal, is_creating, pod_problem
 from skill_operator.registry.client import BaseImage
 from skill_operator.resources.service_account import may_get_secret
 from skill_operator.settings import Settings
@@ -51,7 +51,7 @@ class Observed:
 
     def users(self, settings: Settings) -> UserNamespace:
         """Of its pods and checks."""
-        return self.nodes.users(settings.isolation, self.skill.spec.runtime_class_name)
+        return self.nodes.user_namespace(settings.isolation, self.skill.spec.runtime_class_name)
 
     def watched(self) -> list[Object]:
         """What the informer must have told of too."""
@@ -69,7 +69,7 @@ class Observed:
     def refusal(self, job: Object) -> PodProblem | None:
         """Why this Job may make no pod, if that is known."""
         warnings = self.warnings.get(job["metadata"].get("uid", ""), [])
-        return refused(str(warnings[-1].get("message", ""))) if warnings else None
+        return explain_refusal(str(warnings[-1].get("message", ""))) if warnings else None
 
 
 async def observe(
@@ -103,7 +103,7 @@ async def observe(
     barren = [
         j for j in (*jobs, *builds) if j["metadata"]["name"] not in begun and not j.get("status", {}).get("conditions")
     ]
-    slow = (*filter(creating, (*live, *build_pods)), *barren)
+    slow = (*filter(is_creating, (*live, *build_pods)), *barren)
     late = [obj for obj in slow if age(obj, now) > LATE]
     said = await asyncio.gather(*(cluster.warnings(o["metadata"]["namespace"], o["metadata"]["uid"]) for o in late))
     owned = deployment if deployment and _label(deployment, naming.UID_LABEL) == meta.uid else None

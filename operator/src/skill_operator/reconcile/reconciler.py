@@ -19,7 +19,7 @@ from skill_operator.generation.typed_dicts import types_module
 from skill_operator.isolation.cluster_networks import ClusterNetworksUnknown
 from skill_operator.k8s import pod_status
 from skill_operator.k8s.errors import Invalid, NotFound
-from skill_operator.k8s.events import Recorder
+from skill_operator.k8s.events import EventRecorder
 from skill_operator.k8s.interface import Cluster, Object
 from skill_operator.k8s.watch_health import WatchHealth
 from skill_operator.naming import SkillKey
@@ -62,7 +62,7 @@ class Reconciler:
         cluster: Cluster,
         settings: Settings,
         author: Author,
-        recorder: Recorder,
+        recorder: EventRecorder,
         around: ReconcileContext,
         clock: Callable[[], datetime],
         slots: BuildQueue,
@@ -179,7 +179,7 @@ class Reconciler:
             seen = await self._keep(seen, last)
             await self._write(last)
             for note in last.notes:
-                self._recorder.event(seen.body, note.type, note.reason, note.message)
+                self._recorder.record(seen.body, note.type, note.reason, note.message)
             looks += [] if last.after is None else [last.after]
             if not last.done:
                 metrics.record_reconcile(stage.__name__.strip("_"), "stalled" if last.stalled else "waiting")
@@ -235,9 +235,11 @@ class Reconciler:
         if result.done and work.image != seen.skill.status.image:
             for job in seen.builds.values():
                 for pod in seen.pods_of(job["metadata"]["name"]):
-                    if (end := pod_status.terminated(pod)) is not None and end.get("exitCode") == 0:
-                        began = pod_status.moment(job["metadata"]["creationTimestamp"])
-                        metrics.observe_build_duration((pod_status.moment(end["finishedAt"]) - began).total_seconds())
+                    if (end := pod_status.find_termination(pod)) is not None and end.get("exitCode") == 0:
+                        began = pod_status.parse_time(job["metadata"]["creationTimestamp"])
+                        metrics.observe_build_duration(
+                            (pod_status.parse_time(end["finishedAt"]) - began).total_seconds()
+                        )
         return result
 
     def _run(self, seen: Observed, work: Progress, now: datetime) -> Result:
@@ -305,7 +307,7 @@ class Reconciler:
                     "condition changed",
                     extra={"stage": changed.type, "reason": changed.reason, "revision": status.revision},
                 )
-                self._recorder.event(
+                self._recorder.record(
                     body, "Warning" if warn else "Normal", changed.reason, changed.message or changed.type
                 )
         return last.after

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from skill_operator.api.usage_report import PATH, CallEvent, CallFailure, ExceededLimit, UsageReport
 from skill_operator.k8s.errors import ClusterError
 from skill_operator.k8s.interface import Cluster, Object
-from skill_operator.k8s.pod_status import NEWS_SECONDS
+from skill_operator.k8s.pod_status import INCIDENT_MEMORY_SECONDS
 from skill_operator.naming import SkillKey, format_host_port
 from skill_operator.settings import Settings
 
@@ -49,11 +49,11 @@ class UsageSnapshot:
     def failures(self) -> dict[str, CallFailure]:
         """By uid, the last call of each that used more than it may."""
         found = ((uid, use.failure) for report in self.reports for uid, use in report.skills.items() if use.failure)
-        return dict(sorted(found, key=lambda each: -each[1].ago))
+        return dict(sorted(found, key=lambda each: -each[1].seconds_ago))
 
     def held(self, uid: str) -> int:
         """Calls that wait for it to take calls again."""
-        return sum(r.skills[uid].held for r in self.reports if uid in r.skills)
+        return sum(r.skills[uid].waiting for r in self.reports if uid in r.skills)
 
     def quiet(self, uid: str, mark: str) -> bool:
         """Whether every gateway knows of the drain and has no call of it in flight: from now on none will."""
@@ -98,7 +98,7 @@ class UsageCollector:
         """What the last such call of a Skill used too much of, and how many seconds ago, as of the last look."""
         if self._last is None or (last := self._last[1].failures().get(uid)) is None:
             return None
-        return last.kind, last.ago + self._clock() - self._last[1].at
+        return last.kind, last.seconds_ago + self._clock() - self._last[1].at
 
     async def look(self, age: float) -> UsageSnapshot:
         """A picture whose questions were asked no longer ago than `age` seconds."""
@@ -126,17 +126,24 @@ class UsageCollector:
         """Of what is new, once in a while, however many calls fail: each pass may be a write."""
         for uid, failure in picture.failures().items():
             kind, when = self._told.get(uid, ("", -math.inf))
-            happened = picture.at - failure.ago
-            if failure.ago < NEWS_SECONDS and (kind != failure.kind or happened - when > TELL_SECONDS):
+            happened = picture.at - failure.seconds_ago
+            if failure.seconds_ago < INCIDENT_MEMORY_SECONDS and (
+                kind != failure.kind or happened - when > TELL_SECONDS
+            ):
                 self._told[uid] = (failure.kind, happened)
                 self._wake(SkillKey(failure.namespace, failure.name))
-        self._told = {uid: told for uid, told in self._told.items() if picture.at - told[1] < NEWS_SECONDS}
+        self._told = {uid: told for uid, told in self._told.items() if picture.at - told[1] < INCIDENT_MEMORY_SECONDS}
         self._trace(picture)
 
     def _trace(self, picture: UsageSnapshot) -> None:
         """In the log, each call that woke a Skill or used more than it may: by its id all logs tell of it."""
         uses = [use for report in picture.reports for use in report.skills.values()]
-        events = [event for use in uses for event in (use.woken, use.failure) if event and event.ago < DARK_SECONDS]
+        events = [
+            event
+            for use in uses
+            for event in (use.activation, use.failure)
+            if event and event.seconds_ago < DARK_SECONDS
+        ]
         news = {(_text(event), event.namespace, event.name, event.request) for event in events}
         for text, namespace, name, request in news - self._traced:
             log.info(text, extra={"namespace": namespace, "skill": name, "request": request})

@@ -51,7 +51,7 @@ def job(
     registry_address: str,
     failures: int = 0,
     *,
-    own_users: bool,
+    user_namespace: bool,
 ) -> Object:
     """The Kaniko Job.
 
@@ -113,7 +113,7 @@ def job(
     }
     if registry_address and registry_address != host:
         pod["hostAliases"] = [{"ip": registry_address, "hostnames": [host]}]
-    if own_users:
+    if user_namespace:
         pod["hostUsers"] = False
     if settings.priority_class_name:  # a build may wait; it must not push a skill out
         pod["priorityClassName"] = settings.priority_class_name

@@ -12,7 +12,7 @@ from skill_operator import naming
 from skill_operator.api.v1alpha1 import Example, Skill
 from skill_operator.k8s.interface import Object
 from skill_operator.registry.references import pull_reference
-from skill_operator.resources.common import SECRET_MODE, SECRETS, caged_container, caged_pod, metadata, tmp_volume
+from skill_operator.resources.common import SECRET_MODE, SECRETS, isolated_container, isolated_pod, metadata, tmp_volume
 from skill_operator.settings import Settings
 
 PART = 96 * 1024  # one environment variable holds 128 KiB at most
@@ -86,14 +86,14 @@ def _placeholders(skill: Skill, name: str) -> list[Object]:
 
 
 def job(
-    skill: Skill, settings: Settings, name: str, parts: int, report_key: str, failures: int = 0, *, own_users: bool
+    skill: Skill, settings: Settings, name: str, parts: int, report_key: str, failures: int = 0, *, user_namespace: bool
 ) -> Object:
     """The candidate's examples arrive in the environment of PID 1, which no other process of the pod can read."""
     env: list[dict[str, Any]] = [
         {"name": f"SKILL_CHECK_{n}", "valueFrom": {"configMapKeyRef": {"name": name, "key": f"part{n}"}}}
         for n in range(parts)
     ]
-    container = caged_container(
+    container = isolated_container(
         settings,
         name="check",
         image=pull_reference(settings, settings.images.checker),
@@ -102,10 +102,10 @@ def job(
         resources=settings.check.resources.model_dump(),
         volumeMounts=[{"name": "secrets", "mountPath": SECRETS, "readOnly": True}] if skill.spec.secrets else [],
     )
-    pod = caged_pod(
+    pod = isolated_pod(
         settings,
         [container],
-        own_users=own_users,
+        user_namespace=user_namespace,
         runtime_class=skill.spec.runtime_class_name,
         restartPolicy="Never",
         volumes=[tmp_volume("128Mi"), *_placeholders(skill, name)],

@@ -47,8 +47,8 @@ def build_metadata(skill: Skill, settings: Settings, name: str, rev: str) -> Obj
     }
 
 
-def caged_pod(
-    settings: Settings, containers: list[Object], *, own_users: bool, runtime_class: str = "", **more: Any
+def isolated_pod(
+    settings: Settings, containers: list[Object], *, user_namespace: bool, runtime_class: str = "", **more: Any
 ) -> Object:
     """Spec of a pod that runs foreign code: no token, no DNS, no addresses of its neighbours, users of its own if the
     nodes have them."""
@@ -67,7 +67,7 @@ def caged_pod(
         "containers": containers,
         **more,
     }
-    if own_users:
+    if user_namespace:
         spec["hostUsers"] = False
     if chosen := runtime_class or settings.isolation.runtime_class_name:
         spec["runtimeClassName"] = chosen
@@ -78,7 +78,7 @@ def caged_pod(
     return spec
 
 
-def caged_container(settings: Settings, **more: Any) -> Object:
+def isolated_container(settings: Settings, **more: Any) -> Object:
     """A container of such a pod: nothing to write to but /tmp, no capability, no way to more rights."""
     env = [*more.pop("env", [])]
     if not settings.isolation.required:

@@ -10,8 +10,8 @@ from skill_operator.resources.common import (
     HTTP_PORT,
     SECRET_MODE,
     SECRETS,
-    caged_container,
-    caged_pod,
+    isolated_container,
+    isolated_pod,
     metadata,
     tmp_volume,
 )
@@ -21,7 +21,7 @@ LAST_CALLS_SECONDS = 2
 
 
 def deployment(
-    skill: Skill, settings: Settings, rev: str, image: str, *, replicas: int | None, own_users: bool
+    skill: Skill, settings: Settings, rev: str, image: str, *, replicas: int | None, user_namespace: bool
 ) -> Object:
     """`replicas` only for a Deployment that does not exist yet: afterwards sleep, wake and people own it."""
     meta, spec = skill.metadata, skill.spec
@@ -34,7 +34,7 @@ def deployment(
     if spec.secrets:
         mounts.append({"name": "secrets", "mountPath": SECRETS, "readOnly": True})
         volumes.append({"name": "secrets", "projected": {"defaultMode": SECRET_MODE, "sources": _secrets(skill)}})
-    container = caged_container(
+    container = isolated_container(
         settings,
         name="skill",
         image=image,
@@ -54,10 +54,10 @@ def deployment(
             "labels": labels,
             "annotations": {naming.CONTRACT_HASH: contract.fingerprint(skill)},
         },
-        "spec": caged_pod(
+        "spec": isolated_pod(
             settings,
             [container],
-            own_users=own_users,
+            user_namespace=user_namespace,
             runtime_class=spec.runtime_class_name,
             serviceAccountName=name,
             volumes=volumes,

@@ -65,7 +65,7 @@ async def test_many_calls_wake_it_once(world: World) -> None:
     sleeps(world)
     wakes(world)
     calling = [asyncio.create_task(world.call()) for _ in range(30)]
-    await settled(lambda: world.invoker.usage_report().count('"held":30'))
+    await settled(lambda: world.invoker.usage_report().count('"waiting":30'))
     calls = await world.pod(fine)
     assert {status for status, _, _ in await asyncio.gather(*calling)} == {200}
     assert (len(calls), len(world.scaler.patches)) == (30, 1)
@@ -106,7 +106,7 @@ async def test_no_more_wait_than_there_is_room_for(world: World) -> None:
     world.wake.__dict__["queue"] = 2
     sleeps(world)
     calling = [asyncio.create_task(world.call()) for _ in range(2)]
-    await settled(lambda: world.invoker.usage_report().count('"held":2'))
+    await settled(lambda: world.invoker.usage_report().count('"waiting":2'))
     status, body, answer = await world.call()
     assert (status, body["type"], answer.headers["Retry-After"]) == (503, "urn:skill-operator:wake-queue-full", "1")
     await world.pod(fine)
@@ -170,7 +170,7 @@ async def test_the_log_says_which_call_woke_it(world: World, way: str) -> None:
         logger.setLevel(logging.NOTSET)
     (woken,) = (json.loads(line) for line in lines.getvalue().splitlines() if "woken" in line)
     assert (woken["request"], woken["skill"]) == ("r-77", "invoice")
-    reported = world.invoker.usage.report({}, {}).skills[UID].woken
+    reported = world.invoker.usage.report({}, {}).skills[UID].activation
     assert (reported and (reported.request, reported.name)) == ("r-77", "invoice"), "the controller logs it, too"
 
 
@@ -267,7 +267,7 @@ async def test_a_call_that_comes_during_a_drain_is_held(world: World) -> None:
     world.know()
     world.directory.on_deployment("ADDED", deployment(1, drain_token="m1"))
     calling = asyncio.create_task(world.call())
-    await settled(lambda: world.invoker.usage_report().count('"held":1'))
+    await settled(lambda: world.invoker.usage_report().count('"waiting":1'))
     assert f'"draining":{{"{UID}":"m1"}}' in world.invoker.usage_report()
     assert calls == []
     world.directory.on_deployment("MODIFIED", deployment(1))
@@ -279,7 +279,7 @@ async def test_a_drain_that_was_carried_out_is_a_wake(world: World) -> None:
     world.know()
     world.directory.on_deployment("ADDED", deployment(1, drain_token="m1"))
     calling = asyncio.create_task(world.call())
-    await settled(lambda: world.invoker.usage_report().count('"held":1'))
+    await settled(lambda: world.invoker.usage_report().count('"waiting":1'))
     wakes(world)
     await world.pod(fine)
     world.directory.on_pod("DELETED", pod("p0", "127.0.0.1"))
@@ -361,7 +361,7 @@ async def test_what_the_controller_hears(world: World) -> None:
     await world.call()
     after = world.invoker.usage.report({}, {})
     assert after.age >= before.age
-    assert (after.skills[UID].open, after.skills[UID].held) == (0, 0)
+    assert (after.skills[UID].open, after.skills[UID].waiting) == (0, 0)
     assert 0 <= after.skills[UID].idle < 5
     world.directory.on_skill("DELETED", skill())
     assert '"skills":{}' in world.invoker.usage_report()

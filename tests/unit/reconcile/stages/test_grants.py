@@ -62,7 +62,7 @@ def test_the_question_is_about_the_very_account_of_the_skill() -> None:
 def test_a_check_meets_placeholders_alone() -> None:
     of = skill(secrets=SECRETS)
     content = check.bundle(of, "source", "types", [], [])
-    made = [check.config_map(of, "c", content), check.job(of, SETTINGS, "c", 1, "00", own_users=True)]
+    made = [check.config_map(of, "c", content), check.job(of, SETTINGS, "c", 1, "00", user_namespace=True)]
     assert "billing" not in str(made)
     pod = made[1]["spec"]["template"]["spec"]
     (volume,) = [v for v in pod["volumes"] if v["name"] == "secrets"]

@@ -39,7 +39,7 @@ def picture(
 
 
 def quiet(idle: float) -> SkillUsage:
-    return SkillUsage(idle=idle, open=0, held=0)
+    return SkillUsage(idle=idle, open=0, waiting=0)
 
 
 def does(result: Any) -> str:
@@ -55,7 +55,7 @@ def does(result: Any) -> str:
     [
         ((quiet(70), None), {}, "mark", 0.1),
         ((quiet(70), quiet(20)), {}, "", 40),
-        ((quiet(70), SkillUsage(idle=0, open=1, held=0)), {}, "", 60),
+        ((quiet(70), SkillUsage(idle=0, open=1, waiting=0)), {}, "", 60),
         ((quiet(70), None), {"age": 10}, "", 50),
         ((quiet(70),), {"certain": 5}, "", 55),
         ((), {}, "mark", 0.1),
@@ -75,8 +75,8 @@ def test_who_is_idle_for_all_gateways_is_marked(reports: Any, more: Any, what: s
         ((quiet(70), quiet(80)), {}, ""),
         ((quiet(70), quiet(80)), {"mark": "of an earlier drain"}, ""),
         ((quiet(70),), {"mark": MARK, "complete": False}, ""),
-        ((quiet(70), SkillUsage(idle=0, open=1, held=1)), {"mark": MARK}, "unmark"),
-        ((quiet(70), SkillUsage(idle=0, open=1, held=0)), {"mark": MARK}, "unmark"),
+        ((quiet(70), SkillUsage(idle=0, open=1, waiting=1)), {"mark": MARK}, "unmark"),
+        ((quiet(70), SkillUsage(idle=0, open=1, waiting=0)), {"mark": MARK}, "unmark"),
         ((quiet(70), quiet(0.1)), {"mark": MARK}, "unmark"),
     ],
     ids=["all know", "nobody knows yet", "old news", "one is silent", "somebody waits", "a call is open", "was used"],

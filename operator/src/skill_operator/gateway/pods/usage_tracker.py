@@ -66,11 +66,11 @@ class UsageTracker:
             uid: SkillUsage(
                 idle=0 if skill.open_calls else now - skill.last_call,
                 open=skill.open_calls,
-                held=waiting.get(uid, 0),
+                waiting=waiting.get(uid, 0),
                 failure=None
                 if skill.failure is None
                 else CallFailure(kind=skill.failure[1], **_event_fields(skill.failure[0], now)),
-                woken=None if skill.activation is None else CallEvent(**_event_fields(skill.activation, now)),
+                activation=None if skill.activation is None else CallEvent(**_event_fields(skill.activation, now)),
             )
             for uid, skill in self._skills.items()
         }
@@ -84,4 +84,4 @@ class UsageTracker:
 
 def _event_fields(moment: _CallMoment, now: float) -> dict[str, Any]:
     at, meta, request_id = moment
-    return {"namespace": meta.namespace, "name": meta.name, "request": request_id, "ago": now - at}
+    return {"namespace": meta.namespace, "name": meta.name, "request": request_id, "seconds_ago": now - at}

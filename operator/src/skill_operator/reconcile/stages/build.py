@@ -37,7 +37,7 @@ def build(seen: Observed, work: Progress, settings: Settings, now: datetime) -> 
         context, wanted = _wanted(seen, work, settings, 0)
         return Result((running,), apply=(context,), create=(wanted,), delete=old)
     for pod in seen.pods_of(name):
-        end = pod_status.terminated(pod)
+        end = pod_status.find_termination(pod)
         if end is not None and end.get("exitCode") == 0:
             found = DIGEST.search(str(end.get("message", "")))
             if found:
@@ -72,9 +72,15 @@ def _built(seen: Observed, rev: str) -> str:
 
 def _wanted(seen: Observed, work: Progress, settings: Settings, failures: int) -> tuple[Object, Object]:
     context = resource.config_map(seen.skill, settings, work.revision, work.source)
-    base, own = seen.base, seen.nodes.users(settings.isolation).own
+    base, enabled = seen.base, seen.nodes.user_namespace(settings.isolation).enabled
     return context, resource.job(
-        seen.skill, settings, work.revision, list(base.root_entries), base.registry_address, failures, own_users=own
+        seen.skill,
+        settings,
+        work.revision,
+        list(base.root_entries),
+        base.registry_address,
+        failures,
+        user_namespace=enabled,
     )
 
 
@@ -105,4 +111,4 @@ def _why(end: Object) -> str:
 
 
 def _time(text: object, fallback: datetime) -> datetime:
-    return pod_status.moment(text) if isinstance(text, str) else fallback
+    return pod_status.parse_time(text) if isinstance(text, str) else fallback

@@ -65,7 +65,7 @@ def check(seen: Observed, work: Progress, settings: Settings, now: datetime) -> 
     for pod in seen.pods_of(name):
         if not _made_by(job, pod):
             continue  # of a former Job of this name, and about to go
-        end = pod_status.terminated(pod)
+        end = pod_status.find_termination(pod)
         if end is not None:
             return _ended(seen, work, settings, job, wanted, end, content, now)
         if (bad := seen.problem(pod)) is not None:
@@ -89,8 +89,8 @@ def _seal(settings: Settings, content: Object, report: CheckReport) -> str:
 def _job(seen: Observed, settings: Settings, config_map: Object, failures: int) -> Object:
     parts = sum(key.startswith("part") for key in config_map["data"])
     key = secrets.token_hex(32)
-    name, own = config_map["metadata"]["name"], seen.users(settings).own
-    return resource.job(seen.skill, settings, name, parts, key, failures, own_users=own)
+    name, enabled = config_map["metadata"]["name"], seen.users(settings).enabled
+    return resource.job(seen.skill, settings, name, parts, key, failures, user_namespace=enabled)
 
 
 def _made_by(job: Object, pod: Object) -> bool:
@@ -109,7 +109,7 @@ def _ended(
 ) -> tuple[Result, CheckReport | None]:
     name = wanted["metadata"]["name"]
     if end.get("exitCode") == 3:
-        trouble = pod_status.ended(end)
+        trouble = pod_status.explain_termination(end)
         notes = (
             ConditionUpdate(VERIFIED, "False", trouble.reason, trouble.message),
             ConditionUpdate(ISOLATED, "False", trouble.reason, trouble.message),
@@ -174,7 +174,7 @@ def _again(
 
 def _time(end: Object, now: datetime) -> datetime:
     text = end.get("finishedAt")
-    return pod_status.moment(text) if isinstance(text, str) else now
+    return pod_status.parse_time(text) if isinstance(text, str) else now
 
 
 def _verdict(report: CheckReport, name: str, delete: tuple[Ref, ...]) -> Result:

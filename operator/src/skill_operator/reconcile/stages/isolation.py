@@ -36,5 +36,5 @@ def isolated(seen: Observed, settings: Settings) -> ConditionUpdate:
     if others := widening(seen.policies, seen.skill):
         why = f"policies that add up with the operator's let more in or out than spec says: {', '.join(others)}"
         return ConditionUpdate(ISOLATED, "False", "WidenedByPolicy", f"{why}; delete them, or narrow their podSelector")
-    told = f"{seen.cage.message}; {seen.users(settings).told}" if seen.cage == PROVEN else seen.cage.message
+    told = f"{seen.cage.message}; {seen.users(settings).message}" if seen.cage == PROVEN else seen.cage.message
     return ConditionUpdate(ISOLATED, seen.cage.status, seen.cage.reason, told)

@@ -38,7 +38,7 @@ def run(seen: Observed, work: Progress, settings: Settings, now: datetime) -> Re
             work.revision,
             work.image,
             replicas=1 if live is None else None,
-            own_users=seen.users(settings).own,
+            user_namespace=seen.users(settings).enabled,
         ),
         service(skill),
     )
@@ -56,7 +56,7 @@ def run(seen: Observed, work: Progress, settings: Settings, now: datetime) -> Re
         )
         return Result(notes, done=True, apply=wanted, after=after)
     mine = [pod for pod in seen.pods if _current(pod, seen, work)]
-    if any(pod_status.ready(pod) for pod in mine):
+    if any(pod_status.is_ready(pod) for pod in mine):
         active, news = _active(seen, now)
         notes = (
             ConditionUpdate(DEPLOYED, "True", "Deployed", f"revision {work.revision} answers"),
@@ -94,7 +94,7 @@ def _active(seen: Observed, now: datetime) -> tuple[ConditionUpdate, float | Non
         kind, ago = seen.failure
         told.append(_exhausted(seen, kind, now - timedelta(seconds=ago)))
     when, what = max(told, key=lambda each: each[0], default=(now, None))
-    left = pod_status.NEWS_SECONDS - (now - when).total_seconds()
+    left = pod_status.INCIDENT_MEMORY_SECONDS - (now - when).total_seconds()
     if what is None or left <= 0:
         return ConditionUpdate(ACTIVE, "True", "Awake", ""), None
     return ConditionUpdate(ACTIVE, "True", what.reason, what.message), left
@@ -136,7 +136,7 @@ def _not_yet(seen: Observed, mine: list[Object], wanted: tuple[Object, ...], set
             )
     for condition in _conditions(seen):
         if condition["type"] == "ReplicaFailure" and condition["status"] == "True":
-            why = pod_status.refused(str(condition.get("message", "")))
+            why = pod_status.explain_refusal(str(condition.get("message", "")))
             note = ConditionUpdate(DEPLOYED, "False", why.reason, why.message)
             return Result((note, *doubt), apply=wanted, after=30.0)
     starting = ConditionUpdate(DEPLOYED, "Unknown", "Starting", "a pod is starting")

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from skill_operator import naming
 from skill_operator.api.conditions import ACTIVE, get_condition
 from skill_operator.k8s.interface import Object
-from skill_operator.k8s.pod_status import moment
+from skill_operator.k8s.pod_status import parse_time
 from skill_operator.reconcile.observed import Observed
 from skill_operator.reconcile.result import ConditionUpdate, Patch, Progress, Result
 from skill_operator.reconcile.usage_collector import UsageSnapshot
@@ -54,7 +54,7 @@ def scale(seen: Observed, work: Progress, now: datetime, picture: UsageSnapshot 
         return Result((), done=True, after=max(AGAIN_SECONDS, unsure), patch=_unmark(seen, mark))
     if not mark:
         return Result((), done=True, after=AGAIN_SECONDS, patch=_mark(seen, now))
-    if (now - moment(mark)).total_seconds() > DRAIN_SECONDS:
+    if (now - parse_time(mark)).total_seconds() > DRAIN_SECONDS:
         return Result((), done=True, after=DRAIN_SECONDS, patch=_unmark(seen, mark))
     if not picture.quiet(uid, mark):
         return Result((), done=True, after=AGAIN_SECONDS)
