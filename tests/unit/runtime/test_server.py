@@ -90,9 +90,9 @@ def test_a_call_is_answered(good):
     assert (line["message"], line["status"]) == ("call", 200)
 
 
-def test_a_value_error_is_a_refusal(good):
+def test_a_value_error_rejects_the_input(good):
     status, document = good.call({"n": -1})
-    assert (status, slug(document), document["detail"]) == (422, "refused", "negative")
+    assert (status, slug(document), document["detail"]) == (422, "input-rejected", "negative")
 
 
 @pytest.mark.parametrize(
@@ -191,21 +191,21 @@ def test_request_ids_cannot_forge_log_lines(good):
     ("n", "status", "kind"),
     [
         (1, 504, "timeout"),
-        (2, 500, "fault"),
-        (3, 500, "fault"),
-        (4, 500, "fault"),
-        (5, 500, "fault"),
+        (2, 500, "skill-error"),
+        (3, 500, "skill-error"),
+        (4, 500, "skill-error"),
+        (5, 500, "skill-error"),
         (6, 500, "invalid-output"),
         (7, 500, "invalid-output"),
         (8, 500, "invalid-output"),
         (9, 500, "invalid-output"),
         (11, 500, "invalid-output"),
         (12, 500, "invalid-output"),
-        (13, 500, "fault"),
+        (13, 500, "skill-error"),
         (15, 504, "timeout"),
         (16, 500, "invalid-output"),
         (17, 500, "invalid-output"),
-        (18, 500, "fault"),
+        (18, 500, "skill-error"),
     ],
 )
 def test_whatever_a_skill_does_its_caller_gets_a_problem_and_the_next_an_answer(hostile, n, status, kind):
@@ -221,10 +221,10 @@ def test_a_skill_that_breaks_the_library_breaks_only_itself(tmp_path):
         assert served.ready()
 
 
-def test_faults_are_told_to_the_log_and_not_to_the_caller(hostile):
-    _, document = hostile.call({"n": 5}, X_Request_Id="fault-1")
+def test_errors_are_told_to_the_log_and_not_to_the_caller(hostile):
+    _, document = hostile.call({"n": 5}, X_Request_Id="error-1")
     assert "red" not in json.dumps(document)
-    line = next(line for line in hostile.log() if line.get("request") == "fault-1")
+    line = next(line for line in hostile.log() if line.get("request") == "error-1")
     assert "RuntimeError: " in line["detail"]
     assert "skill.py line" in line["detail"]
     assert "\x1b" not in line["detail"]
@@ -499,7 +499,7 @@ def test_an_unusable_contract_is_told(tmp_path, contract):
     with serving(tmp_path, GOOD, wait=False, SKILL_CONTRACT=str(tmp_path / "other.json")) as served:
         (tmp_path / "other.json").write_text(contract)
         assert served.process.wait(20) == 2
-        assert "ended" in [line["message"] for line in served.log()]
+        assert "server failed" in [line["message"] for line in served.log()]
 
 
 def family(pid: int) -> set[int]:
