@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from skill_runtime.http_server import parse_request_id
 from tests.unit.runtime.harness import GOOD, HEAD, NO_CAPABILITIES, serving, until
 
 HOSTILE = """
@@ -185,6 +186,27 @@ def test_there_is_nothing_else(good, method, path, status):
 def test_request_ids_cannot_forge_log_lines(good):
     good.call({"n": 5}, X_Request_Id='x" onload="')
     assert not any("onload" in json.dumps(line) for line in good.log())
+
+
+@pytest.mark.parametrize(
+    ("value", "accepted"),
+    [
+        (b"abc-1", True),
+        (b"A.b_c-9", True),
+        (b"x" * 64, True),
+        (b"x" * 65, False),
+        (b"", False),
+        (b"a:b", False),
+        (b"a/b", False),
+        (b"a+b=", False),
+        (b"a b", False),
+        (b"a\n", False),
+        (b"\xe9", False),
+    ],
+    ids=repr,
+)
+def test_a_request_id_has_the_form_that_the_gateway_gives_it(value, accepted):
+    assert parse_request_id(value) == (value.decode() if accepted else "")
 
 
 @pytest.mark.parametrize(
