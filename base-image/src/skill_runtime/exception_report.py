@@ -1,4 +1,4 @@
-"""What leaves a process of a skill besides its results: its exceptions, and what it prints."""
+"""Reports about exceptions, and the flush of printed output: what leaves a skill's process besides results."""
 
 from __future__ import annotations
 

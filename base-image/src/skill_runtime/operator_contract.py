@@ -1,4 +1,4 @@
-"""What the runtime and the operator agree on without sharing code: names, limits and exit codes.
+"""The contract with the operator, with which no code is shared: names, limits and exit codes.
 
 The operator's copy is skill_operator.runtime_contract, docs/runtime-contract.md explains each entry, and a test holds
 the three equal. PID 1 imports this module before its egress proof begins, so the module imports nothing.

@@ -1,4 +1,4 @@
-"""What a skill prints, on its way into the log: cut per call, slowed per second, never mistaken for ours."""
+"""The output that a skill prints, on its way into the log: cut per call, slowed per second, never mistaken for ours."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What only the kernel can enforce: secrecy of PID 1's memory, and the end of orphans. Imported early."""
+"""Guarantees that only the kernel can give: secrecy of PID 1's memory, and the end of orphans. Imported early."""
 
 from __future__ import annotations
 

@@ -49,7 +49,7 @@ class Redactor:
 
     @property
     def overlap_bytes(self) -> int:
-        """How far a value may stretch beyond a cut through a text."""
+        """The longest part of a value that may lie beyond a cut through a text."""
         return min(max((len(needle) for _, needle in self._all), default=1) - 1, _MAX_ENCODED_BYTES)
 
     def refresh(self) -> None:

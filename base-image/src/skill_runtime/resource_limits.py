@@ -1,4 +1,4 @@
-"""What one skill may take of its node, beyond what Kubernetes can limit, and how to tell that it took too much."""
+"""Limits of what one skill takes of its node, beyond those of Kubernetes, and the signs that it took too much."""
 
 from __future__ import annotations
 

@@ -142,7 +142,7 @@ class WorkerClient:
 
     @property
     def alive(self) -> bool:
-        """Whether the worker still holds its end of the connection."""
+        """True while the worker holds its end of the connection."""
         return not self._reader.at_eof()
 
     @staticmethod

@@ -1,4 +1,4 @@
-"""What the operator and the runtime agree on without sharing code: names, limits and exit codes.
+"""The contract with the runtime, with which no code is shared: names, limits and exit codes.
 
 The runtime's copy is skill_runtime.operator_contract, docs/runtime-contract.md explains each entry, and a test holds
 the three equal.

@@ -18,7 +18,7 @@ MAX_INPUTS = 12
 MAX_INPUT_CHARACTERS = 8000
 """Length of an input, as JSON."""
 _MAX_TRIES, _MAX_REDRAWS, _MAX_DEPTH, _MAX_NODES, _MAX_EXTRA_ITEMS = 60, 8, 12, 300, 3
-_FULLNESS = (0.0, 1.0, 0.5)
+_FULLNESS_RATIOS = (0.0, 1.0, 0.5)
 """Share of the optional parts in the first input, the second one and all others."""
 _WINDOW = 100
 """A number without an end in the schema is no farther than this from 0, or from the end that there is."""
@@ -63,7 +63,7 @@ def generate(
     rng = random.Random(sha256(json.dumps(schema, sort_keys=True).encode()).digest())
     inputs: dict[str, GeneratedInput] = {}
     for number in range(_MAX_TRIES):
-        builder = _InputBuilder(schema, rng, fullness=_FULLNESS[min(number, 2)])
+        builder = _InputBuilder(schema, rng, fullness=_FULLNESS_RATIOS[min(number, 2)])
         try:
             value = builder.value(schema, list(samples), 0)
         except (_NoValueError, RecursionError, ArithmeticError, ValueError):

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from skill_runtime import operator_contract as oc
 from skill_runtime.check import tools
 from skill_runtime.check.findings import GateFinding, excerpt
 
@@ -22,8 +23,8 @@ _TIMEOUT_SECONDS, _MEMORY_BYTES = 20.0, 1 << 29
 
 def check(source: str, types: str, programs: Path, folder: Path) -> GateFinding | None:
     """Return the first error that counts. mypy runs nothing of the candidate; if mypy fails, the examples decide."""
-    (folder / "skill.py").write_text(source, encoding="utf-8")
-    (folder / "skill_types.py").write_text(types, encoding="utf-8")
+    (folder / oc.SKILL_FILE).write_text(source, encoding="utf-8")
+    (folder / f"{oc.TYPES_MODULE}.py").write_text(types, encoding="utf-8")
     cache = folder / "mypy"
     if (programs / "cache").is_dir():
         shutil.copytree(programs / "cache", cache)  # mypy writes to its cache, and the image is read-only
