@@ -15,7 +15,6 @@ SOURCES = Path(__file__).parents[3]
 DOCUMENTED = SOURCES / "docs" / "gateway-api.md"
 # A gateway's calls are always a POST to the one path that a runtime has.
 NEVER_RELAYED = {"invalid-request", "not-found", "method-not-allowed"}
-RENAMED = {"refused": "input-rejected", "fault": "skill-error"}  # in a runtime from before the rename
 
 
 def test_every_problem_of_the_catalogue_is_raised_and_no_other() -> None:
@@ -28,7 +27,7 @@ def test_every_problem_of_the_catalogue_is_raised_and_no_other() -> None:
 
 def test_the_runtime_s_problems_are_in_the_catalogue() -> None:
     inside = {one.slug: one.status for one in vars(runtime).values() if isinstance(one, runtime.ProblemType)}
-    relayed = {RENAMED.get(slug, slug): status for slug, status in inside.items() if slug not in NEVER_RELAYED}
+    relayed = {slug: status for slug, status in inside.items() if slug not in NEVER_RELAYED}
     assert {slug for slug in relayed if slug not in PROBLEMS} == set(RUNTIME_PROBLEMS)
     for slug, status in relayed.items():
         assert (PROBLEMS.get(slug) or RUNTIME_PROBLEMS[slug]).status == status

@@ -10,8 +10,10 @@ import json
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from skill_operator import runtime_contract
+
 MEDIA_TYPE = "application/problem+json"
-TYPE_PREFIX = "urn:skill-operator:"
+TYPE_PREFIX = runtime_contract.PROBLEM_URN_PREFIX
 
 
 class ProblemDefinition(NamedTuple):

@@ -8,7 +8,9 @@ from __future__ import annotations
 import random
 import re
 
-_REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")  # as in the runtime, which would replace any other
+from skill_operator import runtime_contract
+
+_REQUEST_ID = re.compile(runtime_contract.REQUEST_ID_PATTERN.encode())
 _TRACEPARENT = re.compile(rb"(?!ff)[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}(?:-.*)?")
 
 

@@ -6,13 +6,20 @@ import re
 from collections.abc import Mapping
 from functools import lru_cache
 
-FORWARDED_HEADERS = ((b"accept", b"Accept"), (b"traceparent", b"traceparent"), (b"tracestate", b"tracestate"))
+from skill_operator import runtime_contract
+
+FORWARDED_HEADERS = tuple(
+    (name.lower().encode(), name.encode())
+    for name in ("Accept", runtime_contract.HEADER_TRACEPARENT, runtime_contract.HEADER_TRACESTATE)
+)
 LAST_CHUNK = b"0\r\n\r\n"
 _VALUE = re.compile(rb"[\x20-\x7e]{1,1024}")
 _HEAD = (
-    b"POST / HTTP/1.1\r\nHost: skill\r\nUser-Agent: skill-operator-gateway\r\nContent-Type: application/json\r\n"
-    b"Accept-Encoding: identity\r\nX-Skill-Caller: %b\r\nX-Skill-Deadline-Ms: %d\r\nX-Request-Id: %b\r\n"
-)
+    f"{runtime_contract.CALL_METHOD} {runtime_contract.CALL_PATH} HTTP/1.1\r\nHost: skill\r\n"
+    "User-Agent: skill-operator-gateway\r\nContent-Type: application/json\r\nAccept-Encoding: identity\r\n"
+    f"{runtime_contract.HEADER_CALLER}: %b\r\n{runtime_contract.HEADER_DEADLINE_MS}: %d\r\n"
+    f"{runtime_contract.HEADER_REQUEST_ID}: %b\r\n"
+).encode()
 _PRINTABLE = bytes(code if 0x20 <= code < 0x7F else ord("?") for code in range(256))
 
 
