@@ -99,7 +99,7 @@ async def gateway(port: int, upstream: int) -> None:
     text = {"type": "object", "properties": {"what": {"type": "string"}}, "required": ["what"]}
     stamp = {"observedGeneration": 1, "lastTransitionTime": "2026-01-01T00:00:00Z", "message": ""}
     ready = {"type": "Ready", "status": "True", "reason": "Ready", **stamp}
-    spec = {"description": "Says what it is told.", "input": text, "output": {"type": "object"}}
+    spec = {"description": "Repeats its input.", "input": text, "output": {"type": "object"}}
     directory.on_skill("ADDED", {"metadata": meta, "spec": spec, "status": {"conditions": [ready]}})
     labels = {"skill-operator.dev/skill-uid": "u-1"}
     status = {"phase": "Running", "podIP": "127.0.0.1", "conditions": [{"type": "Ready", "status": "True"}]}
@@ -181,24 +181,24 @@ def check(port: int) -> None:
     connection = HTTPConnection("127.0.0.1", port, timeout=10)
     connection.request("POST", "/mcp", json.dumps(MCP), headers)
     with connection.getresponse() as answer:
-        said = answer.read()
+        body = answer.read()
     assert answer.status == 200, answer.status
-    assert b'"structuredContent":{"said":"hello"}' in said, said
+    assert b'"structuredContent":{"said":"hello"}' in body, body
 
 
 def throughput(port: int, process: int, path: str, script: Path, cores: set[int]) -> tuple[float, float]:
     """Calls a second and calls for each second that the proxy computed, closed loop. What is not 2xx fails the run."""
     wrk = ["wrk", "-t1", f"-c{CONNECTIONS}", f"-d{SECONDS:g}s", "--timeout", "30s", "-s", str(script)]
     before = cpu(process)
-    told = subprocess.run(
+    output = subprocess.run(
         [*on(cores), *wrk, f"http://127.0.0.1:{port}{path}"], check=True, capture_output=True, text=True
     ).stdout
     used = cpu(process) - before
-    assert "Non-2xx" not in told, told
-    assert "Socket errors" not in told, told
-    rate, calls = re.search(r"Requests/sec:\s+([\d.]+)", told), re.search(r"(\d+) requests in", told)
-    assert rate, told
-    assert calls, told
+    assert "Non-2xx" not in output, output
+    assert "Socket errors" not in output, output
+    rate, calls = re.search(r"Requests/sec:\s+([\d.]+)", output), re.search(r"(\d+) requests in", output)
+    assert rate, output
+    assert calls, output
     return float(rate[1]), int(calls[1]) / used
 
 

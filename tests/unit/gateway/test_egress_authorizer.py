@@ -1,4 +1,4 @@
-"""Who may call which host, as the gateway tells the egress proxy."""
+"""The decisions of the gateway for the egress proxy."""
 
 from __future__ import annotations
 
@@ -136,9 +136,9 @@ def test_a_revoked_grant_is_revoked_at_once(authorizer: EgressAuthorizer, direct
     assert authorizer.decide(AT, HOST, 443) == EgressDecision(False, "host-not-granted", NAME)
 
 
-async def changes(*told: tuple[str, dict[str, Any]]) -> Any:
-    for one in told:
-        yield one
+async def changes(*events: tuple[str, dict[str, Any]]) -> Any:
+    for event in events:
+        yield event
 
 
 async def test_what_is_not_heard_of_is_not_believed(authorizer: EgressAuthorizer, directory: Directory) -> None:
@@ -178,7 +178,7 @@ async def test_the_helper_and_the_gateway_understand_each_other(
 
 
 @pytest.mark.parametrize(
-    "said",
+    "response",
     [
         b"", b"HTTP/1.1 200 OK\r\n\r\n", b"HTTP/1.1 200 OK\r\n\r\n[]", b"HTTP/1.1 200 OK\r\n\r\nnull", b"\0" * 99,
         b"HTTP/1.1 200 OK\r\n\r\n" + b"[" * 99_999,
@@ -188,10 +188,10 @@ async def test_the_helper_and_the_gateway_understand_each_other(
         b"HTTP/1.1 200 OK\r\n\r\n" + json.dumps({"allowed": True}).encode(),
     ],
 )  # fmt: skip
-async def test_whatever_else_is_said_opens_nothing(said: bytes, unused_tcp_port: int) -> None:
+async def test_whatever_else_is_said_opens_nothing(response: bytes, unused_tcp_port: int) -> None:
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
-        writer.write(said)
+        writer.write(response)
         writer.close()
 
     async with await asyncio.start_server(answer, "127.0.0.1", unused_tcp_port):

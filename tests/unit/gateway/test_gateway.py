@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 import aiohttp
 import pytest
 
-from skill_operator.gateway import invocation as gate
+from skill_operator.gateway import invocation
 from skill_operator.gateway.http import exchange
 from skill_operator.gateway.pods import connection
 from skill_operator.gateway.pods.directory import Directory
@@ -160,7 +160,7 @@ async def test_an_answer_is_passed_on_while_it_is_made(world: World) -> None:
 
 
 async def test_a_pod_that_takes_too_long(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gate, "MARGIN_SECONDS", -0.8)
+    monkeypatch.setattr(invocation, "MARGIN_SECONDS", -0.8)
     let_go = asyncio.Event()
 
     async def hang(call: Call) -> None:
@@ -176,7 +176,7 @@ async def test_a_pod_that_takes_too_long(world: World, monkeypatch: pytest.Monke
 
 
 async def test_a_pod_that_stops_half_way(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gate, "MARGIN_SECONDS", -0.8)
+    monkeypatch.setattr(invocation, "MARGIN_SECONDS", -0.8)
 
     async def stop(call: Call) -> None:
         await call.say(reply(b"1" * 70_000, length=100_000))
@@ -313,7 +313,7 @@ async def test_why_a_skill_takes_no_calls(world: World) -> None:
 async def test_too_large(world: World) -> None:
     calls = await world.pod(fine)
     world.know()
-    status, body, _ = await world.call(b'"' + b"x" * gate.MAX_BODY_BYTES + b'"')
+    status, body, _ = await world.call(b'"' + b"x" * invocation.MAX_BODY_BYTES + b'"')
     assert (status, body["type"]) == (413, "urn:skill-operator:too-large")
 
     async def endless() -> AsyncIterator[bytes]:
@@ -350,8 +350,8 @@ async def test_a_body_is_passed_on_as_it_comes(world: World) -> None:
 async def test_the_largest_body_that_is_taken(world: World) -> None:
     calls = await world.pod(fine)
     world.know()
-    text = b'{"lines": ["' + b"x" * (gate.MAX_BODY_BYTES - 15) + b'"]}'
-    assert len(text) == gate.MAX_BODY_BYTES
+    text = b'{"lines": ["' + b"x" * (invocation.MAX_BODY_BYTES - 15) + b'"]}'
+    assert len(text) == invocation.MAX_BODY_BYTES
     assert (await world.call(text))[0] == 200
     assert calls[0].body == text
 
@@ -367,7 +367,7 @@ async def test_a_body_that_never_comes(world: World, monkeypatch: pytest.MonkeyP
 
 
 async def test_too_many_at_once(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gate, "MAX_CALLS", 1)
+    monkeypatch.setattr(invocation, "MAX_CALLS", 1)
     came, release = asyncio.Event(), asyncio.Event()
 
     async def slow(call: Call) -> None:

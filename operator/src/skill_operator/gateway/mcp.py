@@ -96,6 +96,7 @@ class McpServer:
         self._listen.close()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve a request of a caller who is authenticated by its token."""
         request = Request(scope)
         self._services.origins.check(request.headers.get("origin", ""), request.headers.get("host", ""))
         request.state.caller = await self._services.authorizer.authenticate(request.headers.get("authorization", ""))

@@ -1,4 +1,4 @@
-"""What is remembered of the API server's verdicts, for how long, and what happens without it."""
+"""What is remembered of the API server's decisions, for how long, and what happens without it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def jwt(expires: Any) -> str:
 
 
 class World:
-    """An API server that knows some tokens and rights, may be away or slow, and counts questions; and the time."""
+    """An API server that knows some tokens and rights, may be away or slow, and counts reviews; and the time."""
 
     def __init__(self) -> None:
         self.time = 1000.0
@@ -35,11 +35,11 @@ class World:
         self.audiences: list[str] = ["skill-gateway"]
         self.fault: ClusterError | None = None
         self.hold: asyncio.Event | None = None
-        self.asked: list[tuple[str, dict[str, Any]]] = []
+        self.reviews: list[tuple[str, dict[str, Any]]] = []
         self.authorizer = KubernetesAuthorizer(self, clock=lambda: self.time, now=lambda: self.time)  # type: ignore[arg-type]
 
     async def review(self, kind: str, spec: dict[str, Any]) -> dict[str, Any]:
-        self.asked.append((kind, spec))
+        self.reviews.append((kind, spec))
         if self.hold:
             await self.hold.wait()
         if self.fault:
@@ -52,8 +52,8 @@ class World:
         wanted = spec["resourceAttributes"]
         return {"allowed": (wanted["namespace"], wanted["name"]) in self.rights}
 
-    def questions(self, kind: str) -> int:
-        return sum(asked == kind for asked, _ in self.asked)
+    def count(self, kind: str) -> int:
+        return sum(review == kind for review, _ in self.reviews)
 
     async def enter(self, who: str = "good", key: tuple[str, str] = INVOICE) -> Caller:
         caller = await self.authorizer.authenticate(f"Bearer {who}")
@@ -83,7 +83,7 @@ async def test_who_may_is_let_in_and_remembered(world: World) -> None:
     assert world.known() is None
     caller = await world.enter()
     assert (caller.name, caller.groups) == ("alice", ("staff",))
-    (_, token), (_, access) = world.asked
+    (_, token), (_, access) = world.reviews
     assert token == {"token": "good", "audiences": ["skill-gateway"]}
     assert access == {
         "user": "alice",
@@ -103,7 +103,7 @@ async def test_who_may_is_let_in_and_remembered(world: World) -> None:
     for _ in range(3):
         assert world.known() == caller
         assert await world.enter() == caller
-    assert len(world.asked) == 2
+    assert len(world.reviews) == 2
     assert world.known(key=OTHER) is None, "one right is not another"
     assert world.known("other") is None
 
@@ -117,10 +117,10 @@ async def test_who_may_not_is_not(world: World) -> None:
     assert (problem.status, problem.slug) == (401, "unauthenticated")
     assert "invalid bearer token" in problem.detail
     assert 'error="invalid_token"' in problem.headers["WWW-Authenticate"]
-    asked = len(world.asked)
+    before = len(world.reviews)
     await refused(world.enter("bad"))
     await refused(world.enter(key=OTHER))
-    assert len(world.asked) == asked, "a no is remembered too"
+    assert len(world.reviews) == before, "a no is remembered too"
 
 
 @pytest.mark.parametrize(
@@ -131,7 +131,7 @@ async def test_what_is_no_token_is_not_asked_about(world: World, header: str) ->
     assert problem.status == 401
     assert problem.headers["WWW-Authenticate"].startswith("Bearer ")
     assert world.authorizer.cached_caller(header, INVOICE) is None
-    assert world.asked == []
+    assert world.reviews == []
 
 
 async def test_a_right_that_was_taken_away_ends(world: World) -> None:
@@ -159,7 +159,7 @@ async def test_a_busy_caller_never_waits(world: World) -> None:
     world.time += kubernetes.ALLOWED_SECONDS * 0.7
     assert world.known() == caller
     await world.settle()
-    assert world.known() is None, "and what was asked beside him counts at once"
+    assert world.known() is None, "and what was fetched meanwhile counts at once"
 
 
 async def test_a_token_ends_when_it_says(world: World) -> None:
@@ -171,9 +171,9 @@ async def test_a_token_ends_when_it_says(world: World) -> None:
         await world.settle()
         world.time += 5
     assert world.known(token) is None
-    asked = len(world.asked)
+    before = len(world.reviews)
     assert "expired" in (await refused(world.enter(token))).detail
-    assert len(world.asked) == asked
+    assert len(world.reviews) == before
 
 
 @pytest.mark.parametrize("claim", ["soon", None, [], 1e400, {"a": 1}])
@@ -206,7 +206,7 @@ async def test_one_question_for_all_who_wait(world: World) -> None:
     await world.settle()
     world.hold.set()
     assert len({caller.name for caller in await asyncio.gather(*callers[1:])}) == 1
-    assert (world.questions("TokenReview"), world.questions("SubjectAccessReview")) == (1, 1)
+    assert (world.count("TokenReview"), world.count("SubjectAccessReview")) == (1, 1)
 
 
 @pytest.mark.parametrize("fault", [Unavailable("away"), Forbidden("may not create tokenreviews", 403)])
@@ -229,7 +229,7 @@ async def test_who_was_in_stays_in_while_the_api_server_is_away(world: World, fa
     while world.time < came + 120:
         world.time += 1
         assert world.known() == caller or await world.enter() == caller
-    assert len(world.asked) < 100, "it is not hammered while it is away"
+    assert len(world.reviews) < 100, "it is not hammered while it is away"
     assert (await refused(world.enter(key=OTHER))).status == 503
     assert world.known(key=OTHER) is None
     world.time = came + kubernetes.STALE_SECONDS + 1
@@ -257,7 +257,7 @@ async def test_a_flood_of_tokens_stays_a_trickle(world: World, monkeypatch: pyte
         asyncio.create_task(refused(world.authorizer.authenticate(f"Bearer t{number}"))) for number in range(100)
     ]
     await world.settle()
-    assert len(world.asked) == kubernetes.MAX_CONCURRENT_REVIEWS
+    assert len(world.reviews) == kubernetes.MAX_CONCURRENT_REVIEWS
     world.hold.set()
     found = [problem.status for problem in await asyncio.gather(*callers)]
     assert (found.count(401), found.count(503)) == (40, 60)
@@ -274,16 +274,16 @@ async def test_a_list_shows_what_one_may_call(world: World) -> None:
     caller = await world.authorizer.authenticate("Bearer good")
     keys = {("finance", f"s{number}") for number in range(100)} | {OTHER, INVOICE}
     assert await world.authorizer.filter_visible(caller, keys) == {INVOICE}
-    asked = len(world.asked)
+    before = len(world.reviews)
     assert await world.authorizer.filter_visible(caller, keys) == {INVOICE}
-    assert len(world.asked) == asked
+    assert len(world.reviews) == before
     world.time += kubernetes.ALLOWED_SECONDS
     world.rights = {("finance", "")}
     assert await world.authorizer.filter_visible(caller, keys) == keys - {OTHER}
     world.time += kubernetes.ALLOWED_SECONDS
-    world.rights, world.asked = {("", "")}, []
+    world.rights, world.reviews = {("", "")}, []
     assert await world.authorizer.filter_visible(caller, keys) == keys
-    assert len(world.asked) == 1
+    assert len(world.reviews) == 1
     world.time += kubernetes.ALLOWED_SECONDS
     world.fault = Unavailable("away")
     assert await world.authorizer.filter_visible(caller, keys) == keys

@@ -1,4 +1,4 @@
-"""What callers are told of the skills, and of their own mistakes."""
+"""What callers learn of the skills, and of their own mistakes."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ async def test_only_who_may_call_calls(world: Guarded) -> None:
     status, problem, _ = await world.call(headers={"Authorization": "Bearer bad"})
     assert status == 401
     assert calls == []
-    for _ in range(2):  # asked, and known
+    for _ in range(2):  # from the API server, and from the cache
         status, _, _ = await world.call(headers=ALICE)
         assert status == 200
     assert len(calls) == 2
@@ -66,15 +66,15 @@ async def test_only_who_may_call_calls(world: Guarded) -> None:
 async def test_whether_a_skill_exists_is_told_to_those_who_may_call_it(world: Guarded) -> None:
     world.know()
     world.directory.on_skill("ADDED", skill("contract", "legal"))
-    seen = set()
+    answers = set()
     for name in ("contract", "nothing"):
         for status, problem, _ in (
             await world.call(path=f"/v1/skills/legal/{name}", headers=ALICE),
             await world.get(f"/v1/skills/legal/{name}", **ALICE),
         ):
-            seen.add((status, problem["type"], problem["detail"].replace(name, "NAME")))
-    assert len(seen) == 1
-    assert seen.pop()[0] == 403
+            answers.add((status, problem["type"], problem["detail"].replace(name, "NAME")))
+    assert len(answers) == 1
+    assert answers.pop()[0] == 403
     world.api_server.rights.add(("finance", "nothing"))
     assert (await world.get("/v1/skills/finance/nothing", **ALICE))[0] == 404
 

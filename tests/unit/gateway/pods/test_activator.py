@@ -262,7 +262,7 @@ async def test_a_skill_that_is_deleted_while_a_call_waits(world: World) -> None:
 
 
 async def test_a_call_that_comes_during_a_drain_is_held(world: World) -> None:
-    """Its pod is about to end: the controller is told that somebody waits, and takes the mark back."""
+    """Its pod is about to end: the controller learns that a call waits, and withdraws the drain token."""
     calls = await world.pod(fine)
     world.know()
     world.directory.on_deployment("ADDED", deployment(1, drain_token="m1"))
@@ -326,8 +326,8 @@ async def test_a_call_that_used_too_much_is_told(world: World, way: str, raw: by
     await world.pod(answer)
     world.know()
     if way == "http":
-        async with world.client.post(world.url + "/v1/skills/finance/invoice", data=b'{"lines": []}') as told:
-            await told.read()
+        async with world.client.post(world.url + "/v1/skills/finance/invoice", data=b'{"lines": []}') as response:
+            await response.read()
     else:
         entry = world.invoker.lookup(("finance", "invoice"))
         await world.invoker.invoke(entry, b'{"lines": []}', caller=Caller("ada"), request_id="r1")
@@ -369,20 +369,22 @@ async def test_what_the_controller_hears(world: World) -> None:
 
 async def test_a_call_from_within(world: World) -> None:
     """As MCP makes it."""
-    told: list[int] = []
+    patches: list[int] = []
 
-    async def waking() -> None:
-        told.append(len(world.scaler.patches))
+    async def on_cold_start() -> None:
+        patches.append(len(world.scaler.patches))
 
     sleeps(world)
     wakes(world)
     await world.pod(fine)
     entry = world.invoker.lookup(("finance", "invoice"))
     caller = Caller("ann")
-    answer = await world.invoker.invoke(entry, b'{"lines": []}', caller=caller, request_id="r1", on_cold_start=waking)
+    answer = await world.invoker.invoke(
+        entry, b'{"lines": []}', caller=caller, request_id="r1", on_cold_start=on_cold_start
+    )
     assert (answer.status, answer.body) == (200, b'{"total": 3}')
     assert "X-Skill-Cold-Start" in answer.headers
-    assert told == [0]
+    assert patches == [0]
     with pytest.raises(Problem) as refused:
         await world.invoker.invoke(entry, b"7", caller=caller, request_id="r2")
     assert refused.value.slug == "invalid-input"

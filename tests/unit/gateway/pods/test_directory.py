@@ -82,7 +82,7 @@ def test_a_schema_is_compiled_once_for_each_generation() -> None:
     directory = Directory()
     directory.on_skill("ADDED", skill())
     first = directory.input_schema(directory.entries["finance", "invoice"])
-    directory.on_skill("MODIFIED", skill(description="as before, said otherwise"))
+    directory.on_skill("MODIFIED", skill(description="as before, in other words"))
     assert first is not None
     assert directory.input_schema(directory.entries["finance", "invoice"]) is first
     changed = skill(generation=2)
@@ -101,7 +101,7 @@ def test_a_schema_that_is_none_judges_nothing(schema: dict[str, Any]) -> None:
 
 
 class Watches:
-    """The watch side of a cluster: what is put into a queue is told."""
+    """The watch side of a cluster: what is put into a queue is reported."""
 
     def __init__(self) -> None:
         self.queues: dict[tuple[str, str | None], asyncio.Queue[tuple[str, dict[str, Any]]]] = {}

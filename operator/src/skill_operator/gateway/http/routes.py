@@ -38,7 +38,8 @@ _UNKNOWN_CALLER = Caller("")
 class ManagedApp(Protocol):
     """ManagedApp is an ASGI app that serves only while `run` is open."""
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None: ...
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve a request."""
 
     def run(self) -> AbstractAsyncContextManager[None]:
         """Return the context in which the app serves."""
@@ -135,6 +136,7 @@ class ResponseMiddleware:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve a request."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
