@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from hack.cluster.access import Cluster
-from skill_operator.registry.push_secret import host, usable
+from skill_operator.registry.push_secret import registry_host, usable_credential
 from skill_operator.settings import load
 from tests.chart.render import CASES, ROOT, Object, render, setting
 
@@ -60,7 +60,7 @@ def account_kubeconfig(cluster: Cluster, namespace: str, account: str, folder: P
     return file
 
 
-def ensure(kubeconfig: Path, settings: Path, htpasswd: Path) -> None:
+def ensure_push_secret(kubeconfig: Path, settings: Path, htpasswd: Path) -> None:
     """The init container's process."""
     environment = os.environ | {"KUBECONFIG": str(kubeconfig), "SKILL_OPERATOR_SETTINGS": str(settings)}
     environment["PYTHONPATH"] = str(ROOT / "operator" / "src")
@@ -78,22 +78,22 @@ def test_the_registry_makes_its_credential_with_the_rights_it_has(
     kubeconfig = account_kubeconfig(cluster, own, f"{own}-registry", tmp_path)
     settings, htpasswd = tmp_path / "settings.json", tmp_path / "htpasswd"
     settings.write_text(rendered.settings())
-    registry = host(load(settings).registry.push)
+    registry = registry_host(load(settings).registry.push)
 
     def live() -> Object:
         return cluster.get("secret", "-n", builds, "registry-push")
 
-    ensure(kubeconfig, settings, htpasswd)
+    ensure_push_secret(kubeconfig, settings, htpasswd)
     first = live()
     assert first["type"] == "kubernetes.io/dockerconfigjson"
-    assert usable(first, registry)
+    assert usable_credential(first, registry)
     assert htpasswd.read_text().startswith("builder:$2")
-    ensure(kubeconfig, settings, htpasswd)
+    ensure_push_secret(kubeconfig, settings, htpasswd)
     assert live() == first
 
     cluster.kubectl("patch", "secret", "-n", builds, "registry-push", "-p", '{"data": {".dockerconfigjson": "e30="}}')
-    ensure(kubeconfig, settings, htpasswd)
-    assert usable(live(), registry) not in (None, usable(first, registry))
+    ensure_push_secret(kubeconfig, settings, htpasswd)
+    assert usable_credential(live(), registry) not in (None, usable_credential(first, registry))
 
 
 def test_what_the_accounts_may_not_do(cluster: Cluster, namespaces: tuple[str, str]) -> None:

@@ -44,17 +44,17 @@ def test_the_example_is_a_good_skill(case: str) -> None:
 def test_what_is_insecure_is_said_while_it_is() -> None:
     assert "whoever reaches a node's port 30500" in notes("default")
     assert "30500" not in notes("external-registry")
-    assert "is spoken to in plain HTTP" not in notes("external-registry")
-    assert "is spoken to in plain HTTP" in notes("external-registry", setting("registry.insecure", True))
+    assert "Builds use plain HTTP to the registry" not in notes("external-registry")
+    assert "Builds use plain HTTP to the registry" in notes("external-registry", setting("registry.insecure", True))
     assert "isolation.required is false" not in notes("default")
     assert "isolation.required is false" in notes("default", setting("isolation.required", False))
     assert "isolation.userNamespaces is Never" in notes("default", setting("isolation.userNamespaces", "Never"))
     assert "The gateway speaks plain HTTP" in notes("default")
     anybody = notes("default", setting("gateway.auth", "none"))
-    assert "ANYBODY MAY CALL" in anybody
+    assert "EVERYBODY MAY CALL" in anybody
     assert "create token" not in anybody
     for case in CASES:
-        assert "ANYBODY MAY CALL" not in notes(case)
+        assert "EVERYBODY MAY CALL" not in notes(case)
         assert "kubectl create" in notes(case)
     safe = notes("external-registry", setting("gateway.tls.secretName", "tls"))
     assert "Not secure" not in safe

@@ -22,14 +22,20 @@ import pytest
 import yaml
 
 from skill_operator.k8s.errors import Conflict
-from skill_operator.registry.auth import Credential
-from skill_operator.registry.push_secret import document, ensure, host, htpasswd_line, mint, usable
+from skill_operator.registry.docker_config import RegistryCredential, render_docker_config
+from skill_operator.registry.push_secret import (
+    ensure_push_secret,
+    generate_credential,
+    htpasswd_line,
+    registry_host,
+    usable_credential,
+)
 from skill_operator.registry.storage import RegistryStorage, StoredImage
 from skill_operator.settings import Settings
 from tests.chart.render import NAMESPACE, Object, containers, pod, program, render
 
 REGISTRY = "skill-operator-registry.operators.svc:5000"
-GOOD = Credential("builder", "p" * 43)
+GOOD = RegistryCredential("builder", "p" * 43)
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 
 
@@ -89,10 +95,10 @@ class Secrets:
         return self.put(obj)
 
 
-def agreed(cluster: Secrets, htpasswd: Path) -> Credential:
+def agreed(cluster: Secrets, htpasswd: Path) -> RegistryCredential:
     """The credential that Kaniko would use, after a look that the registry would take it."""
     assert cluster.live is not None
-    found = usable(cluster.live, REGISTRY)
+    found = usable_credential(cluster.live, REGISTRY)
     assert found
     user, _, digest = htpasswd.read_text().strip().partition(":")
     assert user == found.user
@@ -106,19 +112,19 @@ def files(folder: Path) -> dict[str, int]:
 
 async def test_made_once_and_kept(settings: Settings, tmp_path: Path) -> None:
     cluster, htpasswd = Secrets(), tmp_path / "htpasswd"
-    await ensure(cluster, settings, htpasswd)  # type: ignore[arg-type]
+    await ensure_push_secret(cluster, settings, htpasswd)  # type: ignore[arg-type]
     first = agreed(cluster, htpasswd)
     assert cluster.live
     assert cluster.live["type"] == "kubernetes.io/dockerconfigjson"
-    await ensure(cluster, settings, htpasswd)  # type: ignore[arg-type]
+    await ensure_push_secret(cluster, settings, htpasswd)  # type: ignore[arg-type]
     assert agreed(cluster, htpasswd) == first
     assert cluster.writes == ["create"]
     assert files(tmp_path) == {"htpasswd": 0o640}
 
 
 async def test_whoever_is_faster_wins(settings: Settings, tmp_path: Path) -> None:
-    cluster = Secrets(rivals=[secret(document(GOOD, REGISTRY))])
-    await ensure(cluster, settings, tmp_path / "htpasswd")  # type: ignore[arg-type]
+    cluster = Secrets(rivals=[secret(render_docker_config(GOOD, REGISTRY))])
+    await ensure_push_secret(cluster, settings, tmp_path / "htpasswd")  # type: ignore[arg-type]
     assert agreed(cluster, tmp_path / "htpasswd") == GOOD
     assert cluster.writes == []
 
@@ -126,18 +132,18 @@ async def test_whoever_is_faster_wins(settings: Settings, tmp_path: Path) -> Non
 async def test_it_does_not_fight_for_ever(settings: Settings, tmp_path: Path) -> None:
     cluster = Secrets(rivals=[secret("rubbish")] * 9)
     with pytest.raises(Conflict, match="operators-builds/registry-push changes faster"):
-        await ensure(cluster, settings, tmp_path / "htpasswd")  # type: ignore[arg-type]
+        await ensure_push_secret(cluster, settings, tmp_path / "htpasswd")  # type: ignore[arg-type]
     assert files(tmp_path) == {}
 
 
 async def test_no_secret_is_named(settings: Settings, tmp_path: Path) -> None:
     nowhere = settings.model_copy(update={"registry": settings.registry.model_copy(update={"push_secret": ""})})
     with pytest.raises(ValueError, match=r"registry\.pushSecret is empty"):
-        await ensure(Secrets(), nowhere, tmp_path / "htpasswd")  # type: ignore[arg-type]
+        await ensure_push_secret(Secrets(), nowhere, tmp_path / "htpasswd")  # type: ignore[arg-type]
 
 
 def entry(**changes: Any) -> str:
-    made = json.loads(document(GOOD, REGISTRY))
+    made = json.loads(render_docker_config(GOOD, REGISTRY))
     made["auths"][REGISTRY] |= changes
     return json.dumps(made)
 
@@ -158,7 +164,7 @@ UNUSABLE: list[Object] = [
     secret(json.dumps({"auths": {REGISTRY: "builder"}})),
     secret(json.dumps({"auths": {REGISTRY: {"auth": 1}}})),
     secret(json.dumps({"auths": {REGISTRY: {"auth": "é"}}})),
-    secret(document(GOOD, "elsewhere.example")),
+    secret(render_docker_config(GOOD, "elsewhere.example")),
     secret(entry(auth="bm9jb2xvbg==")),
     secret(entry(password="q" * 43)),
     secret(entry(username="root")),
@@ -179,25 +185,25 @@ UNUSABLE: list[Object] = [
 
 @pytest.mark.parametrize("bad", UNUSABLE, ids=range(len(UNUSABLE)))
 async def test_what_cannot_be_used_is_replaced(bad: Object, settings: Settings, tmp_path: Path) -> None:
-    assert usable(bad, REGISTRY) is None
+    assert usable_credential(bad, REGISTRY) is None
     cluster = Secrets()
     cluster.put({"type": "Opaque"} | bad)
-    await ensure(cluster, settings, tmp_path / "htpasswd")  # type: ignore[arg-type]
+    await ensure_push_secret(cluster, settings, tmp_path / "htpasswd")  # type: ignore[arg-type]
     agreed(cluster, tmp_path / "htpasswd")
     assert cluster.writes == ["apply"]
 
 
 def test_a_person_s_secret_is_usable() -> None:
     """As `kubectl create secret docker-registry` writes it, with others beside it."""
-    made = json.loads(document(GOOD, REGISTRY))
+    made = json.loads(render_docker_config(GOOD, REGISTRY))
     made["auths"]["elsewhere.example"] = {"auth": "eDp5"}
     made["auths"][REGISTRY]["email"] = "a@b.example"
-    assert usable(secret(json.dumps(made)), REGISTRY) == GOOD
-    assert usable(secret(auth(f"{GOOD.user}:{GOOD.password}")), REGISTRY) == GOOD
+    assert usable_credential(secret(json.dumps(made)), REGISTRY) == GOOD
+    assert usable_credential(secret(auth(f"{GOOD.user}:{GOOD.password}")), REGISTRY) == GOOD
 
 
 def test_nobody_guesses_it() -> None:
-    made = {mint().password for _ in range(50)}
+    made = {generate_credential().password for _ in range(50)}
     assert len(made) == 50
     assert all(len(password) >= 43 for password in made)
 
@@ -211,7 +217,7 @@ def test_nobody_guesses_it() -> None:
     ],
 )
 def test_the_name_a_credential_is_looked_up_by(push: str, name: str) -> None:
-    assert host(push) == name
+    assert registry_host(push) == name
 
 
 # --- the real registry ---
@@ -223,24 +229,26 @@ class Registry:
     reader: str
 
     def call(
-        self, method: str, url: str, user: Credential | None = None, body: bytes | None = None, **headers: str
+        self, method: str, url: str, user: RegistryCredential | None = None, body: bytes | None = None, **headers: str
     ) -> tuple[int, Any]:
         request = urllib.request.Request(url, data=body, method=method)
         for name, value in headers.items():
             request.add_header(name.replace("_", "-"), value)
         if user:
-            request.add_header("Authorization", f"Basic {user.basic()}")
+            request.add_header("Authorization", f"Basic {user.auth}")
         try:
             with urllib.request.urlopen(request, timeout=10) as answer:
                 return answer.status, (answer.headers, answer.read())
         except urllib.error.HTTPError as error:
             return error.code, error
 
-    def push(self, user: Credential) -> str:
+    def push(self, user: RegistryCredential) -> str:
         """One image of one configuration and no layer; its digest."""
         return self.image("skills/a/b", "r1", user=user)
 
-    def blob(self, repository: str, content: bytes, kind: str = "layer.v1.tar", user: Credential = GOOD) -> Object:
+    def blob(
+        self, repository: str, content: bytes, kind: str = "layer.v1.tar", user: RegistryCredential = GOOD
+    ) -> Object:
         """As builds upload it, unless the repository has it; its descriptor."""
         blob = f"sha256:{hashlib.sha256(content).hexdigest()}"
         described = {"mediaType": f"application/vnd.oci.image.{kind}", "size": len(content), "digest": blob}
@@ -254,7 +262,7 @@ class Registry:
         assert status == 201
         return described
 
-    def image(self, repository: str, tag: str, *layers: bytes, user: Credential = GOOD) -> str:
+    def image(self, repository: str, tag: str, *layers: bytes, user: RegistryCredential = GOOD) -> str:
         """Its digest."""
         config = self.blob(repository, b"{}", "config.v1+json", user)
         blobs = [self.blob(repository, layer, user=user) for layer in layers]
@@ -330,7 +338,7 @@ def test_only_the_builder_pushes_and_everybody_reads(registry: Registry) -> None
         assert registry.call("GET", f"{server}/")[0] == 200  # what the probes ask for
     digest = registry.push(GOOD)
     assert registry.pull("r1") == registry.pull(digest) == 200
-    for stranger in (None, Credential("builder", "q" * 43), Credential("root", GOOD.password)):
+    for stranger in (None, RegistryCredential("builder", "q" * 43), RegistryCredential("root", GOOD.password)):
         assert registry.call("POST", f"{registry.writer}/v2/skills/a/b/blobs/uploads/", stranger)[0] == 401
         assert registry.call("GET", f"{registry.writer}/v2/skills/a/b/manifests/r1", stranger)[0] == 401
 
@@ -422,7 +430,7 @@ def test_a_manifest_that_cannot_be_read_stops_everything(registry: Registry, tmp
     digest = registry.image("skills/a/c", "r1", b"layer").removeprefix("sha256:")
     (tmp_path / "data/docker/registry/v2/blobs/sha256" / digest[:2] / digest / "data").write_bytes(bad)
     before = used(tmp_path / "data")
-    with pytest.raises(ValueError, match="this is no manifest"):
+    with pytest.raises(ValueError, match="this is no OCI manifest"):
         RegistryStorage(tmp_path / "data", grace=0, settle=0).collect()
     assert used(tmp_path / "data") == before
 

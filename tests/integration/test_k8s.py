@@ -228,7 +228,7 @@ async def test_scaling_stands_when_the_rest_is_applied_again(api: ApiServer, nam
 async def test_lists_are_whole_and_say_what_they_hold(
     api: ApiServer, namespace: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(client, "PAGE", 2)
+    monkeypatch.setattr(client, "PAGE_SIZE", 2)
     for number in range(5):
         await api.apply(config_map(namespace, f"map-{number}"))
     found = await api.list("ConfigMap", namespace, {"test": "k8s"})
@@ -337,7 +337,7 @@ async def test_a_silent_watch_is_given_up(
     api: ApiServer, namespace: str, wire: Wire, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No bookmark for too long: the other end is gone without a word."""
-    monkeypatch.setattr(client, "SILENCE", 0.3)
+    monkeypatch.setattr(client, "SILENCE_SECONDS", 0.3)
     async with connect(MANAGER) as through, watching(through, namespace) as following:
         assert await following(5) == [("SYNCED", ""), *[("CUT", ""), ("SYNCED", "")] * 2]
 

@@ -12,13 +12,13 @@ from hack.cluster import node_images as node_images
 from hack.cluster.access import Cluster
 from hack.install import BUILDS, IMAGES, NAMESPACE, forward
 from hack.publish import publish
-from skill_operator.registry.auth import Credential
-from skill_operator.registry.push_secret import document, htpasswd_line
+from skill_operator.registry.docker_config import RegistryCredential, render_docker_config
+from skill_operator.registry.push_secret import htpasswd_line
 from tests.integration.installed import Operator, installed
 from tests.integration.test_skill import apply, skill
 
 pytestmark = [pytest.mark.cluster, pytest.mark.last, pytest.mark.timeout(600)]
-USER = Credential("ada", "s3cret" * 6)
+USER = RegistryCredential("ada", "s3cret" * 6)
 TEAM = "team"  # our part of it
 PORT = 5000
 
@@ -55,7 +55,7 @@ def login(namespace: str, name: str, host: str) -> dict[str, Any]:
         "kind": "Secret",
         "metadata": {"name": name, "namespace": namespace},
         "type": "kubernetes.io/dockerconfigjson",
-        "stringData": {".dockerconfigjson": document(USER, host)},
+        "stringData": {".dockerconfigjson": render_docker_config(USER, host)},
     }
 
 

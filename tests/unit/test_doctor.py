@@ -24,20 +24,20 @@ GOOD_NODE: dict[str, Any] = {
 }
 
 
-class Said:
+class FakeApiServer:
     """An API server that says these things."""
 
-    def __init__(self, **said: Any) -> None:
-        self.said = said
+    def __init__(self, **objects: Any) -> None:
+        self.objects = objects
 
     async def list(self, kind: str, namespace: str | None = None, labels: dict[str, str] | None = None) -> Any:
-        answer = self.said.get(kind, [])
+        answer = self.objects.get(kind, [])
         if isinstance(answer, Exception):
             raise answer
         return answer
 
     async def get(self, kind: str, namespace: str | None, name: str) -> Any:
-        return self.said.get(f"{kind}/{name}")
+        return self.objects.get(f"{kind}/{name}")
 
 
 @asynccontextmanager
@@ -72,7 +72,7 @@ async def test_user_namespaces_are_the_kubelet_s_word(handlers: Any, runtime_cla
     node = {**GOOD_NODE, "status": {**GOOD_NODE["status"], "runtimeHandlers": handlers}}
     isolation = SETTINGS.isolation.model_copy(update={"runtime_class_name": runtime_class})
     settings = SETTINGS.model_copy(update={"isolation": isolation})
-    nodes, namespaces = await doctor._nodes(Said(Node=[node]), settings)  # type: ignore[arg-type]
+    nodes, namespaces = await doctor._nodes(FakeApiServer(Node=[node]), settings)  # type: ignore[arg-type]
     assert (nodes.state, nodes.found) == ("ok", "1, kubelet v1.36.2")
     assert namespaces.state == state
     assert bool(namespaces.todo) is (state == "bad")
@@ -81,15 +81,15 @@ async def test_user_namespaces_are_the_kubelet_s_word(handlers: Any, runtime_cla
 async def test_to_do_without_user_namespaces_is_bad_wherever_they_are() -> None:
     isolation = SETTINGS.isolation.model_copy(update={"user_namespaces": "Never"})
     settings = SETTINGS.model_copy(update={"isolation": isolation})
-    _, line = await doctor._nodes(Said(Node=[GOOD_NODE]), settings)  # type: ignore[arg-type]
+    _, line = await doctor._nodes(FakeApiServer(Node=[GOOD_NODE]), settings)  # type: ignore[arg-type]
     assert line.state == "bad"
 
 
 async def test_the_plugin_is_known_by_its_pods() -> None:
     pods = [{"metadata": {"labels": {"k8s-app": "cilium"}}}, {"metadata": {}}]
-    (line,) = await doctor._plugin(Said(Pod=pods), SETTINGS)  # type: ignore[arg-type]
+    (line,) = await doctor._plugin(FakeApiServer(Pod=pods), SETTINGS)  # type: ignore[arg-type]
     assert (line.state, line.found) == ("ok", "Cilium")
-    (line,) = await doctor._plugin(Said(), SETTINGS)  # type: ignore[arg-type]
+    (line,) = await doctor._plugin(FakeApiServer(), SETTINGS)  # type: ignore[arg-type]
     assert line.state == "unknown"
 
 
@@ -111,12 +111,12 @@ async def test_a_model_is_asked_without_spending(code: int, state: str, tmp_path
 async def test_a_registry_must_ask_who_pushes(code: int, state: str) -> None:
     async with answering(code) as at:
         settings = SETTINGS.model_copy(update={"registry": SETTINGS.registry.model_copy(update={"push": f"{at}/x"})})
-        assert (await doctor._pushes(settings, ""))[0] == state
+        assert (await doctor._check_push(settings, ""))[0] == state
 
 
 async def test_an_open_cluster_is_bad_and_said_to_be() -> None:
     lax: Settings = SETTINGS.model_copy(update={"isolation": SETTINGS.isolation.model_copy(update={"required": False})})
-    (line,) = await doctor._cage(lax)
+    (line,) = await doctor._isolation(lax)
     assert line.state == "bad"
     assert "isolation.required: true" in line.todo
 
@@ -126,13 +126,13 @@ async def test_an_open_cluster_is_bad_and_said_to_be() -> None:
     [
         (None, "bad", "there is no deployment"),
         ({"spec": {"replicas": 0}}, "ok", "at rest"),
-        ({"spec": {"replicas": 2}, "status": {"availableReplicas": 1}}, "ok", "1 of 2 pods answer"),
-        ({"spec": {"replicas": 1}, "status": {}}, "bad", "0 of 1 pods answer"),
+        ({"spec": {"replicas": 2}, "status": {"availableReplicas": 1}}, "ok", "1 of 2 pods are available"),
+        ({"spec": {"replicas": 1}, "status": {}}, "bad", "0 of 1 pods are available"),
     ],
 )
 async def test_the_egress_proxy(live: Any, state: str, found: str) -> None:
-    said = Said(**{f"Deployment/{SETTINGS.egress_proxy.deployment}": live})
-    (line,) = await doctor._egress_proxy(said, SETTINGS)  # type: ignore[arg-type]
+    server = FakeApiServer(**{f"Deployment/{SETTINGS.egress_proxy.deployment}": live})
+    (line,) = await doctor._egress_proxy(server, SETTINGS)  # type: ignore[arg-type]
     assert (line.state, bool(line.todo)) == (state, state == "bad")
     assert found in line.found
 
@@ -142,8 +142,8 @@ async def test_what_may_not_be_asked_is_unknown_and_the_rest_is_still_said() -> 
     settings = SETTINGS.model_copy(
         update={"isolation": isolation, "registry": SETTINGS.registry.model_copy(update={"read": "http://127.0.0.1:1"})}
     )
-    said = Said(Node=Forbidden("nodes is forbidden", 403))
-    lines = await doctor.examine(said, settings)  # type: ignore[arg-type]
+    server = FakeApiServer(Node=Forbidden("nodes is forbidden", 403))
+    lines = await doctor.examine(server, settings)  # type: ignore[arg-type]
     assert {line.check for line in lines} >= {
         "API server",
         "network plugin",

@@ -43,7 +43,7 @@ subjects:
 - apiGroups: [skill-operator.dev]
   resources: [skills/status]
   verbs: [patch]
-# What the garbage collector removes with its Skill, it alone removes.
+# The cluster's garbage collector alone removes what a Skill owns.
 - apiGroups: [""]
   resources: [services, serviceaccounts]
   verbs: [get, create, patch]
@@ -62,7 +62,7 @@ subjects:
 - apiGroups: [""]
   resources: [pods]
   verbs: [list, watch]
-# What keeps a pod from starting is told in events alone.
+# Only events say why a pod does not start.
 - apiGroups: [""]
   resources: [events]
   verbs: [list, create, patch]
@@ -101,7 +101,7 @@ subjects:
   verbs: [patch]
 {{- end -}}
 
-{{/* Reviews are answers, not objects: nothing is stored. The API server has them for the whole cluster alone. */}}
+{{/* Reviews are responses, not objects: nothing is stored. They exist for the whole cluster alone. */}}
 {{- define "skill-operator.reviewRules" -}}
 - apiGroups: [authentication.k8s.io]
   resources: [tokenreviews]
@@ -111,7 +111,7 @@ subjects:
   verbs: [create]
 {{- end -}}
 
-{{/* Beside the Lease: what models were asked and what it cost, where no owner of a Skill can write. */}}
+{{/* The Lease, and the ledgers of requests to models and their tokens, where no owner of a Skill can write. */}}
 {{- define "skill-operator.ownRules" -}}
 - apiGroups: [coordination.k8s.io]
   resources: [leases]
@@ -119,7 +119,7 @@ subjects:
 - apiGroups: [""]
   resources: [configmaps]
   verbs: [get, list, create, patch, delete]
-{{- /* Which gateways there are to ask what is in use. */}}
+{{- /* The gateways, whose usage reports the controller collects. */}}
 - apiGroups: [""]
   resources: [pods]
   verbs: [list]

@@ -37,7 +37,7 @@ from skill_operator.reconcile.reconciler import Reconciler
 from skill_operator.reconcile.stages.source import Author
 from skill_operator.reconcile.usage_collector import UsageCollector, over_http
 from skill_operator.registry import client, garbage_collector
-from skill_operator.registry.push_secret import ensure
+from skill_operator.registry.push_secret import ensure_push_secret
 from skill_operator.settings import Settings, SettingsError, load
 from skill_operator.work_queue import WorkQueue
 
@@ -124,7 +124,7 @@ async def examination(settings: Settings) -> int:
 
 async def credentials(settings: Settings, htpasswd: Path) -> int:
     async with connect("skill-operator-registry") as cluster:
-        await ensure(cluster, settings, htpasswd)
+        await ensure_push_secret(cluster, settings, htpasswd)
     return 0
 
 

@@ -1,4 +1,4 @@
-"""Every setting of both processes, as one model. The chart renders it as JSON into the file named below."""
+"""Define every setting of both processes as one model. The chart renders it as JSON into the file named below."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SETTINGS_FILE = Path(os.environ.get("SKILL_OPERATOR_SETTINGS", "/etc/skill-opera
 
 
 class SettingsError(Exception):
-    """The settings cannot be used; the message names each field and what is wrong with it."""
+    """SettingsError says that the settings are not usable; its message names each bad field and the problem."""
 
 
 class _SettingsModel(BaseModel):
@@ -24,51 +24,65 @@ class _SettingsModel(BaseModel):
 
 
 class ModelEndpoint(_SettingsModel):
-    """One OpenAI-compatible endpoint."""
+    """ModelEndpoint is one OpenAI-compatible endpoint."""
 
-    name: str = Field(min_length=1, description="what spec.generation.model refers to")
-    base_url: str = Field(alias="baseURL", min_length=1, description="up to and including /v1")
-    model: str = Field(min_length=1, description="the name the endpoint knows the model by")
-    api_key_file: str = Field(default="", description="file that holds the key; empty: no key is sent")
-    timeout_seconds: float = Field(default=120, gt=0)
-    max_reply_tokens: int = Field(default=4096, ge=64)
+    name: str = Field(min_length=1, description="name that spec.generation.model refers to")
+    base_url: str = Field(alias="baseURL", min_length=1, description="URL up to and including /v1")
+    model: str = Field(min_length=1, description="name by which the endpoint knows the model")
+    api_key_file: str = Field(default="", description="file that holds the API key; empty: no key is sent")
+    timeout_seconds: float = Field(default=120, gt=0, description="timeout of one request, in seconds")
+    max_reply_tokens: int = Field(default=4096, ge=64, description="limit on the tokens of one reply")
 
 
 class RegistrySettings(_SettingsModel):
-    """Where the builder pushes, the nodes pull and the controller reads images: three names of one place."""
+    """RegistrySettings name one registry three times: as builder, nodes and controller reach it."""
 
-    push: str = "skill-operator-registry.skill-operator.svc:5000"
-    pull: str = "localhost:30500"
+    push: str = Field(
+        default="skill-operator-registry.skill-operator.svc:5000", description="address that the builder pushes to"
+    )
+    pull: str = Field(default="localhost:30500", description="address that the nodes pull from")
     read: str = Field(
-        default="http://skill-operator-registry.skill-operator.svc:5001", description="URL, for reading manifests"
+        default="http://skill-operator-registry.skill-operator.svc:5001",
+        description="URL that the controller reads manifests from",
     )
     credentials: str = Field(
-        default="", description="file (dockerconfigjson) by which the controller reads; empty: none"
+        default="", description="file (dockerconfigjson) with the controller's read credential; empty: anonymous"
     )
-    insecure: bool = Field(default=True, description="the builder may speak plain HTTP to the push address")
+    insecure: bool = Field(default=True, description="whether the builder may use plain HTTP for the push address")
     push_secret: str = Field(
-        default="registry-push", description="dockerconfigjson Secret in the builder namespace; empty: none"
+        default="registry-push", description="push Secret (dockerconfigjson) in the builder namespace; empty: none"
     )
-    pull_secret: str = Field(default="", description="image pull Secret that skill namespaces hold; empty: none")
-    sweep_seconds: int = Field(default=3600, ge=10, description="between two sweeps of the embedded registry's disk")
-    sweep_grace_seconds: int = Field(default=3600, ge=600, description="what is younger is never swept")
+    pull_secret: str = Field(
+        default="", description="name of the image pull Secret in the namespaces of skills; empty: none"
+    )
+    sweep_seconds: int = Field(
+        default=3600, ge=10, description="seconds between two sweeps of the embedded registry's disk"
+    )
+    sweep_grace_seconds: int = Field(default=3600, ge=600, description="age in seconds below which nothing is swept")
 
 
 class ImageSettings(_SettingsModel):
-    """References by digest. One without a registry host (`skill-operator/runtime@sha256:…`) is in that registry."""
+    """ImageSettings hold references by digest.
 
-    runtime: str
-    checker: str
-    builder: str
+    A reference without a registry host (`skill-operator/runtime@sha256:…`) is in the configured registry.
+    """
+
+    runtime: str = Field(description="base image of all skills")
+    checker: str = Field(description="runtime image with the tools of the gates")
+    builder: str = Field(description="image of Kaniko")
 
 
 class ResourceSettings(_SettingsModel):
-    requests: dict[str, str] = Field(default_factory=dict)
-    limits: dict[str, str] = Field(default_factory=dict)
+    """ResourceSettings are the resources of a container, as Kubernetes writes them."""
+
+    requests: dict[str, str] = Field(default_factory=dict, description="resources that the scheduler reserves")
+    limits: dict[str, str] = Field(default_factory=dict, description="resources that the container may use at most")
 
 
 class CheckSettings(_SettingsModel):
-    deadline_seconds: int = Field(default=120, ge=5)
+    """CheckSettings bound the Jobs that check candidates."""
+
+    deadline_seconds: int = Field(default=120, ge=5, description="deadline of one check Job, in seconds")
     resources: ResourceSettings = ResourceSettings(
         requests={"cpu": "200m", "memory": "256Mi", "ephemeral-storage": "64Mi"},
         limits={"cpu": "1", "memory": "768Mi", "ephemeral-storage": "256Mi"},
@@ -76,8 +90,10 @@ class CheckSettings(_SettingsModel):
 
 
 class BuildSettings(_SettingsModel):
-    deadline_seconds: int = Field(default=180, ge=5)
-    concurrency: int = Field(default=4, ge=1)
+    """BuildSettings bound the Jobs that build images."""
+
+    deadline_seconds: int = Field(default=180, ge=5, description="deadline of one build Job, in seconds")
+    concurrency: int = Field(default=4, ge=1, description="number of build Jobs at once")
     resources: ResourceSettings = ResourceSettings(
         requests={"cpu": "100m", "memory": "128Mi", "ephemeral-storage": "128Mi"},
         limits={"cpu": "1", "memory": "512Mi", "ephemeral-storage": "1Gi"},
@@ -85,32 +101,48 @@ class BuildSettings(_SettingsModel):
 
 
 class DailyTokenSettings(_SettingsModel):
-    namespace: int = Field(default=1_000_000, ge=1, description="of all Skills of one namespace")
-    operator: int = Field(default=10_000_000, ge=1, description="of all Skills together")
+    """DailyTokenSettings limit the tokens of one day (UTC)."""
+
+    namespace: int = Field(default=1_000_000, ge=1, description="tokens of all Skills of one namespace")
+    operator: int = Field(default=10_000_000, ge=1, description="tokens of all Skills together")
 
 
 class GenerationSettings(_SettingsModel):
-    concurrency: int = Field(default=4, ge=1, description="calls to models at once")
+    """GenerationSettings govern the requests to models."""
+
+    concurrency: int = Field(default=4, ge=1, description="number of requests to models at once")
     escalation: list[str] = Field(
         default_factory=list,
         max_length=3,
-        description="models that are asked in turn, one attempt each, the last for all others; empty: the first model",
+        description="models in turn, one attempt each, the last for all further attempts; empty: the first model",
     )
     infrastructure_failures: int = Field(
-        default=5, ge=1, description="failed calls in a row before a Skill stalls, and is tried twice an hour"
+        default=5, ge=1, description="failed requests in a row before a Skill stalls; it is then tried twice an hour"
     )
-    deadline_seconds: int = Field(default=900, ge=10, description="wall clock for one input, from the first reply")
-    floor_seconds: int = Field(default=30, ge=0, description="between first calls for two inputs of one Skill")
+    deadline_seconds: int = Field(
+        default=900, ge=10, description="wall clock seconds for one input, from the first reply"
+    )
+    floor_seconds: int = Field(
+        default=30, ge=0, description="least seconds between first requests for two inputs of one Skill"
+    )
     daily_tokens: DailyTokenSettings = DailyTokenSettings()
 
 
 class IsolationSettings(_SettingsModel):
-    required: bool = Field(default=True, description="a pod that is not shut in runs nothing of a skill's")
+    """IsolationSettings govern the isolation of skill, check and build pods."""
+
+    required: bool = Field(
+        default=True, description="whether a pod refuses to run a skill unless its isolation is proven"
+    )
     user_namespaces: Literal["Auto", "Required", "Never"] = Field(
         default="Auto", description="hostUsers: false for skill, check and build pods; Auto: where all nodes have them"
     )
-    runtime_class_name: str = ""
-    runtime_class_names: list[str] = Field(default_factory=list, description="what a Skill may choose instead")
+    runtime_class_name: str = Field(
+        default="", description="RuntimeClass of skill and check pods; empty: the node's default"
+    )
+    runtime_class_names: list[str] = Field(
+        default_factory=list, description="RuntimeClasses that a Skill may choose instead"
+    )
     cluster_cidrs: list[IPv4Network | IPv6Network] = Field(
         alias="clusterCIDRs",
         default_factory=list,
@@ -118,38 +150,48 @@ class IsolationSettings(_SettingsModel):
     )
     beacon: str = Field(
         default="skill-operator-beacon.skill-operator.svc:8082",
-        description="Service that every pod can reach but a caged one, which proves its cage by it; empty: none",
+        description="Service that only isolated pods cannot reach; they prove their isolation by it; empty: none",
     )
     prober: str = Field(
         default="skill-operator-prober.skill-operator.svc:8080",
-        description="Service of the caged pod that says what it can reach; empty: nobody proves the cage for good",
+        description="Service of the isolated pod that reports what it can reach; empty: no lasting proof",
     )
     namespace_pods: int = Field(default=50, ge=1, description="quota: pods of skills in one namespace")
-    namespace_cpu: str = Field(default="8", alias="namespaceCPU")
-    namespace_memory: str = "16Gi"
+    namespace_cpu: str = Field(default="8", alias="namespaceCPU", description="quota: CPU limits of these pods")
+    namespace_memory: str = Field(default="16Gi", description="quota: memory limits of these pods")
 
 
 class CallLimitSettings(_SettingsModel):
-    """For each replica of the gateway; 0: no limit."""
+    """CallLimitSettings limit calls in each replica of the gateway; 0 means no limit."""
 
-    per_minute: int = Field(default=0, ge=0, description="calls a minute; a sixth of them may come at once")
+    per_minute: int = Field(default=0, ge=0, description="calls per minute; a sixth of them may come at once")
     concurrent: int = Field(default=0, ge=0, description="calls in flight")
 
 
 class GatewayLimitSettings(_SettingsModel):
-    caller: CallLimitSettings = CallLimitSettings(concurrent=256)
-    skill: CallLimitSettings = Field(default=CallLimitSettings(), description="where spec.callLimits says nothing")
+    """GatewayLimitSettings hold the limits for each caller and for each Skill."""
+
+    caller: CallLimitSettings = Field(default=CallLimitSettings(concurrent=256), description="limits of each caller")
+    skill: CallLimitSettings = Field(
+        default=CallLimitSettings(), description="limits of each Skill whose spec.callLimits is not set"
+    )
 
 
 class WakeSettings(_SettingsModel):
-    seconds: float = Field(default=60, gt=0, description="how long a call waits for a pod of its skill")
-    queue: int = Field(default=100, ge=1, description="calls of one skill that wait at once, in each gateway")
+    """WakeSettings bound the calls that wait for a cold start."""
+
+    seconds: float = Field(default=60, gt=0, description="seconds that a call waits for a pod of its skill")
+    queue: int = Field(default=100, ge=1, description="number of calls of one skill that wait at once, in each replica")
 
 
 class GatewaySettings(_SettingsModel):
-    auth: Literal["kubernetes", "none"] = "kubernetes"
+    """GatewaySettings govern who may call skills, and how many calls at once."""
+
+    auth: Literal["kubernetes", "none"] = Field(
+        default="kubernetes", description="kubernetes: callers need a token and a right; none: everybody may call"
+    )
     audiences: list[str] = Field(
-        default=["skill-gateway"], min_length=1, description="of the tokens that are taken; one of them is enough"
+        default=["skill-gateway"], min_length=1, description="audiences of accepted tokens; a token needs one of them"
     )
     hosts: list[str] = Field(
         default=[
@@ -158,7 +200,7 @@ class GatewaySettings(_SettingsModel):
             "skill-operator-gateway.skill-operator.svc",
             "skill-operator-gateway.skill-operator.svc.cluster.local",
         ],
-        description="with auth none: names that it may be called by",
+        description="with auth none: host names that requests may carry",
     )
     limits: GatewayLimitSettings = GatewayLimitSettings()
     tls_folder: str = Field(default="", description="folder of tls.crt and tls.key; empty: plain HTTP")
@@ -166,29 +208,39 @@ class GatewaySettings(_SettingsModel):
 
 
 class EgressProxySettings(_SettingsModel):
+    """EgressProxySettings say where the proxy for grants of host names is."""
+
     address: str = Field(
         default="skill-operator-egress-proxy.skill-operator.svc:3128",
-        description="Service of the proxy that grants of host names lead through; empty: there is none",
+        description="Service of the proxy for grants of host names; empty: there is none",
     )
-    deployment: str = "skill-operator-egress-proxy"
+    deployment: str = Field(default="skill-operator-egress-proxy", description="name of its Deployment")
     labels: dict[str, str] = Field(
         default={"app.kubernetes.io/name": "skill-operator", "app.kubernetes.io/component": "egress-proxy"},
-        description="of its pods",
+        description="labels of its pods",
     )
-    port: int = Field(default=3128, description="of its pods")
-    replicas: int = Field(default=1, ge=1, description="while a Skill has such a grant; else none")
+    port: int = Field(default=3128, description="port of its pods")
+    replicas: int = Field(
+        default=1, ge=1, description="number of its pods while a Skill has such a grant; otherwise it is scaled to zero"
+    )
 
 
 class Settings(_SettingsModel):
-    namespace: str = Field(default="skill-operator", description="where the operator itself runs")
-    builder_namespace: str = "skill-operator-builds"
-    watch_namespaces: list[str] = Field(default_factory=list, description="empty: all")
+    """Settings hold everything that both processes read at their start."""
+
+    namespace: str = Field(default="skill-operator", description="namespace of the operator itself")
+    builder_namespace: str = Field(default="skill-operator-builds", description="namespace of the builds")
+    watch_namespaces: list[str] = Field(default_factory=list, description="namespaces of the Skills; empty: all")
     registry: RegistrySettings = RegistrySettings()
     images: ImageSettings
     models: list[ModelEndpoint] = Field(
-        default_factory=list, description="the first is the default; none: only pinned source"
+        default_factory=list, description="endpoints of models; the first is the default; none: only pinned source"
     )
-    gateway_url: str = Field(default="http://skill-operator-gateway.skill-operator.svc", alias="gatewayURL")
+    gateway_url: str = Field(
+        default="http://skill-operator-gateway.skill-operator.svc",
+        alias="gatewayURL",
+        description="URL that status.url of a Skill starts with",
+    )
     gateway_labels: dict[str, str] = Field(
         default={"app.kubernetes.io/name": "skill-operator", "app.kubernetes.io/component": "gateway"},
         description="labels of the gateway's pods, the only ones that may call skills",
@@ -202,7 +254,7 @@ class Settings(_SettingsModel):
     registry_cidrs: list[str] = Field(
         alias="registryCIDRs",
         default_factory=list,
-        description="where the builder finds a registry outside the cluster",
+        description="networks of a registry outside the cluster, which the builder may reach",
     )
     priority_class_name: str = Field(
         default="skill", description="priority class of the pods of skills, checks and builds; empty: none"
@@ -211,20 +263,24 @@ class Settings(_SettingsModel):
     check: CheckSettings = CheckSettings()
     build: BuildSettings = BuildSettings()
     isolation: IsolationSettings = IsolationSettings()
-    workers: int = Field(default=4, ge=1, description="Skills reconciled at once")
-    resync_seconds: int = Field(default=600, ge=10)
-    lease_seconds: int = Field(default=15, ge=3, description="how long a silent leader is respected")
-    listen_port: int = Field(default=8080, description="the gateway's calls")
-    beacon_port: int = Field(default=8082, description="the gateway's beacon")
-    judge_port: int = Field(default=8083, description="the gateway's answers to the egress proxy")
-    health_port: int = Field(default=8081, description="/healthz, /readyz and /metrics of either process")
-    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    workers: int = Field(default=4, ge=1, description="number of Skills that are reconciled at once")
+    resync_seconds: int = Field(default=600, ge=10, description="seconds between two reconciles of an unchanged Skill")
+    lease_seconds: int = Field(
+        default=15, ge=3, description="seconds until another controller takes over from a silent leader"
+    )
+    listen_port: int = Field(default=8080, description="port of the gateway's API")
+    beacon_port: int = Field(default=8082, description="port of the gateway's beacon")
+    judge_port: int = Field(default=8083, description="port of the gateway's egress authorizer, for the egress proxy")
+    health_port: int = Field(default=8081, description="port of /healthz, /readyz and /metrics of either process")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="lowest level that is logged"
+    )
 
     @model_validator(mode="after")
     def _escalation_is_known(self) -> Settings:
         unknown = [name for name in self.generation.escalation if name not in {model.name for model in self.models}]
         if unknown:
-            raise ValueError(f"generation.escalation names what is not in models: {', '.join(unknown)}")
+            raise ValueError(f"generation.escalation names models that models[] does not have: {', '.join(unknown)}")
         return self
 
 

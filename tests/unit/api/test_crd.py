@@ -30,11 +30,11 @@ def schema():
 
 
 def test_the_committed_file_is_the_generated_one():
-    assert (COMMITTED / crd.FILE_NAME).read_text(encoding="utf-8") == crd.rendered()
+    assert (COMMITTED / crd.FILE_NAME).read_text(encoding="utf-8") == crd.render()
 
 
 def test_the_file_says_what_the_object_says():
-    assert yaml.safe_load(crd.rendered()) == crd.definition()
+    assert yaml.safe_load(crd.render()) == crd.definition()
 
 
 def test_names_and_columns():

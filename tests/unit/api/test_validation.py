@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from skill_operator.api.v1alpha1 import SkillSpec
-from skill_operator.api.validation import MOST_PROBLEMS, problems, read_spec
+from skill_operator.api.validation import MAX_PROBLEMS, problems, read_spec
 from skill_operator.untrusted.json_schema import DRAFT
 
 INPUT = {
@@ -174,7 +174,7 @@ def nested(depth, key="not"):
         ({"$dynamicRef": "#a"}, ".$dynamicRef: only plain references are taken"),
         (
             {"$schema": "http://json-schema.org/draft-07/schema#"},
-            f".$schema: only draft 2020-12 ({DRAFT}) is spoken here",
+            f".$schema: only draft 2020-12 ({DRAFT}) is supported",
         ),
         ({"$schema": ["x"]}, ".$schema: only draft 2020-12"),
         (nested(40), ".not.not.not.not: is nested more than 32 levels deep"),
@@ -362,7 +362,7 @@ def test_foreign_text_is_made_printable():
 def test_at_most_ten_in_the_order_of_the_spec():
     bad = [{"name": f"e{n}", "input": {"lines": [{"qty": "x"}] * 20}, "output": {}} for n in range(20)]
     found = said(examples=bad)
-    assert len(found) == MOST_PROBLEMS
+    assert len(found) == MAX_PROBLEMS
     assert found[:4] == [
         *(f'spec.examples[0].input.lines[{n}].qty: "x" is not a number' for n in range(3)),
         'spec.examples[0].output: "total" is missing',
@@ -422,7 +422,7 @@ ALIKE = st.fixed_dictionaries(
 def test_any_json_is_survived(raw):
     read, found = read_spec(raw)
     assert read is not None or found
-    assert len(found) <= MOST_PROBLEMS
+    assert len(found) <= MAX_PROBLEMS
     for problem in found:
         problem.path.encode()
         problem.message.encode()

@@ -10,28 +10,28 @@ from pathlib import Path
 import pytest
 
 import helper as egress_helper
-from helper import Asked, Verdict, answer, judge, read, written
+from helper import ProxyDecision, SquidRequest, decide, format_response, parse, respond
 
 HOST = "api.example.com"
-YES = Verdict(True, "allowed", "granted", "team/a")
-NO = Verdict(False, "refused", "host-not-granted", "team/a")
+YES = ProxyDecision(True, "allowed", "granted", "team/a")
+NO = ProxyDecision(False, "refused", "host-not-granted", "team/a")
 
 
-async def said(line: str, verdict: Verdict = YES) -> tuple[str, list[tuple[str, str, str]]]:
+async def said(line: str, verdict: ProxyDecision = YES) -> tuple[str, list[tuple[str, str, str]]]:
     """The answer, and what the gateway was asked for it."""
     asked: list[tuple[str, str, str]] = []
     found: list[bytes] = []
 
-    async def ask(*what: str) -> Verdict:
+    async def ask(*what: str) -> ProxyDecision:
         asked.append(what)  # type: ignore[arg-type]
         return verdict
 
-    await answer(line, ask, found.append)
+    await respond(line, ask, found.append)
     (one,) = found
     return one.decode(), asked
 
 
-async def test_a_request_is_the_gateway_s_to_judge() -> None:
+async def test_a_request_is_the_gateway_s_to_decide() -> None:
     line = f"7 10.0.0.1 GET {HOST} 80 - - -\n"
     assert await said(line) == ("7 OK verdict_=allowed reason_=granted skill_=team%2Fa\n", [("10.0.0.1", HOST, "80")])
     assert (await said(line, NO))[0] == "7 ERR verdict_=refused reason_=host-not-granted skill_=team%2Fa\n"
@@ -49,7 +49,7 @@ async def test_a_request_is_the_gateway_s_to_judge() -> None:
         (f"{HOST}.", "seen", False, "tls-asks-for-another-host"),
         (f"{HOST}%00", "seen", False, "tls-asks-for-another-host"),
         (f"{HOST}%20", "seen", False, "tls-asks-for-another-host"),
-        ("", "seen", False, "malformed-question"),
+        ("", "seen", False, "malformed-request"),
     ],
 )
 async def test_a_tunnel_is_for_the_host_that_tls_asks_for(sni: str, hello: str, opens: bool, reason: str) -> None:
@@ -61,10 +61,13 @@ async def test_a_tunnel_is_for_the_host_that_tls_asks_for(sni: str, hello: str, 
 
 async def test_a_tunnel_that_is_not_granted_is_not_looked_into() -> None:
     for hello in ("-", "seen"):
-        assert await judge(Asked("1", "10.0.0.1", "CONNECT", HOST, "443", HOST, hello), lambda *_: _given(NO)) == NO
+        assert (
+            await decide(SquidRequest("1", "10.0.0.1", "CONNECT", HOST, "443", HOST, hello), lambda *_: _given(NO))
+            == NO
+        )
 
 
-async def _given(verdict: Verdict) -> Verdict:
+async def _given(verdict: ProxyDecision) -> ProxyDecision:
     return verdict
 
 
@@ -89,14 +92,14 @@ async def test_a_line_that_is_none_opens_nothing(line: str) -> None:
 
 @pytest.mark.parametrize("hostile", ["a b", "a\nb OK", "a\r\n0 OK", "verdict_=allowed", '"', "%", "\0", "ü", "a=b c=d"])
 def test_what_is_said_of_a_skill_stays_one_word(hostile: str) -> None:
-    line = written("1", Verdict(False, "refused", hostile, hostile)).decode()
+    line = format_response("1", ProxyDecision(False, "refused", hostile, hostile)).decode()
     assert line.count("\n") == 1
     assert len(line.split()) == 5
     assert line.split()[2] == "verdict_=refused"
 
 
 def test_what_is_encoded_is_decoded_once() -> None:
-    assert read("1 a%20b GET x%2525y 80 - - -\n") == Asked("1", "a b", "GET", "x%25y", "80", "-", "-")
+    assert parse("1 a%20b GET x%2525y 80 - - -\n") == SquidRequest("1", "a b", "GET", "x%25y", "80", "-", "-")
 
 
 async def test_the_program_answers_many_at_once_in_whole_lines() -> None:

@@ -167,14 +167,16 @@ async def test_the_helper_and_the_gateway_understand_each_other(
     authorizer: EgressAuthorizer, unused_tcp_port: int
 ) -> None:
     async with egress_authorizer.serve_authorizer(authorizer, unused_tcp_port):
-        ask = egress_helper.asker(f"127.0.0.1:{unused_tcp_port}")
-        assert await ask(AT, HOST, "443") == egress_helper.Verdict(True, "allowed", "granted", NAME)
-        assert await ask(AT, "a b&port=443\r\n", "443") == egress_helper.Verdict(
+        ask = egress_helper.make_client(f"127.0.0.1:{unused_tcp_port}")
+        assert await ask(AT, HOST, "443") == egress_helper.ProxyDecision(True, "allowed", "granted", NAME)
+        assert await ask(AT, "a b&port=443\r\n", "443") == egress_helper.ProxyDecision(
             False, "refused", "host-not-granted", NAME
         )
         for port in ("", "443x", "-", "9" * 5000):
-            assert await ask(AT, HOST, port) == egress_helper.Verdict(False, "refused", "gateway-refuses-to-judge")
-    assert await ask(AT, HOST, "443") == egress_helper.Verdict(False, "refused", "gateway-does-not-answer")
+            assert await ask(AT, HOST, port) == egress_helper.ProxyDecision(
+                False, "refused", "gateway-rejects-the-request"
+            )
+    assert await ask(AT, HOST, "443") == egress_helper.ProxyDecision(False, "refused", "gateway-does-not-answer")
 
 
 @pytest.mark.parametrize(
@@ -195,4 +197,4 @@ async def test_whatever_else_is_said_opens_nothing(response: bytes, unused_tcp_p
         writer.close()
 
     async with await asyncio.start_server(answer, "127.0.0.1", unused_tcp_port):
-        assert not (await egress_helper.asker(f"127.0.0.1:{unused_tcp_port}")(AT, HOST, "443")).opens
+        assert not (await egress_helper.make_client(f"127.0.0.1:{unused_tcp_port}")(AT, HOST, "443")).allowed

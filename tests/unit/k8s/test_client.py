@@ -77,8 +77,8 @@ async def api(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     }
     (tmp_path / "kubeconfig").write_text(json.dumps(kubeconfig))
     monkeypatch.setenv("KUBECONFIG", str(tmp_path / "kubeconfig"))
-    monkeypatch.setattr(client, "SHORTEST_WATCH", 0.01)
-    monkeypatch.setattr(client, "LONGEST_PAUSE", 0.01)
+    monkeypatch.setattr(client, "MIN_WATCH_SECONDS", 0.01)
+    monkeypatch.setattr(client, "MAX_PAUSE_SECONDS", 0.01)
     async with connect("tests") as made:
         yield made
 
@@ -137,7 +137,7 @@ async def test_an_answer_that_is_no_object(api: ApiServer, server: Server, body:
 
 
 async def test_no_answer(api: ApiServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client, "TIMEOUT", 0.1)
+    monkeypatch.setattr(client, "TIMEOUT_SECONDS", 0.1)
     with pytest.raises(client.Unavailable):
         await api.get("ConfigMap", "b", "a")
 
@@ -239,7 +239,7 @@ async def test_a_line_of_a_megabyte_in_small_pieces(api: ApiServer, server: Serv
 async def test_a_server_that_keeps_refusing_is_asked_ever_more_seldom(
     api: ApiServer, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(client, "LONGEST_PAUSE", 30.0)
+    monkeypatch.setattr(client, "MAX_PAUSE_SECONDS", 30.0)
     pauses: list[float] = []
 
     async def pause(seconds: float) -> None:
@@ -264,7 +264,7 @@ async def test_a_server_that_ends_every_watch_at_once_is_not_hammered(
     async def pause(seconds: float) -> None:
         pauses.append(seconds)
 
-    monkeypatch.setattr(client, "SHORTEST_WATCH", 60.0)
+    monkeypatch.setattr(client, "MIN_WATCH_SECONDS", 60.0)
     monkeypatch.setattr(client.asyncio, "sleep", pause)
     server.will(200, listed())
     for _ in range(3):

@@ -116,13 +116,13 @@ def test_chatty_libraries_are_told_to_be_quiet(capsys: pytest.CaptureFixture[str
 async def test_lines_for_later_are_written_together_and_in_order(capsys: pytest.CaptureFixture[str]) -> None:
     logs.configure("info")
     for number in range(3):
-        logs.later('"message": "call", "number": {}'.format, number)
+        logs.log_later('"message": "call", "number": {}'.format, number)
     assert capsys.readouterr().err == "", "not one by one"
     async with asyncio.timeout(20):
         while not (printed := capsys.readouterr().err):  # noqa: ASYNC110 - a stream has no event
             await asyncio.sleep(0.001)
     assert [json.loads(line)["number"] for line in printed.splitlines()] == [0, 1, 2]
-    logs.later('"message": "call"'.format)
+    logs.log_later('"message": "call"'.format)
     log.info("after it")
     told = lines(capsys)
     assert [line["message"] for line in told] == ["call", "after it"]
@@ -131,9 +131,9 @@ async def test_lines_for_later_are_written_together_and_in_order(capsys: pytest.
 
 
 async def test_lines_for_later_are_bounded(capsys: pytest.CaptureFixture[str]) -> None:
-    for _ in range(logs.MOST_LATER):
-        logs.later('"message": "call"'.format)
-    assert len(lines(capsys)) == logs.MOST_LATER
+    for _ in range(logs.MAX_PENDING):
+        logs.log_later('"message": "call"'.format)
+    assert len(lines(capsys)) == logs.MAX_PENDING
 
 
 def test_lines_for_later_are_written_before_the_process_ends() -> None:
@@ -142,7 +142,7 @@ import asyncio
 from skill_operator.observability import logs
 
 async def main():
-    logs.later('"message": "the last"'.format)
+    logs.log_later('"message": "the last"'.format)
 
 asyncio.run(main())
 """
@@ -158,7 +158,7 @@ async def test_nobody_suffers_from_a_log_that_cannot_be_written(monkeypatch: pyt
             raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(sys, "stderr", Full())
-    logs.later('"message": "call"'.format)
+    logs.log_later('"message": "call"'.format)
     logs.flush()
 
 
@@ -173,7 +173,7 @@ async def test_nobody_suffers_from_a_log_that_cannot_be_written(monkeypatch: pyt
     ],
 )
 def test_foreign_text_in_a_line_made_by_hand(text: str, told: str) -> None:
-    made = logs.quoted(text)
+    made = logs.quote(text)
     assert made.isascii()
     assert "\n" not in made
     assert json.loads(made) == told

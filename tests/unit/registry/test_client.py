@@ -97,7 +97,7 @@ async def test_a_registry_that_is_down_is_said_to_be(answers: Answers) -> None:
 
 
 async def test_a_label_without_end_is_cut(answers: Answers, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client, "LARGEST", 100_000)
+    monkeypatch.setattr(client, "MAX_DOCUMENT_BYTES", 100_000)
     with pytest.raises(RegistryUnavailable, match="larger than"):
         await read_base(answers.settings())
 

@@ -25,7 +25,7 @@ from skill_operator.generation.ledger import Ledger
 from skill_operator.generation.reply import extract
 from skill_operator.k8s import pod_status
 from skill_operator.k8s.events import EventRecorder
-from skill_operator.observability.logs import _Formatter
+from skill_operator.observability.logs import _JsonFormatter
 from skill_operator.reconcile.result import Progress
 from skill_operator.reconcile.stages import check
 from skill_operator.reconcile.stages.build import build
@@ -126,7 +126,7 @@ def test_events_and_log_lines_are_printable(what: str) -> None:
     assert len(event["message"]) <= 1024
     stream = io.StringIO()
     handler = logging.StreamHandler(stream)
-    handler.setFormatter(_Formatter())
+    handler.setFormatter(_JsonFormatter())
     record = logging.makeLogRecord({"name": "n", "msg": "read: %s", "args": (text[:100_000],), "gate": text[:100]})
     handler.emit(record)
     (line,) = stream.getvalue().splitlines()

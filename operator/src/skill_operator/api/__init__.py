@@ -1,1 +1,1 @@
-"""The Skill API: its types, its conditions, its CustomResourceDefinition and what only this side can validate."""
+"""Define the Skill API: types, conditions, CustomResourceDefinition, and validation beyond the API server's."""

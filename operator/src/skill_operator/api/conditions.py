@@ -1,4 +1,4 @@
-"""Conditions: the types that a Skill has, and pure ways to read and change a list of them."""
+"""Define the condition types of a Skill, and read and change lists of conditions."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ GENERATED: Final = "Generated"
 VERIFIED: Final = "Verified"
 BUILT: Final = "Built"
 DEPLOYED: Final = "Deployed"
-ACTIVE: Final = "Active"  # False while asleep, which is healthy
-ISOLATED: Final = "Isolated"  # the cage was proven, not assumed
+ACTIVE: Final = "Active"  # False while scaled to zero, which is healthy
+ISOLATED: Final = "Isolated"  # the isolation was proven, not assumed
 # Present only while true, as kstatus wants them.
 RECONCILING: Final = "Reconciling"
 STALLED: Final = "Stalled"
@@ -26,12 +26,12 @@ Status = Literal["True", "False", "Unknown"]
 
 
 def get_condition(conditions: Sequence[Condition], type_: str) -> Condition | None:
-    """The condition of that type, if there is one."""
+    """Return the condition of that type, if there is one."""
     return next((condition for condition in conditions if condition.type == type_), None)
 
 
 def is_true(conditions: Sequence[Condition], type_: str, generation: int | None = None) -> bool:
-    """Whether the condition is True and, where `generation` is given, was observed for it or for a later one."""
+    """Return whether the condition is True and was observed for `generation`, where given, or for a later one."""
     found = get_condition(conditions, type_)
     return (
         found is not None and found.status == "True" and (generation is None or found.observed_generation >= generation)
@@ -47,7 +47,7 @@ def set_condition(
     generation: int,
     now: datetime,
 ) -> list[Condition]:
-    """The list with this condition set, in its old place or at the end.
+    """Return the list with this condition set, in its old place or at the end.
 
     `lastTransitionTime` moves only when the status does. The message may be foreign text: it is made printable and cut.
     """
@@ -66,5 +66,5 @@ def set_condition(
 
 
 def remove_condition(conditions: Sequence[Condition], type_: str) -> list[Condition]:
-    """The list without the condition of that type."""
+    """Return the list without the condition of that type."""
     return [condition for condition in conditions if condition.type != type_]

@@ -1,4 +1,4 @@
-"""The CustomResourceDefinition, generated from the types.
+"""Generate the CustomResourceDefinition from the types.
 
 A structural schema is a small part of what pydantic emits: no references, no unions, no titles. What cannot be
 translated faithfully is an error here, since the API server would silently accept what the types mean to refuse.
@@ -38,11 +38,11 @@ _BOUNDED_FORMATS = frozenset({"date-time"})
 
 
 class UntranslatableError(Exception):
-    """A type says something that a structural schema cannot, or leaves something unbounded."""
+    """UntranslatableError says that a structural schema cannot express a type, or that a type is unbounded."""
 
 
 def definition() -> dict[str, Any]:
-    """The CustomResourceDefinition as a plain object."""
+    """Return the CustomResourceDefinition as a plain object."""
     version = {
         "name": VERSION,
         "served": True,
@@ -96,21 +96,21 @@ def _column(name: str, kind: str, path: str, priority: int = 0) -> dict[str, Any
 
 
 def structural(model: type[ApiModel], *, defaults: bool = True) -> dict[str, Any]:
-    """The structural schema of a model. Status goes without defaults: nobody observed them."""
+    """Return the structural schema of a model. Status goes without defaults: nobody observed them."""
     schema = model.model_json_schema(by_alias=True)
     return _Translation(schema.pop("$defs", {}), defaults=defaults).translate(schema, model.__name__, ())
 
 
 class _Translation:
-    """One walk over the JSON Schema of a model."""
+    """_Translation is one walk over the JSON Schema of a model."""
 
     def __init__(self, definitions: dict[str, Any], *, defaults: bool) -> None:
         self._definitions = definitions
         self._defaults = defaults
 
     def translate(self, node: dict[str, Any], path: str, trail: tuple[str, ...]) -> dict[str, Any]:
-        """`node` as a structural schema. `trail` holds the definitions that it is part of."""
-        node, trail = self._inlined(node, path, trail)
+        """Return `node` as a structural schema. `trail` holds the definitions that it is part of."""
+        node, trail = self._inline(node, path, trail)
         if "anyOf" in node and _INT_OR_STRING not in node:
             return self.translate(_without_null(node, path), path, trail)
         if unknown := node.keys() - _VERBATIM - _TRANSLATED:
@@ -134,21 +134,21 @@ class _Translation:
         _require_bounds(node, path)
         return made
 
-    def _inlined(
+    def _inline(
         self, node: dict[str, Any], path: str, trail: tuple[str, ...]
     ) -> tuple[dict[str, Any], tuple[str, ...]]:
-        """`node` with its reference replaced; what stands next to the reference wins."""
+        """Return `node` with its reference replaced; what stands next to the reference wins."""
         if "$ref" not in node:
             return node, trail
         name = node["$ref"].removeprefix("#/$defs/")
         if name in trail:
             raise UntranslatableError(f"{path}: {name} contains itself")
         siblings = {key: value for key, value in node.items() if key != "$ref"}
-        return self._inlined({**self._definitions[name], **siblings}, path, (*trail, name))
+        return self._inline({**self._definitions[name], **siblings}, path, (*trail, name))
 
 
 def _without_null(node: dict[str, Any], path: str) -> dict[str, Any]:
-    """`T | None` is T that may be absent: the API server drops nulls where `nullable` is not said."""
+    """Return the schema of `T | None` as that of a T that may be absent: the API server drops nulls by itself."""
     others = [branch for branch in node["anyOf"] if branch != {"type": "null"}]
     if len(others) != 1 or len(node["anyOf"]) != 2:
         raise UntranslatableError(f"{path}: only a plain type or None can be told apart")
@@ -192,18 +192,19 @@ def _require_bounds(node: dict[str, Any], path: str) -> None:
         raise UntranslatableError(f"{path}: {missing} is missing")
 
 
-def rendered() -> str:
-    """The text of the file; the same for the same types."""
+def render() -> str:
+    """Return the text of the file; equal types give equal text."""
     return HEADER + yaml.safe_dump(definition(), sort_keys=False, width=120, allow_unicode=True)
 
 
 def main(arguments: list[str] | None = None) -> int:
+    """Write the file, or check that it is up to date; return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m skill_operator.api.crd", description="Write the definition.")
     parser.add_argument("--check", action="store_true", help="write nothing; fail if the file is not up to date")
     parser.add_argument("folder", type=Path)
     options = parser.parse_args(arguments)
     path: Path = options.folder / FILE_NAME
-    text = rendered()
+    text = render()
     if not options.check:
         path.write_text(text, encoding="utf-8")
         return 0

@@ -1,4 +1,4 @@
-"""What a grant of egress opens, and what it leaves shut however wide it is. Pure."""
+"""Compute which networks a grant of egress opens, and which stay blocked however wide the grant is."""
 
 from __future__ import annotations
 
@@ -12,17 +12,18 @@ Network = IPv4Network | IPv6Network
 
 @dataclass(frozen=True)
 class BlockedNetwork:
-    """A network that no grant opens, and what it is, in a person's words."""
+    """BlockedNetwork is a network that no grant opens, and what it is, in a person's words."""
 
     network: Network
     what: str
 
 
 class NeverGranted(ValueError):
-    """The grant lies in a network that stays shut; the message says in which."""
+    """NeverGranted says that the grant lies in a blocked network; the message says in which."""
 
 
 def block(what: str, *networks: str) -> tuple[BlockedNetwork, ...]:
+    """Return blocked networks of one description."""
     return tuple(BlockedNetwork(ip_network(network, strict=False), what) for network in networks)
 
 
@@ -49,7 +50,10 @@ PRIVATE: Final = tuple(
 
 
 def exceptions(cidr: str, blocked_networks: Iterable[BlockedNetwork]) -> list[str]:
-    """The parts of a grant that stay shut. Raises NeverGranted if that is all of it, ValueError if it is no network."""
+    """Return the parts of a grant that stay blocked.
+
+    Raises NeverGranted if all of it stays blocked, ValueError if it is no network.
+    """
     granted = ip_network(cidr, strict=False)
     everything = [*ALWAYS, *blocked_networks]
     for one in everything:
@@ -57,19 +61,19 @@ def exceptions(cidr: str, blocked_networks: Iterable[BlockedNetwork]) -> list[st
             raise NeverGranted(f"{cidr} is in {one.network}, {one.what}: it is never granted")
     inside = [one.network for one in everything if _inside(one.network, granted)]
     inside += [network for network in PRIVATE if network != granted and _inside(network, granted)]
-    left_out = _collapsed(inside)
-    if granted in left_out:
+    blocked = _collapse(inside)
+    if granted in blocked:
         raise NeverGranted(
             f"{cidr} holds nothing but networks that are never granted: the cluster's own and the node's"
         )
-    return [str(network) for network in left_out]
+    return [str(network) for network in blocked]
 
 
 def _inside(one: Network, other: Network) -> bool:
     return one.version == other.version and one.subnet_of(other)  # type: ignore[arg-type]
 
 
-def _collapsed(networks: list[Network]) -> list[Network]:
+def _collapse(networks: list[Network]) -> list[Network]:
     four = [network for network in networks if isinstance(network, IPv4Network)]
     six = [network for network in networks if isinstance(network, IPv6Network)]
     return [*collapse_addresses(four), *collapse_addresses(six)]

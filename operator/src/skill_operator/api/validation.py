@@ -1,4 +1,4 @@
-"""The bad specs that the API server cannot see: schemas that are none, and examples that cannot come true.
+"""Find the mistakes of a spec that the API server cannot see: wrong schemas, and examples that cannot pass.
 
 What is found here costs no token. The order is that of the spec, so the same spec has the same first problem.
 """
@@ -21,10 +21,10 @@ from skill_operator.untrusted.json_schema import BadSchemaError, CompiledSchema,
 from skill_operator.untrusted.json_values import CHARACTERS_PER_UNIT, Place, canonical, flaw, located, weight
 from skill_operator.untrusted.text import printable
 
-MOST_PROBLEMS: Final = 10
-MOST_PER_VALUE: Final = 3
-MOST_UNITS: Final = 16_384  # of all examples: what a check Job can carry, and what a model could ever read
-WORK: Final = 250_000  # units for all examples of a spec, about a third of a second
+MAX_PROBLEMS: Final = 10
+MAX_PROBLEMS_PER_VALUE: Final = 3
+MAX_UNITS: Final = 16_384  # of all examples: what a check Job can carry, and what a model could ever read
+WORK_UNITS: Final = 250_000  # units for all examples of a spec, about a third of a second
 
 _PATH_LIMIT: Final = 256
 _MESSAGE_LIMIT: Final = 512
@@ -32,7 +32,7 @@ _Located = tuple[str, str]
 
 
 class SpecProblem(NamedTuple):
-    """One thing to mend, and where. Both are printable."""
+    """SpecProblem is one mistake and its place in the spec. Both texts are printable."""
 
     path: str
     message: str
@@ -42,17 +42,17 @@ class SpecProblem(NamedTuple):
 
 
 def problems(spec: SkillSpec) -> list[SpecProblem]:
-    """What is wrong with a spec: at most ten problems, none for a good spec. Never raises, whatever the spec holds."""
-    return _printable(_found(spec))
+    """Return at most ten problems of a spec, none for a good spec. It never raises, whatever the spec holds."""
+    return _printable(_find_problems(spec))
 
 
 def never_granted(spec: SkillSpec, blocked_networks: Iterable[BlockedNetwork]) -> list[SpecProblem]:
-    """Grants that lie in networks of this very cluster, which only who sees the cluster can know."""
+    """Return the problems of grants in blocked networks, which depend on this very cluster."""
     return _printable(_blocked_grants(spec, tuple(blocked_networks)))
 
 
 def read_spec(raw: object) -> tuple[SkillSpec | None, list[SpecProblem]]:
-    """A spec that no API server has seen, such as a file, and its problems. No spec if it has not the shape of one.
+    """Return the spec that no API server has validated, such as a file, and its problems; None for another shape.
 
     As the API server does, this refuses unknown fields and converts nothing.
     """
@@ -67,11 +67,11 @@ def read_spec(raw: object) -> tuple[SkillSpec | None, list[SpecProblem]]:
 def _printable(found: Iterable[_Located]) -> list[SpecProblem]:
     return [
         SpecProblem(printable(path, _PATH_LIMIT), printable(message, _MESSAGE_LIMIT))
-        for path, message in islice(found, MOST_PROBLEMS)
+        for path, message in islice(found, MAX_PROBLEMS)
     ]
 
 
-def _found(spec: SkillSpec) -> Iterator[_Located]:
+def _find_problems(spec: SkillSpec) -> Iterator[_Located]:
     if not spec.description.strip():
         yield "spec.description", "says nothing"
     takes, gives = _Side("input", spec.input), _Side("output", spec.output)
@@ -88,7 +88,7 @@ def _found(spec: SkillSpec) -> Iterator[_Located]:
 
 
 class _Side:
-    """One of the two schemas, compiled where it can be."""
+    """_Side is one of the two schemas, compiled where that is possible."""
 
     def __init__(self, name: str, schema: dict[str, Any]) -> None:
         self.name = name
@@ -104,10 +104,10 @@ class _Side:
             self.problems.append(_at(path, *error.misfit))
 
     def misfits(self, path: str, value: Any, budget: WorkBudget) -> Iterator[_Located]:
-        """Where an example does not fit; nothing if the schema itself is wrong, which was said already."""
+        """Yield where an example does not fit; nothing if the schema itself is wrong, which is reported already."""
         if self.contract is None:
             return
-        for misfit in self.contract.misfits(value, budget, MOST_PER_VALUE):
+        for misfit in self.contract.misfits(value, budget, MAX_PROBLEMS_PER_VALUE):
             yield _at(f"{path}.{self.name}", *misfit)
 
 
@@ -116,7 +116,7 @@ def _at(base: str, place: Place, message: str) -> _Located:
 
 
 def _repeated(path: str, names: list[str]) -> Iterator[_Located]:
-    """The API server refuses these; what reads a file without it does not."""
+    """Yield names that repeat. The API server rejects them, too, but a file has not met it."""
     for index, name in enumerate(names):
         first = names.index(name)
         if first != index:
@@ -131,11 +131,11 @@ def _examples(examples: list[Example], takes: _Side, gives: _Side) -> Iterator[_
         yield from flawed
         return
     units = sum(weight(example.input) + weight(example.output) for example in examples)
-    if units > MOST_UNITS:
-        size = f"{MOST_UNITS} values or {MOST_UNITS * CHARACTERS_PER_UNIT // 1024} KiB of text"
+    if units > MAX_UNITS:
+        size = f"{MAX_UNITS} values or {MAX_UNITS * CHARACTERS_PER_UNIT // 1024} KiB of text"
         yield "spec.examples", f"are too much together; they may hold about {size}"
         return
-    budget = WorkBudget(WORK)
+    budget = WorkBudget(WORK_UNITS)
     outcomes: dict[Hashable, tuple[int, Hashable]] = {}
     for index, example in enumerate(examples):
         path = f"spec.examples[{index}]"
@@ -189,7 +189,7 @@ def _egress(path: str, egress: Egress) -> Iterator[_Located]:
 
 
 def _host(path: str, host: str) -> Iterator[_Located]:
-    """The rules of the API server once more: of a Skill that was stored before they were there, or never."""
+    """Check the rules of the API server once more, for Skills that were stored before them, or never."""
     if not is_host(host):
         yield path, f"{host} {INSIDE_HOST if re.fullmatch(HOST, host) else NO_HOST}"
 
@@ -211,4 +211,4 @@ def _blocked_grants(spec: SkillSpec, blocked_networks: Iterable[BlockedNetwork])
         except NeverGranted as error:
             yield f"spec.egress[{index}].cidr", str(error)
         except ValueError:
-            continue  # no network at all, which was said already
+            continue  # no network at all, which is reported already

@@ -1,4 +1,4 @@
-"""The API server as the operator sees it: dicts in, dicts out, one error class for each way to react."""
+"""Implement `Cluster` over HTTP: dicts in, dicts out, one error class for each way to react."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ from skill_operator.k8s.errors import (
 from skill_operator.k8s.interface import Items, Object
 
 log = logging.getLogger(__name__)
-TIMEOUT = 15.0
+TIMEOUT_SECONDS = 15.0
 WATCH_SECONDS = 240
-SHORTEST_WATCH = 1.0
-LONGEST_PAUSE = 5.0  # seconds until a watch is taken up again: so long nobody wakes once the API server is back
+MIN_WATCH_SECONDS = 1.0
+MAX_PAUSE_SECONDS = 5.0  # until a watch starts again: so long no skill wakes once the API server is back
 TOKEN = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
-SILENCE = 70  # a live watch brings a bookmark every minute
-PAGE = 500
+SILENCE_SECONDS = 70  # a live watch brings a bookmark every minute
+PAGE_SIZE = 500
 _SEGMENT = re.compile(r"[a-z0-9]([-.:a-z0-9]*[a-z0-9])?")
 PATHS = {
     "Skill": ("apis/skill-operator.dev/v1alpha1", "skills"),
@@ -70,16 +70,18 @@ _BY_STATUS: dict[int, type[ClusterError]] = {
 
 
 class ApiServer:
-    """`Cluster` over HTTP."""
+    """ApiServer is a `Cluster` over HTTP. Its public methods are documented there."""
 
     def __init__(self, api: ApiClient, manager: str) -> None:
         self._api = api
         self._manager = manager
 
     async def apply(self, obj: Object) -> Object:
+        """Apply by forced server-side apply."""
         return await self._apply(obj, "")
 
     async def apply_status(self, obj: Object) -> Object:
+        """Apply the status of an object."""
         return await self._apply(obj, "/status")
 
     async def _apply(self, obj: Object, subresource: str) -> Object:
@@ -89,39 +91,45 @@ class ApiServer:
         return await self._call("PATCH", path, query, obj, "application/apply-patch+yaml")
 
     async def create(self, obj: Object) -> Object:
+        """Create the object. Raises Conflict if it exists."""
         query = {"fieldManager": self._manager, "fieldValidation": "Strict"}
         return await self._call("POST", _path(obj["kind"], obj["metadata"].get("namespace")), query, obj)
 
     async def review(self, kind: str, spec: Object) -> Object:
+        """Return the status of a review."""
         prefix, plural = PATHS[kind]
-        asked = {"apiVersion": prefix.removeprefix("apis/"), "kind": kind, "metadata": {}, "spec": spec}
-        answer = (await self._call("POST", f"{prefix}/{plural}", {}, asked)).get("status")
-        if not isinstance(answer, dict):
-            raise Unavailable(f"the {kind} came back without a status")
-        return answer
+        request = {"apiVersion": prefix.removeprefix("apis/"), "kind": kind, "metadata": {}, "spec": spec}
+        status = (await self._call("POST", f"{prefix}/{plural}", {}, request)).get("status")
+        if not isinstance(status, dict):
+            raise Unavailable(f"the API server returned the {kind} without a status")
+        return status
 
     async def replace(self, obj: Object) -> Object:
+        """Replace the object. Raises Conflict if its resource version is stale."""
         meta = obj["metadata"]
         query = {"fieldManager": self._manager, "fieldValidation": "Strict"}
         return await self._call("PUT", _object_path(obj["kind"], meta.get("namespace"), meta["name"]), query, obj)
 
     async def get(self, kind: str, namespace: str | None, name: str) -> Object | None:
+        """Return the object, or None if there is none."""
         try:
             return await self._call("GET", _object_path(kind, namespace, name))
         except NotFound:
             return None
 
     async def list(self, kind: str, namespace: str | None = None, labels: dict[str, str] | None = None) -> list[Object]:
+        """Return the objects of a kind."""
         return (await self._list(kind, namespace, labels))[0]
 
     async def warnings(self, namespace: str, uid: str) -> Items:
-        query = {"fieldSelector": f"involvedObject.uid={uid},type=Warning", "limit": str(PAGE)}
+        """Return the Warning events about the object of this uid, oldest first."""
+        query = {"fieldSelector": f"involvedObject.uid={uid},type=Warning", "limit": str(PAGE_SIZE)}
         found = _items(await self._call("GET", _path("Event", namespace), query), "Event")
         return sorted(found, key=lambda event: str(event.get("lastTimestamp") or event.get("eventTime") or ""))
 
     async def _list(self, kind: str, namespace: str | None, labels: dict[str, str] | None) -> tuple[Items, str]:
-        """All there is, page by page, and the resource version that it is true for."""
-        query = {"limit": str(PAGE)} | _selector(labels)
+        """Return all objects, read page by page, and the resource version that they are true for."""
+        query = {"limit": str(PAGE_SIZE)} | _selector(labels)
         found: Items = []
         while True:
             page = await self._call("GET", _path(kind, namespace), query)
@@ -132,6 +140,7 @@ class ApiServer:
             query["continue"] = meta["continue"]
 
     async def delete(self, kind: str, namespace: str | None, name: str, uid: str | None = None) -> None:
+        """Delete the object in the background, if it is there."""
         body: Object = {"propagationPolicy": "Background"}
         if uid is not None:
             body["preconditions"] = {"uid": uid}
@@ -144,6 +153,7 @@ class ApiServer:
                 raise
 
     async def patch(self, kind: str, namespace: str, name: str, operations: Items, subresource: str = "") -> None:
+        """Apply a JSON Patch (RFC 6902)."""
         path = _object_path(kind, namespace, name) + (f"/{subresource}" if subresource else "")
         query = {"fieldManager": self._manager}
         await self._call("PATCH", path, query, operations, "application/json-patch+json")
@@ -151,6 +161,7 @@ class ApiServer:
     async def watch(
         self, kind: str, namespace: str | None = None, labels: dict[str, str] | None = None
     ) -> AsyncGenerator[tuple[str, Object], None]:
+        """Yield every change for ever, as `Cluster.watch` says."""
         known: dict[str, Object] = {}
         failures = 0
         while True:
@@ -160,15 +171,15 @@ class ApiServer:
                     yield change, obj
             except ClusterError as error:
                 yield "CUT", {}
-                failures = failures + 1 if time.monotonic() - began < LONGEST_PAUSE else 1
-                pause = min(LONGEST_PAUSE, 0.2 * 2 ** min(failures, 10)) * random.uniform(0.8, 1.2)
-                log.warning("watch of %s was cut: %s; again in %.1f s", kind, error.message, pause)
+                failures = failures + 1 if time.monotonic() - began < MAX_PAUSE_SECONDS else 1
+                pause = min(MAX_PAUSE_SECONDS, 0.2 * 2 ** min(failures, 10)) * random.uniform(0.8, 1.2)
+                log.warning("the watch of %s broke: %s; it starts again in %.1f s", kind, error.message, pause)
                 await asyncio.sleep(pause)
 
     async def _list_and_follow(
         self, kind: str, namespace: str | None, labels: dict[str, str] | None, known: dict[str, Object]
     ) -> AsyncGenerator[tuple[str, Object], None]:
-        """What changed since `known`, which is kept up to date, then what changes. Ends with a ClusterError."""
+        """Yield what changed since `known`, which is kept up to date, then what changes, until a ClusterError."""
         listed, version = await self._list(kind, namespace, labels)
         for uid in known.keys() - {obj["metadata"]["uid"] for obj in listed}:
             yield "DELETED", known.pop(uid)
@@ -192,15 +203,15 @@ class ApiServer:
                 else:
                     known[obj["metadata"]["uid"]] = _trace(obj)
                 yield change, _slim(obj)
-            if time.monotonic() - began < SHORTEST_WATCH:  # a server that hangs up at once is not hammered
-                await asyncio.sleep(SHORTEST_WATCH)
+            if time.monotonic() - began < MIN_WATCH_SECONDS:  # a server that hangs up at once is not hammered
+                await asyncio.sleep(MIN_WATCH_SECONDS)
 
     async def _stream(
         self, kind: str, namespace: str | None, labels: dict[str, str] | None, version: str
     ) -> AsyncGenerator[tuple[str, Object], None]:
         query = {"watch": "true", "allowWatchBookmarks": "true", "resourceVersion": version}
         query |= {"timeoutSeconds": str(WATCH_SECONDS)} | _selector(labels)
-        timeout = aiohttp.ClientTimeout(sock_connect=TIMEOUT, sock_read=SILENCE)
+        timeout = aiohttp.ClientTimeout(sock_connect=TIMEOUT_SECONDS, sock_read=SILENCE_SECONDS)
         response = await self._send("GET", _path(kind, namespace), query, None, "application/json", timeout)
         try:
             await _raise_for(response)
@@ -219,23 +230,26 @@ class ApiServer:
         self, method: str, path: str, query: dict[str, str] | None = None, body: Object | Items | None = None,
         content_type: str = "application/json",
     ) -> Object:  # fmt: skip
-        timeout = aiohttp.ClientTimeout(total=TIMEOUT)
+        timeout = aiohttp.ClientTimeout(total=TIMEOUT_SECONDS)
         try:
             response = await self._send(method, path, query or {}, body, content_type, timeout)
             async with response:
                 await _raise_for(response)
-                answer = json.loads(await response.read())
+                document = json.loads(await response.read())
         except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
             raise Unavailable(f"{method} {path}: {str(error) or type(error).__name__}") from error
-        if not isinstance(answer, dict):
-            raise Unavailable(f"{method} {path}: the answer is no object")
-        return answer
+        if not isinstance(document, dict):
+            raise Unavailable(f"{method} {path}: the response is no JSON object")
+        return document
 
     async def _send(
         self, method: str, path: str, query: dict[str, str], body: Object | Items | None, content_type: str,
-        patience: aiohttp.ClientTimeout,
+        limits: aiohttp.ClientTimeout,
     ) -> aiohttp.ClientResponse:  # fmt: skip
-        """The client library brings identity and trust; it buffers watches, so the request goes out on its session."""
+        """Send a request on the client library's own session, which brings identity and trust.
+
+        The library's own way to send would buffer watches.
+        """
         headers = {"Accept": "application/json", "Content-Type": content_type}
         try:
             _, url, headers, _, _ = await self._api.param_serialize(
@@ -250,7 +264,7 @@ class ApiServer:
         data = None if body is None else json.dumps(body)  # as it is: the library would drop every null
         try:
             return await rest.pool_manager.request(
-                method, url, headers=headers, data=data, timeout=patience, allow_redirects=False,
+                method, url, headers=headers, data=data, timeout=limits, allow_redirects=False,
                 server_hostname=self._api.configuration.tls_server_name,
             )  # fmt: skip
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
@@ -259,7 +273,10 @@ class ApiServer:
 
 @asynccontextmanager
 async def connect(manager: str) -> AsyncIterator[ApiServer]:
-    """In a pod as its service account, elsewhere as KUBECONFIG says. `manager` names the owner of applied fields."""
+    """Connect as the pod's service account, or outside a pod as KUBECONFIG says.
+
+    `manager` names the owner of applied fields.
+    """
     settings = Configuration()
     if "KUBERNETES_SERVICE_HOST" in os.environ and TOKEN.exists():  # noqa: ASYNC240 - nothing runs yet
         config.load_incluster_config(client_configuration=settings)  # type: ignore[no-untyped-call]
@@ -273,20 +290,23 @@ async def connect(manager: str) -> AsyncIterator[ApiServer]:
 
 
 def _path(kind: str, namespace: str | None, name: str = "") -> str:
-    """An empty or crooked name must never become another request, such as the deletion of a whole collection."""
+    """Return the path of a resource. Raises Invalid for a name that is none.
+
+    An empty or crooked name must never become another request, such as the deletion of a whole collection.
+    """
     prefix, plural = PATHS[kind]
     for part in (namespace, name):
         if part and not _SEGMENT.fullmatch(part):
-            raise Invalid(f"{part!r} is no name of a {kind} or of its namespace")
+            raise Invalid(f"{part!r} is no valid name of a {kind} or of its namespace")
     where = f"namespaces/{namespace}/" if namespace else ""
     return f"{prefix}/{where}{plural}" + (f"/{name}" if name else "")
 
 
 def _object_path(kind: str, namespace: str | None, name: str) -> str:
     if not name:
-        raise Invalid(f"a {kind} has a name")
+        raise Invalid(f"a {kind} needs a name")
     if not namespace and kind not in CLUSTER_WIDE:
-        raise Invalid(f"a {kind} is in a namespace; say in which")
+        raise Invalid(f"a {kind} needs a namespace")
     return _path(kind, namespace, name)
 
 
@@ -295,34 +315,37 @@ def _selector(labels: dict[str, str] | None) -> dict[str, str]:
 
 
 def _items(listed: Object, kind: str) -> list[Object]:
-    """Items of a list do not say what they are."""
+    """Return the items of a list with their kind, which the API server leaves out."""
     return [{"apiVersion": listed.get("apiVersion"), **item, "kind": kind} for item in listed["items"]]
 
 
 def _event(line: bytes) -> tuple[str, Object]:
-    """One line of a watch. What is no event was not said by an API server: Unavailable."""
+    """Return the event of one line of a watch. Raises Unavailable for a line that no API server sends."""
     try:
         event = json.loads(line)
         change, obj = str(event["type"]), dict(event["object"])
-        code, told = int(obj.get("code", 500)), str(obj.get("message"))
+        code, message = int(obj.get("code", 500)), str(obj.get("message"))
         meta = {"uid": "", "resourceVersion": "", **obj.get("metadata", {})}
     except (ValueError, LookupError, TypeError, AttributeError) as error:
-        raise Unavailable(f"this is no event of a watch: {type(error).__name__}: {error}") from error
+        raise Unavailable(f"a line of the watch is no event: {type(error).__name__}: {error}") from error
     if change == "ERROR":
-        raise _BY_STATUS.get(code, Unavailable)(told, code)
+        raise _BY_STATUS.get(code, Unavailable)(message, code)
     if not meta["resourceVersion"] or (change != "BOOKMARK" and not meta["uid"]):
-        raise Unavailable("this is no event of a watch: its object has no identity")
+        raise Unavailable("a line of the watch is no event: its object has no identity")
     return change, obj
 
 
 def _slim(obj: Object) -> Object:
-    """Without managedFields, a quarter of most objects, which no watcher reads."""
+    """Remove managedFields, a quarter of most objects, which no watcher reads."""
     obj["metadata"].pop("managedFields", None)
     return obj
 
 
 def _trace(obj: Object) -> Object:
-    """What is kept of an object to tell later that it is gone: a watch must not hold the whole cluster in memory."""
+    """Return what is kept of an object, to report later that it was deleted.
+
+    A watch must not hold the whole cluster in memory.
+    """
     meta = obj["metadata"]
     kept = ("name", "namespace", "uid", "resourceVersion", "labels", "ownerReferences")
     return {
@@ -347,7 +370,10 @@ async def _raise_for(response: aiohttp.ClientResponse) -> None:
 
 
 def _class_of(status: int, message: str) -> type[ClusterError]:
-    """A field that the schema does not have is refused with 500 by server-side apply: that is still our fault."""
+    """Return the error class for a status.
+
+    Server-side apply rejects a field that the schema does not have with 500: that is still our fault.
+    """
     if status == 500 and "field not declared in schema" in message:
         return Invalid
     return _BY_STATUS.get(status, Invalid if 400 <= status < 500 and status != 408 else Unavailable)

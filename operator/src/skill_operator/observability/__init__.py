@@ -1,1 +1,1 @@
-"""What people and Prometheus see of the two processes."""
+"""Make the two processes observable: logs, metrics and health checks."""

@@ -1,4 +1,4 @@
-"""/healthz, /readyz and /metrics."""
+"""Serve /healthz, /readyz and /metrics."""
 
 from __future__ import annotations
 
@@ -18,15 +18,18 @@ async def serve(
     port: int,
     live: Mapping[str, Check],
     ready: Mapping[str, Check],
-    more: Mapping[str, Callable[[], str]] | None = None,
+    documents: Mapping[str, Callable[[], str]] | None = None,
 ) -> AsyncIterator[None]:
-    """Each check returns what is wrong, or None. `more`: JSON at further paths."""
+    """Serve the endpoints while the context is open.
+
+    Each check returns a problem, or None. `documents` returns JSON for further paths.
+    """
     app = web.Application()
-    app.router.add_get("/healthz", _answer(live))
-    app.router.add_get("/readyz", _answer(ready))
+    app.router.add_get("/healthz", _serve_checks(live))
+    app.router.add_get("/readyz", _serve_checks(ready))
     app.router.add_get("/metrics", _metrics)
-    for path, tell in (more or {}).items():
-        app.router.add_get(path, _json(tell))
+    for path, render in (documents or {}).items():
+        app.router.add_get(path, _serve_json(render))
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
     await web.TCPSite(runner, "0.0.0.0", port).start()
@@ -36,23 +39,23 @@ async def serve(
         await runner.cleanup()
 
 
-def _answer(checks: Mapping[str, Check]) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+def _serve_checks(checks: Mapping[str, Check]) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
     async def handler(_: web.Request) -> web.Response:
-        problems = [f"{name}: {problem}" for name, check in checks.items() if (problem := _ask(check))]
+        problems = [f"{name}: {problem}" for name, check in checks.items() if (problem := _run(check))]
         return web.Response(status=503 if problems else 200, text="\n".join(problems or ["ok"]) + "\n")
 
     return handler
 
 
-def _json(tell: Callable[[], str]) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+def _serve_json(render: Callable[[], str]) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
     async def handler(_: web.Request) -> web.Response:
-        return web.Response(text=tell(), content_type="application/json")
+        return web.Response(text=render(), content_type="application/json")
 
     return handler
 
 
-def _ask(check: Check) -> str | None:
-    """A check that fails is a problem too."""
+def _run(check: Check) -> str | None:
+    """Return the problem that the check found. A check that raises is a problem, too."""
     try:
         return check()
     except Exception as error:

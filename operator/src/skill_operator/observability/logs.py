@@ -1,4 +1,4 @@
-"""JSON logs on stderr; each line of a pass says which Skill it is about."""
+"""Write logs as JSON lines on stderr. Each line of a reconcile names its Skill."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from functools import lru_cache
 from json.encoder import encode_basestring_ascii
 from typing import Any
 
-LATER_SECONDS = 0.02
-MOST_LATER = 256
+DELAY_SECONDS = 0.02
+MAX_PENDING = 256
 _context: ContextVar[dict[str, str]] = ContextVar("log_context", default={})  # noqa: B039 - never changed in place
 _SECRET = re.compile(
     r"((?i:bearer|basic)\s+)[\w.~+/=-]{16,}"  # of an Authorization header
@@ -27,14 +27,14 @@ _SECRET = re.compile(
     r"|\bsk-[\w-]{16,}"  # a key of a model's provider
     r"|(?<=://)[^\s/@]+:[^\s/@]+(@)"  # of a URL
 )
-_SUSPECT = re.compile(r"(?i:bearer|basic)|eyJ|sk-|://")  # without any of these there is no secret: cheap to tell
+_SUSPECT = re.compile(r"(?i:bearer|basic)|eyJ|sk-|://")  # without any of these there is no secret: a cheap test
 _OWN = set(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
-_later: deque[tuple[float, Callable[..., str], tuple[Any, ...]]] = deque()
+_pending: deque[tuple[float, Callable[..., str], tuple[Any, ...]]] = deque()
 
 
 @contextmanager
 def context(**fields: str) -> Iterator[None]:
-    """Fields of every line logged inside, in this task and those it starts."""
+    """Add fields to every line that is logged inside the context, in this task and those it starts."""
     token = _context.set(_context.get() | fields)
     try:
         yield
@@ -42,29 +42,29 @@ def context(**fields: str) -> Iterator[None]:
         _context.reset(token)
 
 
-def _redacted(text: str) -> str:
+def _redact(text: str) -> str:
     return _SECRET.sub(lambda found: f"{found[1] or ''}[removed]{found[2] or ''}", text)
 
 
-def _without_secrets(value: Any) -> Any:
-    """A net under all who log: what looks like a credential never reaches a log, whoever put it into an error."""
+def _redact_value(value: Any) -> Any:
+    """Replace what looks like a credential, so that it never reaches a log, whoever put it into an error."""
     match value:
         case str():
-            return _redacted(value)
+            return _redact(value)
         case dict():
-            return {k: _without_secrets(v) for k, v in value.items()}
+            return {k: _redact_value(v) for k, v in value.items()}
         case list() | tuple():
-            return [_without_secrets(v) for v in value]
+            return [_redact_value(v) for v in value]
         case None | bool() | int() | float():
             return value
         case _:
-            return _without_secrets(str(value))
+            return _redact_value(str(value))
 
 
-class _Formatter(logging.Formatter):
+class _JsonFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         line: dict[str, Any] = {
-            "time": _moment(record.created),
+            "time": _format_time(record.created),
             "level": record.levelname.lower(),
             "logger": record.name,
             "message": record.getMessage(),
@@ -76,53 +76,58 @@ class _Formatter(logging.Formatter):
         text = json.dumps(line, default=str, ensure_ascii=True)
         if _SUSPECT.search(text) is None:
             return text
-        return json.dumps(_without_secrets(line), default=str, ensure_ascii=True)
+        return json.dumps(_redact_value(line), default=str, ensure_ascii=True)
 
 
-class _Handler(logging.StreamHandler[Any]):
+class _OrderedHandler(logging.StreamHandler[Any]):
     def emit(self, record: logging.LogRecord) -> None:
         flush()  # lines stay in order
         super().emit(record)
 
 
-def _moment(now: float) -> str:
+def _format_time(now: float) -> str:
     second = int(now)
-    return f"{_date(second)}.{int((now - second) * 1000):03d}+00:00"
+    return f"{_format_second(second)}.{int((now - second) * 1000):03d}+00:00"
 
 
 @lru_cache(2)
-def _date(second: int) -> str:
+def _format_second(second: int) -> str:
     return datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S")
 
 
 # Lines of which there are thousands a second. `logging` takes 25 µs and a system call for each.
 
 
-def quoted(text: str) -> str:
-    """A text as it may stand in a line that is made by hand: JSON, and without what looks like a credential."""
+def quote(text: str) -> str:
+    """Return a text as JSON, without what looks like a credential, for a line that is composed by hand."""
     if text.isascii() and text.isalnum():  # every credential that is known here has something else in it
         return f'"{text}"'
-    return encode_basestring_ascii(text if _SUSPECT.search(text) is None else _redacted(text))
+    return encode_basestring_ascii(text if _SUSPECT.search(text) is None else _redact(text))
 
 
-def later(made: Callable[..., str], *told: Any) -> None:
-    """A line of level info, `made` of what is told: the members of its object but the time. It is made and written a
-    moment later, together with others, and before any line that is logged after it. Takes a running loop."""
-    if not _later:
-        asyncio.get_running_loop().call_later(LATER_SECONDS, flush)
-    _later.append((time.time(), made, told))
-    if len(_later) >= MOST_LATER:
+def log_later(compose: Callable[..., str], *values: Any) -> None:
+    """Log a line of level info a moment later, together with others, and before any line that is logged after it.
+
+    `compose` makes the members of the line's JSON object, without the time, of the values. It needs a running loop.
+    """
+    if not _pending:
+        asyncio.get_running_loop().call_later(DELAY_SECONDS, flush)
+    _pending.append((time.time(), compose, values))
+    if len(_pending) >= MAX_PENDING:
         flush()
 
 
 def flush() -> None:
-    """Write what is left for later now."""
+    """Write the pending lines now."""
     taken = []
     with suppress(IndexError):
         while True:  # other threads log, too
-            taken.append(_later.popleft())
+            taken.append(_pending.popleft())
     if taken:
-        lines = (f'{{"time": "{_moment(now)}", "level": "info", {made(*told)}}}\n' for now, made, told in taken)
+        lines = (
+            f'{{"time": "{_format_time(now)}", "level": "info", {compose(*values)}}}\n'
+            for now, compose, values in taken
+        )
         with suppress(OSError, ValueError):  # as logging does: no call fails for want of a log
             sys.stderr.write("".join(lines))
             sys.stderr.flush()
@@ -132,9 +137,10 @@ atexit.register(flush)
 
 
 def configure(level: str) -> None:
-    handler = _Handler(sys.stderr)
-    handler.setFormatter(_Formatter())
-    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False  # no line tells of them
+    """Send all logs to stderr as JSON, from this level on."""
+    handler = _OrderedHandler(sys.stderr)
+    handler.setFormatter(_JsonFormatter())
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False  # no line reports them
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     for chatty in ("kopf.objects", "httpx", "httpx2", "openai", "aiohttp.access", "asyncio", "uvicorn.error", "mcp"):
         logging.getLogger(chatty).setLevel(logging.WARNING)

@@ -1,1 +1,1 @@
-"""The OCI registry: names of images, reading, credentials, and the disk of the embedded one."""
+"""Work with the OCI registry: references of images, reading, credentials, and the disk of the embedded one."""

@@ -1,4 +1,4 @@
-"""What the controller reads from the registry: the manifest that the base image carries as a label."""
+"""Read the registry by the OCI distribution spec: the manifest that the base image carries as a label."""
 
 from __future__ import annotations
 
@@ -16,41 +16,44 @@ from skill_operator.registry.references import pull_reference
 from skill_operator.settings import Settings
 
 LABEL = f"{GROUP}/manifest"
-LARGEST = 4 * 1024 * 1024
+MAX_DOCUMENT_BYTES = 4 * 1024 * 1024
 TIMEOUT = aiohttp.ClientTimeout(total=10)
 ACCEPT = "application/vnd.oci.image.manifest.v1+json, application/vnd.docker.distribution.manifest.v2+json"
 
 
 class RegistryUnavailable(Exception):
-    """The registry does not answer, or does not hold the base image yet; it is asked again."""
+    """RegistryUnavailable says that the registry does not respond or lacks the base image; it is tried again."""
 
     reason = "RegistryUnavailable"
 
 
 class BaseImagesDiffer(RegistryUnavailable):
-    """What would be checked in one image would run on another."""
+    """BaseImagesDiffer says that a skill would be checked in one image and run on another."""
 
     reason = "BaseImagesDiffer"
 
 
 @dataclass(frozen=True)
 class BaseImage:
-    """The base image: what is in it, and where the builder finds its registry."""
+    """BaseImage says what is in the base image, and where the builder finds its registry."""
 
     manifest: dict[str, Any]
     registry_address: str  # IP of the push host, since builders have no DNS; empty: the host is an address itself
 
     @property
     def root_entries(self) -> tuple[str, ...]:
+        """Return the names in the root folder of the image."""
         return tuple(self.manifest.get("rootEntries", ()))
 
 
 async def read_base(settings: Settings) -> BaseImage:
-    """Read the label of the base image, which the image of the checks must share. Raises RegistryUnavailable with
-    what to do."""
+    """Read the label of the base image, which the image of the checks must share.
+
+    Raises RegistryUnavailable with what to do.
+    """
     runtime, checker = settings.images.runtime, settings.images.checker
-    label = await _label(settings, runtime)
-    if label != await _label(settings, checker):
+    label = await _read_label(settings, runtime)
+    if label != await _read_label(settings, checker):
         raise BaseImagesDiffer(
             f"{checker} is not made of {runtime}: they hold different libraries, so nothing is built; give the chart "
             "images.runtime and images.checker of one build"
@@ -58,35 +61,35 @@ async def read_base(settings: Settings) -> BaseImage:
     try:
         return BaseImage(label, await _resolve(settings.registry.push))
     except OSError as error:
-        raise RegistryUnavailable(f"{settings.registry.push} is not found: {error}") from error
+        raise RegistryUnavailable(f"the host of {settings.registry.push} cannot be resolved: {error}") from error
 
 
-async def _label(settings: Settings, image: str) -> dict[str, Any]:
-    where, digest = _place(settings, image)
+async def _read_label(settings: Settings, image: str) -> dict[str, Any]:
+    repository, digest = _locate(settings, image)
     try:
         async with _session(settings) as session:
-            manifest = await _json(session, f"{where}/manifests/{digest or 'latest'}", ACCEPT)
-            config = await _json(session, f"{where}/blobs/{manifest['config']['digest']}", "*/*")
+            manifest = await _get_json(session, f"{repository}/manifests/{digest or 'latest'}", ACCEPT)
+            config = await _get_json(session, f"{repository}/blobs/{manifest['config']['digest']}", "*/*")
             return {**json.loads(config["config"]["Labels"][LABEL])}
     except RegistryAuthError as error:
         raise RegistryUnavailable(f"{image} cannot be read: {error}") from error
     except (aiohttp.ClientError, TimeoutError, OSError) as error:
         raise RegistryUnavailable(
-            f"the registry of {where} does not answer: {error or type(error).__name__}"
+            f"the registry of {repository} does not answer: {error or type(error).__name__}"
         ) from error
     except (KeyError, TypeError, ValueError) as error:
         raise RegistryUnavailable(f"{image} is no base image of this operator: it lacks the label {LABEL}") from error
 
 
 async def is_lost(settings: Settings, image: str) -> bool:
-    """Whether the registry answers and says that it has no such image (`<pull address>/<repository>@<digest>`)."""
-    where, digest = _place(settings, image)
+    """Return whether the registry responds that it has no such image (`<pull address>/<repository>@<digest>`)."""
+    repository, digest = _locate(settings, image)
     try:
         async with (
             _session(settings) as session,
-            session.head(f"{where}/manifests/{digest}", headers={"Accept": ACCEPT}) as at,
+            session.head(f"{repository}/manifests/{digest}", headers={"Accept": ACCEPT}) as response,
         ):
-            return at.status == 404
+            return response.status == 404
     except (aiohttp.ClientError, TimeoutError, OSError, RegistryAuthError):
         return False
 
@@ -95,9 +98,11 @@ def _session(settings: Settings) -> aiohttp.ClientSession:
     return aiohttp.ClientSession(timeout=TIMEOUT, middlewares=(RegistryAuth(settings.registry.credentials),))
 
 
-def _place(settings: Settings, image: str) -> tuple[str, str]:
-    """The URL of its repository, and its digest. What the nodes pull under one name the controller reads under
-    another."""
+def _locate(settings: Settings, image: str) -> tuple[str, str]:
+    """Return the URL of the image's repository, and its digest.
+
+    What the nodes pull under one name, the controller reads under another.
+    """
     name, _, digest = pull_reference(settings, image).partition("@")
     host, _, path = name.partition("/")
     ours = host == settings.registry.pull.partition("/")[0]
@@ -105,18 +110,18 @@ def _place(settings: Settings, image: str) -> tuple[str, str]:
     return f"{url}/v2/{path.partition(':')[0]}", digest
 
 
-async def _json(session: aiohttp.ClientSession, url: str, accept: str) -> Any:
+async def _get_json(session: aiohttp.ClientSession, url: str, accept: str) -> Any:
     async with session.get(url, headers={"Accept": accept}) as response:
         if response.status in {401, 403}:
             raise RegistryUnavailable(f"{url} may not be read: set registry.readSecret to a credential that may")
         if response.status == 404:
-            raise RegistryUnavailable(f"{url} is not there: push the base images first (make install does)")
+            raise RegistryUnavailable(f"{url} does not exist: push the base images first (make install does)")
         response.raise_for_status()
         body = bytearray()
         async for chunk in response.content.iter_any():  # read() may return less than there is
             body += chunk
-            if len(body) > LARGEST:
-                raise RegistryUnavailable(f"{url} is larger than {LARGEST} bytes")
+            if len(body) > MAX_DOCUMENT_BYTES:
+                raise RegistryUnavailable(f"{url} is larger than {MAX_DOCUMENT_BYTES} bytes")
         return json.loads(body)
 
 

@@ -1,6 +1,6 @@
-"""Images of skills that are gone leave the embedded registry: found by comparison, never by a finalizer.
+"""Delete the images of deleted Skills from the embedded registry: by comparison, never by a finalizer.
 
-Runs beside the registry, the only place from where its disk can be freed. Over the network nobody may delete.
+It runs beside the registry, the only place from where its disk can be freed. Over the network nobody may delete.
 """
 
 from __future__ import annotations
@@ -20,18 +20,21 @@ log = logging.getLogger(__name__)
 
 
 async def run(settings: Settings, root: Path, *, once: bool, grace: float | None) -> int:
-    """Sweep every `registry.sweepSeconds`; what fails is tried again the next time, and nothing is deleted on doubt."""
+    """Sweep every `registry.sweepSeconds`, or once, and return the exit code.
+
+    What fails is tried again the next time, and nothing is deleted in doubt. `grace` is in seconds.
+    """
     storage = RegistryStorage(root, settings.registry.sweep_grace_seconds if grace is None else grace)
     while True:
         try:
             async with connect("skill-operator-registry") as cluster:
                 await sweep(cluster, settings, storage)
         except (ClusterError, OSError, ValueError) as error:
-            log.warning("the registry was not swept: %s", error)
+            log.warning("the registry sweep failed: %s", error)
             if once:
                 return 1
         except Exception:  # it shares a pod with the registry, which must not become unready by it
-            log.exception("the registry was not swept")
+            log.exception("the registry sweep failed")
             if once:
                 return 1
         else:
@@ -41,23 +44,24 @@ async def run(settings: Settings, root: Path, *, once: bool, grace: float | None
 
 
 async def sweep(cluster: Cluster, settings: Settings, storage: RegistryStorage) -> None:
+    """Delete every image that no Skill, pod or build uses. Raises ClusterError, OSError, ValueError."""
     found = await asyncio.to_thread(storage.images, f"{naming.REPOSITORIES}/")
     # The Skills are read after the images: what was built for one of them is known to it by now, or being built.
-    building, wanted = await _building(cluster, settings), await _wanted(cluster, settings)
-    dead = [
+    building, used = await _find_building(cluster, settings), await _find_used_digests(cluster, settings)
+    unused = [
         image
         for image in found
-        if image.digest not in wanted and image.repository not in building and _watched(settings, image.repository)
+        if image.digest not in used and image.repository not in building and _is_watched(settings, image.repository)
     ]
-    for image in dead:
+    for image in unused:
         await asyncio.to_thread(storage.remove, image)
     freed = await asyncio.to_thread(storage.collect)
-    if dead or freed:
-        log.info("swept", extra={"images": len(dead), "bytes": freed})
+    if unused or freed:
+        log.info("the registry was swept", extra={"images": len(unused), "bytes": freed})
 
 
-async def _wanted(cluster: Cluster, settings: Settings) -> set[str]:
-    """Digests that a Skill runs, may go back to, or still has a pod of; under whatever name they are pulled."""
+async def _find_used_digests(cluster: Cluster, settings: Settings) -> set[str]:
+    """Return the digests that a Skill runs, may roll back to, or still has a pod of, under whatever name."""
     references: set[str] = set()
     namespaces: list[str | None] = [*settings.watch_namespaces]
     for namespace in namespaces or [None]:
@@ -69,13 +73,16 @@ async def _wanted(cluster: Cluster, settings: Settings) -> set[str]:
     return {reference.partition("@")[2] for reference in references}
 
 
-async def _building(cluster: Cluster, settings: Settings) -> set[str]:
+async def _find_building(cluster: Cluster, settings: Settings) -> set[str]:
     jobs = await cluster.list("Job", settings.builder_namespace, naming.MANAGED)
-    return {naming.repository(*_skill(job)) for job in jobs}
+    return {naming.repository(*_built_skill(job)) for job in jobs}
 
 
-def _skill(job: Object) -> tuple[str, str]:
-    """The Skill that a build is of. Its label may be shortened, so the destination tells."""
+def _built_skill(job: Object) -> tuple[str, str]:
+    """Return namespace and name of the Skill that a build is for.
+
+    Its label may be truncated, so they are read from the destination.
+    """
     (destination,) = (
         argument.partition("=")[2]
         for argument in job["spec"]["template"]["spec"]["containers"][0]["args"]
@@ -85,7 +92,7 @@ def _skill(job: Object) -> tuple[str, str]:
     return namespace, name
 
 
-def _watched(settings: Settings, repository: str) -> bool:
-    """Of Skills in other namespaces nothing is known, so nothing of theirs is dead."""
+def _is_watched(settings: Settings, repository: str) -> bool:
+    """Return whether the operator knows the Skills of the repository's namespace; it deletes nothing of others."""
     namespace = repository.split("/")[1]
     return not settings.watch_namespaces or namespace in settings.watch_namespaces

@@ -1,4 +1,4 @@
-"""The credential that only builds push with: made in the cluster, so that no values file and no release ever holds it.
+"""Make the credential by which builds push: in the cluster, so that no values file and no release ever holds it.
 
 The registry's init container runs this. The Secret in the builder namespace is the truth; the htpasswd file that the
 registry checks against is derived from it each time the registry starts.
@@ -7,83 +7,80 @@ registry checks against is derived from it each time the registry starts.
 from __future__ import annotations
 
 import base64
-import json
 import os
 import re
 import secrets
 import tempfile
 from pathlib import Path
-from typing import Any
 
 import bcrypt
 
 from skill_operator.k8s.errors import Conflict
 from skill_operator.k8s.interface import Cluster, Object
 from skill_operator.naming import MANAGED
-from skill_operator.registry.auth import Credential
+from skill_operator.registry.docker_config import RegistryCredential, parse_auths, parse_entry, render_docker_config
 from skill_operator.settings import Settings
 
-KEY = ".dockerconfigjson"
+DATA_KEY = ".dockerconfigjson"
 TYPE = "kubernetes.io/dockerconfigjson"
 USER = "builder"
-ROUNDS = 4  # the password has 256 random bits: a slow hash protects nothing, and each request of a build would pay it
-TRIES = 3
+BCRYPT_ROUNDS = (
+    4  # the password has 256 random bits: a slow hash protects nothing, and each request of a build would pay it
+)
+ATTEMPTS = 3
 _USER = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _PASSWORD = re.compile(r"[!-~]{32,72}")  # printable, too long to guess; bcrypt reads no further than 72 bytes
 
 
-def mint() -> Credential:
-    return Credential(USER, secrets.token_urlsafe(32))
+def generate_credential() -> RegistryCredential:
+    """Return a new credential with a random password."""
+    return RegistryCredential(USER, secrets.token_urlsafe(32))
 
 
-def host(push: str) -> str:
-    """What clients look a credential up by: the registry's host and port, without a path."""
+def registry_host(push: str) -> str:
+    """Return the host and port of a push address, by which clients look up a credential."""
     return push.partition("/")[0]
 
 
-def document(credential: Credential, registry: str) -> str:
-    """The Docker configuration that Kaniko reads."""
-    entry = {"username": credential.user, "password": credential.password, "auth": credential.basic()}
-    return json.dumps({"auths": {registry: entry}}, sort_keys=True)
-
-
-def usable(secret: Object, registry: str) -> Credential | None:
-    """The credential for this registry, or None if the Secret holds none that a client and the registry agree on."""
+def usable_credential(secret: Object, registry: str) -> RegistryCredential | None:
+    """Return the Secret's credential for this registry, or None if it has none that clients and registry agree on."""
     try:
-        entry = json.loads(base64.b64decode(secret["data"][KEY], validate=True))["auths"][registry]
-        user, _, password = base64.b64decode(entry["auth"], validate=True).decode("ascii").partition(":")
+        entry = parse_auths(base64.b64decode(secret["data"][DATA_KEY], validate=True))[registry]
+        credential = parse_entry({"auth": entry["auth"]})
+        user, password = credential
         same = entry.get("username", user) == user and entry.get("password", password) == password
-    except (AttributeError, KeyError, RecursionError, TypeError, ValueError):
+    except (AttributeError, KeyError, TypeError, ValueError):
         return None
-    return Credential(user, password) if same and _USER.fullmatch(user) and _PASSWORD.fullmatch(password) else None
+    return credential if same and _USER.fullmatch(user) and _PASSWORD.fullmatch(password) else None
 
 
-def htpasswd_line(credential: Credential) -> str:
-    digest = bcrypt.hashpw(credential.password.encode(), bcrypt.gensalt(ROUNDS)).decode()
+def htpasswd_line(credential: RegistryCredential) -> str:
+    """Return the line of an htpasswd file for the credential."""
+    digest = bcrypt.hashpw(credential.password.encode(), bcrypt.gensalt(BCRYPT_ROUNDS)).decode()
     return f"{credential.user}:{digest}\n"
 
 
-async def ensure(cluster: Cluster, settings: Settings, htpasswd: Path) -> None:
-    """Make sure that the push Secret and `htpasswd` agree. A good Secret is never changed: builds may be using it.
+async def ensure_push_secret(cluster: Cluster, settings: Settings, htpasswd: Path) -> None:
+    """Make the push Secret and the file `htpasswd` agree. A good Secret is never changed: builds may be using it.
 
     Raises ValueError where the settings name no push Secret, and ClusterError where the API server refuses.
     """
     if not settings.registry.push_secret:
-        raise ValueError("registry.pushSecret is empty: there is no Secret to keep the push credential in")
-    credential = await _agreed(cluster, settings)
+        raise ValueError("registry.pushSecret is empty: name the Secret that keeps the push credential")
+    credential = await _read_or_create(cluster, settings)
     _write(htpasswd, htpasswd_line(credential))
 
 
-async def _agreed(cluster: Cluster, settings: Settings) -> Credential:
-    """What is in the cluster at the end. Whoever was faster wins, and we take theirs."""
+async def _read_or_create(cluster: Cluster, settings: Settings) -> RegistryCredential:
+    """Return the credential that the cluster holds in the end. Another writer that was faster wins."""
     namespace, name = settings.builder_namespace, settings.registry.push_secret
-    registry = host(settings.registry.push)
-    for _ in range(TRIES):
+    registry = registry_host(settings.registry.push)
+    for _ in range(ATTEMPTS):
         live = await cluster.get("Secret", namespace, name)
-        if live is not None and (found := usable(live, registry)) is not None:
+        if live is not None and (found := usable_credential(live, registry)) is not None:
             return found
-        fresh = mint()
-        secret = _secret(namespace, name, document(fresh, registry))
+        fresh = generate_credential()
+        secret = _secret(namespace, name, render_docker_config(fresh, registry))
         try:
             if live is None:
                 await cluster.create(secret)
@@ -98,18 +95,18 @@ async def _agreed(cluster: Cluster, settings: Settings) -> Credential:
     raise Conflict(f"Secret {namespace}/{name} changes faster than it can be read")
 
 
-def _secret(namespace: str, name: str, text: str) -> dict[str, Any]:
+def _secret(namespace: str, name: str, text: str) -> Object:
     return {
         "apiVersion": "v1",
         "kind": "Secret",
         "metadata": {"name": name, "namespace": namespace, "labels": dict(MANAGED)},
         "type": TYPE,
-        "data": {KEY: base64.b64encode(text.encode()).decode()},
+        "data": {DATA_KEY: base64.b64encode(text.encode()).decode()},
     }
 
 
 def _write(path: Path, text: str) -> None:
-    """All or nothing, and for the group of the pod at most."""
+    """Write the file as a whole or not at all, readable for the pod's group at most."""
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "w", encoding="ascii") as file:

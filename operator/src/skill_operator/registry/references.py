@@ -1,4 +1,4 @@
-"""References of images: how a node, the builder and the controller write one and the same image."""
+"""Write references of images: node, builder and controller each know one image by another name."""
 
 from __future__ import annotations
 
@@ -6,16 +6,22 @@ from skill_operator.settings import Settings
 
 
 def pull_reference(settings: Settings, image: str) -> str:
-    """As a node pulls it: an image named without a registry's host is in the configured registry."""
+    """Return the reference by which a node pulls the image.
+
+    An image without a registry's host is in the configured registry.
+    """
     return image if has_host(image) else f"{settings.registry.pull}/{image}"
 
 
 def push_reference(settings: Settings, image: str) -> str:
-    """As the builder pulls or pushes it."""
+    """Return the reference by which the builder pulls or pushes the image."""
     return image if has_host(image) else f"{settings.registry.push}/{image}"
 
 
 def has_host(image: str) -> bool:
-    """Docker's rule: the first part is a host if it holds a dot or a port, or is `localhost`."""
+    """Return whether the reference names a registry's host.
+
+    Docker's rule: the first part is a host if it holds a dot or a port, or is `localhost`.
+    """
     first, slash, _ = image.partition("/")
     return bool(slash) and ("." in first or ":" in first or first == "localhost")

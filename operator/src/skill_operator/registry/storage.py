@@ -1,7 +1,7 @@
-"""The disk of the embedded registry: what lies there, and how to take out what nobody wants, while it runs.
+"""List and remove images on the embedded registry's disk, while the registry runs.
 
 The layout is that of CNCF distribution. Its own `garbage-collect` wants the registry stopped or read-only; this does
-not, because it leaves alone whatever is younger than `grace`, takes the way to a blob away before the blob, and puts a
+not, because it leaves alone whatever is younger than `grace`, removes the link to a blob before the blob, and puts a
 blob back if somebody linked it meanwhile.
 """
 
@@ -17,23 +17,23 @@ from dataclasses import dataclass
 from pathlib import Path
 
 log = logging.getLogger(__name__)
-LARGEST = 4 * 1024 * 1024
-SETTLE = 2.0  # seconds between taking a blob away and the last look whether somebody linked it
+MAX_MANIFEST_BYTES = 4 * 1024 * 1024
+SETTLE_SECONDS = 2.0  # between moving a blob to the trash and the last check whether somebody linked it
 
 
 @dataclass(frozen=True)
 class StoredImage:
-    """A manifest in a repository."""
+    """StoredImage is a manifest in a repository."""
 
     repository: str
     digest: str
 
 
 class RegistryStorage:
-    """`grace`: seconds for which nothing that was just written is judged."""
+    """RegistryStorage leaves alone whatever was written less than `grace` seconds ago."""
 
     def __init__(
-        self, root: Path, grace: float, settle: float = SETTLE, clock: Callable[[], float] = time.time
+        self, root: Path, grace: float, settle: float = SETTLE_SECONDS, clock: Callable[[], float] = time.time
     ) -> None:
         self._repositories = root / "docker/registry/v2/repositories"
         self._blobs = root / "docker/registry/v2/blobs/sha256"
@@ -43,17 +43,20 @@ class RegistryStorage:
         self._clock = clock
 
     def images(self, prefix: str) -> list[StoredImage]:
-        """Those below `prefix` that are old enough to be judged."""
+        """Return the images below `prefix` that are older than the grace period."""
         return [
             StoredImage(name, f"sha256:{link.parent.name}")
-            for name, repository in self._all()
+            for name, repository in self._iterate_repositories()
             if name.startswith(prefix)
             for link in repository.glob("_manifests/revisions/sha256/*/link")
-            if self._old(link)
+            if self._is_old(link)
         ]
 
     def remove(self, image: StoredImage) -> None:
-        """Nobody can pull it any more; its bytes go with the next `collect`. An empty repository goes altogether."""
+        """Remove the links of an image, so that nobody can pull it. An empty repository is deleted.
+
+        The next `collect` frees its bytes.
+        """
         repository = self._repositories / image.repository
         algorithm, _, name = image.digest.partition(":")
         for tag in repository.glob("_manifests/tags/*"):
@@ -62,24 +65,24 @@ class RegistryStorage:
             shutil.rmtree(tag / "index" / algorithm / name, ignore_errors=True)
         shutil.rmtree(repository / "_manifests/revisions" / algorithm / name, ignore_errors=True)
         files = [path for path in repository.rglob("*") if path.is_file()]
-        if not any(repository.glob("_manifests/revisions/*/*")) and all(map(self._old, files)):
+        if not any(repository.glob("_manifests/revisions/*/*")) and all(map(self._is_old, files)):
             shutil.rmtree(repository, ignore_errors=True)
             with suppress(OSError):  # it has other repositories
                 repository.parent.rmdir()
 
     def collect(self) -> int:
-        """Delete the blobs that no manifest needs. Returns how many bytes that were."""
-        wanted = self._linked(self._unneeded_links)
-        taken = [blob for blob in self._blobs.glob("*/*") if blob.name not in wanted and self._old(blob / "data")]
+        """Delete the blobs that no manifest needs, and return how many bytes that frees."""
+        linked = self._find_linked(self._unneeded_links)
+        unlinked = [blob for blob in self._blobs.glob("*/*") if blob.name not in linked and self._is_old(blob / "data")]
         self._trash.mkdir(exist_ok=True)
-        for blob in taken:
+        for blob in unlinked:
             blob.rename(self._trash / blob.name)
         if any(self._trash.iterdir()):
             self.pause()
-        return self._empty_trash(self._linked(lambda _: []))
+        return self._empty_trash(self._find_linked(lambda _: []))
 
     def pause(self) -> None:
-        """Long enough for who saw a blob just before it was taken to link it."""
+        """Wait so long that whoever found a blob just before it was moved has linked it."""
         time.sleep(self._settle)
 
     def _empty_trash(self, wanted: set[str]) -> int:
@@ -94,55 +97,60 @@ class RegistryStorage:
             shutil.rmtree(blob)
         return freed
 
-    def _linked(self, unneeded: Callable[[Path], list[Path]]) -> set[str]:
-        """Hex digests that a manifest needs or a repository offers, once its unneeded links are gone."""
+    def _find_linked(self, unneeded: Callable[[Path], list[Path]]) -> set[str]:
+        """Return the hex digests that a manifest needs or a repository offers, and delete the unneeded links."""
         found: set[str] = set()
-        for _, repository in self._all():
+        for _, repository in self._iterate_repositories():
             for link in unneeded(repository):
                 shutil.rmtree(link.parent, ignore_errors=True)
-            found |= self._needed(repository)
+            found |= self._find_needed(repository)
             found |= {link.parent.name for link in repository.glob("_layers/sha256/*/link")}
         return found
 
     def _unneeded_links(self, repository: Path) -> list[Path]:
-        needed = self._needed(repository)
+        needed = self._find_needed(repository)
         links = repository.glob("_layers/sha256/*/link")
-        return [link for link in links if link.parent.name not in needed and self._old(link)]
+        return [link for link in links if link.parent.name not in needed and self._is_old(link)]
 
-    def _needed(self, repository: Path) -> set[str]:
-        """By the manifests of a repository. Raises ValueError on one that cannot be read: then nothing is deleted."""
+    def _find_needed(self, repository: Path) -> set[str]:
+        """Return the hex digests that the manifests of a repository need.
+
+        Raises ValueError for a manifest that cannot be read: then nothing is deleted.
+        """
         needed = set()
         for revision in repository.glob("_manifests/revisions/sha256/*"):
             needed.add(revision.name)
             data = self._blobs / revision.name[:2] / revision.name / "data"
             if not data.exists():
-                log.warning("a manifest is lost", extra={"repository": str(repository), "digest": revision.name})
+                log.warning(
+                    "a manifest is missing on disk", extra={"repository": str(repository), "digest": revision.name}
+                )
                 continue
-            if data.stat().st_size > LARGEST:
-                raise ValueError(f"the manifest {revision.name} is larger than {LARGEST} bytes")
+            if data.stat().st_size > MAX_MANIFEST_BYTES:
+                raise ValueError(f"the manifest {revision.name} is larger than {MAX_MANIFEST_BYTES} bytes")
             needed |= {digest.removeprefix("sha256:") for digest in references(data.read_bytes())}
         return needed
 
-    def _all(self) -> Iterator[tuple[str, Path]]:
+    def _iterate_repositories(self) -> Iterator[tuple[str, Path]]:
         for path in sorted(self._repositories.rglob("_manifests")):
             yield str(path.parent.relative_to(self._repositories)), path.parent
 
-    def _old(self, path: Path) -> bool:
-        """What has just gone is not ours to judge either."""
+    def _is_old(self, path: Path) -> bool:
+        """Return whether the file is older than the grace period. A file that has just gone is not."""
         with suppress(FileNotFoundError):
             return self._clock() - path.stat().st_mtime >= self._grace
         return False
 
 
 def references(manifest: bytes) -> set[str]:
-    """Digests that a manifest, or an index of them, needs."""
+    """Return the digests that a manifest or an index needs (OCI image spec)."""
     try:
         body = json.loads(manifest)
         listed = [*body.get("layers", []), *body.get("manifests", [])]
         listed += [body[key] for key in ("config", "subject") if key in body]
         return {str(each["digest"]) for each in listed}
     except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
-        raise ValueError(f"this is no manifest: {error}") from error
+        raise ValueError(f"this is no OCI manifest: {error}") from error
 
 
 def _text(path: Path) -> str:

@@ -1,4 +1,4 @@
-"""The build of one revision: a Kaniko Job that adds a single file to the base image, and its context."""
+"""Build the objects of one image build: a Kaniko Job that adds one file to the base image, and its context."""
 
 from __future__ import annotations
 
@@ -18,7 +18,10 @@ CONTEXT = "context.tar.gz"
 
 
 def context(settings: Settings, source: str) -> bytes:
-    """A tar of our own making: equal input gives equal bytes, and no archive of foreign origin is ever unpacked."""
+    """Return the build context, a gzipped tar: equal input gives equal bytes.
+
+    The operator packs it itself, so that no archive of foreign origin is ever unpacked.
+    """
     base = push_reference(settings, settings.images.runtime)
     dockerfile = f"FROM {base}\nCOPY --chown=0:0 skill.py /skill/skill.py\n"
     files = {"Dockerfile": dockerfile.encode(), "skill.py": source.encode("utf-8", "surrogatepass")}
@@ -32,11 +35,12 @@ def context(settings: Settings, source: str) -> bytes:
 
 
 def owner(job: Object) -> Object:
-    """The context of a build belongs to its Job, and goes with it."""
+    """Return the owner reference by which the context of a build is deleted with its Job."""
     return {"apiVersion": "batch/v1", "kind": "Job", "name": job["metadata"]["name"], "uid": job["metadata"]["uid"]}
 
 
 def config_map(skill: Skill, settings: Settings, rev: str, source: str) -> Object:
+    """Return the ConfigMap that holds the build context."""
     meta = skill.metadata
     made = build_metadata(skill, settings, naming.build(meta.namespace, meta.name, rev), rev)
     data = {CONTEXT: base64.b64encode(context(settings, source)).decode()}
@@ -53,7 +57,7 @@ def job(
     *,
     user_namespace: bool,
 ) -> Object:
-    """The Kaniko Job.
+    """Return the Kaniko Job of a revision.
 
     Its executor unpacks nothing of the base (`--ignore-path` for each folder of its root), scans no file system (a COPY
     knows its files) and speaks to the registry alone: there is no DNS, `registry_address` comes by hostAliases.

@@ -1,4 +1,4 @@
-"""The check of one candidate: a caged Job, and the ConfigMap that holds what it is given and, later, its verdict."""
+"""Build the objects of one check: an isolated Job, and the ConfigMap that holds its input and later its report."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from skill_operator.registry.references import pull_reference
 from skill_operator.resources.common import SECRET_MODE, SECRETS, isolated_container, isolated_pod, metadata, tmp_volume
 from skill_operator.settings import Settings
 
-PART = 96 * 1024  # one environment variable holds 128 KiB at most
-PARTS = 8
+PART_BYTES = 96 * 1024  # one environment variable holds 128 KiB at most
+MAX_PARTS = 8
 REPORT = "report.json"
 PLACEHOLDER = "placeholder"
 
 
 class TooLarge(ValueError):
-    """Source, schemas and examples together do not fit a check."""
+    """TooLarge says that source, schemas and examples together do not fit into a check."""
 
 
 def bundle(skill: Skill, source: str, types: str, visible: list[Example], hidden: list[Example]) -> Object:
-    """What the checker is told about a candidate."""
+    """Return what the checker needs to know about a candidate, as a JSON object."""
     examples = [_example(e, hidden=False) for e in visible] + [_example(e, hidden=True) for e in hidden]
     return {
         "source": source,
@@ -47,27 +47,33 @@ def _example(example: Example, *, hidden: bool) -> Object:
 
 
 def key(settings: Settings, content: Object) -> str:
-    """Equal keys are equal checks: the verdict of one is the verdict of the other."""
+    """Return the key of a check: checks with equal keys have the same verdict."""
     return naming.digest(content, settings.images.checker)
 
 
 def subject(content: Object) -> str:
-    """What a report must be about: whoever may change the ConfigMap cannot have something else checked instead."""
-    return hashlib.sha256(_spelled(content)).hexdigest()
+    """Return the digest of the content, which the report must name.
+
+    So whoever may change the ConfigMap cannot have something else checked instead.
+    """
+    return hashlib.sha256(_serialize(content)).hexdigest()
 
 
-def _spelled(content: Object) -> bytes:
+def _serialize(content: Object) -> bytes:
     text = json.dumps(content, separators=(",", ":"), sort_keys=True, ensure_ascii=False)
     return text.encode("utf-8", "surrogatepass")
 
 
 def config_map(skill: Skill, name: str, content: Object, report: Object | None = None) -> Object:
-    """Raises TooLarge. The verdict is kept beside the question, so that it is never asked twice."""
-    packed = base64.b64encode(gzip.compress(_spelled(content), mtime=0)).decode()
-    parts = [packed[at : at + PART] for at in range(0, len(packed), PART)]
-    if len(parts) > PARTS:
+    """Return the ConfigMap of a check, with its report once there is one. Raises TooLarge.
+
+    The report stays beside the input, so that no check runs twice.
+    """
+    packed = base64.b64encode(gzip.compress(_serialize(content), mtime=0)).decode()
+    parts = [packed[at : at + PART_BYTES] for at in range(0, len(packed), PART_BYTES)]
+    if len(parts) > MAX_PARTS:
         raise TooLarge(
-            f"source, schemas and examples take {len(packed)} bytes compressed; {PART * PARTS} is the most: "
+            f"source, schemas and examples take {len(packed)} bytes compressed; {PART_BYTES * MAX_PARTS} is the most: "
             "shorten the examples"
         )
     data = {f"part{number}": part for number, part in enumerate(parts)}
@@ -79,7 +85,7 @@ def config_map(skill: Skill, name: str, content: Object, report: Object | None =
 
 
 def _placeholders(skill: Skill, name: str) -> list[Object]:
-    """A file wherever the skill will find a secret: a candidate never meets a value."""
+    """Return a volume with a placeholder for each secret: a candidate never receives a value."""
     items = [{"key": PLACEHOLDER, "path": grant.name} for grant in skill.spec.secrets]
     volume: Object = {"name": "secrets", "configMap": {"name": name, "defaultMode": SECRET_MODE, "items": items}}
     return [volume] if items else []
@@ -88,7 +94,10 @@ def _placeholders(skill: Skill, name: str) -> list[Object]:
 def job(
     skill: Skill, settings: Settings, name: str, parts: int, report_key: str, failures: int = 0, *, user_namespace: bool
 ) -> Object:
-    """The candidate's examples arrive in the environment of PID 1, which no other process of the pod can read."""
+    """Return the Job of a check.
+
+    The examples arrive in the environment of PID 1, which no other process of the pod can read.
+    """
     env: list[dict[str, Any]] = [
         {"name": f"SKILL_CHECK_{n}", "valueFrom": {"configMapKeyRef": {"name": name, "key": f"part{n}"}}}
         for n in range(parts)

@@ -1,4 +1,4 @@
-"""What all builders share: metadata, ownership and the shape of a caged container."""
+"""Build what all builders share: metadata, ownership and the shape of an isolated pod."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SECRET_MODE = 0o400  # with fsGroup the kubelet makes it 0440 of root:65532, whi
 
 
 def owner(skill: Skill) -> Object:
-    """The garbage collector, not the operator, removes what carries this, and nothing waits for it."""
+    """Return the owner reference by which the cluster's garbage collector removes an object with its Skill."""
     return {
         "apiVersion": naming.API_VERSION,
         "kind": "Skill",
@@ -27,7 +27,7 @@ def owner(skill: Skill) -> Object:
 
 
 def metadata(skill: Skill, name: str, component: str, rev: str = "") -> Object:
-    """Metadata of an object in the Skill's namespace, owned by it."""
+    """Return the metadata of an object in the Skill's namespace that the Skill owns."""
     meta = skill.metadata
     return {
         "name": name,
@@ -38,7 +38,7 @@ def metadata(skill: Skill, name: str, component: str, rev: str = "") -> Object:
 
 
 def build_metadata(skill: Skill, settings: Settings, name: str, rev: str) -> Object:
-    """Metadata of a build's objects: they live in another namespace, where no Skill can own them."""
+    """Return the metadata of a build's object, which lives in another namespace, where no Skill can own it."""
     meta = skill.metadata
     return {
         "name": name,
@@ -50,8 +50,10 @@ def build_metadata(skill: Skill, settings: Settings, name: str, rev: str) -> Obj
 def isolated_pod(
     settings: Settings, containers: list[Object], *, user_namespace: bool, runtime_class: str = "", **more: Any
 ) -> Object:
-    """Spec of a pod that runs foreign code: no token, no DNS, no addresses of its neighbours, users of its own if the
-    nodes have them."""
+    """Return the spec of a pod that runs foreign code: no token, no DNS, no addresses of Services in its environment.
+
+    With `user_namespace`, its user ids are its own.
+    """
     spec: Object = {
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
@@ -79,7 +81,7 @@ def isolated_pod(
 
 
 def isolated_container(settings: Settings, **more: Any) -> Object:
-    """A container of such a pod: nothing to write to but /tmp, no capability, no way to more rights."""
+    """Return a container of an isolated pod: it writes to /tmp alone, and has no way to more rights."""
     env = [*more.pop("env", [])]
     if not settings.isolation.required:
         env.append({"name": "SKILL_ISOLATION", "value": "optional"})
@@ -101,5 +103,8 @@ def isolated_container(settings: Settings, **more: Any) -> Object:
 
 
 def tmp_volume(size: str) -> Object:
-    """In memory, where its size is a wall: on disk it is looked at now and then, and gigabytes are written between."""
+    """Return the volume for /tmp, in memory, where its size is a hard limit.
+
+    On disk the kubelet checks the size now and then, and gigabytes are written in between.
+    """
     return {"name": "tmp", "emptyDir": {"medium": "Memory", "sizeLimit": size}}

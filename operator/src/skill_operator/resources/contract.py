@@ -1,4 +1,4 @@
-"""What the runtime must know of its Skill, as the file /etc/skill/contract.json."""
+"""Build the contract: what the runtime must know of its Skill, as the file /etc/skill/contract.json."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from skill_operator.resources.common import metadata
 
 
 def text(skill: Skill) -> str:
+    """Return the contract as JSON."""
     spec, meta = skill.spec, skill.metadata
     content = {
         "name": f"{meta.namespace}/{meta.name}",
@@ -24,11 +25,12 @@ def text(skill: Skill) -> str:
 
 
 def fingerprint(skill: Skill) -> str:
-    """Of what the pods were started with: annotation of their template."""
+    """Return the contract's digest for the pod template's annotation, so that a new contract starts new pods."""
     return naming.digest(text(skill))[:16]
 
 
 def config_map(skill: Skill) -> Object:
+    """Return the ConfigMap that holds the contract."""
     return {
         "apiVersion": "v1",
         "kind": "ConfigMap",

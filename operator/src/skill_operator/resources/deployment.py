@@ -1,4 +1,4 @@
-"""The Deployment of a Skill."""
+"""Build the Deployment of a Skill."""
 
 from __future__ import annotations
 
@@ -17,13 +17,16 @@ from skill_operator.resources.common import (
 )
 from skill_operator.settings import Settings
 
-LAST_CALLS_SECONDS = 2
+PRE_STOP_SECONDS = 2
 
 
 def deployment(
     skill: Skill, settings: Settings, rev: str, image: str, *, replicas: int | None, user_namespace: bool
 ) -> Object:
-    """`replicas` only for a Deployment that does not exist yet: afterwards sleep, wake and people own it."""
+    """Return the Deployment of a revision.
+
+    `replicas` is for a Deployment that does not exist yet: afterwards scale to zero, wake and people own the number.
+    """
     meta, spec = skill.metadata, skill.spec
     name = naming.child(meta.name)
     mounts: list[Object] = [{"name": "contract", "mountPath": "/etc/skill", "readOnly": True}]
@@ -44,9 +47,9 @@ def deployment(
         startupProbe=_probe(failureThreshold=60),
         readinessProbe=_probe(failureThreshold=3),
         volumeMounts=mounts,
-        # Until every gateway has heard of its end; then what is in flight is answered.
-        lifecycle={"preStop": {"sleep": {"seconds": LAST_CALLS_SECONDS}}},
-        env=[{"name": "SKILL_GRACE", "value": str(spec.call_timeout_seconds + 1)}, *_proxy(skill, settings)],
+        # Waits until every gateway knows that the pod ends; then the calls in flight are answered.
+        lifecycle={"preStop": {"sleep": {"seconds": PRE_STOP_SECONDS}}},
+        env=[{"name": "SKILL_GRACE", "value": str(spec.call_timeout_seconds + 1)}, *_proxy_env(skill, settings)],
     )
     labels = naming.labels(meta.name, meta.uid, "skill", rev)
     template = {
@@ -61,7 +64,7 @@ def deployment(
             runtime_class=spec.runtime_class_name,
             serviceAccountName=name,
             volumes=volumes,
-            terminationGracePeriodSeconds=LAST_CALLS_SECONDS + spec.call_timeout_seconds + 5,
+            terminationGracePeriodSeconds=PRE_STOP_SECONDS + spec.call_timeout_seconds + 5,
         ),
     }
     body: Object = {
@@ -81,9 +84,11 @@ def deployment(
     }
 
 
-def _proxy(skill: Skill, settings: Settings) -> list[Object]:
-    """As every HTTP library of Python reads it, and curl; by address, since the pod has no DNS. What is granted as a
-    network is called directly."""
+def _proxy_env(skill: Skill, settings: Settings) -> list[Object]:
+    """Return the environment that points HTTP clients to the egress proxy, by address, since the pod has no DNS.
+
+    Every HTTP library of Python reads it, and curl. What is granted as a network is called directly.
+    """
     if not skill.spec.hosts:
         return []
     values = {

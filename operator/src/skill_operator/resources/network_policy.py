@@ -1,4 +1,4 @@
-"""Who may talk to whom: nobody, but the gateway to the skill, and the skill to what its spec grants."""
+"""Build the network policies: only the gateway reaches a skill, and a skill reaches only what its spec grants."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ from skill_operator.settings import Settings
 
 
 def default_deny(namespace: str) -> Object:
-    """All pods of the operator in this namespace, both ways. No Skill owns it: it must outlive the last pod."""
+    """Return the policy that denies all traffic of the operator's pods in this namespace.
+
+    No Skill owns it: it must outlive the last pod.
+    """
     return {
         "apiVersion": "networking.k8s.io/v1",
         "kind": "NetworkPolicy",
@@ -33,6 +36,7 @@ def default_deny(namespace: str) -> Object:
 
 
 def skill_policy(skill: Skill, settings: Settings, blocked_networks: Iterable[BlockedNetwork]) -> Object:
+    """Return the policy that allows what one Skill's spec grants."""
     gateway = _pods(settings.namespace, settings.gateway_labels)
     egress = [
         {
@@ -41,7 +45,7 @@ def skill_policy(skill: Skill, settings: Settings, blocked_networks: Iterable[Bl
         }
         for _, cidr, ports in skill.spec.networks
     ]
-    if skill.spec.hosts:  # names are the proxy's to judge
+    if skill.spec.hosts:  # the proxy decides about names
         proxy = settings.egress_proxy
         egress.append(
             {"to": [_pods(settings.namespace, proxy.labels)], "ports": [{"protocol": "TCP", "port": proxy.port}]}
@@ -60,12 +64,13 @@ def skill_policy(skill: Skill, settings: Settings, blocked_networks: Iterable[Bl
 
 
 def proxy_policy(settings: Settings, blocked_networks: Iterable[BlockedNetwork], owner: Object) -> Object:
-    """The internet for the egress proxy, and of the cluster nothing: whatever a name resolves to, and when.
+    """Return the policy that opens the internet to the egress proxy, and nothing of the cluster.
 
-    Beside the chart's policy of the same pods, which opens name service and gateway alone. `owner` is their Deployment.
+    It holds whatever a name resolves to. The chart's policy of the same pods opens name service and gateway
+    alone. `owner` is their Deployment.
     """
-    shut = tuple(blocked_networks)
-    blocks = [{"ipBlock": _block(everything, shut)} for everything in ("0.0.0.0/0", "::/0")]
+    blocked = tuple(blocked_networks)
+    blocks = [{"ipBlock": _block(everything, blocked)} for everything in ("0.0.0.0/0", "::/0")]
     return {
         "apiVersion": "networking.k8s.io/v1",
         "kind": "NetworkPolicy",
@@ -91,7 +96,7 @@ def proxy_policy(settings: Settings, blocked_networks: Iterable[BlockedNetwork],
 
 
 def _pods(namespace: str, labels: Mapping[str, str]) -> Object:
-    """Pods of ours, selected in one peer with their namespace: nobody can wear their labels elsewhere."""
+    """Return the peer for pods of the operator, with their namespace: anybody may use their labels elsewhere."""
     return {
         "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": namespace}},
         "podSelector": {"matchLabels": dict(labels)},
@@ -99,12 +104,12 @@ def _pods(namespace: str, labels: Mapping[str, str]) -> Object:
 
 
 def _block(cidr: str, blocked_networks: Iterable[BlockedNetwork]) -> Object:
-    left_out = exceptions(cidr, blocked_networks)
-    return {"cidr": cidr} | ({"except": left_out} if left_out else {})
+    excluded = exceptions(cidr, blocked_networks)
+    return {"cidr": cidr} | ({"except": excluded} if excluded else {})
 
 
 def widening(policies: Iterable[Object], skill: Skill) -> list[str]:
-    """Names of policies of others that select this Skill's pods and allow something: policies only ever add up."""
+    """Return the names of foreign policies that allow something to this Skill's pods: policies only ever add up."""
     meta = skill.metadata
     ours = {naming.SHARED_POLICY, naming.child(meta.name)}
     labels = naming.labels(meta.name, meta.uid, "skill")
@@ -118,7 +123,7 @@ def widening(policies: Iterable[Object], skill: Skill) -> list[str]:
 
 
 def selects(selector: Mapping[str, Any], labels: Mapping[str, str]) -> bool:
-    """A LabelSelector at work. What it says of labels that change with each revision is taken to be true."""
+    """Return whether a LabelSelector selects these labels; terms on labels that change with a revision are true."""
     if any(labels.get(key) != value for key, value in (selector.get("matchLabels") or {}).items() if _known(key)):
         return False
     return all(_holds(one, labels) for one in selector.get("matchExpressions") or () if _known(one["key"]))

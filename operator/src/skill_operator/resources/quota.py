@@ -1,4 +1,4 @@
-"""What all skills of a namespace may use together. It counts pods of the skill priority class and no others."""
+"""Build the quota of a namespace's skills. It counts pods of the skill priority class and no others."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from skill_operator.settings import Settings
 
 
 def quota(settings: Settings, namespace: str) -> Object:
+    """Return the ResourceQuota of a namespace."""
     isolation = settings.isolation
     return {
         "apiVersion": "v1",

@@ -1,4 +1,4 @@
-"""The Service of a Skill: a stable name for people's tools. The gateway itself calls pods by address."""
+"""Build the Service of a Skill: a stable name for people's tools. The gateway itself calls pods by address."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from skill_operator.resources.common import HTTP_PORT, metadata
 
 
 def service(skill: Skill) -> Object:
+    """Return the Service of a Skill."""
     return {
         "apiVersion": "v1",
         "kind": "Service",

@@ -1,4 +1,4 @@
-"""The identity of a Skill: it has no rights of its own, and its pods hold no token."""
+"""Build the identity of a Skill: it has no rights of its own, and its pods hold no token."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from skill_operator.resources.common import metadata
 
 
 def name_of(skill: Skill) -> str:
-    """Who a Skill is, to those who grant it something."""
+    """Return the name of the Skill's ServiceAccount, to which people grant rights."""
     return naming.child(skill.metadata.name)
 
 
 def may_get_secret(skill: Skill, secret: str) -> Object:
-    """The question whether this identity may read that Secret. The operator itself may not, and never does."""
+    """Return a review of whether this identity may read that Secret. The operator itself may not, and never does."""
     namespace = skill.metadata.namespace
     return {
         "apiVersion": "authorization.k8s.io/v1",
@@ -31,6 +31,7 @@ def may_get_secret(skill: Skill, secret: str) -> Object:
 
 
 def service_account(skill: Skill) -> Object:
+    """Return the ServiceAccount of a Skill."""
     return {
         "apiVersion": "v1",
         "kind": "ServiceAccount",

@@ -1,1 +1,1 @@
-"""Bytes of strangers: texts, JSON values and JSON Schemas are made safe here, and nowhere else."""
+"""Make untrusted texts, JSON values and JSON Schemas safe: here, and nowhere else."""

@@ -1,6 +1,6 @@
-"""JSON Schemas of strangers: refused unless they are cheap, local and correct; then compiled.
+"""Compile untrusted JSON Schemas (draft 2020-12), and reject those that are not cheap, local and correct.
 
-What is refused: references that leave the document (nobody fetches for a stranger), what changes the meaning of a
+It rejects references that leave the document (nobody fetches for a stranger), what changes the meaning of a
 reference (`$id` inside, dynamic references), and work that explodes. A chain of forty definitions, each naming the
 next one twice, is a kilobyte that takes hours to evaluate, so evaluation is paid for from a budget before it runs.
 """
@@ -18,9 +18,9 @@ from jsonschema_rs import Draft202012Validator, FancyRegexOptions, ValidationErr
 from skill_operator.untrusted.json_values import Place, brief, children, weight
 
 DRAFT: Final = "https://json-schema.org/draft/2020-12/schema"
-MOST_UNITS: Final = 4096
-MOST_PATTERNS: Final = 64
-LONGEST_PATTERN: Final = 1024
+MAX_UNITS: Final = 4096
+MAX_PATTERNS: Final = 64
+MAX_PATTERN_LENGTH: Final = 1024
 
 _REGEX: Final = FancyRegexOptions(backtrack_limit=10_000, size_limit=1 << 20, dfa_size_limit=1 << 20)
 _MASK: Final = "\0"
@@ -40,14 +40,14 @@ _MAPS: Final = _IN_PLACE_MAPS | _PER_CHILD_MAPS | _UNUSED
 
 
 class Misfit(NamedTuple):
-    """Something wrong, and where."""
+    """Misfit is one mistake and its place."""
 
     place: Place
     message: str
 
 
 class BadSchemaError(Exception):
-    """The schema is refused."""
+    """BadSchemaError rejects a schema and says why."""
 
     def __init__(self, misfit: Misfit) -> None:
         super().__init__(misfit.message)
@@ -55,26 +55,27 @@ class BadSchemaError(Exception):
 
 
 class TooMuchWorkError(Exception):
-    """The schema is too expensive for this value."""
+    """TooMuchWorkError says that the schema is too expensive for this value."""
 
 
 class WorkBudget:
-    """Units of work that are left."""
+    """WorkBudget counts the units of work that are left."""
 
     def __init__(self, units: int) -> None:
         self._left = units
 
     def pay(self, units: int) -> None:
+        """Take units from the budget. Raises TooMuchWorkError where it has fewer."""
         self._left -= units
         if self._left < 0:
             raise TooMuchWorkError
 
 
 class CompiledSchema:
-    """A compiled schema. Takes schemas and values that `values.flaw` accepts."""
+    """CompiledSchema validates values. It takes schemas and values that `json_values.flaw` accepts."""
 
     def __init__(self, schema: dict[str, Any]) -> None:
-        """Raises BadSchemaError."""
+        """Compile the schema. Raises BadSchemaError."""
         _scan(schema)
         try:
             self._validator = Draft202012Validator(schema, offline=True, pattern_options=_REGEX, mask=_MASK)
@@ -89,14 +90,14 @@ class CompiledSchema:
             self._breadth = math.inf
 
     def surely_fits(self, value: Any, weight: int, units: int) -> bool:
-        """Whether a value of at most this weight fits, where that is cheap to tell: for at most `units` units of work.
+        """Return whether a value of at most this weight fits, if that costs at most `units` units of work; else False.
 
-        Takes every value that is made of JSON, but no half of a surrogate pair.
+        It takes every value that is made of JSON, but no half of a surrogate pair.
         """
         return 2 * self._breadth * weight <= units and bool(self._validator.is_valid(value))
 
     def misfits(self, value: Any, budget: WorkBudget, most: int) -> list[Misfit]:
-        """The first misfits of the value, by place. Raises TooMuchWorkError before any of the work is done."""
+        """Return the first misfits of the value, by place. Raises TooMuchWorkError before any of the work is done."""
         _pay(self._schema, value, budget)
         if self._validator.is_valid(value):
             return []
@@ -105,7 +106,7 @@ class CompiledSchema:
 
 
 def _order(misfit: Misfit) -> tuple[list[tuple[int, str]], str]:
-    """As a reader meets them: the third item before the eleventh."""
+    """Return the sort key that orders misfits as a reader meets them: the third item before the eleventh."""
     return [(step, "") if isinstance(step, int) else (-1, step) for step in misfit.place], misfit.message
 
 
@@ -114,20 +115,20 @@ def _message(error: ValidationError) -> str:
     match error.kind:
         case ValidationErrorKind.Type(types=kinds):
             article = "an" if kinds[0][0] in "aeiou" else "a"
-            said = f"{shown} is not {article} {' or '.join(kinds)}"
+            text = f"{shown} is not {article} {' or '.join(kinds)}"
         case ValidationErrorKind.Required(property=name):
-            said = f"{brief(name)} is missing"
+            text = f"{brief(name)} is missing"
         case ValidationErrorKind.AnyOf() | ValidationErrorKind.OneOfNotValid():
-            said = f"{shown} fits none of the alternatives"
+            text = f"{shown} fits none of the alternatives"
         case ValidationErrorKind.OneOfMultipleValid():
-            said = f"{shown} fits more than one of the alternatives of oneOf"
+            text = f"{shown} fits more than one of the alternatives of oneOf"
         case ValidationErrorKind.FalseSchema():
-            said = "nothing may stand here"
+            text = "nothing may stand here"
         case ValidationErrorKind.BacktrackLimitExceeded() | ValidationErrorKind.RegexEngineFailure():
-            said = f"the pattern is too expensive to try on {shown}"
+            text = f"the pattern is too expensive to try on {shown}"
         case _:
-            said = error.message.replace(_MASK, shown)
-    return said
+            text = error.message.replace(_MASK, shown)
+    return text
 
 
 def _schema_message(error: ValidationError) -> str:
@@ -137,42 +138,43 @@ def _schema_message(error: ValidationError) -> str:
     return error.message.replace(_MASK, brief(error.instance))
 
 
-def moved(root: dict[str, Any], to: str) -> dict[str, Any]:
-    """The schema as it reads when it stands inside another document, at the reference `to` (`#/components/…`).
+def rebase(root: dict[str, Any], to: str) -> dict[str, Any]:
+    """Return the schema for use inside another document, at the reference `to` (`#/components/…`).
 
-    Takes schemas that `Contract` accepts. What looks like a reference but is a value, such as a constant, is kept.
+    It takes schemas that `CompiledSchema` accepts. What looks like a reference but is a value, such as a constant, is
+    kept.
     """
-    made: dict[str, Any] = deepcopy(root)
-    for _, node in list(_reachable(made)):
+    copy: dict[str, Any] = deepcopy(root)
+    for _, node in list(_reachable(copy)):
         if "$ref" in node:
             node["$ref"] = to + str(node["$ref"]).removeprefix("#")
     for own in ("$id", "$schema"):  # a base of its own would make the references point elsewhere again
-        made.pop(own, None)
-    return made
+        copy.pop(own, None)
+    return copy
 
 
 def _scan(root: dict[str, Any]) -> None:
-    """Raises BadSchemaError at what is not allowed in a schema."""
-    if weight(root) > MOST_UNITS:
-        raise BadSchemaError(Misfit((), f"is too large: more than {MOST_UNITS} values"))
+    """Raise BadSchemaError for what is not allowed in a schema."""
+    if weight(root) > MAX_UNITS:
+        raise BadSchemaError(Misfit((), f"is too large: more than {MAX_UNITS} values"))
     patterns = 0
     for place, node in _reachable(root):
         _refuse_keywords(node, place)
         patterns += _patterns(node, place)
-        if patterns > MOST_PATTERNS:
-            raise BadSchemaError(Misfit(place, f"more than {MOST_PATTERNS} patterns"))
+        if patterns > MAX_PATTERNS:
+            raise BadSchemaError(Misfit(place, f"more than {MAX_PATTERNS} patterns"))
 
 
 def _reachable(root: dict[str, Any]) -> Iterator[tuple[Place, dict[str, Any]]]:
-    """Everything that is or can be reached as a schema. Raises BadSchemaError at a reference that leads nowhere."""
+    """Yield everything that is or can be reached as a schema. Raises BadSchemaError for a dangling reference."""
     waiting: list[Place] = [()]
-    seen: set[Place] = set()
+    visited: set[Place] = set()
     while waiting:
         place = waiting.pop()
         node = _at(root, place)
-        if place in seen or not isinstance(node, dict):
+        if place in visited or not isinstance(node, dict):
             continue
-        seen.add(place)
+        visited.add(place)
         yield place, node
         if "$ref" in node:
             waiting.append(_target(root, node["$ref"], place))
@@ -182,7 +184,7 @@ def _reachable(root: dict[str, Any]) -> Iterator[tuple[Place, dict[str, Any]]]:
 def _refuse_keywords(node: dict[str, Any], place: Place) -> None:
     draft = node.get("$schema", DRAFT)
     if draft not in (DRAFT, f"{DRAFT}#"):  # a tuple: what a stranger wrote may have no hash
-        raise BadSchemaError(Misfit((*place, "$schema"), f"only draft 2020-12 ({DRAFT}) is spoken here"))
+        raise BadSchemaError(Misfit((*place, "$schema"), f"only draft 2020-12 ({DRAFT}) is supported"))
     if place and "$id" in node:
         raise BadSchemaError(Misfit((*place, "$id"), "only the whole schema may have an $id"))
     for keyword in _DYNAMIC:
@@ -191,17 +193,17 @@ def _refuse_keywords(node: dict[str, Any], place: Place) -> None:
 
 
 def _patterns(node: dict[str, Any], place: Place) -> int:
-    """How many patterns stand in this one schema."""
+    """Return the number of patterns in this one schema, without those inside it."""
     keyed = node.get("patternProperties")
     texts = [node.get("pattern"), *(keyed if isinstance(keyed, dict) else ())]
     found = [text for text in texts if isinstance(text, str)]
-    if any(len(text) > LONGEST_PATTERN for text in found):
-        raise BadSchemaError(Misfit(place, f"has a pattern of more than {LONGEST_PATTERN} characters"))
+    if any(len(text) > MAX_PATTERN_LENGTH for text in found):
+        raise BadSchemaError(Misfit(place, f"has a pattern of more than {MAX_PATTERN_LENGTH} characters"))
     return len(found)
 
 
 def _target(root: dict[str, Any], reference: Any, place: Place) -> Place:
-    """Where a reference points. Raises BadSchemaError."""
+    """Return the place that a reference points at. Raises BadSchemaError."""
     here = (*place, "$ref")
     if not isinstance(reference, str) or not (reference == "#" or reference.startswith("#/")):
         message = f'{brief(reference)} leaves this schema; only references such as "#/$defs/line" are taken'
@@ -213,7 +215,10 @@ def _target(root: dict[str, Any], reference: Any, place: Place) -> Place:
 
 
 def _resolve(root: dict[str, Any], reference: str) -> Place | None:
-    """The place that a local reference names. Escapes of URIs are not taken: there is one way to write a reference."""
+    """Return the place that a local reference (JSON Pointer, RFC 6901) names, or None.
+
+    URI escapes are not accepted: there is one way to write a reference.
+    """
     node: Any = root
     place: Place = ()
     for part in reference.split("/")[1:]:
@@ -236,7 +241,7 @@ def _at(root: Any, place: Place) -> Any:
 
 
 def _subschemas(node: dict[str, Any]) -> Iterator[tuple[Place, Any]]:
-    """The schemas right inside a schema."""
+    """Yield the schemas right inside a schema."""
     for keyword, inner in node.items():
         if keyword in _ONE:
             yield (keyword,), inner
@@ -245,7 +250,7 @@ def _subschemas(node: dict[str, Any]) -> Iterator[tuple[Place, Any]]:
 
 
 def _breadth(root: dict[str, Any], place: Place, known: dict[Place, float]) -> float:
-    """How many schemas there are once each reference is replaced by what it names; infinite where one leads back.
+    """Return the number of schemas once references are replaced by what they name; infinite for a cycle.
 
     Where none leads back, the values that one of them is held against lie side by side in the whole value. So `_pay`
     never pays more for it than twice the whole value's weight.

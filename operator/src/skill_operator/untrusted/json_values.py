@@ -27,7 +27,7 @@ def parse_json(text: str | bytes) -> Any:
 
 
 def located(base: str, place: Place) -> str:
-    """The place as a person writes it: `spec.input.lines[0].qty`, with `["a b"]` for keys that are no plain word."""
+    """Return the place as people write it: `spec.input.a[0].qty`, with `["a b"]` for other keys than plain words."""
     parts = [base]
     for step in place:
         if isinstance(step, int):
@@ -40,12 +40,12 @@ def located(base: str, place: Place) -> str:
 
 
 def brief(value: Any, limit: int = 60) -> str:
-    """The start of a value as JSON, printable. Takes what `flaw` accepts."""
+    """Return the start of a value as printable JSON. It takes what `flaw` accepts."""
     return printable(json.dumps(value, ensure_ascii=False), limit)
 
 
 def children(value: Any) -> Iterator[tuple[str | int, Any]]:
-    """The values right inside a value."""
+    """Yield the values right inside a value, with their keys."""
     if isinstance(value, dict):
         yield from value.items()
     elif isinstance(value, list):
@@ -53,7 +53,7 @@ def children(value: Any) -> Iterator[tuple[str | int, Any]]:
 
 
 def weight(value: Any) -> int:
-    """How much a value is: its nodes, and a share of its text."""
+    """Return the size of a value in units: its nodes, and a share of its text."""
     total, waiting = 0, [value]
     while waiting:
         node = waiting.pop()
@@ -68,7 +68,7 @@ def weight(value: Any) -> int:
 
 
 def flaw(value: Any) -> tuple[Place, str] | None:
-    """The first thing that keeps a value from being JSON that other programs can read and this one can walk."""
+    """Return place and description of the first flaw that makes a value no JSON for other programs, or None."""
     waiting: list[tuple[Place, Any]] = [((), value)]
     while waiting:
         place, node = waiting.pop()
@@ -102,7 +102,7 @@ def _encodes(text: str) -> bool:
 
 
 def canonical(value: Any) -> Hashable:
-    """Equal for equal JSON values and for no others: 1 is 1.0, True is not 1. Takes what `flaw` accepts."""
+    """Return a key that is equal for equal JSON values alone: 1 is 1.0, True is not 1. It takes what `flaw` accepts."""
     match value:
         case dict():
             return ("object", frozenset((key, canonical(child)) for key, child in value.items()))

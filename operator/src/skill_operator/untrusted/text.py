@@ -1,4 +1,4 @@
-"""Foreign text made fit for terminals, logs and status."""
+"""Make untrusted text fit for terminals, logs and status."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _ELLIPSIS = "…"
 
 
 def printable(text: str, limit: int, *, lines: bool = False) -> str:
-    """Escape what a reader cannot see (`\\x1b`, `\\u202e`) and cut to `limit` characters, never inside an escape.
+    r"""Escape what a reader cannot see (`\x1b`, `\u202e`) and cut to `limit` characters, never inside an escape.
 
     A newline is escaped too, since it could fake a line of someone else's output; `lines=True` keeps it.
     """
@@ -32,7 +32,7 @@ def printable(text: str, limit: int, *, lines: bool = False) -> str:
 
 
 def _cut(kept: list[str], limit: int) -> str:
-    """`kept` with its end replaced by an ellipsis."""
+    """Return the text of `kept` with its end replaced by an ellipsis."""
     size = sum(map(len, kept))
     while kept and size + len(_ELLIPSIS) > limit:
         size -= len(kept.pop())

@@ -152,7 +152,7 @@ async def test_why_it_cannot_be_woken(
 async def test_the_log_says_which_call_woke_it(world: World, way: str) -> None:
     lines = io.StringIO()
     handler = logging.StreamHandler(lines)
-    handler.setFormatter(logs._Formatter())
+    handler.setFormatter(logs._JsonFormatter())
     logger = logging.getLogger(activator.__name__)
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)

@@ -230,7 +230,7 @@ def test_a_cage_that_is_open_stops_the_skill() -> None:
 
 
 def test_too_many_examples_are_said_to_be_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(resource, "PART", 10)
+    monkeypatch.setattr(resource, "PART_BYTES", 10)
     result, _ = check(observed(), Progress(source=SOURCE), SETTINGS, NOW)
     assert result.stalled
     assert result.findings[0].reason == "SpecInvalid"

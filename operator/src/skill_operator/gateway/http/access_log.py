@@ -21,12 +21,12 @@ def record_request(
     """Count a request and log it; `outcome` is a problem's slug, the class of the status, or CLIENT_DISCONNECTED."""
     metrics.record_request(outcome, seconds)
     if log.isEnabledFor(logging.INFO):
-        logs.later(_line, method, path, request_id, caller, status, outcome, seconds)
+        logs.log_later(_line, method, path, request_id, caller, status, outcome, seconds)
 
 
 def _line(method: str, path: str, request_id: str, caller: str, status: int, outcome: str, seconds: float) -> str:
     return (
-        f'"logger": "{__name__}", "message": "call", "request": {logs.quoted(request_id)}, '
+        f'"logger": "{__name__}", "message": "call", "request": {logs.quote(request_id)}, '
         f'"method": {_quoted(method[:_CUT])}, "path": {_quoted(path[:_CUT])}, "caller": {_quoted(caller[:_CUT])}, '
         f'"status": {status}, "outcome": {_quoted(outcome)}, "seconds": {seconds:.4f}'
     )
@@ -35,4 +35,4 @@ def _line(method: str, path: str, request_id: str, caller: str, status: int, out
 @lru_cache(4096)
 def _quoted(text: str) -> str:
     """Return a caller's text as JSON for the log. There are few such texts and many calls."""
-    return logs.quoted(printable(text, MAX_TEXT_LENGTH))
+    return logs.quote(printable(text, MAX_TEXT_LENGTH))

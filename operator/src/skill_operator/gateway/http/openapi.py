@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from skill_operator import __version__, naming
 from skill_operator.gateway.pods.directory import SkillEntry
 from skill_operator.k8s.interface import Object
-from skill_operator.untrusted.json_schema import BadSchemaError, CompiledSchema, moved
+from skill_operator.untrusted.json_schema import BadSchemaError, CompiledSchema, rebase
 from skill_operator.untrusted.text import printable
 
 OPENAPI_VERSION = "3.1.1"
@@ -121,7 +121,7 @@ def _relocated_schema(schema: Object, to: str) -> Object:
     """
     try:
         CompiledSchema(schema)
-        return moved(schema, to)
+        return rebase(schema, to)
     except BadSchemaError:
         return {"description": "the schema in the Skill's spec is not valid"}
 
