@@ -58,7 +58,7 @@ async def test_from_start_to_end(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setattr(server, "DRAIN_SECONDS", 0.3)
-    monkeypatch.setattr(logs, "LATER_SECONDS", 60.0)
+    monkeypatch.setattr(logs, "DELAY_SECONDS", 60.0)
     caplog.set_level("INFO")
     watches = Watches()
     images = ImageSettings(runtime="r", checker="c", builder="b")
