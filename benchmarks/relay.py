@@ -82,7 +82,7 @@ RELAYS = 'proxy_pass http://pod; proxy_http_version 1.1; proxy_set_header Connec
 
 
 class ApiServer:
-    """Knows whoever it is asked for."""
+    """ApiServer authenticates and allows every caller."""
 
     async def review(self, kind: str, _: Object) -> Object:
         known: Object = {"authenticated": True, "user": {"username": "bench"}, "audiences": [AUDIENCE]}
@@ -94,23 +94,24 @@ async def gateway(port: int, upstream: int) -> None:
     logs.configure("info")
     settings = Settings(images=ImageSettings(runtime="r", checker="c", builder="b"), listen_port=port)
     directory = Directory()
-    directory.missing.clear()
+    directory.unsynced.clear()
     meta = {"name": "echo", "namespace": "bench", "uid": "u-1", "generation": 1}
     text = {"type": "object", "properties": {"what": {"type": "string"}}, "required": ["what"]}
     stamp = {"observedGeneration": 1, "lastTransitionTime": "2026-01-01T00:00:00Z", "message": ""}
     ready = {"type": "Ready", "status": "True", "reason": "Ready", **stamp}
-    spec = {"description": "Says what it is told.", "input": text, "output": {"type": "object"}}
-    directory.see_skill("ADDED", {"metadata": meta, "spec": spec, "status": {"conditions": [ready]}})
+    spec = {"description": "Repeats its input.", "input": text, "output": {"type": "object"}}
+    directory.on_skill("ADDED", {"metadata": meta, "spec": spec, "status": {"conditions": [ready]}})
     labels = {"skill-operator.dev/skill-uid": "u-1"}
     status = {"phase": "Running", "podIP": "127.0.0.1", "conditions": [{"type": "Ready", "status": "True"}]}
-    directory.see_pod("ADDED", {"metadata": {"name": "p", "namespace": "bench", "labels": labels}, "status": status})
+    directory.on_pod("ADDED", {"metadata": {"name": "p", "namespace": "bench", "labels": labels}, "status": status})
     with ConnectionPool(upstream).open() as pool:
-        waker = Activator(None, directory, pool, settings.gateway.wake)  # type: ignore[arg-type]
+        activator = Activator(None, directory, pool, settings.gateway.wake)  # type: ignore[arg-type]
         stop = asyncio.Event()
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
-        calls = Invoker(directory, pool, waker, CallLimiter(settings.gateway.limits))
-        server.settle()
-        await server.listener(calls, KubernetesAuthorizer(ApiServer()), settings).run_until(stop)  # type: ignore[arg-type]
+        invoker = Invoker(directory, pool, activator, CallLimiter(settings.gateway.limits))
+        server.freeze_garbage_collector()
+        authorizer = KubernetesAuthorizer(ApiServer())  # type: ignore[arg-type]
+        await server.make_server(invoker, authorizer, settings).run_until(stop)
 
 
 async def sdk(port: int) -> None:
@@ -180,24 +181,24 @@ def check(port: int) -> None:
     connection = HTTPConnection("127.0.0.1", port, timeout=10)
     connection.request("POST", "/mcp", json.dumps(MCP), headers)
     with connection.getresponse() as answer:
-        said = answer.read()
+        body = answer.read()
     assert answer.status == 200, answer.status
-    assert b'"structuredContent":{"said":"hello"}' in said, said
+    assert b'"structuredContent":{"said":"hello"}' in body, body
 
 
 def throughput(port: int, process: int, path: str, script: Path, cores: set[int]) -> tuple[float, float]:
     """Calls a second and calls for each second that the proxy computed, closed loop. What is not 2xx fails the run."""
     wrk = ["wrk", "-t1", f"-c{CONNECTIONS}", f"-d{SECONDS:g}s", "--timeout", "30s", "-s", str(script)]
     before = cpu(process)
-    told = subprocess.run(
+    output = subprocess.run(
         [*on(cores), *wrk, f"http://127.0.0.1:{port}{path}"], check=True, capture_output=True, text=True
     ).stdout
     used = cpu(process) - before
-    assert "Non-2xx" not in told, told
-    assert "Socket errors" not in told, told
-    rate, calls = re.search(r"Requests/sec:\s+([\d.]+)", told), re.search(r"(\d+) requests in", told)
-    assert rate, told
-    assert calls, told
+    assert "Non-2xx" not in output, output
+    assert "Socket errors" not in output, output
+    rate, calls = re.search(r"Requests/sec:\s+([\d.]+)", output), re.search(r"(\d+) requests in", output)
+    assert rate, output
+    assert calls, output
     return float(rate[1]), int(calls[1]) / used
 
 
@@ -254,8 +255,8 @@ def main() -> None:
         tool = post(folder / "tool.lua", json.dumps(MCP).encode(), Accept=ACCEPT)
         stack.enter_context(started(nginx(folder, "pod", upstream, upstream, ANSWERS), upstream, rest))
         pid = stack.enter_context(started(nginx(folder, "proxy", plain, upstream, RELAYS), plain, alone))
-        gate = [sys.executable, "-m", "benchmarks.relay", "gateway", str(ours), str(upstream)]
-        our_pid = stack.enter_context(started(gate, ours, alone))
+        own = [sys.executable, "-m", "benchmarks.relay", "gateway", str(ours), str(upstream)]
+        our_pid = stack.enter_context(started(own, ours, alone))
         bare = [sys.executable, "-m", "benchmarks.relay", "sdk", str(sdks)]
         sdk_pid = stack.enter_context(started(bare, sdks, alone))
         for port in (ours, sdks):  # wrk does not look into answers

@@ -42,7 +42,7 @@ async def scaled(cluster: Cluster, namespace: str, name: str, replicas: int) -> 
     patch = [{"op": "replace", "path": "/spec/replicas", "value": replicas}]
     await cluster.patch("Deployment", namespace, name, patch, "scale")
     async with asyncio.timeout(120):
-        while True:  # a watch would be told of each step; the last one is all that counts here
+        while True:  # a watch would report each step; the last one is all that counts here
             live = await cluster.get("Deployment", namespace, name)
             assert live is not None
             if live.get("status", {}).get("availableReplicas", 0) == replicas:
@@ -65,8 +65,8 @@ async def woken(session: aiohttp.ClientSession, url: str) -> tuple[float, float]
 
 
 def writes(machine: Machine) -> int:
-    told = machine.kubectl("get", "--raw", "/metrics")
-    return sum(int(count) for labels, count in WRITES.findall(told) if not ANSWERS.search(labels))
+    output = machine.kubectl("get", "--raw", "/metrics")
+    return sum(int(count) for labels, count in WRITES.findall(output) if not ANSWERS.search(labels))
 
 
 async def written(machine: Machine, session: aiohttp.ClientSession, url: str) -> tuple[int, int, float]:

@@ -19,7 +19,7 @@ import pytest
 from hack.cluster.access import Cluster
 from hack.install import NAMESPACE
 from skill_operator import naming
-from skill_operator.gateway.pods.activator import ROUSE
+from skill_operator.gateway.pods.activator import SCALE_FROM_ZERO_PATCH
 from skill_operator.handlers import Informer
 from skill_operator.k8s import client
 from skill_operator.k8s.client import ApiServer, connect
@@ -178,7 +178,7 @@ async def test_what_is_not_there(api: ApiServer, namespace: str) -> None:
     with pytest.raises(NotFound):
         await api.apply_status({**deployment(namespace), "status": {}})
     with pytest.raises(NotFound):
-        await api.patch("Deployment", namespace, "none", ROUSE, "scale")
+        await api.patch("Deployment", namespace, "none", SCALE_FROM_ZERO_PATCH, "scale")
 
 
 async def test_only_that_very_object_is_deleted(api: ApiServer, namespace: str) -> None:
@@ -206,7 +206,7 @@ async def test_only_one_wakes(api: ApiServer, namespace: str) -> None:
 
     async def rouse() -> bool:
         try:
-            await api.patch("Deployment", namespace, "asleep", ROUSE, "scale")
+            await api.patch("Deployment", namespace, "asleep", SCALE_FROM_ZERO_PATCH, "scale")
         except Invalid:
             return False
         return True

@@ -52,16 +52,18 @@ def pod(name: str, address: str, *, namespace: str = "finance", ready: bool = Tr
     }
 
 
-def deployment(replicas: int, *, mark: str = "", refused: str = "", name: str = "skill-invoice") -> dict[str, Any]:
+def deployment(
+    replicas: int, *, drain_token: str = "", creation_error: str = "", name: str = "skill-invoice"
+) -> dict[str, Any]:
     """The Deployment of that Skill."""
-    conditions = [{"type": "ReplicaFailure", "status": "True", "message": refused}] if refused else []
+    conditions = [{"type": "ReplicaFailure", "status": "True", "message": creation_error}] if creation_error else []
     return {
         "metadata": {
             "name": name,
             "namespace": "finance",
             "generation": 1,
             "labels": naming.labels("invoice", UID, "skill"),
-            "annotations": {naming.DRAIN_ANNOTATION: mark} if mark else {},
+            "annotations": {naming.DRAIN_ANNOTATION: drain_token} if drain_token else {},
         },
         "spec": {"replicas": replicas},
         "status": {"observedGeneration": 1, "conditions": conditions},

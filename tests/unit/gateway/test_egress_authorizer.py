@@ -1,4 +1,4 @@
-"""Who may call which host, as the gateway tells the egress proxy."""
+"""The decisions of the gateway for the egress proxy."""
 
 from __future__ import annotations
 
@@ -28,21 +28,21 @@ def placed(name: str = "a", address: str = AT, *, uid: str = "", phase: str = "R
 
 @pytest.fixture
 def directory() -> Directory:
-    return Directory(missing=set())
+    return Directory(unsynced=set())
 
 
 @pytest.fixture
-def judge(directory: Directory) -> EgressAuthorizer:
+def authorizer(directory: Directory) -> EgressAuthorizer:
     made = EgressAuthorizer(directory)
-    directory.see_skill("ADDED", skill(egress=[GRANT, {"cidr": "203.0.113.0/24", "ports": [80]}]))
-    directory.see_pod("ADDED", placed())
+    directory.on_skill("ADDED", skill(egress=[GRANT, {"cidr": "203.0.113.0/24", "ports": [80]}]))
+    directory.on_pod("ADDED", placed())
     return made
 
 
 @pytest.mark.parametrize("source", [AT, "fd00::1"])
-def test_a_pod_has_the_grants_of_its_skill(judge: EgressAuthorizer, source: str) -> None:
-    assert judge.decide(source, HOST, 443) == EgressDecision(True, "granted", NAME)
-    assert judge.decide(source, HOST, 8443).allowed
+def test_a_pod_has_the_grants_of_its_skill(authorizer: EgressAuthorizer, source: str) -> None:
+    assert authorizer.decide(source, HOST, 443) == EgressDecision(True, "granted", NAME)
+    assert authorizer.decide(source, HOST, 8443).allowed
 
 
 @pytest.mark.parametrize(
@@ -61,108 +61,112 @@ def test_a_pod_has_the_grants_of_its_skill(judge: EgressAuthorizer, source: str)
         ("\0", 443, "host-not-granted"),
     ],
 )
-def test_and_no_others(judge: EgressAuthorizer, host: str, port: int, reason: str) -> None:
-    assert judge.decide(AT, host, port) == EgressDecision(False, reason, NAME)
+def test_and_no_others(authorizer: EgressAuthorizer, host: str, port: int, reason: str) -> None:
+    assert authorizer.decide(AT, host, port) == EgressDecision(False, reason, NAME)
 
 
 @pytest.mark.parametrize(
     "host", ["10.0.0.1", "kubernetes.default.svc", "x.cluster.local", "localhost", "*.example.com"]
 )
 def test_a_grant_that_should_not_have_been_stored_is_none(directory: Directory, host: str) -> None:
-    judge = EgressAuthorizer(directory)
-    directory.see_skill("ADDED", skill(egress=[{"host": host, "ports": [443]}]))
-    directory.see_pod("ADDED", placed())
-    assert not judge.decide(AT, host, 443).allowed
+    authorizer = EgressAuthorizer(directory)
+    directory.on_skill("ADDED", skill(egress=[{"host": host, "ports": [443]}]))
+    directory.on_pod("ADDED", placed())
+    assert not authorizer.decide(AT, host, 443).allowed
 
 
-def test_who_is_not_known_is_nobody(judge: EgressAuthorizer) -> None:
+def test_who_is_not_known_is_nobody(authorizer: EgressAuthorizer) -> None:
     for source in ("10.0.0.2", "", "-", "10.0.0.1 ", "127.0.0.1"):
-        assert judge.decide(source, HOST, 443) == EgressDecision(False, "unknown-pod")
+        assert authorizer.decide(source, HOST, 443) == EgressDecision(False, "unknown-pod")
 
 
 @pytest.mark.parametrize("phase", ["Succeeded", "Failed"])
-def test_an_address_is_a_pod_s_while_it_lives(judge: EgressAuthorizer, directory: Directory, phase: str) -> None:
+def test_an_address_is_a_pod_s_while_it_lives(authorizer: EgressAuthorizer, directory: Directory, phase: str) -> None:
     """What has ended keeps its address in its status; another pod may have it."""
-    directory.see_pod("MODIFIED", placed(phase=phase))
-    assert judge.decide(AT, HOST, 443).reason == "unknown-pod"
-    directory.see_pod("ADDED", placed("b", uid="b"))
-    assert judge.decide(AT, HOST, 443).allowed
-    directory.see_pod("MODIFIED", placed("b", "10.0.0.9", uid="b"))
-    assert judge.decide(AT, HOST, 443).reason == "unknown-pod"
-    directory.see_pod("DELETED", placed("b", "10.0.0.9", uid="b"))
-    assert judge.decide("10.0.0.9", HOST, 443).reason == "unknown-pod"
-    assert not judge._at
+    directory.on_pod("MODIFIED", placed(phase=phase))
+    assert authorizer.decide(AT, HOST, 443).reason == "unknown-pod"
+    directory.on_pod("ADDED", placed("b", uid="b"))
+    assert authorizer.decide(AT, HOST, 443).allowed
+    directory.on_pod("MODIFIED", placed("b", "10.0.0.9", uid="b"))
+    assert authorizer.decide(AT, HOST, 443).reason == "unknown-pod"
+    directory.on_pod("DELETED", placed("b", "10.0.0.9", uid="b"))
+    assert authorizer.decide("10.0.0.9", HOST, 443).reason == "unknown-pod"
+    assert not authorizer._pods_by_address
 
 
-def test_an_address_of_two_is_nobody_s(judge: EgressAuthorizer, directory: Directory) -> None:
-    directory.see_pod("ADDED", placed("b", namespace="other", uid="b"))
-    assert judge.decide(AT, HOST, 443) == EgressDecision(False, "address-of-two-pods")
-    directory.see_pod("DELETED", placed("b", namespace="other", uid="b"))
-    assert judge.decide(AT, HOST, 443).allowed
+def test_an_address_of_two_is_nobody_s(authorizer: EgressAuthorizer, directory: Directory) -> None:
+    directory.on_pod("ADDED", placed("b", namespace="other", uid="b"))
+    assert authorizer.decide(AT, HOST, 443) == EgressDecision(False, "address-of-two-pods")
+    directory.on_pod("DELETED", placed("b", namespace="other", uid="b"))
+    assert authorizer.decide(AT, HOST, 443).allowed
 
 
-def test_a_pod_of_another_namespace_is_not_the_skill_s(directory: Directory, judge: EgressAuthorizer) -> None:
+def test_a_pod_of_another_namespace_is_not_the_skill_s(directory: Directory, authorizer: EgressAuthorizer) -> None:
     """Whoever may label pods there is not whoever may write this Skill."""
-    directory.see_pod("ADDED", placed("b", "10.0.0.3", namespace="other", uid="b"))
-    assert judge.decide("10.0.0.3", HOST, 443) == EgressDecision(False, "no-such-skill")
+    directory.on_pod("ADDED", placed("b", "10.0.0.3", namespace="other", uid="b"))
+    assert authorizer.decide("10.0.0.3", HOST, 443) == EgressDecision(False, "no-such-skill")
 
 
 def test_r21_a_skill_that_goes_opens_nothing_though_its_pods_are_there(
-    judge: EgressAuthorizer, directory: Directory
+    authorizer: EgressAuthorizer, directory: Directory
 ) -> None:
     going = skill(egress=[GRANT])
     going["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
-    directory.see_skill("MODIFIED", going)
-    assert judge.decide(AT, HOST, 443) == EgressDecision(False, "skill-is-being-deleted", NAME)
-    directory.see_skill("DELETED", going)
-    assert judge.decide(AT, HOST, 443) == EgressDecision(False, "no-such-skill")
+    directory.on_skill("MODIFIED", going)
+    assert authorizer.decide(AT, HOST, 443) == EgressDecision(False, "skill-is-being-deleted", NAME)
+    directory.on_skill("DELETED", going)
+    assert authorizer.decide(AT, HOST, 443) == EgressDecision(False, "no-such-skill")
     again = skill(egress=[GRANT])
     again["metadata"]["uid"] = "another"
-    directory.see_skill("ADDED", again)
-    assert judge.decide(AT, HOST, 443) == EgressDecision(False, "no-such-skill")
+    directory.on_skill("ADDED", again)
+    assert authorizer.decide(AT, HOST, 443) == EgressDecision(False, "no-such-skill")
 
 
-def test_a_pod_that_ends_may_finish_while_its_skill_is_there(judge: EgressAuthorizer, directory: Directory) -> None:
+def test_a_pod_that_ends_may_finish_while_its_skill_is_there(
+    authorizer: EgressAuthorizer, directory: Directory
+) -> None:
     ending = placed()
     ending["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
-    directory.see_pod("MODIFIED", ending)
-    assert judge.decide(AT, HOST, 443).allowed
+    directory.on_pod("MODIFIED", ending)
+    assert authorizer.decide(AT, HOST, 443).allowed
 
 
-def test_a_revoked_grant_is_revoked_at_once(judge: EgressAuthorizer, directory: Directory) -> None:
-    directory.see_skill("MODIFIED", skill(egress=[{"cidr": "203.0.113.0/24", "ports": [443]}]))
-    assert judge.decide(AT, HOST, 443) == EgressDecision(False, "host-not-granted", NAME)
+def test_a_revoked_grant_is_revoked_at_once(authorizer: EgressAuthorizer, directory: Directory) -> None:
+    directory.on_skill("MODIFIED", skill(egress=[{"cidr": "203.0.113.0/24", "ports": [443]}]))
+    assert authorizer.decide(AT, HOST, 443) == EgressDecision(False, "host-not-granted", NAME)
 
 
-async def changes(*told: tuple[str, dict[str, Any]]) -> Any:
-    for one in told:
-        yield one
+async def changes(*events: tuple[str, dict[str, Any]]) -> Any:
+    for event in events:
+        yield event
 
 
-async def test_what_is_not_heard_of_is_not_believed(judge: EgressAuthorizer, directory: Directory) -> None:
+async def test_what_is_not_heard_of_is_not_believed(authorizer: EgressAuthorizer, directory: Directory) -> None:
     what = ("Pod", None)
-    await directory._keep(what, changes(("CUT", {})), directory.see_pod)
-    assert judge.decide(AT, HOST, 443) == EgressDecision(False, "api-server-not-heard")
-    await directory._keep(what, changes(("SYNCED", {})), directory.see_pod)
-    assert judge.decide(AT, HOST, 443).allowed
-    directory.missing.add(("Skill", None))
-    assert judge.decide(AT, HOST, 443) == EgressDecision(False, "api-server-not-heard")
+    await directory._consume(what, changes(("CUT", {})), directory.on_pod)
+    assert authorizer.decide(AT, HOST, 443) == EgressDecision(False, "api-server-not-heard")
+    await directory._consume(what, changes(("SYNCED", {})), directory.on_pod)
+    assert authorizer.decide(AT, HOST, 443).allowed
+    directory.unsynced.add(("Skill", None))
+    assert authorizer.decide(AT, HOST, 443) == EgressDecision(False, "api-server-not-heard")
 
 
-async def test_a_pod_that_has_just_begun_is_waited_for(judge: EgressAuthorizer, directory: Directory) -> None:
-    asking = asyncio.create_task(judge.ask("10.0.0.7", HOST, 443))
+async def test_a_pod_that_has_just_begun_is_waited_for(authorizer: EgressAuthorizer, directory: Directory) -> None:
+    asking = asyncio.create_task(authorizer.authorize("10.0.0.7", HOST, 443))
     await asyncio.sleep(0)
-    directory.see_pod("ADDED", placed("b", "10.0.0.7", uid="b"))
+    directory.on_pod("ADDED", placed("b", "10.0.0.7", uid="b"))
     assert (await asking).allowed
 
 
-async def test_but_not_for_ever(judge: EgressAuthorizer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(egress_authorizer, "PATIENCE", 0.1)
-    assert await judge.ask("10.0.0.7", HOST, 443) == EgressDecision(False, "unknown-pod")
+async def test_but_not_for_ever(authorizer: EgressAuthorizer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(egress_authorizer, "WAIT_TIMEOUT_SECONDS", 0.1)
+    assert await authorizer.authorize("10.0.0.7", HOST, 443) == EgressDecision(False, "unknown-pod")
 
 
-async def test_the_helper_and_the_gateway_understand_each_other(judge: EgressAuthorizer, unused_tcp_port: int) -> None:
-    async with egress_authorizer.serve_authorizer(judge, unused_tcp_port):
+async def test_the_helper_and_the_gateway_understand_each_other(
+    authorizer: EgressAuthorizer, unused_tcp_port: int
+) -> None:
+    async with egress_authorizer.serve_authorizer(authorizer, unused_tcp_port):
         ask = egress_helper.make_client(f"127.0.0.1:{unused_tcp_port}")
         assert await ask(AT, HOST, "443") == egress_helper.ProxyDecision(True, "allowed", "granted", NAME)
         assert await ask(AT, "a b&port=443\r\n", "443") == egress_helper.ProxyDecision(
@@ -176,7 +180,7 @@ async def test_the_helper_and_the_gateway_understand_each_other(judge: EgressAut
 
 
 @pytest.mark.parametrize(
-    "said",
+    "response",
     [
         b"", b"HTTP/1.1 200 OK\r\n\r\n", b"HTTP/1.1 200 OK\r\n\r\n[]", b"HTTP/1.1 200 OK\r\n\r\nnull", b"\0" * 99,
         b"HTTP/1.1 200 OK\r\n\r\n" + b"[" * 99_999,
@@ -186,10 +190,10 @@ async def test_the_helper_and_the_gateway_understand_each_other(judge: EgressAut
         b"HTTP/1.1 200 OK\r\n\r\n" + json.dumps({"allowed": True}).encode(),
     ],
 )  # fmt: skip
-async def test_whatever_else_is_said_opens_nothing(said: bytes, unused_tcp_port: int) -> None:
+async def test_whatever_else_is_said_opens_nothing(response: bytes, unused_tcp_port: int) -> None:
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
-        writer.write(said)
+        writer.write(response)
         writer.close()
 
     async with await asyncio.start_server(answer, "127.0.0.1", unused_tcp_port):

@@ -82,7 +82,7 @@ async def test_a_head_without_end(world: World) -> None:
 
 
 async def test_a_head_that_never_ends_holds_no_connection(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(protocol.CallerConnection, "_wait", _soon)
+    monkeypatch.setattr(protocol.CallerConnection, "_await_request", _soon)
     assert await say(world, CALL) == b""
 
 

@@ -76,7 +76,7 @@ schemas = st.builds(
 
 def verdict(contract: CompiledSchema | None, body: bytes) -> tuple[int, str]:
     try:
-        input_validation.judge(contract, body, META)
+        input_validation.validate_input(contract, body, META)
     except Problem as problem:
         return problem.status, problem.detail
     return 200, ""
@@ -84,7 +84,7 @@ def verdict(contract: CompiledSchema | None, body: bytes) -> tuple[int, str]:
 
 def walked(contract: CompiledSchema, body: bytes) -> tuple[int, str]:
     try:
-        input_validation._examine(contract, body, META)
+        input_validation._validate_fully(contract, body, META)
     except Problem as problem:
         return problem.status, problem.detail
     return 200, ""
@@ -117,7 +117,7 @@ def test_nothing_costs_more_than_was_said(schema: dict[str, Any], value: Any) ->
             self.spent += units
 
     body = json.dumps(value, ensure_ascii=False).encode("utf-8", "surrogatepass")
-    assert weight(value) <= input_validation._weight_at_most(body)
+    assert weight(value) <= input_validation._max_weight(body)
     try:
         contract = CompiledSchema(schema)
     except BadSchemaError:
@@ -131,7 +131,7 @@ def test_nothing_costs_more_than_was_said(schema: dict[str, Any], value: Any) ->
 @pytest.mark.parametrize("schema", [TREE, TWICE, CHAIN], ids=["a loop", "an explosion", "a long chain"])
 def test_what_may_cost_anything_takes_no_short_cut(schema: dict[str, Any]) -> None:
     contract = CompiledSchema(schema)
-    assert not contract.surely_fits([], 1, input_validation.WORK)
+    assert not contract.surely_fits([], 1, input_validation.MAX_WORK)
     assert verdict(contract, b"{}")[0] == (422 if schema is CHAIN else 200)
 
 
@@ -139,9 +139,9 @@ def test_a_usual_body_takes_the_short_cut(monkeypatch: pytest.MonkeyPatch) -> No
     def refuse(*_: object) -> None:
         raise AssertionError("walked through")
 
-    monkeypatch.setattr(input_validation, "_examine", refuse)
+    monkeypatch.setattr(input_validation, "_validate_fully", refuse)
     value = {"lines": [{"qty": n} for n in range(40)], "to": "L\u00e9a, 12\u00bd \U0001f600 \n\x1f"}
-    input_validation.judge(CompiledSchema(LINES), json.dumps(value, ensure_ascii=False).encode(), META)
+    input_validation.validate_input(CompiledSchema(LINES), json.dumps(value, ensure_ascii=False).encode(), META)
 
 
 @pytest.mark.parametrize(
@@ -165,7 +165,7 @@ def test_a_usual_body_takes_the_short_cut(monkeypatch: pytest.MonkeyPatch) -> No
         (b'{"lines": 1' + b"0" * 18 + b"}", 422),
         (b'{"lines": 1' + b"0" * 4000 + b"}", 200),
         (b'{"lines": 1' + b"0" * 5000 + b"}", 400),
-        (b"x" * (input_validation.LARGEST + 1), 200),
+        (b"x" * (input_validation.MAX_VALIDATED_BYTES + 1), 200),
     ],
     ids=lambda value: repr(value)[:30],
 )

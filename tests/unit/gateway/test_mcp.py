@@ -56,11 +56,11 @@ async def names(client: Client) -> list[str]:
 @each_revision
 async def test_tools_are_listed_while_nothing_runs(world: Guarded, mode: str) -> None:
     world.api_server.rights = {("finance", "")}
-    world.directory.see_skill("ADDED", deployed(description="Sum.\nWith discount.", egress=[]))
-    world.directory.see_skill("ADDED", deployed("b.c", egress=[{"cidr": "203.0.113.0/24", "ports": [443]}]))
-    world.directory.see_skill("ADDED", deployed("list", output={"type": "array"}))
-    world.directory.see_skill("ADDED", skill("never-deployed"))
-    world.directory.see_skill("ADDED", deployed("contract", "legal"))
+    world.directory.on_skill("ADDED", deployed(description="Sum.\nWith discount.", egress=[]))
+    world.directory.on_skill("ADDED", deployed("b.c", egress=[{"cidr": "203.0.113.0/24", "ports": [443]}]))
+    world.directory.on_skill("ADDED", deployed("list", output={"type": "array"}))
+    world.directory.on_skill("ADDED", skill("never-deployed"))
+    world.directory.on_skill("ADDED", deployed("contract", "legal"))
     async with agent(world, mode) as client:
         tools = {tool.name: tool for tool in (await client.list_tools()).tools}
     dotted = next(name for name in tools if name.startswith("finance__b-c-"))
@@ -106,10 +106,10 @@ async def test_calls_are_counted(world: Guarded, caplog: pytest.LogCaptureFixtur
 
 
 async def test_before_all_skills_are_known_nothing_is_unknown(world: Guarded) -> None:
-    world.directory.missing.add(("Skill", None))
+    world.directory.unsynced.add(("Skill", None))
     async with agent(world, "auto") as client:
         result = await client.call_tool("finance__invoice", {"lines": []})
-        assert result.meta[mcp.PROBLEM]["type"] == "urn:skill-operator:starting"  # type: ignore[index]
+        assert result.meta[mcp.PROBLEM_META_KEY]["type"] == "urn:skill-operator:starting"  # type: ignore[index]
         with pytest.raises(MCPError, match="starting"):
             await client.list_tools()
 
@@ -129,7 +129,11 @@ async def test_an_answer_that_is_no_object(world: Guarded, mode: str) -> None:
 
 @each_revision
 async def test_what_goes_wrong_is_told_to_the_model(world: Guarded, mode: str) -> None:
-    problem = {"type": "urn:skill-operator:refused", "title": "The skill refused the input", "detail": "no lines"}
+    problem = {
+        "type": "urn:skill-operator:input-rejected",
+        "title": "The skill refused the input",
+        "detail": "no lines",
+    }
 
     async def refusing(call: Call) -> None:
         body = json.dumps(problem).encode()
@@ -142,22 +146,22 @@ async def test_what_goes_wrong_is_told_to_the_model(world: Guarded, mode: str) -
     async with agent(world, mode) as client:
         refused = await client.call_tool("finance__invoice", {"lines": []})
         unfit = await client.call_tool("finance__invoice", {"lines": 1})
-        world.directory.see_pod("DELETED", pod("p0", "127.0.0.1"))
+        world.directory.on_pod("DELETED", pod("p0", "127.0.0.1"))
         asleep = await client.call_tool("finance__invoice", {"lines": []})
     for result, said in ((refused, "no lines"), (unfit, "is not an array"), (asleep, "")):
         assert result.is_error
         assert said in result.content[0].text  # type: ignore[union-attr]
         assert result.meta
-        assert result.meta[mcp.PROBLEM]["requestId"]
-    assert refused.meta[mcp.PROBLEM]["type"] == "urn:skill-operator:refused"  # type: ignore[index]
-    assert asleep.meta[mcp.PROBLEM]["status"] == 503  # type: ignore[index]
+        assert result.meta[mcp.PROBLEM_META_KEY]["requestId"]
+    assert refused.meta[mcp.PROBLEM_META_KEY]["type"] == "urn:skill-operator:input-rejected"  # type: ignore[index]
+    assert asleep.meta[mcp.PROBLEM_META_KEY]["status"] == 503  # type: ignore[index]
 
 
 @each_revision
 async def test_tools_of_others_do_not_exist(world: Guarded, mode: str) -> None:
     calls = await world.pod(fine)
     world.know(body=deployed())
-    world.directory.see_skill("ADDED", deployed("contract", "legal"))
+    world.directory.on_skill("ADDED", deployed("contract", "legal"))
     said = set()
     async with agent(world, mode) as client:
         for name in ("legal__contract", "legal__nothing", "nonsense", "", "finance__invoice__", "__", "a__b\n"):
@@ -187,10 +191,10 @@ async def test_without_a_token_there_is_nothing(world: Guarded, mode: str, heade
 
 @each_revision
 async def test_pages(world: Guarded, mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mcp, "PAGE", 3)
+    monkeypatch.setattr(mcp, "PAGE_SIZE", 3)
     world.api_server.rights = {("", "")}
     for number in range(8):
-        world.directory.see_skill("ADDED", deployed(f"s{number}"))
+        world.directory.on_skill("ADDED", deployed(f"s{number}"))
     found: list[str] = []
     async with agent(world, mode) as client:
         page = await client.list_tools()
@@ -199,8 +203,8 @@ async def test_pages(world: Guarded, mode: str, monkeypatch: pytest.MonkeyPatch)
             if page.next_cursor is None:
                 break
             if len(found) == 3:  # one that was told, and the next one, go
-                world.directory.see_skill("DELETED", deployed("s2"))
-                world.directory.see_skill("DELETED", deployed("s3"))
+                world.directory.on_skill("DELETED", deployed("s2"))
+                world.directory.on_skill("DELETED", deployed("s3"))
             page = await client.list_tools(cursor=page.next_cursor)
         for bad in ("?", "", "ä", "////"):
             try:
@@ -233,23 +237,23 @@ async def test_who_leaves_ends_the_call(world: Guarded, mode: str) -> None:
 
 
 async def test_changes_are_told(world: Guarded, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mcp, "NEWS_SECONDS", 0.05)
+    monkeypatch.setattr(mcp, "CHANGE_DELAY_SECONDS", 0.05)
     world.api_server.rights = {("", "")}
     async with agent(world, "auto") as client, client.listen(tools_list_changed=True) as events:
         changes: list[Callable[[], None]] = [
-            lambda: world.directory.see_skill("ADDED", deployed()),
-            lambda: world.directory.see_skill("MODIFIED", deployed(description="Other.")),
-            lambda: world.directory.see_skill("DELETED", deployed()),
+            lambda: world.directory.on_skill("ADDED", deployed()),
+            lambda: world.directory.on_skill("MODIFIED", deployed(description="Other.")),
+            lambda: world.directory.on_skill("DELETED", deployed()),
         ]
         for change in changes:
-            world.directory.see_skill("MODIFIED", skill("never-deployed"))  # which is no tool
+            world.directory.on_skill("MODIFIED", skill("never-deployed"))  # which is no tool
             change()
             async with asyncio.timeout(20):
                 assert isinstance(await anext(aiter(events)), ToolsListChanged)
 
 
 async def test_one_caller_cannot_take_all_streams(world: Guarded, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mcp, "MOST_STREAMS", 1)
+    monkeypatch.setattr(mcp, "MAX_STREAMS_PER_CALLER", 1)
     async with agent(world, "auto") as client:
         async with client.listen(tools_list_changed=True):
             with pytest.raises(MCPError, match="streams open"):
@@ -304,7 +308,7 @@ def request(name: Any = "finance__invoice", arguments: Any = None, method: str =
 async def test_what_is_no_call_reaches_nobody(world: Guarded, body: Any, changed: dict[str, str], status: int) -> None:
     calls = await world.pod(fine)
     world.know(body=deployed())
-    world.directory.see_skill("ADDED", deployed("contract", "legal"))
+    world.directory.on_skill("ADDED", deployed("contract", "legal"))
     sent = body if isinstance(body, bytes) else json.dumps(body).encode()
     async with world.client.post(world.url + "/mcp", data=sent, headers=HEADERS | changed) as answer:
         assert answer.status == status, await answer.text()
@@ -336,9 +340,9 @@ async def test_what_a_pod_says_is_never_believed(world: Guarded, body: bytes) ->
 
 
 async def test_progress_while_it_wakes(world: Guarded, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mcp, "PROGRESS_SECONDS", 0.02)
-    world.directory.see_skill("ADDED", deployed())
-    world.directory.see_deployment("ADDED", deployment(0))
+    monkeypatch.setattr(mcp, "PROGRESS_INTERVAL_SECONDS", 0.02)
+    world.directory.on_skill("ADDED", deployed())
+    world.directory.on_deployment("ADDED", deployment(0))
     wakes(world)
     told: list[tuple[float, str | None]] = []
 

@@ -58,7 +58,7 @@ async def test_from_start_to_end(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setattr(server, "DRAIN_SECONDS", 0.3)
-    monkeypatch.setattr(logs, "LATER_SECONDS", 60.0)
+    monkeypatch.setattr(logs, "DELAY_SECONDS", 60.0)
     caplog.set_level("INFO")
     watches = Watches()
     images = ImageSettings(runtime="r", checker="c", builder="b")
@@ -100,7 +100,7 @@ async def test_a_call_in_flight_is_finished(client: aiohttp.ClientSession, monke
         await release.wait()
         return JSONResponse({"skills": []})
 
-    monkeypatch.setattr(Routes, "listing", slow)
+    monkeypatch.setattr(Routes, "list_skills", slow)
     images = ImageSettings(runtime="r", checker="c", builder="b")
     settings = Settings(images=images, listen_port=free_port(), health_port=free_port(), gateway=OPEN)
     calls = f"http://127.0.0.1:{settings.listen_port}/v1/skills"

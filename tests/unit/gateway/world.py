@@ -94,10 +94,10 @@ class World:
     def __init__(self, stack: AsyncExitStack) -> None:
         self._stack = stack
         self.directory = Directory()
-        self.directory.missing.clear()
+        self.directory.unsynced.clear()
         self.scaler = Scaler()
         self.wake = WakeSettings()
-        self.gatekeeper: Authorizer = AllowAll()
+        self.authorizer: Authorizer = AllowAll()
         self.certificate: Certificate | None = None
         self.port = 0
         self.url = ""
@@ -109,17 +109,17 @@ class World:
         holder.close()
         await holder.wait_closed()
         pool = self._stack.enter_context(ConnectionPool(self.port).open())
-        waker = Activator(self.scaler, self.directory, pool, self.wake)  # type: ignore[arg-type]
-        self.calls = Invoker(self.directory, pool, waker)
-        listener = server.listener(self.calls, self.gatekeeper, SETTINGS, self.certificate)
+        activator = Activator(self.scaler, self.directory, pool, self.wake)  # type: ignore[arg-type]
+        self.invoker = Invoker(self.directory, pool, activator)
+        gateway = server.make_server(self.invoker, self.authorizer, SETTINGS, self.certificate)
         end = asyncio.Event()
-        listening = asyncio.create_task(listener.run_until(end))
-        self._stack.push_async_callback(lambda: listening)
+        serving = asyncio.create_task(gateway.run_until(end))
+        self._stack.push_async_callback(lambda: serving)
         self._stack.callback(end.set)
         async with asyncio.timeout(20):
-            while not listener.started:  # noqa: ASYNC110 - it has no event
+            while not gateway.started:  # noqa: ASYNC110 - it has no event
                 await asyncio.sleep(0.001)
-        self.url = f"http{'s' if self.certificate else ''}://127.0.0.1:{listener.port}"
+        self.url = f"http{'s' if self.certificate else ''}://127.0.0.1:{gateway.port}"
         await self._stack.enter_async_context(self.client)
 
     async def pod(self, say: Say, address: str = "127.0.0.1") -> list[Call]:
@@ -143,9 +143,9 @@ class World:
         return calls
 
     def know(self, *addresses: str, body: dict[str, Any] | None = None, ready: bool = True) -> None:
-        self.directory.see_skill("ADDED", body or skill())
+        self.directory.on_skill("ADDED", body or skill())
         for number, address in enumerate(addresses or ["127.0.0.1"]):
-            self.directory.see_pod("ADDED", pod(f"p{number}", address, ready=ready))
+            self.directory.on_pod("ADDED", pod(f"p{number}", address, ready=ready))
 
     async def call(
         self, data: Any = b'{"lines": []}', path: str = "/v1/skills/finance/invoice", **more: Any

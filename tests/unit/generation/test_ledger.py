@@ -10,7 +10,7 @@ import pytest
 from skill_operator.generation import ledger as ledger_rules
 from skill_operator.generation.ledger import Attempt, Call, GenerationLimits, Ledger, ReadyCandidate, Stop, Wait
 from skill_operator.naming import digest
-from skill_runtime.check.examples import Failed, _hidden, _visible
+from skill_runtime.check.examples import FailedExample, report_hidden, report_visible
 from skill_runtime.check.findings import excerpt
 from skill_runtime.check.request import CheckExample
 
@@ -55,7 +55,7 @@ def refused(
 
 def report(passed: int, total: int, got: str = "4") -> str:
     """As the checker words it."""
-    return _visible([Failed(WRONG, got)], passed, total, "").message
+    return report_visible([FailedExample(WRONG, got)], passed, total, "").message
 
 
 def reason(found: Call | ReadyCandidate | Stop | Wait) -> str:

@@ -1,8 +1,8 @@
-"""Who may call which host: what the egress proxy asks before it opens anything.
+"""The authorizer of the egress proxy, which asks it before it opens a connection to a host.
 
-A pod is known by its address, which none of ours can forge (no raw sockets), and which the proxy sees as it is. Skills
-and pods are those that the directory hears of: a pod that starts is known as soon as it has an address, and a Skill
-that is gone opens nothing from then on, however long its pods take to end.
+A pod is known by its address, which no skill can forge (no raw sockets), and which reaches the proxy unchanged. Skills
+and pods are those of the directory: a pod that starts is known as soon as it has an address, and a Skill that is
+deleted opens nothing from then on, however long its pods take to end.
 """
 
 from __future__ import annotations
@@ -22,73 +22,76 @@ from skill_operator.k8s.interface import Object
 
 log = logging.getLogger(__name__)
 PATH = "/v1/egress"
-PATIENCE = 2.0
-"""Seconds for what may yet be heard of: a pod that began a moment ago, a watch that was cut."""
-PAUSE = 0.02
-PASSING = frozenset({"api-server-not-heard", "unknown-pod", "address-of-two-pods"})
+WAIT_TIMEOUT_SECONDS = 2.0  # for what the directory may yet learn: of a pod that has just started, or a lost watch
+POLL_INTERVAL_SECONDS = 0.02
+TRANSIENT_REASONS = frozenset({"api-server-not-heard", "unknown-pod", "address-of-two-pods"})
 
 
 class EgressDecision(NamedTuple):
-    """`skill` is namespace/name, or empty where nobody knows."""
+    """EgressDecision says whether a connection is allowed, and why; `skill` is namespace/name, or empty if unknown."""
 
     allowed: bool
     reason: str
     skill: str = ""
 
 
-class Owner(NamedTuple):
-    """The Skill that a pod is of."""
+class PodOwner(NamedTuple):
+    """PodOwner is the Skill that a pod belongs to."""
 
     namespace: str
     uid: str
 
 
 class EgressAuthorizer:
-    """The rules. Whatever is not known is refused."""
+    """EgressAuthorizer decides by the grants of a pod's Skill. Whatever is unknown is denied."""
 
     def __init__(self, directory: Directory) -> None:
         self._directory = directory
-        self._pods: dict[str, tuple[Owner, frozenset[str]]] = {}  # by uid: whose, and its addresses
-        self._at: dict[str, set[str]] = {}  # address → uids of pods
-        self._skills: dict[Owner, SkillEntry] = {}
-        directory.watchers.append(self._see_skill)
-        directory.pod_watchers.append(self._see_pod)
+        self._pods: dict[str, tuple[PodOwner, frozenset[str]]] = {}  # by uid of the pod: its owner and its addresses
+        self._pods_by_address: dict[str, set[str]] = {}  # the uids of the pods
+        self._skills: dict[PodOwner, SkillEntry] = {}
+        directory.skill_listeners.append(self._on_skill)
+        directory.pod_listeners.append(self._on_pod)
 
-    def _see_skill(self, before: SkillEntry | None, after: SkillEntry | None) -> None:
+    def _on_skill(self, before: SkillEntry | None, after: SkillEntry | None) -> None:
         if before is not None:
-            self._skills.pop(Owner(before.meta.namespace, before.meta.uid), None)
+            self._skills.pop(PodOwner(before.meta.namespace, before.meta.uid), None)
         if after is not None:
-            self._skills[Owner(after.meta.namespace, after.meta.uid)] = after
+            self._skills[PodOwner(after.meta.namespace, after.meta.uid)] = after
 
-    def _see_pod(self, change: str, body: Object) -> None:
-        """One that ends keeps its address, and its rights while its Skill is there: it may have calls to finish."""
+    def _on_pod(self, change: str, body: Object) -> None:
+        """Index the pod by its addresses.
+
+        A pod that ends keeps its address, and its rights while its Skill exists: it may have calls to finish.
+        """
         meta, status = body["metadata"], body.get("status", {})
         _, former = self._pods.pop(meta["uid"], (None, frozenset[str]()))
         for address in former:
-            self._at[address].discard(meta["uid"])
-            if not self._at[address]:
-                del self._at[address]
-        addresses = frozenset(one["ip"] for one in status.get("podIPs") or ()) | {status.get("podIP", "")} - {""}
+            self._pods_by_address[address].discard(meta["uid"])
+            if not self._pods_by_address[address]:
+                del self._pods_by_address[address]
+        addresses = frozenset(entry["ip"] for entry in status.get("podIPs") or ()) | {status.get("podIP", "")} - {""}
         if change == "DELETED" or status.get("phase") in {"Succeeded", "Failed"} or not addresses:
             return
-        owner = Owner(meta["namespace"], meta.get("labels", {}).get(naming.UID_LABEL, ""))
+        owner = PodOwner(meta["namespace"], meta.get("labels", {}).get(naming.UID_LABEL, ""))
         self._pods[meta["uid"]] = (owner, addresses)
         for address in addresses:
-            self._at.setdefault(address, set()).add(meta["uid"])
+            self._pods_by_address.setdefault(address, set()).add(meta["uid"])
 
-    async def ask(self, source: str, host: str, port: int) -> EgressDecision:
-        """As `decide`, once the picture is as new as it can be."""
-        end = asyncio.get_running_loop().time() + PATIENCE
+    async def authorize(self, source: str, host: str, port: int) -> EgressDecision:
+        """Decide, and wait for a moment where the directory may not be up to date yet."""
+        deadline = asyncio.get_running_loop().time() + WAIT_TIMEOUT_SECONDS
         while True:
-            verdict = self.decide(source, host, port)
-            if verdict.reason not in PASSING or asyncio.get_running_loop().time() > end:
-                return verdict
-            await asyncio.sleep(PAUSE)
+            decision = self.decide(source, host, port)
+            if decision.reason not in TRANSIENT_REASONS or asyncio.get_running_loop().time() > deadline:
+                return decision
+            await asyncio.sleep(POLL_INTERVAL_SECONDS)
 
     def decide(self, source: str, host: str, port: int) -> EgressDecision:
-        if self._directory.missing or self._directory.cut:
+        """Return whether the pod with the address `source` may connect to the host, as far as is known now."""
+        if self._directory.unsynced or self._directory.stale:
             return EgressDecision(False, "api-server-not-heard")
-        pods = self._at.get(source, set())
+        pods = self._pods_by_address.get(source, set())
         if not pods:
             return EgressDecision(False, "unknown-pod")
         if len(pods) > 1:
@@ -100,7 +103,8 @@ class EgressAuthorizer:
         name = f"{entry.meta.namespace}/{entry.meta.name}"
         if entry.meta.deletion_timestamp is not None:
             return EgressDecision(False, "skill-is-being-deleted", name)
-        ports = {n for _, granted, some in entry.skill.spec.hosts if granted == host and is_host(granted) for n in some}
+        hosts = entry.skill.spec.hosts
+        ports = {n for _, granted, numbers in hosts if granted == host and is_host(granted) for n in numbers}
         if not ports:
             return EgressDecision(False, "host-not-granted", name)
         return (
@@ -109,19 +113,22 @@ class EgressAuthorizer:
 
 
 @asynccontextmanager
-async def serve_authorizer(judge: EgressAuthorizer, port: int) -> AsyncIterator[None]:
-    """`GET /v1/egress?source=10.244.0.7&host=api.example.com&port=443`. Policies let in the egress proxy alone."""
+async def serve_authorizer(authorizer: EgressAuthorizer, port: int) -> AsyncIterator[None]:
+    """Serve `GET /v1/egress?source=10.244.0.7&host=api.example.com&port=443` while the context is open.
 
-    async def answer(request: web.Request) -> web.Response:
+    NetworkPolicies let in the egress proxy alone.
+    """
+
+    async def decide(request: web.Request) -> web.Response:
         query = request.query
         try:
             source, host, number = query["source"], query["host"], int(query["port"])
         except (KeyError, ValueError):
-            raise web.HTTPBadRequest(text="source, host and port are asked for\n") from None
-        return web.json_response((await judge.ask(source, host, number))._asdict())
+            raise web.HTTPBadRequest(text="source, host and port are required\n") from None
+        return web.json_response((await authorizer.authorize(source, host, number))._asdict())
 
     app = web.Application()
-    app.router.add_get(PATH, answer)
+    app.router.add_get(PATH, decide)
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
     await web.TCPSite(runner, None, port).start()

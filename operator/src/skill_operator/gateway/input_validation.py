@@ -1,70 +1,68 @@
-"""Whether a body fits a Skill's input schema, before a pod is bothered (or woken) with it.
+"""Validation of a call's body against its Skill's input schema, before a pod gets it (or is started for it).
 
-This spares work; it is no gate: the skill's own runtime judges every call again. So what would cost the gateway, which
-all tenants share, too much is simply passed on.
+This spares work; it is no gate: the skill's own runtime validates every call again. So what would cost the gateway,
+which all tenants share, too much is simply passed on.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from typing import Any
 
 from skill_operator.api.v1alpha1 import ObjectMeta
 from skill_operator.gateway.problems import Problem
 from skill_operator.untrusted.json_schema import CompiledSchema, TooMuchWorkError, WorkBudget
-from skill_operator.untrusted.json_values import CHARACTERS_PER_UNIT, flaw, located
+from skill_operator.untrusted.json_values import CHARACTERS_PER_UNIT, flaw, located, parse_json, reject_constant
 from skill_operator.untrusted.text import printable
 
-LARGEST = 1 << 15
-WORK = 10_000
-MOST = 5
+MAX_VALIDATED_BYTES = 1 << 15
+MAX_WORK = 10_000
+MAX_MISFITS = 5
 
 
-def judge(contract: CompiledSchema | None, body: bytes, meta: ObjectMeta) -> None:
-    """Raises Problem for what is no JSON or does not fit."""
-    if len(body) <= LARGEST and (contract is None or not _surely_fits(contract, body)):
-        _examine(contract, body, meta)
+def validate_input(schema: CompiledSchema | None, body: bytes, meta: ObjectMeta) -> None:
+    """Validate a body; without a schema, only that it is JSON. Raises Problem for what is no JSON or does not fit."""
+    if len(body) <= MAX_VALIDATED_BYTES and (schema is None or not _surely_fits(schema, body)):
+        _validate_fully(schema, body, meta)
 
 
-def _surely_fits(contract: CompiledSchema, body: bytes) -> bool:
-    """Most bodies fit, and of most this can be told without a walk through them, which takes fifty times as long."""
-    if _HALF_PAIR.search(body) is not None:
+def _surely_fits(schema: CompiledSchema, body: bytes) -> bool:
+    """Return whether a body fits, where that can be known without a walk through it, which takes fifty times as long.
+
+    Most bodies fit, and of most this can be known.
+    """
+    if _SURROGATE_ESCAPE.search(body) is not None:
         return False
     try:
         text = body.decode().strip(" \t\r\n")
         value, end = _DECODER.raw_decode(text)
-        return end == len(text) and contract.surely_fits(value, _weight_at_most(body), WORK)
+        return end == len(text) and schema.surely_fits(value, _max_weight(body), MAX_WORK)
     except (ValueError, RecursionError):
         return False
 
 
-def _weight_at_most(body: bytes) -> int:
-    """Of the value that this is: each of its nodes but the first follows a comma or an opening bracket."""
+def _max_weight(body: bytes) -> int:
+    """Return a bound on the weight of the value: each node but the first follows a comma or an opening bracket."""
     return 1 + body.count(b",") + body.count(b"[") + body.count(b"{") + len(body) // CHARACTERS_PER_UNIT
 
 
-def _examine(contract: CompiledSchema | None, body: bytes, meta: ObjectMeta) -> None:
+def _validate_fully(schema: CompiledSchema | None, body: bytes, meta: ObjectMeta) -> None:
     try:
-        value: Any = json.loads(body, parse_constant=_refuse)
+        value = parse_json(body)
     except (ValueError, RecursionError) as error:
         detail = printable(f"{error}. Send one JSON value, in UTF-8", 300)
-        raise Problem(400, "invalid-json", "The body is no JSON", detail) from error
-    if contract is None or flaw(value) is not None:
+        raise Problem("invalid-json", detail) from error
+    if schema is None or flaw(value) is not None:
         return
     try:
-        misfits = contract.misfits(value, WorkBudget(WORK), MOST)
+        misfits = schema.misfits(value, WorkBudget(MAX_WORK), MAX_MISFITS)
     except TooMuchWorkError:
         return
     if misfits:
-        told = "; ".join(f"{located('input', misfit.place)}: {misfit.message}" for misfit in misfits)
-        where = f"GET /v1/skills/{meta.namespace}/{meta.name} shows the schema"
-        raise Problem(422, "invalid-input", "The body does not fit spec.input", f"{printable(told, 800)}. {where}")
+        text = "; ".join(f"{located('input', misfit.place)}: {misfit.message}" for misfit in misfits)
+        hint = f"GET /v1/skills/{meta.namespace}/{meta.name} shows the schema"
+        raise Problem("invalid-input", f"{printable(text, 800)}. {hint}")
 
 
-def _refuse(constant: str) -> None:
-    raise ValueError(f"{constant} is no JSON")
-
-
-_DECODER = json.JSONDecoder(parse_constant=_refuse)
-_HALF_PAIR = re.compile(rb"\\u[dD][89a-fA-F]")  # an escape that may be one: no text that this library of schemas takes
+_DECODER = json.JSONDecoder(parse_constant=reject_constant)
+_SURROGATE_ESCAPE = re.compile(rb"\\u[dD][89a-fA-F]")  # perhaps half a pair: no text that the schema library takes

@@ -1,4 +1,4 @@
-"""Calls of skills, whoever brings them: found, admitted, judged, and given a connection to a pod."""
+"""Calls of skills, over HTTP and over MCP: each is looked up, admitted, validated and given a connection to a pod."""
 
 from __future__ import annotations
 
@@ -11,31 +11,31 @@ from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import NamedTuple, Self, cast
 
+from skill_operator import runtime_contract
 from skill_operator.api.usage_report import EXCEEDED_LIMITS, ExceededLimit
 from skill_operator.gateway.access.authorizer import Caller, Limiter, NoLimits
-from skill_operator.gateway.input_validation import judge
+from skill_operator.gateway.input_validation import validate_input
 from skill_operator.gateway.pods import request_head
-from skill_operator.gateway.pods.activator import Activator, not_answering, not_ready
+from skill_operator.gateway.pods.activator import Activator, pod_not_accepting, skill_not_ready
 from skill_operator.gateway.pods.connection import ConnectionPool, PodConnection, ResponseHead
 from skill_operator.gateway.pods.directory import Directory, SkillEntry
-from skill_operator.gateway.problems import Problem
+from skill_operator.gateway.problems import TYPE_PREFIX, Problem
 from skill_operator.naming import SkillKey
 from skill_operator.observability import logs, metrics
 from skill_operator.untrusted.text import printable
 
 log = logging.getLogger(__name__)
-POD_PORT = 8080
-LARGEST_BODY = 1 << 20  # as in the runtime
-_FAILED = frozenset({500, 504})
-MARGIN_SECONDS = 5.0  # the runtime itself says 504; this is for when it cannot
-MOST_CALLS = 512
-REACHES = 5
-LARGEST_PROBLEM = 1 << 12
-_URN = "urn:skill-operator:"
+POD_PORT = runtime_contract.HTTP_PORT
+MAX_BODY_BYTES = runtime_contract.MAX_BODY_BYTES
+MARGIN_SECONDS = 5.0  # the runtime itself reports a timeout; this is for when it cannot
+MAX_CALLS = 512
+MAX_CONNECT_ATTEMPTS = 5
+MAX_PROBLEM_BYTES = 1 << 12
+_LIMIT_STATUSES = frozenset({500, 504})  # of the problems that say that a call exceeded a limit
 
 
 class InvocationResponse(NamedTuple):
-    """Of a call that was not streamed."""
+    """InvocationResponse is the whole response to a call that was not streamed."""
 
     status: int
     headers: dict[str, str]
@@ -43,21 +43,23 @@ class InvocationResponse(NamedTuple):
 
 
 class AdmittedCall:
-    """A call that was let in; closed when it is over, whatever its end."""
+    """AdmittedCall is a call in flight; it must be closed, whatever its end. It holds its place in all limits."""
 
-    __slots__ = ("_address", "_calls", "_limit", "cold", "entry", "request")
+    __slots__ = ("_address", "_invoker", "_limit", "cold_start_seconds", "entry", "request_id")
 
-    def __init__(self, calls: Invoker, entry: SkillEntry, request: str, limit: AbstractContextManager[None]) -> None:
+    def __init__(
+        self, invoker: Invoker, entry: SkillEntry, request_id: str, limit: AbstractContextManager[None]
+    ) -> None:
         self.entry = entry
-        self.request = request
-        self._calls = calls
+        self.request_id = request_id
+        self._invoker = invoker
         self._limit = limit
         self._address = ""
-        self.cold: float | None = None  # seconds that it waited for a pod, if it did
+        self.cold_start_seconds: float | None = None  # how long it waited for a pod, if it did
 
-    def aim(self, address: str) -> None:
-        """At this pod now; at none where it is empty."""
-        in_flight = self._calls.directory.in_flight
+    def assign_pod(self, address: str) -> None:
+        """Count the call as in flight at this pod, and no longer at the former one; empty: at none."""
+        in_flight = self._invoker.directory.in_flight
         former, self._address = self._address, address
         if former:
             left = in_flight[former] - 1
@@ -68,24 +70,25 @@ class AdmittedCall:
         if address:
             in_flight[address] = in_flight.get(address, 0) + 1
 
-    def answered(self, status: int, body: bytes | bytearray) -> None:
-        """Where the pod says that the call used more than it may, the Skill's condition will tell."""
-        if status not in _FAILED or len(body) > LARGEST_PROBLEM:
+    def record_response(self, status: int, body: bytes | bytearray) -> None:
+        """Record a failure where the pod says that the call exceeded a limit: the Skill's condition will show it."""
+        if status not in _LIMIT_STATUSES or len(body) > MAX_PROBLEM_BYTES:
             return
         try:
-            kind = str(json.loads(body)["type"]).removeprefix(_URN)
+            kind = str(json.loads(body)["type"]).removeprefix(TYPE_PREFIX)
         except (ValueError, LookupError, TypeError, RecursionError):
             return
         if kind in EXCEEDED_LIMITS:
-            self._calls.activity.failed(self.entry.meta, self.request, cast("ExceededLimit", kind))
+            self._invoker.usage.record_failure(self.entry.meta, self.request_id, cast("ExceededLimit", kind))
 
-    def late(self) -> None:
-        """The pod said nothing in time, not even that."""
-        self._calls.activity.failed(self.entry.meta, self.request, "timeout")
+    def on_timeout(self) -> None:
+        """Record that the pod did not respond in time, not even with a problem."""
+        self._invoker.usage.record_failure(self.entry.meta, self.request_id, "timeout")
 
     def close(self) -> None:
-        self.aim("")
-        self._calls.dismiss(self)
+        """End the call and free its place in all limits."""
+        self.assign_pod("")
+        self._invoker.release(self)
         self._limit.__exit__(None, None, None)
 
     def __enter__(self) -> Self:
@@ -98,89 +101,98 @@ class AdmittedCall:
 
 
 class Invoker:
-    """What both ways in, HTTP and MCP, do with a call."""
+    """Invoker does what HTTP and MCP have in common for a call."""
 
     def __init__(
-        self, directory: Directory, pool: ConnectionPool, waker: Activator, limits: Limiter | None = None
+        self, directory: Directory, pool: ConnectionPool, activator: Activator, limits: Limiter | None = None
     ) -> None:
         self.directory = directory
-        self.activity = waker.activity
+        self.usage = activator.usage
         self._pool = pool
-        self._waker = waker
+        self._activator = activator
         self._limits = limits or NoLimits()
-        self._open = 0
+        self._open_calls = 0
 
-    def find(self, key: SkillKey) -> SkillEntry:
-        """Raises Problem where there is none."""
+    def lookup(self, key: SkillKey) -> SkillEntry:
+        """Return the Skill. Raises Problem where there is none."""
         entry = self.directory.entries.get(key)
         if entry is not None:
             return entry
         if not self.directory.ready:
-            raise starting()
+            raise gateway_starting()
         namespace, name = (printable(part, 63) for part in key)
         detail = f"there is no Skill {name} in namespace {namespace}; see GET /v1/skills"
-        raise Problem(404, "unknown-skill", "No such skill", detail)
+        raise Problem("skill-not-found", detail)
 
-    def admit(self, entry: SkillEntry, caller: Caller, request: str) -> AdmittedCall:
-        """Each call may hold a body in memory: rather a prompt no than a killed gateway. Raises Problem."""
-        if self._open >= MOST_CALLS:
-            raise Problem(503, "overloaded", "Too many calls", f"{MOST_CALLS} calls are in flight; call again", 1)
+    def admit(self, entry: SkillEntry, caller: Caller, request_id: str) -> AdmittedCall:
+        """Return a call that is within all limits. Raises Problem.
+
+        Each call may hold a body in memory: a prompt rejection is better than a gateway that is killed.
+        """
+        if self._open_calls >= MAX_CALLS:
+            raise Problem("overloaded", f"{MAX_CALLS} calls are in flight; call again", 1)
         limit = self._limits.admit(caller, entry)
         limit.__enter__()
-        self._open += 1
-        self.activity.begin(entry.meta.uid)
-        metrics.set_calls_in_flight(self._open)
-        return AdmittedCall(self, entry, request, limit)
+        self._open_calls += 1
+        self.usage.start_call(entry.meta.uid)
+        metrics.set_calls_in_flight(self._open_calls)
+        return AdmittedCall(self, entry, request_id, limit)
 
-    def dismiss(self, ticket: AdmittedCall) -> None:
-        self._open -= 1
-        self.activity.end(ticket.entry.meta.uid)
-        metrics.set_calls_in_flight(self._open)
+    def release(self, call: AdmittedCall) -> None:
+        """Count a call as ended."""
+        self._open_calls -= 1
+        self.usage.end_call(call.entry.meta.uid)
+        metrics.set_calls_in_flight(self._open_calls)
 
-    def judge(self, entry: SkillEntry, body: bytes) -> None:
-        """Raises Problem for what does not fit the Skill's input, before a pod is bothered with it."""
-        judge(self.directory.contract(entry), body, entry.meta)
+    def validate(self, entry: SkillEntry, body: bytes) -> None:
+        """Validate the body before a pod gets it. Raises Problem where it does not fit the Skill's input."""
+        validate_input(self.directory.input_schema(entry), body, entry.meta)
 
-    def pooled(self, ticket: AdmittedCall) -> PodConnection | None:
-        """A connection that is open already, to the pod that should be asked."""
-        for backend in self.directory.backends(ticket.entry.meta):
+    def take_idle_connection(self, call: AdmittedCall) -> PodConnection | None:
+        """Return an idle connection to the best pod of the Skill, or None."""
+        for backend in self.directory.backends(call.entry.meta):
             connection = self._pool.take(backend.address)
             if connection is not None:
-                ticket.aim(backend.address)
+                call.assign_pod(backend.address)
             return connection
         return None
 
-    async def reach(self, ticket: AdmittedCall, waking: Callable[[], Awaitable[None]] | None = None) -> PodConnection:
-        """A connection to the first pod that can be reached; one is woken if need be. Raises Problem."""
-        entry = ticket.entry
+    async def connect(
+        self, call: AdmittedCall, on_cold_start: Callable[[], Awaitable[None]] | None = None
+    ) -> PodConnection:
+        """Return a connection to the first pod that accepts one; a sleeping Skill is woken. Raises Problem.
+
+        `on_cold_start` is awaited once where the call has to wait for a pod.
+        """
+        entry = call.entry
         if entry.skill is None:
-            raise not_ready(entry, "newer than this gateway: its object cannot be read")
+            raise skill_not_ready(entry, "its object cannot be read: it is newer than this gateway")
         for backend in self.directory.backends(entry.meta):
-            if backend.ready and (connection := await self._connect(ticket, backend.address)) is not None:
+            if backend.ready and (connection := await self._try_connect(call, backend.address)) is not None:
                 return connection
         loop = asyncio.get_running_loop()
-        began = loop.time()
-        for _ in range(REACHES):
-            address = await self._waker.pod(entry, ticket.request, waking)
-            waking = None
-            if (connection := await self._connect(ticket, address)) is not None:
-                ticket.cold = loop.time() - began
+        start_time = loop.time()
+        for _ in range(MAX_CONNECT_ATTEMPTS):
+            address = await self._activator.wait_for_pod(entry, call.request_id, on_cold_start)
+            on_cold_start = None
+            if (connection := await self._try_connect(call, address)) is not None:
+                call.cold_start_seconds = loop.time() - start_time
                 return connection
-        raise not_answering()
+        raise pod_not_accepting()
 
-    async def _connect(self, ticket: AdmittedCall, address: str) -> PodConnection | None:
-        ticket.aim(address)
+    async def _try_connect(self, call: AdmittedCall, address: str) -> PodConnection | None:
+        call.assign_pod(address)
         try:
             return self._pool.take(address) or await self._pool.connect(address)
-        except OSError as error:  # it has seen nothing of the call
+        except OSError as error:  # the pod has got nothing of the call
             log.info("pod %s cannot be reached: %s", address, str(error) or type(error).__name__)
-            ticket.aim("")
+            call.assign_pod("")
             return None
 
-    def report(self) -> str:
-        """For the controller, which asks before it puts a skill to sleep."""
-        self.activity.keep({entry.meta.uid for entry in self.directory.entries.values()})
-        return self.activity.report(self._waker.held, self.directory.drains()).model_dump_json()
+    def usage_report(self) -> str:
+        """Return the UsageReport as JSON. The controller asks for it before it scales a Skill to zero."""
+        self.usage.retain({entry.meta.uid for entry in self.directory.entries.values()})
+        return self.usage.report(self._activator.waiting, self.directory.drain_tokens()).model_dump_json()
 
     async def invoke(
         self,
@@ -189,84 +201,87 @@ class Invoker:
         *,
         caller: Caller,
         request_id: str,
-        deadline: float = math.inf,
-        waking: Callable[[], Awaitable[None]] | None = None,
+        timeout_seconds: float = math.inf,
+        on_cold_start: Callable[[], Awaitable[None]] | None = None,
     ) -> InvocationResponse:
-        """A call from within, of a caller who was let in: at most `deadline` seconds, or what the Skill allows.
+        """Call the skill for an authorized caller, and return its whole response. Raises Problem.
 
-        Raises Problem. Cancelling it cancels the call.
+        It takes at most `timeout_seconds`, or what the Skill allows. Cancelling it cancels the call.
         """
-        if len(body) > LARGEST_BODY:
-            raise too_large()
-        with self.admit(entry, caller, request_id) as ticket:
-            self.judge(entry, body)
+        if len(body) > MAX_BODY_BYTES:
+            raise request_too_large()
+        with self.admit(entry, caller, request_id) as call:
+            self.validate(entry, body)
             with logs.context(request=request_id):
-                connection = self.pooled(ticket) or await self.reach(ticket, waking)
-            seconds = min(deadline, allowed(entry))
-            collector = _Collector(ticket)
-            head = request_head.request(caller.name, request_id, int(seconds * 1000), len(body))
+                connection = self.take_idle_connection(call) or await self.connect(call, on_cold_start)
+            seconds = min(timeout_seconds, call_timeout_seconds(entry))
+            collector = _ResponseCollector(call)
+            head = request_head.encode_head(caller.name, request_id, int(seconds * 1000), len(body))
             connection.send(head + body, collector)
             try:
                 async with asyncio.timeout(seconds):
-                    return await collector.answer
+                    return await collector.response
             except TimeoutError as error:
-                ticket.late()
-                raise timed_out(entry) from error
+                call.on_timeout()
+                raise call_timeout(entry) from error
             finally:
-                if not collector.over:
+                if not collector.ended:
                     connection.abort()
 
 
-class _Collector:
-    """A sink that keeps all of it."""
+class _ResponseCollector:
+    """_ResponseCollector is a ResponseHandler that keeps the whole response."""
 
-    def __init__(self, ticket: AdmittedCall) -> None:
-        self._ticket = ticket
-        self.answer: asyncio.Future[InvocationResponse] = asyncio.get_running_loop().create_future()
-        self.over = False
+    def __init__(self, call: AdmittedCall) -> None:
+        self._call = call
+        self.response: asyncio.Future[InvocationResponse] = asyncio.get_running_loop().create_future()
+        self.ended = False
         self._head: ResponseHead | None = None
         self._body = bytearray()
 
-    def head(self, head: ResponseHead) -> None:
+    def on_head(self, head: ResponseHead) -> None:
         self._head = head
 
-    def data(self, chunk: bytes) -> None:
+    def on_data(self, chunk: bytes) -> None:
         self._body += chunk
 
-    def end(self) -> None:
-        self.over = True
-        if self._head is not None and not self.answer.done():
-            self._ticket.answered(self._head.status, self._body)
+    def on_end(self) -> None:
+        self.ended = True
+        if self._head is not None and not self.response.done():
+            self._call.record_response(self._head.status, self._body)
             headers = {"Content-Type": self._head.content_type.decode()}
             if self._head.retry_after:
                 headers["Retry-After"] = self._head.retry_after.decode()
-            if self._ticket.cold is not None:
-                headers["X-Skill-Cold-Start"] = f"{self._ticket.cold * 1000:.0f}"
-            self.answer.set_result(InvocationResponse(self._head.status, headers, bytes(self._body)))
+            if self._call.cold_start_seconds is not None:
+                headers["X-Skill-Cold-Start"] = f"{self._call.cold_start_seconds * 1000:.0f}"
+            self.response.set_result(InvocationResponse(self._head.status, headers, bytes(self._body)))
 
-    def fail(self, problem: Problem) -> None:
-        self.over = True
-        if not self.answer.done():
-            self.answer.set_exception(problem)
+    def on_problem(self, problem: Problem) -> None:
+        self.ended = True
+        if not self.response.done():
+            self.response.set_exception(problem)
 
-    def writable(self, yes: bool) -> None:
+    def on_writable(self, writable: bool) -> None:
         pass
 
 
-def allowed(entry: SkillEntry) -> float:
-    """Seconds from the moment that a pod has the call."""
+def call_timeout_seconds(entry: SkillEntry) -> float:
+    """Return how long a pod may take, from the moment that it has the call."""
     return (entry.skill.spec.call_timeout_seconds if entry.skill else 0) + MARGIN_SECONDS
 
 
-def starting() -> Problem:
-    return Problem(503, "starting", "The gateway is starting", "it does not know all skills yet; call again", 1)
+def gateway_starting() -> Problem:
+    """Return the problem for a gateway that has not listed all Skills yet."""
+    return Problem("starting", "the gateway does not know all skills yet; call again", 1)
 
 
-def too_large() -> Problem:
-    return Problem(413, "too-large", "The body is too large", f"a call's body is {LARGEST_BODY} bytes at most")
+def request_too_large() -> Problem:
+    """Return the problem for a body over the limit."""
+    return Problem("too-large", f"a call's body is {MAX_BODY_BYTES} bytes at most")
 
 
-def timed_out(entry: SkillEntry) -> Problem:
+def call_timeout(entry: SkillEntry) -> Problem:
+    """Return the problem for a call that the pod did not answer in time."""
     limit = entry.skill.spec.call_timeout_seconds if entry.skill else 0
     detail = f"no answer within {limit} s (spec.callTimeoutSeconds); ask for less, or raise the limit"
-    return Problem(504, "timeout", "The skill took too long", detail)
+    return Problem("timeout", detail)

@@ -1,4 +1,4 @@
-"""The process: what it is made of, and how it starts and ends."""
+"""The gateway's process: its parts, and how it starts and stops."""
 
 from __future__ import annotations
 
@@ -14,10 +14,12 @@ from skill_operator.api import usage_report
 from skill_operator.gateway.access.authorizer import AllowAll, Authorizer
 from skill_operator.gateway.access.kubernetes import KubernetesAuthorizer
 from skill_operator.gateway.access.limits import CallLimiter
-from skill_operator.gateway.access.origins import pages as own_pages
+from skill_operator.gateway.access.origins import allowed_origins
 from skill_operator.gateway.egress_authorizer import EgressAuthorizer, serve_authorizer
 from skill_operator.gateway.http import routes
-from skill_operator.gateway.http.protocol import Server, ServerConfig
+from skill_operator.gateway.http.connection import GatewayServices
+from skill_operator.gateway.http.deadlines import Deadlines
+from skill_operator.gateway.http.protocol import GatewayServer, ServerConfig
 from skill_operator.gateway.http.tls import Certificate
 from skill_operator.gateway.invocation import POD_PORT, Invoker
 from skill_operator.gateway.mcp import McpServer
@@ -30,79 +32,86 @@ from skill_operator.settings import Settings
 
 log = logging.getLogger(__name__)
 DRAIN_SECONDS = 8.0  # until no Service leads here any more: EndpointSlices and kube-proxy take seconds on a busy node
-GRACE_SECONDS = 25
-GARBAGE = 20_000  # new objects between two looks for cycles: calls make none, and a look takes as long as several calls
+SHUTDOWN_TIMEOUT_SECONDS = 25
+GC_THRESHOLD = 20_000  # new objects between collections: calls make no cycles, and one takes as long as several calls
 
 
 async def serve(settings: Settings, cluster: Cluster) -> None:
-    """Until SIGTERM: then first out of the Services, then no more calls, then the end. Raises CertificateError."""
+    """Run the gateway until SIGTERM. Raises CertificateError.
+
+    It stops in order: it leaves the Services, then takes no more calls, then finishes those in flight.
+    """
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     certificate = Certificate(Path(settings.gateway.tls_folder)) if settings.gateway.tls_folder else None
-    directory = Directory(watchers=[_forget])
+    directory = Directory(skill_listeners=[_forget_metrics])
     ready = {
         "directory": lambda: None if directory.ready else "skills and pods are not listed yet",
-        "stopping": lambda: "it is" if stop.is_set() else None,
+        "stopping": lambda: "the gateway is stopping" if stop.is_set() else None,
     }
-    judge = EgressAuthorizer(directory)
-    following = asyncio.create_task(directory.follow(cluster, settings.watch_namespaces))
-    renewing = asyncio.create_task(certificate.keep()) if certificate else None
-    live = {"directory": lambda: "the watches have ended" if following.done() else None}
+    egress_authorizer = EgressAuthorizer(directory)
+    watch_task = asyncio.create_task(directory.watch(cluster, settings.watch_namespaces))
+    certificate_task = asyncio.create_task(certificate.watch()) if certificate else None
+    live = {"directory": lambda: "the watches have ended" if watch_task.done() else None}
     pool = ConnectionPool(POD_PORT)
-    waker = Activator(cluster, directory, pool, settings.gateway.wake)
-    calls = Invoker(directory, pool, waker, CallLimiter(settings.gateway.limits))
-    judging = (
-        serve_authorizer(judge, settings.judge_port) if settings.egress_proxy.address else contextlib.nullcontext()
+    activator = Activator(cluster, directory, pool, settings.gateway.wake)
+    invoker = Invoker(directory, pool, activator, CallLimiter(settings.gateway.limits))
+    egress = (
+        serve_authorizer(egress_authorizer, settings.judge_port)
+        if settings.egress_proxy.address
+        else contextlib.nullcontext()
     )
-    async with judging, health.serve(settings.health_port, live, ready, {usage_report.PATH: calls.report}):
+    async with egress, health.serve(settings.health_port, live, ready, {usage_report.PATH: invoker.usage_report}):
         with pool.open():
-            end = asyncio.Event()
-            made = listener(calls, make_authorizer(cluster, settings), settings, certificate)
-            listening = asyncio.create_task(made.run_until(end))
-            settle()
+            stop_server = asyncio.Event()
+            server = make_server(invoker, make_authorizer(cluster, settings), settings, certificate)
+            server_task = asyncio.create_task(server.run_until(stop_server))
+            freeze_garbage_collector()
             log.info("listening", extra={"port": settings.listen_port, "tls": certificate is not None})
-            stopping = asyncio.create_task(stop.wait())
-            await asyncio.wait({stopping, following, listening}, return_when=asyncio.FIRST_COMPLETED)
+            stop_task = asyncio.create_task(stop.wait())
+            await asyncio.wait({stop_task, watch_task, server_task}, return_when=asyncio.FIRST_COMPLETED)
             if stop.is_set():
                 await asyncio.sleep(DRAIN_SECONDS)
-            end.set()
-            await listening
-        stopping.cancel()
-        following.cancel()
-        if renewing:
-            renewing.cancel()
+            stop_server.set()
+            await server_task
+        stop_task.cancel()
+        watch_task.cancel()
+        if certificate_task:
+            certificate_task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
-            await following
+            await watch_task
 
 
-def settle() -> None:
-    """What is there at the start stays, and is not looked through for garbage again."""
+def freeze_garbage_collector() -> None:
+    """Exempt the objects that exist at the start from collection: they stay. Collect the later ones rarely."""
     gc.collect()
     gc.freeze()
-    gc.set_threshold(GARBAGE)
+    gc.set_threshold(GC_THRESHOLD)
 
 
-def listener(
-    calls: Invoker, gatekeeper: Authorizer, settings: Settings, certificate: Certificate | None = None
-) -> Server:
-    pages = own_pages(settings)
-    agents = McpServer(calls.directory, calls, gatekeeper, pages)
-    made = routes.app(calls.directory, calls, gatekeeper, pages, agents, settings)
-    where: dict[str, Any] = {"host": "0.0.0.0", "port": settings.listen_port}
-    where |= {"timeout_graceful_shutdown": GRACE_SECONDS}
+def make_server(
+    invoker: Invoker, authorizer: Authorizer, settings: Settings, certificate: Certificate | None = None
+) -> GatewayServer:
+    """Return the server for callers, over HTTP and MCP; with a certificate it speaks TLS."""
+    services = GatewayServices(invoker, authorizer, allowed_origins(settings), Deadlines())
+    mcp_server = McpServer(services)
+    app = routes.make_app(services, mcp_server, settings)
+    options: dict[str, Any] = {"host": "0.0.0.0", "port": settings.listen_port}
+    options |= {"timeout_graceful_shutdown": SHUTDOWN_TIMEOUT_SECONDS}
     if certificate:
-        where["ssl_context_factory"] = lambda *_: certificate.context
-    return Server(ServerConfig(made, calls, gatekeeper, pages, agents.close, **where))
+        options["ssl_context_factory"] = lambda *_: certificate.context
+    return GatewayServer(ServerConfig(app, services, **options), on_stop=mcp_server.close)
 
 
 def make_authorizer(cluster: Cluster, settings: Settings) -> Authorizer:
+    """Return the authorizer that `gateway.auth` names."""
     if settings.gateway.auth == "kubernetes":
         return KubernetesAuthorizer(cluster, settings.gateway.audiences)
     log.warning("ANYBODY MAY CALL EVERY SKILL: gateway.auth is none, so whoever reaches the gateway needs no token")
     return AllowAll()
 
 
-def _forget(before: SkillEntry | None, after: SkillEntry | None) -> None:
+def _forget_metrics(before: SkillEntry | None, after: SkillEntry | None) -> None:
     if before is not None and after is None:
         metrics.forget_skill(before.meta.namespace, before.meta.name)

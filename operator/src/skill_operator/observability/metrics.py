@@ -227,7 +227,7 @@ REGISTRY.register(_GATEWAY)
 
 
 def record_request(outcome: str, seconds: float) -> None:
-    """Record a request; `outcome` is a problem's slug, the class of the skill's own status, or `caller-left`."""
+    """Record a request; `outcome` is a problem's slug, the class of the skill's status, or `client-disconnected`."""
     _GATEWAY.record_request(outcome, seconds)
 
 

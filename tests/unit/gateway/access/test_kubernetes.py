@@ -1,4 +1,4 @@
-"""What is remembered of the API server's verdicts, for how long, and what happens without it."""
+"""What is remembered of the API server's decisions, for how long, and what happens without it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def jwt(expires: Any) -> str:
 
 
 class World:
-    """An API server that knows some tokens and rights, may be away or slow, and counts questions; and the time."""
+    """An API server that knows some tokens and rights, may be away or slow, and counts reviews; and the time."""
 
     def __init__(self) -> None:
         self.time = 1000.0
@@ -35,11 +35,11 @@ class World:
         self.audiences: list[str] = ["skill-gateway"]
         self.fault: ClusterError | None = None
         self.hold: asyncio.Event | None = None
-        self.asked: list[tuple[str, dict[str, Any]]] = []
-        self.gate = KubernetesAuthorizer(self, clock=lambda: self.time, now=lambda: self.time)  # type: ignore[arg-type]
+        self.reviews: list[tuple[str, dict[str, Any]]] = []
+        self.authorizer = KubernetesAuthorizer(self, clock=lambda: self.time, now=lambda: self.time)  # type: ignore[arg-type]
 
     async def review(self, kind: str, spec: dict[str, Any]) -> dict[str, Any]:
-        self.asked.append((kind, spec))
+        self.reviews.append((kind, spec))
         if self.hold:
             await self.hold.wait()
         if self.fault:
@@ -52,16 +52,16 @@ class World:
         wanted = spec["resourceAttributes"]
         return {"allowed": (wanted["namespace"], wanted["name"]) in self.rights}
 
-    def questions(self, kind: str) -> int:
-        return sum(asked == kind for asked, _ in self.asked)
+    def count(self, kind: str) -> int:
+        return sum(review == kind for review, _ in self.reviews)
 
     async def enter(self, who: str = "good", key: tuple[str, str] = INVOICE) -> Caller:
-        caller = await self.gate.caller(f"Bearer {who}")
-        await self.gate.permit(caller, key)
+        caller = await self.authorizer.authenticate(f"Bearer {who}")
+        await self.authorizer.authorize(caller, key)
         return caller
 
     def known(self, who: str = "good", key: tuple[str, str] = INVOICE) -> Caller | None:
-        return self.gate.known(f"Bearer {who}", key)
+        return self.authorizer.cached_caller(f"Bearer {who}", key)
 
     async def settle(self) -> None:
         for _ in range(10):
@@ -83,7 +83,7 @@ async def test_who_may_is_let_in_and_remembered(world: World) -> None:
     assert world.known() is None
     caller = await world.enter()
     assert (caller.name, caller.groups) == ("alice", ("staff",))
-    (_, token), (_, access) = world.asked
+    (_, token), (_, access) = world.reviews
     assert token == {"token": "good", "audiences": ["skill-gateway"]}
     assert access == {
         "user": "alice",
@@ -103,7 +103,7 @@ async def test_who_may_is_let_in_and_remembered(world: World) -> None:
     for _ in range(3):
         assert world.known() == caller
         assert await world.enter() == caller
-    assert len(world.asked) == 2
+    assert len(world.reviews) == 2
     assert world.known(key=OTHER) is None, "one right is not another"
     assert world.known("other") is None
 
@@ -117,34 +117,34 @@ async def test_who_may_not_is_not(world: World) -> None:
     assert (problem.status, problem.slug) == (401, "unauthenticated")
     assert "invalid bearer token" in problem.detail
     assert 'error="invalid_token"' in problem.headers["WWW-Authenticate"]
-    asked = len(world.asked)
+    before = len(world.reviews)
     await refused(world.enter("bad"))
     await refused(world.enter(key=OTHER))
-    assert len(world.asked) == asked, "a no is remembered too"
+    assert len(world.reviews) == before, "a no is remembered too"
 
 
 @pytest.mark.parametrize(
     "header", ["", "Bearer", "Bearer ", "Basic Z29vZDpnb29k", "Bearer two words", "Bearer g\nd", "Bearer " + "a" * 20000]
 )  # fmt: skip
 async def test_what_is_no_token_is_not_asked_about(world: World, header: str) -> None:
-    problem = await refused(world.gate.caller(header))
+    problem = await refused(world.authorizer.authenticate(header))
     assert problem.status == 401
     assert problem.headers["WWW-Authenticate"].startswith("Bearer ")
-    assert world.gate.known(header, INVOICE) is None
-    assert world.asked == []
+    assert world.authorizer.cached_caller(header, INVOICE) is None
+    assert world.reviews == []
 
 
 async def test_a_right_that_was_taken_away_ends(world: World) -> None:
     await world.enter()
     world.rights.clear()
-    world.time += kubernetes.MAY_SECONDS
+    world.time += kubernetes.ALLOWED_SECONDS
     assert world.known() is None
     assert (await refused(world.enter())).status == 403
     world.rights.add(INVOICE)
-    world.time += kubernetes.MAY_NOT_SECONDS
+    world.time += kubernetes.DENIED_SECONDS
     await world.enter()
     world.users.clear()
-    world.time += kubernetes.KNOWN_SECONDS
+    world.time += kubernetes.VALID_TOKEN_SECONDS
     assert world.known() is None
     assert (await refused(world.enter())).status == 401
 
@@ -152,18 +152,18 @@ async def test_a_right_that_was_taken_away_ends(world: World) -> None:
 async def test_a_busy_caller_never_waits(world: World) -> None:
     caller = await world.enter()
     for _ in range(30):
-        world.time += kubernetes.MAY_SECONDS * 0.7
+        world.time += kubernetes.ALLOWED_SECONDS * 0.7
         assert world.known() == caller
         await world.settle()
     world.rights.clear()
-    world.time += kubernetes.MAY_SECONDS * 0.7
+    world.time += kubernetes.ALLOWED_SECONDS * 0.7
     assert world.known() == caller
     await world.settle()
-    assert world.known() is None, "and what was asked beside him counts at once"
+    assert world.known() is None, "and what was fetched meanwhile counts at once"
 
 
 async def test_a_token_ends_when_it_says(world: World) -> None:
-    token = jwt(world.time + 30 - kubernetes.LEEWAY_SECONDS)
+    token = jwt(world.time + 30 - kubernetes.CLOCK_SKEW_SECONDS)
     world.users[token] = ALICE
     for _ in range(6):  # well within what is remembered of tokens and rights
         await world.enter(token)
@@ -171,9 +171,9 @@ async def test_a_token_ends_when_it_says(world: World) -> None:
         await world.settle()
         world.time += 5
     assert world.known(token) is None
-    asked = len(world.asked)
+    before = len(world.reviews)
     assert "expired" in (await refused(world.enter(token))).detail
-    assert len(world.asked) == asked
+    assert len(world.reviews) == before
 
 
 @pytest.mark.parametrize("claim", ["soon", None, [], 1e400, {"a": 1}])
@@ -185,14 +185,14 @@ async def test_an_end_that_is_none_is_left_to_the_api_server(world: World, claim
 
 @pytest.mark.parametrize("token", ["a.b.c", "a.!!!.c", "..", "a." + base64.b64encode(b"[" * 5000).decode() + ".c"])
 async def test_a_crooked_token_harms_nobody(world: World, token: str) -> None:
-    assert (await refused(world.gate.caller(f"Bearer {token}"))).status == 401
+    assert (await refused(world.authorizer.authenticate(f"Bearer {token}"))).status == 401
 
 
 async def test_a_token_for_somebody_else_is_refused(world: World) -> None:
     """An API server that knows no audiences would accept any."""
     for audiences in ([], ["https://kubernetes.default.svc"]):
         world.audiences = audiences
-        world.time += kubernetes.REFUSED_SECONDS
+        world.time += kubernetes.INVALID_TOKEN_SECONDS
         problem = await refused(world.enter())
         assert problem.status == 401
         assert "audience skill-gateway" in problem.detail
@@ -206,14 +206,14 @@ async def test_one_question_for_all_who_wait(world: World) -> None:
     await world.settle()
     world.hold.set()
     assert len({caller.name for caller in await asyncio.gather(*callers[1:])}) == 1
-    assert (world.questions("TokenReview"), world.questions("SubjectAccessReview")) == (1, 1)
+    assert (world.count("TokenReview"), world.count("SubjectAccessReview")) == (1, 1)
 
 
 @pytest.mark.parametrize("fault", [Unavailable("away"), Forbidden("may not create tokenreviews", 403)])
 async def test_without_an_api_server_nobody_new_comes_in(world: World, fault: ClusterError) -> None:
     world.fault = fault
     problem = await refused(world.enter())
-    assert (problem.status, problem.slug) == (503, "cannot-authorize")
+    assert (problem.status, problem.slug) == (503, "authorization-unavailable")
     assert "Retry-After" in problem.headers
     assert "away" not in problem.detail
     world.fault = None
@@ -229,7 +229,7 @@ async def test_who_was_in_stays_in_while_the_api_server_is_away(world: World, fa
     while world.time < came + 120:
         world.time += 1
         assert world.known() == caller or await world.enter() == caller
-    assert len(world.asked) < 100, "it is not hammered while it is away"
+    assert len(world.reviews) < 100, "it is not hammered while it is away"
     assert (await refused(world.enter(key=OTHER))).status == 503
     assert world.known(key=OTHER) is None
     world.time = came + kubernetes.STALE_SECONDS + 1
@@ -242,55 +242,57 @@ async def test_who_was_in_stays_in_while_the_api_server_is_away(world: World, fa
 async def test_what_changed_meanwhile_counts_as_soon_as_the_api_server_is_back(world: World) -> None:
     await world.enter()
     world.fault = Unavailable("away")
-    world.time += kubernetes.MAY_SECONDS
+    world.time += kubernetes.ALLOWED_SECONDS
     await world.enter()
     world.fault = None
     world.rights.clear()
-    world.time += decision_cache.AGAIN_SECONDS
+    world.time += decision_cache.RETRY_SECONDS
     assert (await refused(world.enter())).status == 403
 
 
 async def test_a_flood_of_tokens_stays_a_trickle(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kubernetes, "MOST_WAITING", 40)
+    monkeypatch.setattr(kubernetes, "MAX_WAITING_REVIEWS", 40)
     world.hold = asyncio.Event()
-    callers = [asyncio.create_task(refused(world.gate.caller(f"Bearer t{number}"))) for number in range(100)]
+    callers = [
+        asyncio.create_task(refused(world.authorizer.authenticate(f"Bearer t{number}"))) for number in range(100)
+    ]
     await world.settle()
-    assert len(world.asked) == kubernetes.AT_ONCE
+    assert len(world.reviews) == kubernetes.MAX_CONCURRENT_REVIEWS
     world.hold.set()
     found = [problem.status for problem in await asyncio.gather(*callers)]
     assert (found.count(401), found.count(503)) == (40, 60)
 
 
 async def test_memory_is_bounded(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(world.gate._identities, "_most", 50)
+    monkeypatch.setattr(world.authorizer._identities, "_max_entries", 50)
     for number in range(200):
-        await refused(world.gate.caller(f"Bearer t{number}"))
-    assert len(world.gate._identities) == 50
+        await refused(world.authorizer.authenticate(f"Bearer t{number}"))
+    assert len(world.authorizer._identities) == 50
 
 
 async def test_a_list_shows_what_one_may_call(world: World) -> None:
-    caller = await world.gate.caller("Bearer good")
+    caller = await world.authorizer.authenticate("Bearer good")
     keys = {("finance", f"s{number}") for number in range(100)} | {OTHER, INVOICE}
-    assert await world.gate.visible(caller, keys) == {INVOICE}
-    asked = len(world.asked)
-    assert await world.gate.visible(caller, keys) == {INVOICE}
-    assert len(world.asked) == asked
-    world.time += kubernetes.MAY_SECONDS
+    assert await world.authorizer.filter_visible(caller, keys) == {INVOICE}
+    before = len(world.reviews)
+    assert await world.authorizer.filter_visible(caller, keys) == {INVOICE}
+    assert len(world.reviews) == before
+    world.time += kubernetes.ALLOWED_SECONDS
     world.rights = {("finance", "")}
-    assert await world.gate.visible(caller, keys) == keys - {OTHER}
-    world.time += kubernetes.MAY_SECONDS
-    world.rights, world.asked = {("", "")}, []
-    assert await world.gate.visible(caller, keys) == keys
-    assert len(world.asked) == 1
-    world.time += kubernetes.MAY_SECONDS
+    assert await world.authorizer.filter_visible(caller, keys) == keys - {OTHER}
+    world.time += kubernetes.ALLOWED_SECONDS
+    world.rights, world.reviews = {("", "")}, []
+    assert await world.authorizer.filter_visible(caller, keys) == keys
+    assert len(world.reviews) == 1
+    world.time += kubernetes.ALLOWED_SECONDS
     world.fault = Unavailable("away")
-    assert await world.gate.visible(caller, keys) == keys
-    assert (await refused(world.gate.visible(Caller("bob"), keys))).status == 503
+    assert await world.authorizer.filter_visible(caller, keys) == keys
+    assert (await refused(world.authorizer.filter_visible(Caller("bob"), keys))).status == 503
 
 
 async def test_where_anybody_may_all_is_open() -> None:
-    gate = AllowAll()
-    caller = await gate.caller("")
-    assert gate.known("", INVOICE) == caller
-    await gate.permit(caller, INVOICE)
-    assert await gate.visible(caller, [INVOICE]) == {INVOICE}
+    authorizer = AllowAll()
+    caller = await authorizer.authenticate("")
+    assert authorizer.cached_caller("", INVOICE) == caller
+    await authorizer.authorize(caller, INVOICE)
+    assert await authorizer.filter_visible(caller, [INVOICE]) == {INVOICE}

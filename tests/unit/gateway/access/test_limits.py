@@ -1,4 +1,4 @@
-"""Who is let in how often."""
+"""The limits of concurrency and rate."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from skill_operator.gateway.access import limits
 from skill_operator.gateway.access.kubernetes import Caller
 from skill_operator.gateway.access.limits import CallLimiter
-from skill_operator.gateway.pods.directory import SkillEntry, skill_entry
+from skill_operator.gateway.pods.directory import SkillEntry, parse_skill
 from skill_operator.gateway.problems import Problem
 from skill_operator.settings import CallLimitSettings, GatewayLimitSettings
 from tests.unit.gateway.objects import skill
@@ -29,32 +29,34 @@ class Clock:
 def entry(uid: str = "1", **spec: Any) -> SkillEntry:
     body = skill(**spec)
     body["metadata"]["uid"] = uid
-    return skill_entry(body)
+    return parse_skill(body)
 
 
-def gate(clock: Clock, caller: CallLimitSettings | None = None, skill: CallLimitSettings | None = None) -> CallLimiter:
+def limiter(
+    clock: Clock, caller: CallLimitSettings | None = None, skill: CallLimitSettings | None = None
+) -> CallLimiter:
     return CallLimiter(
         GatewayLimitSettings(caller=caller or CallLimitSettings(), skill=skill or CallLimitSettings()), clock
     )
 
 
-def calls(gate: CallLimiter, most: int, caller: Caller = ALICE, to: SkillEntry | None = None) -> int:
+def calls(limiter: CallLimiter, most: int, caller: Caller = ALICE, to: SkillEntry | None = None) -> int:
     """How many of so many calls, one after the other, are let in."""
     done = 0
     for _ in range(most):
         try:
-            with gate.admit(caller, to or entry()):
+            with limiter.admit(caller, to or entry()):
                 done += 1
         except Problem as problem:
-            assert problem.slug == "too-many-a-minute"  # noqa: PT017
+            assert problem.slug == "rate-limited"  # noqa: PT017
     return done
 
 
 def test_a_rate_with_its_burst() -> None:
     clock = Clock()
-    made = gate(clock, caller=CallLimitSettings(per_minute=60))
+    made = limiter(clock, caller=CallLimitSettings(per_minute=60))
     assert calls(made, 100) == 10
-    assert calls(made, 100, BOB) == 10, "each has his own"
+    assert calls(made, 100, BOB) == 10, "each caller has its own"
     clock.now += 3
     assert calls(made, 100) == 3
     with pytest.raises(Problem) as raised, made.admit(ALICE, entry()):
@@ -66,7 +68,7 @@ def test_a_rate_with_its_burst() -> None:
 
 def test_a_minute_holds_no_more_than_it_should() -> None:
     clock = Clock()
-    made = gate(clock, skill=CallLimitSettings(per_minute=600))
+    made = limiter(clock, skill=CallLimitSettings(per_minute=600))
     done = 0
     for _ in range(600):
         done += calls(made, 3)
@@ -76,7 +78,7 @@ def test_a_minute_holds_no_more_than_it_should() -> None:
 
 def test_a_slow_rate_still_lets_one_in() -> None:
     clock = Clock()
-    made = gate(clock, caller=CallLimitSettings(per_minute=1))
+    made = limiter(clock, caller=CallLimitSettings(per_minute=1))
     assert calls(made, 5) == 1
     with pytest.raises(Problem) as raised, made.admit(ALICE, entry()):
         pass
@@ -88,13 +90,13 @@ def test_a_slow_rate_still_lets_one_in() -> None:
 
 
 def test_calls_at_once() -> None:
-    made = gate(Clock(), caller=CallLimitSettings(concurrent=2), skill=CallLimitSettings(concurrent=3))
+    made = limiter(Clock(), caller=CallLimitSettings(concurrent=2), skill=CallLimitSettings(concurrent=3))
     with ExitStack() as open_calls:
         for _ in range(2):
             open_calls.enter_context(made.admit(ALICE, entry()))
         with pytest.raises(Problem) as raised, made.admit(ALICE, entry("2")):
             pass
-        assert (raised.value.slug, raised.value.headers["Retry-After"]) == ("too-many-at-once", "1")
+        assert (raised.value.slug, raised.value.headers["Retry-After"]) == ("concurrency-limit", "1")
         assert "yours" in raised.value.detail
         open_calls.enter_context(made.admit(BOB, entry()))
         with pytest.raises(Problem) as raised, made.admit(BOB, entry()):
@@ -106,7 +108,7 @@ def test_calls_at_once() -> None:
 
 
 def test_a_failed_call_is_over_too() -> None:
-    made = gate(Clock(), caller=CallLimitSettings(concurrent=1))
+    made = limiter(Clock(), caller=CallLimitSettings(concurrent=1))
     with pytest.raises(RuntimeError), made.admit(ALICE, entry()):
         raise RuntimeError
     assert calls(made, 1) == 1
@@ -114,14 +116,14 @@ def test_a_failed_call_is_over_too() -> None:
 
 def test_what_is_refused_costs_nothing() -> None:
     """A caller over one limit must not use up the other, which others need."""
-    made = gate(Clock(), caller=CallLimitSettings(per_minute=6), skill=CallLimitSettings(per_minute=60))
+    made = limiter(Clock(), caller=CallLimitSettings(per_minute=6), skill=CallLimitSettings(per_minute=60))
     assert calls(made, 50, ALICE) == 1
     assert sum(calls(made, 1, Caller(f"c{number}")) for number in range(20)) == 9
 
 
 def test_a_skill_s_own_limits_win() -> None:
     clock = Clock()
-    made = gate(clock, skill=CallLimitSettings(per_minute=6, concurrent=1))
+    made = limiter(clock, skill=CallLimitSettings(per_minute=6, concurrent=1))
     own = entry("own", callLimits={"perMinute": 120})
     assert calls(made, 100, to=own) == 20
     clock.now += 60
@@ -131,9 +133,9 @@ def test_a_skill_s_own_limits_win() -> None:
 
 
 def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(limits, "MOST_IDLE", 100)
+    monkeypatch.setattr(limits, "MAX_IDLE_ENTRIES", 100)
     clock = Clock()
-    made = gate(clock, caller=CallLimitSettings(per_minute=60))
+    made = limiter(clock, caller=CallLimitSettings(per_minute=60))
     with made.admit(ALICE, entry()):
         for number in range(1000):
             clock.now += 1

@@ -1,4 +1,4 @@
-"""Who has waited long enough is told so, once, and in time."""
+"""Each listener is called once at the end of its deadline, and in time."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ pytestmark = pytest.mark.timeout(30)
 
 class Waiting:
     def __init__(self, then: Callable[[], None] = lambda: None) -> None:
-        self.told: list[float] = []
+        self.calls: list[float] = []
         self.over = asyncio.Event()
         self._then = then
 
-    def late(self) -> None:
-        self.told.append(time.monotonic())
+    def on_timeout(self) -> None:
+        self.calls.append(time.monotonic())
         self.over.set()
         self._then()
 
 
-async def told(*waiting: Waiting) -> None:
+async def called(*waiting: Waiting) -> None:
     async with asyncio.timeout(20):
-        for who in waiting:
-            await who.over.wait()
+        for listener in waiting:
+            await listener.over.wait()
 
 
 async def test_nobody_is_told_early_and_nobody_much_too_late() -> None:
@@ -36,11 +36,11 @@ async def test_nobody_is_told_early_and_nobody_much_too_late() -> None:
     began = time.monotonic()
     ends = [number * 0.037 for number in range(20)]
     waiting = [Waiting() for _ in ends]
-    for who, seconds in zip(waiting, ends, strict=True):
-        deadlines.set(who, seconds)
-    await told(*waiting)
-    for who, seconds in zip(waiting, ends, strict=True):
-        (at,) = who.told
+    for listener, seconds in zip(waiting, ends, strict=True):
+        deadlines.set(listener, seconds)
+    await called(*waiting)
+    for listener, seconds in zip(waiting, ends, strict=True):
+        (at,) = listener.calls
         assert seconds <= at - began < seconds + SWEEP_SECONDS + 1, "a busy machine is a second late at most"
 
 
@@ -53,8 +53,8 @@ async def test_who_is_done_or_got_more_time_is_not_told() -> None:
     deadlines.clear(done)
     deadlines.set(moved, 60)
     deadlines.set(marker, 0.2)
-    await told(marker)
-    assert (done.told, moved.told) == ([], [])
+    await called(marker)
+    assert (done.calls, moved.calls) == ([], [])
 
 
 async def test_one_may_end_or_begin_another_s_wait() -> None:
@@ -68,32 +68,32 @@ async def test_one_may_end_or_begin_another_s_wait() -> None:
     first = Waiting(end_it)
     deadlines.set(first, 0)
     deadlines.set(second, 0)
-    await told(first, third)
-    assert second.told == []
+    await called(first, third)
+    assert second.calls == []
 
 
 async def test_one_that_fails_keeps_nobody_else_waiting() -> None:
     def fail() -> None:
         raise RuntimeError
 
-    seen: list[dict[str, object]] = []
-    asyncio.get_running_loop().set_exception_handler(lambda _, context: seen.append(context))
+    contexts: list[dict[str, object]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: contexts.append(context))
     deadlines = Deadlines()
     bad, good, later = Waiting(fail), Waiting(), Waiting()
-    for who, seconds in ((bad, 0.0), (good, 0.0), (later, 0.3)):
-        deadlines.set(who, seconds)
-    await told(bad, good, later)
-    assert [len(who.told) for who in (bad, good, later)] == [1, 1, 1]
-    assert [type(context["exception"]) for context in seen] == [RuntimeError]
+    for listener, seconds in ((bad, 0.0), (good, 0.0), (later, 0.3)):
+        deadlines.set(listener, seconds)
+    await called(bad, good, later)
+    assert [len(listener.calls) for listener in (bad, good, later)] == [1, 1, 1]
+    assert [type(context["exception"]) for context in contexts] == [RuntimeError]
 
 
 async def test_nothing_is_looked_at_while_nobody_waits() -> None:
     deadlines = Deadlines()
-    who = Waiting()
-    deadlines.set(who, 0)
-    await told(who)
-    assert deadlines._sweeping is None
-    who.over.clear()
-    deadlines.set(who, 0)
-    await told(who)
-    assert len(who.told) == 2
+    listener = Waiting()
+    deadlines.set(listener, 0)
+    await called(listener)
+    assert deadlines._sweep_timer is None
+    listener.over.clear()
+    deadlines.set(listener, 0)
+    await called(listener)
+    assert len(listener.calls) == 2

@@ -1,4 +1,4 @@
-"""The description of the API, judged by a validator that others maintain."""
+"""The description of the API, checked by a validator that others maintain."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import pytest
 from jsonschema_rs import Draft202012Validator
 from openapi_spec_validator import OpenAPIV31SpecValidator, validate
 
-from skill_operator.gateway.http.openapi import document
-from skill_operator.gateway.pods.directory import SkillEntry, skill_entry
+from skill_operator.gateway.http.openapi import openapi_document
+from skill_operator.gateway.pods.directory import SkillEntry, parse_skill
 from tests.unit.gateway.objects import skill
 
 TREE = {
@@ -34,28 +34,28 @@ TREE = {
 
 
 def made(*entries: SkillEntry, authenticated: bool = True) -> dict[str, Any]:
-    document_ = document(entries, "https://skills.example", authenticated=authenticated)
-    validate(json.loads(json.dumps(document_)), cls=OpenAPIV31SpecValidator)
-    return document_
+    document = openapi_document(entries, "https://skills.example", authenticated=authenticated)
+    validate(json.loads(json.dumps(document)), cls=OpenAPIV31SpecValidator)
+    return document
 
 
-def resolved(document_: dict[str, Any], schema: str) -> Draft202012Validator:
+def resolved(document: dict[str, Any], schema: str) -> Draft202012Validator:
     """The schema as whoever reads the document sees it."""
-    wanted = {"$ref": f"#/components/schemas/{schema}", "components": document_["components"]}
+    wanted = {"$ref": f"#/components/schemas/{schema}", "components": document["components"]}
     return Draft202012Validator(wanted, offline=True)
 
 
 def test_what_may_be_called_is_described() -> None:
-    entries = [skill_entry(skill()), skill_entry(skill("a.b", "legal"))]
-    document_ = made(*entries)
-    assert set(document_["paths"]) == {"/v1/skills", "/v1/skills/finance/invoice", "/v1/skills/legal/a.b"}
-    call = document_["paths"]["/v1/skills/finance/invoice"]["post"]
+    entries = [parse_skill(skill()), parse_skill(skill("a.b", "legal"))]
+    document = made(*entries)
+    assert set(document["paths"]) == {"/v1/skills", "/v1/skills/finance/invoice", "/v1/skills/legal/a.b"}
+    call = document["paths"]["/v1/skills/finance/invoice"]["post"]
     assert (call["operationId"], call["summary"]) == ("finance__invoice", "Sum an invoice.")
     content = call["requestBody"]["content"]["application/json"]
     assert content["examples"] == {"plain": {"value": {"lines": []}}}
     assert content["schema"] == {"$ref": "#/components/schemas/finance__invoice.input"}
-    assert document_["components"]["schemas"]["finance__invoice.input"] == entries[0].skill.spec.input  # type: ignore[union-attr]
-    identities = [operation["operationId"] for path in document_["paths"].values() for operation in path.values()]
+    assert document["components"]["schemas"]["finance__invoice.input"] == entries[0].skill.spec.input  # type: ignore[union-attr]
+    identities = [operation["operationId"] for path in document["paths"].values() for operation in path.values()]
     assert len(set(identities)) == len(identities)
 
 
@@ -70,11 +70,11 @@ def test_whether_a_token_is_needed_is_said() -> None:
 
 def test_references_of_a_schema_stay_its_own() -> None:
     before = copy.deepcopy(TREE)
-    document_ = made(skill_entry(skill(input=TREE, output=TREE, examples=[])))
+    document = made(parse_skill(skill(input=TREE, output=TREE, examples=[])))
     assert before == TREE
-    placed = document_["components"]["schemas"]["finance__invoice.input"]
+    placed = document["components"]["schemas"]["finance__invoice.input"]
     assert placed["properties"]["fixed"] == TREE["properties"]["fixed"]  # type: ignore[index]
-    theirs, ours = resolved(document_, "finance__invoice.input"), Draft202012Validator(TREE)
+    theirs, ours = resolved(document, "finance__invoice.input"), Draft202012Validator(TREE)
     for value in (
         {"root": {"size": 1}},
         {"root": {"next": {"next": {"size": "x"}}}},
@@ -99,12 +99,12 @@ def test_references_of_a_schema_stay_its_own() -> None:
     ],
 )
 def test_a_bad_schema_spoils_nobody_else_s_description(schema: dict[str, Any]) -> None:
-    document_ = made(skill_entry(skill(input=schema, examples=[])), skill_entry(skill("other")))
-    assert "not valid" in document_["components"]["schemas"]["finance__invoice.input"]["description"]
-    assert "/v1/skills/finance/other" in document_["paths"]
+    document = made(parse_skill(skill(input=schema, examples=[])), parse_skill(skill("other")))
+    assert "not valid" in document["components"]["schemas"]["finance__invoice.input"]["description"]
+    assert "/v1/skills/finance/other" in document["paths"]
 
 
 def test_a_skill_that_cannot_be_read_is_left_out() -> None:
     strange = skill()
     strange["spec"] = {"from": "the future"}
-    assert set(made(skill_entry(strange))["paths"]) == {"/v1/skills"}
+    assert set(made(parse_skill(strange))["paths"]) == {"/v1/skills"}

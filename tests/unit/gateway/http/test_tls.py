@@ -35,7 +35,7 @@ def point(folder: Path, fresh: Path) -> None:
     link = folder / "..tmp"
     link.symlink_to(fresh)
     link.rename(folder / "..data")
-    for name in tls.NAMES:
+    for name in tls.FILE_NAMES:
         if not (folder / name).is_symlink():
             (folder / name).symlink_to(f"..data/{name}")
 
@@ -71,11 +71,11 @@ async def test_a_renewed_one_is_shown_to_who_comes_next(world: Secure, tmp_path:
     status, _, _ = await world.call(ssl=False)
     assert status == 200
     assert await world.shown() == await world.shown(None) == "first"
-    world.certificate.check()
+    world.certificate.reload()
     assert await world.shown() == "first"
     make(tmp_path, "second", RSA)  # of another kind: the first must not be left beside it
     assert await world.shown() == "first"
-    world.certificate.check()
+    world.certificate.reload()
     assert await world.shown() == await world.shown(None) == "second"
     status, _, _ = await world.call(ssl=False)  # on the connection from before
     assert status == 200
@@ -89,21 +89,21 @@ async def test_one_that_cannot_be_used_is_not(world: Secure, tmp_path: Path) -> 
     before = failures()
     make(tmp_path, "second")
     (tmp_path / "..second" / "tls.key").write_bytes((tmp_path / "..first" / "tls.key").read_bytes())
-    world.certificate.check()
+    world.certificate.reload()
     (tmp_path / "..second" / "tls.crt").write_text("rubbish")
-    world.certificate.check()
+    world.certificate.reload()
     (tmp_path / "..second" / "tls.crt").unlink()
-    world.certificate.check()
+    world.certificate.reload()
     assert failures() == before + 3
     assert await world.shown() == "first"
     make(tmp_path, "third")
-    world.certificate.check()
+    world.certificate.reload()
     assert await world.shown() == "third"
 
 
 async def test_it_looks_by_itself(world: Secure, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tls, "CHECK_SECONDS", 0.01)
-    keeping = asyncio.create_task(world.certificate.keep())
+    keeping = asyncio.create_task(world.certificate.watch())
     make(tmp_path, "second")
     async with asyncio.timeout(5):
         while await world.shown() != "second":

@@ -23,18 +23,18 @@ pytestmark = pytest.mark.timeout(60)
 
 
 def sleeps(world: World, **more: Any) -> None:
-    world.directory.see_skill("ADDED", skill(**more))
-    world.directory.see_deployment("ADDED", deployment(0))
+    world.directory.on_skill("ADDED", skill(**more))
+    world.directory.on_deployment("ADDED", deployment(0))
 
 
 def wakes(world: World) -> None:
     """What the cluster does once the scale is patched: the address is published before anything listens there."""
 
     async def then() -> None:
-        world.directory.see_deployment("MODIFIED", deployment(1))
+        world.directory.on_deployment("MODIFIED", deployment(1))
         starting = pod("p0", "", ready=False)
-        world.directory.see_pod("ADDED", starting)
-        world.directory.see_pod("MODIFIED", pod("p0", "127.0.0.1", ready=False))
+        world.directory.on_pod("ADDED", starting)
+        world.directory.on_pod("MODIFIED", pod("p0", "127.0.0.1", ready=False))
 
     world.scaler.then = then
 
@@ -65,7 +65,7 @@ async def test_many_calls_wake_it_once(world: World) -> None:
     sleeps(world)
     wakes(world)
     calling = [asyncio.create_task(world.call()) for _ in range(30)]
-    await settled(lambda: world.calls.report().count('"waiting":30'))
+    await settled(lambda: world.invoker.usage_report().count('"waiting":30'))
     calls = await world.pod(fine)
     assert {status for status, _, _ in await asyncio.gather(*calling)} == {200}
     assert (len(calls), len(world.scaler.patches)) == (30, 1)
@@ -79,8 +79,8 @@ async def test_a_bad_input_wakes_nobody(world: World) -> None:
 
 async def test_who_was_woken_by_another_gateway_is_not_woken_again(world: World) -> None:
     async def lost() -> None:
-        world.directory.see_deployment("MODIFIED", deployment(1))
-        world.directory.see_pod("ADDED", pod("p0", "127.0.0.1", ready=False))
+        world.directory.on_deployment("MODIFIED", deployment(1))
+        world.directory.on_pod("ADDED", pod("p0", "127.0.0.1", ready=False))
         raise Invalid("testing value /spec failed", 422)
 
     sleeps(world)
@@ -95,7 +95,7 @@ async def test_a_call_that_is_given_up_is_forgotten(world: World) -> None:
     calling = asyncio.create_task(world.call())
     await settled(lambda: world.scaler.patches)
     calling.cancel()
-    await settled(lambda: not world.calls.activity.report({}, {}).skills[UID].open)
+    await settled(lambda: not world.invoker.usage.report({}, {}).skills[UID].open)
     wakes(world)
     calls = await world.pod(fine)
     assert (await world.call())[0] == 200
@@ -106,12 +106,12 @@ async def test_no_more_wait_than_there_is_room_for(world: World) -> None:
     world.wake.__dict__["queue"] = 2
     sleeps(world)
     calling = [asyncio.create_task(world.call()) for _ in range(2)]
-    await settled(lambda: world.calls.report().count('"waiting":2'))
+    await settled(lambda: world.invoker.usage_report().count('"waiting":2'))
     status, body, answer = await world.call()
     assert (status, body["type"], answer.headers["Retry-After"]) == (503, "urn:skill-operator:wake-queue-full", "1")
     await world.pod(fine)
-    world.directory.see_deployment("MODIFIED", deployment(1))
-    world.directory.see_pod("ADDED", pod("p0", "127.0.0.1", ready=False))
+    world.directory.on_deployment("MODIFIED", deployment(1))
+    world.directory.on_pod("ADDED", pod("p0", "127.0.0.1", ready=False))
     assert {status for status, _, _ in await asyncio.gather(*calling)} == {200}
 
 
@@ -127,15 +127,15 @@ async def test_what_takes_too_long(world: World) -> None:
 @pytest.mark.parametrize(
     ("error", "slug"),
     [
-        (Forbidden("deployments/scale is forbidden", 403), "wake-refused"),
-        (Unavailable("the API server does not answer"), "api-server-away"),
+        (Forbidden("deployments/scale is forbidden", 403), "wake-rejected"),
+        (Unavailable("the API server does not answer"), "api-server-unavailable"),
     ],
 )
 async def test_why_it_cannot_be_woken(
     world: World, monkeypatch: pytest.MonkeyPatch, error: Exception, slug: str
 ) -> None:
-    monkeypatch.setattr(activator, "PATIENCE_SECONDS", 0.1)
-    monkeypatch.setattr(activator, "LOOK_SECONDS", 0.05)
+    monkeypatch.setattr(activator, "GRACE_SECONDS", 0.1)
+    monkeypatch.setattr(activator, "RECHECK_SECONDS", 0.05)
 
     async def refuse() -> None:
         raise error
@@ -163,21 +163,21 @@ async def test_the_log_says_which_call_woke_it(world: World, way: str) -> None:
         if way == "http":
             assert (await world.call(headers={"X-Request-Id": "r-77"}))[0] == 200
         else:
-            entry = world.calls.find(("finance", "invoice"))
-            await world.calls.invoke(entry, b'{"lines": []}', caller=Caller("ada"), request_id="r-77")
+            entry = world.invoker.lookup(("finance", "invoice"))
+            await world.invoker.invoke(entry, b'{"lines": []}', caller=Caller("ada"), request_id="r-77")
     finally:
         logger.removeHandler(handler)
         logger.setLevel(logging.NOTSET)
     (woken,) = (json.loads(line) for line in lines.getvalue().splitlines() if "woken" in line)
     assert (woken["request"], woken["skill"]) == ("r-77", "invoice")
-    reported = world.calls.activity.report({}, {}).skills[UID].activation
+    reported = world.invoker.usage.report({}, {}).skills[UID].activation
     assert (reported and (reported.request, reported.name)) == ("r-77", "invoice"), "the controller logs it, too"
 
 
 async def test_an_api_server_that_is_only_just_up_refuses_for_a_moment(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(activator, "LOOK_SECONDS", 0.05)
+    monkeypatch.setattr(activator, "RECHECK_SECONDS", 0.05)
     await world.pod(fine)
     sleeps(world)
     wakes(world)
@@ -203,7 +203,7 @@ def waiting(reason: str, message: str) -> dict[str, Any]:
     ("status", "slug"),
     [
         (waiting("ImagePullBackOff", "no such image"), "image-pull-failed"),
-        (waiting("CreateContainerConfigError", "no such secret"), "pod-fails"),
+        (waiting("CreateContainerConfigError", "no such secret"), "pod-start-failed"),
         (
             {"conditions": [{"type": "PodScheduled", "status": "False", "message": "0/1 nodes"}]},
             "unschedulable",
@@ -213,12 +213,12 @@ def waiting(reason: str, message: str) -> dict[str, Any]:
 async def test_a_pod_that_cannot_start(
     world: World, monkeypatch: pytest.MonkeyPatch, status: dict[str, Any], slug: str
 ) -> None:
-    monkeypatch.setattr(activator, "PATIENCE_SECONDS", 0.1)
-    monkeypatch.setattr(activator, "LOOK_SECONDS", 0.05)
+    monkeypatch.setattr(activator, "GRACE_SECONDS", 0.1)
+    monkeypatch.setattr(activator, "RECHECK_SECONDS", 0.05)
 
     async def stuck() -> None:
-        world.directory.see_deployment("MODIFIED", deployment(1))
-        world.directory.see_pod("ADDED", pod("p0", "") | {"status": status})
+        world.directory.on_deployment("MODIFIED", deployment(1))
+        world.directory.on_pod("ADDED", pod("p0", "") | {"status": status})
 
     sleeps(world)
     world.scaler.then = stuck
@@ -227,10 +227,10 @@ async def test_a_pod_that_cannot_start(
 
 
 async def test_a_quota_that_is_used_up(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(activator, "LOOK_SECONDS", 0.05)
+    monkeypatch.setattr(activator, "RECHECK_SECONDS", 0.05)
 
     async def refuse() -> None:
-        world.directory.see_deployment("MODIFIED", deployment(1, refused='pods "x" is forbidden: exceeded quota'))
+        world.directory.on_deployment("MODIFIED", deployment(1, creation_error='pods "x" is forbidden: exceeded quota'))
 
     sleeps(world)
     world.scaler.then = refuse
@@ -245,7 +245,7 @@ async def test_suspended_or_broken_is_not_woken(world: World) -> None:
     broken = skill(ready=("False", "EgressNotBlocked", "the network plugin must enforce policies"))
     stalled = dict(broken["status"]["conditions"][0], type="Stalled", status="True")
     broken["status"]["conditions"].append(stalled)
-    world.directory.see_skill("MODIFIED", broken)
+    world.directory.on_skill("MODIFIED", broken)
     status, body, _ = await world.call()
     assert (status, body["type"]) == (503, "urn:skill-operator:not-ready")
     assert body["detail"].startswith("EgressNotBlocked: ")
@@ -256,44 +256,44 @@ async def test_a_skill_that_is_deleted_while_a_call_waits(world: World) -> None:
     sleeps(world)
     calling = asyncio.create_task(world.call())
     await settled(lambda: world.scaler.patches)
-    world.directory.see_skill("DELETED", skill())
-    world.directory.see_deployment("DELETED", deployment(0))
+    world.directory.on_skill("DELETED", skill())
+    world.directory.on_deployment("DELETED", deployment(0))
     assert (await calling)[0] == 404
 
 
 async def test_a_call_that_comes_during_a_drain_is_held(world: World) -> None:
-    """Its pod is about to end: the controller is told that somebody waits, and takes the mark back."""
+    """Its pod is about to end: the controller learns that a call waits, and withdraws the drain token."""
     calls = await world.pod(fine)
     world.know()
-    world.directory.see_deployment("ADDED", deployment(1, mark="m1"))
+    world.directory.on_deployment("ADDED", deployment(1, drain_token="m1"))
     calling = asyncio.create_task(world.call())
-    await settled(lambda: world.calls.report().count('"waiting":1'))
-    assert f'"draining":{{"{UID}":"m1"}}' in world.calls.report()
+    await settled(lambda: world.invoker.usage_report().count('"waiting":1'))
+    assert f'"draining":{{"{UID}":"m1"}}' in world.invoker.usage_report()
     assert calls == []
-    world.directory.see_deployment("MODIFIED", deployment(1))
+    world.directory.on_deployment("MODIFIED", deployment(1))
     assert (await calling)[0] == 200
     assert world.scaler.patches == []
 
 
 async def test_a_drain_that_was_carried_out_is_a_wake(world: World) -> None:
     world.know()
-    world.directory.see_deployment("ADDED", deployment(1, mark="m1"))
+    world.directory.on_deployment("ADDED", deployment(1, drain_token="m1"))
     calling = asyncio.create_task(world.call())
-    await settled(lambda: world.calls.report().count('"waiting":1'))
+    await settled(lambda: world.invoker.usage_report().count('"waiting":1'))
     wakes(world)
     await world.pod(fine)
-    world.directory.see_pod("DELETED", pod("p0", "127.0.0.1"))
-    world.directory.see_deployment("MODIFIED", deployment(0))
+    world.directory.on_pod("DELETED", pod("p0", "127.0.0.1"))
+    world.directory.on_deployment("MODIFIED", deployment(0))
     assert (await calling)[0] == 200
     assert len(world.scaler.patches) == 1
 
 
 async def test_a_drain_that_nobody_ends_ends_by_itself(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("skill_operator.gateway.pods.directory.DRAIN_ENDS_SECONDS", 0.1)
-    monkeypatch.setattr(activator, "LOOK_SECONDS", 0.05)
+    monkeypatch.setattr("skill_operator.gateway.pods.directory.DRAIN_TIMEOUT_SECONDS", 0.1)
+    monkeypatch.setattr(activator, "RECHECK_SECONDS", 0.05)
     await world.pod(fine)
     world.know()
-    world.directory.see_deployment("ADDED", deployment(1, mark="m1"))
+    world.directory.on_deployment("ADDED", deployment(1, drain_token="m1"))
     assert (await world.call())[0] == 200
 
 
@@ -309,7 +309,7 @@ def problem(kind: str, status: str = "500 X") -> bytes:
         (problem("timeout", "504 X"), "timeout"),
         (problem("disk-full"), "disk-full"),
         (problem("too-many-processes"), "too-many-processes"),
-        (problem("fault"), None),
+        (problem("skill-error"), None),
         (problem("out-of-memory", "200 OK"), None),
         (problem("x" * 5000), None),
         (reply(b"[" * 4000, "500 X"), None),
@@ -326,12 +326,12 @@ async def test_a_call_that_used_too_much_is_told(world: World, way: str, raw: by
     await world.pod(answer)
     world.know()
     if way == "http":
-        async with world.client.post(world.url + "/v1/skills/finance/invoice", data=b'{"lines": []}') as told:
-            await told.read()
+        async with world.client.post(world.url + "/v1/skills/finance/invoice", data=b'{"lines": []}') as response:
+            await response.read()
     else:
-        entry = world.calls.find(("finance", "invoice"))
-        await world.calls.invoke(entry, b'{"lines": []}', caller=Caller("ada"), request_id="r1")
-    failure = world.calls.activity.report({}, {}).skills[UID].failure
+        entry = world.invoker.lookup(("finance", "invoice"))
+        await world.invoker.invoke(entry, b'{"lines": []}', caller=Caller("ada"), request_id="r1")
+    failure = world.invoker.usage.report({}, {}).skills[UID].failure
     assert (failure and (failure.kind, failure.namespace, failure.name)) == (kind and (kind, "finance", "invoice"))
 
 
@@ -339,16 +339,16 @@ async def test_a_call_that_used_too_much_is_told(world: World, way: str, raw: by
 async def test_a_pod_that_does_not_even_say_that_it_is_late(
     world: World, monkeypatch: pytest.MonkeyPatch, way: str
 ) -> None:
-    monkeypatch.setattr(invocation, "allowed", lambda _: 0.05)
+    monkeypatch.setattr(invocation, "call_timeout_seconds", lambda _: 0.05)
     await world.pod(Call.gone)
     world.know()
     if way == "http":
         assert (await world.call())[0] == 504
     else:
-        entry = world.calls.find(("finance", "invoice"))
+        entry = world.invoker.lookup(("finance", "invoice"))
         with pytest.raises(Problem, match="callTimeoutSeconds"):
-            await world.calls.invoke(entry, b'{"lines": []}', caller=Caller("ada"), request_id="r1")
-    failure = world.calls.activity.report({}, {}).skills[UID].failure
+            await world.invoker.invoke(entry, b'{"lines": []}', caller=Caller("ada"), request_id="r1")
+    failure = world.invoker.usage.report({}, {}).skills[UID].failure
     assert failure is not None
     assert (failure.kind, bool(failure.request)) == ("timeout", True)
 
@@ -356,34 +356,36 @@ async def test_a_pod_that_does_not_even_say_that_it_is_late(
 async def test_what_the_controller_hears(world: World) -> None:
     await world.pod(fine)
     world.know()
-    before = world.calls.activity.report({}, {})
+    before = world.invoker.usage.report({}, {})
     assert before.skills == {}
     await world.call()
-    after = world.calls.activity.report({}, {})
+    after = world.invoker.usage.report({}, {})
     assert after.age >= before.age
     assert (after.skills[UID].open, after.skills[UID].waiting) == (0, 0)
     assert 0 <= after.skills[UID].idle < 5
-    world.directory.see_skill("DELETED", skill())
-    assert '"skills":{}' in world.calls.report()
+    world.directory.on_skill("DELETED", skill())
+    assert '"skills":{}' in world.invoker.usage_report()
 
 
 async def test_a_call_from_within(world: World) -> None:
     """As MCP makes it."""
-    told: list[int] = []
+    patches: list[int] = []
 
-    async def waking() -> None:
-        told.append(len(world.scaler.patches))
+    async def on_cold_start() -> None:
+        patches.append(len(world.scaler.patches))
 
     sleeps(world)
     wakes(world)
     await world.pod(fine)
-    entry = world.calls.find(("finance", "invoice"))
+    entry = world.invoker.lookup(("finance", "invoice"))
     caller = Caller("ann")
-    answer = await world.calls.invoke(entry, b'{"lines": []}', caller=caller, request_id="r1", waking=waking)
+    answer = await world.invoker.invoke(
+        entry, b'{"lines": []}', caller=caller, request_id="r1", on_cold_start=on_cold_start
+    )
     assert (answer.status, answer.body) == (200, b'{"total": 3}')
     assert "X-Skill-Cold-Start" in answer.headers
-    assert told == [0]
+    assert patches == [0]
     with pytest.raises(Problem) as refused:
-        await world.calls.invoke(entry, b"7", caller=caller, request_id="r2")
+        await world.invoker.invoke(entry, b"7", caller=caller, request_id="r2")
     assert refused.value.slug == "invalid-input"
     assert not world.directory.in_flight

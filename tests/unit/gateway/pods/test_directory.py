@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from skill_operator.gateway.pods.directory import KINDS, Backend, Directory, pod_backend
+from skill_operator.gateway.pods.directory import KINDS, Backend, Directory, parse_backend
 from tests.unit.gateway.objects import UID, pod, skill
 
 
@@ -19,18 +19,18 @@ def addresses(directory: Directory) -> set[str]:
 
 def test_pods_come_and_go() -> None:
     directory = Directory()
-    directory.see_pod("ADDED", pod("a", "10.0.0.1"))  # the two watches are not in step
-    directory.see_skill("ADDED", skill())
-    directory.see_pod("ADDED", pod("b", "10.0.0.2"))
+    directory.on_pod("ADDED", pod("a", "10.0.0.1"))  # the two watches are not in step
+    directory.on_skill("ADDED", skill())
+    directory.on_pod("ADDED", pod("b", "10.0.0.2"))
     assert addresses(directory) == {"10.0.0.1", "10.0.0.2"}
-    directory.see_pod("MODIFIED", pod("a", "10.0.0.3"))
+    directory.on_pod("MODIFIED", pod("a", "10.0.0.3"))
     assert addresses(directory) == {"10.0.0.3", "10.0.0.2"}
-    directory.see_pod("DELETED", pod("a", "10.0.0.3"))
+    directory.on_pod("DELETED", pod("a", "10.0.0.3"))
     ending = pod("b", "10.0.0.2")
     ending["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
-    directory.see_pod("MODIFIED", ending)
+    directory.on_pod("MODIFIED", ending)
     assert addresses(directory) == set()
-    directory.see_pod("DELETED", ending)
+    directory.on_pod("DELETED", ending)
     assert directory == Directory(entries=directory.entries), "nothing is left of them"
 
 
@@ -49,59 +49,59 @@ def test_pods_come_and_go() -> None:
 def test_which_pods_may_answer(status: dict[str, Any], backend: Backend | None) -> None:
     body = pod("a", "")
     body["status"] = status
-    assert pod_backend(body) == backend
+    assert parse_backend(body) == backend
 
 
 def test_pods_of_a_former_skill_of_the_same_name_are_not_its_own() -> None:
     directory = Directory()
-    directory.see_pod("ADDED", pod("old", "10.0.0.1", uid="former"))
-    directory.see_skill("ADDED", skill())
+    directory.on_pod("ADDED", pod("old", "10.0.0.1", uid="former"))
+    directory.on_skill("ADDED", skill())
     assert addresses(directory) == set()
 
 
 def test_the_late_end_of_a_former_skill_does_not_end_its_successor() -> None:
     directory = Directory()
-    directory.see_skill("ADDED", skill())
+    directory.on_skill("ADDED", skill())
     former = skill()
     former["metadata"]["uid"] = "former"
-    directory.see_skill("DELETED", former)
+    directory.on_skill("DELETED", former)
     assert ("finance", "invoice") in directory.entries
 
 
 @pytest.mark.parametrize("broken", [{"input": 7}, {"callTimeoutSeconds": "soon"}, {"examples": [{}]}])
 def test_one_skill_that_cannot_be_read_hides_no_other(broken: dict[str, Any]) -> None:
     directory = Directory()
-    directory.see_skill("ADDED", skill(name="strange", **broken))
-    directory.see_skill("ADDED", skill())
+    directory.on_skill("ADDED", skill(name="strange", **broken))
+    directory.on_skill("ADDED", skill())
     strange = directory.entries["finance", "strange"]
-    assert (strange.skill, strange.meta.uid, directory.contract(strange)) == (None, UID, None)
+    assert (strange.skill, strange.meta.uid, directory.input_schema(strange)) == (None, UID, None)
     assert len(directory.entries) == 2
 
 
 def test_a_schema_is_compiled_once_for_each_generation() -> None:
     directory = Directory()
-    directory.see_skill("ADDED", skill())
-    first = directory.contract(directory.entries["finance", "invoice"])
-    directory.see_skill("MODIFIED", skill(description="as before, said otherwise"))
+    directory.on_skill("ADDED", skill())
+    first = directory.input_schema(directory.entries["finance", "invoice"])
+    directory.on_skill("MODIFIED", skill(description="as before, in other words"))
     assert first is not None
-    assert directory.contract(directory.entries["finance", "invoice"]) is first
+    assert directory.input_schema(directory.entries["finance", "invoice"]) is first
     changed = skill(generation=2)
-    directory.see_skill("MODIFIED", changed)
-    assert directory.contract(directory.entries["finance", "invoice"]) is None, "not deployed yet"
+    directory.on_skill("MODIFIED", changed)
+    assert directory.input_schema(directory.entries["finance", "invoice"]) is None, "not deployed yet"
     changed["status"]["conditions"][0]["observedGeneration"] = 2
-    directory.see_skill("MODIFIED", changed)
-    assert directory.contract(directory.entries["finance", "invoice"]) not in {None, first}
+    directory.on_skill("MODIFIED", changed)
+    assert directory.input_schema(directory.entries["finance", "invoice"]) not in {None, first}
 
 
 @pytest.mark.parametrize("schema", [{"type": "nonsense"}, {"$ref": "http://127.0.0.1:1/x"}, {"$ref": "#/nowhere"}])
 def test_a_schema_that_is_none_judges_nothing(schema: dict[str, Any]) -> None:
     directory = Directory()
-    directory.see_skill("ADDED", skill(input=schema))
-    assert directory.contract(directory.entries["finance", "invoice"]) is None
+    directory.on_skill("ADDED", skill(input=schema))
+    assert directory.input_schema(directory.entries["finance", "invoice"]) is None
 
 
 class Watches:
-    """The watch side of a cluster: what is put into a queue is told."""
+    """The watch side of a cluster: what is put into a queue is reported."""
 
     def __init__(self) -> None:
         self.queues: dict[tuple[str, str | None], asyncio.Queue[tuple[str, dict[str, Any]]]] = {}
@@ -121,7 +121,7 @@ class Watches:
 
 async def test_it_is_ready_when_every_list_of_every_namespace_is_complete() -> None:
     watches, directory = Watches(), Directory()
-    following = asyncio.create_task(directory.follow(watches, ["finance", "lab"]))  # type: ignore[arg-type]
+    following = asyncio.create_task(directory.watch(watches, ["finance", "lab"]))  # type: ignore[arg-type]
     lists = [(kind, namespace) for kind in KINDS for namespace in ("finance", "lab")]
     for kind, namespace in lists:
         await asyncio.sleep(0.01)
@@ -150,4 +150,4 @@ async def test_nobody_is_called_with_what_a_dead_watch_knew() -> None:
             yield "", {}
 
     with pytest.raises(ExceptionGroup):
-        await Directory().follow(Dead(), [])  # type: ignore[arg-type]
+        await Directory().watch(Dead(), [])  # type: ignore[arg-type]

@@ -1,1 +1,1 @@
-"""Who may call, from where and how often."""
+"""Access to skills: which callers may call, from which origins, and how often."""

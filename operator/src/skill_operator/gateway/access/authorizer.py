@@ -1,4 +1,4 @@
-"""Who calls, whether they may, and how much: what the gateway asks, whoever answers it."""
+"""The interfaces of authentication, authorization and limits, and the ones that allow everything."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from skill_operator.naming import SkillKey
 
 
 class Caller(NamedTuple):
-    """Whom a call is made for, as the cluster knows them."""
+    """Caller is the user of the cluster for whom a call is made, as the API server describes it."""
 
     name: str
     groups: tuple[str, ...] = ()
@@ -20,50 +20,58 @@ class Caller(NamedTuple):
 
 
 class Authorizer(Protocol):
-    """`authorization` is the header of that name, empty where there is none."""
+    """Authorizer decides who a caller is and what the caller may call.
 
-    def known(self, authorization: str, key: SkillKey) -> Caller | None:
-        """The caller, where it is known already that they may call it. Asked for each call, so it looks nothing up."""
+    `authorization` is the header of that name, empty where there is none.
+    """
 
-    async def caller(self, authorization: str) -> Caller:
-        """Raises Problem (401)."""
+    def cached_caller(self, authorization: str, key: SkillKey) -> Caller | None:
+        """Return the caller if it is known already that it may call the Skill. It runs for each call, without I/O."""
 
-    async def permit(self, caller: Caller, key: SkillKey) -> None:
-        """Whether they may call this Skill, which may not exist. Raises Problem (403)."""
+    async def authenticate(self, authorization: str) -> Caller:
+        """Return the caller. Raises Problem (401)."""
 
-    async def visible(self, caller: Caller, keys: Iterable[SkillKey]) -> set[SkillKey]:
-        """Those of the Skills that they may call. Raises Problem (503)."""
+    async def authorize(self, caller: Caller, key: SkillKey) -> None:
+        """Raise Problem (403) unless the caller may call this Skill, which may not exist."""
+
+    async def filter_visible(self, caller: Caller, keys: Iterable[SkillKey]) -> set[SkillKey]:
+        """Return those of the Skills that the caller may call. Raises Problem (503)."""
 
 
 class Limiter(Protocol):
-    """How many calls at once, and how often."""
+    """Limiter bounds the concurrency and the rate of calls."""
 
     def admit(self, caller: Caller, entry: SkillEntry) -> AbstractContextManager[None]:
-        """Open while the call is in flight. Raises Problem (429)."""
+        """Return a context that is open while the call is in flight. Raises Problem (429)."""
 
 
 class AllowAll:
-    """Lets everybody in: who may reach the gateway is up to NetworkPolicies."""
+    """AllowAll lets every caller in: NetworkPolicies alone decide who reaches the gateway."""
 
     _caller = Caller("anonymous")
 
-    def known(self, authorization: str, key: SkillKey) -> Caller | None:
+    def cached_caller(self, authorization: str, key: SkillKey) -> Caller | None:
+        """Return the anonymous caller."""
         return self._caller
 
-    async def caller(self, authorization: str) -> Caller:
+    async def authenticate(self, authorization: str) -> Caller:
+        """Return the anonymous caller."""
         return self._caller
 
-    async def permit(self, caller: Caller, key: SkillKey) -> None:
-        return None
+    async def authorize(self, caller: Caller, key: SkillKey) -> None:
+        """Allow the call."""
+        return
 
-    async def visible(self, caller: Caller, keys: Iterable[SkillKey]) -> set[SkillKey]:
+    async def filter_visible(self, caller: Caller, keys: Iterable[SkillKey]) -> set[SkillKey]:
+        """Return all of the Skills."""
         return set(keys)
 
 
 class NoLimits:
-    """Bounds nothing."""
+    """NoLimits is a Limiter without limits."""
 
     _open = nullcontext()
 
     def admit(self, caller: Caller, entry: SkillEntry) -> AbstractContextManager[None]:
+        """Admit the call."""
         return self._open

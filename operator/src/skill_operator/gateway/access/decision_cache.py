@@ -1,4 +1,4 @@
-"""What somebody else decides, asked once at a time, kept for seconds."""
+"""A cache of the API server's decisions: each is fetched once at a time and kept for seconds."""
 
 from __future__ import annotations
 
@@ -15,95 +15,95 @@ from skill_operator.k8s.errors import ClusterError
 log = logging.getLogger(__name__)
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
-Ask = Callable[[], Awaitable[V]]
-AGAIN_SECONDS = 5.0  # after a failure
+Fetch = Callable[[], Awaitable[V]]
+RETRY_SECONDS = 5.0  # after a failure
 
 
 @dataclass
-class _Kept(Generic[V]):
+class _CachedDecision(Generic[V]):
     value: V
-    asked: float
-    until: float
-    renew: float  # from then on, who uses it has it asked again beside
+    fetched_at: float
+    expires_at: float
+    refresh_at: float  # from then on, its next use fetches it again in the background
 
 
 class DecisionCache(Generic[K, V]):
-    """A bounded cache of answers that can be had from the API server alone.
+    """DecisionCache is a bounded cache of decisions that only the API server can make.
 
-    `seconds` says how long an answer holds. One that is in use is asked again before it ends, so that a busy caller
-    never waits for the API server. While that cannot answer, what it said last holds for up to `stale` seconds more:
-    a caller who was allowed does not lose a skill that is awake because the control plane restarts. (Until it is quite
-    up it says that the gateway may not even ask.) What was never answered stays unanswered: the error is raised.
+    `ttl` returns for how many seconds a decision holds. One that is in use is fetched again before it ends, so that a
+    busy caller never waits for the API server. While that is unavailable, its last decision holds for up to `stale_ttl`
+    seconds: a caller who was allowed does not lose a skill that is awake because the control plane restarts. (Until
+    that is quite up, it says that the gateway may not even ask.) Where there is no decision yet, the error is raised.
     """
 
     def __init__(
         self,
-        seconds: Callable[[V], float],
-        stale: Callable[[V], float],
-        most: int,
+        ttl: Callable[[V], float],
+        stale_ttl: Callable[[V], float],
+        max_entries: int,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._seconds = seconds
-        self._stale = stale
-        self._most = most
+        self._ttl = ttl
+        self._stale_ttl = stale_ttl
+        self._max_entries = max_entries
         self._clock = clock
-        self._kept: OrderedDict[K, _Kept[V]] = OrderedDict()
-        self._asking: dict[K, asyncio.Task[V]] = {}
+        self._decisions: OrderedDict[K, _CachedDecision[V]] = OrderedDict()
+        self._tasks: dict[K, asyncio.Task[V]] = {}
 
     def __len__(self) -> int:
-        return len(self._kept)
+        return len(self._decisions)
 
-    def peek(self, key: K, ask: Ask[V]) -> V | None:
-        """The answer, if it is at hand and holds. For the hot path: a look into a dict."""
-        kept = self._kept.get(key)
+    def peek(self, key: K, fetch: Fetch[V]) -> V | None:
+        """Return the decision if it is at hand and holds. For the hot path: a look into a dict."""
+        decision = self._decisions.get(key)
         now = self._clock()
-        if kept is None or now >= kept.until:
+        if decision is None or now >= decision.expires_at:
             return None
-        if now >= kept.renew and key not in self._asking:
-            self._start(key, ask).add_done_callback(_heed)
-        return kept.value
+        if now >= decision.refresh_at and key not in self._tasks:
+            self._start(key, fetch).add_done_callback(_log_failure)
+        return decision.value
 
-    async def get(self, key: K, ask: Ask[V]) -> V:
-        """The answer. Raises ClusterError where there is none and none can be had."""
-        found = self.peek(key, ask)
-        if found is not None:
-            return found
-        # A task of its own: the caller who asked first may leave, those who wait with him must not suffer for it.
-        asking = self._asking.get(key) or self._start(key, ask)
-        return await asyncio.shield(asking)
+    async def get(self, key: K, fetch: Fetch[V]) -> V:
+        """Return the decision. Raises ClusterError where there is none and none can be fetched."""
+        value = self.peek(key, fetch)
+        if value is not None:
+            return value
+        # A task of its own: the caller who came first may leave, and the others who wait must not suffer for it.
+        task = self._tasks.get(key) or self._start(key, fetch)
+        return await asyncio.shield(task)
 
-    def _start(self, key: K, ask: Ask[V]) -> asyncio.Task[V]:
-        task = asyncio.create_task(self._learn(key, ask))
-        self._asking[key] = task
+    def _start(self, key: K, fetch: Fetch[V]) -> asyncio.Task[V]:
+        task = asyncio.create_task(self._refresh(key, fetch))
+        self._tasks[key] = task
         return task
 
-    async def _learn(self, key: K, ask: Ask[V]) -> V:
+    async def _refresh(self, key: K, fetch: Fetch[V]) -> V:
         try:
-            value = await ask()
+            value = await fetch()
         except ClusterError as error:
-            kept = self._kept.get(key)
+            decision = self._decisions.get(key)
             now = self._clock()
-            if kept is None or now >= kept.asked + self._stale(kept.value):
+            if decision is None or now >= decision.fetched_at + self._stale_ttl(decision.value):
                 raise
-            log.warning("the API server cannot be asked, what it said last still holds: %s", error.message)
-            kept.until = min(now + AGAIN_SECONDS, kept.asked + self._stale(kept.value))
-            kept.renew = now + AGAIN_SECONDS / 2
-            return kept.value
+            log.warning("the API server is unavailable, its last decision still holds: %s", error.message)
+            decision.expires_at = min(now + RETRY_SECONDS, decision.fetched_at + self._stale_ttl(decision.value))
+            decision.refresh_at = now + RETRY_SECONDS / 2
+            return decision.value
         else:
-            self._keep(key, value)
+            self._store(key, value)
             return value
         finally:
-            del self._asking[key]
+            del self._tasks[key]
 
-    def _keep(self, key: K, value: V) -> None:
-        now, holds = self._clock(), self._seconds(value)
-        self._kept[key] = _Kept(value, now, now + holds, now + holds / 2)
-        self._kept.move_to_end(key)
-        while len(self._kept) > self._most:
-            self._kept.popitem(last=False)
+    def _store(self, key: K, value: V) -> None:
+        now, ttl = self._clock(), self._ttl(value)
+        self._decisions[key] = _CachedDecision(value, now, now + ttl, now + ttl / 2)
+        self._decisions.move_to_end(key)
+        while len(self._decisions) > self._max_entries:
+            self._decisions.popitem(last=False)
 
 
-def _heed(task: asyncio.Task[V]) -> None:
-    """Of a question that nobody waits for: the next caller asks, and is told."""
+def _log_failure(task: asyncio.Task[V]) -> None:
+    """Log the error of a fetch that nobody waits for: the next caller fetches again, and gets the error."""
     if not task.cancelled() and (error := task.exception()):
-        log.warning("the API server could not be asked: %s", error)
+        log.warning("the API server is unavailable: %s", error)

@@ -1,4 +1,4 @@
-"""How many calls at once, and how many a minute: of one caller, and of one Skill. Counted in this replica alone."""
+"""Limits of concurrency and rate, of one caller and of one Skill. Each replica of the gateway counts for itself."""
 
 from __future__ import annotations
 
@@ -12,84 +12,90 @@ from skill_operator.gateway.pods.directory import SkillEntry
 from skill_operator.gateway.problems import Problem
 from skill_operator.settings import CallLimitSettings, GatewayLimitSettings
 
-BURST_SECONDS = 10.0  # so much of a minute's calls may come at once
-MOST_IDLE = 10_000
+BURST_SECONDS = 10.0  # this much of a minute's calls may come at once
+MAX_IDLE_ENTRIES = 10_000
 
 
-class _Use:
-    """What one caller, or all callers of one Skill, use. `paid` is the moment until which past calls fill the rate."""
+class _LimitState:
+    """_LimitState counts the calls of one caller, or of one Skill; past calls fill the rate until `filled_until`."""
 
-    __slots__ = ("in_flight", "paid")
+    __slots__ = ("filled_until", "in_flight")
 
     def __init__(self) -> None:
         self.in_flight = 0
-        self.paid = 0.0
+        self.filled_until = 0.0
 
     def check(self, limits: CallLimitSettings, whose: str, now: float) -> None:
-        """Raises Problem."""
+        """Raise Problem where one more call would exceed the limits."""
         if limits.concurrent and self.in_flight >= limits.concurrent:
-            detail = f"{limits.concurrent} calls at once are allowed, and as many of {whose} are in flight; call again"
-            raise Problem(429, "too-many-at-once", "Too many calls at once", detail, 1)
+            detail = (
+                f"the limit is {limits.concurrent} concurrent calls, and as many of {whose} are in flight; call again"
+            )
+            raise Problem("concurrency-limit", detail, 1)
         if limits.per_minute:
             step = 60 / limits.per_minute
             # One call is always there to be had, however few a minute has.
-            wait = max(self.paid, now) - now - max(BURST_SECONDS, step) + step
+            wait = max(self.filled_until, now) - now - max(BURST_SECONDS, step) + step
             if wait > 1e-6:
                 seconds = math.ceil(wait)
-                detail = f"{limits.per_minute} calls a minute are allowed, and {whose} are more; wait {seconds} s"
-                raise Problem(429, "too-many-a-minute", "Too many calls a minute", detail, seconds)
+                detail = f"the limit is {limits.per_minute} calls a minute, and {whose} are more; wait {seconds} s"
+                raise Problem("rate-limited", detail, seconds)
 
-    def take(self, limits: CallLimitSettings, now: float) -> None:
+    def add_call(self, limits: CallLimitSettings, now: float) -> None:
+        """Count one more call."""
         self.in_flight += 1
         if limits.per_minute:
-            self.paid = max(self.paid, now) + 60 / limits.per_minute
+            self.filled_until = max(self.filled_until, now) + 60 / limits.per_minute
 
 
-class _Admission:
-    """A call that was let in. Not a generator: this is on the way of every call."""
+class _LimitedCall:
+    """_LimitedCall holds a call's place in the limits. It is no generator: it is on the way of every call."""
 
-    __slots__ = ("_uses",)
+    __slots__ = ("_states",)
 
-    def __init__(self, uses: list[tuple[_Use, CallLimitSettings]]) -> None:
-        self._uses = uses
+    def __init__(self, states: list[tuple[_LimitState, CallLimitSettings]]) -> None:
+        self._states = states
 
     def __enter__(self) -> None:
         pass
 
     def __exit__(self, *_error: object) -> None:
-        for use, _ in self._uses:
-            use.in_flight -= 1
+        for state, _ in self._states:
+            state.in_flight -= 1
 
 
 class CallLimiter:
-    """The limits of the chart, and those that a Skill sets for itself."""
+    """CallLimiter applies the limits of the chart, and those that a Skill sets for itself."""
 
     def __init__(self, limits: GatewayLimitSettings, clock: Callable[[], float] = time.monotonic) -> None:
         self._caller = limits.caller
         self._skill = limits.skill
         self._clock = clock
-        self._callers: dict[str, _Use] = {}
-        self._skills: dict[str, _Use] = {}
+        self._callers: dict[str, _LimitState] = {}
+        self._skills: dict[str, _LimitState] = {}
 
     def admit(self, caller: Caller, entry: SkillEntry) -> AbstractContextManager[None]:
-        """To be left when the call is over. Raises Problem (429). A call that is refused uses nothing up."""
+        """Return a context that is open while the call is in flight.
+
+        Raises Problem (429) where a limit is reached; such a call uses nothing up.
+        """
         now = self._clock()
-        uses = []
+        states = []
         if self._caller.per_minute or self._caller.concurrent:
-            theirs = self._callers.get(caller.name) or _new(self._callers, caller.name, now)
-            theirs.check(self._caller, "yours", now)
-            uses.append((theirs, self._caller))
+            caller_state = self._callers.get(caller.name) or _add_state(self._callers, caller.name, now)
+            caller_state.check(self._caller, "yours", now)
+            states.append((caller_state, self._caller))
         limits = self._limits(entry)
         if limits.per_minute or limits.concurrent:
-            its = self._skills.get(entry.meta.uid) or _new(self._skills, entry.meta.uid, now)
-            its.check(limits, "those of this skill", now)
-            uses.append((its, limits))
-        for use, limit in uses:
-            use.take(limit, now)
-        return _Admission(uses)
+            skill_state = self._skills.get(entry.meta.uid) or _add_state(self._skills, entry.meta.uid, now)
+            skill_state.check(limits, "those of this skill", now)
+            states.append((skill_state, limits))
+        for state, limit in states:
+            state.add_call(limit, now)
+        return _LimitedCall(states)
 
     def _limits(self, entry: SkillEntry) -> CallLimitSettings:
-        """What the Skill says, and where it says nothing the chart."""
+        """Return the Skill's own limits, and those of the chart where it sets none."""
         own = entry.skill.spec.call_limits if entry.skill else None
         if own is None or not (own.per_minute or own.concurrent):
             return self._skill
@@ -98,8 +104,8 @@ class CallLimiter:
         )
 
 
-def _new(uses: dict[str, _Use], key: str, now: float) -> _Use:
-    if len(uses) >= MOST_IDLE:
-        for idle in [k for k, use in uses.items() if not use.in_flight and use.paid <= now]:
-            del uses[idle]
-    return uses.setdefault(key, _Use())
+def _add_state(states: dict[str, _LimitState], key: str, now: float) -> _LimitState:
+    if len(states) >= MAX_IDLE_ENTRIES:
+        for idle in [k for k, state in states.items() if not state.in_flight and state.filled_until <= now]:
+            del states[idle]
+    return states.setdefault(key, _LimitState())

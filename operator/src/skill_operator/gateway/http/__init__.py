@@ -1,1 +1,1 @@
-"""HTTP between callers and the gateway (RFC 9110): connections, routes, ids, logs and deadlines."""
+"""HTTP between callers and the gateway (RFC 9110): connections, routes, request ids, access log and deadlines."""

@@ -1,4 +1,4 @@
-"""Who has waited long enough. One sweep over all of them each tenth of a second: a timer for each call costs more."""
+"""Timeouts of connections and calls. One sweep over all of them each tenth of a second: a timer for each costs more."""
 
 from __future__ import annotations
 
@@ -10,34 +10,39 @@ SWEEP_SECONDS = 0.1
 
 
 class TimeoutListener(Protocol):
-    def late(self) -> None:
-        """Its time is over. Told once."""
+    """TimeoutListener waits for something, at most until its deadline."""
+
+    def on_timeout(self) -> None:
+        """Handle the end of the deadline; it is called once."""
 
 
 class Deadlines:
-    """Each has one deadline at most. They are told of it at most a sweep late, and never early."""
+    """Deadlines holds at most one deadline for each listener. Calls come at most a sweep late, and never early."""
 
     def __init__(self) -> None:
-        self._ends: dict[TimeoutListener, float] = {}
-        self._sweeping: asyncio.TimerHandle | None = None
+        self._deadlines: dict[TimeoutListener, float] = {}
+        self._sweep_timer: asyncio.TimerHandle | None = None
 
-    def set(self, who: TimeoutListener, seconds: float) -> None:
-        self._ends[who] = time.monotonic() + seconds
-        if self._sweeping is None:
-            self._go_on()
+    def set(self, listener: TimeoutListener, seconds: float) -> None:
+        """Set the listener's deadline to so many seconds from now; it replaces the former one."""
+        self._deadlines[listener] = time.monotonic() + seconds
+        if self._sweep_timer is None:
+            self._schedule()
 
-    def clear(self, who: TimeoutListener) -> None:
-        self._ends.pop(who, None)
+    def clear(self, listener: TimeoutListener) -> None:
+        """Remove the listener's deadline, if it has one."""
+        self._deadlines.pop(listener, None)
 
-    def _go_on(self) -> None:
-        self._sweeping = asyncio.get_running_loop().call_later(SWEEP_SECONDS, self._sweep) if self._ends else None
+    def _schedule(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._sweep_timer = loop.call_later(SWEEP_SECONDS, self._sweep) if self._deadlines else None
 
     def _sweep(self) -> None:
         now = time.monotonic()
         try:
-            for who in [who for who, end in self._ends.items() if end <= now]:
-                if self._ends.get(who, now + 1) <= now:  # one may have ended another's wait
-                    del self._ends[who]
-                    who.late()
-        finally:  # where one fails, the others are told by the next sweep
-            self._go_on()
+            for listener in [listener for listener, deadline in self._deadlines.items() if deadline <= now]:
+                if self._deadlines.get(listener, now + 1) <= now:  # one may have ended another's wait
+                    del self._deadlines[listener]
+                    listener.on_timeout()
+        finally:  # where one raises, the next sweep calls the others
+            self._schedule()

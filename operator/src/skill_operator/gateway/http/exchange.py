@@ -1,352 +1,328 @@
-"""One call of a skill over HTTP, by callbacks from both sides."""
+"""One call of a skill over HTTP (RFC 9110), by callbacks from the caller's side and from the pod's."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import random
-import re
 import time
 from collections.abc import Coroutine
-from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 
 from skill_operator.gateway import input_validation, invocation, problems
 from skill_operator.gateway.access.authorizer import Caller
+from skill_operator.gateway.http import access_log
+from skill_operator.gateway.http.connection import ExchangeConnection
+from skill_operator.gateway.http.request_id import resolve_request_id, response_headers
 from skill_operator.gateway.invocation import AdmittedCall
 from skill_operator.gateway.pods import request_head
 from skill_operator.gateway.pods.connection import PodConnection, ResponseHead
 from skill_operator.gateway.problems import Problem
 from skill_operator.naming import SkillKey
 from skill_operator.observability import logs, metrics
-from skill_operator.untrusted.text import printable
-
-if TYPE_CHECKING:
-    from skill_operator.gateway.http.protocol import CallerConnection
 
 log = logging.getLogger(__name__)
-BODY_SECONDS = 15.0
-AT_ONCE = 1 << 16  # a shorter answer is read in full before the caller hears of it, so that it is never half an answer
-SHOWN = 200  # characters of a text in the log
-CUT = SHOWN + 1  # so that it shows where one was cut
-_TRACEPARENT = re.compile(rb"(?!ff)[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}(?:-.*)?")
-_REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
-
-
-def request_id(given: bytes, traceparent: bytes = b"") -> str:
-    """The caller's, or that of the trace that the call is part of, or one of ours: one id in the logs of all."""
-    if given and _REQUEST_ID.fullmatch(given):
-        return given.decode()
-    trace = _TRACEPARENT.fullmatch(traceparent) if traceparent else None
-    return trace[1].decode() if trace and trace[1].strip(b"0") else f"{random.getrandbits(128):032x}"
-
-
-def signed(id_: str) -> bytes:
-    """On every answer."""
-    return b"x-request-id: %b\r\nx-content-type-options: nosniff\r\n" % id_.encode()
+BODY_TIMEOUT_SECONDS = 15.0
+MAX_BUFFERED_RESPONSE_BYTES = 1 << 16
+"""A shorter response is read in full before the caller gets any of it, so that it is never half a response."""
 
 
 class Exchange:
-    """One call: from its head to the last byte of its answer. To uvicorn it is a cycle, to a pod's answer a sink."""
+    """Exchange is one call: from its head to the last byte of its response.
+
+    For uvicorn it is a request cycle, for a pod's connection a ResponseHandler.
+    """
 
     message_event = asyncio.Event()  # uvicorn sets it; nobody waits
 
     # Most calls leave most of these as they are.
     response_complete = False
     disconnected = False
-    complete = False  # the body is here
-    _size = 0
-    _ticket: AdmittedCall | None = None
+    request_complete = False
+    _received_bytes = 0
+    _call: AdmittedCall | None = None
     _caller = Caller("")
-    _connection: PodConnection | None = None
+    _pod: PodConnection | None = None
     _task: asyncio.Task[None] | None = None
-    _running = False
-    _chunked = False  # the body, on its way to the pod
+    _started = False
+    _request_chunked = False  # the body, on its way to the pod
     _head: ResponseHead | None = None
-    _begun = False  # the answer
+    _response_started = False
 
     def __init__(
-        self, protocol: CallerConnection, key: SkillKey, headers: list[tuple[bytes, bytes]], expects: bool
+        self, connection: ExchangeConnection, key: SkillKey, headers: list[tuple[bytes, bytes]], expects_continue: bool
     ) -> None:
-        self._protocol = protocol
-        self._front = protocol.config
+        self._connection = connection
+        self._services = connection.services
         self._key = key
-        self._expects = expects
-        self._headers = given = dict(reversed(headers))  # of several the first
-        parser = protocol.parser
-        self._old = parser.get_http_version() != "1.1"
+        self._expects_continue = expects_continue
+        self._headers = by_name = dict(reversed(headers))  # of several the first
+        parser = connection.parser
+        self._http_1_0 = parser.get_http_version() != "1.1"
         self._upgrade = parser.should_upgrade()
-        self.keep_alive = not self._old and parser.should_keep_alive() and not self._upgrade
-        self.request_id = request_id(given.get(b"x-request-id", b""), given.get(b"traceparent", b""))
-        self._body = bytearray()
-        self._answer = bytearray()
-        self._began = time.monotonic()
+        self.keep_alive = not self._http_1_0 and parser.should_keep_alive() and not self._upgrade
+        self.request_id = resolve_request_id(by_name.get(b"x-request-id", b""), by_name.get(b"traceparent", b""))
+        self._request_body = bytearray()
+        self._response_body = bytearray()
+        self._start_time = time.monotonic()
 
     # From the caller.
 
     def start(self) -> None:
-        self._running = True
-        self._protocol.running = self
-        if self._protocol.transport.is_closing():
-            self.abandon()
+        """Begin the call: it is its turn on the connection."""
+        self._started = True
+        self._connection.running = self
+        if self._connection.transport.is_closing():
+            self.on_caller_disconnected()
             return
         try:
             self._begin()
-        except Exception as error:  # noqa: BLE001 - whatever it is, the caller gets an answer
-            self._raised(error)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the caller gets a response
+            self._on_error(error)
 
     def _begin(self) -> None:
-        headers, front = self._headers, self._front
-        front.pages.check(headers.get(b"origin", b"").decode("latin-1"), headers.get(b"host", b"").decode("latin-1"))
+        headers, services = self._headers, self._services
+        origin, host = headers.get(b"origin", b"").decode("latin-1"), headers.get(b"host", b"").decode("latin-1")
+        services.origins.check(origin, host)
         transfer = headers.get(b"transfer-encoding")
-        if self._upgrade or (transfer is not None and (self._old or transfer.strip().lower() != b"chunked")):
+        if self._upgrade or (transfer is not None and (self._http_1_0 or transfer.strip().lower() != b"chunked")):
             self.keep_alive = False  # whatever else is on this connection, nobody knows what it is
             detail = "send the body with Content-Length or chunked, over HTTP/1.1, and ask for no other protocol"
-            raise Problem(400, "bad-request", "Not a plain request", detail)
+            raise Problem("bad-request", detail)
         if b"content-encoding" in headers:
-            raise Problem(415, "encoded-body", "The body is encoded", "send it plain, without Content-Encoding")
-        if int(headers.get(b"content-length", b"0")) > invocation.LARGEST_BODY or self._size > invocation.LARGEST_BODY:
-            raise invocation.too_large()
+            raise Problem("unsupported-encoding", "send the body plain, without Content-Encoding")
+        limit = invocation.MAX_BODY_BYTES
+        if int(headers.get(b"content-length", b"0")) > limit or self._received_bytes > limit:
+            raise invocation.request_too_large()
         authorization = headers.get(b"authorization", b"").decode("latin-1")
-        caller = front.gatekeeper.known(authorization, self._key)
+        caller = services.authorizer.cached_caller(authorization, self._key)
         if caller is not None:
             self._admit(caller)
         else:
-            self._spawn(self._identify(authorization))
+            self._spawn(self._authorize(authorization))
 
-    async def _identify(self, authorization: str) -> None:
-        keeper = self._front.gatekeeper
-        self._caller = await keeper.caller(authorization)
-        await keeper.permit(self._caller, self._key)
+    async def _authorize(self, authorization: str) -> None:
+        authorizer = self._services.authorizer
+        self._caller = await authorizer.authenticate(authorization)
+        await authorizer.authorize(self._caller, self._key)
         self._task = None
         self._admit(self._caller)
 
     def _admit(self, caller: Caller) -> None:
-        gate = self._front.calls
+        invoker = self._services.invoker
         self._caller = caller
-        self._ticket = gate.admit(gate.find(self._key), caller, self.request_id)
-        if not self.complete:
-            if self._expects:
-                self._protocol.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-            self._front.deadlines.set(self, BODY_SECONDS)
+        self._call = invoker.admit(invoker.lookup(self._key), caller, self.request_id)
+        if not self.request_complete:
+            if self._expects_continue:
+                self._connection.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            self._services.deadlines.set(self, BODY_TIMEOUT_SECONDS)
         self._advance()
 
-    def feed(self, chunk: bytes) -> None:
-        self._size += len(chunk)
+    def on_body(self, chunk: bytes) -> None:
+        """Take a part of the request's body: keep it, or send it to the pod that has the call."""
+        self._received_bytes += len(chunk)
         if self.response_complete:
             return
-        if self._connection is not None:
-            if self._size <= invocation.LARGEST_BODY:
-                self._connection.feed(request_head.chunk(chunk) if self._chunked else chunk, more=True)
+        if self._pod is not None:
+            if self._received_bytes <= invocation.MAX_BODY_BYTES:
+                self._pod.send_more(request_head.encode_chunk(chunk) if self._request_chunked else chunk, more=True)
                 return
-            self._connection.abort()
+            self._pod.abort()
         else:
-            self._body += chunk
-            if len(self._body) > HIGH_WATER_LIMIT:
-                self._protocol.flow.pause_reading()
-        if self._running and self._size > invocation.LARGEST_BODY:
-            self._refuse(invocation.too_large())
-        elif self._running:
-            self._go_on()
+            self._request_body += chunk
+            if len(self._request_body) > HIGH_WATER_LIMIT:
+                self._connection.flow.pause_reading()
+        if self._started and self._received_bytes > invocation.MAX_BODY_BYTES:
+            self._reject(invocation.request_too_large())
+        elif self._started:
+            self._try_advance()
 
-    def feed_end(self) -> None:
-        self.complete = True
+    def on_body_end(self) -> None:
+        """Take the end of the request."""
+        self.request_complete = True
         if self.response_complete:
             return
-        if self._connection is not None:
-            self._connection.feed(request_head.LAST_CHUNK if self._chunked else b"", more=False)
-        elif self._running:
-            self._go_on()
+        if self._pod is not None:
+            self._pod.send_more(request_head.LAST_CHUNK if self._request_chunked else b"", more=False)
+        elif self._started:
+            self._try_advance()
 
-    def _go_on(self) -> None:
+    def _try_advance(self) -> None:
         try:
             self._advance()
         except Exception as error:  # noqa: BLE001 - as above
-            self._raised(error)
+            self._on_error(error)
 
     def _advance(self) -> None:
-        """As soon as enough is here: all of it, or more than is judged anyway."""
-        if self._ticket is None or self._task is not None or self._connection is not None:
+        """Send the call to a pod once enough of its body is here: all of it, or more than is validated anyway."""
+        if self._call is None or self._task is not None or self._pod is not None:
             return
-        if not self.complete and len(self._body) <= input_validation.LARGEST:
+        if not self.request_complete and len(self._request_body) <= input_validation.MAX_VALIDATED_BYTES:
             return
-        gate = self._front.calls
-        if self.complete:
-            gate.judge(self._ticket.entry, bytes(self._body))
-        connection = gate.pooled(self._ticket)
-        if connection is not None:
-            self._send(connection)
+        invoker = self._services.invoker
+        if self.request_complete:
+            invoker.validate(self._call.entry, bytes(self._request_body))
+        pod = invoker.take_idle_connection(self._call)
+        if pod is not None:
+            self._send(pod)
         else:
-            self._spawn(self._reach(self._ticket))
+            self._spawn(self._connect(self._call))
 
-    async def _reach(self, ticket: AdmittedCall) -> None:
-        self._front.deadlines.clear(self)
-        with logs.context(request=self.request_id):  # of the call that wakes it
-            connection = await self._front.calls.reach(ticket)
+    async def _connect(self, call: AdmittedCall) -> None:
+        self._services.deadlines.clear(self)
+        with logs.context(request=self.request_id):  # of the call that wakes the skill
+            pod = await self._services.invoker.connect(call)
         self._task = None
-        self._send(connection)
+        self._send(pod)
 
-    def _send(self, connection: PodConnection) -> None:
-        assert self._ticket is not None  # noqa: S101 - it was admitted
-        body, self._body = bytes(self._body), bytearray()
+    def _send(self, pod: PodConnection) -> None:
+        assert self._call is not None  # noqa: S101 - it was admitted
+        body, self._request_body = bytes(self._request_body), bytearray()
         length: int | None = len(body)
-        if not self.complete:
+        if not self.request_complete:
             announced = self._headers.get(b"content-length")
             length = None if announced is None else int(announced)
-        self._chunked = length is None
-        seconds = invocation.allowed(self._ticket.entry)
-        head = request_head.request(self._caller.name, self.request_id, int(seconds * 1000), length, self._headers)
-        self._connection = connection
-        self._front.deadlines.set(self, seconds)
-        connection.send(head + (request_head.chunk(body) if self._chunked else body), self, more=not self.complete)
-        if not self.complete:
-            self._protocol.flow.resume_reading()
+        self._request_chunked = length is None
+        seconds = invocation.call_timeout_seconds(self._call.entry)
+        head = request_head.encode_head(self._caller.name, self.request_id, int(seconds * 1000), length, self._headers)
+        self._pod = pod
+        self._services.deadlines.set(self, seconds)
+        first = request_head.encode_chunk(body) if self._request_chunked else body
+        pod.send(head + first, self, more=not self.request_complete)
+        if not self.request_complete:
+            self._connection.flow.resume_reading()
 
-    def late(self) -> None:
-        """Its deadline is over: of the body alone, until the pod has the call."""
-        if self._connection is None:
-            detail = f"it did not arrive within {BODY_SECONDS:.0f} s"
-            self._refuse(Problem(408, "slow-body", "The body came too slowly", detail))
+    def on_timeout(self) -> None:
+        """End the call: its deadline is over. Until a pod has the call, the deadline is that of the body alone."""
+        if self._pod is None:
+            detail = f"the body did not arrive within {BODY_TIMEOUT_SECONDS:.0f} s"
+            self._reject(Problem("request-timeout", detail))
             return
-        self._connection.abort()
-        if self.complete and self._ticket is not None:
-            self._ticket.late()
-            self.fail(invocation.timed_out(self._ticket.entry))
+        self._pod.abort()
+        if self.request_complete and self._call is not None:
+            self._call.on_timeout()
+            self.on_problem(invocation.call_timeout(self._call.entry))
         else:
-            self.fail(Problem(408, "slow-body", "The body came too slowly", "its end did not arrive in time"))
+            self.on_problem(Problem("request-timeout", "the end of the body did not arrive in time"))
 
-    def abandon(self) -> None:
-        """The caller has left: so does the call."""
+    def on_caller_disconnected(self) -> None:
+        """End the call: the caller has closed the connection."""
         if not self.response_complete:
-            self._over(499, "caller-left")
+            self._finish(access_log.CLIENT_CLOSED_REQUEST, access_log.CLIENT_DISCONNECTED)
 
     # From the pod.
 
-    def head(self, head: ResponseHead) -> None:
+    def on_head(self, head: ResponseHead) -> None:
+        """Take the head of the pod's response."""
         self._head = head
-        if head.length is None and self._old:
-            if self._connection is not None:
-                self._connection.abort()
-            detail = "the answer's length is not known beforehand, which only HTTP/1.1 can carry"
-            self.fail(Problem(505, "http-1.1-needed", "HTTP/1.1 is needed", detail))
+        if head.length is None and self._http_1_0:
+            if self._pod is not None:
+                self._pod.abort()
+            detail = "the response's length is not known beforehand, which only HTTP/1.1 can carry"
+            self.on_problem(Problem("http-version-not-supported", detail))
 
-    def data(self, chunk: bytes) -> None:
+    def on_data(self, chunk: bytes) -> None:
+        """Take a part of the response's body: keep it, or write it to the caller."""
         head = self._head
         if head is None or self.response_complete:
             return
-        if head.length is not None and head.length <= AT_ONCE:
-            self._answer += chunk
-        elif not self._begun:
-            self._begin_answer(head, chunk)
+        if head.length is not None and head.length <= MAX_BUFFERED_RESPONSE_BYTES:
+            self._response_body += chunk
+        elif not self._response_started:
+            self._write_head(head, chunk)
         else:
-            self._protocol.transport.write(request_head.chunk(chunk) if head.length is None else chunk)
+            self._connection.transport.write(request_head.encode_chunk(chunk) if head.length is None else chunk)
 
-    def _begin_answer(self, head: ResponseHead, chunk: bytes | bytearray) -> None:
-        self._begun = True
+    def _write_head(self, head: ResponseHead, chunk: bytes | bytearray) -> None:
+        self._response_started = True
         if head.length is None:
             framing = b"transfer-encoding: chunked\r\n"
-            chunk = request_head.chunk(bytes(chunk)) if chunk else b""
+            chunk = request_head.encode_chunk(bytes(chunk)) if chunk else b""
         else:
             framing = b"content-length: %d\r\n" % head.length
         if head.retry_after:
             framing += b"retry-after: %b\r\n" % head.retry_after
-        if self._ticket is not None and self._ticket.cold is not None:
-            framing += b"x-skill-cold-start: %d\r\n" % round(self._ticket.cold * 1000)
-        headers = b"%bcontent-type: %b\r\n%b" % (signed(self.request_id), head.content_type, framing)
-        self._protocol.write_head(head.status, headers, not self.keep_alive or not self.complete, chunk)
+        if self._call is not None and self._call.cold_start_seconds is not None:
+            framing += b"x-skill-cold-start: %d\r\n" % round(self._call.cold_start_seconds * 1000)
+        headers = b"%bcontent-type: %b\r\n%b" % (response_headers(self.request_id), head.content_type, framing)
+        close = not self.keep_alive or not self.request_complete
+        self._connection.write_head(head.status, headers, close, chunk)
 
-    def end(self) -> None:
-        head, self._connection = self._head, None
+    def on_end(self) -> None:
+        """Take the end of the pod's response."""
+        head, self._pod = self._head, None
         if head is None or self.response_complete:
             return
-        if not self._begun:
-            if self._ticket is not None:
-                self._ticket.answered(head.status, self._answer)
-            self._begin_answer(head, self._answer)
+        if not self._response_started:
+            if self._call is not None:
+                self._call.record_response(head.status, self._response_body)
+            self._write_head(head, self._response_body)
         if head.length is None:
-            self._protocol.transport.write(request_head.LAST_CHUNK)
-        self._over(head.status, f"{head.status // 100}xx")
+            self._connection.transport.write(request_head.LAST_CHUNK)
+        self._finish(head.status, f"{head.status // 100}xx")
 
-    def fail(self, problem: Problem) -> None:
-        self._connection = None
+    def on_problem(self, problem: Problem) -> None:
+        """End the call with a problem; where a part of the response is written already, close the connection."""
+        self._pod = None
         if self.response_complete:
             return
-        if self._begun:  # a shortened answer must not look whole
-            log.warning("the answer was cut off: %s", problem.detail, extra={"request": self.request_id})
-            self._protocol.transport.abort()
-            self._over(self._head.status if self._head else 502, problem.slug)
+        if self._response_started:  # a shortened response must not look whole
+            log.warning("the response was cut off: %s", problem.detail, extra={"request": self.request_id})
+            self._connection.transport.abort()
+            self._finish(self._head.status if self._head else 502, problem.slug)
         else:
-            self._refuse(problem)
+            self._reject(problem)
 
-    def writable(self, yes: bool) -> None:
-        if yes:
-            self._protocol.flow.resume_reading()
+    def on_writable(self, writable: bool) -> None:
+        """Resume or pause the request: the pod takes more of its body, or no more for now."""
+        if writable:
+            self._connection.flow.resume_reading()
         else:
-            self._protocol.flow.pause_reading()
+            self._connection.flow.pause_reading()
 
-    def pause(self, yes: bool) -> None:
-        if self._connection is not None:
-            self._connection.pause(yes)
+    def set_paused(self, paused: bool) -> None:
+        """Pause or resume the response: the caller reads too slowly, or has caught up."""
+        if self._pod is not None:
+            self._pod.set_paused(paused)
 
     # Its end.
 
-    def _refuse(self, problem: Problem) -> None:
+    def _reject(self, problem: Problem) -> None:
         metrics.record_rejection(problem.slug)
-        self._protocol.write_problem(problem, self.request_id, close=not self.keep_alive or not self.complete)
-        self._over(problem.status, problem.slug)
+        close = not self.keep_alive or not self.request_complete
+        self._connection.write_problem(problem, self.request_id, close=close)
+        self._finish(problem.status, problem.slug)
 
-    def _over(self, status: int, outcome: str) -> None:
+    def _finish(self, status: int, outcome: str) -> None:
         self.response_complete = True
-        self._front.deadlines.clear(self)
+        self._services.deadlines.clear(self)
         task, self._task = self._task, None
         if task is not None and task is not asyncio.current_task():
             task.cancel()
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            connection.abort()
-        seconds = time.monotonic() - self._began
-        if self._ticket is not None:
+        pod, self._pod = self._pod, None
+        if pod is not None:
+            pod.abort()
+        seconds = time.monotonic() - self._start_time
+        if self._call is not None:
             metrics.record_skill_call(*self._key, outcome, seconds)
-            self._ticket.close()
-            self._ticket = None
+            self._call.close()
+            self._call = None
         path = "/v1/skills/" + "/".join(self._key)
-        account("POST", path, self.request_id, self._caller.name, status, outcome, seconds)
-        self._protocol.finished(self)
+        access_log.record_request("POST", path, self.request_id, self._caller.name, status, outcome, seconds)
+        self._connection.on_exchange_end(self)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        self._task = self._protocol.loop.create_task(self._caught(work))
+        self._task = self._connection.loop.create_task(self._run(work))
 
-    async def _caught(self, work: Coroutine[Any, Any, None]) -> None:
+    async def _run(self, work: Coroutine[Any, Any, None]) -> None:
         try:
             await work
-        except Exception as error:  # noqa: BLE001 - whatever it is, the caller gets an answer
-            self._raised(error)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the caller gets a response
+            self._on_error(error)
 
-    def _raised(self, error: Exception) -> None:
+    def _on_error(self, error: Exception) -> None:
         if not isinstance(error, Problem):
             log.error("a request failed", extra={"request": self.request_id}, exc_info=error)
-            error = problems.internal(self.request_id)
-        self.fail(error)
-
-
-def account(method: str, path: str, id_: str, caller: str, status: int, outcome: str, seconds: float) -> None:
-    """Every request has a line in the log and a place in the metrics."""
-    metrics.record_request(outcome, seconds)
-    if log.isEnabledFor(logging.INFO):
-        logs.log_later(_line, method, path, id_, caller, status, outcome, seconds)
-
-
-def _line(method: str, path: str, id_: str, caller: str, status: int, outcome: str, seconds: float) -> str:
-    return (
-        f'"logger": "{__name__}", "message": "call", "request": {logs.quote(id_)}, '
-        f'"method": {_told(method[:CUT])}, "path": {_told(path[:CUT])}, "caller": {_told(caller[:CUT])}, '
-        f'"status": {status}, "outcome": {_told(outcome)}, "seconds": {seconds:.4f}'
-    )
-
-
-@lru_cache(4096)
-def _told(text: str) -> str:
-    """Foreign text for the log. There are few such texts and many calls."""
-    return logs.quote(printable(text, SHOWN))
+            error = problems.internal_error(self.request_id)
+        self.on_problem(error)

@@ -1,21 +1,20 @@
-"""The OpenAPI 3.1 description of the Skills that a caller may call: their schemas, as they stand in their specs."""
+"""The OpenAPI 3.1 document of the Skills that a caller may call, with the schemas of their specs."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
 
 from skill_operator import __version__, naming
 from skill_operator.gateway.pods.directory import SkillEntry
+from skill_operator.k8s.interface import Object
 from skill_operator.untrusted.json_schema import BadSchemaError, CompiledSchema, rebase
 from skill_operator.untrusted.text import printable
 
-Object = dict[str, Any]
-OPENAPI = "3.1.1"
+OPENAPI_VERSION = "3.1.1"
 _PROBLEM: Object = {
     "type": "object",
     "properties": {
-        "type": {"type": "string", "description": "which problem it is; stable"},
+        "type": {"type": "string", "description": "the problem type; stable"},
         "title": {"type": "string"},
         "status": {"type": "integer"},
         "detail": {"type": "string", "description": "what went wrong this time, and what to do"},
@@ -48,64 +47,64 @@ _COLD_START: Object = {
 }
 
 
-def document(entries: Iterable[SkillEntry], url: str, *, authenticated: bool) -> Object:
-    """`entries` are what the caller may call."""
-    paths: Object = {"/v1/skills": {"get": _listing()}}
+def openapi_document(entries: Iterable[SkillEntry], url: str, *, authenticated: bool) -> Object:
+    """Return the document of `entries`, which are what the caller may call, served at `url`."""
+    paths: Object = {"/v1/skills": {"get": _list_operation()}}
     schemas: Object = {"Problem": _PROBLEM, "Skill": _SUMMARY}
     for entry in sorted(entries, key=lambda one: (one.meta.namespace, one.meta.name)):
         if entry.skill is not None:
             paths[f"/v1/skills/{entry.meta.namespace}/{entry.meta.name}"] = _operations(entry, schemas)
     problem = {"description": "a problem", "content": _json("Problem", "application/problem+json")}
-    made: Object = {
-        "openapi": OPENAPI,
+    document: Object = {
+        "openapi": OPENAPI_VERSION,
         "info": {"title": "Skills", "version": __version__, "description": "Skills that you may call."},
         "servers": [{"url": url}],
         "paths": paths,
         "components": {"schemas": schemas, "responses": {"Problem": problem}},
     }
     if authenticated:
-        made["components"]["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
-        made["security"] = [{"token": []}]
-    return made
+        document["components"]["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
+        document["security"] = [{"token": []}]
+    return document
 
 
-def _listing() -> Object:
+def _list_operation() -> Object:
     skills = {"type": "array", "items": {"$ref": "#/components/schemas/Skill"}}
-    found = {"type": "object", "properties": {"skills": skills}, "required": ["skills"]}
-    only = {"name": "namespace", "in": "query", "schema": {"type": "string"}, "description": "only those in there"}
-    ok = {"description": "the skills", "content": {"application/json": {"schema": found}}}
+    listed = {"type": "object", "properties": {"skills": skills}, "required": ["skills"]}
+    namespace = {"name": "namespace", "in": "query", "schema": {"type": "string"}, "description": "only Skills in it"}
+    ok = {"description": "the skills", "content": {"application/json": {"schema": listed}}}
     return {
         "operationId": "listSkills",
         "summary": "The skills that you may call",
-        "parameters": [only],
+        "parameters": [namespace],
         "responses": {"200": ok, "default": {"$ref": "#/components/responses/Problem"}},
     }
 
 
 def _operations(entry: SkillEntry, schemas: Object) -> Object:
-    """The operations of one Skill; its schemas are added to `schemas`."""
+    """Return the operations of one Skill, and add its schemas to `schemas`."""
     if entry.skill is None:
-        raise AssertionError("only what can be read is described")
+        raise AssertionError("a Skill that cannot be parsed has no operations")
     spec, tool = entry.skill.spec, naming.tool(entry.meta.namespace, entry.meta.name)
     for side, schema in (("input", spec.input), ("output", spec.output)):
         name = f"{tool}.{side}"
-        schemas[name] = _placed(schema, f"#/components/schemas/{name}")
-    good = [example for example in spec.examples if example.has_output]
+        schemas[name] = _relocated_schema(schema, f"#/components/schemas/{name}")
+    successes = [example for example in spec.examples if example.has_output]
     body = _json(f"{tool}.input")
-    answer = _json(f"{tool}.output")
-    if good:
-        body["application/json"]["examples"] = {example.name: {"value": example.input} for example in good}
-        answer["application/json"]["examples"] = {example.name: {"value": example.output} for example in good}
+    response = _json(f"{tool}.output")
+    if successes:
+        body["application/json"]["examples"] = {example.name: {"value": example.input} for example in successes}
+        response["application/json"]["examples"] = {example.name: {"value": example.output} for example in successes}
     headers = {"X-Request-Id": _REQUEST_ID, "X-Skill-Cold-Start": _COLD_START}
     problems = {"default": {"$ref": "#/components/responses/Problem"}}
-    first = printable(spec.description.strip().partition("\n")[0], 120)
+    summary = printable(spec.description.strip().partition("\n")[0], 120)
     return {
         "post": {
             "operationId": tool,
-            "summary": first,
+            "summary": summary,
             "description": spec.description,
             "requestBody": {"required": True, "content": body},
-            "responses": {"200": {"description": "its answer", "content": answer, "headers": headers}, **problems},
+            "responses": {"200": {"description": "the result", "content": response, "headers": headers}, **problems},
         },
         "get": {
             "operationId": f"{tool}.describe",
@@ -115,8 +114,11 @@ def _operations(entry: SkillEntry, schemas: Object) -> Object:
     }
 
 
-def _placed(schema: Object, to: str) -> Object:
-    """A schema that the Skill's own check refuses says nothing here: the document must stay readable."""
+def _relocated_schema(schema: Object, to: str) -> Object:
+    """Return the schema with its references moved to `to`.
+
+    A schema that the Skill's own check refuses says nothing here: the document must stay readable.
+    """
     try:
         CompiledSchema(schema)
         return rebase(schema, to)

@@ -1,4 +1,4 @@
-"""The way in. uvicorn's own protocol serves the ASGI app; a call of a skill is taken off it and relayed by callbacks.
+"""The HTTP/1.1 server for callers. uvicorn's protocol serves the ASGI app; calls of skills are relayed by callbacks.
 
 An ASGI app in front of an HTTP client costs ten times what nginx does for the same call. So `POST /v1/skills/…` never
 becomes a task where pod and caller are known: the parser's callbacks feed a connection to the pod, and the other way.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Callable
-from functools import lru_cache
+from functools import lru_cache, partial
 from http import HTTPStatus
 from typing import Any, cast
 from urllib.parse import unquote_to_bytes
@@ -20,38 +20,28 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import Server as UvicornServer
 from uvicorn.server import ServerState
 
-from skill_operator.gateway.access.authorizer import Authorizer
-from skill_operator.gateway.access.origins import AllowedOrigins
-from skill_operator.gateway.http.deadlines import Deadlines
-from skill_operator.gateway.http.exchange import Exchange, request_id, signed
-from skill_operator.gateway.invocation import Invoker
-from skill_operator.gateway.problems import TYPE, Problem
+from skill_operator.gateway.http.connection import GatewayServices, RunningExchange
+from skill_operator.gateway.http.exchange import Exchange
+from skill_operator.gateway.http.request_id import resolve_request_id, response_headers
+from skill_operator.gateway.problems import MEDIA_TYPE, Problem
 from skill_operator.naming import SkillKey
 from skill_operator.observability import logs
 
 LINGER_SECONDS = 2.0  # for a caller to read why the rest of its body is not wanted
-LARGEST_HEAD = 1 << 15
+MAX_HEADER_BYTES = 1 << 15
 KEEP_ALIVE_SECONDS = 75
-LONGEST_KNOWN = 256
-_CALL = re.compile(rb"/v1/skills/([^/]+)/([^/]+)")
-_STATUS = {status.value: b"HTTP/1.1 %d %b\r\n" % (status.value, status.phrase.encode()) for status in HTTPStatus}
+MAX_CACHED_URL_BYTES = 256
+_CALL_PATH = re.compile(rb"/v1/skills/([^/]+)/([^/]+)")
+_STATUS_LINES = {status.value: b"HTTP/1.1 %d %b\r\n" % (status.value, status.phrase.encode()) for status in HTTPStatus}
 
 
 class ServerConfig(Config):
-    """uvicorn's settings, and what its protocol needs to relay calls."""
+    """ServerConfig is uvicorn's configuration for the gateway: each connection is a CallerConnection."""
 
-    def __init__(
-        self,
-        app: Any,
-        gate: Invoker,
-        keeper: Authorizer,
-        pages: AllowedOrigins,
-        closing: Callable[[], None],
-        **more: Any,
-    ) -> None:
+    def __init__(self, app: Any, services: GatewayServices, **more: Any) -> None:
         super().__init__(
             app,
-            http=CallerConnection,
+            http=cast("Any", partial(CallerConnection, services)),
             ws="none",
             lifespan="on",
             log_config=None,
@@ -60,79 +50,82 @@ class ServerConfig(Config):
             timeout_keep_alive=KEEP_ALIVE_SECONDS,
             **more,
         )
-        self.calls = gate
-        self.gatekeeper = keeper
-        self.pages = pages
-        self.closing = closing  # of what would never end by itself
-        self.deadlines = Deadlines()
-        self._common: tuple[list[tuple[bytes, bytes]], bytes] = ([], b"")
+        self._default_headers: tuple[list[tuple[bytes, bytes]], bytes] = ([], b"")
 
-    def common(self, headers: list[tuple[bytes, bytes]]) -> bytes:
-        """The headers of every answer, of which uvicorn makes a new list each second."""
-        if headers is not self._common[0]:
-            self._common = headers, b"".join(b"%b: %b\r\n" % pair for pair in headers)
-        return self._common[1]
+    def encode_default_headers(self, headers: list[tuple[bytes, bytes]]) -> bytes:
+        """Return the header lines of every response. uvicorn makes a new list of them each second."""
+        if headers is not self._default_headers[0]:
+            self._default_headers = headers, b"".join(b"%b: %b\r\n" % pair for pair in headers)
+        return self._default_headers[1]
 
 
-class Server(UvicornServer):
-    """uvicorn's server without its signal handlers: when to end is up to the process."""
+class GatewayServer(UvicornServer):
+    """GatewayServer is uvicorn's server without its signal handlers: the process decides when to stop."""
 
-    config: ServerConfig
+    def __init__(self, config: ServerConfig, on_stop: Callable[[], None]) -> None:
+        """`on_stop` ends the responses that would never end by themselves."""
+        super().__init__(config)
+        self._on_stop = on_stop
 
     async def run_until(self, stop: asyncio.Event) -> None:
-        """Serves; once `stop` is set, takes no more connections and answers what is in flight."""
-        serving = asyncio.create_task(self._serve())
-        stopping = asyncio.create_task(stop.wait())
-        await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
-        stopping.cancel()
-        self.config.closing()
+        """Serve; once `stop` is set, accept no more connections and finish the requests in flight."""
+        serve_task = asyncio.create_task(self._serve())
+        stop_task = asyncio.create_task(stop.wait())
+        await asyncio.wait({serve_task, stop_task}, return_when=asyncio.FIRST_COMPLETED)
+        stop_task.cancel()
+        self._on_stop()
         self.should_exit = True
         try:
-            await serving
+            await serve_task
         finally:
             logs.flush()
 
     @property
     def port(self) -> int:
-        found: int = self.servers[0].sockets[0].getsockname()[1]
-        return found
+        """The port that the server listens on."""
+        port: int = self.servers[0].sockets[0].getsockname()[1]
+        return port
 
 
 class CallerConnection(HttpToolsProtocol):
-    """One connection of a caller."""
+    """CallerConnection speaks HTTP/1.1 (RFC 9112) to one caller, and runs one exchange at a time."""
 
     config: ServerConfig
 
     def __init__(
         self,
+        services: GatewayServices,
         config: ServerConfig,
         server_state: ServerState,
         app_state: dict[str, Any],
         _loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
-        self.running: Exchange | None = None
-        self._due: Exchange | None = None
+        self.services = services
+        self.running: RunningExchange | None = None
+        self._next: Exchange | None = None
         self._in_head = True
-        self._head_size = 0
+        self._head_bytes = 0
         self._discarding = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Start to wait for the first request."""
         super().connection_made(cast("asyncio.Transport", transport))
-        self._wait()
+        self._await_request()
 
-    def _wait(self) -> None:
-        """For the next request, the whole of its head: who is slow holds no connection."""
-        self.config.deadlines.set(self, self.timeout_keep_alive)
+    def _await_request(self) -> None:
+        """Set the deadline for the whole head of the next request: a slow caller holds no connection."""
+        self.services.deadlines.set(self, self.timeout_keep_alive)
 
-    def late(self) -> None:
+    def on_timeout(self) -> None:
+        """Close the connection: no request came in time."""
         self.timeout_keep_alive_handler()
 
     def _unset_keepalive_if_required(self) -> None:
-        self.config.deadlines.clear(self)
+        self.services.deadlines.clear(self)
 
     def on_response_complete(self) -> None:
-        """As uvicorn's, but for the timer."""
+        """Start the next request that has arrived, or wait for it: as uvicorn does, but for the timer."""
         self.server_state.total_requests += 1
         if self.transport.is_closing():
             return
@@ -140,16 +133,18 @@ class CallerConnection(HttpToolsProtocol):
         if self.pipeline:
             self._start_asgi_task(*self.pipeline.pop())
         else:
-            self._wait()
+            self._await_request()
 
     def connection_lost(self, exc: Exception | None) -> None:
+        """End the call that runs on the connection."""
         running, self.running = self.running, None
         super().connection_lost(exc)
-        self.config.deadlines.clear(self)
+        self.services.deadlines.clear(self)
         if running is not None:
-            running.abandon()
+            running.on_caller_disconnected()
 
     def data_received(self, data: bytes) -> None:
+        """Parse what the caller sends. A call starts only after all of `data` is parsed."""
         if self._discarding:
             return
         in_head = self._in_head
@@ -159,68 +154,75 @@ class CallerConnection(HttpToolsProtocol):
             self.send_400_response("")
             return
         except httptools.HttpParserUpgrade:
-            pass  # refused: by the exchange, or by uvicorn, which answers as if nobody had asked
-        if in_head and self._in_head:  # of a header that has no end, the parser tells nothing
-            self._head_size += len(data)
-            if self._head_size > LARGEST_HEAD:
+            pass  # refused: by the exchange, or by uvicorn, which answers as if no upgrade was requested
+        if in_head and self._in_head:  # the parser reports nothing of a header that has no end
+            self._head_bytes += len(data)
+            if self._head_bytes > MAX_HEADER_BYTES:
                 self.send_400_response("")
                 return
-        due, self._due = self._due, None
-        if due is not None:
-            due.start()
+        exchange, self._next = self._next, None
+        if exchange is not None:
+            exchange.start()
 
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - uvicorn's words are for a log
-        if self._head_size > LARGEST_HEAD:
-            self._refuse(Problem(431, "head-too-large", "The headers are too large", f"{LARGEST_HEAD} bytes are taken"))
+        """Reject what cannot be parsed, with a problem in place of uvicorn's plain text."""
+        if self._head_bytes > MAX_HEADER_BYTES:
+            self._reject(Problem("headers-too-large", f"the gateway takes {MAX_HEADER_BYTES} bytes of headers"))
         else:
             detail = "this is no HTTP/1.1 request that can be read in one way only; nothing of it was passed on"
-            self._refuse(Problem(400, "bad-request", "Not a request", detail))
+            self._reject(Problem("bad-request", detail))
 
-    def _refuse(self, problem: Problem) -> None:
-        """What cannot be read any further ends the connection."""
-        self._due = None
+    def _reject(self, problem: Problem) -> None:
+        """Write the problem and end the connection: nothing more can be read from it."""
+        self._next = None
         if self.running is not None:
-            self.running.fail(problem)
+            self.running.on_problem(problem)
         elif self.cycle is None or self.cycle.response_complete:
-            self.write_problem(problem, request_id(b""), close=True)
+            self.write_problem(problem, resolve_request_id(b""), close=True)
         self._linger()
 
     def _linger(self) -> None:
-        """Closing on unread bytes resets the connection, and the answer with it may be lost: read them for a while."""
+        """Read and drop more bytes for a while.
+
+        Closing on unread bytes resets the connection, and the response with it may be lost.
+        """
         self._discarding = True
         self.flow.resume_reading()
         if self.transport.can_write_eof():
             self.transport.write_eof()
-        self.config.deadlines.set(self, LINGER_SECONDS)
+        self.services.deadlines.set(self, LINGER_SECONDS)
 
     # The parser's callbacks.
 
     def on_message_begin(self) -> None:
+        """Prepare for a new request."""
         self.url = b""
         self.headers = []
         self.expect_100_continue = False
         self._in_head = True
-        self._head_size = 0
+        self._head_bytes = 0
 
     def on_header(self, name: bytes, value: bytes) -> None:
+        """Take a header. A trailer counts for nothing. Raises ValueError, which the parser passes on as its own."""
         if not self._in_head:
             return  # a trailer, which is nobody's header
-        self._head_size += len(name) + len(value)
-        if self._head_size > LARGEST_HEAD:
-            raise ValueError(self._head_size)  # the parser passes it on as an error of its own
+        self._head_bytes += len(name) + len(value)
+        if self._head_bytes > MAX_HEADER_BYTES:
+            raise ValueError(self._head_bytes)
         name = name.lower()
         if name == b"expect" and value.lower() == b"100-continue":
             self.expect_100_continue = True
         self.headers.append((name, value))
 
     def on_headers_complete(self) -> None:
+        """Make an exchange of a call; leave any other request to uvicorn."""
         self._in_head = False
-        self.config.deadlines.clear(self)
-        key = _called(self.url) if self.parser.get_method() == b"POST" else None
+        self.services.deadlines.clear(self)
+        key = _skill_key(self.url) if self.parser.get_method() == b"POST" else None
         if key is None:
-            url, headers, expects = self.url, self.headers, self.expect_100_continue
+            url, headers, expects_continue = self.url, self.headers, self.expect_100_continue
             super().on_message_begin()
-            self.url, self.expect_100_continue = url, expects
+            self.url, self.expect_100_continue = url, expects_continue
             self.headers.extend(headers)
             super().on_headers_complete()
             return
@@ -228,20 +230,22 @@ class CallerConnection(HttpToolsProtocol):
         exchange = Exchange(self, key, self.headers, self.expect_100_continue)
         self.cycle = cast("Any", exchange)  # it has all that uvicorn looks at
         if former is None or former.response_complete:
-            self._due = exchange
+            self._next = exchange
         else:
             self.flow.pause_reading()
             self.pipeline.appendleft((self.cycle, self.app))
 
     def on_body(self, body: bytes) -> None:
+        """Pass a part of the body on to the request that it belongs to."""
         if isinstance(self.cycle, Exchange):
-            self.cycle.feed(body)
+            self.cycle.on_body(body)
         else:
             super().on_body(body)
 
     def on_message_complete(self) -> None:
+        """Pass the end of the body on to the request that it belongs to."""
         if isinstance(self.cycle, Exchange):
-            self.cycle.feed_end()
+            self.cycle.on_body_end()
         else:
             super().on_message_complete()
 
@@ -253,12 +257,12 @@ class CallerConnection(HttpToolsProtocol):
         else:
             super()._start_asgi_task(cycle, app)
 
-    def finished(self, exchange: Exchange) -> None:
-        """Its answer is written."""
+    def on_exchange_end(self, exchange: RunningExchange) -> None:
+        """Go on with the next request, or close the connection: the response is written."""
         self.running = None
         if self._discarding or self.transport.is_closing():
             return
-        if not exchange.complete:
+        if not exchange.request_complete:
             self._linger()
         elif not exchange.keep_alive:
             self.transport.close()
@@ -266,38 +270,42 @@ class CallerConnection(HttpToolsProtocol):
             self.on_response_complete()
 
     def pause_writing(self) -> None:
+        """Pause the response: the caller reads too slowly."""
         super().pause_writing()
         if self.running is not None:
-            self.running.pause(True)
+            self.running.set_paused(True)
 
     def resume_writing(self) -> None:
+        """Resume the response: the caller has caught up."""
         super().resume_writing()
         if self.running is not None:
-            self.running.pause(False)
+            self.running.set_paused(False)
 
     def write_head(self, status: int, headers: bytes, close: bool, body: bytes | bytearray = b"") -> None:
-        common = self.config.common(self.server_state.default_headers)
+        """Write status line and headers, and the body or its beginning."""
+        default_headers = self.config.encode_default_headers(self.server_state.default_headers)
         end = b"connection: close\r\n\r\n" if close else b"\r\n"
-        self.transport.write(b"".join((_STATUS[status], common, headers, end, body)))
+        self.transport.write(b"".join((_STATUS_LINES[status], default_headers, headers, end, body)))
 
-    def write_problem(self, problem: Problem, id_: str, close: bool) -> None:
-        body = problem.body(id_)
+    def write_problem(self, problem: Problem, request_id: str, close: bool) -> None:
+        """Write a whole response that is a problem."""
+        body = problem.body(request_id)
         extra = "".join(f"{name.lower()}: {value}\r\n" for name, value in problem.headers.items()).encode()
-        headers = signed(id_) + b"content-type: %b\r\ncontent-length: %d\r\n" % (TYPE.encode(), len(body))
-        self.write_head(problem.status, headers + extra, close, body)
+        content = b"content-type: %b\r\ncontent-length: %d\r\n" % (MEDIA_TYPE.encode(), len(body))
+        self.write_head(problem.status, response_headers(request_id) + content + extra, close, body)
 
 
-def _called(url: bytes) -> SkillKey | None:
-    """The Skill whose call this is a request for."""
-    return _known_call(url) if len(url) <= LONGEST_KNOWN else _call(url)
+def _skill_key(url: bytes) -> SkillKey | None:
+    """Return the Skill that a POST to this URL calls, or None where it is no call."""
+    return _cached_skill_key(url) if len(url) <= MAX_CACHED_URL_BYTES else _parse_skill_key(url)
 
 
-def _call(url: bytes) -> SkillKey | None:
+def _parse_skill_key(url: bytes) -> SkillKey | None:
     path = url.partition(b"?")[0]
     if b"%" in path:
         path = unquote_to_bytes(path)
-    found = _CALL.fullmatch(path)
-    return SkillKey(found[1].decode(errors="replace"), found[2].decode(errors="replace")) if found else None
+    match = _CALL_PATH.fullmatch(path)
+    return SkillKey(match[1].decode(errors="replace"), match[2].decode(errors="replace")) if match else None
 
 
-_known_call = lru_cache(4096)(_call)
+_cached_skill_key = lru_cache(4096)(_parse_skill_key)

@@ -1,4 +1,4 @@
-"""What is no call over HTTP, as an ASGI app: what there is to call, its OpenAPI description, the way of agents."""
+"""The ASGI app for all that is no call over HTTP: the list of skills, their OpenAPI description, and MCP."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import asyncio
 import json
 import logging
 import time
-from typing import Any
+from contextlib import AbstractAsyncContextManager
+from typing import Any, Protocol
 
 from starlette.applications import Starlette
 from starlette.datastructures import MutableHeaders
@@ -18,95 +19,100 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from skill_operator import naming
 from skill_operator.gateway import problems
-from skill_operator.gateway.access.authorizer import Authorizer, Caller
-from skill_operator.gateway.access.origins import AllowedOrigins
-from skill_operator.gateway.http.exchange import account, request_id
-from skill_operator.gateway.http.openapi import document
-from skill_operator.gateway.invocation import Invoker, starting
-from skill_operator.gateway.mcp import McpServer
-from skill_operator.gateway.pods.directory import Directory, SkillEntry
+from skill_operator.gateway.access.authorizer import Caller
+from skill_operator.gateway.http import access_log
+from skill_operator.gateway.http.connection import GatewayServices
+from skill_operator.gateway.http.openapi import openapi_document
+from skill_operator.gateway.http.request_id import resolve_request_id
+from skill_operator.gateway.invocation import gateway_starting
+from skill_operator.gateway.pods.directory import SkillEntry
 from skill_operator.gateway.problems import Problem
 from skill_operator.naming import SkillKey
 from skill_operator.observability import logs, metrics
 from skill_operator.settings import Settings
 
 log = logging.getLogger(__name__)
-_NOBODY = Caller("")  # who was not asked, or not known
+_UNKNOWN_CALLER = Caller("")
 
 
-def app(
-    directory: Directory,
-    calls: Invoker,
-    gatekeeper: Authorizer,
-    pages: AllowedOrigins,
-    agents: McpServer,
-    settings: Settings,
-) -> Starlette:
-    api = Routes(directory, calls, gatekeeper, pages, settings)
-    made = Starlette(
+class ManagedApp(Protocol):
+    """ManagedApp is an ASGI app that serves only while `run` is open."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve a request."""
+
+    def run(self) -> AbstractAsyncContextManager[None]:
+        """Return the context in which the app serves."""
+
+
+def make_app(services: GatewayServices, mcp_server: ManagedApp, settings: Settings) -> Starlette:
+    """Return the app, which has `mcp_server` at /mcp and runs it."""
+    routes = Routes(services, settings)
+    app = Starlette(
         routes=[
-            Route("/v1/skills", api.listing),
-            Route("/v1/skills/{namespace}/{name}", api.describe),
-            Route("/openapi.json", api.openapi),
-            Route("/mcp", agents, methods=["POST"]),
+            Route("/v1/skills", routes.list_skills),
+            Route("/v1/skills/{namespace}/{name}", routes.describe_skill),
+            Route("/openapi.json", routes.openapi),
+            Route("/mcp", mcp_server, methods=["POST"]),
         ],
-        exception_handlers={Problem: _problem, HTTPException: _refused},
-        lifespan=lambda _: agents.run(),
+        exception_handlers={Problem: _problem_response, HTTPException: _http_exception_response},
+        lifespan=lambda _: mcp_server.run(),
     )
-    made.add_middleware(ResponseMiddleware)
-    return made
+    app.add_middleware(ResponseMiddleware)
+    return app
 
 
 class Routes:
-    """The handlers."""
+    """Routes has the handlers of the paths."""
 
-    def __init__(
-        self, directory: Directory, calls: Invoker, gatekeeper: Authorizer, pages: AllowedOrigins, settings: Settings
-    ) -> None:
-        self._directory = directory
-        self._calls = calls
-        self._gatekeeper = gatekeeper
-        self._pages = pages
+    def __init__(self, services: GatewayServices, settings: Settings) -> None:
+        self._services = services
+        self._directory = services.invoker.directory
         self._settings = settings
-        self._describing = asyncio.Semaphore(1)
+        self._openapi_slot = asyncio.Semaphore(1)
 
-    async def listing(self, request: Request) -> Response:
-        """In all namespaces, or in `?namespace=`."""
-        found = await self._visible(request, request.query_params.get("namespace"))
-        return JSONResponse({"skills": [self._summary(entry) for entry in found]})
+    async def list_skills(self, request: Request) -> Response:
+        """Return the Skills that the caller may call, in all namespaces or in `?namespace=`."""
+        entries = await self._visible(request, request.query_params.get("namespace"))
+        return JSONResponse({"skills": [self._summary(entry) for entry in entries]})
 
     async def openapi(self, request: Request) -> Response:
-        """Beside the loop: the schemas of a thousand Skills must not hold up the calls of others."""
-        found = await self._visible(request, None)
-        authenticated = self._settings.gateway.auth != "none"
-        async with self._describing:
-            made = await asyncio.to_thread(_described, found, self._settings.gateway_url, authenticated)
-        return Response(made, media_type="application/json")
+        """Return the OpenAPI document of the Skills that the caller may call.
 
-    async def describe(self, request: Request) -> Response:
+        A thread makes it, one at a time: the schemas of a thousand Skills must not hold up the calls of others.
+        """
+        entries = await self._visible(request, None)
+        authenticated = self._settings.gateway.auth != "none"
+        async with self._openapi_slot:
+            body = await asyncio.to_thread(_encode_openapi, entries, self._settings.gateway_url, authenticated)
+        return Response(body, media_type="application/json")
+
+    async def describe_skill(self, request: Request) -> Response:
+        """Return one Skill with its schemas, its examples and its time limit."""
         key = SkillKey(request.path_params["namespace"], request.path_params["name"])
-        await self._gatekeeper.permit(await self._caller(request), key)
-        entry = self._calls.find(key)
-        told = self._summary(entry)
+        await self._services.authorizer.authorize(await self._authenticate(request), key)
+        entry = self._services.invoker.lookup(key)
+        description = self._summary(entry)
         if entry.skill is not None:
             spec = entry.skill.spec
             examples = [e.model_dump(mode="json", by_alias=True, exclude_unset=True) for e in spec.examples]
             seconds = {"callTimeoutSeconds": spec.call_timeout_seconds}
-            told |= {"input": spec.input, "output": spec.output, "examples": examples} | seconds
-        return JSONResponse(told)
+            description |= {"input": spec.input, "output": spec.output, "examples": examples} | seconds
+        return JSONResponse(description)
 
-    async def _caller(self, request: Request) -> Caller:
-        self._pages.check(request.headers.get("origin", ""), request.headers.get("host", ""))
-        return await self._gatekeeper.caller(request.headers.get("authorization", ""))
+    async def _authenticate(self, request: Request) -> Caller:
+        self._services.origins.check(request.headers.get("origin", ""), request.headers.get("host", ""))
+        return await self._services.authorizer.authenticate(request.headers.get("authorization", ""))
 
     async def _visible(self, request: Request, namespace: str | None) -> list[SkillEntry]:
-        """What the caller may call, by name."""
-        caller = await self._caller(request)
+        """Return what the caller may call, sorted by namespace and name."""
+        caller = await self._authenticate(request)
         if not self._directory.ready:
-            raise starting()
+            raise gateway_starting()
         entries = self._directory.entries
-        visible = await self._gatekeeper.visible(caller, [key for key in entries if namespace in {None, key[0]}])
-        return [entries[key] for key in sorted(visible) if key in entries]  # one may have gone while we asked
+        keys = [key for key in entries if namespace in {None, key[0]}]
+        visible = await self._services.authorizer.filter_visible(caller, keys)
+        return [entries[key] for key in sorted(visible) if key in entries]  # one may be deleted by now
 
     def _summary(self, entry: SkillEntry) -> dict[str, Any]:
         ready = entry.ready
@@ -124,67 +130,72 @@ class Routes:
 
 
 class ResponseMiddleware:
-    """Every request has an id, an answer of one form, a line in the log and a place in the metrics."""
+    """ResponseMiddleware gives each request an id, a response of one form, a log line and a place in the metrics."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve a request."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
         headers = dict(scope["headers"])
-        id_ = request_id(headers.get(b"x-request-id", b""), headers.get(b"traceparent", b""))
-        scope["state"]["request_id"] = id_
-        began, status, outcome = time.monotonic(), 499, "caller-left"
+        request_id = resolve_request_id(headers.get(b"x-request-id", b""), headers.get(b"traceparent", b""))
+        scope["state"]["request_id"] = request_id
+        start_time = time.monotonic()
+        status, outcome = access_log.CLIENT_CLOSED_REQUEST, access_log.CLIENT_DISCONNECTED
 
-        async def signed(message: Message) -> None:
+        async def send_with_headers(message: Message) -> None:
             nonlocal status, outcome
             if message["type"] == "http.response.start":
                 status, outcome = message["status"], scope["state"].get("outcome", f"{message['status'] // 100}xx")
                 headers = MutableHeaders(scope=message)
-                headers["X-Request-Id"] = id_
+                headers["X-Request-Id"] = request_id
                 headers["X-Content-Type-Options"] = "nosniff"
             await send(message)
 
-        with logs.context(request=id_):
+        with logs.context(request=request_id):
             try:
-                await self._app(scope, receive, signed)
+                await self._app(scope, receive, send_with_headers)
             except Exception:
                 log.exception("a request failed")
-                if status == 499:
-                    scope["state"]["outcome"] = "internal"
-                    await _answer(problems.internal(id_), id_)(scope, receive, signed)
+                if status == access_log.CLIENT_CLOSED_REQUEST:
+                    problem = problems.internal_error(request_id)
+                    scope["state"]["outcome"] = problem.slug
+                    await _encode_problem(problem, request_id)(scope, receive, send_with_headers)
             finally:
-                caller = scope["state"].get("caller", _NOBODY).name
-                account(scope["method"], scope["path"], id_, caller, status, outcome, time.monotonic() - began)
+                caller = scope["state"].get("caller", _UNKNOWN_CALLER).name
+                seconds = time.monotonic() - start_time
+                access_log.record_request(scope["method"], scope["path"], request_id, caller, status, outcome, seconds)
 
 
-def _described(entries: list[SkillEntry], url: str, authenticated: bool) -> bytes:
-    return json.dumps(document(entries, url, authenticated=authenticated), ensure_ascii=False).encode()
+def _encode_openapi(entries: list[SkillEntry], url: str, authenticated: bool) -> bytes:
+    return json.dumps(openapi_document(entries, url, authenticated=authenticated), ensure_ascii=False).encode()
 
 
-def _problem(request: Request, error: Exception) -> Response:
+def _problem_response(request: Request, error: Exception) -> Response:
     assert isinstance(error, Problem)  # noqa: S101 - it was registered for these
     request.state.outcome = error.slug
     metrics.record_rejection(error.slug)
-    return _answer(error, request.state.request_id)
+    return _encode_problem(error, request.state.request_id)
 
 
-def _refused(request: Request, error: Exception) -> Response:
-    """What Starlette itself refuses."""
+def _http_exception_response(request: Request, error: Exception) -> Response:
+    """Return the problem for what Starlette itself refuses."""
     assert isinstance(error, HTTPException)  # noqa: S101 - it was registered for these
     if error.status_code == 405:
         allowed = sorted({name.strip() for name in (error.headers or {}).get("Allow", "").split(",") if name.strip()})
         if request.url.path.count("/") == 4:
-            allowed = sorted({*allowed, "POST"})  # taken before it comes here
+            allowed = sorted({*allowed, "POST"})  # which CallerConnection takes before it comes here
         detail = f"this path takes {', '.join(allowed)}; a skill is called by POST"
         headers = {"Allow": ", ".join(allowed)}
-        return _problem(request, Problem(405, "wrong-method", "Wrong method", detail, headers=headers))
+        return _problem_response(request, Problem("method-not-allowed", detail, headers=headers))
     if error.status_code == 404:
-        return _problem(request, Problem(404, "unknown-path", "Nothing here", "see GET /v1/skills"))
-    return _problem(request, Problem(error.status_code, "bad-request", error.detail, "see GET /v1/skills"))
+        return _problem_response(request, Problem("not-found", "there is nothing at this path; see GET /v1/skills"))
+    detail = f"{error.detail}; see GET /v1/skills"
+    return _problem_response(request, Problem("bad-request", detail, status=error.status_code))
 
 
-def _answer(problem: Problem, id_: str) -> Response:
-    return Response(problem.body(id_), problem.status, problem.headers, problems.TYPE)
+def _encode_problem(problem: Problem, request_id: str) -> Response:
+    return Response(problem.body(request_id), problem.status, problem.headers, problems.MEDIA_TYPE)

@@ -1,1 +1,1 @@
-"""The pods behind the gateway: which there are, connections to them, waking them, and their use."""
+"""The pods behind the gateway: a directory of them, connections to them, their activation and their use."""

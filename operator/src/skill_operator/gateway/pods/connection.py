@@ -1,7 +1,7 @@
-"""Connections to pods: HTTP/1.1 as a client, by callbacks, one call at a time on each.
+"""Connections to pods: an HTTP/1.1 client (RFC 9112) by callbacks, with one call at a time on each connection.
 
-The pod runs a stranger's code: what it says is read as one would read an enemy's. Whatever is not plainly an answer of
-a skill's ends the connection, and a connection on which anything unexpected was said is never used again.
+The pod runs a stranger's code, so its bytes are read as an enemy's. Whatever is not plainly the response of a skill
+ends the connection, and a connection that brought anything unexpected is never used again.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ import httptools
 from skill_operator.gateway.problems import Problem
 
 log = logging.getLogger(__name__)
-LARGEST_ANSWER = 1 << 24
-LARGEST_HEAD = 1 << 15
-CONNECT_SECONDS = 2.0
-IDLE_SECONDS = 15.0  # the runtime hangs up after 75 s, so it is always we who do
+MAX_RESPONSE_BYTES = 1 << 24
+MAX_HEADER_BYTES = 1 << 15
+CONNECT_TIMEOUT_SECONDS = 2.0
+IDLE_SECONDS = 15.0  # the runtime closes after 75 s, so it is always the gateway that closes first
 SWEEP_SECONDS = 5.0
-# What the runtime answers. A redirect would send the caller, credentials and all, to where the skill likes.
-STATUSES = frozenset({200, 400, 413, 422, 500, 503, 504})
-TYPES = frozenset({b"application/json", b"application/problem+json"})
+# The runtime's statuses. A redirect would send the caller, credentials and all, to where the skill likes.
+ALLOWED_STATUSES = frozenset({200, 400, 413, 422, 500, 503, 504})
+ALLOWED_CONTENT_TYPES = frozenset({b"application/json", b"application/problem+json"})
 
 
 class ResponseHead(NamedTuple):
-    """What is kept of an answer's head: no cookie, nothing that a browser would act on."""
+    """ResponseHead is what is kept of a response's head: no cookie, nothing that a browser would act on."""
 
     status: int
     content_type: bytes
@@ -39,22 +39,29 @@ class ResponseHead(NamedTuple):
 
 
 class ResponseHandler(Protocol):
-    """Where an answer goes. First `head`, then `data`, then `end`; or `fail` instead of any of them, as the last."""
+    """ResponseHandler takes a response: first the head, then data, then the end.
 
-    def head(self, head: ResponseHead) -> None: ...
+    A problem may come instead of any of them, and is the last.
+    """
 
-    def data(self, chunk: bytes) -> None: ...
+    def on_head(self, head: ResponseHead) -> None:
+        """Take the head."""
 
-    def end(self) -> None: ...
+    def on_data(self, chunk: bytes) -> None:
+        """Take a part of the body."""
 
-    def fail(self, problem: Problem) -> None: ...
+    def on_end(self) -> None:
+        """Take the end of the response."""
 
-    def writable(self, yes: bool) -> None:
-        """Whether the pod takes more of the body."""
+    def on_problem(self, problem: Problem) -> None:
+        """Take the problem that ends the response."""
+
+    def on_writable(self, writable: bool) -> None:
+        """Resume or pause the request: the pod takes more of its body, or no more for now."""
 
 
 class PodConnection(asyncio.Protocol):
-    """One connection to a pod."""
+    """PodConnection speaks HTTP/1.1 to one pod."""
 
     def __init__(self, pool: ConnectionPool, address: str) -> None:
         self._pool = pool
@@ -62,198 +69,210 @@ class PodConnection(asyncio.Protocol):
         self.idle_since = 0.0
         self._transport: asyncio.Transport | None = None
         self._parser = httptools.HttpResponseParser(self)
-        self._sink: ResponseHandler | None = None
-        self._sent = False  # the whole request
+        self._handler: ResponseHandler | None = None
+        self._request_complete = False
         self._paused = False
         self._reset()
 
     def _reset(self) -> None:
         self._headers: dict[bytes, bytes] = {}  # of several the last
-        self._head_size = 0
-        self._left = LARGEST_ANSWER
+        self._head_bytes = 0
+        self._remaining_bytes = MAX_RESPONSE_BYTES
         self._in_head = True
-        self._whole = self._again = False
-        self._spoilt = False
+        self._response_complete = self._keep_alive = False
+        self._unusable = False
 
     # The caller's side.
 
     @property
     def usable(self) -> bool:
-        return self._transport is not None and not self._transport.is_closing() and not self._spoilt
+        """Whether the next call may use the connection."""
+        return self._transport is not None and not self._transport.is_closing() and not self._unusable
 
-    def send(self, request: bytes, sink: ResponseHandler, more: bool = False) -> None:
-        """Head and body, or their beginning: then `feed` brings the rest."""
+    def send(self, request: bytes, handler: ResponseHandler, more: bool = False) -> None:
+        """Write head and body, or their beginning: then `send_more` writes the rest."""
         assert self._transport is not None  # noqa: S101 - it is connected
         self._reset()
-        self._sink = sink
-        self._sent = not more
+        self._handler = handler
+        self._request_complete = not more
         self._transport.write(request)
 
-    def feed(self, chunk: bytes, more: bool) -> None:
-        self._sent = not more
+    def send_more(self, chunk: bytes, more: bool) -> None:
+        """Write a further part of the body; `more` is False for the last."""
+        self._request_complete = not more
         if chunk and self._transport is not None:
             self._transport.write(chunk)
 
-    def pause(self, yes: bool) -> None:
-        """Bytes come no faster than the caller takes them."""
-        if self._transport is None or self._transport.is_closing() or yes == self._paused:
+    def set_paused(self, paused: bool) -> None:
+        """Pause or resume the response: bytes come no faster than the caller takes them."""
+        if self._transport is None or self._transport.is_closing() or paused == self._paused:
             return
-        self._paused = yes
-        if yes:
+        self._paused = paused
+        if paused:
             self._transport.pause_reading()
         else:
             self._transport.resume_reading()
 
     def abort(self) -> None:
-        """The caller has left, or what is said here is of no interest any more."""
-        self._sink = None
-        self._spoilt = True
+        """Close the connection at once: nobody wants the response any more."""
+        self._handler = None
+        self._unusable = True
         if self._transport is not None:
             self._transport.abort()
 
     # The event loop's side.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Take the transport."""
         self._transport = cast("asyncio.Transport", transport)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._spoilt = True
-        self._pool.forget(self)
-        self._fail(_broke_off(exc))
+        """Leave the pool, and end the call that waits for a response."""
+        self._unusable = True
+        self._pool.discard(self)
+        self._fail(_upstream_closed(exc))
 
     def pause_writing(self) -> None:
-        if self._sink is not None:
-            self._sink.writable(False)
+        """Pause the request's body: the pod takes no more for now."""
+        if self._handler is not None:
+            self._handler.on_writable(False)
 
     def resume_writing(self) -> None:
-        if self._sink is not None:
-            self._sink.writable(True)
+        """Resume the request's body."""
+        if self._handler is not None:
+            self._handler.on_writable(True)
 
     def data_received(self, data: bytes) -> None:
-        if self._sink is None:  # nobody asked: it would be taken for the next call's answer
-            self._spoilt = True
-        if not self._spoilt:
+        """Parse what the pod sends."""
+        if self._handler is None:  # no call waits: it would be taken for the response to the next one
+            self._unusable = True
+        if not self._unusable:
             try:
                 self._parser.feed_data(data)
             except httptools.HttpParserError as error:
-                self._fail(_broke_off(error))
+                self._fail(_upstream_closed(error))
             except httptools.HttpParserUpgrade:
-                self._fail(_strange("a change of protocol"))
-        if self._in_head and not self._spoilt:
-            self._head_size += len(data)
-            if self._head_size > LARGEST_HEAD:
-                self._fail(_broke_off(None))
-        if self._whole:
-            self._conclude()
-        if self._spoilt and self._transport is not None:
+                self._fail(_invalid_response("a change of protocol"))
+        if self._in_head and not self._unusable:
+            self._head_bytes += len(data)
+            if self._head_bytes > MAX_HEADER_BYTES:
+                self._fail(_upstream_closed(None))
+        if self._response_complete:
+            self._end_response()
+        if self._unusable and self._transport is not None:
             self._transport.abort()
 
-    def _conclude(self) -> None:
-        sink, self._sink = self._sink, None
-        again = self._sent and not self._spoilt and self._again
-        self._whole = False
+    def _end_response(self) -> None:
+        handler, self._handler = self._handler, None
+        reusable = self._request_complete and not self._unusable and self._keep_alive
+        self._response_complete = False
         if self._paused:
-            self.pause(False)
-        if again:
+            self.set_paused(False)
+        if reusable:
             self._pool.put(self)
         else:
-            self._spoilt = True
-        if sink is not None:
-            sink.end()
+            self._unusable = True
+        if handler is not None:
+            handler.on_end()
 
     def _fail(self, problem: Problem) -> None:
-        self._spoilt = True
-        sink, self._sink = self._sink, None
-        if sink is not None:
-            sink.fail(problem)
+        self._unusable = True
+        handler, self._handler = self._handler, None
+        if handler is not None:
+            handler.on_problem(problem)
 
     # The parser's side.
 
     def on_message_begin(self) -> None:
-        if self._whole:  # two answers to one call
-            self._spoilt = True
+        """Refuse a second response to one call."""
+        if self._response_complete:
+            self._unusable = True
 
     def on_header(self, name: bytes, value: bytes) -> None:
+        """Take a header. Raises ValueError, which the parser passes on as its own."""
         if not self._in_head:
             return  # a trailer
-        self._head_size += len(name) + len(value)
-        if self._head_size > LARGEST_HEAD:
-            raise ValueError(self._head_size)  # the parser passes it on as an error of its own
+        self._head_bytes += len(name) + len(value)
+        if self._head_bytes > MAX_HEADER_BYTES:
+            raise ValueError(self._head_bytes)
         self._headers[name.lower()] = value
 
     def on_headers_complete(self) -> None:
+        """Validate the head, and pass it on."""
         self._in_head = False
-        if self._spoilt:
+        if self._unusable:
             return
-        if self._sink is not None:
-            head = self._judge()
+        if self._handler is not None:
+            head = self._validate_head()
             if isinstance(head, Problem):
                 self._fail(head)
             else:
-                self._sink.head(head)
+                self._handler.on_head(head)
 
     def on_body(self, chunk: bytes) -> None:
-        if self._sink is None or self._spoilt:
+        """Pass a part of the body on, up to the limit of a response."""
+        if self._handler is None or self._unusable:
             return
-        self._left -= len(chunk)
-        if self._left < 0:
-            log.warning("the answer was cut off: more than %d bytes", LARGEST_ANSWER)
-            self._fail(_too_large())
+        self._remaining_bytes -= len(chunk)
+        if self._remaining_bytes < 0:
+            log.warning("the response was cut off: more than %d bytes", MAX_RESPONSE_BYTES)
+            self._fail(_response_too_large())
         else:
-            self._sink.data(chunk)
+            self._handler.on_data(chunk)
 
     def on_message_complete(self) -> None:
-        if self._sink is not None:
-            self._whole = True
-            self._again = self._parser.should_keep_alive()  # it is known only now
+        """Note the end of the response."""
+        if self._handler is not None:
+            self._response_complete = True
+            self._keep_alive = self._parser.should_keep_alive()  # it is known only now
 
-    def _judge(self) -> ResponseHead | Problem:
+    def _validate_head(self) -> ResponseHead | Problem:
         status, headers = self._parser.get_status_code(), self._headers
-        type_ = headers.get(b"content-type", b"")
-        if type_ not in TYPES:
-            type_ = type_.partition(b";")[0].strip().lower()
+        content_type = headers.get(b"content-type", b"")
+        if content_type not in ALLOWED_CONTENT_TYPES:
+            content_type = content_type.partition(b";")[0].strip().lower()
         length = headers.get(b"content-length")
-        if status not in STATUSES:
-            return _strange(f"status {status}")
-        if type_ not in TYPES:
-            return _strange("something that is not JSON")
+        if status not in ALLOWED_STATUSES:
+            return _invalid_response(f"status {status}")
+        if content_type not in ALLOWED_CONTENT_TYPES:
+            return _invalid_response("something that is not JSON")
         if headers.get(b"content-encoding"):
-            return _strange("an encoding that it was not asked for")
+            return _invalid_response("a Content-Encoding, which no request asks for")
         if length is None and headers.get(b"transfer-encoding", b"").lower() != b"chunked":
-            return _strange("no length, so that nobody can tell whether it is whole")
-        if length is not None and int(length) > LARGEST_ANSWER:
-            return _too_large()
-        wait = b""
+            return _invalid_response("neither Content-Length nor chunked encoding")
+        if length is not None and int(length) > MAX_RESPONSE_BYTES:
+            return _response_too_large()
+        retry_after = b""
         if status == 503:
-            given = headers.get(b"retry-after", b"")
-            wait = given if given.isdigit() and len(given) < 5 else b"1"
-        return ResponseHead(status, type_, None if length is None else int(length), wait)
+            value = headers.get(b"retry-after", b"")
+            retry_after = value if value.isdigit() and len(value) < 5 else b"1"
+        return ResponseHead(status, content_type, None if length is None else int(length), retry_after)
 
 
 class ConnectionPool:
-    """Idle connections, by address. `port` is for tests, whose pods are on loopback."""
+    """ConnectionPool keeps idle connections by address. `port` is another one in tests, whose pods are on loopback."""
 
     def __init__(self, port: int) -> None:
         self._port = port
         self._idle: dict[str, list[PodConnection]] = defaultdict(list)
-        self._sweeping: asyncio.TimerHandle | None = None
+        self._sweep_timer: asyncio.TimerHandle | None = None
 
     @contextmanager
     def open(self) -> Iterator[ConnectionPool]:
-        """Until it ends, what idles too long is closed."""
+        """Close connections that idle too long, until the context ends; then close all."""
         self._sweep()
         try:
             yield self
         finally:
-            if self._sweeping is not None:
-                self._sweeping.cancel()
+            if self._sweep_timer is not None:
+                self._sweep_timer.cancel()
             for idle in list(self._idle.values()):
                 for connection in list(idle):
                     connection.abort()
             self._idle.clear()
 
     def take(self, address: str) -> PodConnection | None:
-        """An idle connection; the one that was used last."""
+        """Return the idle connection that was used last, or None."""
         idle = self._idle.get(address)
         while idle:
             connection = idle.pop()
@@ -261,20 +280,22 @@ class ConnectionPool:
                 return connection
         return None
 
-    async def connect(self, address: str, seconds: float = CONNECT_SECONDS) -> PodConnection:
-        """Raises OSError (TimeoutError is one): then the pod has seen nothing."""
+    async def connect(self, address: str, timeout_seconds: float = CONNECT_TIMEOUT_SECONDS) -> PodConnection:
+        """Return a new connection. Raises OSError (TimeoutError is one): then the pod has got nothing of the call."""
         loop = asyncio.get_running_loop()
-        async with asyncio.timeout(seconds):
-            _, made = await loop.create_connection(
+        async with asyncio.timeout(timeout_seconds):
+            _, connection = await loop.create_connection(
                 lambda: PodConnection(self, address), address.strip("[]"), self._port
             )
-        return made
+        return connection
 
     def put(self, connection: PodConnection) -> None:
+        """Keep an idle connection for later calls."""
         connection.idle_since = time.monotonic()
         self._idle[connection.address].append(connection)
 
-    def forget(self, connection: PodConnection) -> None:
+    def discard(self, connection: PodConnection) -> None:
+        """Remove a connection that is closed."""
         idle = self._idle.get(connection.address)
         if idle and connection in idle:
             idle.remove(connection)
@@ -283,26 +304,26 @@ class ConnectionPool:
 
     def _sweep(self) -> None:
         loop = asyncio.get_running_loop()
-        late = time.monotonic() - IDLE_SECONDS
+        oldest = time.monotonic() - IDLE_SECONDS
         for idle in list(self._idle.values()):
-            for connection in [c for c in idle if c.idle_since < late]:
+            for connection in [c for c in idle if c.idle_since < oldest]:
                 idle.remove(connection)
                 connection.abort()
         self._idle = defaultdict(list, {address: idle for address, idle in self._idle.items() if idle})
-        self._sweeping = loop.call_later(SWEEP_SECONDS, self._sweep)
+        self._sweep_timer = loop.call_later(SWEEP_SECONDS, self._sweep)
 
 
-def _broke_off(error: Exception | None) -> Problem:
-    why = type(error).__name__ if error is not None else "it hung up"
-    detail = f"its pod broke off the call ({why}); whether it took effect is not known"
-    return Problem(502, "pod-broke-off", "The skill's pod broke off", detail)
+def _upstream_closed(error: Exception | None) -> Problem:
+    reason = type(error).__name__ if error is not None else "end of stream"
+    detail = f"its pod closed the connection ({reason}); whether the call took effect is not known"
+    return Problem("upstream-closed", detail)
 
 
-def _strange(what: str) -> Problem:
-    detail = f"its pod answered with {what}, which no skill does; whoever owns the skill should look at its pod's log"
-    return Problem(502, "strange-answer", "The skill's pod does not speak as skills do", detail)
+def _invalid_response(what: str) -> Problem:
+    detail = f"its pod sent {what}, which no skill does; the owner of the skill should look at its pod's log"
+    return Problem("invalid-upstream-response", detail)
 
 
-def _too_large() -> Problem:
-    detail = f"it is more than {LARGEST_ANSWER} bytes; ask for less"
-    return Problem(502, "answer-too-large", "The answer is too large", detail)
+def _response_too_large() -> Problem:
+    detail = f"the response is larger than {MAX_RESPONSE_BYTES} bytes; ask for less"
+    return Problem("response-too-large", detail)

@@ -1,4 +1,4 @@
-"""Which Skills there are and which pods answer for them, kept up to date by watches."""
+"""The directory of Skills, their pods and their Deployments, kept up to date by watches."""
 
 from __future__ import annotations
 
@@ -26,61 +26,62 @@ from skill_operator.untrusted.json_schema import BadSchemaError, CompiledSchema
 log = logging.getLogger(__name__)
 OwnerKey = tuple[str, str]  # namespace and uid of a Skill
 KINDS = ("Skill", "Pod", "Deployment")
-DRAIN_ENDS_SECONDS = 15.0  # three times what the controller allows itself
+DRAIN_TIMEOUT_SECONDS = 15.0  # three times what the controller allows itself
 T = TypeVar("T")
 LABELS = naming.MANAGED | {naming.COMPONENT: "skill"}
 
 
 class Backend(NamedTuple):
-    """A pod that may answer. One that is not Ready yet may do so already: Ready comes up to a second late."""
+    """Backend is a pod that may answer, even one that is not Ready yet: Ready comes up to a second late."""
 
     address: str
     ready: bool
 
 
 class ScaleState(NamedTuple):
-    """What the gateway needs of a Skill's Deployment."""
+    """ScaleState is what the gateway needs of a Skill's Deployment."""
 
     name: str
     replicas: int
-    refused: str  # why no pod may be made, where that is so
-    draining: str  # the mark of the controller, who is about to put it to sleep; mostly empty
+    creation_error: str  # why the cluster creates no pod, where that is so
+    drain_token: str  # set by the controller that is about to scale the Skill to zero; mostly empty
 
 
 @dataclass(frozen=True)
 class SkillEntry:
-    """A Skill as the gateway needs it; `skill` is None where a newer API stored what this version cannot read."""
+    """SkillEntry is a Skill as the gateway needs it; `skill` is None where a newer API stored what it cannot parse."""
 
     meta: ObjectMeta
     skill: Skill | None
 
     @property
     def ready(self) -> Condition | None:
+        """The condition Ready, where the Skill has one."""
         return get_condition(self.skill.status.conditions, READY) if self.skill else None
 
     @cached_property
     def current(self) -> bool:
-        """Whether this very spec is what the pods run."""
+        """Whether the pods run this very generation of the spec."""
         return self.skill is not None and is_true(self.skill.status.conditions, READY, self.meta.generation)
 
 
-Watcher = Callable[[SkillEntry | None, SkillEntry | None], None]
-PodWatcher = Callable[[str, Object], None]
+SkillListener = Callable[[SkillEntry | None, SkillEntry | None], None]
+PodListener = Callable[[str, Object], None]
 
 
-def skill_entry(body: Object) -> SkillEntry:
-    """Never fails: one Skill that cannot be read must not hide the others."""
+def parse_skill(body: Object) -> SkillEntry:
+    """Return the entry of a Skill. It never raises: one Skill that cannot be parsed must not hide the others."""
     meta = ObjectMeta.model_validate({k: body["metadata"].get(k, "") for k in ("name", "namespace", "uid")})
     try:
         skill = Skill.model_validate(body)
     except ValidationError as error:
-        log.warning("skill %s/%s cannot be read: %s", meta.namespace, meta.name, error)
+        log.warning("skill %s/%s cannot be parsed: %s", meta.namespace, meta.name, error)
         return SkillEntry(meta, None)
     return SkillEntry(skill.metadata, skill)
 
 
-def pod_backend(body: Object) -> Backend | None:
-    """None for a pod that has no address, has ended or is about to."""
+def parse_backend(body: Object) -> Backend | None:
+    """Return the backend that a pod is, or None where it has no address, has ended or is about to end."""
     status = body.get("status", {})
     address = status.get("podIP")
     if not address or "deletionTimestamp" in body["metadata"] or status.get("phase") in {"Succeeded", "Failed"}:
@@ -89,172 +90,181 @@ def pod_backend(body: Object) -> Backend | None:
     return Backend(naming.format_host(address), ready)
 
 
-def scale_state(body: Object) -> ScaleState:
+def parse_scale(body: Object) -> ScaleState:
+    """Return the scale of a Deployment."""
     meta, status = body["metadata"], body.get("status", {})
     current = status.get("observedGeneration", 0) >= meta.get("generation", 0)
     conditions = status.get("conditions", []) if current else []
-    refused = (c.get("message", "") for c in conditions if c["type"] == "ReplicaFailure" and c["status"] == "True")
-    mark = meta.get("annotations", {}).get(naming.DRAIN_ANNOTATION, "")
-    return ScaleState(meta["name"], body["spec"].get("replicas", 1), next(refused, ""), mark)
+    errors = (c.get("message", "") for c in conditions if c["type"] == "ReplicaFailure" and c["status"] == "True")
+    drain_token = meta.get("annotations", {}).get(naming.DRAIN_ANNOTATION, "")
+    return ScaleState(meta["name"], body["spec"].get("replicas", 1), next(errors, ""), drain_token)
 
 
 @dataclass
 class Directory:
-    """`missing` holds the lists that are not complete yet: until then, an unknown Skill may well exist."""
+    """Directory holds what the watches report.
+
+    `unsynced` are the lists that are not complete yet: until then, an unknown Skill may well exist.
+    """
 
     entries: dict[SkillKey, SkillEntry] = field(default_factory=dict)
     in_flight: Counter[str] = field(default_factory=Counter)  # address → our calls
-    missing: set[tuple[str, str | None]] = field(default_factory=lambda: {(kind, None) for kind in KINDS})
-    watchers: list[Watcher] = field(default_factory=list)  # are told of each Skill that comes, changes or goes
-    pod_watchers: list[PodWatcher] = field(default_factory=list)  # likewise of pods
-    cut: set[tuple[str, str | None]] = field(default_factory=set)  # lists that may be out of date: their watch is cut
+    unsynced: set[tuple[str, str | None]] = field(default_factory=lambda: {(kind, None) for kind in KINDS})
+    skill_listeners: list[SkillListener] = field(default_factory=list)  # called with each Skill before and after
+    pod_listeners: list[PodListener] = field(default_factory=list)  # called with each event of a pod
+    stale: set[tuple[str, str | None]] = field(default_factory=set)  # lists whose watch is interrupted
     _pods: dict[OwnerKey, dict[str, Backend]] = field(default_factory=dict)  # namespace, uid of the Skill → by pod name
-    _troubles: dict[OwnerKey, dict[str, PodProblem]] = field(default_factory=dict)
+    _pod_problems: dict[OwnerKey, dict[str, PodProblem]] = field(default_factory=dict)
     _scales: dict[OwnerKey, ScaleState] = field(default_factory=dict)
-    _draining: dict[OwnerKey, float] = field(default_factory=dict)  # since when, by our clock
+    _draining: dict[OwnerKey, float] = field(default_factory=dict)  # since when, by this process's clock
     _changes: dict[OwnerKey, asyncio.Event] = field(default_factory=dict, compare=False)
-    _contracts: dict[str, tuple[int, CompiledSchema | None]] = field(
-        default_factory=dict
-    )  # uid of the Skill → generation
+    _input_schemas: dict[str, tuple[int, CompiledSchema | None]] = field(default_factory=dict)  # uid → generation
 
     @property
     def ready(self) -> bool:
-        return not self.missing
+        """Whether all lists are complete."""
+        return not self.unsynced
 
     def backends(self, meta: ObjectMeta) -> list[Backend]:
-        """Whom to ask, best first: Ready ones, then those with the fewest calls of ours in flight.
+        """Return the pods that may get a call, best first: Ready ones, then those with the fewest calls in flight.
 
-        Only pods of the Skill's own namespace: elsewhere, anyone could label a pod as that Skill's. None while it is
-        about to sleep: what comes then is held, and either wakes it or keeps it awake.
+        They are pods of the Skill's own namespace: elsewhere, anyone could label a pod as that Skill's. There are none
+        while it drains: calls that come then wait, and either wake it or keep it awake.
         """
         key = (meta.namespace, meta.uid)
-        if key in self._draining and self.drained(meta):
+        if key in self._draining and self.drain_token(meta):
             return []
-        found = list(self._pods.get(key, {}).values())
-        if len(found) < 2:
-            return found
-        random.shuffle(found)
-        return sorted(found, key=lambda backend: (not backend.ready, self.in_flight[backend.address]))
+        backends = list(self._pods.get(key, {}).values())
+        if len(backends) < 2:
+            return backends
+        random.shuffle(backends)
+        return sorted(backends, key=lambda backend: (not backend.ready, self.in_flight[backend.address]))
 
     def scale(self, meta: ObjectMeta) -> ScaleState | None:
-        """Its Deployment, where that is the operator's own."""
-        found = self._scales.get((meta.namespace, meta.uid))
-        return found if found is not None and found.name == naming.child(meta.name) else None
+        """Return the scale of the Skill's Deployment, where that is the operator's own."""
+        scale = self._scales.get((meta.namespace, meta.uid))
+        return scale if scale is not None and scale.name == naming.child(meta.name) else None
 
-    def drained(self, meta: ObjectMeta) -> str:
-        """The mark of a drain under way. One that is never taken back or carried out ends by itself: calls may not
-        hang on a controller that is gone."""
+    def drain_token(self, meta: ObjectMeta) -> str:
+        """Return the token of a drain under way, or nothing.
+
+        A drain that is neither withdrawn nor carried out ends by itself: calls may not hang on a controller that is
+        gone.
+        """
         key = (meta.namespace, meta.uid)
         since = self._draining.get(key)
-        if since is None or time.monotonic() - since > DRAIN_ENDS_SECONDS:
+        if since is None or time.monotonic() - since > DRAIN_TIMEOUT_SECONDS:
             return ""
-        return self._scales[key].draining
+        return self._scales[key].drain_token
 
-    def drains(self) -> dict[str, str]:
-        """All of these, by uid of the Skill."""
+    def drain_tokens(self) -> dict[str, str]:
+        """Return the tokens of all drains under way, by uid of the Skill."""
         metas = (entry.meta for entry in self.entries.values())
-        return {meta.uid: mark for meta in metas if (mark := self.drained(meta))}
+        return {meta.uid: token for meta in metas if (token := self.drain_token(meta))}
 
-    def trouble(self, meta: ObjectMeta) -> PodProblem | None:
-        """Why a pod of it does not run, if that is known."""
-        return next(iter(self._troubles.get((meta.namespace, meta.uid), {}).values()), None)
+    def pod_problem(self, meta: ObjectMeta) -> PodProblem | None:
+        """Return why a pod of the Skill does not run, if that is known."""
+        return next(iter(self._pod_problems.get((meta.namespace, meta.uid), {}).values()), None)
 
-    def changed(self, meta: ObjectMeta) -> asyncio.Event:
-        """Is set at the next news of its pods or its Deployment."""
+    def next_change(self, meta: ObjectMeta) -> asyncio.Event:
+        """Return the event that the next change of the Skill's pods or its Deployment sets."""
         return self._changes.setdefault((meta.namespace, meta.uid), asyncio.Event())
 
-    def _tell(self, key: OwnerKey) -> None:
+    def _notify(self, key: OwnerKey) -> None:
         if (event := self._changes.pop(key, None)) is not None:
             event.set()
 
-    def contract(self, entry: SkillEntry) -> CompiledSchema | None:
-        """The compiled input schema, once per generation, at its first call.
+    def input_schema(self, entry: SkillEntry) -> CompiledSchema | None:
+        """Return the compiled input schema; it is compiled once per generation, at the first call.
 
-        None where it is not known to be what the pods run: of a spec that is not deployed yet, or is none. Then only
-        the skill itself can judge.
+        None where the pods may run another one, since the spec is not deployed yet or has no valid schema. Then only
+        the skill itself can validate.
         """
         meta = entry.meta
         if entry.skill is None or not entry.current:
             return None
-        generation, compiled = self._contracts.get(meta.uid, (None, None))
+        generation, compiled = self._input_schemas.get(meta.uid, (None, None))
         if generation != meta.generation:
             try:
                 compiled = CompiledSchema(entry.skill.spec.input)
             except BadSchemaError:
                 compiled = None
-            self._contracts[meta.uid] = (meta.generation, compiled)
+            self._input_schemas[meta.uid] = (meta.generation, compiled)
         return compiled
 
-    def see_skill(self, change: str, body: Object) -> None:
+    def on_skill(self, change: str, body: Object) -> None:
+        """Take an event of the watch of Skills."""
         meta = body["metadata"]
         key = SkillKey(meta["namespace"], meta["name"])
         before, after = self.entries.get(key), None
         if change != "DELETED":
-            after = self.entries[key] = skill_entry(body)
+            after = self.entries[key] = parse_skill(body)
         elif before is not None and before.meta.uid == meta["uid"]:
             del self.entries[key]
-            self._contracts.pop(meta["uid"], None)
+            self._input_schemas.pop(meta["uid"], None)
         else:
             return
-        for watcher in self.watchers:
-            watcher(before, after)
+        for listener in self.skill_listeners:
+            listener(before, after)
 
-    def see_pod(self, change: str, body: Object) -> None:
+    def on_pod(self, change: str, body: Object) -> None:
+        """Take an event of the watch of pods."""
         meta = body["metadata"]
         key = (meta["namespace"], meta.get("labels", {}).get(naming.UID_LABEL, ""))
         gone = change == "DELETED" or "deletionTimestamp" in meta or body.get("status", {}).get("phase") == "Failed"
-        _put(self._pods, key, meta["name"], None if gone else pod_backend(body))
-        _put(self._troubles, key, meta["name"], None if gone else pod_status.pod_problem(body))
-        self._tell(key)
-        for watcher in self.pod_watchers:
-            watcher(change, body)
+        _put(self._pods, key, meta["name"], None if gone else parse_backend(body))
+        _put(self._pod_problems, key, meta["name"], None if gone else pod_status.pod_problem(body))
+        self._notify(key)
+        for listener in self.pod_listeners:
+            listener(change, body)
 
-    def see_deployment(self, change: str, body: Object) -> None:
+    def on_deployment(self, change: str, body: Object) -> None:
+        """Take an event of the watch of Deployments."""
         meta = body["metadata"]
         key = (meta["namespace"], meta.get("labels", {}).get(naming.UID_LABEL, ""))
         former = self._scales.pop(key, None)
         if change != "DELETED":
-            found = self._scales[key] = scale_state(body)
-            if not found.draining:
+            scale = self._scales[key] = parse_scale(body)
+            if not scale.drain_token:
                 self._draining.pop(key, None)
-            elif former is None or former.draining != found.draining:
+            elif former is None or former.drain_token != scale.drain_token:
                 self._draining[key] = time.monotonic()
         else:
             self._draining.pop(key, None)
-        self._tell(key)
+        self._notify(key)
 
-    async def follow(self, cluster: Cluster, namespaces: list[str]) -> None:
-        """Keeps the directory; never returns."""
-        wanted: list[str | None] = [*namespaces] or [None]
-        self.missing = {(kind, namespace) for kind in KINDS for namespace in wanted}
-        sees = {"Skill": self.see_skill, "Pod": self.see_pod, "Deployment": self.see_deployment}
+    async def watch(self, cluster: Cluster, namespaces: list[str]) -> None:
+        """Keep the directory up to date, of these namespaces or (where there are none) of all; never returns."""
+        watched: list[str | None] = [*namespaces] or [None]
+        self.unsynced = {(kind, namespace) for kind in KINDS for namespace in watched}
+        handlers = {"Skill": self.on_skill, "Pod": self.on_pod, "Deployment": self.on_deployment}
         async with asyncio.TaskGroup() as tasks:
-            for kind, namespace in sorted(self.missing, key=str):
+            for kind, namespace in sorted(self.unsynced, key=str):
                 changes = cluster.watch(kind, namespace, None if kind == "Skill" else LABELS)
-                tasks.create_task(self._keep((kind, namespace), changes, sees[kind]))
+                tasks.create_task(self._consume((kind, namespace), changes, handlers[kind]))
 
-    async def _keep(
+    async def _consume(
         self,
-        what: tuple[str, str | None],
+        key: tuple[str, str | None],
         changes: AsyncIterator[tuple[str, Object]],
-        see: Callable[[str, Object], None],
+        handler: Callable[[str, Object], None],
     ) -> None:
         async for change, body in changes:
             if change == "SYNCED":
-                self.missing.discard(what)
-                self.cut.discard(what)
+                self.unsynced.discard(key)
+                self.stale.discard(key)
             elif change == "CUT":
-                self.cut.add(what)
+                self.stale.add(key)
             else:
-                see(change, body)
+                handler(change, body)
 
 
-def _put(all_: dict[OwnerKey, dict[str, T]], key: OwnerKey, name: str, value: T | None) -> None:
-    """Nothing is kept of what there is not."""
-    found = all_.setdefault(key, {})
+def _put(index: dict[OwnerKey, dict[str, T]], key: OwnerKey, name: str, value: T | None) -> None:
+    """Set or remove a value; a key without values is removed."""
+    values = index.setdefault(key, {})
     if value is None:
-        found.pop(name, None)
+        values.pop(name, None)
     else:
-        found[name] = value
-    if not found:
-        del all_[key]
+        values[name] = value
+    if not values:
+        del index[key]

@@ -1,4 +1,4 @@
-"""Which skills are in use, as this gateway knows it. It is told when asked, and written nowhere."""
+"""The use of skills as this gateway knows it, for the controller. It is kept in memory alone."""
 
 from __future__ import annotations
 
@@ -10,73 +10,78 @@ from skill_operator.api.usage_report import CallEvent, CallFailure, ExceededLimi
 from skill_operator.api.v1alpha1 import ObjectMeta
 
 
-class _Moment(NamedTuple):
-    """Of a call."""
+class _CallMoment(NamedTuple):
+    """_CallMoment is a moment of one call; `at` is by the tracker's clock."""
 
     at: float
     meta: ObjectMeta
-    request: str
+    request_id: str
 
 
-class _Skill:
-    __slots__ = ("failed", "last", "open", "woken")
+class _SkillCounters:
+    """_SkillCounters is what the tracker knows of one Skill."""
+
+    __slots__ = ("activation", "failure", "last_call", "open_calls")
 
     def __init__(self) -> None:
-        self.failed: tuple[_Moment, ExceededLimit] | None = None
-        self.open = 0
-        self.last = 0.0
-        self.woken: _Moment | None = None
+        self.failure: tuple[_CallMoment, ExceededLimit] | None = None
+        self.open_calls = 0
+        self.last_call = 0.0
+        self.activation: _CallMoment | None = None
 
 
 class UsageTracker:
-    """Calls begin and end; whoever asks hears how long ago that was."""
+    """UsageTracker counts calls as they start and end, and reports how long ago the last one was."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._began = clock()
-        self._skills: dict[str, _Skill] = {}
+        self._start_time = clock()
+        self._skills: dict[str, _SkillCounters] = {}  # by uid
 
-    def begin(self, uid: str) -> None:
+    def start_call(self, uid: str) -> None:
+        """Count one more open call of the Skill with this uid."""
         skill = self._skills.get(uid)
         if skill is None:
-            skill = self._skills[uid] = _Skill()
-        skill.open += 1
+            skill = self._skills[uid] = _SkillCounters()
+        skill.open_calls += 1
 
-    def end(self, uid: str) -> None:
+    def end_call(self, uid: str) -> None:
+        """Count one open call less."""
         skill = self._skills[uid]
-        skill.open -= 1
-        skill.last = self._clock()
+        skill.open_calls -= 1
+        skill.last_call = self._clock()
 
-    def failed(self, meta: ObjectMeta, request: str, kind: ExceededLimit) -> None:
-        """A call that is still open used more than it may."""
-        self._skills[meta.uid].failed = (_Moment(self._clock(), meta, request), kind)
+    def record_failure(self, meta: ObjectMeta, request_id: str, kind: ExceededLimit) -> None:
+        """Record that a call which is still open exceeded a limit."""
+        self._skills[meta.uid].failure = (_CallMoment(self._clock(), meta, request_id), kind)
 
-    def woken(self, meta: ObjectMeta, request: str) -> None:
-        """For a call that is still open."""
-        self._skills[meta.uid].woken = _Moment(self._clock(), meta, request)
+    def record_activation(self, meta: ObjectMeta, request_id: str) -> None:
+        """Record that a call which is still open woke its Skill."""
+        self._skills[meta.uid].activation = _CallMoment(self._clock(), meta, request_id)
 
-    def report(self, held: Mapping[str, int], draining: Mapping[str, str]) -> UsageReport:
+    def report(self, waiting: Mapping[str, int], drain_tokens: Mapping[str, str]) -> UsageReport:
+        """Return the report for the controller; `waiting` has the number of waiting calls, both are by uid."""
         now = self._clock()
-        uses = {
+        skills = {
             uid: SkillUsage(
-                idle=0 if skill.open else now - skill.last,
-                open=skill.open,
-                waiting=held.get(uid, 0),
+                idle=0 if skill.open_calls else now - skill.last_call,
+                open=skill.open_calls,
+                waiting=waiting.get(uid, 0),
                 failure=None
-                if skill.failed is None
-                else CallFailure(kind=skill.failed[1], **_told(skill.failed[0], now)),
-                activation=None if skill.woken is None else CallEvent(**_told(skill.woken, now)),
+                if skill.failure is None
+                else CallFailure(kind=skill.failure[1], **_event_fields(skill.failure[0], now)),
+                activation=None if skill.activation is None else CallEvent(**_event_fields(skill.activation, now)),
             )
             for uid, skill in self._skills.items()
         }
-        return UsageReport(age=now - self._began, skills=uses, draining=dict(draining))
+        return UsageReport(age=now - self._start_time, skills=skills, draining=dict(drain_tokens))
 
-    def keep(self, alive: set[str]) -> None:
-        """Forget the Skills that are no more."""
-        for uid in [uid for uid, skill in self._skills.items() if uid not in alive and not skill.open]:
+    def retain(self, uids: set[str]) -> None:
+        """Forget the Skills that are deleted: those with another uid and no open call."""
+        for uid in [uid for uid, skill in self._skills.items() if uid not in uids and not skill.open_calls]:
             del self._skills[uid]
 
 
-def _told(moment: _Moment, now: float) -> dict[str, Any]:
-    at, meta, request = moment
-    return {"namespace": meta.namespace, "name": meta.name, "request": request, "seconds_ago": now - at}
+def _event_fields(moment: _CallMoment, now: float) -> dict[str, Any]:
+    at, meta, request_id = moment
+    return {"namespace": meta.namespace, "name": meta.name, "request": request_id, "seconds_ago": now - at}

@@ -1,0 +1,62 @@
+"""The interface between a caller's connection and the call that runs on it: neither module imports the other."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import Protocol
+
+import httptools
+from uvicorn.protocols.http.flow_control import FlowControl
+
+from skill_operator.gateway.access.authorizer import Authorizer
+from skill_operator.gateway.access.origins import AllowedOrigins
+from skill_operator.gateway.http.deadlines import Deadlines
+from skill_operator.gateway.invocation import Invoker
+from skill_operator.gateway.problems import Problem
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayServices:
+    """GatewayServices are the parts of the gateway that every connection of a caller uses."""
+
+    invoker: Invoker
+    authorizer: Authorizer
+    origins: AllowedOrigins
+    deadlines: Deadlines
+
+
+class RunningExchange(Protocol):
+    """RunningExchange is what a connection needs of the call that runs on it."""
+
+    keep_alive: bool
+    request_complete: bool
+
+    def on_problem(self, problem: Problem) -> None:
+        """End the call with a problem."""
+
+    def on_caller_disconnected(self) -> None:
+        """End the call: the caller has closed the connection."""
+
+    def set_paused(self, paused: bool) -> None:
+        """Pause or resume the response: the caller reads too slowly, or has caught up."""
+
+
+class ExchangeConnection(Protocol):
+    """ExchangeConnection is what a call needs of the caller's connection. The attributes are uvicorn's."""
+
+    services: GatewayServices
+    running: RunningExchange | None
+    parser: httptools.HttpRequestParser
+    transport: asyncio.Transport
+    flow: FlowControl
+    loop: asyncio.AbstractEventLoop
+
+    def on_exchange_end(self, exchange: RunningExchange) -> None:
+        """Go on with the next request, or close the connection: the response is written."""
+
+    def write_head(self, status: int, headers: bytes, close: bool, body: bytes | bytearray = b"") -> None:
+        """Write status line and headers, and the body or its beginning."""
+
+    def write_problem(self, problem: Problem, request_id: str, close: bool) -> None:
+        """Write a whole response that is a problem."""
