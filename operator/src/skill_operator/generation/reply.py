@@ -11,6 +11,7 @@ import re
 import textwrap
 from typing import Final, Literal, NamedTuple
 
+from skill_operator import runtime_contract
 from skill_operator.generation.autofix import autofix, parse, without_unused_imports
 
 ENTRY_POINT: Final = "run"

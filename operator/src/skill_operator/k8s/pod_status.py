@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple
 
+from skill_operator import runtime_contract
 from skill_operator.k8s.interface import Object
 
 PULL_FAILED = "ImagePullFailed"

@@ -10,7 +10,7 @@ from typing import Any
 
 import aiohttp
 
-from skill_operator.naming import GROUP
+from skill_operator import runtime_contract
 from skill_operator.registry.auth import RegistryAuth, RegistryAuthError
 from skill_operator.registry.references import pull_reference
 from skill_operator.settings import Settings

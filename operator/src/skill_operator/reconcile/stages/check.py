@@ -12,7 +12,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Literal
 
-from skill_operator import naming
+from skill_operator import naming, runtime_contract
 from skill_operator.api.conditions import ISOLATED, VERIFIED
 from skill_operator.generation.holdout import split_examples
 from skill_operator.generation.store import source_map
