@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from skill_operator.api import conditions
-from skill_operator.api.reasons import EVENT, REASONS
+from skill_operator.api.reasons import CONDITIONS, EVENT, REASONS
 
 PACKAGE = Path(conditions.__file__).parents[1]
 # Where conditions and events are made. Whoever makes one elsewhere adds the place.
@@ -87,6 +87,10 @@ def test_every_explained_reason_is_one_of_the_code() -> None:
 
 def test_reasons_are_explained_for_the_conditions_they_appear_on() -> None:
     assert [line for name, tree in places() for line in misplaced(name, tree)] == []
+
+
+def test_every_type_of_condition_is_explained() -> None:
+    assert CONDITIONS.keys() == TYPES
 
 
 def test_a_reason_that_nobody_explained_is_found() -> None:

@@ -11,12 +11,35 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
-from skill_operator.api.conditions import ACTIVE, BUILT, DEPLOYED, GENERATED, ISOLATED, READY, VERIFIED
+from skill_operator.api.conditions import (
+    ACTIVE,
+    BUILT,
+    DEPLOYED,
+    GENERATED,
+    ISOLATED,
+    READY,
+    RECONCILING,
+    STALLED,
+    VERIFIED,
+)
 
 NOTHING: Final = "Nothing to do."
 EVENT: Final = "event"  # in place of a condition: the reason is an event's alone
 _STAGES: Final = (GENERATED, VERIFIED, BUILT, DEPLOYED)
 _PODS: Final = (VERIFIED, BUILT, DEPLOYED)
+
+
+CONDITIONS: Final[Mapping[str, str]] = {
+    GENERATED: "There is code: pinned in the spec, or written by a model.",
+    VERIFIED: "The code passed every gate of the check.",
+    BUILT: "The image of this revision is in the registry.",
+    DEPLOYED: "This revision answers calls, or is asleep and wakes on the next one.",
+    ACTIVE: "A pod runs. False while the Skill is asleep, which is healthy.",
+    ISOLATED: "The cluster was seen to enforce the isolation of pods.",
+    RECONCILING: "The operator works or waits, and goes on by itself. Present only while true (kstatus).",
+    STALLED: "A changed spec or a person must help. Present only while true (kstatus).",
+    READY: "The Skill can be called.",
+}
 
 
 class ReasonGroup(StrEnum):
