@@ -15,6 +15,7 @@ from pathlib import Path
 from hack.docs import chart_values, metrics, problems, reasons, skill
 from skill_operator.api import crd
 from skill_operator.api.reasons import CONDITIONS, REASONS
+from skill_operator.gateway.problems import PROBLEMS, RUNTIME_PROBLEMS
 from skill_operator.observability import metrics as registered
 
 CHART = Path(__file__).parents[2] / "charts" / "skill-operator"
@@ -28,7 +29,7 @@ def pages() -> dict[str, str]:
         "how-to/troubleshooting.md": reasons.troubleshooting(REASONS),
         "reference/chart-values.md": chart_values.render(values, schema),
         "reference/metrics.md": metrics.render(metrics.read_families(vars(registered))),
-        "reference/problems-and-conditions.md": problems.render(CONDITIONS, REASONS),
+        "reference/problems-and-conditions.md": problems.render(CONDITIONS, REASONS, PROBLEMS, RUNTIME_PROBLEMS),
         "reference/skill.md": skill.render(crd.definition()),
     }
 

@@ -72,7 +72,11 @@ OLD_WORDS = re.compile(r"\b(cages?|caged|doorman|gatekeeper|waker|stays_shut)\b"
 # Public strings that were renamed before the first release.
 OLD_PUBLIC = re.compile(
     r"(?<![\w-])(pod-broke-off|strange-answer|too-many-at-once|too-many-a-minute|head-too-large|foreign-host|"
-    r"foreign-origin|api-server-away|not-answering|unknown-path|CageUnproven)(?![\w-])"
+    r"foreign-origin|api-server-away|not-answering|unknown-path|unknown-skill|wrong-method|slow-body|encoded-body|"
+    r"answer-too-large|cannot-authorize|wake-refused|pods-refused|pod-fails|http-1[.]1-needed|CageUnproven|"
+    r"skill_operator_(queue_depth|queue_wait_seconds|pass_seconds|passes_total|pass_failures_total|model_calls_total|"
+    r"model_circuit|build_seconds|sleeps_total)|skill_gateway_(call_seconds|cold_start_seconds|refused_total|"
+    r"review_seconds|skill_call_seconds|wakes_total))(?![\w-])"
 )
 
 

@@ -8,6 +8,11 @@ from pathlib import Path
 import pytest
 import yaml
 
+from hack.docs import metrics
+from skill_operator.api.reasons import REASONS
+from skill_operator.gateway.problems import PROBLEMS, RUNTIME_PROBLEMS
+from skill_operator.observability import metrics as registered
+
 ROOT = Path(__file__).parents[3]
 MAKEFILE = (ROOT / "Makefile").read_text()
 
@@ -85,3 +90,17 @@ def test_pages_name_targets_that_are_there(name: str) -> None:
     targets = set(re.findall(r"^([a-z-]+):", MAKEFILE, re.MULTILINE))
     lines = re.findall(r"(?:`|^)make ([a-z -]+)", (ROOT / name).read_text(), re.MULTILINE)
     assert {word for line in lines for word in line.split()} <= targets
+
+
+def test_the_changelog_has_the_names_that_are() -> None:
+    """A table of renamed public names is of no use where the new name is not there."""
+    rows = re.findall(r"^\| ([\w ]+) \| `([^`]+)` \| `([^`]+)` \|$", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    names = {
+        "problem type": PROBLEMS.keys() | RUNTIME_PROBLEMS.keys(),
+        "condition reason": REASONS.keys(),
+        "metric": {family.name for family in metrics.read_families(vars(registered))},
+    }
+    assert {where for where, _, _ in rows} >= names.keys()
+    for where, old, new in rows:
+        assert old not in names.get(where, {})
+        assert new in names.get(where, {new})

@@ -10,6 +10,7 @@ from hack.docs import reasons
 from hack.docs.__main__ import differences, main, pages, write
 from skill_operator.api.conditions import ACTIVE, DEPLOYED
 from skill_operator.api.reasons import CONDITIONS, EVENT, REASONS, Reason, ReasonGroup
+from skill_operator.gateway.problems import PROBLEMS, RUNTIME_PROBLEMS
 
 
 def test_pages_are_written_and_then_up_to_date(tmp_path: Path) -> None:
@@ -50,5 +51,7 @@ def test_every_reason_and_condition_is_on_its_pages() -> None:
     for name in REASONS:
         assert f"| `{name}` |" in texts["how-to/troubleshooting.md"]
         assert f"| `{name}` |" in texts["reference/problems-and-conditions.md"]
+    for name, problem in (PROBLEMS | RUNTIME_PROBLEMS).items():
+        assert f"| `{name}` | {problem.status} |" in texts["reference/problems-and-conditions.md"]
     for name in CONDITIONS:
         assert f"| `{name}` |" in texts["reference/problems-and-conditions.md"]
