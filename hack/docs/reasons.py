@@ -19,14 +19,14 @@ Every Skill says by itself what it waits for. Look in this order:
 5. The logs have the rest. Each line names the Skill, and one request id runs through gateway, skill and controller.
 
 ```sh
-kubectl describe skill NAME                                             # conditions and events
-kubectl get events --field-selector involvedObject.name=NAME            # events alone, of the last hour
-kubectl get configmap NAME-generation -o yaml                           # every candidate, and why it was refused
-kubectl logs deployment/skill-NAME                                      # the skill's own log
-kubectl -n skill-operator logs deployment/skill-operator-controller     # the controller's log
-kubectl -n skill-operator logs deployment/skill-operator-gateway        # the gateway's log
-kubectl -n skill-operator-builds get jobs,pods                          # builds; failed ones stay for ten minutes
-make doctor                                                             # what the cluster lacks
+kubectl describe skill NAME                        # conditions and events
+kubectl get configmap NAME-generation -o yaml      # every candidate, and why it was refused
+kubectl logs deployment/skill-NAME                 # the skill's own log
+make doctor                                        # what the cluster lacks
+
+kubectl -n skill-operator logs deployment/skill-operator-controller
+kubectl -n skill-operator logs deployment/skill-operator-gateway
+kubectl -n skill-operator-builds get jobs,pods     # builds; failed ones stay for ten minutes
 ```
 
 ## How to read the conditions
@@ -34,7 +34,7 @@ make doctor                                                             # what t
 - `Ready` is True while the Skill can be called. It repeats the reason of the stage that holds the Skill up.
 - `Reconciling` is True while the operator works or waits, and goes on by itself.
 - `Stalled` is True while a changed spec or a person must help.
-- A condition with the status Unknown is in progress. False needs a look.
+- A condition with the status Unknown is in progress. False needs a look, except for `Active` of a Skill that sleeps.
 
 To generate the code of a Skill once more as it is:
 

@@ -22,14 +22,12 @@ def render(definition: Schema) -> str:
     """Return the page for a CustomResourceDefinition."""
     names, (version,) = definition["spec"]["names"], definition["spec"]["versions"]
     root = version["schema"]["openAPIV3Schema"]
-    about = table(
-        ("", ""),
+    about = bullets(
         [
-            ("apiVersion", code(f"{definition['spec']['group']}/{version['name']}")),
-            ("kind", code(names["kind"])),
-            ("scope", definition["spec"]["scope"]),
-            ("kubectl", code(f"kubectl get {names['plural']}")),
-        ],
+            f"apiVersion: {code('/'.join((definition['spec']['group'], version['name'])))}",
+            f"kind: {code(names['kind'])}",
+            f"scope: {definition['spec']['scope']}",
+        ]
     )
     columns = table(
         ("Column", "Field", "Shown"),
