@@ -20,7 +20,7 @@ from tests.unit.gateway.world import World, fine
 
 pytestmark = pytest.mark.timeout(60)
 ALICE = {"Authorization": "Bearer good"}
-DOCUMENTED = Path(__file__).parents[4] / "docs" / "gateway-api.md"
+DOCUMENTED = Path(__file__).parents[4] / "docs" / "reference" / "gateway-api.md"
 
 
 class Guarded(World):
