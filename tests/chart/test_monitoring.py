@@ -46,7 +46,7 @@ def families() -> Iterator[tuple[Metric, Sequence[str]]]:
         if isinstance(metric, MetricWrapperBase):
             (family,) = metric.describe()
             yield family, metric._labelnames
-        elif isinstance(metric, metrics.Relayed):
+        elif isinstance(metric, metrics.GatewayCollector):
             yield from ((family, family._labelnames) for family in metric.collect())  # type: ignore[attr-defined]
 
 

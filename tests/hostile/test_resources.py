@@ -86,7 +86,7 @@ def run(input: dict) -> dict:
     return {"said": what}
 """
 ATTACKS = {
-    "fork": {"too-many-processes", "timeout", "out-of-memory", "pod-broke-off"},  # whichever limit is met first
+    "fork": {"too-many-processes", "timeout", "out-of-memory", "upstream-closed"},  # whichever limit is met first
     "threads": {"too-many-processes"},
     "memory": {"out-of-memory"},
     "disk": {"disk-full"},

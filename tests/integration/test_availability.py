@@ -85,7 +85,7 @@ def test_without_an_api_server_what_is_awake_answers(operator: Operator, space: 
     assert [call for call in of(calls, "awake") if call["status"] != 200] == []
     told = of(calls, "asleep")
     assert len(told) >= 3
-    assert {call["body"]["type"] for call in told} == {"urn:skill-operator:api-server-away"}, told
+    assert {call["body"]["type"] for call in told} == {"urn:skill-operator:api-server-unavailable"}, told
     assert all(call["status"] == 503 and int(call["wait"]) > 0 and call["took"] < 10 for call in told), told
     until("what slept answers", 120, lambda: operator.call(space, "asleep", {"what": "x"}).status == 200)
 
@@ -104,7 +104,7 @@ def test_a_pod_that_goes_in_the_middle_of_a_call(operator: Operator, space: str)
     until("the call is under way", 30, lambda: "open" in busy(operator))
     operator.cluster.kubectl("-n", space, "delete", "pod", "-l", selector, "--grace-period=0", "--force")
     call.join()
-    assert [(a.status, a.body["type"]) for a in answers] == [(502, "urn:skill-operator:pod-broke-off")]
+    assert [(a.status, a.body["type"]) for a in answers] == [(502, "urn:skill-operator:upstream-closed")]
     assert operator.call(space, "awake", {"what": "again"}).body == {"said": "again"}
 
 

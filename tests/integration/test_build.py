@@ -308,7 +308,7 @@ async def api(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> AsyncIterato
 
 def sleeper(namespace: str, key: SkillKey) -> Json:
     """A Job that counts as a build and starts no pod."""
-    labels = {naming.MANAGED_BY: naming.MANAGER, naming.COMPONENT: "build", naming.NAMESPACE_LABEL: key.namespace}
+    labels = naming.MANAGED | {naming.COMPONENT: "build", naming.NAMESPACE_LABEL: key.namespace}
     pod = {"restartPolicy": "Never", "containers": [{"name": "none", "image": "none.invalid/none"}]}
     return {
         "apiVersion": "batch/v1",

@@ -209,7 +209,7 @@ def test_a_skill_s_own_limit(team: Team) -> None:
     token = team.token("member")
     assert team.call(token, "rare").status == 200
     refused = team.call(token, "rare")
-    assert (refused.status, refused.body["type"]) == (429, "urn:skill-operator:too-many-a-minute")
+    assert (refused.status, refused.body["type"]) == (429, "urn:skill-operator:rate-limited")
     assert 1 <= int(refused.headers["Retry-After"]) <= 60
     assert team.call(token).status == 200
 
@@ -220,5 +220,5 @@ def test_calls_are_counted_by_skill(team: Team) -> None:
         text = http("GET", f"http://127.0.0.1:{port}/metrics", None).body.decode()
     found = f'skill_gateway_skill_calls_total{{namespace="{team.namespace}",outcome="2xx",skill="echo"}}'
     assert found in text
-    assert 'skill_gateway_review_seconds_count{kind="TokenReview",outcome="yes"}' in text
+    assert 'skill_gateway_authorization_duration_seconds_count{kind="TokenReview",outcome="yes"}' in text
     assert "created" not in text

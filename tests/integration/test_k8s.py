@@ -448,29 +448,33 @@ async def test_an_informer_that_has_gone_deaf_is_noticed(api: ApiServer, wire: W
     """Its connections stand and say nothing, as behind a firewall that forgot them: no error comes from anywhere."""
     namespace = NAMESPACE  # where not the controller alone may make what bears its labels
     cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}})
-    hearing, told = WatchHealth(patience=2), asyncio.Queue[str]()
+    watch_health, told = WatchHealth(max_delay_seconds=2), asyncio.Queue[str]()
     informer = Informer(
-        Settings(images=ImageSettings(runtime="r", checker="c", builder="b")), lambda _, n: told.put_nowait(n), hearing
+        Settings(images=ImageSettings(runtime="r", checker="c", builder="b")),
+        lambda _, n: told.put_nowait(n),
+        watch_health,
     )
     stop = asyncio.Event()
     watching = asyncio.create_task(informer.run(stop))
     try:
         async with asyncio.timeout(60):
-            assert hearing.read([await api.create(job(namespace, "one"))]), "nothing can have been told yet"
+            assert watch_health.observe_read([await api.create(job(namespace, "one"))]), (
+                "nothing can have been delivered yet"
+            )
             while await told.get() != "one":
                 pass
-        assert hearing.read(await api.list("Job", namespace)) == []
+        assert watch_health.observe_read(await api.list("Job", namespace)) == []
 
         wire.voice.clear()
         await api.create(job(namespace, "two"))
-        (unheard,) = hearing.read(await api.list("Job", namespace))
+        (unheard,) = watch_health.observe_read(await api.list("Job", namespace))
         assert unheard["metadata"]["name"] == "two"
-        assert hearing.problem() is None
-        await until("it is noticed", 10, lambda: hearing.problem() is not None)
-        assert f"the watch of Jobs has not told of {namespace}/two" in str(hearing.problem())
+        assert watch_health.find_problem() is None
+        await until("it is noticed", 10, lambda: watch_health.find_problem() is not None)
+        assert f"the watch of Jobs has not delivered {namespace}/two" in str(watch_health.find_problem())
 
         wire.voice.set()
-        await until("it is well again", 30, lambda: hearing.problem() is None)
+        await until("it is well again", 30, lambda: watch_health.find_problem() is None)
     finally:
         stop.set()
         await watching

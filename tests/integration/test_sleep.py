@@ -110,7 +110,7 @@ def test_a_caller_who_leaves_is_not_waited_for(operator: Operator, space: str) -
         caller.getresponse()
     caller.close()
     logs = {
-        (NAMESPACE, f"deployment/{NAMESPACE}-gateway"): '"caller-left"',
+        (NAMESPACE, f"deployment/{NAMESPACE}-gateway"): '"client-disconnected"',
         (space, "deployment/skill-echo"): '"the caller left"',
     }
     told_in(operator, "leaves-early", logs)

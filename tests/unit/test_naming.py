@@ -53,3 +53,10 @@ def test_equal_values_have_equal_digests(one: object, other: object) -> None:
 
 def test_a_lone_surrogate_is_hashed_too() -> None:
     assert naming.digest("\ud800") != naming.digest("\ud801")
+
+
+@pytest.mark.parametrize(
+    ("host", "text"), [("10.0.0.1", "10.0.0.1:80"), ("fd00::1", "[fd00::1]:80"), ("a.b", "a.b:80")]
+)
+def test_an_ipv6_address_stands_in_brackets(host: str, text: str) -> None:
+    assert naming.format_host_port(host, 80) == naming.format_host_port(host, "80") == text

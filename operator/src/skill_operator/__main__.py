@@ -61,7 +61,7 @@ async def controller(settings: Settings) -> int:
         gateways = UsageCollector(cluster, settings, over_http(session, settings.health_port), queue.add)
         lease = Lease(cluster, settings.namespace, LEASE, identity, settings.lease_seconds)
         recorder = Recorder(cluster, "skill-operator")
-        hearing = WatchHealth()
+        watch_health = WatchHealth()
         slots = BuildQueue(cluster, settings, queue.add)
         author = Author(settings, Provider(), lambda namespace, name: queue.add(SkillKey(namespace, name)), _now)
         proxy = EgressProxy(cluster, settings)
@@ -72,10 +72,10 @@ async def controller(settings: Settings) -> int:
             NodeFeaturesCache(cluster, settings.isolation).read,
             proxy.serve,
         )
-        reconciler = Reconciler(cluster, settings, author, recorder, around, _now, slots, hearing, gateways)
-        work = Controller(cluster, settings, reconciler, queue, hearing, proxy)
+        reconciler = Reconciler(cluster, settings, author, recorder, around, _now, slots, watch_health, gateways)
+        work = Controller(cluster, settings, reconciler, queue, watch_health, proxy)
         watch = IsolationMonitor(settings, work.look_again)
-        informer = Informer(settings, lambda namespace, name: queue.add(SkillKey(namespace, name)), hearing)
+        informer = Informer(settings, lambda namespace, name: queue.add(SkillKey(namespace, name)), watch_health)
         live = {"controller": lambda: work.problem() if lease.held else None}
         async with health.serve(settings.health_port, live, {}):
             leading = asyncio.create_task(lease.acquire())

@@ -33,12 +33,12 @@ class Controller:
         settings: Settings,
         reconciler: Reconciler,
         queue: WorkQueue,
-        hearing: WatchHealth,
+        watch_health: WatchHealth,
         proxy: EgressProxy,
     ) -> None:
         self._proxy = proxy
         self._cluster = cluster
-        self._hearing = hearing
+        self._watch_health = watch_health
         self._settings = settings
         self._reconciler = reconciler
         self.queue = queue
@@ -56,12 +56,12 @@ class Controller:
         silence = time.monotonic() - self._last_resync
         if silence > 3 * self._settings.resync_seconds:
             return f"no list of Skills succeeded for {silence:.0f} s"
-        return self._hearing.problem()
+        return self._watch_health.find_problem()
 
     async def _worker(self) -> None:
         while True:
             key, waited = await self.queue.take()
-            metrics.taken(waited, len(self.queue))
+            metrics.record_queue_wait(waited, len(self.queue))
             began = time.monotonic()
             try:
                 after = await self._reconciler.reconcile(key)
@@ -71,18 +71,18 @@ class Controller:
                         "the API server refuses: %s", error.message, extra={"key": f"{key.namespace}/{key.name}"}
                     )
                 self.queue.add_failed(key)
-                metrics.failed("cluster")
+                metrics.record_reconcile_error("cluster")
             except Exception:  # one Skill's surprise must not end the others' worker
                 log.exception("a pass failed", extra={"key": f"{key.namespace}/{key.name}"})
                 self.queue.add_failed(key)
-                metrics.failed("bug")
+                metrics.record_reconcile_error("bug")
             else:
                 self.queue.forget(key)
                 if after is not None:
                     self.queue.add_after(key, after)
             finally:
                 self.queue.done(key)
-                metrics.worked(time.monotonic() - began)
+                metrics.observe_reconcile_duration(time.monotonic() - began)
 
     async def _repeat(self, work: Callable[[], Awaitable[None]], seconds: float) -> None:
         while True:
@@ -99,7 +99,7 @@ class Controller:
         found: list[dict[str, Any]] = []
         for namespace in self._namespaces():
             found += await self._cluster.list("Skill", namespace)
-        for body in self._hearing.read(found):  # the watch may be late, or deaf
+        for body in self._watch_health.observe_read(found):  # the watch may be late, or deaf
             self.queue.add(_key(body))
         return found
 
@@ -115,15 +115,13 @@ class Controller:
 
     async def _sweep(self) -> None:
         """What no owner reference reaches: builds and books of dead Skills, the cage of a namespace without skills."""
-        builds = await self._cluster.list("Job", self._settings.builder_namespace, {naming.MANAGED_BY: naming.MANAGER})
-        maps = await self._cluster.list(
-            "ConfigMap", self._settings.builder_namespace, {naming.MANAGED_BY: naming.MANAGER}
-        )
+        builds = await self._cluster.list("Job", self._settings.builder_namespace, naming.MANAGED)
+        maps = await self._cluster.list("ConfigMap", self._settings.builder_namespace, naming.MANAGED)
         books = await self._cluster.list(
-            "ConfigMap", self._settings.namespace, {naming.MANAGED_BY: naming.MANAGER, naming.COMPONENT: naming.LEDGER}
+            "ConfigMap", self._settings.namespace, naming.MANAGED | {naming.COMPONENT: naming.LEDGER}
         )
         skills = await self._skills()  # after the builds: a build listed above belongs to a Skill that is listed here
-        metrics.skills(
+        metrics.set_skill_conditions(
             Counter((c["type"], c["status"]) for s in skills for c in s.get("status", {}).get("conditions", []))
         )
         if not any(way.get("host") for body in skills for way in body["spec"].get("egress", ())):
@@ -139,7 +137,7 @@ class Controller:
 
     async def _sweep_cages(self, namespace: str | None, inhabited: set[str]) -> None:
         """The cage goes last: not while a pod of a skill still ends."""
-        mine = {naming.MANAGED_BY: naming.MANAGER}
+        mine = naming.MANAGED
         for kind, name in (("NetworkPolicy", naming.SHARED_POLICY), ("ResourceQuota", naming.SHARED_QUOTA)):
             for obj in await self._cluster.list(kind, namespace, mine):
                 where = obj["metadata"]["namespace"]

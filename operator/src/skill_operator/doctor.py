@@ -169,7 +169,7 @@ async def _registry(cluster: Cluster, settings: Settings) -> list[Line]:
         lines.append(
             Line("registry, read", "bad", str(error), "see deployment skill-operator-registry, or registry.read")
         )
-    mine = {naming.MANAGED_BY: naming.MANAGER, naming.COMPONENT: "skill"}
+    mine = naming.MANAGED | {naming.COMPONENT: "skill"}
     namespaces: list[str | None] = [*settings.watch_namespaces] or [None]
     found = [pod for namespace in namespaces for pod in await cluster.list("Pod", namespace, mine)]
     states = [s for pod in found for s in pod.get("status", {}).get("containerStatuses", [])]

@@ -16,12 +16,12 @@ CHILDREN = (("apps", "v1", "deployments"), ("batch", "v1", "jobs"), ("", "v1", "
 
 
 class Informer:
-    """Tells `add(namespace, name)` of every Skill that something happened to, and `hearing` of every event."""
+    """Tells `add(namespace, name)` of every Skill that something happened to, and `watch_health` of every event."""
 
-    def __init__(self, settings: Settings, add: Callable[[str, str], None], hearing: WatchHealth) -> None:
+    def __init__(self, settings: Settings, add: Callable[[str, str], None], watch_health: WatchHealth) -> None:
         self._settings = settings
         self._add = add
-        self._hearing = hearing
+        self._watch_health = watch_health
         self._registry = kopf.OperatorRegistry()
         self._wire()
 
@@ -49,17 +49,17 @@ class Informer:
     def _wire(self) -> None:
         kopf.on.login(registry=self._registry)(_login)
         kopf.on.event(naming.GROUP, naming.VERSION, "skills", registry=self._registry)(self._skill)
-        mine: dict[str, Any] = {naming.MANAGED_BY: naming.MANAGER, naming.SKILL_LABEL: kopf.PRESENT}
+        mine: dict[str, Any] = naming.MANAGED | {naming.SKILL_LABEL: kopf.PRESENT}
         for group, version, plural in CHILDREN:
             kopf.on.event(group, version, plural, labels=mine, registry=self._registry, id=plural)(self._child)
 
     async def _skill(self, *, name: str, namespace: str | None, meta: Any, event: Any, **_: Any) -> None:
-        self._hearing.told(meta, deleted=event["type"] == "DELETED")
+        self._watch_health.observe_event(meta, deleted=event["type"] == "DELETED")
         self._add(namespace or "", name)
 
     async def _child(self, *, namespace: str | None, meta: Any, event: Any, **_: Any) -> None:
         """Its Skill by owner reference; what has none (a build, a Job's or Deployment's pod) says so by its labels."""
-        self._hearing.told(meta, deleted=event["type"] == "DELETED")
+        self._watch_health.observe_event(meta, deleted=event["type"] == "DELETED")
         for owner in meta.get("ownerReferences", ()):
             if owner["kind"] == "Skill":
                 return self._add(namespace or "", owner["name"])

@@ -1,4 +1,4 @@
-"""Names, labels and hashes of everything the operator makes. No other module invents a name."""
+"""Define the names, labels and hashes of everything the operator makes. No other module invents a name."""
 
 from __future__ import annotations
 
@@ -17,102 +17,129 @@ NAMESPACE_LABEL = f"{GROUP}/skill-namespace"  # of a build, which lives in anoth
 MANAGED_BY = "app.kubernetes.io/managed-by"
 COMPONENT = "app.kubernetes.io/component"
 MANAGER = "skill-operator"
-LEDGER = "ledger"  # component of the books of one Skill
+MANAGED = {MANAGED_BY: MANAGER}  # labels of everything that the operator makes
+LEDGER = "ledger"  # component of the ledger of one Skill
 
 CONTRACT_HASH = f"{GROUP}/contract"  # annotation of the pod template: a changed contract is a new pod
 TASK_HASH = f"{GROUP}/task"  # annotation of accepted code: what it was written for
+FAILURES_ANNOTATION = f"{GROUP}/failures"  # of a check or build Job: how many before it ended without a result
 RETRY_ANNOTATION = f"{GROUP}/retry"
 APPROVE_ANNOTATION = f"{GROUP}/approve"
-APPLIED_ANNOTATION = f"{GROUP}/applied"  # a digest of what was applied: by it is seen what is no longer said
-DRAIN_ANNOTATION = f"{GROUP}/draining"  # of a Deployment that is about to sleep: since when
+APPLIED_ANNOTATION = f"{GROUP}/applied"  # a digest of what was applied: it shows what is no longer wanted
+DRAIN_ANNOTATION = f"{GROUP}/draining"  # of a Deployment that is about to scale to zero: since when
 
 ACCOUNT = "skill-operator-account"  # ConfigMap of the day's tokens, in the operator's namespace
 SHARED_POLICY = "skill-default-deny"
 SHARED_QUOTA = "skill-quota"
 REPOSITORIES = "skills"  # of images, in the registry
-LONGEST = 63  # of a label's value and of a Service's name
+MAX_LENGTH = 63  # of a label's value and of a Service's name
 
 
 class SkillKey(NamedTuple):
-    """The namespace and the name of a Skill: what queues and directories know it by."""
+    """SkillKey identifies a Skill by namespace and name, in queues and directories."""
 
     namespace: str
     name: str
 
 
 def digest(*parts: Any) -> str:
-    """Hex SHA-256 of JSON values; equal values give equal digests whatever the order of their keys."""
+    """Return the hex SHA-256 of JSON values; equal values give equal digests whatever the order of their keys."""
     text = json.dumps(parts, sort_keys=True, separators=(",", ":"), ensure_ascii=False, default=str)
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def approval(source: str) -> str:
-    """What a reviewer approves. 128 bits: who writes the code must not find two texts of one name and swap them."""
+    """Return the token by which a reviewer approves a source.
+
+    It has 128 bits: whoever writes the code must not find two texts of one token and swap them.
+    """
     return digest(source)[:32]
 
 
 def revision(source: str, base: str) -> str:
-    """First 10 hex of the hash of (source bytes, reference of the base image by digest)."""
+    """Return the first 10 hex digits of the hash of the source and of the base image's reference by digest."""
     return digest(source, base)[:10]
 
 
-def bounded(name: str, suffix: str = "") -> str:
-    """`name-suffix`, cut to 63 characters; what is cut lives on in a hash, so that no two names meet."""
+def truncate(name: str, suffix: str = "") -> str:
+    """Return `name-suffix`, cut to 63 characters.
+
+    A hash stands for what is cut off, so that no two names collide.
+    """
     whole = f"{name}-{suffix}" if suffix else name
-    if len(whole) <= LONGEST and "." not in name:
+    if len(whole) <= MAX_LENGTH and "." not in name:
         return whole
     tail = f"-{digest(name)[:8]}" + (f"-{suffix}" if suffix else "")
-    return name.replace(".", "-")[: LONGEST - len(tail)].rstrip("-") + tail
+    return name.replace(".", "-")[: MAX_LENGTH - len(tail)].rstrip("-") + tail
 
 
 def child(skill: str) -> str:
-    """ServiceAccount, Deployment, Service and policy of a Skill. The prefix: a Service starts with a letter."""
-    return bounded(f"skill-{skill}")
+    """Return the name of a Skill's ServiceAccount, Deployment, Service and NetworkPolicy.
+
+    It has a prefix because the name of a Service starts with a letter.
+    """
+    return truncate(f"skill-{skill}")
 
 
 def contract(skill: str) -> str:
-    return bounded(skill, "contract")
+    """Return the name of the ConfigMap with a Skill's contract."""
+    return truncate(skill, "contract")
 
 
 def candidates(skill: str) -> str:
-    """ConfigMap of what models wrote for a Skill, for people to read."""
-    return bounded(skill, "generation")
+    """Return the name of the ConfigMap with what models wrote for a Skill, for people to read."""
+    return truncate(skill, "generation")
 
 
 def ledger(uid: str) -> str:
-    """ConfigMap of a Skill's books, in the operator's namespace."""
+    """Return the name of the ConfigMap with a Skill's ledger, in the operator's namespace."""
     return f"ledger-{uid}"
 
 
 def source(skill: str) -> str:
-    return bounded(skill, "source")
+    """Return the name of the ConfigMap with a Skill's accepted source."""
+    return truncate(skill, "source")
 
 
 def check(skill: str, key: str) -> str:
-    """Job and ConfigMap of one check; `key` identifies candidate, examples and checker."""
-    return bounded(skill, f"check-{key[:10]}")
+    """Return the name of the Job and ConfigMap of one check; `key` identifies candidate, examples and checker."""
+    return truncate(skill, f"check-{key[:10]}")
 
 
 def build(namespace: str, skill: str, rev: str) -> str:
-    """Job and ConfigMap of one build, in the builder namespace, where Skills of all namespaces meet."""
-    return bounded(skill, f"{digest(namespace, skill)[:8]}-{rev}")
+    """Return the name of the Job and ConfigMap of one build, in the builder namespace that all Skills share."""
+    return truncate(skill, f"{digest(namespace, skill)[:8]}-{rev}")
 
 
 def repository(namespace: str, skill: str) -> str:
-    """The image repository of a Skill. Namespaces hold no slash, so `a/b` is never two Skills."""
+    """Return the image repository of a Skill. Namespaces hold no slash, so `a/b` is never two Skills."""
     return f"{REPOSITORIES}/{namespace}/{skill}"
 
 
 def tool(namespace: str, skill: str) -> str:
-    """What agents call a Skill. Neither part holds an underscore, so `a__b` is never two; dots are not taken by all."""
-    return f"{namespace}__{bounded(skill)}"
+    """Return the name of the MCP tool that a Skill is.
+
+    Neither part holds an underscore, so `a__b` is never two Skills. Not all agents accept dots.
+    """
+    return f"{namespace}__{truncate(skill)}"
 
 
 def labels(skill: str, uid: str, component: str, rev: str = "") -> dict[str, str]:
-    made = {MANAGED_BY: MANAGER, COMPONENT: component, SKILL_LABEL: bounded(skill), UID_LABEL: uid}
+    """Return the labels of an object that belongs to a Skill."""
+    made = MANAGED | {COMPONENT: component, SKILL_LABEL: truncate(skill), UID_LABEL: uid}
     return made | ({REVISION_LABEL: rev} if rev else {})
 
 
 def selector(uid: str) -> dict[str, str]:
-    """What finds the pods of a Skill, and only those."""
+    """Return the labels that select the pods of a Skill, and only those."""
     return {UID_LABEL: uid, COMPONENT: "skill"}
+
+
+def format_host(host: str) -> str:
+    """Return a host as URLs write it: an IPv6 address in brackets (RFC 3986), anything else as it is."""
+    return f"[{host}]" if ":" in host else host
+
+
+def format_host_port(host: str, port: int | str) -> str:
+    """Return `host:port`, with an IPv6 address in brackets."""
+    return f"{format_host(host)}:{port}"

@@ -48,7 +48,7 @@ async def test_a_strange_request_id_is_replaced(world: World, given: str) -> Non
 
 
 async def test_what_the_skill_says_about_a_call_is_passed_on(world: World) -> None:
-    problem = b'{"type": "urn:skill-operator:refused", "status": 422}'
+    problem = b'{"type": "urn:skill-operator:input-rejected", "status": 422}'
 
     async def refuse(call: Call) -> None:
         head = b"HTTP/1.1 422 Unprocessable\r\nContent-Type: application/problem+json\r\nContent-Length: %d\r\n\r\n"
@@ -57,7 +57,7 @@ async def test_what_the_skill_says_about_a_call_is_passed_on(world: World) -> No
     await world.pod(refuse)
     world.know()
     status, body, answer = await world.call()
-    assert (status, body["type"]) == (422, "urn:skill-operator:refused")
+    assert (status, body["type"]) == (422, "urn:skill-operator:input-rejected")
     assert answer.content_type == "application/problem+json"
 
 
@@ -84,17 +84,17 @@ async def test_nothing_but_the_answer_itself_comes_from_a_skill(world: World) ->
 @pytest.mark.parametrize(
     ("raw", "slug"),
     [
-        (b"", "pod-broke-off"),
-        (b"HTTP/1.1 200 OK\r\nContent-", "pod-broke-off"),
-        (b"SSH-2.0-OpenSSH_9.9\r\n", "pod-broke-off"),
-        (b"HTTP/1.1 200 OK\r\n" + b"X-A: " + b"a" * 100_000 + b"\r\n\r\n", "pod-broke-off"),
-        (reply(b"{", length=100), "pod-broke-off"),
-        (reply(b"", "302 Found", "Location: http://127.0.0.1:1/"), "strange-answer"),
-        (reply(b"", "204 No Content"), "strange-answer"),
-        (reply(b"", "401 Unauthorized", 'WWW-Authenticate: Basic realm="give me"'), "strange-answer"),
-        (reply(GOOD).replace(b"application/json", b"text/html"), "strange-answer"),
-        (reply(GOOD, "200 OK", "Content-Encoding: gzip"), "strange-answer"),
-        (reply(b"", length=connection.LARGEST_ANSWER + 1), "answer-too-large"),
+        (b"", "upstream-closed"),
+        (b"HTTP/1.1 200 OK\r\nContent-", "upstream-closed"),
+        (b"SSH-2.0-OpenSSH_9.9\r\n", "upstream-closed"),
+        (b"HTTP/1.1 200 OK\r\n" + b"X-A: " + b"a" * 100_000 + b"\r\n\r\n", "upstream-closed"),
+        (reply(b"{", length=100), "upstream-closed"),
+        (reply(b"", "302 Found", "Location: http://127.0.0.1:1/"), "invalid-upstream-response"),
+        (reply(b"", "204 No Content"), "invalid-upstream-response"),
+        (reply(b"", "401 Unauthorized", 'WWW-Authenticate: Basic realm="give me"'), "invalid-upstream-response"),
+        (reply(GOOD).replace(b"application/json", b"text/html"), "invalid-upstream-response"),
+        (reply(GOOD, "200 OK", "Content-Encoding: gzip"), "invalid-upstream-response"),
+        (reply(b"", length=connection.LARGEST_ANSWER + 1), "response-too-large"),
     ],
     ids=lambda value: str(value[:24]),
 )
@@ -219,7 +219,7 @@ async def test_who_cannot_be_reached_is_passed_over(world: World) -> None:
 async def test_when_nobody_can_be_reached(world: World) -> None:
     world.know("127.0.0.1", "127.0.0.2", ready=False)
     status, body, answer = await world.call()
-    assert (status, body["type"], answer.headers["Retry-After"]) == (503, "urn:skill-operator:not-answering", "1")
+    assert (status, body["type"], answer.headers["Retry-After"]) == (503, "urn:skill-operator:pod-not-accepting", "1")
 
 
 async def test_the_least_busy_pod_is_asked(world: World) -> None:
@@ -273,12 +273,12 @@ async def test_a_pod_of_another_namespace_is_not_called(world: World) -> None:
 
 async def test_unknown_skills_and_paths(world: World) -> None:
     status, body, _ = await world.call(path="/v1/skills/finance/none")
-    assert (status, body["type"]) == (404, "urn:skill-operator:unknown-skill")
+    assert (status, body["type"]) == (404, "urn:skill-operator:skill-not-found")
     status, body, _ = await world.call(path="/v1/skills/a%1b%5b31m/n%E2%80%AEx")
     assert (status, "\\u202e" in body["detail"], "\u202e" in body["detail"]) == (404, True, False)
     for path in ("/", "/v1", "/v1/skills/a/b/c", "/healthz"):
         status, body, _ = await world.call(path=path)
-        assert (status, body["type"]) == (404, "urn:skill-operator:unknown-path")
+        assert (status, body["type"]) == (404, "urn:skill-operator:not-found")
 
 
 async def test_before_the_lists_are_complete_nothing_is_called_unknown(world: World) -> None:
@@ -294,7 +294,7 @@ async def test_methods(world: World) -> None:
     async with world.client.delete(f"{world.url}/v1/skills/finance/invoice") as answer:
         assert answer.status == 405
         assert answer.headers["Allow"] == "GET, HEAD, POST"
-        assert (await answer.json(content_type=None))["type"] == "urn:skill-operator:wrong-method"
+        assert (await answer.json(content_type=None))["type"] == "urn:skill-operator:method-not-allowed"
 
 
 async def test_why_a_skill_takes_no_calls(world: World) -> None:
@@ -434,7 +434,7 @@ async def test_a_page_elsewhere_cannot_call(world: World) -> None:
     world.know()
     for origin in ("https://evil.test", "null", world.url.replace("127", "128")):
         status, body, _ = await world.call(headers={"Origin": origin})
-        assert (status, body["type"]) == (403, "urn:skill-operator:foreign-origin")
+        assert (status, body["type"]) == (403, "urn:skill-operator:origin-not-allowed")
     assert calls == []
     assert (await world.call(headers={"Origin": world.url}))[0] == 200
 
@@ -443,7 +443,7 @@ async def test_encoded_bodies_are_refused(world: World) -> None:
     world.know()
     for encoding in ("deflate", "gzip", "br"):
         status, body, _ = await world.call(b"x", headers={"Content-Encoding": encoding})
-        assert (status, body["type"]) == (415, "urn:skill-operator:encoded-body")
+        assert (status, body["type"]) == (415, "urn:skill-operator:unsupported-encoding")
 
 
 async def test_what_there_is_to_call(world: World) -> None:
@@ -470,5 +470,5 @@ async def test_a_fault_of_ours_is_answered_too(world: World, monkeypatch: pytest
     world.know()
     monkeypatch.setattr(Directory, "backends", lambda *_: 1 / 0)
     status, body, answer = await world.call(headers={"X-Request-Id": "abc"})
-    assert (status, body["type"], answer.headers["X-Request-Id"]) == (500, "urn:skill-operator:internal", "abc")
+    assert (status, body["type"], answer.headers["X-Request-Id"]) == (500, "urn:skill-operator:internal-error", "abc")
     assert "division" not in json.dumps(body)

@@ -129,7 +129,11 @@ async def test_an_answer_that_is_no_object(world: Guarded, mode: str) -> None:
 
 @each_revision
 async def test_what_goes_wrong_is_told_to_the_model(world: Guarded, mode: str) -> None:
-    problem = {"type": "urn:skill-operator:refused", "title": "The skill refused the input", "detail": "no lines"}
+    problem = {
+        "type": "urn:skill-operator:input-rejected",
+        "title": "The skill refused the input",
+        "detail": "no lines",
+    }
 
     async def refusing(call: Call) -> None:
         body = json.dumps(problem).encode()
@@ -149,7 +153,7 @@ async def test_what_goes_wrong_is_told_to_the_model(world: Guarded, mode: str) -
         assert said in result.content[0].text  # type: ignore[union-attr]
         assert result.meta
         assert result.meta[mcp.PROBLEM]["requestId"]
-    assert refused.meta[mcp.PROBLEM]["type"] == "urn:skill-operator:refused"  # type: ignore[index]
+    assert refused.meta[mcp.PROBLEM]["type"] == "urn:skill-operator:input-rejected"  # type: ignore[index]
     assert asleep.meta[mcp.PROBLEM]["status"] == 503  # type: ignore[index]
 
 

@@ -77,7 +77,7 @@ async def test_from_start_to_end(
     assert await status(client, calls) == 200
     async with client.get(f"{own}/metrics") as answer:
         text = await answer.text()
-    assert 'skill_gateway_call_seconds_count{outcome="2xx"}' in text
+    assert 'skill_gateway_request_duration_seconds_count{outcome="2xx"}' in text
 
     os.kill(os.getpid(), signal.SIGTERM)
     await until(client, f"{own}/readyz", 503)

@@ -354,7 +354,7 @@ class Operator:
         async def read_base() -> BaseImage:
             return base
 
-        async def stays_shut() -> tuple[BlockedNetwork, ...]:
+        async def blocked_networks() -> tuple[BlockedNetwork, ...]:
             return ()
 
         async def nobody(*_: object) -> None:
@@ -366,7 +366,7 @@ class Operator:
         async def proxy(_: tuple[BlockedNetwork, ...]) -> bool:
             return True
 
-        around = ReconcileContext(read_base, stays_shut, lambda: PROVEN, nodes, proxy)
+        around = ReconcileContext(read_base, blocked_networks, lambda: PROVEN, nodes, proxy)
         slots = BuildQueue(world.store, world.settings, lambda _: None)
         self.reconciler = Reconciler(
             world.store,

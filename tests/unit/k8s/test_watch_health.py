@@ -26,46 +26,48 @@ def time() -> Time:
 
 
 @pytest.fixture
-def hearing(time: Time) -> WatchHealth:
+def watch_health(time: Time) -> WatchHealth:
     return WatchHealth(60, time)
 
 
-def test_what_was_told_is_no_news(hearing: WatchHealth, time: Time) -> None:
-    hearing.told(obj("a", 9)["metadata"])
-    assert hearing.read([obj("a", 9), obj("a", 8)]) == []  # a read may be older than what was told meanwhile
+def test_what_was_told_is_no_news(watch_health: WatchHealth, time: Time) -> None:
+    watch_health.observe_event(obj("a", 9)["metadata"])
+    assert (
+        watch_health.observe_read([obj("a", 9), obj("a", 8)]) == []
+    )  # a read may be older than what was told meanwhile
     time.now += 3600
-    assert hearing.problem() is None
+    assert watch_health.find_problem() is None
 
 
-def test_the_watch_may_be_late_but_not_for_long(hearing: WatchHealth, time: Time) -> None:
-    hearing.told(obj("a", 9)["metadata"])
-    assert hearing.read([obj("a", 10)]) == [obj("a", 10)]
+def test_the_watch_may_be_late_but_not_for_long(watch_health: WatchHealth, time: Time) -> None:
+    watch_health.observe_event(obj("a", 9)["metadata"])
+    assert watch_health.observe_read([obj("a", 10)]) == [obj("a", 10)]
     time.now += 59
-    assert hearing.problem() is None
+    assert watch_health.find_problem() is None
     time.now += 2
-    problem = hearing.problem()
+    problem = watch_health.find_problem()
     assert problem
-    assert "Skills has not told of n/a for 61 s" in problem
-    hearing.told(obj("a", 10)["metadata"])
-    assert hearing.problem() is None
+    assert "Skills has not delivered n/a for 61 s" in problem
+    watch_health.observe_event(obj("a", 10)["metadata"])
+    assert watch_health.find_problem() is None
 
 
-def test_new_reads_do_not_make_an_old_doubt_young(hearing: WatchHealth, time: Time) -> None:
+def test_new_reads_do_not_make_an_old_doubt_young(watch_health: WatchHealth, time: Time) -> None:
     for version in range(10):
-        hearing.read([obj("a", version)])
+        watch_health.observe_read([obj("a", version)])
         time.now += 10
-    assert hearing.problem()
-    hearing.told(obj("a", 0)["metadata"])  # late, but alive
-    assert hearing.problem() is None
+    assert watch_health.find_problem()
+    watch_health.observe_event(obj("a", 0)["metadata"])  # late, but alive
+    assert watch_health.find_problem() is None
 
 
-def test_a_read_older_than_a_deletion_is_no_doubt(hearing: WatchHealth, time: Time) -> None:
-    hearing.read([obj("a", 5)])
-    hearing.told(obj("a", 6)["metadata"], deleted=True)
-    assert hearing.read([obj("a", 5)]) == []
+def test_a_read_older_than_a_deletion_is_no_doubt(watch_health: WatchHealth, time: Time) -> None:
+    watch_health.observe_read([obj("a", 5)])
+    watch_health.observe_event(obj("a", 6)["metadata"], deleted=True)
+    assert watch_health.observe_read([obj("a", 5)]) == []
     time.now += 3600
-    assert hearing.problem() is None
+    assert watch_health.find_problem() is None
 
 
-def test_a_version_that_is_no_number_is_never_news(hearing: WatchHealth) -> None:
-    assert hearing.read([obj("a", "x17"), obj("b", "²")]) == []
+def test_a_version_that_is_no_number_is_never_news(watch_health: WatchHealth) -> None:
+    assert watch_health.observe_read([obj("a", "x17"), obj("b", "²")]) == []

@@ -32,10 +32,10 @@ async def test_each_check_is_asked_each_time() -> None:
         assert await ask("/readyz") == (503, "lists: none yet\nwork: stuck\n")
         problems |= {"lists": None, "work": None}
         assert await ask("/readyz") == (200, "ok\n")
-        metrics.reconciled("build", "waiting")
+        metrics.record_reconcile("build", "waiting")
         status, text = await ask("/metrics")
         assert status == 200
-        assert 'skill_operator_passes_total{result="waiting",stage="build"}' in text
+        assert 'skill_operator_reconcile_total{result="waiting",stage="build"}' in text
 
 
 async def test_a_check_that_fails_is_a_problem() -> None:

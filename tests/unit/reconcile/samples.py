@@ -52,7 +52,7 @@ def observed(of: Skill | None = None, **more: Any) -> Observed:
         "build_pods": (),
         "deployment": None,
         "policies": (),
-        "stays_shut": (),
+        "blocked_networks": (),
         "cage": PROVEN,
         "nodes": NodeFeatures([]),
         "base": BaseImage({"rootEntries": ["bin", "usr"]}, "10.96.1.1"),

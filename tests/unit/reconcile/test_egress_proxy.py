@@ -62,10 +62,10 @@ def test_a_check_has_no_way_out_whatever_is_granted() -> None:
     assert naming.labels("echo", "u-1", "check")[naming.COMPONENT] != PROXY.labels[naming.COMPONENT]
 
 
-def opened(address: str, stays_shut: tuple[BlockedNetwork, ...] = OWN) -> bool:
+def opened(address: str, blocked_networks: tuple[BlockedNetwork, ...] = OWN) -> bool:
     """Whether the proxy's policy lets a packet out to there."""
     owner = {"metadata": {"name": "proxy", "uid": "u"}}
-    (rule,) = proxy_policy(LOCATED, stays_shut, owner)["spec"]["egress"]
+    (rule,) = proxy_policy(LOCATED, blocked_networks, owner)["spec"]["egress"]
     at = ip_address(address)
     return any(
         at in ip_network(one["ipBlock"]["cidr"]) and not any(at in ip_network(no) for no in one["ipBlock"]["except"])

@@ -48,10 +48,10 @@ PRIVATE: Final = tuple(
 """Networks that a grant opens only if it names them or a part of them: `0.0.0.0/0` means the internet."""
 
 
-def exceptions(cidr: str, stays_shut: Iterable[BlockedNetwork]) -> list[str]:
+def exceptions(cidr: str, blocked_networks: Iterable[BlockedNetwork]) -> list[str]:
     """The parts of a grant that stay shut. Raises NeverGranted if that is all of it, ValueError if it is no network."""
     granted = ip_network(cidr, strict=False)
-    everything = [*ALWAYS, *stays_shut]
+    everything = [*ALWAYS, *blocked_networks]
     for one in everything:
         if _inside(granted, one.network):
             raise NeverGranted(f"{cidr} is in {one.network}, {one.what}: it is never granted")

@@ -46,9 +46,9 @@ def problems(spec: SkillSpec) -> list[SpecProblem]:
     return _printable(_found(spec))
 
 
-def never_granted(spec: SkillSpec, stays_shut: Iterable[BlockedNetwork]) -> list[SpecProblem]:
+def never_granted(spec: SkillSpec, blocked_networks: Iterable[BlockedNetwork]) -> list[SpecProblem]:
     """Grants that lie in networks of this very cluster, which only who sees the cluster can know."""
-    return _printable(_shut_grants(spec, tuple(stays_shut)))
+    return _printable(_blocked_grants(spec, tuple(blocked_networks)))
 
 
 def read_spec(raw: object) -> tuple[SkillSpec | None, list[SpecProblem]]:
@@ -83,7 +83,7 @@ def _found(spec: SkillSpec) -> Iterator[_Located]:
     yield from _examples(spec.examples, takes, gives)
     for index, egress in enumerate(spec.egress):
         yield from _egress(f"spec.egress[{index}]", egress)
-    yield from _shut_grants(spec, ())
+    yield from _blocked_grants(spec, ())
     yield from _repeated("spec.secrets", [grant.name for grant in spec.secrets])
 
 
@@ -204,10 +204,10 @@ def _cidr(path: str, cidr: str) -> Iterator[_Located]:
         yield path, f"{cidr} is an address inside {network}; write the network or a /{network.max_prefixlen}"
 
 
-def _shut_grants(spec: SkillSpec, stays_shut: Iterable[BlockedNetwork]) -> Iterator[_Located]:
+def _blocked_grants(spec: SkillSpec, blocked_networks: Iterable[BlockedNetwork]) -> Iterator[_Located]:
     for index, cidr, _ in spec.networks:
         try:
-            exceptions(cidr, stays_shut)
+            exceptions(cidr, blocked_networks)
         except NeverGranted as error:
             yield f"spec.egress[{index}].cidr", str(error)
         except ValueError:

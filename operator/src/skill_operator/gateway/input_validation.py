@@ -13,7 +13,7 @@ from typing import Any
 from skill_operator.api.v1alpha1 import ObjectMeta
 from skill_operator.gateway.problems import Problem
 from skill_operator.untrusted.json_schema import CompiledSchema, TooMuchWorkError, WorkBudget
-from skill_operator.untrusted.json_values import CHARACTERS_PER_UNIT, flaw, located
+from skill_operator.untrusted.json_values import CHARACTERS_PER_UNIT, flaw, located, parse_json, reject_constant
 from skill_operator.untrusted.text import printable
 
 LARGEST = 1 << 15
@@ -46,10 +46,10 @@ def _weight_at_most(body: bytes) -> int:
 
 def _examine(contract: CompiledSchema | None, body: bytes, meta: ObjectMeta) -> None:
     try:
-        value: Any = json.loads(body, parse_constant=_refuse)
+        value: Any = parse_json(body)
     except (ValueError, RecursionError) as error:
         detail = printable(f"{error}. Send one JSON value, in UTF-8", 300)
-        raise Problem(400, "invalid-json", "The body is no JSON", detail) from error
+        raise Problem("invalid-json", detail) from error
     if contract is None or flaw(value) is not None:
         return
     try:
@@ -59,12 +59,8 @@ def _examine(contract: CompiledSchema | None, body: bytes, meta: ObjectMeta) -> 
     if misfits:
         told = "; ".join(f"{located('input', misfit.place)}: {misfit.message}" for misfit in misfits)
         where = f"GET /v1/skills/{meta.namespace}/{meta.name} shows the schema"
-        raise Problem(422, "invalid-input", "The body does not fit spec.input", f"{printable(told, 800)}. {where}")
+        raise Problem("invalid-input", f"{printable(told, 800)}. {where}")
 
 
-def _refuse(constant: str) -> None:
-    raise ValueError(f"{constant} is no JSON")
-
-
-_DECODER = json.JSONDecoder(parse_constant=_refuse)
+_DECODER = json.JSONDecoder(parse_constant=reject_constant)
 _HALF_PAIR = re.compile(rb"\\u[dD][89a-fA-F]")  # an escape that may be one: no text that this library of schemas takes

@@ -119,23 +119,23 @@ class Invoker:
             raise starting()
         namespace, name = (printable(part, 63) for part in key)
         detail = f"there is no Skill {name} in namespace {namespace}; see GET /v1/skills"
-        raise Problem(404, "unknown-skill", "No such skill", detail)
+        raise Problem("skill-not-found", detail)
 
     def admit(self, entry: SkillEntry, caller: Caller, request: str) -> AdmittedCall:
         """Each call may hold a body in memory: rather a prompt no than a killed gateway. Raises Problem."""
         if self._open >= MOST_CALLS:
-            raise Problem(503, "overloaded", "Too many calls", f"{MOST_CALLS} calls are in flight; call again", 1)
+            raise Problem("overloaded", f"{MOST_CALLS} calls are in flight; call again", 1)
         limit = self._limits.admit(caller, entry)
         limit.__enter__()
         self._open += 1
         self.activity.begin(entry.meta.uid)
-        metrics.in_flight(self._open)
+        metrics.set_calls_in_flight(self._open)
         return AdmittedCall(self, entry, request, limit)
 
     def dismiss(self, ticket: AdmittedCall) -> None:
         self._open -= 1
         self.activity.end(ticket.entry.meta.uid)
-        metrics.in_flight(self._open)
+        metrics.set_calls_in_flight(self._open)
 
     def judge(self, entry: SkillEntry, body: bytes) -> None:
         """Raises Problem for what does not fit the Skill's input, before a pod is bothered with it."""
@@ -259,14 +259,14 @@ def allowed(entry: SkillEntry) -> float:
 
 
 def starting() -> Problem:
-    return Problem(503, "starting", "The gateway is starting", "it does not know all skills yet; call again", 1)
+    return Problem("starting", "it does not know all skills yet; call again", 1)
 
 
 def too_large() -> Problem:
-    return Problem(413, "too-large", "The body is too large", f"a call's body is {LARGEST_BODY} bytes at most")
+    return Problem("too-large", f"a call's body is {LARGEST_BODY} bytes at most")
 
 
 def timed_out(entry: SkillEntry) -> Problem:
     limit = entry.skill.spec.call_timeout_seconds if entry.skill else 0
     detail = f"no answer within {limit} s (spec.callTimeoutSeconds); ask for less, or raise the limit"
-    return Problem(504, "timeout", "The skill took too long", detail)
+    return Problem("timeout", detail)

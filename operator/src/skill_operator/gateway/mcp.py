@@ -35,6 +35,7 @@ from skill_operator.gateway.pods.directory import Directory, SkillEntry
 from skill_operator.gateway.problems import Problem
 from skill_operator.naming import SkillKey
 from skill_operator.observability import metrics
+from skill_operator.untrusted.json_values import parse_json
 from skill_operator.untrusted.text import printable
 
 log = logging.getLogger(__name__)
@@ -136,7 +137,7 @@ class McpServer:
         caller, key = _caller(ctx), self._find(params.name)
         request_id = str(ctx.request.state.request_id) if ctx.request else ""
         waking: asyncio.Task[None] | None = None
-        began, outcome, entry = time.monotonic(), "caller-left", None
+        began, outcome, entry = time.monotonic(), "client-disconnected", None
 
         async def tell() -> None:
             nonlocal waking
@@ -154,7 +155,7 @@ class McpServer:
             outcome = f"{answer.status // 100}xx"
         except Problem as problem:
             outcome = problem.slug
-            metrics.refused(outcome)
+            metrics.record_rejection(outcome)
             if problem.status in {403, 404}:  # who may not call it is not told that it exists
                 raise _unknown(params.name) from problem
             told = {"type": problem.type, "title": problem.title, "status": problem.status, "detail": problem.detail}
@@ -173,14 +174,14 @@ class McpServer:
         if self._streams[name] >= MOST_STREAMS:
             raise MCPError(types.INTERNAL_ERROR, f"you have {MOST_STREAMS} such streams open; close one")
         self._streams[name] += 1
-        metrics.streams(self._streams.total())
+        metrics.set_mcp_streams(self._streams.total())
         try:
             return await self._listen(ctx, params)
         finally:
             self._streams[name] -= 1
             if not self._streams[name]:
                 del self._streams[name]
-            metrics.streams(self._streams.total())
+            metrics.set_mcp_streams(self._streams.total())
 
     def _find(self, tool: str) -> SkillKey | None:
         """The Skill of that name. Nearly all tools are called what their Skill is."""
@@ -200,7 +201,7 @@ class McpServer:
 def account(entry: SkillEntry, request_id: str, outcome: str, seconds: float) -> None:
     """That /mcp was asked is in the log as it is; which skill was called is not."""
     meta = entry.meta
-    metrics.call_ended(meta.namespace, meta.name, outcome, seconds)
+    metrics.record_skill_call(meta.namespace, meta.name, outcome, seconds)
     who = {"namespace": meta.namespace, "skill": meta.name, "request": request_id}
     log.info("tool", extra=who | {"outcome": outcome, "seconds": round(seconds, 4)})
 
@@ -243,17 +244,13 @@ def _structured(is_object: bool, version: str) -> bool:
 def _result(answer: InvocationResponse, request_id: str, version: str) -> types.CallToolResult:
     text = answer.body.decode("utf-8", "replace")
     try:
-        value = json.loads(text, parse_constant=_refuse)
+        value = parse_json(text)
     except (ValueError, RecursionError):
         return _failed({"title": "The skill's answer is no JSON", "status": 502, "requestId": request_id})
     if answer.status != 200:
         return _failed(value | {"requestId": request_id} if isinstance(value, dict) else {"status": answer.status})
     structured = value if _structured(isinstance(value, dict), version) else None
     return types.CallToolResult(content=[types.TextContent(text=text)], structured_content=structured)
-
-
-def _refuse(constant: str) -> None:
-    raise ValueError(f"{constant} is no JSON")
 
 
 def _failed(problem: dict[str, Any]) -> types.CallToolResult:

@@ -105,4 +105,4 @@ def make_authorizer(cluster: Cluster, settings: Settings) -> Authorizer:
 
 def _forget(before: SkillEntry | None, after: SkillEntry | None) -> None:
     if before is not None and after is None:
-        metrics.forget(before.meta.namespace, before.meta.name)
+        metrics.forget_skill(before.meta.namespace, before.meta.name)

@@ -30,7 +30,7 @@ def history_map(skill: Skill, settings: Settings, books: LedgerHistory, seen: Ob
 
 
 def daily_usage_map(settings: Settings, account: DailyUsage, seen: Object | None) -> Object:
-    labels = {naming.MANAGED_BY: naming.MANAGER, naming.COMPONENT: "account"}
+    labels = naming.MANAGED | {naming.COMPONENT: "account"}
     return _own(settings, naming.ACCOUNT, labels, {ACCOUNT_KEY: account.model_dump_json()}, seen)
 
 

@@ -19,6 +19,7 @@ from urllib.parse import urlencode
 from skill_operator.isolation.prober import DOOR, reaches
 from skill_operator.k8s.errors import ClusterError
 from skill_operator.k8s.pod_status import ENFORCE
+from skill_operator.naming import format_host_port
 from skill_operator.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -54,7 +55,7 @@ class IsolationMonitor:
     ) -> None:
         environment = os.environ if environment is None else environment
         host, port = environment.get("KUBERNETES_SERVICE_HOST", ""), environment.get("KUBERNETES_SERVICE_PORT", "443")
-        self._api = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        self._api = format_host_port(host, port)
         self._settings = settings.isolation
         self._changed = changed
         self._silences = 0

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import socket
 
+from skill_operator.naming import format_host_port
 from skill_operator.settings import Settings, SettingsError
 
 log = logging.getLogger(__name__)
@@ -43,5 +44,5 @@ async def _located(what: str, service: str) -> str:
             await asyncio.sleep(PAUSE)
             continue
         address = str(found[0][4][0])
-        return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+        return format_host_port(address, port)
     raise SettingsError(f"{what}: {host} cannot be found by the cluster's DNS: {why}")

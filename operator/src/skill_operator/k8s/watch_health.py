@@ -1,7 +1,7 @@
-"""Whether the watches still tell what reads show.
+"""Detect a dead watch: compare what the watches delivered with what reads of the API server show.
 
 A watch can be dead without an error: cut by a firewall, wedged in a library, starved. Nothing is written to find out:
-whatever a pass or a list reads anyway must have been told by the watch too, within a minute.
+whatever a reconcile or a list reads anyway must have been delivered by the watch too, within a minute.
 """
 
 from __future__ import annotations
@@ -11,14 +11,17 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-PATIENCE = 60.0
-REMEMBERED = 600.0  # for how long a read may be older than a deletion that the watch told
-Object = dict[str, Any]
+from skill_operator.k8s.interface import Object
+
+MAX_DELAY_SECONDS = 60.0
+"""A watch that delivers an object later than this after a read showed it is reported as dead."""
+DELETION_MEMORY_SECONDS = 600.0
+"""A read may be older than a deletion that the watch delivered, by at most this."""
 
 
 @dataclass(frozen=True)
-class _Doubt:
-    """A version that was read and has not been told of."""
+class _MissingEvent:
+    """A version of an object that was read and that no watch has delivered yet."""
 
     kind: str
     name: str
@@ -27,51 +30,56 @@ class _Doubt:
 
 
 class WatchHealth:
-    """What the watches told, by uid, and what they should have told by now."""
+    """WatchHealth keeps, by uid, what the watches delivered and what they should have delivered by now."""
 
-    def __init__(self, patience: float = PATIENCE, clock: Callable[[], float] = time.monotonic) -> None:
-        self._patience = patience
+    def __init__(
+        self, max_delay_seconds: float = MAX_DELAY_SECONDS, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._max_delay_seconds = max_delay_seconds
         self._clock = clock
-        self._told: dict[str, int] = {}
-        self._gone: dict[str, float] = {}
-        self._doubts: dict[str, _Doubt] = {}
+        self._delivered: dict[str, int] = {}
+        self._deleted: dict[str, float] = {}
+        self._missing: dict[str, _MissingEvent] = {}
 
-    def told(self, metadata: Mapping[str, Any], *, deleted: bool = False) -> None:
-        """A watch brought this object."""
+    def observe_event(self, metadata: Mapping[str, Any], *, deleted: bool = False) -> None:
+        """Record that a watch delivered the object of this metadata."""
         uid = str(metadata.get("uid"))
         if deleted:
-            self._told.pop(uid, None)
-            self._doubts.pop(uid, None)
-            self._gone[uid] = self._clock()
+            self._delivered.pop(uid, None)
+            self._missing.pop(uid, None)
+            self._deleted[uid] = self._clock()
             return
-        version = self._told[uid] = _version(metadata)
-        if uid in self._doubts and self._doubts[uid].version <= version:
-            del self._doubts[uid]
+        version = self._delivered[uid] = _version(metadata)
+        if uid in self._missing and self._missing[uid].version <= version:
+            del self._missing[uid]
 
-    def read(self, objects: Iterable[Object]) -> list[Object]:
-        """These were read from the API server. Returns those that the watches have not told of yet."""
+    def observe_read(self, objects: Iterable[Object]) -> list[Object]:
+        """Record objects that were read from the API server; return those that no watch has delivered yet."""
         now = self._clock()
-        for uid in [uid for uid, at in self._gone.items() if now - at > REMEMBERED]:
-            del self._gone[uid]
+        for uid in [uid for uid, at in self._deleted.items() if now - at > DELETION_MEMORY_SECONDS]:
+            del self._deleted[uid]
         news = []
         for obj in objects:
             meta = obj["metadata"]
             uid, version = str(meta["uid"]), _version(meta)
-            if uid not in self._gone and self._told.get(uid, -1) < version:
+            if uid not in self._deleted and self._delivered.get(uid, -1) < version:
                 name = f"{meta.get('namespace', '')}/{meta['name']}"
-                self._doubts.setdefault(uid, _Doubt(str(obj["kind"]), name, version, now))
+                self._missing.setdefault(uid, _MissingEvent(str(obj["kind"]), name, version, now))
                 news.append(obj)
         return news
 
-    def problem(self) -> str | None:
-        """For the health check."""
-        oldest = min(self._doubts.values(), key=lambda doubt: doubt.since, default=None)
-        if oldest is None or (silence := self._clock() - oldest.since) <= self._patience:
+    def find_problem(self) -> str | None:
+        """Return a sentence about the watch that is overdue longest, or None while all are in time."""
+        oldest = min(self._missing.values(), key=lambda event: event.since, default=None)
+        if oldest is None or (delay := self._clock() - oldest.since) <= self._max_delay_seconds:
             return None
-        return f"the watch of {oldest.kind}s has not told of {oldest.name} for {silence:.0f} s"
+        return f"the watch of {oldest.kind}s has not delivered {oldest.name} for {delay:.0f} s"
 
 
 def _version(metadata: Mapping[str, Any]) -> int:
-    """Kubernetes lets versions of one resource be compared as numbers; what is none is never news."""
+    """Return the resource version as a number, as Kubernetes lets versions of one resource be compared.
+
+    What is no number becomes -1, and so is never news.
+    """
     text = str(metadata.get("resourceVersion", ""))
     return int(text) if text.isdecimal() else -1

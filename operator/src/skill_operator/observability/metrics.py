@@ -1,4 +1,8 @@
-"""Metrics. Labels are few and bounded: no texts of errors, and names of Skills up to a number."""
+"""Declare every Prometheus metric of both processes, and record into them.
+
+Names follow Prometheus' naming practice: a unit as suffix, `_total` for counters. Labels are few and bounded: no texts
+of errors, and names of Skills up to a number.
+"""
 
 from __future__ import annotations
 
@@ -18,101 +22,134 @@ from prometheus_client.utils import floatToGoString
 
 disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for each, that nobody reads
 
-_DEPTH = Gauge("skill_operator_queue_depth", "Skills that wait for a pass")
-_WAIT = Histogram("skill_operator_queue_wait_seconds", "How long a Skill waited for its pass")
-_WORK = Histogram("skill_operator_pass_seconds", "How long a pass took")
-_PASSES = Counter("skill_operator_passes_total", "Passes by the stage that ended them", ["stage", "result"])
-_FAILURES = Counter("skill_operator_pass_failures_total", "Passes that raised", ["cause"])
-_CALLS = Counter("skill_operator_model_calls_total", "Calls of a model by outcome", ["endpoint", "outcome"])
-_TOKENS = Counter("skill_operator_model_tokens_total", "Tokens that models charged", ["endpoint"])
-_CIRCUIT = Gauge(
-    "skill_operator_model_circuit", "Calls to an endpoint: 0 go out, 1 one tries, 2 none go out", ["endpoint"]
-)
-_CIRCUITS = {"closed": 0, "half-open": 1, "open": 2}
+# The controller.
 
-_SKILLS = Gauge("skill_operator_skills", "Skills by condition, as of the last sweep", ["condition", "status"])
-_BUILDS = Counter("skill_operator_builds_total", "Builds that ended, by result", ["result"])
-_BUILD = Histogram(
-    "skill_operator_build_seconds",
-    "How long builds took that worked, from their Job to their image",
+_WORKQUEUE_DEPTH = Gauge("skill_operator_workqueue_depth", "Number of Skills that wait for a reconcile.")
+_WORKQUEUE_WAIT = Histogram(
+    "skill_operator_workqueue_wait_seconds", "Time that a Skill waited in the work queue before its reconcile began."
+)
+_RECONCILE_DURATION = Histogram("skill_operator_reconcile_duration_seconds", "Duration of one reconcile of one Skill.")
+_RECONCILES = Counter(
+    "skill_operator_reconcile_total", "Number of reconciles, by the stage that ended them.", ["stage", "result"]
+)
+_RECONCILE_ERRORS = Counter(
+    "skill_operator_reconcile_errors_total", "Number of reconciles that ended with an exception.", ["cause"]
+)
+_MODEL_REQUESTS = Counter(
+    "skill_operator_model_requests_total", "Number of requests to a model's endpoint.", ["endpoint", "outcome"]
+)
+_MODEL_TOKENS = Counter(
+    "skill_operator_model_tokens_total", "Number of tokens that a model's endpoint charged.", ["endpoint"]
+)
+_MODEL_CIRCUIT = Gauge(
+    "skill_operator_model_circuit_state",
+    "State of the circuit breaker of a model's endpoint: 0 closed, 1 half-open, 2 open.",
+    ["endpoint"],
+)
+_CIRCUIT_STATES = {"closed": 0, "half-open": 1, "open": 2}
+_SKILLS = Gauge(
+    "skill_operator_skills", "Number of Skills that have a condition, as of the last sweep.", ["condition", "status"]
+)
+_BUILDS = Counter("skill_operator_builds_total", "Number of builds that ended.", ["result"])
+_BUILD_DURATION = Histogram(
+    "skill_operator_build_duration_seconds",
+    "Duration of successful builds, from the start of the Job to the pushed image.",
     buckets=(1, 2, 3, 4, 5, 7.5, 10, 15, 30, 60, 120, 180),
 )
-_BUILDS_WAITING = Gauge("skill_operator_builds_waiting", "Skills that wait for a build")
+_BUILDS_WAITING = Gauge("skill_operator_builds_waiting", "Number of Skills that wait until a build may start.")
+_SCALE_TO_ZERO = Counter("skill_operator_scale_to_zero_total", "Number of times that an idle Skill was scaled to zero.")
 
 
-def taken(waited: float, depth: int) -> None:
-    _WAIT.observe(waited)
-    _DEPTH.set(depth)
+def record_queue_wait(seconds: float, depth: int) -> None:
+    """Record how long a key waited in the work queue, and how many keys are left in it."""
+    _WORKQUEUE_WAIT.observe(seconds)
+    _WORKQUEUE_DEPTH.set(depth)
 
 
-def worked(seconds: float) -> None:
-    _WORK.observe(seconds)
+def observe_reconcile_duration(seconds: float) -> None:
+    """Record the duration of a reconcile, however it ended."""
+    _RECONCILE_DURATION.observe(seconds)
 
 
-def reconciled(stage: str, result: str) -> None:
-    _PASSES.labels(stage, result).inc()
+def record_reconcile(stage: str, result: str) -> None:
+    """Count a reconcile by the stage that ended it and that stage's result."""
+    _RECONCILES.labels(stage, result).inc()
 
 
-def failed(cause: str) -> None:
-    _FAILURES.labels(cause).inc()
+def record_reconcile_error(cause: str) -> None:
+    """Count a reconcile that raised."""
+    _RECONCILE_ERRORS.labels(cause).inc()
 
 
-def called(endpoint: str, outcome: str, tokens: int) -> None:
-    _CALLS.labels(endpoint, outcome).inc()
-    _TOKENS.labels(endpoint).inc(tokens)
+def record_model_request(endpoint: str, outcome: str, tokens: int) -> None:
+    """Count a request to a model's endpoint, and the tokens that it charged."""
+    _MODEL_REQUESTS.labels(endpoint, outcome).inc()
+    _MODEL_TOKENS.labels(endpoint).inc(tokens)
 
 
-def circuit(endpoint: str, state: str) -> None:
-    _CIRCUIT.labels(endpoint).set(_CIRCUITS[state])
+def set_circuit_state(endpoint: str, state: str) -> None:
+    """Publish the state of an endpoint's circuit breaker: `closed`, `half-open` or `open`."""
+    _MODEL_CIRCUIT.labels(endpoint).set(_CIRCUIT_STATES[state])
 
 
-def skills(conditions: Mapping[tuple[str, str], int]) -> None:
-    """Numbers of Skills by type and status of a condition; what is not named is none."""
+def set_skill_conditions(conditions: Mapping[tuple[str, str], int]) -> None:
+    """Publish the number of Skills by type and status of a condition; pairs that are absent have no series."""
     _SKILLS.clear()
     for (type_, status), number in conditions.items():
         _SKILLS.labels(type_, status).set(number)
 
 
-def built(result: Literal["built", "failed"]) -> None:
+def record_build(result: Literal["built", "failed"]) -> None:
+    """Count a build that ended."""
     _BUILDS.labels(result).inc()
 
 
-def build_took(seconds: float) -> None:
-    _BUILD.observe(seconds)
+def observe_build_duration(seconds: float) -> None:
+    """Record the duration of a successful build."""
+    _BUILD_DURATION.observe(seconds)
 
 
-def builds_waiting(number: int) -> None:
+def set_builds_waiting(number: int) -> None:
+    """Publish how many Skills wait until a build may start."""
     _BUILDS_WAITING.set(number)
+
+
+def record_scale_to_zero() -> None:
+    """Count a Skill that was scaled to zero because it was idle."""
+    _SCALE_TO_ZERO.inc()
 
 
 # The gateway.
 
-MOST_SKILLS = 200  # that have series of their own in one replica; those that come later are "other" together
+MAX_SKILLS = 200  # that have series of their own in one replica; those that come later are "other" together
 OTHER = ("other", "other")
 
-_WAITING = Gauge("skill_gateway_calls_waiting", "Calls that wait for a Skill to wake")
-_WAKES = Counter("skill_gateway_wakes_total", "Skills that were woken, by outcome", ["outcome"])
-_COLD = Histogram(
-    "skill_gateway_cold_start_seconds",
-    "Phases of a wake: patch (the scale), pod (an address), answer (it takes calls), total",
+_CALLS_WAITING = Gauge("skill_gateway_calls_waiting", "Number of calls that wait for a pod of a Skill at zero.")
+_ACTIVATIONS = Counter(
+    "skill_gateway_activations_total", "Number of times that a Skill was scaled from zero.", ["outcome"]
+)
+_COLD_START = Histogram(
+    "skill_gateway_cold_start_duration_seconds",
+    "Duration of a cold start by phase: patch (scale), pod (address), answer (pod accepts), total.",
     ["phase"],
     buckets=(0.01, 0.025, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1, 1.5, 2, 3, 5, 10, 30, 60),
 )
-_REFUSED = Counter(
-    "skill_gateway_refused_total", "Requests that the gateway itself refused, by type of problem", ["type"]
+_REJECTIONS = Counter(
+    "skill_gateway_rejections_total", "Number of requests that the gateway itself rejected, by problem type.", ["type"]
 )
-_REVIEWS = Histogram(
-    "skill_gateway_review_seconds", "Questions to the API server about callers", ["kind", "outcome"],
+_AUTHORIZATION = Histogram(
+    "skill_gateway_authorization_duration_seconds",
+    "Duration of a TokenReview or SubjectAccessReview at the API server.",
+    ["kind", "outcome"],
     buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1, 5),
-)  # fmt: skip
-_STREAMS = Gauge("skill_gateway_mcp_streams", "Agents that wait for changes of the list of tools")
-_CERTIFICATE = Counter(
-    "skill_gateway_certificate_loads_total", "Certificates that were loaded, by outcome", ["outcome"]
 )
-_SLEEPS = Counter("skill_operator_sleeps_total", "Skills that were put to sleep")
+_MCP_STREAMS = Gauge("skill_gateway_mcp_streams", "Number of open MCP streams that wait for tool list changes.")
+_CERTIFICATE_LOADS = Counter(
+    "skill_gateway_certificate_loads_total", "Number of attempts to load the TLS certificate.", ["outcome"]
+)
 
 
-class _OfSkill:
+class _SkillSeries:
     __slots__ = ("outcomes", "seconds")
 
     def __init__(self) -> None:
@@ -120,109 +157,125 @@ class _OfSkill:
         self.seconds = 0.0
 
 
-class Relayed(Collector):
-    """What is counted at every call, in plain numbers, and made into series when somebody asks for them: the library
-    takes a lock for each number. One thread alone counts and tells."""
+class GatewayCollector(Collector):
+    """GatewayCollector counts what happens at every call in plain numbers, and makes series of them at each scrape.
+
+    The library takes a lock for each number. One thread alone counts and collects.
+    """
 
     BUCKETS = (*Histogram.DEFAULT_BUCKETS[:-1], inf)
 
     def __init__(self) -> None:
         self.in_flight = 0
-        self._taken: dict[str, list[int]] = {}  # by outcome, how many calls took so long: one number for each bucket
+        self._durations: dict[str, list[int]] = {}  # by outcome, how many took so long: one number for each bucket
         self._seconds: defaultdict[str, float] = defaultdict(float)
-        self._skills: dict[tuple[str, str], _OfSkill] = {}
+        self._skills: dict[tuple[str, str], _SkillSeries] = {}
 
-    def request(self, outcome: str, seconds: float) -> None:
-        taken = self._taken.get(outcome)
-        if taken is None:
-            taken = self._taken[outcome] = [0] * len(self.BUCKETS)
-        taken[bisect_left(self.BUCKETS, seconds)] += 1
+    def record_request(self, outcome: str, seconds: float) -> None:
+        """Count a request to the gateway by its outcome."""
+        counts = self._durations.get(outcome)
+        if counts is None:
+            counts = self._durations[outcome] = [0] * len(self.BUCKETS)
+        counts[bisect_left(self.BUCKETS, seconds)] += 1
         self._seconds[outcome] += seconds
 
-    def call(self, who: tuple[str, str], outcome: str, seconds: float) -> None:
-        skill = self._skills.get(who)
+    def record_skill_call(self, key: tuple[str, str], outcome: str, seconds: float) -> None:
+        """Count a call of the Skill with this namespace and name."""
+        skill = self._skills.get(key)
         if skill is None:
-            if len(self._skills) - (OTHER in self._skills) >= MOST_SKILLS:
-                who = OTHER
-            skill = self._skills.setdefault(who, _OfSkill())
+            if len(self._skills) - (OTHER in self._skills) >= MAX_SKILLS:
+                key = OTHER
+            skill = self._skills.setdefault(key, _SkillSeries())
         skill.outcomes[outcome] += 1
         skill.seconds += seconds
 
-    def forget(self, who: tuple[str, str]) -> None:
-        self._skills.pop(who, None)
+    def forget_skill(self, key: tuple[str, str]) -> None:
+        """Drop the series of a Skill."""
+        self._skills.pop(key, None)
 
     def collect(self) -> Iterator[Metric]:
-        of = ["namespace", "skill"]
+        """Yield the families of metrics with the numbers of now."""
+        labels = ["namespace", "skill"]
         requests = HistogramMetricFamily(
-            "skill_gateway_call_seconds", "Requests to the gateway by outcome", labels=["outcome"]
+            "skill_gateway_request_duration_seconds",
+            "Duration of requests to the gateway, by outcome.",
+            labels=["outcome"],
         )
-        calls = CounterMetricFamily("skill_gateway_skill_calls", "Calls of Skills by outcome", labels=[*of, "outcome"])
-        times = SummaryMetricFamily("skill_gateway_skill_call_seconds", "How long calls of Skills took", labels=of)
-        for outcome, taken in self._taken.items():
-            buckets = zip(map(floatToGoString, self.BUCKETS), accumulate(taken), strict=True)
+        calls = CounterMetricFamily(
+            "skill_gateway_skill_calls", "Number of calls of a Skill, by outcome.", labels=[*labels, "outcome"]
+        )
+        times = SummaryMetricFamily(
+            "skill_gateway_skill_call_duration_seconds", "Duration of calls of a Skill.", labels=labels
+        )
+        for outcome, counts in self._durations.items():
+            buckets = zip(map(floatToGoString, self.BUCKETS), accumulate(counts), strict=True)
             requests.add_metric([outcome], list(buckets), self._seconds[outcome])
-        for who, skill in self._skills.items():
-            times.add_metric(who, skill.outcomes.total(), skill.seconds)
+        for key, skill in self._skills.items():
+            times.add_metric(key, skill.outcomes.total(), skill.seconds)
             for outcome, number in skill.outcomes.items():
-                calls.add_metric([*who, outcome], number)
+                calls.add_metric([*key, outcome], number)
         yield from (requests, calls, times)
         yield GaugeMetricFamily(
-            "skill_gateway_calls_in_flight", "Calls that the gateway has taken and not answered", self.in_flight
+            "skill_gateway_calls_in_flight",
+            "Number of calls that the gateway has admitted and not yet answered.",
+            self.in_flight,
         )
 
 
-_RELAYED = Relayed()
-REGISTRY.register(_RELAYED)
+_GATEWAY = GatewayCollector()
+REGISTRY.register(_GATEWAY)
 
 
-def relayed(outcome: str, seconds: float) -> None:
-    """`outcome` is the slug of a problem, the class of a skill's own status, or `caller-left`."""
-    _RELAYED.request(outcome, seconds)
+def record_request(outcome: str, seconds: float) -> None:
+    """Record a request; `outcome` is a problem's slug, the class of the skill's own status, or `client-disconnected`."""
+    _GATEWAY.record_request(outcome, seconds)
 
 
-def call_ended(namespace: str, skill: str, outcome: str, seconds: float) -> None:
-    """Of a Skill that exists."""
-    _RELAYED.call((namespace, skill), outcome, seconds)
+def record_skill_call(namespace: str, skill: str, outcome: str, seconds: float) -> None:
+    """Record a call of a Skill that exists; `outcome` is as in `record_request`."""
+    _GATEWAY.record_skill_call((namespace, skill), outcome, seconds)
 
 
-def forget(namespace: str, skill: str) -> None:
-    """A Skill is gone: so are its series, and there is room for another one's."""
-    _RELAYED.forget((namespace, skill))
+def forget_skill(namespace: str, skill: str) -> None:
+    """Drop the series of a Skill that is gone, which makes room for another one's."""
+    _GATEWAY.forget_skill((namespace, skill))
 
 
-def refused(type_: str) -> None:
-    """`type_` is the slug of a problem."""
-    _REFUSED.labels(type_).inc()
+def record_rejection(type_: str) -> None:
+    """Count a request that the gateway itself rejected; `type_` is the slug of the problem."""
+    _REJECTIONS.labels(type_).inc()
 
 
-def in_flight(calls: int) -> None:
-    _RELAYED.in_flight = calls
+def set_calls_in_flight(calls: int) -> None:
+    """Publish how many calls are admitted and not yet answered."""
+    _GATEWAY.in_flight = calls
 
 
-def waiting(calls: int) -> None:
-    _WAITING.set(calls)
+def set_calls_waiting(calls: int) -> None:
+    """Publish how many calls wait for a pod."""
+    _CALLS_WAITING.set(calls)
 
 
-def woken(outcome: str) -> None:
-    """`outcome` is `awake`, or the slug of the problem."""
-    _WAKES.labels(outcome).inc()
+def record_activation(outcome: str) -> None:
+    """Count a scale from zero; `outcome` is `awake`, or the slug of the problem."""
+    _ACTIVATIONS.labels(outcome).inc()
 
 
-def cold_start(phase: str, seconds: float) -> None:
-    _COLD.labels(phase).observe(seconds)
+def observe_cold_start(phase: str, seconds: float) -> None:
+    """Record the duration of one phase of a cold start."""
+    _COLD_START.labels(phase).observe(seconds)
 
 
-def slept() -> None:
-    _SLEEPS.inc()
+def record_authorization(kind: str, outcome: str, seconds: float) -> None:
+    """Record a review of the API server; `kind` is the review's."""
+    _AUTHORIZATION.labels(kind, outcome).observe(seconds)
 
 
-def reviewed(kind: str, outcome: str, seconds: float) -> None:
-    _REVIEWS.labels(kind, outcome).observe(seconds)
+def set_mcp_streams(number: int) -> None:
+    """Publish how many MCP streams are open."""
+    _MCP_STREAMS.set(number)
 
 
-def streams(open_: int) -> None:
-    _STREAMS.set(open_)
-
-
-def certificate(outcome: str) -> None:
-    _CERTIFICATE.labels(outcome).inc()
+def record_certificate_load(outcome: str) -> None:
+    """Count an attempt to load the TLS certificate; `outcome` is `loaded` or `failed`."""
+    _CERTIFICATE_LOADS.labels(outcome).inc()

@@ -19,7 +19,7 @@ from skill_operator.observability import metrics
 from skill_operator.settings import Settings
 
 HELD = 30.0  # seconds that a free place is kept for the one whose turn it is
-BUILDS = {naming.MANAGED_BY: naming.MANAGER, naming.COMPONENT: "build"}
+BUILDS = naming.MANAGED | {naming.COMPONENT: "build"}
 
 
 class BuildQueue:
@@ -66,7 +66,7 @@ class BuildQueue:
         else:
             self._line.pop(key, None)
             self._offered.pop(key, None)
-        metrics.builds_waiting(len(self._line))
+        metrics.set_builds_waiting(len(self._line))
         if self._line:
             async with self._lock:
                 self._expire()

@@ -13,12 +13,12 @@ from skill_operator.registry.client import BaseImage
 
 @dataclass(frozen=True)
 class ReconcileContext:
-    """`base` is read from the registry; `stays_shut` are the networks that no grant of egress opens; `cage` is the
-    latest proof that policies are enforced; `nodes` tell whether pods get user ids of their own; `proxy` has the egress
-    proxy run, and says whether it does."""
+    """`base` is read from the registry; `blocked_networks` are the networks that no grant of egress opens; `cage` is
+    the latest proof that policies are enforced; `nodes` tell whether pods get user ids of their own; `proxy` has the
+    egress proxy run, and says whether it does."""
 
     base: Callable[[], Awaitable[BaseImage]]
-    stays_shut: Callable[[], Awaitable[tuple[BlockedNetwork, ...]]]
+    blocked_networks: Callable[[], Awaitable[tuple[BlockedNetwork, ...]]]
     cage: Callable[[], IsolationVerdict]
     nodes: Callable[[], Awaitable[NodeFeatures]]
     proxy: Callable[[tuple[BlockedNetwork, ...]], Awaitable[bool]]

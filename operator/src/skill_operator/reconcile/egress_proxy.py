@@ -25,13 +25,13 @@ class EgressProxy:
         self._clock = clock
         self._wanted = float("-inf")
 
-    async def serve(self, stays_shut: tuple[BlockedNetwork, ...]) -> bool:
+    async def serve(self, blocked_networks: tuple[BlockedNetwork, ...]) -> bool:
         """Have it run, its walls first; whether it answers. Raises ClusterError."""
         self._wanted = self._clock()
         live = await self._live()
         if live is None:
             return False
-        await apply_changed(self._cluster, proxy_policy(self._settings, stays_shut, live))
+        await apply_changed(self._cluster, proxy_policy(self._settings, blocked_networks, live))
         if live["spec"].get("replicas", 1) != (wanted := self._settings.egress_proxy.replicas):
             await self._scale(wanted)
         return bool(live.get("status", {}).get("availableReplicas"))

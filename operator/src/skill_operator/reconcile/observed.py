@@ -39,7 +39,7 @@ class Observed:
     deployment: Object | None
     policies: tuple[Object, ...]
     base: BaseImage
-    stays_shut: tuple[BlockedNetwork, ...]
+    blocked_networks: tuple[BlockedNetwork, ...]
     cage: IsolationVerdict
     nodes: NodeFeatures
     proxied: bool = True  # the egress proxy answers, or is not needed
@@ -78,7 +78,7 @@ async def observe(
     body: Object,
     base: BaseImage,
     now: datetime,
-    stays_shut: tuple[BlockedNetwork, ...],
+    blocked_networks: tuple[BlockedNetwork, ...],
     cage: IsolationVerdict,
     nodes: NodeFeatures,
     proxied: bool,
@@ -118,7 +118,7 @@ async def observe(
         deployment=owned,
         policies=tuple(policies),
         base=base,
-        stays_shut=stays_shut,
+        blocked_networks=blocked_networks,
         cage=cage,
         nodes=nodes,
         proxied=proxied,

@@ -66,7 +66,7 @@ class Reconciler:
         around: ReconcileContext,
         clock: Callable[[], datetime],
         slots: BuildQueue,
-        hearing: WatchHealth,
+        watch_health: WatchHealth,
         gateways: UsageCollector,
     ) -> None:
         self._cluster = cluster
@@ -76,7 +76,7 @@ class Reconciler:
         self._around = around
         self._clock = clock
         self._slots = slots
-        self._hearing = hearing
+        self._watch_health = watch_health
         self._gateways = gateways
         self._base: BaseImage | None = None
 
@@ -101,7 +101,7 @@ class Reconciler:
 
     async def _abandon(self, key: SkillKey) -> None:
         """Its builds have no owner, since no Skill can own them where they live: they would go on, and hold a place."""
-        mine = {naming.SKILL_LABEL: naming.bounded(key.name), naming.NAMESPACE_LABEL: key.namespace}
+        mine = {naming.SKILL_LABEL: naming.truncate(key.name), naming.NAMESPACE_LABEL: key.namespace}
         for job in await self._cluster.list("Job", self._settings.builder_namespace, mine):
             await self._cluster.delete("Job", self._settings.builder_namespace, job["metadata"]["name"])
 
@@ -125,13 +125,13 @@ class Reconciler:
             text = "\n".join(f"{problem.path}: {problem.message}" for problem in found)
             return await self._report(skill, body, [], _invalid(text), Progress(), now)
         try:
-            stays_shut = await self._around.stays_shut() if skill.spec.egress else ()
+            blocked_networks = await self._around.blocked_networks() if skill.spec.egress else ()
         except ClusterNetworksUnknown as error:
             note = ConditionUpdate(api.GENERATED, "False", "ClusterRangesUnknown", f"spec.egress: {error}")
             return await self._report(
                 skill, body, [], Result((note,), stalled=True, after=RANGES_WAIT), Progress(), now
             )
-        if found := never_granted(skill.spec, stays_shut):
+        if found := never_granted(skill.spec, blocked_networks):
             return await self._report(skill, body, [], _invalid("\n".join(map(str, found))), Progress(), now)
         try:
             base = self._base = self._base or await self._around.base()
@@ -143,9 +143,9 @@ class Reconciler:
             return await self._report(skill, body, [], Result((note,), after=REGISTRY_WAIT), Progress(), now)
         await self._shared(skill.metadata.namespace)
         nodes, cage = await self._around.nodes(), self._around.cage()
-        proxied = await self._around.proxy(stays_shut) if skill.spec.hosts else True
-        seen = await observe(self._cluster, self._settings, body, base, now, stays_shut, cage, nodes, proxied)
-        self._hearing.read(seen.watched())
+        proxied = await self._around.proxy(blocked_networks) if skill.spec.hosts else True
+        seen = await observe(self._cluster, self._settings, body, base, now, blocked_networks, cage, nodes, proxied)
+        self._watch_health.observe_read(seen.watched())
         seen = replace(seen, failure=self._gateways.failure(skill.metadata.uid))
         return await self._stages(seen, now)
 
@@ -182,15 +182,15 @@ class Reconciler:
                 self._recorder.event(seen.body, note.type, note.reason, note.message)
             looks += [] if last.after is None else [last.after]
             if not last.done:
-                metrics.reconciled(stage.__name__.strip("_"), "stalled" if last.stalled else "waiting")
+                metrics.record_reconcile(stage.__name__.strip("_"), "stalled" if last.stalled else "waiting")
                 break
         else:
-            metrics.reconciled("run", "done")
+            metrics.record_reconcile("run", "done")
         if last.done or stage != self._run:  # what an earlier revision left running sleeps as well
             rest = scale(seen, work, now, picture)
             await self._write(rest)
             if "last_active_time" in work.status:
-                metrics.slept()
+                metrics.record_scale_to_zero()
             findings += rest.findings
             looks += [] if rest.after is None else [rest.after]
         last = replace(last, after=min(looks, default=None))
@@ -237,7 +237,7 @@ class Reconciler:
                 for pod in seen.pods_of(job["metadata"]["name"]):
                     if (end := pod_status.terminated(pod)) is not None and end.get("exitCode") == 0:
                         began = pod_status.moment(job["metadata"]["creationTimestamp"])
-                        metrics.build_took((pod_status.moment(end["finishedAt"]) - began).total_seconds())
+                        metrics.observe_build_duration((pod_status.moment(end["finishedAt"]) - began).total_seconds())
         return result
 
     def _run(self, seen: Observed, work: Progress, now: datetime) -> Result:
@@ -300,7 +300,7 @@ class Reconciler:
             for changed in transitions(skill.status.conditions, status.conditions):
                 warn = changed.status == "False" and changed.type != api.ACTIVE
                 if changed.type == api.BUILT and changed.status != "Unknown":
-                    metrics.built("built" if changed.status == "True" else "failed")
+                    metrics.record_build("built" if changed.status == "True" else "failed")
                 log.info(
                     "condition changed",
                     extra={"stage": changed.type, "reason": changed.reason, "revision": status.revision},

@@ -16,7 +16,7 @@ from skill_operator.api.usage_report import PATH, CallEvent, CallFailure, Exceed
 from skill_operator.k8s.errors import ClusterError
 from skill_operator.k8s.interface import Cluster, Object
 from skill_operator.k8s.pod_status import NEWS_SECONDS
-from skill_operator.naming import SkillKey
+from skill_operator.naming import SkillKey, format_host_port
 from skill_operator.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -162,11 +162,10 @@ def _runs(pod: Object) -> bool:
 
 def over_http(session: aiohttp.ClientSession, port: int) -> Ask:
     async def ask(address: str) -> UsageReport:
-        host = f"[{address}]" if ":" in address else address
         try:
             async with (
                 asyncio.timeout(ASK_SECONDS),
-                session.get(f"http://{host}:{port}{PATH}", allow_redirects=False) as answer,
+                session.get(f"http://{format_host_port(address, port)}{PATH}", allow_redirects=False) as answer,
             ):
                 if answer.status != 200:
                     raise NoReportError(f"HTTP {answer.status}")

@@ -17,7 +17,6 @@ from skill_operator.registry.storage import RegistryStorage
 from skill_operator.settings import Settings
 
 log = logging.getLogger(__name__)
-MINE = {naming.MANAGED_BY: naming.MANAGER}
 
 
 async def run(settings: Settings, root: Path, *, once: bool, grace: float | None) -> int:
@@ -65,13 +64,13 @@ async def _wanted(cluster: Cluster, settings: Settings) -> set[str]:
         for skill in await cluster.list("Skill", namespace):
             status = skill.get("status", {})
             references |= {status.get("image", ""), *(past.get("image", "") for past in status.get("history", []))}
-        for pod in await cluster.list("Pod", namespace, MINE):
+        for pod in await cluster.list("Pod", namespace, naming.MANAGED):
             references |= {container["image"] for container in pod["spec"]["containers"]}
     return {reference.partition("@")[2] for reference in references}
 
 
 async def _building(cluster: Cluster, settings: Settings) -> set[str]:
-    jobs = await cluster.list("Job", settings.builder_namespace, MINE)
+    jobs = await cluster.list("Job", settings.builder_namespace, naming.MANAGED)
     return {naming.repository(*_skill(job)) for job in jobs}
 
 

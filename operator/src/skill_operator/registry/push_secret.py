@@ -19,7 +19,7 @@ import bcrypt
 
 from skill_operator.k8s.errors import Conflict
 from skill_operator.k8s.interface import Cluster, Object
-from skill_operator.naming import MANAGED_BY, MANAGER
+from skill_operator.naming import MANAGED
 from skill_operator.registry.auth import Credential
 from skill_operator.settings import Settings
 
@@ -102,7 +102,7 @@ def _secret(namespace: str, name: str, text: str) -> dict[str, Any]:
     return {
         "apiVersion": "v1",
         "kind": "Secret",
-        "metadata": {"name": name, "namespace": namespace, "labels": {MANAGED_BY: MANAGER}},
+        "metadata": {"name": name, "namespace": namespace, "labels": dict(MANAGED)},
         "type": TYPE,
         "data": {KEY: base64.b64encode(text.encode()).decode()},
     }

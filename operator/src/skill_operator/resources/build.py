@@ -15,7 +15,6 @@ from skill_operator.resources.common import build_metadata
 from skill_operator.settings import Settings
 
 CONTEXT = "context.tar.gz"
-FAILURES = f"{naming.GROUP}/failures"  # annotation: builds of this revision that failed before this one
 
 
 def context(settings: Settings, source: str) -> bytes:
@@ -119,7 +118,7 @@ def job(
     if settings.priority_class_name:  # a build may wait; it must not push a skill out
         pod["priorityClassName"] = settings.priority_class_name
     made = build_metadata(skill, settings, name, rev)
-    made["annotations"] = {FAILURES: str(failures)}
+    made["annotations"] = {naming.FAILURES_ANNOTATION: str(failures)}
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",

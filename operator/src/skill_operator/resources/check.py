@@ -19,8 +19,6 @@ PART = 96 * 1024  # one environment variable holds 128 KiB at most
 PARTS = 8
 REPORT = "report.json"
 PLACEHOLDER = "placeholder"
-# Annotation: checks of this candidate that ended without a verdict before this one.
-FAILURES = f"{naming.GROUP}/failures"
 
 
 class TooLarge(ValueError):
@@ -117,7 +115,7 @@ def job(
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",
-        "metadata": meta | ({"annotations": {FAILURES: str(failures)}} if failures else {}),
+        "metadata": meta | ({"annotations": {naming.FAILURES_ANNOTATION: str(failures)}} if failures else {}),
         "spec": {
             "backoffLimit": 0,
             "activeDeadlineSeconds": settings.check.deadline_seconds,

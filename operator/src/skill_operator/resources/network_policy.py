@@ -21,10 +21,10 @@ def default_deny(namespace: str) -> Object:
         "metadata": {
             "name": naming.SHARED_POLICY,
             "namespace": namespace,
-            "labels": {naming.MANAGED_BY: naming.MANAGER},
+            "labels": dict(naming.MANAGED),
         },
         "spec": {
-            "podSelector": {"matchLabels": {naming.MANAGED_BY: naming.MANAGER}},
+            "podSelector": {"matchLabels": dict(naming.MANAGED)},
             "policyTypes": ["Ingress", "Egress"],
             "ingress": [],
             "egress": [],
@@ -32,11 +32,11 @@ def default_deny(namespace: str) -> Object:
     }
 
 
-def skill_policy(skill: Skill, settings: Settings, stays_shut: Iterable[BlockedNetwork]) -> Object:
+def skill_policy(skill: Skill, settings: Settings, blocked_networks: Iterable[BlockedNetwork]) -> Object:
     gateway = _pods(settings.namespace, settings.gateway_labels)
     egress = [
         {
-            "to": [{"ipBlock": _block(cidr, stays_shut)}],
+            "to": [{"ipBlock": _block(cidr, blocked_networks)}],
             "ports": [{"protocol": "TCP", "port": port} for port in ports],
         }
         for _, cidr, ports in skill.spec.networks
@@ -59,12 +59,12 @@ def skill_policy(skill: Skill, settings: Settings, stays_shut: Iterable[BlockedN
     }
 
 
-def proxy_policy(settings: Settings, stays_shut: Iterable[BlockedNetwork], owner: Object) -> Object:
+def proxy_policy(settings: Settings, blocked_networks: Iterable[BlockedNetwork], owner: Object) -> Object:
     """The internet for the egress proxy, and of the cluster nothing: whatever a name resolves to, and when.
 
     Beside the chart's policy of the same pods, which opens name service and gateway alone. `owner` is their Deployment.
     """
-    shut = tuple(stays_shut)
+    shut = tuple(blocked_networks)
     blocks = [{"ipBlock": _block(everything, shut)} for everything in ("0.0.0.0/0", "::/0")]
     return {
         "apiVersion": "networking.k8s.io/v1",
@@ -72,7 +72,7 @@ def proxy_policy(settings: Settings, stays_shut: Iterable[BlockedNetwork], owner
         "metadata": {
             "name": f"{owner['metadata']['name']}-internet",
             "namespace": settings.namespace,
-            "labels": {naming.MANAGED_BY: naming.MANAGER},
+            "labels": dict(naming.MANAGED),
             "ownerReferences": [
                 {
                     "apiVersion": "apps/v1",
@@ -98,8 +98,8 @@ def _pods(namespace: str, labels: Mapping[str, str]) -> Object:
     }
 
 
-def _block(cidr: str, stays_shut: Iterable[BlockedNetwork]) -> Object:
-    left_out = exceptions(cidr, stays_shut)
+def _block(cidr: str, blocked_networks: Iterable[BlockedNetwork]) -> Object:
+    left_out = exceptions(cidr, blocked_networks)
     return {"cidr": cidr} | ({"except": left_out} if left_out else {})
 
 

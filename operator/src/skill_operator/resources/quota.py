@@ -15,7 +15,7 @@ def quota(settings: Settings, namespace: str) -> Object:
         "metadata": {
             "name": naming.SHARED_QUOTA,
             "namespace": namespace,
-            "labels": {naming.MANAGED_BY: naming.MANAGER},
+            "labels": dict(naming.MANAGED),
         },
         "spec": {
             "hard": {

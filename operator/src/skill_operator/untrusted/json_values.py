@@ -16,6 +16,16 @@ LARGEST_INTEGER: Final = 2**63 - 1
 CHARACTERS_PER_UNIT: Final = 64
 
 
+def reject_constant(name: str) -> None:
+    """Raise ValueError for `NaN` and the infinities, which Python's parser takes though JSON has none (RFC 8259)."""
+    raise ValueError(f"{name} is no JSON")
+
+
+def parse_json(text: str | bytes) -> Any:
+    """Return the value of a JSON text. Raises ValueError, or RecursionError where it is nested too deeply."""
+    return json.loads(text, parse_constant=reject_constant)
+
+
 def located(base: str, place: Place) -> str:
     """The place as a person writes it: `spec.input.lines[0].qty`, with `["a b"]` for keys that are no plain word."""
     parts = [base]

@@ -213,7 +213,7 @@ async def test_one_question_for_all_who_wait(world: World) -> None:
 async def test_without_an_api_server_nobody_new_comes_in(world: World, fault: ClusterError) -> None:
     world.fault = fault
     problem = await refused(world.enter())
-    assert (problem.status, problem.slug) == (503, "cannot-authorize")
+    assert (problem.status, problem.slug) == (503, "authorization-unavailable")
     assert "Retry-After" in problem.headers
     assert "away" not in problem.detail
     world.fault = None

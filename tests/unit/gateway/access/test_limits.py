@@ -46,7 +46,7 @@ def calls(gate: CallLimiter, most: int, caller: Caller = ALICE, to: SkillEntry |
             with gate.admit(caller, to or entry()):
                 done += 1
         except Problem as problem:
-            assert problem.slug == "too-many-a-minute"  # noqa: PT017
+            assert problem.slug == "rate-limited"  # noqa: PT017
     return done
 
 
@@ -94,7 +94,7 @@ def test_calls_at_once() -> None:
             open_calls.enter_context(made.admit(ALICE, entry()))
         with pytest.raises(Problem) as raised, made.admit(ALICE, entry("2")):
             pass
-        assert (raised.value.slug, raised.value.headers["Retry-After"]) == ("too-many-at-once", "1")
+        assert (raised.value.slug, raised.value.headers["Retry-After"]) == ("concurrency-limit", "1")
         assert "yours" in raised.value.detail
         open_calls.enter_context(made.admit(BOB, entry()))
         with pytest.raises(Problem) as raised, made.admit(BOB, entry()):

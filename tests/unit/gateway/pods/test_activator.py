@@ -127,8 +127,8 @@ async def test_what_takes_too_long(world: World) -> None:
 @pytest.mark.parametrize(
     ("error", "slug"),
     [
-        (Forbidden("deployments/scale is forbidden", 403), "wake-refused"),
-        (Unavailable("the API server does not answer"), "api-server-away"),
+        (Forbidden("deployments/scale is forbidden", 403), "wake-rejected"),
+        (Unavailable("the API server does not answer"), "api-server-unavailable"),
     ],
 )
 async def test_why_it_cannot_be_woken(
@@ -203,7 +203,7 @@ def waiting(reason: str, message: str) -> dict[str, Any]:
     ("status", "slug"),
     [
         (waiting("ImagePullBackOff", "no such image"), "image-pull-failed"),
-        (waiting("CreateContainerConfigError", "no such secret"), "pod-fails"),
+        (waiting("CreateContainerConfigError", "no such secret"), "pod-start-failed"),
         (
             {"conditions": [{"type": "PodScheduled", "status": "False", "message": "0/1 nodes"}]},
             "unschedulable",
@@ -309,7 +309,7 @@ def problem(kind: str, status: str = "500 X") -> bytes:
         (problem("timeout", "504 X"), "timeout"),
         (problem("disk-full"), "disk-full"),
         (problem("too-many-processes"), "too-many-processes"),
-        (problem("fault"), None),
+        (problem("skill-error"), None),
         (problem("out-of-memory", "200 OK"), None),
         (problem("x" * 5000), None),
         (reply(b"[" * 4000, "500 X"), None),

@@ -180,7 +180,7 @@ def test_a_broken_check_is_no_verdict_and_made_again_ever_later(end: dict[str, A
     name, _, job = begun()
     pauses = []
     for failures in range(7):
-        job["metadata"]["annotations"] = {resource.FAILURES: str(failures)}
+        job["metadata"]["annotations"] = {naming.FAILURES_ANNOTATION: str(failures)}
         waiting, report = ended(end | {"finishedAt": "2030-01-01T12:00:00Z"}, name, job)
         assert report is None
         assert not waiting.stalled
@@ -189,7 +189,7 @@ def test_a_broken_check_is_no_verdict_and_made_again_ever_later(end: dict[str, A
         pauses.append(waiting.after)
         again, _ = ended(end | {"finishedAt": "2030-01-01T11:00:00Z"}, name, job)
         assert again.delete == (Ref("Job", "team", name),)
-        assert again.create[0]["metadata"]["annotations"] == {resource.FAILURES: str(failures + 1)}
+        assert again.create[0]["metadata"]["annotations"] == {naming.FAILURES_ANNOTATION: str(failures + 1)}
     assert pauses == [15, 30, 60, 120, 240, 300, 300]
 
 
@@ -200,7 +200,7 @@ def test_a_check_that_did_not_end_is_made_again_ever_later() -> None:
     waiting, _ = check(observed(jobs={name: job}), Progress(source=SOURCE), SETTINGS, NOW)
     assert waiting.after == 5
     assert waiting.findings[0].reason == "DeadlineExceeded"
-    job["metadata"]["annotations"] = {resource.FAILURES: "3"}
+    job["metadata"]["annotations"] = {naming.FAILURES_ANNOTATION: "3"}
     waiting, _ = check(observed(jobs={name: job}), Progress(source=SOURCE), SETTINGS, NOW)
     assert waiting.after == 110
 

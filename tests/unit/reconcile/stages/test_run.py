@@ -88,15 +88,15 @@ def test_a_secret_is_a_file_of_its_owner_alone() -> None:
     assert "billing" not in str(deployment["spec"]["template"]["spec"]["containers"][0]["env"])
 
 
-def policy(*egress: dict[str, Any], stays_shut: tuple[BlockedNetwork, ...] = ()) -> dict[str, Any]:
-    seen = observed(skill(egress=list(egress)), stays_shut=stays_shut)
+def policy(*egress: dict[str, Any], blocked_networks: tuple[BlockedNetwork, ...] = ()) -> dict[str, Any]:
+    seen = observed(skill(egress=list(egress)), blocked_networks=blocked_networks)
     (found,) = [o for o in run(seen, work(), SETTINGS).apply if o["kind"] == "NetworkPolicy"]
     return found["spec"]
 
 
 def test_a_wide_grant_leaves_the_cluster_out() -> None:
     own = block("the node one", "203.0.113.77")
-    spec = policy({"cidr": "0.0.0.0/0", "ports": [443]}, {"cidr": "::/0", "ports": [80]}, stays_shut=own)
+    spec = policy({"cidr": "0.0.0.0/0", "ports": [443]}, {"cidr": "::/0", "ports": [80]}, blocked_networks=own)
     four, six = spec["egress"]
     assert {"169.254.0.0/16", "10.0.0.0/8", "203.0.113.77/32"} <= set(four["to"][0]["ipBlock"]["except"])
     assert {"fe80::/9", "fc00::/7"} <= set(six["to"][0]["ipBlock"]["except"])

@@ -104,7 +104,7 @@ class KubernetesAuthorizer:
                 f"{printable(caller.name, 200)} may not create skills/call of {name} in namespace {namespace}; whoever "
                 f"may grant it can bind the ClusterRole skill-caller there"
             )
-            raise Problem(403, "forbidden", "You may not call this skill", detail)
+            raise Problem("forbidden", detail)
 
     async def visible(self, caller: Caller, keys: Iterable[SkillKey]) -> set[SkillKey]:
         """Most may call all, or all of some namespaces: so that is asked first, and then only what is still open."""
@@ -179,7 +179,7 @@ class KubernetesAuthorizer:
             raise Unavailable(f"no {kind} within {ASK_SECONDS:.0f} s") from error
         finally:
             self._waiting -= 1
-            metrics.reviewed(kind, outcome, time.monotonic() - began)
+            metrics.record_authorization(kind, outcome, time.monotonic() - began)
 
 
 def _some(keys: list[SkillKey]) -> Iterator[list[SkillKey]]:
@@ -213,10 +213,10 @@ def _unauthenticated(why: str) -> Problem:
         f"`kubectl create token NAME --audience {AUDIENCE}` prints"
     )
     challenge = f'Bearer realm="{AUDIENCE}"' + (', error="invalid_token"' if why else "")
-    return Problem(401, "unauthenticated", "Who calls?", detail, headers={"WWW-Authenticate": challenge})
+    return Problem("unauthenticated", detail, headers={"WWW-Authenticate": challenge})
 
 
 def _cannot_ask(what: str, error: ClusterError) -> Problem:
     log.error("the API server cannot be asked %s: %s", what, error.message)
     detail = f"the API server, which decides it, cannot be asked {what} at the moment; call again"
-    return Problem(503, "cannot-authorize", "It cannot be decided whether you may", detail, 2)
+    return Problem("authorization-unavailable", detail, 2)

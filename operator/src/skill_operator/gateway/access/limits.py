@@ -29,7 +29,7 @@ class _Use:
         """Raises Problem."""
         if limits.concurrent and self.in_flight >= limits.concurrent:
             detail = f"{limits.concurrent} calls at once are allowed, and as many of {whose} are in flight; call again"
-            raise Problem(429, "too-many-at-once", "Too many calls at once", detail, 1)
+            raise Problem("concurrency-limit", detail, 1)
         if limits.per_minute:
             step = 60 / limits.per_minute
             # One call is always there to be had, however few a minute has.
@@ -37,7 +37,7 @@ class _Use:
             if wait > 1e-6:
                 seconds = math.ceil(wait)
                 detail = f"{limits.per_minute} calls a minute are allowed, and {whose} are more; wait {seconds} s"
-                raise Problem(429, "too-many-a-minute", "Too many calls a minute", detail, seconds)
+                raise Problem("rate-limited", detail, seconds)
 
     def take(self, limits: CallLimitSettings, now: float) -> None:
         self.in_flight += 1

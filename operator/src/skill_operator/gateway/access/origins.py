@@ -28,10 +28,10 @@ class AllowedOrigins:
         """Raises Problem. Programs send no Origin."""
         if origin and _part(origin, "netloc") != host:
             detail = "calls from pages of other origins are not taken; call from a program"
-            raise Problem(403, "foreign-origin", "Called from a foreign page", detail)
+            raise Problem("origin-not-allowed", detail)
         if self._names is not None and not (len(host) <= LONGEST_HOST and self._ours(host)):
             detail = "the gateway does not go by this name; add it to gateway.hosts, or have callers send a token"
-            raise Problem(421, "foreign-host", "Called by a foreign name", detail)
+            raise Problem("host-not-allowed", detail)
 
     def _own(self, host: str) -> bool:
         name = _part(f"//{host}", "hostname")

@@ -104,9 +104,9 @@ class Exchange:
         if self._upgrade or (transfer is not None and (self._old or transfer.strip().lower() != b"chunked")):
             self.keep_alive = False  # whatever else is on this connection, nobody knows what it is
             detail = "send the body with Content-Length or chunked, over HTTP/1.1, and ask for no other protocol"
-            raise Problem(400, "bad-request", "Not a plain request", detail)
+            raise Problem("bad-request", detail)
         if b"content-encoding" in headers:
-            raise Problem(415, "encoded-body", "The body is encoded", "send it plain, without Content-Encoding")
+            raise Problem("unsupported-encoding", "send it plain, without Content-Encoding")
         if int(headers.get(b"content-length", b"0")) > invocation.LARGEST_BODY or self._size > invocation.LARGEST_BODY:
             raise invocation.too_large()
         authorization = headers.get(b"authorization", b"").decode("latin-1")
@@ -208,19 +208,19 @@ class Exchange:
         """Its deadline is over: of the body alone, until the pod has the call."""
         if self._connection is None:
             detail = f"it did not arrive within {BODY_SECONDS:.0f} s"
-            self._refuse(Problem(408, "slow-body", "The body came too slowly", detail))
+            self._refuse(Problem("request-timeout", detail))
             return
         self._connection.abort()
         if self.complete and self._ticket is not None:
             self._ticket.late()
             self.fail(invocation.timed_out(self._ticket.entry))
         else:
-            self.fail(Problem(408, "slow-body", "The body came too slowly", "its end did not arrive in time"))
+            self.fail(Problem("request-timeout", "its end did not arrive in time"))
 
     def abandon(self) -> None:
         """The caller has left: so does the call."""
         if not self.response_complete:
-            self._over(499, "caller-left")
+            self._over(499, "client-disconnected")
 
     # From the pod.
 
@@ -230,7 +230,7 @@ class Exchange:
             if self._connection is not None:
                 self._connection.abort()
             detail = "the answer's length is not known beforehand, which only HTTP/1.1 can carry"
-            self.fail(Problem(505, "http-1.1-needed", "HTTP/1.1 is needed", detail))
+            self.fail(Problem("http-version-not-supported", detail))
 
     def data(self, chunk: bytes) -> None:
         head = self._head
@@ -293,7 +293,7 @@ class Exchange:
     # Its end.
 
     def _refuse(self, problem: Problem) -> None:
-        metrics.refused(problem.slug)
+        metrics.record_rejection(problem.slug)
         self._protocol.write_problem(problem, self.request_id, close=not self.keep_alive or not self.complete)
         self._over(problem.status, problem.slug)
 
@@ -308,7 +308,7 @@ class Exchange:
             connection.abort()
         seconds = time.monotonic() - self._began
         if self._ticket is not None:
-            metrics.call_ended(*self._key, outcome, seconds)
+            metrics.record_skill_call(*self._key, outcome, seconds)
             self._ticket.close()
             self._ticket = None
         path = "/v1/skills/" + "/".join(self._key)
@@ -327,13 +327,13 @@ class Exchange:
     def _raised(self, error: Exception) -> None:
         if not isinstance(error, Problem):
             log.error("a request failed", extra={"request": self.request_id}, exc_info=error)
-            error = problems.internal(self.request_id)
+            error = problems.internal_error(self.request_id)
         self.fail(error)
 
 
 def account(method: str, path: str, id_: str, caller: str, status: int, outcome: str, seconds: float) -> None:
     """Every request has a line in the log and a place in the metrics."""
-    metrics.relayed(outcome, seconds)
+    metrics.record_request(outcome, seconds)
     if log.isEnabledFor(logging.INFO):
         logs.later(_line, method, path, id_, caller, status, outcome, seconds)
 

@@ -25,7 +25,7 @@ from skill_operator.gateway.access.origins import AllowedOrigins
 from skill_operator.gateway.http.deadlines import Deadlines
 from skill_operator.gateway.http.exchange import Exchange, request_id, signed
 from skill_operator.gateway.invocation import Invoker
-from skill_operator.gateway.problems import TYPE, Problem
+from skill_operator.gateway.problems import MEDIA_TYPE, Problem
 from skill_operator.naming import SkillKey
 from skill_operator.observability import logs
 
@@ -171,10 +171,10 @@ class CallerConnection(HttpToolsProtocol):
 
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - uvicorn's words are for a log
         if self._head_size > LARGEST_HEAD:
-            self._refuse(Problem(431, "head-too-large", "The headers are too large", f"{LARGEST_HEAD} bytes are taken"))
+            self._refuse(Problem("headers-too-large", f"{LARGEST_HEAD} bytes are taken"))
         else:
             detail = "this is no HTTP/1.1 request that can be read in one way only; nothing of it was passed on"
-            self._refuse(Problem(400, "bad-request", "Not a request", detail))
+            self._refuse(Problem("bad-request", detail))
 
     def _refuse(self, problem: Problem) -> None:
         """What cannot be read any further ends the connection."""
@@ -283,7 +283,7 @@ class CallerConnection(HttpToolsProtocol):
     def write_problem(self, problem: Problem, id_: str, close: bool) -> None:
         body = problem.body(id_)
         extra = "".join(f"{name.lower()}: {value}\r\n" for name, value in problem.headers.items()).encode()
-        headers = signed(id_) + b"content-type: %b\r\ncontent-length: %d\r\n" % (TYPE.encode(), len(body))
+        headers = signed(id_) + b"content-type: %b\r\ncontent-length: %d\r\n" % (MEDIA_TYPE.encode(), len(body))
         self.write_head(problem.status, headers + extra, close, body)
 
 

@@ -136,7 +136,7 @@ class ResponseMiddleware:
         headers = dict(scope["headers"])
         id_ = request_id(headers.get(b"x-request-id", b""), headers.get(b"traceparent", b""))
         scope["state"]["request_id"] = id_
-        began, status, outcome = time.monotonic(), 499, "caller-left"
+        began, status, outcome = time.monotonic(), 499, "client-disconnected"
 
         async def signed(message: Message) -> None:
             nonlocal status, outcome
@@ -153,8 +153,8 @@ class ResponseMiddleware:
             except Exception:
                 log.exception("a request failed")
                 if status == 499:
-                    scope["state"]["outcome"] = "internal"
-                    await _answer(problems.internal(id_), id_)(scope, receive, signed)
+                    scope["state"]["outcome"] = "internal-error"
+                    await _answer(problems.internal_error(id_), id_)(scope, receive, signed)
             finally:
                 caller = scope["state"].get("caller", _NOBODY).name
                 account(scope["method"], scope["path"], id_, caller, status, outcome, time.monotonic() - began)
@@ -167,7 +167,7 @@ def _described(entries: list[SkillEntry], url: str, authenticated: bool) -> byte
 def _problem(request: Request, error: Exception) -> Response:
     assert isinstance(error, Problem)  # noqa: S101 - it was registered for these
     request.state.outcome = error.slug
-    metrics.refused(error.slug)
+    metrics.record_rejection(error.slug)
     return _answer(error, request.state.request_id)
 
 
@@ -180,11 +180,11 @@ def _refused(request: Request, error: Exception) -> Response:
             allowed = sorted({*allowed, "POST"})  # taken before it comes here
         detail = f"this path takes {', '.join(allowed)}; a skill is called by POST"
         headers = {"Allow": ", ".join(allowed)}
-        return _problem(request, Problem(405, "wrong-method", "Wrong method", detail, headers=headers))
+        return _problem(request, Problem("method-not-allowed", detail, headers=headers))
     if error.status_code == 404:
-        return _problem(request, Problem(404, "unknown-path", "Nothing here", "see GET /v1/skills"))
-    return _problem(request, Problem(error.status_code, "bad-request", error.detail, "see GET /v1/skills"))
+        return _problem(request, Problem("not-found", "see GET /v1/skills"))
+    return _problem(request, Problem("bad-request", f"{error.detail}; see GET /v1/skills", status=error.status_code))
 
 
 def _answer(problem: Problem, id_: str) -> Response:
-    return Response(problem.body(id_), problem.status, problem.headers, problems.TYPE)
+    return Response(problem.body(id_), problem.status, problem.headers, problems.MEDIA_TYPE)

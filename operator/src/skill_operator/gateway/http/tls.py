@@ -29,7 +29,7 @@ class Certificate:
         self._current = self._load()
         self.context = _context()
         self.context.sni_callback = self._choose
-        metrics.certificate("loaded")
+        metrics.record_certificate_load("loaded")
 
     async def keep(self) -> None:
         """Looks for a new one; never returns. One that cannot be used is left alone: the old one still is."""
@@ -45,11 +45,11 @@ class Certificate:
                 return
             self._current = self._load()
         except CertificateError as error:
-            metrics.certificate("failed")
+            metrics.record_certificate_load("failed")
             log.error("the new certificate cannot be used, the old one still is: %s", error)  # noqa: TRY400 - said
         else:
             self._seen = seen
-            metrics.certificate("loaded")
+            metrics.record_certificate_load("loaded")
             log.info("a new certificate is used")
 
     def _choose(self, connection: ssl.SSLObject, _name: str | None, _context: ssl.SSLContext) -> None:

@@ -22,7 +22,7 @@ from skill_operator.k8s.interface import Cluster, Items
 from skill_operator.k8s.pod_status import PULL_FAILED, PodProblem
 from skill_operator.naming import SkillKey
 from skill_operator.observability import metrics
-from skill_operator.settings import WakeSettings as WakeSettings
+from skill_operator.settings import WakeSettings
 from skill_operator.untrusted.text import printable
 
 log = logging.getLogger(__name__)
@@ -65,9 +65,9 @@ class Activator:
         uid, seconds = entry.meta.uid, self._settings.seconds
         if self.held[uid] >= self._settings.queue:
             detail = f"{self.held[uid]} calls wait for it to wake (gateway.wake.queue of the chart); call again"
-            raise Problem(503, "wake-queue-full", "Too many calls wait for the skill", detail, 1)
+            raise Problem("wake-queue-full", detail, 1)
         self.held[uid] += 1
-        metrics.waiting(self.held.total())
+        metrics.set_calls_waiting(self.held.total())
         try:
             if waking is not None:
                 await waking()
@@ -75,12 +75,12 @@ class Activator:
                 return await self._shared(entry.meta, request)
         except TimeoutError as error:
             detail = f"no pod of it answered within {seconds:g} s: {self._state(entry.meta)}; call again"
-            raise Problem(504, "wake-timeout", "The skill did not wake in time", detail, 5) from error
+            raise Problem("wake-timeout", detail, 5) from error
         finally:
             self.held[uid] -= 1
             if not self.held[uid]:
                 del self.held[uid]
-            metrics.waiting(self.held.total())
+            metrics.set_calls_waiting(self.held.total())
 
     async def _shared(self, meta: ObjectMeta, request: str) -> str:
         """One task for all who wait; it ends with the last of them."""
@@ -108,7 +108,7 @@ class Activator:
             changed = self._directory.changed(meta)
             entry = self._directory.entries.get(SkillKey(meta.namespace, meta.name))
             if entry is None or entry.meta.uid != meta.uid:
-                raise Problem(404, "unknown-skill", "No such skill", "the skill was deleted while the call waited")
+                raise Problem("skill-not-found", "the skill was deleted while the call waited")
             if (address := await self._knock(meta)) is not None:
                 _measure(began, patched_at, published)
                 return address
@@ -116,7 +116,7 @@ class Activator:
                 published = loop.time()
             scale = self._directory.scale(meta)
             if (problem := self._refusal(entry, scale, loop.time() - began)) is not None:
-                metrics.woken(problem.slug)
+                metrics.record_activation(problem.slug)
                 raise problem
             sleeps = scale is not None and not scale.replicas and scale is not patched
             if scale is not None and sleeps and await self._rouse(meta, scale, request, api):
@@ -152,9 +152,9 @@ class Activator:
                 return False
             if isinstance(error, ClusterError) and not error.retryable:
                 detail = f"the API server refuses to start a pod of it: {printable(said, 400)}"
-                raise Problem(503, "wake-refused", "The skill cannot be woken", detail, 30) from error
+                raise Problem("wake-rejected", detail, 30) from error
             detail = f"the API server does not answer, and only it can start a pod: {printable(said, 400)}; call again"
-            raise Problem(503, "api-server-away", "The skill cannot be woken now", detail, 5) from error
+            raise Problem("api-server-unavailable", detail, 5) from error
         self.activity.woken(meta, request)
         log.info("woken", extra={"namespace": meta.namespace, "skill": meta.name})
         return True
@@ -174,8 +174,8 @@ class Activator:
         if scale.refused and scale.replicas and waited > LOOK_SECONDS:
             detail = f"the cluster makes no pod for it: {printable(scale.refused, 600)}"
             if "exceeded quota" in scale.refused:
-                return Problem(503, "quota-exceeded", "The namespace has no room for the skill", detail, 30)
-            return Problem(503, "pods-refused", "The skill gets no pod", detail, 30)
+                return Problem("quota-exceeded", detail, 30)
+            return Problem("pod-creation-failed", detail, 30)
         return None
 
     def _state(self, meta: ObjectMeta) -> str:
@@ -210,27 +210,27 @@ def _measure(began: float, patched: float | None, published: float | None) -> No
     if patched is None:
         return
     now = asyncio.get_running_loop().time()
-    metrics.woken("awake")
-    metrics.cold_start("patch", patched - began)
-    metrics.cold_start("pod", (published or now) - patched)
-    metrics.cold_start("answer", now - (published or now))
-    metrics.cold_start("total", now - began)
+    metrics.record_activation("awake")
+    metrics.observe_cold_start("patch", patched - began)
+    metrics.observe_cold_start("pod", (published or now) - patched)
+    metrics.observe_cold_start("answer", now - (published or now))
+    metrics.observe_cold_start("total", now - began)
 
 
 def _does_not_run(trouble: PodProblem) -> Problem:
     said = printable(trouble.message, 600)
     if trouble.reason == "Unschedulable":
-        return Problem(503, "unschedulable", "No node takes the skill's pod", said, 10)
+        return Problem("unschedulable", said, 10)
     if trouble.reason == PULL_FAILED:
-        return Problem(503, "image-pull-failed", "The skill's image cannot be pulled", said, 10)
-    return Problem(503, "pod-fails", "The skill's pod does not start", f"{trouble.reason}: {said}", 10)
+        return Problem("image-pull-failed", said, 10)
+    return Problem("pod-start-failed", f"{trouble.reason}: {said}", 10)
 
 
 def asleep(entry: SkillEntry) -> Problem:
     """Why there is no pod to call, as the Skill itself says it."""
     if entry.skill is not None and entry.skill.spec.suspend:
         detail = "no pod of it runs, and none is started while spec.suspend is true; set it to false"
-        return Problem(503, "suspended", "The skill is suspended", detail, 60)
+        return Problem("suspended", detail, 60)
     ready = entry.ready
     said = f"{ready.reason}: {ready.message}" if ready and ready.status != "True" else "no pod of it runs at the moment"
     return not_ready(entry, said)
@@ -238,9 +238,9 @@ def asleep(entry: SkillEntry) -> Problem:
 
 def not_ready(entry: SkillEntry, said: str) -> Problem:
     how = f"kubectl describe skill -n {entry.meta.namespace} {entry.meta.name}"
-    return Problem(503, "not-ready", "The skill is not ready", f"{printable(said, 600)} — see {how}", 5)
+    return Problem("not-ready", f"{printable(said, 600)} — see {how}", 5)
 
 
 def not_answering() -> Problem:
     detail = "no pod of it takes calls yet, though one is there; call again"
-    return Problem(503, "not-answering", "The skill does not answer yet", detail, 1)
+    return Problem("pod-not-accepting", detail, 1)

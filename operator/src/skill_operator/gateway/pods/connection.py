@@ -295,14 +295,14 @@ class ConnectionPool:
 def _broke_off(error: Exception | None) -> Problem:
     why = type(error).__name__ if error is not None else "it hung up"
     detail = f"its pod broke off the call ({why}); whether it took effect is not known"
-    return Problem(502, "pod-broke-off", "The skill's pod broke off", detail)
+    return Problem("upstream-closed", detail)
 
 
 def _strange(what: str) -> Problem:
     detail = f"its pod answered with {what}, which no skill does; whoever owns the skill should look at its pod's log"
-    return Problem(502, "strange-answer", "The skill's pod does not speak as skills do", detail)
+    return Problem("invalid-upstream-response", detail)
 
 
 def _too_large() -> Problem:
     detail = f"it is more than {LARGEST_ANSWER} bytes; ask for less"
-    return Problem(502, "answer-too-large", "The answer is too large", detail)
+    return Problem("response-too-large", detail)

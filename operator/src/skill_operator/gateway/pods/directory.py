@@ -28,7 +28,7 @@ OwnerKey = tuple[str, str]  # namespace and uid of a Skill
 KINDS = ("Skill", "Pod", "Deployment")
 DRAIN_ENDS_SECONDS = 15.0  # three times what the controller allows itself
 T = TypeVar("T")
-LABELS = {naming.MANAGED_BY: naming.MANAGER, naming.COMPONENT: "skill"}
+LABELS = naming.MANAGED | {naming.COMPONENT: "skill"}
 
 
 class Backend(NamedTuple):
@@ -86,7 +86,7 @@ def pod_backend(body: Object) -> Backend | None:
     if not address or "deletionTimestamp" in body["metadata"] or status.get("phase") in {"Succeeded", "Failed"}:
         return None
     ready = any(c["type"] == "Ready" and c["status"] == "True" for c in status.get("conditions", []))
-    return Backend(f"[{address}]" if ":" in address else address, ready)
+    return Backend(naming.format_host(address), ready)
 
 
 def scale_state(body: Object) -> ScaleState:

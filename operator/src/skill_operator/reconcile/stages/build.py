@@ -81,7 +81,7 @@ def _wanted(seen: Observed, work: Progress, settings: Settings, failures: int) -
 def _failed(
     seen: Observed, work: Progress, settings: Settings, job: Object, why: str, since: datetime, now: datetime
 ) -> Result:
-    failures = int(job["metadata"].get("annotations", {}).get(resource.FAILURES, "0"))
+    failures = int(job["metadata"].get("annotations", {}).get(naming.FAILURES_ANNOTATION, "0"))
     pause = min(LONGEST_WAIT, FIRST_WAIT * 2**failures)
     left = pause - (now - since).total_seconds()
     again_at = since + timedelta(seconds=pause)

@@ -163,7 +163,7 @@ def _again(
     reason: str = "CheckFailed",
 ) -> Result:
     """That there is no verdict is not the code's fault. The check is made again, ever later, and costs no attempt."""
-    failures = int(job["metadata"].get("annotations", {}).get(resource.FAILURES, "0"))
+    failures = int(job["metadata"].get("annotations", {}).get(naming.FAILURES_ANNOTATION, "0"))
     again = since + timedelta(seconds=min(LONGEST_WAIT, RETRY_SECONDS * 2**failures))
     note = ConditionUpdate(VERIFIED, "Unknown", reason, f"{why}; it is made again at {again:%H:%M:%S} UTC")
     if now < again:

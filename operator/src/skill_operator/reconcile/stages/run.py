@@ -29,7 +29,7 @@ def run(seen: Observed, work: Progress, settings: Settings, now: datetime) -> Re
     skill = seen.skill
     live = seen.deployment
     wanted = (
-        skill_policy(skill, settings, seen.stays_shut),
+        skill_policy(skill, settings, seen.blocked_networks),
         service_account(skill),
         config_map(skill),
         deployment(

@@ -191,7 +191,7 @@ class Author:
             return replace(refused, seconds=refused.seconds + random.uniform(1, 60))  # not all at midnight
         breaker = self._breakers[model.name]
         if (seconds := breaker.wait(now)) > 0:
-            metrics.circuit(model.name, breaker.state(now))
+            metrics.set_circuit_state(model.name, breaker.state(now))
             pause = seconds * random.uniform(1.0, 1.2) + 1.0
             return Wait(pause, "ModelUnavailable", f"{model.name}: {breaker.message(now)}")
         return step
@@ -258,8 +258,8 @@ class Author:
             breaker.succeeded()
             return done
         finally:
-            metrics.called(name, outcome, tokens)
-            metrics.circuit(name, breaker.state(self._clock()))
+            metrics.record_model_request(name, outcome, tokens)
+            metrics.set_circuit_state(name, breaker.state(self._clock()))
 
 
 def _open(seen: Observed, settings: Settings, models: list[ModelEndpoint], now: datetime) -> _Page:
