@@ -42,10 +42,12 @@ verify: $(VENV)/ready ## format, lint, types, import layers, generated files
 	@PYTHONPATH=operator/src:base-image/src $(BIN)/lint-imports --no-logo
 	@PYTHONPATH=operator/src $(BIN)/python -m skill_operator.api.crd --check crds
 	@cmp crds/skill-operator.dev_skills.yaml charts/skill-operator/files/crds/skill-operator.dev_skills.yaml
+	@PYTHONPATH=operator/src:. $(BIN)/python -m hack.docs --check docs
 
-generate: $(VENV)/ready ## write what is generated: the CRD, and the chart's copy of it
+generate: $(VENV)/ready ## write what is generated: the CRD, the chart's copy of it, pages of docs/
 	@PYTHONPATH=operator/src $(BIN)/python -m skill_operator.api.crd crds
 	@mkdir -p charts/skill-operator/files/crds && cp crds/*.yaml charts/skill-operator/files/crds/
+	@PYTHONPATH=operator/src:. $(BIN)/python -m hack.docs docs
 
 format: $(VENV)/ready ## format the code
 	@$(BIN)/ruff format --quiet $(CODE)
@@ -74,6 +76,9 @@ docs: $(VENV_DOCS)/ready ## build the documentation site into site/; a dead link
 	@NO_MKDOCS_2_WARNING=1 $(VENV_DOCS)/bin/mkdocs build --strict
 	@echo "site/index.html"
 
+release-notes: ## the section of a version in CHANGELOG.md: make release-notes VERSION=0.1.0
+	@$(PYTHON) -m hack.release_notes $(or $(VERSION),Unreleased)
+
 down: ## end the cluster and leave nothing of it
 	@$(PYTHON) -m hack.cluster down
 
@@ -95,4 +100,4 @@ $(VENV)/bench: benchmarks/requirements.txt $(VENV)/ready
 	@touch $@
 
 .PHONY: help demo test cluster images publish install unit integration verify generate format bench bench-gates bench-relay \
-	bench-races bench-generation doctor docs down
+	bench-races bench-generation doctor docs release-notes down

@@ -3,7 +3,7 @@
     make bench            # ROUNDS=5
 
 Both start from nothing but the images on the node; the rounds take turns, since the machine's speed drifts. What a bare
-Deployment cannot do without is in both: scheduling, sandbox, the proof of the cage, import of the code, readiness.
+Deployment cannot do without is in both: scheduling, sandbox, the proof of isolation, import of the code, readiness.
 """
 
 from __future__ import annotations
