@@ -17,7 +17,7 @@ from pathlib import Path
 Documented = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
 
 UNIT_SUFFIXES = ("SECONDS", "MILLISECONDS", "DAYS", "BYTES", "RATIO", "RATIOS", "TEMPERATURE")
-BYTE_SUFFIX = "BYTES"
+SIZE_SUFFIXES = ("BYTES", "CHARACTERS")
 MINIMUM_WORDS = 3
 FRAGMENT_STARTS = frozenset(
     [
@@ -81,6 +81,26 @@ OLD_PUBLIC = re.compile(
 
 
 @dataclass(frozen=True)
+class Vocabulary:
+    """The words that no name may bear: parts of identifiers, whole identifiers, classes, modules."""
+
+    parts: frozenset[str]
+    identifiers: frozenset[str] = frozenset()
+    classes: frozenset[str] = frozenset()
+    modules: frozenset[str] = frozenset()
+
+    def forbids(self, name: str) -> bool:
+        """Return whether an identifier is, or has in it, an old word."""
+        whole = name.strip("_").lower().removesuffix("_seconds")
+        return whole in self.identifiers or not self.parts.isdisjoint(parts(name))
+
+
+# The product speaks the new language alone. Tests may say what was seen and told, and name doubles as they like.
+OF_PRODUCT = Vocabulary(OLD_PARTS, OLD_IDENTIFIERS, OLD_CLASSES, OLD_MODULES)
+OF_TESTS = Vocabulary(OLD_PARTS)
+
+
+@dataclass(frozen=True)
 class Source:
     """One file of Python: its path below the root of the project, and its text."""
 
@@ -126,8 +146,8 @@ def constants_without_unit(sources: Iterable[Source], allowed: Mapping[str, str]
         for name, value in _constants(source.tree):
             if _has_float(value) and not _ends_in(name, UNIT_SUFFIXES):
                 wanted = "a unit, such as _SECONDS or _RATIO"
-            elif _is_byte_size(value) and not _ends_in(name, (BYTE_SUFFIX,)):
-                wanted = "_BYTES"
+            elif _is_byte_size(value) and not _ends_in(name, SIZE_SUFFIXES):
+                wanted = "_BYTES, or _CHARACTERS of text"
             else:
                 continue
             key = f"{source.path}:{name}"
@@ -230,30 +250,23 @@ def _is_fragment(doc: str) -> bool:
     return first is not None and first[0] in FRAGMENT_STARTS
 
 
-def old_names(
-    sources: Iterable[Source], allowed: Mapping[str, str], identifiers: Collection[str] = OLD_IDENTIFIERS
-) -> list[str]:
+def old_names(sources: Iterable[Source], words: Vocabulary, allowed: Mapping[str, str]) -> list[str]:
     """Return the modules, classes and identifiers that bear a word of the glossary's left column."""
     found, used = [], set()
     for source in sources:
-        names = {(source.module, 1)} if source.module in OLD_MODULES else set()
-        names |= {(node.name, node.lineno) for node in ast.walk(source.tree) if _is_old_class(node)}
-        names |= {(name, line) for name, line in _identifiers(source.tree) if _is_old(name, identifiers)}
+        names = {(source.module, 1)} if source.module in words.modules else set()
+        names |= {
+            (node.name, node.lineno)
+            for node in ast.walk(source.tree)
+            if isinstance(node, ast.ClassDef) and node.name.lstrip("_") in words.classes
+        }
+        names |= {(name, line) for name, line in _identifiers(source.tree) if words.forbids(name)}
         for name, line in sorted(names, key=lambda each: (each[1], each[0])):
             key = f"{source.path}:{name}"
             used.add(key)
             if key not in allowed:
                 found.append(f"{source.path}:{line}: {name} is an old word: see the glossary")
     return found + [f"{key} is permitted and does not need it" for key in sorted(allowed.keys() - used)]
-
-
-def _is_old_class(node: ast.AST) -> bool:
-    return isinstance(node, ast.ClassDef) and node.name.lstrip("_") in OLD_CLASSES
-
-
-def _is_old(name: str, identifiers: Collection[str]) -> bool:
-    whole = name.strip("_").lower().removesuffix("_seconds")
-    return whole in identifiers or not OLD_PARTS.isdisjoint(parts(name))
 
 
 def parts(name: str) -> set[str]:

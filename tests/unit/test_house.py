@@ -18,10 +18,8 @@ TESTS = rules.read_sources(ROOT, ("tests", "benchmarks"))
 
 # Exceptions are data, each with its reason. One that is not needed any more fails the test.
 SAME_CLASS_NAMES = {
-    "Candidate": "the operator's and the checker's words for the code on trial: the same thing, and no shared code",
     "Cluster": "the operator's protocol of a Kubernetes API, and the machine that hack/cluster runs one on",
     "ClusterError": "the errors of the two above",
-    "_Frozen": "a private pydantic base with nothing but its configuration, once in each module that needs it",
 }
 CONSTANTS_WITHOUT_UNIT: dict[str, str] = {}
 OLD_NAMES: dict[str, str] = {}
@@ -77,11 +75,11 @@ class TestTheProject:
         assert not found, report(found)
 
     def test_no_name_is_an_old_one(self) -> None:
-        found = rules.old_names(SOURCES, OLD_NAMES)
+        found = rules.old_names(SOURCES, rules.OF_PRODUCT, OLD_NAMES)
         assert not found, report(found)
 
     def test_no_component_has_its_old_name_in_tests(self) -> None:
-        found = rules.old_names(TESTS, {}, identifiers=())
+        found = rules.old_names(TESTS, rules.OF_TESTS, {})
         assert not found, report(found)
 
     @pytest.mark.parametrize("pattern", [rules.OLD_WORDS, rules.OLD_PUBLIC], ids=["words", "public-names"])
@@ -142,6 +140,7 @@ class TestUnits:
             "FIRST_SECONDS, LAST_SECONDS = 1.0, 2.0",
             "LIMIT_BYTES = 4 * 1024 * 1024",
             "LIMIT_BYTES = 1 << 14",
+            "LIMIT_CHARACTERS = 1 << 14",
             "ATTEMPTS = 3",
             "pause = 1.5",
             "def f():\n    PAUSE = 1.5",
@@ -203,20 +202,20 @@ class TestOldNames:
         ],
     )
     def test_an_old_name_is_found(self, text: str) -> None:
-        (found,) = rules.old_names(planted(text), {})
+        (found,) = rules.old_names(planted(text), rules.OF_PRODUCT, {})
         assert "old word" in found
 
     def test_tests_may_say_what_was_seen_but_name_no_component_of_before(self) -> None:
-        (found,) = rules.old_names(planted("seen = told = 1\nwaker = 2"), {}, identifiers=())
+        (found,) = rules.old_names(planted("seen = told = 1\nwaker = 2\nclass Watch: ..."), rules.OF_TESTS, {})
         assert ":2: waker is" in found
 
     def test_a_module_of_an_old_name_is_found(self) -> None:
-        assert rules.old_names(planted("", "operator/src/cage/__init__.py"), {})
-        assert rules.old_names(planted("", "operator/src/gateway/doorman.py"), {})
+        assert rules.old_names(planted("", "operator/src/cage/__init__.py"), rules.OF_PRODUCT, {})
+        assert rules.old_names(planted("", "operator/src/gateway/doorman.py"), rules.OF_PRODUCT, {})
 
     @pytest.mark.parametrize("text", ["overseen = 1", "class UpstreamClosed: ...", "unrelated.last_seen", "'cage'"])
     def test_what_only_looks_like_one_is_let_through(self, text: str) -> None:
-        assert not rules.old_names(planted(text), {})
+        assert not rules.old_names(planted(text), rules.OF_PRODUCT, {})
 
     def test_text_is_searched_for_whole_words(self) -> None:
         page = {"docs/page.md": "A locksmith.\nThe Cage holds, and pages too. Discaged.\n"}

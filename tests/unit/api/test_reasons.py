@@ -40,6 +40,8 @@ VALUES = frozenset({
 PASSED_ON = {"BackoffLimitExceeded": "of a Job whose pod failed", "DeadlineExceeded": "of a Job that ran too long"}
 # The classes that a condition is made with: type, status, reason.
 MAKERS = {"ConditionUpdate"}
+# Whatever else a reason is put into.
+HOLDERS = MAKERS | {"EventNote", "IsolationVerdict", "JobOutcome", "PodProblem", "Stop", "Wait", "set_condition"}
 
 
 def places() -> Iterator[tuple[str, ast.Module]]:
@@ -57,6 +59,11 @@ def words(tree: ast.AST) -> set[str]:
     return {text for text in texts if WORD.fullmatch(text)} - KINDS - VALUES
 
 
+def called(node: ast.AST) -> str:
+    """Return the name of what a call calls, and nothing of what is no call."""
+    return getattr(node.func, "id", getattr(node.func, "attr", "")) if isinstance(node, ast.Call) else ""
+
+
 def unexplained(name: str, tree: ast.AST) -> list[str]:
     """Return the words of a file that may be reasons and are in no table."""
     return [f"{name}: {word}" for word in sorted(words(tree) - REASONS.keys() - STATES - TYPES)]
@@ -66,7 +73,7 @@ def misplaced(name: str, tree: ast.AST) -> list[str]:
     """Return the literal reasons of conditions on whose type the table does not have them."""
     found = []
     for node in ast.walk(tree):
-        if not (isinstance(node, ast.Call) and getattr(node.func, "id", getattr(node.func, "attr", "")) in MAKERS):
+        if called(node) not in MAKERS or not isinstance(node, ast.Call):
             continue
         match node.args:
             case [ast.Name(id=type_) | ast.Attribute(attr=type_), _, ast.Constant(value=reason), *_] if type_.isupper():
@@ -74,6 +81,18 @@ def misplaced(name: str, tree: ast.AST) -> list[str]:
                 if reason in REASONS and type_ not in REASONS[reason].conditions and reason != "Pending":
                     found.append(f"{name}:{node.lineno}: {reason} on {type_}")
     return found
+
+
+def test_reasons_are_given_nowhere_else() -> None:
+    known = {name for name, _ in places()}
+    everywhere = {str(path.relative_to(PACKAGE)): path for path in PACKAGE.rglob("*.py")}
+    givers = {
+        name
+        for name, path in everywhere.items()
+        if any(called(node) in HOLDERS for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
+    }
+    assert sorted(givers - known) == []
+    assert len(givers) > 5
 
 
 def test_every_reason_of_the_code_is_explained() -> None:
