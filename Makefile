@@ -5,6 +5,7 @@ SHELL := bash
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+VENV_DOCS := .venv-docs
 CODE := operator/src base-image/src hack tests examples benchmarks
 
 help: ## list the targets
@@ -71,6 +72,10 @@ bench-generation: $(VENV)/bench ## the loop in 600 orders of events, then with a
 doctor: ## what the cluster that kubectl means has of what the operator needs, and what to do
 	@kubectl -n $(or $(NAMESPACE),skill-operator) exec deployment/skill-operator-controller -- python3 -m skill_operator doctor
 
+docs: $(VENV_DOCS)/ready ## build the documentation site into site/; a dead link or a warning fails it
+	@NO_MKDOCS_2_WARNING=1 $(VENV_DOCS)/bin/mkdocs build --strict
+	@echo "site/index.html"
+
 release-notes: ## the section of a version in CHANGELOG.md: make release-notes VERSION=0.1.0
 	@$(PYTHON) -m hack.release_notes $(or $(VERSION),Unreleased)
 
@@ -83,10 +88,16 @@ $(VENV)/ready: operator/requirements-dev.txt
 	@$(BIN)/pip install --quiet --require-hashes --requirement $<
 	@touch $@
 
+$(VENV_DOCS)/ready: docs/requirements.txt
+	@echo "installing the generator of the documentation into $(VENV_DOCS)"
+	@$(PYTHON) -m venv $(VENV_DOCS)
+	@$(VENV_DOCS)/bin/pip install --quiet --require-hashes --requirement $<
+	@touch $@
+
 .NOTPARALLEL:
 $(VENV)/bench: benchmarks/requirements.txt $(VENV)/ready
 	@$(BIN)/pip install --quiet --require-hashes --no-deps --requirement $<
 	@touch $@
 
 .PHONY: help demo test cluster images publish install unit integration verify generate format bench bench-gates bench-relay \
-	bench-races bench-generation doctor release-notes down
+	bench-races bench-generation doctor docs release-notes down

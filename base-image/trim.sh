@@ -1,6 +1,6 @@
 #!/bin/sh
-# Takes out of a Debian or python:slim root what a skill never needs: package managers, their caches, Perl, installers of
-# Python, documentation, accounts' password tools. Runs as the last step before the root is copied as one layer.
+# Removes from a Debian or python:slim root what a skill never needs: package managers, their caches, Perl, installers of
+# Python, documentation, password tools. Runs as the last step before the root is copied as one layer.
 set -eu
 stdlib="$(python3 -c 'import sysconfig; print(sysconfig.get_path("stdlib"))')"
 rm -rf \

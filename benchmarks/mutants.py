@@ -1,4 +1,4 @@
-"""Wrong programs, made from right ones: one operator, one constant or one branch is changed."""
+"""Mutants: wrong programs made from right ones, by changing one operator, one constant or one branch."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import random
 from collections.abc import Iterator
 from typing import Final, Literal, NamedTuple
 
-Kind = Literal["operator", "off by one", "dropped branch"]
-KINDS: Final[tuple[Kind, ...]] = ("operator", "off by one", "dropped branch")
+MutantKind = Literal["operator", "off by one", "dropped branch"]
+KINDS: Final[tuple[MutantKind, ...]] = ("operator", "off by one", "dropped branch")
 _SWAPPED: Final[dict[type[ast.AST], type[ast.AST]]] = {
     ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Add, ast.Div: ast.Mult, ast.FloorDiv: ast.Mult,
     ast.Mod: ast.FloorDiv, ast.Pow: ast.Mult, ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt,
@@ -19,30 +19,37 @@ _SWAPPED: Final[dict[type[ast.AST], type[ast.AST]]] = {
 
 
 class Mutant(NamedTuple):
-    kind: Kind
+    """Mutant is a program with one change."""
+
+    kind: MutantKind
     line: int
     source: str
 
 
-def mutants(source: str, each: int) -> list[Mutant]:
-    """Up to `each` of every kind, and more of the others where a kind has too few; always the same ones."""
-    chance = random.Random(source)
-    sites = {kind: [place for place, found in _sites(ast.parse(source)) if found == kind] for kind in KINDS}
+def make_mutants(source: str, each: int) -> list[Mutant]:
+    """Return up to `each` mutants of every kind; always the same ones.
+
+    Where a kind has too few, there are more of the others.
+    """
+    rng = random.Random(source)
+    sites = {kind: [place for place, other in _find_sites(ast.parse(source)) if other == kind] for kind in KINDS}
     for places in sites.values():
-        chance.shuffle(places)
+        rng.shuffle(places)
     chosen = [(kind, place) for kind in KINDS for place in sites[kind][:each]]
     more = [(kind, place) for kind in KINDS for place in sites[kind][each:]]
     chosen += more[: max(0, each * len(KINDS) - len(chosen))]
-    made = [_mutant(source, kind, place) for kind, place in chosen]
-    return list({mutant.source: mutant for mutant in made if mutant.source != ast.unparse(ast.parse(source))}.values())
+    changed = [_make_mutant(source, kind, place) for kind, place in chosen]
+    return list(
+        {mutant.source: mutant for mutant in changed if mutant.source != ast.unparse(ast.parse(source))}.values()
+    )
 
 
-def _sites(tree: ast.Module) -> Iterator[tuple[int, Kind]]:
-    """Places, counted in the order of `ast.walk`, in all functions but `run`."""
-    ours = next(node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == "run")
-    left_out = {id(node) for node in ast.walk(ours)}
+def _find_sites(tree: ast.Module) -> Iterator[tuple[int, MutantKind]]:
+    """Yield places, counted in the order of `ast.walk`, in all functions but `run`."""
+    run = next(node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == "run")
+    excluded = {id(node) for node in ast.walk(run)}
     for place, node in enumerate(ast.walk(tree)):
-        if id(node) in left_out:
+        if id(node) in excluded:
             continue
         match node:
             case ast.BinOp() | ast.BoolOp() | ast.AugAssign() if type(node.op) in _SWAPPED:
@@ -55,7 +62,7 @@ def _sites(tree: ast.Module) -> Iterator[tuple[int, Kind]]:
                 yield place, "dropped branch"
 
 
-def _mutant(source: str, kind: Kind, place: int) -> Mutant:
+def _make_mutant(source: str, kind: MutantKind, place: int) -> Mutant:
     tree = ast.parse(source)
     node = list(ast.walk(tree))[place]
     match node:

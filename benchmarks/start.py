@@ -1,9 +1,10 @@
-"""Spawn of the runtime until its first answer, beside a bare asyncio server that says the same. Needs no cluster.
+"""Benchmark the start of the runtime, from spawn to first response, beside a bare asyncio server. Needs no cluster.
 
     make bench-relay      # STARTS=20
 
-A skill that is woken waits for this, so the runtime imports no framework. It has more to do before it answers: it sees
-its way out refused (here at once, by loopback), forks the process that loads the code, and checks input and output.
+A cold start waits for this, so the runtime imports no framework. It has more to do than the bare server before it
+responds: it proves its egress blocked (here at once, by loopback), forks the process that loads the code, and validates
+input and output.
 """
 
 from __future__ import annotations
@@ -47,51 +48,52 @@ asyncio.run(main())
 """
 
 
-def started(argv: list[str], port: int, env: Mapping[str, str]) -> float:
-    """Seconds from the spawn to the end of the first answer."""
-    began = time.perf_counter()
+def measure_start(argv: list[str], port: int, env: Mapping[str, str]) -> float:
+    """Return the seconds from the spawn to the end of the first response."""
+    start = time.perf_counter()
     process = subprocess.Popen(
         argv, env={**env, "SKILL_PORT": str(port)}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
     try:
-        while not _asked(port):
+        while not _responds(port):
             assert process.poll() is None, argv
-            assert time.perf_counter() < began + 30, argv
+            assert time.perf_counter() < start + 30, argv
             time.sleep(0.002)
-        return time.perf_counter() - began
+        return time.perf_counter() - start
     finally:
         process.send_signal(signal.SIGTERM)
         process.wait(30)
 
 
-def _asked(port: int) -> bool:
+def _responds(port: int) -> bool:
     try:
         with socket.create_connection(("127.0.0.1", port), 5) as connection:
             connection.sendall(REQUEST)
-            answer = b""
+            response = b""
             while chunk := connection.recv(4096):
-                answer += chunk
+                response += chunk
     except OSError:
         return False
-    return answer.startswith(b"HTTP/1.1 200")
+    return response.startswith(b"HTTP/1.1 200")
 
 
 def main() -> None:
-    ratios, ours = [], []
-    with tempfile.TemporaryDirectory() as made:
-        folder = Path(made)
+    """Measure both servers in turn and print the ratio."""
+    ratios, runtimes = [], []
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
         contract(folder, GOOD)
         bare = folder / "bare.py"
         bare.write_text(BARE)
         env = environment(folder)
         for number in range(STARTS + 1):
-            runtime = started(command("serve"), closed_port(), env)
-            raw = started([sys.executable, "-I", str(bare)], closed_port(), env)
+            runtime = measure_start(command("serve"), closed_port(), env)
+            bare_seconds = measure_start([sys.executable, "-I", str(bare)], closed_port(), env)
             if number:  # the first round warms up
-                ratios.append(runtime / raw)
-                ours.append(runtime)
-    print(f"spawn to first answer, runtime / bare server    {show(ratios)}   (goal: 1.8)")
-    print(f"  of the runtime, seconds                       {show(ours)}")
+                ratios.append(runtime / bare_seconds)
+                runtimes.append(runtime)
+    print(f"spawn to first response, runtime / bare server  {show(ratios)}   (goal: 1.8)")
+    print(f"  of the runtime, seconds                       {show(runtimes)}")
 
 
 if __name__ == "__main__":

@@ -80,7 +80,10 @@ class Cluster:
             yield
 
     def caller(self, namespace: str, name: str = "caller", everywhere: bool = False) -> str:
-        """A token of a ServiceAccount that may call the Skills of its namespace, or all, as the README makes one."""
+        """A token of a ServiceAccount that may call the Skills of its namespace, or all.
+
+        docs/how-to/call-a-skill.md makes one in the same way.
+        """
         account = {"kind": "ServiceAccount", "name": name, "namespace": namespace}
         role = {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "skill-caller"}
         binding = {"apiVersion": "rbac.authorization.k8s.io/v1", "roleRef": role, "subjects": [account]}

@@ -50,7 +50,7 @@ def test_r19_not_a_packet_in_many_starts(operator: Operator, namespace: str, can
         fresh = {uid: name for uid, name in started(cluster, namespace).items() if uid not in seen}
         for name in fresh.values():
             lines = cluster.kubectl("-n", namespace, "logs", name).splitlines()
-            costs.extend(json.loads(line) for line in lines if '"shut in"' in line)
+            costs.extend(json.loads(line) for line in lines if '"egress is blocked"' in line)
         seen.update(fresh)
         if fresh and len(seen) < STARTS:
             gone = ("delete", "pods", *fresh.values(), "--wait=false", "--grace-period=0", "--force")

@@ -1,4 +1,4 @@
-"""The builder, held to what is asked of it (R01 … in docs/security.md), on the real cluster."""
+"""The builder, held to what is asked of it (R01 … in docs/reference/security-tests.md), on the real cluster."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`python3 -m skill_runtime serve | check | manifest`.
+"""The command line of the runtime: `python3 -m skill_runtime serve | check | manifest`.
 
 Every command imports what it needs and no more: the time until a skill answers is mostly the time of imports.
 """
@@ -13,15 +13,15 @@ USAGE = "usage: python3 -m skill_runtime serve | check | manifest"
 
 
 def main(arguments: list[str]) -> int:
-    """Run one command; its exit code."""
+    """Run one command and return its exit code."""
     match arguments:
         case ["serve"]:
-            process.seclude()
+            process.harden()
             from skill_runtime import serve
 
             return serve.main()
         case ["check"]:
-            process.seclude()  # before anything can be there to look
+            process.harden()  # before any process exists that could read this one
             from skill_runtime.check import main
 
             return main.main()

@@ -1,4 +1,4 @@
-"""What a skill accepts and returns."""
+"""The contract of one skill: what it accepts and returns, and for how long a call may run."""
 
 from __future__ import annotations
 
@@ -8,24 +8,25 @@ from typing import Any
 
 import jsonschema_rs
 
+from skill_runtime import operator_contract as oc
 from skill_runtime import strict_json
 from skill_runtime.settings import RuntimeSettingsError
 from skill_runtime.text import one_line
 
 
 class Schema:
-    """A JSON Schema (2020-12) that never leaves this process to look something up."""
+    """A JSON Schema (draft 2020-12) that never leaves this process to resolve a reference."""
 
     def __init__(self, document: Any, name: str) -> None:
-        """Raises SettingsError."""
+        """Compile the schema. Raises RuntimeSettingsError where it is invalid."""
         self.document = document
         try:
-            self._validator = jsonschema_rs.Draft202012Validator(document, retriever=_nothing_remote)
+            self._validator = jsonschema_rs.Draft202012Validator(document, retriever=_refuse_remote)
         except (ValueError, TypeError) as error:
             raise RuntimeSettingsError(f"the {name} schema cannot be used: {one_line(str(error), 300)}") from error
 
-    def problem(self, value: Any) -> str | None:
-        """Where and why the value does not fit, or None if it does."""
+    def violation(self, value: Any) -> str | None:
+        """Return where and why the value does not fit, or None if it does."""
         if self._validator.is_valid(value):
             return None
         error = next(iter(self._validator.iter_errors(value)), None)
@@ -36,44 +37,44 @@ class Schema:
 
 
 @dataclass(frozen=True)
-class Contract:
-    """The file that the operator mounts."""
+class SkillContract:
+    """The contract of a skill, as the operator mounts it."""
 
     name: str
     input: Schema
     output: Schema
-    call_timeout: float
+    call_timeout_seconds: float
     open_secrets: frozenset[str] = frozenset()
-    """Names of the secrets that answers may carry."""
+    """Names of the secrets whose values a response may carry."""
 
     @classmethod
-    def read(cls, path: Path) -> Contract:
-        """Raises SettingsError."""
+    def read(cls, path: Path) -> SkillContract:
+        """Read the contract from a file. Raises RuntimeSettingsError where that cannot be done."""
         try:
-            return cls.of(strict_json.parse(path.read_bytes()))
+            return cls.from_document(strict_json.parse(path.read_bytes()))
         except OSError as error:
             raise RuntimeSettingsError(f"cannot read {path}: {error.strerror}") from error
-        except strict_json.DocumentError as error:
+        except strict_json.StrictJsonError as error:
             raise RuntimeSettingsError(f"{path}: {error}") from error
 
     @classmethod
-    def of(cls, document: Any) -> Contract:
-        """Raises SettingsError."""
+    def from_document(cls, document: Any) -> SkillContract:
+        """Build the contract from parsed JSON. Raises RuntimeSettingsError where a member is missing or wrong."""
         try:
-            timeout = float(document["callTimeoutSeconds"])
-            made = cls(
-                str(document.get("name", "")),
-                Schema(document["input"], "input"),
-                Schema(document["output"], "output"),
+            timeout = float(document[oc.CONTRACT_CALL_TIMEOUT_SECONDS])
+            contract = cls(
+                str(document.get(oc.CONTRACT_NAME, "")),
+                Schema(document[oc.CONTRACT_INPUT], "input"),
+                Schema(document[oc.CONTRACT_OUTPUT], "output"),
                 timeout,
-                frozenset(map(str, document.get("openSecrets", ()))),
+                frozenset(map(str, document.get(oc.CONTRACT_OPEN_SECRETS, ()))),
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise RuntimeSettingsError(f"the contract lacks or misuses {error}") from error
         if not 0 < timeout <= 86_400:
-            raise RuntimeSettingsError(f"callTimeoutSeconds must be between 0 and 86400, not {timeout}")
-        return made
+            raise RuntimeSettingsError(f"{oc.CONTRACT_CALL_TIMEOUT_SECONDS} must be between 0 and 86400, not {timeout}")
+        return contract
 
 
-def _nothing_remote(uri: str) -> Any:
+def _refuse_remote(uri: str) -> Any:
     raise ValueError(f"schemas are not fetched: {uri}")

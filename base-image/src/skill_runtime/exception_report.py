@@ -1,4 +1,4 @@
-"""What leaves a process of a skill besides its results: its exceptions, and what it prints."""
+"""Reports about exceptions, and the flush of printed output: what leaves a skill's process besides results."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 
 def describe(error: BaseException, path: str) -> dict[str, Any]:
-    """An exception in terms of the skill's own file."""
+    """Describe an exception in terms of the skill's own file: class names, message and line."""
     line = error.lineno if isinstance(error, SyntaxError) and error.filename == path else None
     trace = error.__traceback__
     while trace:
@@ -23,8 +23,8 @@ def describe(error: BaseException, path: str) -> dict[str, Any]:
     return {"types": [name[:100] for name in names[:16]], "message": message[:600], "line": line}
 
 
-def flush() -> None:
-    """Let what was printed so far leave this process."""
+def flush_output() -> None:
+    """Flush standard output and standard error, so that what was printed so far leaves this process."""
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(Exception):  # the skill may have put anything there
             stream.flush()

@@ -1,40 +1,45 @@
-"""HTTP/1.1 between the gateway and a skill: h11 for the protocol, one coroutine for each connection."""
+"""HTTP/1.1 (RFC 9112) between the gateway and a skill: h11 for the protocol, one coroutine for each connection."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import math
+import re
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 
 import h11
 
+from skill_runtime import operator_contract as oc
 from skill_runtime import problems
 
-HEAD_SECONDS = 10.0
-"""For a request to arrive once its first byte has."""
-IDLE_SECONDS = 75.0
+REQUEST_TIMEOUT_SECONDS = 10.0
+"""The time for each part of a request to arrive once its headers are here."""
+IDLE_TIMEOUT_SECONDS = 75.0
 """Longer than any client's pool keeps a connection, so that it is the client who closes."""
-_CHUNK = 1 << 16
-_MAX_HEAD = 1 << 14
+_READ_BYTES = 1 << 16
+_MAX_HEADERS_BYTES = 1 << 14
+_REQUEST_ID = re.compile(oc.REQUEST_ID_PATTERN)
+_REQUEST_ID_HEADER = oc.HEADER_REQUEST_ID.lower().encode()
+_DEADLINE_HEADER = oc.HEADER_DEADLINE_MS.lower().encode()
 
 
 @dataclass(frozen=True)
-class Request:
-    """A request, read whole."""
+class HttpRequest:
+    """HttpRequest is a request with its whole body."""
 
     method: str
     path: str
     request_id: str
-    ends: float
-    """When the caller waits no longer, by the loop's clock."""
+    deadline: float
+    """When the caller stops waiting, by the event loop's clock."""
     body: bytes
 
 
 @dataclass(frozen=True)
-class Response:
-    """An answer."""
+class HttpResponse:
+    """HttpResponse is the response to one request."""
 
     status: int
     body: bytes
@@ -42,46 +47,46 @@ class Response:
     headers: tuple[tuple[str, str], ...] = ()
 
     @classmethod
-    def problem(cls, problem: problems.ProblemType, detail: str, *headers: tuple[str, str]) -> Response:
-        """An answer that is a problem."""
+    def from_problem(cls, problem: problems.ProblemType, detail: str, *headers: tuple[str, str]) -> HttpResponse:
+        """Build a response that carries a problem (RFC 9457)."""
         return cls(problem.status, problem.body(detail), "application/problem+json", headers)
 
 
-Handler = Callable[[Request], Awaitable[Response]]
-"""Is cancelled when the caller leaves."""
+RequestHandler = Callable[[HttpRequest], Awaitable[HttpResponse]]
+"""Is cancelled when the caller disconnects."""
 
 
 @dataclass
-class Server:
-    """The listener and its connections."""
+class HttpServer:
+    """HttpServer owns the listener and its connections."""
 
-    handler: Handler
-    max_body: int
-    _connections: set[_Connection] = field(default_factory=set)
+    handler: RequestHandler
+    max_body_bytes: int
+    _connections: set[_HttpConnection] = field(default_factory=set)
     _listener: asyncio.Server | None = None
 
     async def listen(self, host: str, port: int) -> int:
-        """Begin; the port."""
+        """Start listening and return the port."""
         loop = asyncio.get_running_loop()
         self._listener = await loop.create_server(
-            lambda: asyncio.StreamReaderProtocol(_Reader(), self._serve), host, port, backlog=512
+            lambda: asyncio.StreamReaderProtocol(_ConnectionReader(), self._serve), host, port, backlog=512
         )
         bound: int = self._listener.sockets[0].getsockname()[1]
         return bound
 
-    async def drain(self, grace: float) -> None:
-        """Accept nothing more, close what is idle, let what is under way finish."""
+    async def drain(self, grace_seconds: float) -> None:
+        """Accept nothing more, close idle connections, and let calls in flight finish."""
         if self._listener:
             self._listener.close()
         for connection in list(self._connections):
             connection.drain()
         tasks = [connection.task for connection in self._connections]
         if tasks:
-            await asyncio.wait(tasks, timeout=grace)
+            await asyncio.wait(tasks, timeout=grace_seconds)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        assert isinstance(reader, _Reader)  # noqa: S101 - it was made above
-        connection = _Connection(self, reader, writer)
+        assert isinstance(reader, _ConnectionReader)  # noqa: S101 - it was made above
+        connection = _HttpConnection(self, reader, writer)
         self._connections.add(connection)
         try:
             with contextlib.suppress(OSError, asyncio.CancelledError):
@@ -91,38 +96,40 @@ class Server:
             writer.close()
 
 
-class _Reader(asyncio.StreamReader):
-    """Knows that the other side has hung up, also while nobody reads."""
+class _ConnectionReader(asyncio.StreamReader):
+    """_ConnectionReader reports that the other side has closed, also while nobody reads."""
 
-    ended = False
-    at_end: Callable[[], object] | None = None
+    closed = False
+    on_close: Callable[[], object] | None = None
 
     def feed_eof(self) -> None:
         super().feed_eof()
-        self._end()
+        self._close()
 
     def set_exception(self, exc: Exception) -> None:
         super().set_exception(exc)
-        self._end()
+        self._close()
 
-    def _end(self) -> None:
-        self.ended = True
-        if self.at_end is not None:
-            self.at_end()
+    def _close(self) -> None:
+        self.closed = True
+        if self.on_close is not None:
+            self.on_close()
 
 
-class _Connection:
-    def __init__(self, server: Server, reader: _Reader, writer: asyncio.StreamWriter) -> None:
+class _HttpConnection:
+    """_HttpConnection serves the requests of one connection, one after the other."""
+
+    def __init__(self, server: HttpServer, reader: _ConnectionReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task  # noqa: S101 - a coroutine runs in a task
         self.task: asyncio.Task[None] = task
         self._server, self._reader, self._writer = server, reader, writer
-        self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=_MAX_HEAD)
+        self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=_MAX_HEADERS_BYTES)
         self._idle = True
         self._draining = False
 
     def drain(self) -> None:
-        """Let the request under way be the last."""
+        """Make the request in flight the last one."""
         self._draining = True
         if self._idle:
             self.task.cancel()
@@ -133,66 +140,69 @@ class _Connection:
             try:
                 request = await self._receive()
             except h11.RemoteProtocolError as error:
-                await self._refuse(problems.INVALID_REQUEST, str(error), error.error_status_hint)
+                await self._reject(problems.INVALID_REQUEST, str(error), error.error_status_hint)
                 return
-            except _TooLargeError:
-                await self._refuse(problems.TOO_LARGE, f"at most {self._server.max_body} bytes")
+            except _BodyTooLargeError:
+                await self._reject(problems.TOO_LARGE, f"at most {self._server.max_body_bytes} bytes")
                 return
             if request is None:
                 return
-            await self._send(await self._answer(request))
+            await self._send(await self._handle(request))
             if self._http.our_state is not h11.DONE or self._http.their_state is not h11.DONE:
                 return
             self._http.start_next_cycle()
 
-    async def _answer(self, request: Request) -> Response:
-        """Cancelled when the caller hangs up. It is the gateway, and that is how it says that nobody waits any more."""
-        self._reader.at_end = self.task.cancel
+    async def _handle(self, request: HttpRequest) -> HttpResponse:
+        """Handle a request; a disconnect cancels it.
+
+        The caller is the gateway, and closing the connection is how it says that nobody waits any more.
+        """
+        self._reader.on_close = self.task.cancel
         try:
             return await self._server.handler(request)
         finally:
-            self._reader.at_end = None
+            self._reader.on_close = None
 
-    async def _receive(self) -> Request | None:
-        """The next request, or None if there is none."""
+    async def _receive(self) -> HttpRequest | None:
+        """Return the next request, or None if there is none."""
         self._idle = True
-        head = await self._event(IDLE_SECONDS)
+        head = await self._next_event(IDLE_TIMEOUT_SECONDS)
         if not isinstance(head, h11.Request):
             return None
         self._idle = False
-        arrived = asyncio.get_running_loop().time()
+        arrival = asyncio.get_running_loop().time()
         headers = dict(head.headers)
         length = headers.get(b"content-length", b"0")
-        if int(length) > self._server.max_body:
-            raise _TooLargeError
+        if int(length) > self._server.max_body_bytes:
+            raise _BodyTooLargeError
         if self._http.they_are_waiting_for_100_continue:
             self._writer.write(self._http.send(h11.InformationalResponse(status_code=100, headers=[])) or b"")
         body = bytearray()
-        while isinstance(event := await self._event(HEAD_SECONDS), h11.Data):
+        while isinstance(event := await self._next_event(REQUEST_TIMEOUT_SECONDS), h11.Data):
             body += event.data
-            if len(body) > self._server.max_body:
-                raise _TooLargeError
-        if not isinstance(event, h11.EndOfMessage) or self._reader.ended:
+            if len(body) > self._server.max_body_bytes:
+                raise _BodyTooLargeError
+        if not isinstance(event, h11.EndOfMessage) or self._reader.closed:
             return None
-        return Request(
+        return HttpRequest(
             head.method.decode("ascii"),
             head.target.partition(b"?")[0].decode("latin-1"),
-            _identifier(headers.get(b"x-request-id", b"")),
-            arrived + _seconds(headers.get(b"x-skill-deadline-ms", b"")),
+            parse_request_id(headers.get(_REQUEST_ID_HEADER, b"")),
+            arrival + _parse_timeout(headers.get(_DEADLINE_HEADER, b"")),
             bytes(body),
         )
 
-    async def _event(self, patience: float) -> h11.Event | None:
-        """What comes next from the other side, or None if it takes too long."""
+    async def _next_event(self, timeout_seconds: float) -> h11.Event | None:
+        """Return what comes next from the other side, or None if it takes too long."""
         try:
-            async with asyncio.timeout(patience):
+            async with asyncio.timeout(timeout_seconds):
                 while (event := self._http.next_event()) is h11.NEED_DATA:
-                    self._http.receive_data(await self._reader.read(_CHUNK))
+                    self._http.receive_data(await self._reader.read(_READ_BYTES))
         except TimeoutError:
             return None
         return event if not isinstance(event, type) else None
 
-    async def _send(self, response: Response) -> None:
+    async def _send(self, response: HttpResponse) -> None:
         close = (("connection", "close"),) if self._draining else ()
         headers: Iterable[tuple[str, str]] = (
             ("content-type", response.content_type),
@@ -209,30 +219,30 @@ class _Connection:
         self._writer.write(b"".join(part or b"" for part in parts))
         await self._writer.drain()
 
-    async def _refuse(self, problem: problems.ProblemType, detail: str, status: int | None = None) -> None:
-        """Answer what could not be read to its end; the connection cannot be used again."""
+    async def _reject(self, problem: problems.ProblemType, detail: str, status: int | None = None) -> None:
+        """Respond to what could not be read to its end; the connection cannot be used again."""
         self._draining = True
         if self._http.our_state not in (h11.IDLE, h11.SEND_RESPONSE):
             return
-        response = Response.problem(problem, detail)
-        await self._send(Response(status or response.status, response.body, response.content_type))
+        response = HttpResponse.from_problem(problem, detail)
+        await self._send(HttpResponse(status or response.status, response.body, response.content_type))
         self._writer.write_eof()
-        with contextlib.suppress(TimeoutError):  # closing on unread bytes would reset, and lose the answer
+        with contextlib.suppress(TimeoutError):  # closing on unread bytes would reset, and lose the response
             async with asyncio.timeout(1):
-                while await self._reader.read(_CHUNK):
+                while await self._reader.read(_READ_BYTES):
                     pass
 
 
-class _TooLargeError(Exception):
-    pass
+class _BodyTooLargeError(Exception):
+    """The body is larger than the server accepts."""
 
 
-def _identifier(value: bytes) -> str:
-    """A request id fit for a log, or none."""
-    text = value[:128].decode("latin-1")
-    return text if all(c.isascii() and (c.isalnum() or c in "-_.:/+=") for c in text) else ""
+def parse_request_id(value: bytes) -> str:
+    """Return the request id of a header, or the empty string where the value breaks the rule of both sides."""
+    text = value.decode("latin-1")
+    return text if _REQUEST_ID.fullmatch(text) else ""
 
 
-def _seconds(milliseconds: bytes) -> float:
-    """How long the caller waits; what is no number says nothing."""
+def _parse_timeout(milliseconds: bytes) -> float:
+    """Return how many seconds the caller waits; a value that is no number sets no limit."""
     return int(milliseconds) / 1000 if milliseconds.isdigit() and len(milliseconds) < 12 else math.inf

@@ -1,4 +1,7 @@
-"""What a skill can import, told by the image itself: one truth for prompt, policy, type checker and production."""
+"""The manifest: what a skill can import, reported by the image itself.
+
+It is the one source for prompt, policy, type checker and production.
+"""
 
 from __future__ import annotations
 
@@ -10,9 +13,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from skill_runtime import operator_contract as oc
 from skill_runtime.check.policy import DENIED_MODULES
 
-_OURS = frozenset(("h11", "jsonschema_rs", "skill_runtime"))
+_RUNTIME_MODULES = frozenset(("h11", "jsonschema_rs", "skill_runtime"))
 """Importable, but not promised: the runtime may do without them one day."""
 
 
@@ -23,17 +27,18 @@ def main() -> int:
 
 
 def describe(root: Path) -> dict[str, Any]:
-    """The manifest of this interpreter, and of the root file system that it lies in."""
+    """Return the manifest of this interpreter, and of the root file system that it lies in."""
     installed = {found.name: found.version for found in metadata.distributions()}
     provided = metadata.packages_distributions()
+    modules = {name: min(by) for name, by in provided.items() if _is_public(name) and name not in _RUNTIME_MODULES}
     return {
-        "python": platform.python_version(),
-        "distributions": installed,
-        "modules": {name: min(by) for name, by in provided.items() if _is_public(name) and name not in _OURS},
-        "standard": sorted(
+        oc.MANIFEST_PYTHON: platform.python_version(),
+        oc.MANIFEST_DISTRIBUTIONS: installed,
+        oc.MANIFEST_MODULES: modules,
+        oc.MANIFEST_STANDARD: sorted(
             name for name in sys.stdlib_module_names - DENIED_MODULES if _is_public(name) and find_spec(name)
         ),
-        "rootEntries": sorted(entry.name for entry in root.iterdir() if entry.name != "skill"),
+        oc.MANIFEST_ROOT_ENTRIES: sorted(entry.name for entry in root.iterdir() if entry.name != "skill"),
     }
 
 

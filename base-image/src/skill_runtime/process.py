@@ -1,4 +1,4 @@
-"""What only the kernel can promise: secrecy of PID 1's memory, and the end of what it did not start. Imported early."""
+"""Guarantees that only the kernel can give: secrecy of PID 1's memory, and the end of orphans. Imported early."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import select
 import signal
 from collections.abc import Collection, Iterator
 
-END_MS = 1000  # for a process that was killed; one that waits for a disk takes longer, and is not waited for
+KILL_TIMEOUT_MS = 1000  # for a process that was killed; one that waits for a disk takes longer, and is not waited for
 _PR_SET_DUMPABLE, _PR_SET_CHILD_SUBREAPER = 4, 36
 
 
-def seclude() -> None:
+def harden() -> None:
     """Make this process unreadable to others of its user: no ptrace, no /proc/PID/{environ,mem,fd}. Must come first.
 
-    Orphans become children of this process even where it is not PID 1, so that `end_strangers` finds them all.
+    Orphans become children of this process even where it is not PID 1, so that `kill_orphans` finds them all.
     """
     libc = ctypes.CDLL(None, use_errno=True)
     for option, value in ((_PR_SET_DUMPABLE, 0), (_PR_SET_CHILD_SUBREAPER, 1)):
@@ -25,8 +25,8 @@ def seclude() -> None:
             raise OSError(code, f"prctl({option}): {os.strerror(code)}")
 
 
-def parent_of(pid: int) -> int | None:
-    """The parent's PID, or None if there is no such process."""
+def parent_pid(pid: int) -> int | None:
+    """Return the parent's PID, or None if there is no such process."""
     try:
         number = os.open(f"/proc/{pid}/stat", os.O_RDONLY)
     except OSError:
@@ -40,39 +40,39 @@ def parent_of(pid: int) -> int | None:
     return int(status.rpartition(b")")[2].split()[1])  # the name before it may hold anything
 
 
-def end(handle: int) -> None:
+def kill(pidfd: int) -> None:
     """Kill the process of a pidfd, and wait until it is gone: only then are its children ours."""
     with contextlib.suppress(ProcessLookupError):
-        signal.pidfd_send_signal(handle, signal.SIGKILL)
+        signal.pidfd_send_signal(pidfd, signal.SIGKILL)
         poll = select.poll()
-        poll.register(handle, select.POLLIN)
-        poll.poll(END_MS)
+        poll.register(pidfd, select.POLLIN)
+        poll.poll(KILL_TIMEOUT_MS)
 
 
-def end_strangers(mine: Collection[int] = ()) -> None:
-    """Kill and reap every child but `mine`; killing one can make its children ours, hence the loop."""
+def kill_orphans(keep: Collection[int] = ()) -> None:
+    """Kill and reap every child but those to keep; killing one can make its children ours, hence the loop."""
     for _ in range(10_000):
-        strangers = [pid for pid in _children() if pid not in mine]
-        if not strangers:
+        orphans = [pid for pid in _children() if pid not in keep]
+        if not orphans:
             return
-        for pid in strangers:
+        for pid in orphans:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-        for pid in strangers:
+        for pid in orphans:
             with contextlib.suppress(ChildProcessError):
                 os.waitpid(pid, 0)
 
 
-def end_everything() -> None:
+def kill_all() -> None:
     """Leave no other process alive. As PID 1 one signal reaches all at once: not even a fork bomb outruns it."""
     if os.getpid() == 1:
         with contextlib.suppress(ProcessLookupError):
             os.kill(-1, signal.SIGKILL)
-    end_strangers()
+    kill_orphans()
 
 
 def _children() -> Iterator[int]:
     me = os.getpid()
     for entry in os.scandir("/proc"):
-        if entry.name.isdecimal() and parent_of(int(entry.name)) == me:
+        if entry.name.isdecimal() and parent_pid(int(entry.name)) == me:
             yield int(entry.name)

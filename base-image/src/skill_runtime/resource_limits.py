@@ -1,4 +1,4 @@
-"""What one skill may take of its node, beyond what Kubernetes can limit, and how to tell that it took too much."""
+"""Limits of what one skill takes of its node, beyond those of Kubernetes, and the signs that it took too much."""
 
 from __future__ import annotations
 
@@ -7,39 +7,42 @@ import os
 import shutil
 from pathlib import Path
 
-PROCESSES = 256
+MAX_PROCESSES = 256
 """Processes and threads of all calls together. Kubernetes limits them for a whole node at best."""
-LARGEST_FILE = 1 << 30
-_NEARLY_FULL = 0.9
-_OOM = (  # cgroup v2, v1
+MAX_FILE_BYTES = 1 << 30
+_NEARLY_FULL_RATIO = 0.9
+_OOM_FILES = (  # cgroup v2, v1
     Path("/sys/fs/cgroup/memory.events"),
     Path("/sys/fs/cgroup/memory/memory.oom_control"),
 )
 
 
-def limits(scratch: Path) -> dict[str, int]:
-    """Of the processes of a skill, not of PID 1.
+def skill_limits(scratch: Path) -> dict[str, int]:
+    """Return the resource limits (RLIMIT_…) for the processes of a skill, not for PID 1.
 
     A file is at most as large as the scratch volume, which also bounds the termination log, a file on the node's disk.
     """
     disk = os.statvfs(scratch)
-    return {"CORE": 0, "FSIZE": min(disk.f_blocks * disk.f_frsize, LARGEST_FILE)} | processes()
+    return {"CORE": 0, "FSIZE": min(disk.f_blocks * disk.f_frsize, MAX_FILE_BYTES)} | process_limit()
 
 
-def processes() -> dict[str, int]:
-    """The kernel counts them by user and user namespace. In the node's namespace the pod would share the count with
-    every other pod of its user id: there the kubelet's podPidsLimit is all there is."""
-    return {"NPROC": PROCESSES} if own_user_namespace() else {}
+def process_limit() -> dict[str, int]:
+    """Return the limit of processes, or no limit outside a user namespace.
+
+    The kernel counts processes by user and user namespace. In the node's namespace the pod would share the count with
+    every other pod of its user id: there the kubelet's podPidsLimit is all there is.
+    """
+    return {"NPROC": MAX_PROCESSES} if has_user_namespace() else {}
 
 
-def own_user_namespace() -> bool:
-    """Whether user ids here are other ids on the node."""
+def has_user_namespace() -> bool:
+    """Return whether user ids here are other ids on the node."""
     return Path("/proc/self/uid_map").read_text(encoding="ascii").split() != ["0", "0", "4294967295"]
 
 
-def oom_kills() -> int:
-    """How many processes of this container the kernel has killed for want of memory; 0 where nobody knows."""
-    for file in _OOM:
+def count_oom_kills() -> int:
+    """Return how many processes of this container the kernel has killed for want of memory; 0 where it cannot tell."""
+    for file in _OOM_FILES:
         with contextlib.suppress(OSError, ValueError):
             for line in file.read_text(encoding="ascii").splitlines():
                 name, _, count = line.partition(" ")
@@ -48,18 +51,18 @@ def oom_kills() -> int:
     return 0
 
 
-def tidy(scratch: Path, *, always: bool = False) -> bool:
-    """Empty the scratch folder when it is nearly full: what fills it is memory of the pod. Whether it was emptied.
+def empty_scratch(scratch: Path, *, always: bool = False) -> bool:
+    """Empty the scratch folder when it is nearly full, and return whether it was emptied.
 
-    Only PID 1 does so: elsewhere the folder may be somebody else's too.
+    What fills the folder is memory of the pod. Only PID 1 empties it: elsewhere it may be somebody else's too.
     """
     if os.getpid() != 1:
         return False
     disk = os.statvfs(scratch)
     if (
         not always
-        and disk.f_bavail > disk.f_blocks * (1 - _NEARLY_FULL)
-        and disk.f_favail > disk.f_files * (1 - _NEARLY_FULL)
+        and disk.f_bavail > disk.f_blocks * (1 - _NEARLY_FULL_RATIO)
+        and disk.f_favail > disk.f_files * (1 - _NEARLY_FULL_RATIO)
     ):
         return False
     for entry in os.scandir(scratch):

@@ -1,4 +1,4 @@
-"""The server of one skill: requests are judged here, and run elsewhere."""
+"""The server of one skill: requests are validated here, and run elsewhere."""
 
 from __future__ import annotations
 
@@ -19,159 +19,168 @@ from skill_runtime import (
     termination,
     worker_pool,
 )
-from skill_runtime.contract import Contract
-from skill_runtime.http_server import Request, Response, Server
-from skill_runtime.output import Drain, to_log
+from skill_runtime import operator_contract as oc
+from skill_runtime.contract import SkillContract
+from skill_runtime.http_server import HttpRequest, HttpResponse, HttpServer
+from skill_runtime.output import OutputCollector, write_to_log
 from skill_runtime.redaction import Redactor
 from skill_runtime.settings import RuntimeSettings, RuntimeSettingsError
-from skill_runtime.spawn import Started
+from skill_runtime.spawn import ZygoteProcess
 from skill_runtime.text import printable
-from skill_runtime.worker_client import WorkerError, Zygote
+from skill_runtime.worker_client import WorkerError, ZygoteClient
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """How it ended."""
+class ServeOutcome:
+    """ServeOutcome is the exit code of the server, with a message where it failed."""
 
     code: int
     message: str = ""
 
 
-def main(proof: egress_gate.Proof, zygote: Started) -> int:
-    """What follows the first steps of `serve`; the exit code."""
+def main(proof: egress_gate.EgressProof, zygote: ZygoteProcess) -> int:
+    """Run what follows the first steps of `serve` and return the exit code."""
     try:
         settings = RuntimeSettings.read(os.environ)
-        if not termination.may_go_on(proof, settings.termination_log):
-            return termination.NOT_SHUT_IN
+        if not termination.wait_for_proof(proof, settings.termination_log):
+            return oc.EXIT_EGRESS_NOT_BLOCKED
         outcome = _run(settings, zygote, proof)
         if outcome.message:
-            termination.conclude(settings.termination_log, outcome.message)
+            termination.write_message(settings.termination_log, outcome.message)
     except RuntimeSettingsError as error:
-        outcome = Outcome(termination.UNUSABLE, str(error))
+        outcome = ServeOutcome(oc.EXIT_UNUSABLE, str(error))
     finally:
-        process.end_everything()
+        process.kill_all()
     if outcome.message:
-        log.write("error", "ended", detail=outcome.message)
+        log.write("error", "server failed", detail=outcome.message)
     return outcome.code
 
 
-def _run(settings: RuntimeSettings, zygote: Started, proof: egress_gate.Proof) -> Outcome:
-    contract = Contract.read(settings.contract)
-    resource_limits.tidy(settings.scratch, always=True)  # it outlives a container that was started again
-    plan = worker_pool.Plan(
+def _run(settings: RuntimeSettings, zygote: ZygoteProcess, proof: egress_gate.EgressProof) -> ServeOutcome:
+    contract = SkillContract.read(settings.contract)
+    resource_limits.empty_scratch(settings.scratch, always=True)  # it outlives a container that was started again
+    config = worker_pool.PoolConfig(
         settings.skill,
         settings.workers,
         settings.queue,
-        contract.call_timeout,
-        settings.max_body,
-        resource_limits.limits(settings.scratch),
+        contract.call_timeout_seconds,
+        settings.max_body_bytes,
+        resource_limits.skill_limits(settings.scratch),
         scratch=settings.scratch,
     )
-    return asyncio.run(_serve(settings, contract, plan, zygote, proof))
+    return asyncio.run(_serve(settings, contract, config, zygote, proof))
 
 
 async def _serve(
-    settings: RuntimeSettings, contract: Contract, plan: worker_pool.Plan, zygote: Started, proof: egress_gate.Proof
-) -> Outcome:
+    settings: RuntimeSettings,
+    contract: SkillContract,
+    config: worker_pool.PoolConfig,
+    zygote: ZygoteProcess,
+    proof: egress_gate.EgressProof,
+) -> ServeOutcome:
     loop = asyncio.get_running_loop()
     redactor = Redactor(settings.secrets, contract.open_secrets)
-    workers = worker_pool.WorkerPool(plan, Zygote(zygote), Drain(to_log, redactor))
-    service = _Service(contract, workers, redactor)
-    server = Server(service.handle, settings.max_body)
+    workers = worker_pool.WorkerPool(config, ZygoteClient(zygote), OutputCollector(write_to_log, redactor))
+    service = _SkillService(contract, workers, redactor)
+    server = HttpServer(service.handle, settings.max_body_bytes)
     stop = asyncio.Event()
     loop.add_signal_handler(signal.SIGTERM, stop.set)
     loop.add_signal_handler(signal.SIGINT, stop.set)
-    loop.add_signal_handler(worker_pool.CHILD_ENDED, worker_pool.reap, workers)
+    loop.add_signal_handler(signal.SIGCHLD, worker_pool.reap_children, workers)
     port = await server.listen("0.0.0.0", settings.port)
     log.write("info", "listening", port=port, skill=contract.name)
-    keeper = asyncio.create_task(workers.live())
+    supervisor = asyncio.create_task(workers.supervise())
     stopping = asyncio.create_task(stop.wait())
-    guard = asyncio.create_task(_guard(proof, settings.recheck))
-    await asyncio.wait((keeper, stopping, guard), return_when=asyncio.FIRST_COMPLETED)
-    outcome, grace = Outcome(0), settings.grace
-    if guard.done():
-        keeper.cancel()
-        workers.end()  # at once, whatever they are doing
-        outcome, grace = Outcome(termination.NOT_SHUT_IN, guard.result()), 1.0
-    elif keeper.done():
+    monitor = asyncio.create_task(_monitor_egress(proof, settings.recheck_seconds))
+    await asyncio.wait((supervisor, stopping, monitor), return_when=asyncio.FIRST_COMPLETED)
+    outcome, grace_seconds = ServeOutcome(oc.EXIT_OK), settings.grace_seconds
+    if monitor.done():
+        supervisor.cancel()
+        workers.close()  # at once, whatever they are doing
+        outcome, grace_seconds = ServeOutcome(oc.EXIT_EGRESS_NOT_BLOCKED, monitor.result()), 1.0
+    elif supervisor.done():
         try:
-            keeper.result()
+            supervisor.result()
         except WorkerError as error:
-            outcome = Outcome(termination.FAILED, printable(redactor.note(str(error)), 900))
+            outcome = ServeOutcome(oc.EXIT_FAILED, printable(redactor.redact_log_text(str(error)), 900))
     else:
         log.write("info", "stopping")
-    await server.drain(grace)
-    for task in (keeper, stopping, guard):
+    await server.drain(grace_seconds)
+    for task in (supervisor, stopping, monitor):
         task.cancel()
-    workers.end()
+    workers.close()
     return outcome
 
 
-async def _guard(proof: egress_gate.Proof, seconds: float) -> str:
-    """Look at the way out again and again; return only once it is open, with what to say of it."""
-    while proof.required and seconds:
-        await asyncio.sleep(seconds)
+async def _monitor_egress(proof: egress_gate.EgressProof, interval_seconds: float) -> str:
+    """Check egress again and again; return only once it is open, with the termination message."""
+    while proof.required and interval_seconds:
+        await asyncio.sleep(interval_seconds)
         try:
-            await asyncio.to_thread(proof.again)
+            await asyncio.to_thread(proof.recheck)
         except egress_gate.EgressNotBlockedError as error:
-            return termination.not_shut_in(error)
-    nobody_wants_to_know: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-    return await nobody_wants_to_know
+            return termination.report_open_egress(error)
+    never: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+    return await never
 
 
-class _Service:
-    """From request to response."""
+class _SkillService:
+    """_SkillService turns requests into responses."""
 
-    def __init__(self, contract: Contract, workers: worker_pool.WorkerPool, redactor: Redactor) -> None:
+    def __init__(self, contract: SkillContract, workers: worker_pool.WorkerPool, redactor: Redactor) -> None:
         self._contract, self._workers, self._redactor = contract, workers, redactor
 
-    async def handle(self, request: Request) -> Response:
-        """Answer one request."""
-        if request.path == "/healthz":
+    async def handle(self, request: HttpRequest) -> HttpResponse:
+        """Respond to one request."""
+        if request.path == oc.HEALTH_PATH:
             if self._workers.loaded.is_set():
-                return Response(200, b'{"status":"ready"}')
-            return Response(503, b'{"status":"loading"}', headers=(("retry-after", "1"),))
-        if request.path != "/":
-            return Response.problem(problems.NOT_FOUND, "call / with POST, or ask /healthz")
-        if request.method != "POST":
-            return Response.problem(problems.METHOD_NOT_ALLOWED, f"not with {request.method}", ("allow", "POST"))
-        began = time.monotonic()
-        status, note = 499, "the caller left"
+                return HttpResponse(200, b'{"status":"ready"}')
+            return HttpResponse(503, b'{"status":"loading"}', headers=(("retry-after", "1"),))
+        if request.path != oc.CALL_PATH:
+            return HttpResponse.from_problem(problems.NOT_FOUND, f"call / with POST, or get {oc.HEALTH_PATH}")
+        if request.method != oc.CALL_METHOD:
+            return HttpResponse.from_problem(
+                problems.METHOD_NOT_ALLOWED,
+                f"call with {oc.CALL_METHOD}, not with {request.method}",
+                ("allow", oc.CALL_METHOD),
+            )
+        start = time.monotonic()
+        status, note = 499, "the caller disconnected"
         try:
             response, note = await self._call(request)
             status = response.status
         finally:
             level = "info" if status < 500 else "error"
-            took = round((time.monotonic() - began) * 1000, 1)
-            log.write(level, "call", request=request.request_id, status=status, milliseconds=took, detail=note)
+            duration = round((time.monotonic() - start) * 1000, 1)
+            log.write(level, "call", request=request.request_id, status=status, milliseconds=duration, detail=note)
         return response
 
-    async def _call(self, request: Request) -> tuple[Response, str]:
-        """The answer to a call, and what the log adds to it."""
+    async def _call(self, request: HttpRequest) -> tuple[HttpResponse, str]:
+        """Return the response to a call, and what the log adds to it."""
         try:
-            value, body = strict_json.canonical(request.body)
-        except strict_json.DocumentError as error:
-            return Response.problem(problems.INVALID_JSON, str(error)), ""
-        if wrong := self._contract.input.problem(value):
-            return Response.problem(problems.INVALID_INPUT, wrong), ""
+            value, body = strict_json.canonicalize(request.body)
+        except strict_json.StrictJsonError as error:
+            return HttpResponse.from_problem(problems.INVALID_JSON, str(error)), ""
+        if violation := self._contract.input.violation(value):
+            return HttpResponse.from_problem(problems.INVALID_INPUT, violation), ""
         try:
-            reply = await self._workers.call(body, request.request_id, request.ends)
+            reply = await self._workers.call(body, request.request_id, request.deadline)
         except worker_pool.OverloadedError:
-            return Response.problem(problems.OVERLOADED, "try again", ("retry-after", "1")), ""
+            return HttpResponse.from_problem(problems.OVERLOADED, "try again", ("retry-after", "1")), ""
         except WorkerError as error:
-            return Response.problem(problems.FAULT, "the skill's process is being replaced"), str(error)
-        return self._answer(reply)
+            return HttpResponse.from_problem(problems.SKILL_ERROR, "the skill's process is being replaced"), str(error)
+        return self._respond(reply)
 
-    def _answer(self, reply: replies.Reply) -> tuple[Response, str]:
-        """Nothing that a skill said leaves the pod but through here, and without the values of secrets."""
+    def _respond(self, reply: replies.WorkerReply) -> tuple[HttpResponse, str]:
+        """Turn a reply into a response. Nothing of a skill leaves the pod but through here, without secret values."""
         if isinstance(reply, replies.WorkerFailure):
-            problem, detail = problems.of(reply)
-            where = f" (skill.py line {reply.line})" if reply.line else ""
-            return Response.problem(problem, self._redactor.message(detail)), self._redactor.note(
-                reply.exception
-            ) + where
-        value, text, redacted = self._redactor.answer(reply.value, reply.text)
-        if wrong := self._contract.output.problem(value):
+            problem, detail = problems.problem_for(reply)
+            location = f" (skill.py line {reply.line})" if reply.line else ""
+            response = HttpResponse.from_problem(problem, self._redactor.redact_message(detail))
+            return response, self._redactor.redact_log_text(reply.exception) + location
+        value, text, redacted = self._redactor.redact_output(reply.value, reply.text)
+        if violation := self._contract.output.violation(value):
             hint = "; the value of a secret was taken out of it" if redacted else ""
-            return Response.problem(problems.INVALID_OUTPUT, self._redactor.message(wrong) + hint), ""
-        return Response(200, text), "the value of a secret was taken out of the answer" if redacted else ""
+            detail = self._redactor.redact_message(violation) + hint
+            return HttpResponse.from_problem(problems.INVALID_OUTPUT, detail), ""
+        return HttpResponse(200, text), "the value of a secret was taken out of the output" if redacted else ""

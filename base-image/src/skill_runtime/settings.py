@@ -1,10 +1,12 @@
-"""Where things are and how much is allowed: all from the environment, which the operator writes, or a test."""
+"""The settings of the runtime: where files are and how much is allowed, all from the environment."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+
+from skill_runtime import operator_contract as oc
 
 
 class RuntimeSettingsError(Exception):
@@ -13,52 +15,56 @@ class RuntimeSettingsError(Exception):
 
 @dataclass(frozen=True)
 class RuntimeSettings:
-    """What both commands are told."""
+    """RuntimeSettings holds the settings of both commands.
+
+    The operator sets SKILL_GRACE alone; the other variables are for tests.
+    """
 
     skill: Path
     contract: Path
     manifest: Path
     termination_log: Path
     tools: Path
-    """Of the checker: `bin/ruff`, `bin/mypy`, and `cache`, what mypy has read already."""
+    """Folder of the checker's tools: `bin/ruff`, `bin/mypy`, and `cache`, what mypy has read already."""
     scratch: Path
     secrets: Path
-    """One file for each secret that the Skill was granted."""
+    """Folder with one file for each secret that the Skill was granted."""
     port: int
     workers: int
     queue: int
     """Calls that may wait for a worker."""
-    max_body: int
-    recheck: float
-    """Seconds between two looks at the way out while a skill is served; 0: never."""
-    grace: float
-    """Seconds that calls in flight get after SIGTERM."""
+    max_body_bytes: int
+    recheck_seconds: float
+    """Time between two checks of egress while a skill is served; 0: never."""
+    grace_seconds: float
+    """Time that calls in flight get after SIGTERM."""
 
     @classmethod
     def read(cls, environment: Mapping[str, str]) -> RuntimeSettings:
-        """Raises SettingsError."""
-        folder = Path(environment.get("SKILL_ROOT", "/skill"))
+        """Read the settings from the environment. Raises RuntimeSettingsError where a number is out of range."""
+        folder = Path(environment.get("SKILL_ROOT", oc.SKILL_DIRECTORY))
+        contract = f"{oc.CONTRACT_DIRECTORY}/{oc.CONTRACT_FILE}"
         return cls(
-            skill=folder / "skill.py",
-            contract=Path(environment.get("SKILL_CONTRACT", "/etc/skill/contract.json")),
-            manifest=folder / "manifest.json",
+            skill=folder / oc.SKILL_FILE,
+            contract=Path(environment.get("SKILL_CONTRACT", contract)),
+            manifest=folder / oc.MANIFEST_FILE,
             termination_log=Path(environment.get("SKILL_TERMINATION_LOG", "/dev/termination-log")),
             tools=Path(environment.get("SKILL_TOOLS", "/opt/checker")),
-            scratch=Path(environment.get("SKILL_SCRATCH", "/tmp")),
-            secrets=Path(environment.get("SKILL_SECRETS", "/run/secrets/skill")),
-            port=_number(environment, "SKILL_PORT", 8080, 0, 65535),
+            scratch=Path(environment.get("SKILL_SCRATCH", oc.SCRATCH_DIRECTORY)),
+            secrets=Path(environment.get("SKILL_SECRETS", oc.SECRETS_DIRECTORY)),
+            port=_number(environment, "SKILL_PORT", oc.HTTP_PORT, 0, 65535),
             workers=_number(environment, "SKILL_WORKERS", 4, 1, 256),
             queue=_number(environment, "SKILL_QUEUE", 32, 0, 10_000),
-            max_body=_number(environment, "SKILL_MAX_BODY", 1 << 20, 64, 1 << 26),
-            recheck=_number(environment, "SKILL_RECHECK", 20, 0, 3600),
-            grace=_number(environment, "SKILL_GRACE", 25, 0, 3600),
+            max_body_bytes=_number(environment, "SKILL_MAX_BODY", oc.MAX_BODY_BYTES, 64, 1 << 26),
+            recheck_seconds=_number(environment, "SKILL_RECHECK", 20, 0, 3600),
+            grace_seconds=_number(environment, oc.ENV_GRACE, 25, 0, 3600),
         )
 
 
-def _number(environment: Mapping[str, str], name: str, default: int, least: int, most: int) -> int:
+def _number(environment: Mapping[str, str], name: str, default: int, minimum: int, maximum: int) -> int:
     text = environment.get(name, "")
     if not text:
         return default
-    if not (text.isascii() and text.isdecimal() and len(text) < 12 and least <= int(text) <= most):
-        raise RuntimeSettingsError(f"{name} must be a whole number from {least} to {most}, not {text!r}")
+    if not (text.isascii() and text.isdecimal() and len(text) < 12 and minimum <= int(text) <= maximum):
+        raise RuntimeSettingsError(f"{name} must be a whole number from {minimum} to {maximum}, not {text!r}")
     return int(text)

@@ -1,4 +1,4 @@
-"""JSON from outside, strictly: what is let in here has one meaning for every reader after it."""
+"""Strict JSON (RFC 8259): what is accepted here has one meaning for every reader after it."""
 
 from __future__ import annotations
 
@@ -8,43 +8,46 @@ from typing import Any
 MAX_DEPTH = 100
 
 
-class DocumentError(Exception):
+class StrictJsonError(Exception):
     """Not JSON, or JSON that not all parsers agree on; the message says what is wrong."""
 
 
 def parse(data: bytes) -> Any:
-    """One JSON value in UTF-8; no NaN, infinity, half surrogate, absurd number or nesting. Raises DocumentError."""
-    return canonical(data)[0]
+    """Parse one JSON value in UTF-8.
+
+    Raises StrictJsonError for NaN, infinity, half a surrogate pair, a number out of range and deep nesting.
+    """
+    return canonicalize(data)[0]
 
 
-def canonical(data: bytes) -> tuple[Any, bytes]:
-    """As `parse`, with the value's one spelling: no duplicate keys, no escapes or white space of the original."""
+def canonicalize(data: bytes) -> tuple[Any, bytes]:
+    """Parse a value, and return it with its one spelling: no duplicate keys, no escapes, no white space."""
     try:
-        value = json.loads(data.decode("utf-8"), parse_constant=_refuse)
+        value = json.loads(data.decode("utf-8"), parse_constant=_refuse_constant)
         _refuse_depth(value)
         return value, json.dumps(value, allow_nan=False, separators=(",", ":"), ensure_ascii=False).encode("utf-8")
     except RecursionError:
-        raise DocumentError(f"nested deeper than {MAX_DEPTH}") from None
+        raise StrictJsonError(f"nested deeper than {MAX_DEPTH}") from None
     except UnicodeDecodeError as error:
-        raise DocumentError(f"not UTF-8: {error.reason} at byte {error.start}") from None
+        raise StrictJsonError(f"not UTF-8: {error.reason} at byte {error.start}") from None
     except UnicodeEncodeError:
-        raise DocumentError("a string holds half of a surrogate pair") from None
+        raise StrictJsonError("a string holds half of a surrogate pair") from None
     except json.JSONDecodeError as error:
-        raise DocumentError(f"not JSON: {error.msg} at line {error.lineno} column {error.colno}") from None
+        raise StrictJsonError(f"not JSON: {error.msg} at line {error.lineno} column {error.colno}") from None
     except ValueError as error:
-        raise DocumentError(f"a number out of range: {error}") from None
+        raise StrictJsonError(f"a number out of range: {error}") from None
 
 
-def lenient(data: bytes) -> Any:
-    """JSON of the operator's own making, whose strings may quote anything. Raises DocumentError."""
+def parse_lenient(data: bytes) -> Any:
+    """Parse JSON of the operator's own making, whose strings may quote anything. Raises StrictJsonError."""
     try:
         return json.loads(data)
     except (ValueError, RecursionError) as error:
-        raise DocumentError(f"not JSON: {error}") from error
+        raise StrictJsonError(f"not JSON: {error}") from error
 
 
-def _refuse(constant: str) -> None:
-    raise DocumentError(f"not JSON: {constant}")
+def _refuse_constant(constant: str) -> None:
+    raise StrictJsonError(f"not JSON: {constant}")
 
 
 def _refuse_depth(value: Any) -> None:
@@ -58,4 +61,4 @@ def _refuse_depth(value: Any) -> None:
             for child in (container.values() if type(container) is dict else container)
             if type(child) in (dict, list)
         ]
-    raise DocumentError(f"nested deeper than {MAX_DEPTH}")
+    raise StrictJsonError(f"nested deeper than {MAX_DEPTH}")

@@ -1,4 +1,4 @@
-"""How a pod of ours ends: what it leaves in its termination log, and with which code."""
+"""The end of a pod: what it leaves in its termination message for Kubernetes and the operator."""
 
 from __future__ import annotations
 
@@ -8,34 +8,36 @@ import time
 from pathlib import Path
 
 from skill_runtime import egress_gate, log
-
-FAILED, UNUSABLE, NOT_SHUT_IN = 1, 2, 3
-"""Exit codes. Kubernetes and the operator tell them apart."""
+from skill_runtime import operator_contract as oc
 
 
-def conclude(path: Path, message: str) -> None:
-    """Leave the last word where Kubernetes picks it up, over anything that others wrote there."""
+def write_message(path: Path, message: str) -> None:
+    """Write the termination message where Kubernetes reads it, over anything that others wrote there."""
     with contextlib.suppress(OSError):
-        path.write_bytes(message.encode("utf-8", "replace")[:4096])
+        path.write_bytes(message.encode("utf-8", "replace")[: oc.TERMINATION_MESSAGE_BYTES])
 
 
-def may_go_on(proof: egress_gate.Proof, termination_log: Path) -> bool:
-    """Wait for the gate. If it does not open, the pod's last word is written already."""
-    began = time.monotonic()
+def wait_for_proof(proof: egress_gate.EgressProof, termination_log: Path) -> bool:
+    """Wait for the egress gate and return whether the pod may continue.
+
+    Where it may not, the termination message is written already.
+    """
+    start = time.monotonic()
     try:
         proof.wait()
     except egress_gate.EgressNotBlockedError as error:
         if proof.required:
-            conclude(termination_log, not_shut_in(error))
+            write_message(termination_log, report_open_egress(error))
             return False
-        log.write("warning", "not shut in, and told not to mind", target=error.target, detail=str(error))
+        message = f"egress is not blocked; {oc.ENV_ISOLATION}={oc.ISOLATION_OPTIONAL} lets the skill run all the same"
+        log.write("warning", message, target=error.target, detail=str(error))
         return True
-    cost = round(time.monotonic() - began, 3)  # less than the proof took: much of it passed during imports
-    log.write("info", "shut in", seconds=round(proof.seconds, 3), waited=cost)
+    waited = round(time.monotonic() - start, 3)  # less than the proof took: much of it passed during imports
+    log.write("info", "egress is blocked", seconds=round(proof.duration_seconds, 3), waited=waited)
     return True
 
 
-def not_shut_in(error: egress_gate.EgressNotBlockedError) -> str:
-    """What the operator reads of it."""
-    log.write("error", "not shut in", target=error.target, detail=str(error))
-    return json.dumps({"refused": False, "target": error.target, "detail": str(error)})
+def report_open_egress(error: egress_gate.EgressNotBlockedError) -> str:
+    """Log that egress is open, and return the termination message about it."""
+    log.write("error", "egress is not blocked", target=error.target, detail=str(error))
+    return json.dumps({oc.EGRESS_BLOCKED: False, oc.EGRESS_TARGET: error.target, oc.EGRESS_DETAIL: str(error)})

@@ -1,4 +1,4 @@
-"""A process that runs one call at a time. It is the skill's: PID 1 believes nothing that comes from here."""
+"""The worker: a process that runs one call at a time. It is the skill's: PID 1 believes nothing that it sends."""
 
 from __future__ import annotations
 
@@ -10,28 +10,28 @@ from typing import Any
 from skill_runtime import exception_report, frames
 
 
-def serve(connection: socket.socket, run: Callable[[Any], Any], path: str, most: int) -> None:
-    """Answer calls until the other side closes."""
+def serve(connection: socket.socket, run: Callable[[Any], Any], path: str, max_reply_bytes: int) -> None:
+    """Handle calls until the other side closes."""
     while (body := frames.receive(connection)) is not None:
-        reply = answer(body, run, path, most)
-        exception_report.flush()
+        reply = handle_call(body, run, path, max_reply_bytes)
+        exception_report.flush_output()
         connection.sendall(frames.pack(reply))
 
 
-def answer(body: bytes, run: Callable[[Any], Any], path: str, most: int) -> bytes:
-    """The reply to one call."""
+def handle_call(body: bytes, run: Callable[[Any], Any], path: str, max_reply_bytes: int) -> bytes:
+    """Run one call and return the reply's payload."""
     try:
         result = run(json.loads(body))
-    except BaseException as error:  # noqa: BLE001 - SystemExit is a fault of the call, not an order to us
-        return _error("raised", exception_report.describe(error, path))
+    except BaseException as error:  # noqa: BLE001 - SystemExit is a failure of the call, not an order to us
+        return _error_reply("raised", exception_report.describe(error, path))
     try:
         text = json.dumps(result, allow_nan=False, separators=(",", ":")).encode()
     except BaseException as error:  # noqa: BLE001 - the result may be any object
-        return _error("unserialisable", exception_report.describe(error, path))
-    if len(text) > most:
-        return _error("oversized", {"types": [], "message": f"{len(text)} bytes", "line": None})
+        return _error_reply("unserialisable", exception_report.describe(error, path))
+    if len(text) > max_reply_bytes:
+        return _error_reply("oversized", {"types": [], "message": f"{len(text)} bytes", "line": None})
     return frames.OUTPUT + text
 
 
-def _error(kind: str, description: dict[str, Any]) -> bytes:
+def _error_reply(kind: str, description: dict[str, Any]) -> bytes:
     return frames.ERROR + json.dumps({"kind": kind, **description}).encode()

@@ -1,4 +1,4 @@
-"""PID 1's view of the zygote and of its workers: how they are started, asked, distrusted and ended."""
+"""PID 1's view of the zygote and of its workers: how they are commanded, distrusted and killed."""
 
 from __future__ import annotations
 
@@ -11,50 +11,51 @@ from pathlib import Path
 from typing import Any
 
 from skill_runtime import frames, problems, process, replies
-from skill_runtime.output import Drain, Pipe
-from skill_runtime.spawn import Started
-from skill_runtime.zygote import MESSAGE
+from skill_runtime.output import OutputCollector, OutputPipe
+from skill_runtime.spawn import ZygoteProcess
+from skill_runtime.zygote import MAX_MESSAGE_BYTES
 
-FORK_SECONDS = 5.0
+FORK_TIMEOUT_SECONDS = 5.0
 
 
 class WorkerError(Exception):
-    """The zygote cannot do what it is for; the message says why."""
+    """The zygote or a worker does not work; the message says why."""
 
 
 class LoadError(WorkerError):
     """The skill cannot be loaded."""
 
     def __init__(self, failure: replies.WorkerFailure) -> None:
-        where = f"skill.py line {failure.line}" if failure.line else "skill.py"
-        super().__init__(f"{where}: {failure.exception}")
+        location = f"skill.py line {failure.line}" if failure.line else "skill.py"
+        super().__init__(f"{location}: {failure.exception}")
         self.failure = failure
 
 
-class Zygote:
-    """The zygote process, once there is a loop to talk to it."""
+class ZygoteClient:
+    """ZygoteClient sends commands to the zygote process, once there is an event loop."""
 
-    def __init__(self, started: Started) -> None:
-        self.pid, self.output = started.pid, started.output
-        self._handle, self._control = started.handle, started.control
-        self._asking = asyncio.Lock()
+    def __init__(self, zygote: ZygoteProcess) -> None:
+        self.pid, self.output = zygote.pid, zygote.output
+        self._pidfd, self._control = zygote.pidfd, zygote.control
+        self._lock = asyncio.Lock()
 
     async def load(self, skill: Path, limits: Mapping[str, int]) -> None:
-        """Let it load the skill, for however long that takes. Raises LoadError."""
-        said = await self._ask({"load": str(skill), "limits": dict(limits)})
-        if said.get("loaded") is not True:
-            failed = said.get("failed")
-            raise LoadError(replies.failure(failed if isinstance(failed, dict) else {}))
+        """Have the zygote load the skill, for however long that takes. Raises LoadError or WorkerError."""
+        response = await self._request({"load": str(skill), "limits": dict(limits)})
+        if response.get("loaded") is not True:
+            failure = response.get("failure")
+            raise LoadError(replies.parse_failure(failure if isinstance(failure, dict) else {}))
 
-    async def fork(self, skill: Path, most: int, drain: Drain) -> Worker:
-        """A new worker. Raises OffspringError."""
+    async def fork(self, skill: Path, max_reply_bytes: int, collector: OutputCollector) -> WorkerClient:
+        """Fork a new worker. Raises WorkerError where that fails."""
         ours, theirs = socket.socketpair()
         reading, writing = os.pipe()
-        worker: Worker | None = None
+        worker: WorkerClient | None = None
         try:
-            async with asyncio.timeout(FORK_SECONDS):
-                said = await self._ask({"path": str(skill), "most": most}, theirs.fileno(), writing)
-            worker = Worker(*self._identify(said.get("pid")), ours, most)
+            command = {"path": str(skill), "max_reply_bytes": max_reply_bytes}
+            async with asyncio.timeout(FORK_TIMEOUT_SECONDS):
+                response = await self._request(command, theirs.fileno(), writing)
+            worker = WorkerClient(*self._identify(response.get("pid")), ours, max_reply_bytes)
         except TimeoutError:
             raise WorkerError("no worker could be forked in time") from None
         finally:
@@ -63,94 +64,103 @@ class Zygote:
             if worker is None:
                 ours.close()
                 os.close(reading)
-        await worker.open(drain.attach(reading))
+        await worker.open(collector.attach(reading))
         return worker
 
     def kill(self) -> None:
-        """End it; who reaps is PID 1's loop. Idempotent."""
-        if self._handle >= 0:
-            process.end(self._handle)
-            os.close(self._handle)
-            self._handle = -1
+        """Kill the zygote; PID 1's event loop reaps it. Idempotent."""
+        if self._pidfd >= 0:
+            process.kill(self._pidfd)
+            os.close(self._pidfd)
+            self._pidfd = -1
             self._control.close()
 
     def _identify(self, pid: Any) -> tuple[int, int]:
-        """PID and handle of the worker: only a child of the zygote is believed to be one. Its handle outlives it."""
+        """Return PID and pidfd of the worker: only a child of the zygote is believed to be one.
+
+        The pidfd names the process even after its end.
+        """
         if not isinstance(pid, int) or isinstance(pid, bool) or not 1 < pid < 1 << 22:
             raise WorkerError("the zygote did not name its worker")
         try:
-            handle = os.pidfd_open(pid)
+            pidfd = os.pidfd_open(pid)
         except OSError as error:
             raise WorkerError(f"the worker was gone at once: {error.strerror}") from error
-        if process.parent_of(pid) != self.pid:
-            os.close(handle)
+        if process.parent_pid(pid) != self.pid:
+            os.close(pidfd)
             raise WorkerError("the zygote named a process that is not its worker")
-        return pid, handle
+        return pid, pidfd
 
-    async def _ask(self, command: dict[str, Any], *descriptors: int) -> dict[str, Any]:
+    async def _request(self, command: dict[str, Any], *descriptors: int) -> dict[str, Any]:
         loop = asyncio.get_running_loop()
-        async with self._asking:
+        async with self._lock:
             try:
                 if descriptors:
                     socket.send_fds(self._control, [json.dumps(command).encode()], descriptors)
                 else:
                     self._control.send(json.dumps(command).encode())
-                message = await loop.sock_recv(self._control, MESSAGE)
-                said = json.loads(message) if message else None
+                message = await loop.sock_recv(self._control, MAX_MESSAGE_BYTES)
+                response = json.loads(message) if message else None
             except (OSError, ValueError, RecursionError) as error:
-                raise WorkerError(f"the zygote cannot be asked: {type(error).__name__}") from error
-        if not isinstance(said, dict):
+                raise WorkerError(f"the zygote does not respond: {type(error).__name__}") from error
+        if not isinstance(response, dict):
             raise WorkerError("the zygote is gone")
-        return said
+        return response
 
 
-class Worker:
-    """One worker process, and the line to it."""
+class WorkerClient:
+    """WorkerClient is PID 1's end of the connection to one worker process."""
 
-    def __init__(self, pid: int, handle: int, connection: socket.socket, most: int) -> None:
-        self.pid, self._handle = pid, handle
+    def __init__(self, pid: int, pidfd: int, connection: socket.socket, max_reply_bytes: int) -> None:
+        self.pid, self._pidfd = pid, pidfd
         self._connection = connection
-        self._most = most + 1
+        self._max_frame_bytes = max_reply_bytes + 1 + 4096
+        """A reply and its first byte, or the description of an error."""
         self._reader: asyncio.StreamReader
         self._writer: asyncio.StreamWriter
-        self.output: Pipe
+        self.output: OutputPipe
 
-    async def open(self, output: Pipe) -> None:
-        """Prepare the line."""
+    async def open(self, output: OutputPipe) -> None:
+        """Open the streams of the connection."""
         self.output = output
         self._reader, self._writer = await asyncio.open_unix_connection(sock=self._connection, limit=1 << 16)
 
-    async def call(self, body: bytes) -> replies.Reply:
-        """One call, for however long it takes. After a reply that is not `sane` the worker must be killed."""
+    async def call(self, body: bytes) -> replies.WorkerReply:
+        """Run one call, for however long it takes.
+
+        After a reply for which `reusable` is false the worker must be killed.
+        """
         try:
             self._writer.write(frames.pack(body))
             await self._writer.drain()
-            size = frames.size(await self._reader.readexactly(frames.HEADER))
-            if size > self._most + 4096:
-                return replies.WorkerFailure("malformed", message=f"the worker announced a reply of {size} bytes")
-            return replies.read(await self._reader.readexactly(size))
+            length = frames.payload_length(await self._reader.readexactly(frames.HEADER_BYTES))
+            if length > self._max_frame_bytes:
+                return replies.WorkerFailure("malformed", message=f"the worker announced a reply of {length} bytes")
+            return replies.parse_reply(await self._reader.readexactly(length))
         except (asyncio.IncompleteReadError, OSError):
             return replies.WorkerFailure("died", message="the process ended during the call")
 
     @property
     def alive(self) -> bool:
-        """Whether it still holds its end of the line."""
+        """True while the worker holds its end of the connection."""
         return not self._reader.at_eof()
 
     @staticmethod
-    def sane(reply: replies.Reply) -> bool:
-        """Whether the worker that gave this reply may be asked again. Where it ran out of something, what it started
-        is likely to live on and hold that."""
-        if isinstance(reply, replies.Output):
+    def reusable(reply: replies.WorkerReply) -> bool:
+        """Return whether the worker that gave this reply may run another call.
+
+        Where it ran out of something, what it started is likely to live on and hold that.
+        """
+        if isinstance(reply, replies.SkillOutput):
             return True
-        return reply.kind in ("raised", "unserialisable", "oversized") and problems.exhausted(reply) is None
+        return reply.kind in ("raised", "unserialisable", "oversized") and problems.exhausted_resource(reply) is None
 
     def kill(self) -> None:
-        """End it and close the line. Idempotent."""
-        if self._handle < 0:
+        """Kill the worker and close the connection. Idempotent."""
+        if self._pidfd < 0:
             return
-        process.end(self._handle)
-        os.close(self._handle)
-        self._handle = -1
+        process.kill(self._pidfd)
+        os.close(self._pidfd)
+        self._pidfd = -1
         self._writer.close()
         self.output.close()

@@ -1,106 +1,104 @@
-"""Calls in, replies out: a bounded number of workers, a bounded queue, and a zygote that is replaced when it falls."""
+"""The pool of workers: a bounded number of them, a bounded queue, and a zygote that is replaced when it crashes."""
 
 from __future__ import annotations
 
 import asyncio
 import math
 import os
-import signal
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from skill_runtime import log, process, replies, resource_limits, spawn
-from skill_runtime.output import Drain
-from skill_runtime.worker_client import LoadError, Worker, WorkerError, Zygote
+from skill_runtime.output import OutputCollector
+from skill_runtime.worker_client import LoadError, WorkerClient, WorkerError, ZygoteClient
 
-CHILD_ENDED = signal.SIGCHLD
-LOAD_SECONDS = 60.0
-BACKOFFS = (0.0, 0.1, 0.3, 1.0, 3.0)
-"""Pauses before each new zygote; one that falls after the last of them, in a row, is the last."""
-IN_A_ROW = 60.0
-"""Seconds after which the fall of a zygote is not the previous one's sequel."""
+LOAD_TIMEOUT_SECONDS = 60.0
+BACKOFF_SECONDS = (0.0, 0.1, 0.3, 1.0, 3.0)
+"""Pauses before each new zygote; one that crashes after the last of them, in a row, is the last."""
+CRASH_WINDOW_SECONDS = 60.0
+"""The time after which the crash of a zygote no longer counts with the previous one."""
 
 
 class OverloadedError(Exception):
-    """Too many calls wait already."""
+    """Too many calls are waiting already."""
 
 
 @dataclass(frozen=True)
-class Plan:
-    """How a pool works."""
+class PoolConfig:
+    """PoolConfig says how a pool works."""
 
     skill: Path
     workers: int
     queue: int
-    call_timeout: float
-    max_body: int
+    call_timeout_seconds: float
+    max_body_bytes: int
     limits: Mapping[str, int]
-    load_seconds: float = LOAD_SECONDS
+    load_timeout_seconds: float = LOAD_TIMEOUT_SECONDS
     scratch: Path | None = None
-    """Emptied when it is full and no call is under way."""
+    """A folder that is emptied when it is full and no call is in flight."""
 
 
 class WorkerPool:
-    """All processes of one skill."""
+    """WorkerPool owns all processes of one skill."""
 
-    def __init__(self, plan: Plan, zygote: Zygote, drain: Drain) -> None:
-        self._plan, self._zygote, self._drain = plan, zygote, drain
-        self._idle: list[Worker] = []
-        self._busy: set[Worker] = set()
-        self._slots = asyncio.Semaphore(plan.workers)
+    def __init__(self, config: PoolConfig, zygote: ZygoteClient, collector: OutputCollector) -> None:
+        self._config, self._zygote, self._collector = config, zygote, collector
+        self._idle: list[WorkerClient] = []
+        self._busy: set[WorkerClient] = set()
+        self._slots = asyncio.Semaphore(config.workers)
         self._waiting = 0
-        self._falls: list[float] = []
-        self._oom_kills = resource_limits.oom_kills()
-        self._fallen = asyncio.Event()
+        self._crashes: list[float] = []
+        self._oom_kills = resource_limits.count_oom_kills()
+        self._zygote_exited = asyncio.Event()
         self.loaded = asyncio.Event()
 
     async def load(self) -> None:
-        """Have the zygote load the skill. Raises LoadError, OffspringError."""
-        self._drain.attach(self._zygote.output)
+        """Have the zygote load the skill. Raises LoadError or WorkerError."""
+        self._collector.attach(self._zygote.output)
         try:
-            async with asyncio.timeout(self._plan.load_seconds):
-                await self._zygote.load(self._plan.skill, self._plan.limits)
+            async with asyncio.timeout(self._config.load_timeout_seconds):
+                await self._zygote.load(self._config.skill, self._config.limits)
         except TimeoutError:
             self._zygote.kill()
-            raise WorkerError(f"skill.py did not finish loading in {self._plan.load_seconds:.0f} s") from None
+            raise WorkerError(f"skill.py did not finish loading in {self._config.load_timeout_seconds:.0f} s") from None
         except WorkerError as error:
             if isinstance(error, LoadError):
                 raise
             raise WorkerError("the process ended while skill.py was loading") from error
         self.loaded.set()
 
-    async def call(self, body: bytes, request_id: str = "", ends: float = math.inf) -> replies.Reply:
-        """Run one call, which is of no use to anybody after `ends`. Raises OverloadedError, OffspringError.
+    async def call(self, body: bytes, request_id: str = "", deadline: float = math.inf) -> replies.WorkerReply:
+        """Run one call, which is of no use to anybody after `deadline` (the event loop's clock).
 
-        Cancelling it ends the call's process.
+        Raises OverloadedError or WorkerError. Cancelling it kills the call's process.
         """
-        if self._slots.locked() and self._waiting >= self._plan.queue:
+        if self._slots.locked() and self._waiting >= self._config.queue:
             raise OverloadedError
         self._waiting += 1
         try:
-            async with asyncio.timeout(self._left(ends)):
+            async with asyncio.timeout(self._remaining_seconds(deadline)):
                 await self._slots.acquire()
         except TimeoutError:
             raise OverloadedError from None
         finally:
             self._waiting -= 1
         try:
-            return await self._run(body, request_id, ends)
+            return await self._run(body, request_id, deadline)
         finally:
             self._slots.release()
 
-    def _left(self, ends: float) -> float:
-        """Seconds from now: what the skill may take, or less."""
-        return min(self._plan.call_timeout, ends - asyncio.get_running_loop().time())
+    def _remaining_seconds(self, deadline: float) -> float:
+        """Return the seconds from now that a call may take: the skill's timeout, or less."""
+        return min(self._config.call_timeout_seconds, deadline - asyncio.get_running_loop().time())
 
-    async def _run(self, body: bytes, request_id: str, ends: float) -> replies.Reply:
-        worker = self._take() or await self._fork(ends)
-        reply: replies.Reply = replies.WorkerFailure("died")
+    async def _run(self, body: bytes, request_id: str, deadline: float) -> replies.WorkerReply:
+        worker = self._take_idle() or await self._fork(deadline)
+        reply: replies.WorkerReply = replies.WorkerFailure("died")
         self._busy.add(worker)
-        worker.output.begin(request_id)
-        seconds = self._left(ends)
+        worker.output.start_call(request_id)
+        seconds = self._remaining_seconds(deadline)
         try:
             async with asyncio.timeout(seconds):
                 reply = await worker.call(body)
@@ -108,31 +106,34 @@ class WorkerPool:
             reply = replies.WorkerFailure("timeout", message=f"no answer within {max(seconds, 0):.3g} s")
         finally:
             self._busy.discard(worker)
-            if Worker.sane(reply):
-                worker.output.end()
+            if WorkerClient.reusable(reply):
+                worker.output.finish_call()
                 self._idle.append(worker)
             else:
                 worker.kill()
-                reply = self._told(reply)
-                # What it left behind goes with it. Workers whose zygote fell are our children, too, and stay.
-                process.end_strangers({self._zygote.pid, *(kept.pid for kept in (*self._idle, *self._busy))})
-            if isinstance(reply, replies.WorkerFailure) and self._scratch_was_full():
+                reply = self._classify(reply)
+                # What it left behind goes with it. Workers whose zygote crashed are our children, too, and stay.
+                process.kill_orphans({self._zygote.pid, *(other.pid for other in (*self._idle, *self._busy))})
+            if isinstance(reply, replies.WorkerFailure) and self._empty_full_scratch():
                 log.write("warning", "/tmp was full and is emptied")
         return reply
 
-    def _scratch_was_full(self) -> bool:
-        scratch = self._plan.scratch
-        return scratch is not None and not self._busy and resource_limits.tidy(scratch)
+    def _empty_full_scratch(self) -> bool:
+        scratch = self._config.scratch
+        return scratch is not None and not self._busy and resource_limits.empty_scratch(scratch)
 
-    def _told(self, reply: replies.Reply) -> replies.Reply:
-        """A process that died may have been killed for want of memory: the kernel counts that."""
-        known, self._oom_kills = self._oom_kills, resource_limits.oom_kills()
-        if isinstance(reply, replies.WorkerFailure) and reply.kind == "died" and self._oom_kills > known:
-            return replies.WorkerFailure("memory", message="killed: it used more memory than it may")
+    def _classify(self, reply: replies.WorkerReply) -> replies.WorkerReply:
+        """Return a failure of kind `memory` where the kernel killed the process for want of memory."""
+        previous, self._oom_kills = self._oom_kills, resource_limits.count_oom_kills()
+        if isinstance(reply, replies.WorkerFailure) and reply.kind == "died" and self._oom_kills > previous:
+            return replies.WorkerFailure("memory", message="killed: it exceeded its memory limit")
         return reply
 
-    def _take(self) -> Worker | None:
-        """A worker that waits for a call. One may have ended since its last, by its own hand or by a sibling's."""
+    def _take_idle(self) -> WorkerClient | None:
+        """Return a worker that waits for a call.
+
+        One may have ended since its last call, by its own hand or by a sibling's.
+        """
         while self._idle:
             worker = self._idle.pop()
             if worker.alive:
@@ -140,14 +141,15 @@ class WorkerPool:
             worker.kill()
         return None
 
-    async def _fork(self, ends: float) -> Worker:
+    async def _fork(self, deadline: float) -> WorkerClient:
         try:
-            async with asyncio.timeout(self._left(ends)):
+            async with asyncio.timeout(self._remaining_seconds(deadline)):
                 await self.loaded.wait()
-            forking = asyncio.create_task(self._zygote.fork(self._plan.skill, self._plan.max_body, self._drain))
+            config = self._config
+            forking = asyncio.create_task(self._zygote.fork(config.skill, config.max_body_bytes, self._collector))
             try:
                 return await asyncio.shield(forking)
-            except asyncio.CancelledError:  # what the zygote was asked must be heard, or the next hears it
+            except asyncio.CancelledError:  # the zygote's response must be read, or the next command reads it
                 (await forking).kill()
                 raise
         except WorkerError:
@@ -156,39 +158,41 @@ class WorkerPool:
         except TimeoutError:
             raise OverloadedError from None
 
-    def reaped(self, pid: int) -> None:
-        """A child was reaped; was it the zygote?"""
+    def on_child_exit(self, pid: int) -> None:
+        """Note that a child was reaped, which may be the zygote."""
         if pid == self._zygote.pid:
-            self._fallen.set()
+            self._zygote_exited.set()
 
-    async def live(self) -> None:
-        """Load the skill, and replace the zygote whenever it falls. Raises OffspringError once that is hopeless."""
+    async def supervise(self) -> None:
+        """Load the skill, and replace the zygote whenever it crashes. Raises WorkerError once that is hopeless."""
         await self.load()
         while True:
-            await self._fallen.wait()
-            self._fallen.clear()
+            await self._zygote_exited.wait()
+            self._zygote_exited.clear()
             self.loaded.clear()
             self._zygote.kill()
             now = time.monotonic()
-            self._falls = [fall for fall in self._falls if now - fall < IN_A_ROW] + [now]
-            if len(self._falls) > len(BACKOFFS):
-                raise WorkerError(f"the skill's process ended {len(self._falls)} times within {IN_A_ROW:.0f} s")
-            log.write("warning", "the skill's process ended and is started again", times=len(self._falls))
-            await asyncio.sleep(BACKOFFS[len(self._falls) - 1])
-            self._zygote = Zygote(spawn.start())
+            self._crashes = [crash for crash in self._crashes if now - crash < CRASH_WINDOW_SECONDS] + [now]
+            if len(self._crashes) > len(BACKOFF_SECONDS):
+                raise WorkerError(
+                    f"the skill's process ended {len(self._crashes)} times within {CRASH_WINDOW_SECONDS:.0f} s"
+                )
+            log.write("warning", "the skill's process ended and is started again", times=len(self._crashes))
+            await asyncio.sleep(BACKOFF_SECONDS[len(self._crashes) - 1])
+            self._zygote = ZygoteClient(spawn.start_zygote())
             await self.load()
 
-    def end(self) -> None:
-        """End all that was started here."""
+    def close(self) -> None:
+        """Kill all processes that were started here."""
         for worker in self._idle:
             worker.kill()
         self._idle.clear()
         self._zygote.kill()
-        process.end_everything()
+        process.kill_all()
 
 
-def reap(pool: WorkerPool) -> None:
-    """Collect ended children; PID 1 inherits those of others, too."""
+def reap_children(pool: WorkerPool) -> None:
+    """Reap ended children; PID 1 inherits those of others, too."""
     while True:
         try:
             pid, _ = os.waitpid(-1, os.WNOHANG)
@@ -196,4 +200,4 @@ def reap(pool: WorkerPool) -> None:
             return
         if not pid:
             return
-        pool.reaped(pid)
+        pool.on_child_exit(pid)

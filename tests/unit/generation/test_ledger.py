@@ -10,7 +10,7 @@ import pytest
 from skill_operator.generation import ledger as book
 from skill_operator.generation.ledger import Attempt, Call, Candidate, GenerationLimits, Ledger, Stop, Wait
 from skill_operator.naming import digest
-from skill_runtime.check.examples import Failed, _hidden, _visible
+from skill_runtime.check.examples import FailedExample, report_hidden, report_visible
 from skill_runtime.check.findings import excerpt
 from skill_runtime.check.request import CheckExample
 
@@ -55,7 +55,7 @@ def refused(
 
 def report(passed: int, total: int, got: str = "4") -> str:
     """As the checker words it."""
-    return _visible([Failed(WRONG, got)], passed, total, "").message
+    return report_visible([FailedExample(WRONG, got)], passed, total, "").message
 
 
 def reason(found: Call | Candidate | Stop | Wait) -> str:
@@ -136,7 +136,7 @@ def test_more_examples_passed_is_progress() -> None:
     ledger = refused(opened(), "a", message=report(1, 5))
     assert reason(step(refused(ledger, "b", message=report(2, 5)))) == "repair"
     assert reason(step(refused(ledger, "b", message=report(1, 5, got="5")))) == "fresh"
-    told = [_hidden([Failed(WRONG, "4")], passed, 3, "").message for passed in (1, 2)]
+    told = [report_hidden([FailedExample(WRONG, "4")], passed, 3, "").message for passed in (1, 2)]
     held_out = [refused(opened(), "a", gate="hidden", message=message) for message in told]
     assert [ledger.attempts[0].progress for ledger in held_out] == [(6, 1), (6, 2)]
 

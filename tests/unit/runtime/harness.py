@@ -62,7 +62,7 @@ NO_CAPABILITIES = ("setpriv", "--bounding-set=-all", "--inh-caps=-all", "--no-ne
 
 
 def closed_port() -> int:
-    """A port of loopback where nothing listens: the way out, shut."""
+    """A port of loopback where nothing listens: blocked egress."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
@@ -141,8 +141,8 @@ class Served:
 def contract(folder: Path, source: str, timeout: float = 5) -> None:
     """What a pod finds of its skill: the code, and what it takes and gives."""
     (folder / "skill.py").write_text(source)
-    told = {"name": "ns/skill", "input": NUMBER, "output": NUMBER, "callTimeoutSeconds": timeout}
-    (folder / "contract.json").write_text(json.dumps(told))
+    document = {"name": "ns/skill", "input": NUMBER, "output": NUMBER, "callTimeoutSeconds": timeout}
+    (folder / "contract.json").write_text(json.dumps(document))
 
 
 @contextmanager
@@ -207,8 +207,8 @@ class Checked:
         return report
 
 
-def order(source: str, **more: Any) -> dict[str, str]:
-    """The bundle, as environment."""
+def check_environment(source: str, **more: Any) -> dict[str, str]:
+    """A check request, as environment."""
     document = {
         "source": source,
         "types": TYPES,
@@ -229,7 +229,7 @@ def check(
     """Run a check to its end."""
     ended = subprocess.run(
         [*prefix, *command("check")],
-        env=environment(folder, **{**order(source, **more), **(env or {})}),
+        env=environment(folder, **{**check_environment(source, **more), **(env or {})}),
         cwd=folder,
         capture_output=True,
         text=True,
@@ -242,7 +242,7 @@ def check(
 
 @contextmanager
 def listening() -> Iterator[int]:
-    """A port of loopback where connections are taken: the way out, open."""
+    """A port of loopback where connections are accepted: open egress."""
     with socket.create_server(("127.0.0.1", 0), backlog=64) as server:
 
         def take() -> None:

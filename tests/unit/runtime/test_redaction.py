@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from skill_runtime.output import Drain
-from skill_runtime.redaction import SHORTEST, Redactor
+from skill_runtime.output import OutputCollector
+from skill_runtime.redaction import MIN_VALUE_BYTES, Redactor
 from tests.unit.runtime.harness import serving
 
 VALUE = 'tok3n/"é\\+ü=&end'
@@ -60,94 +60,100 @@ def test_no_spelling_leaves(spelling: str, tmp_path: Path) -> None:
     guard = redactor(tmp_path, key=VALUE)
     said = f"before {SPELLINGS[spelling](VALUE)} after"
     value = {"said": [said, {said: 1}]}
-    clean, text, redacted = guard.answer(value, json.dumps(value, ensure_ascii=False).encode())
+    clean, text, redacted = guard.redact_output(value, json.dumps(value, ensure_ascii=False).encode())
     assert redacted
     assert json.loads(text) == clean
     (key,) = clean["said"][1]
-    for kept in (clean["said"][0], key, guard.note(said), guard.message(said), guard.line(said.encode()).decode()):
+    for kept in (
+        clean["said"][0],
+        key,
+        guard.redact_log_text(said),
+        guard.redact_message(said),
+        guard.redact_line(said.encode()).decode(),
+    ):
         assert kept.startswith(("before [secret key]", "before Basic", "before Y", 'before "', "before \\")), kept
         assert "[secret key]" in kept
         assert len(kept) < len("before  after") + len("[secret key]") + 16, kept
 
 
 @given(
-    value=st.text(st.characters(exclude_categories=["Cs"]), min_size=SHORTEST, max_size=40)
+    value=st.text(st.characters(exclude_categories=["Cs"]), min_size=MIN_VALUE_BYTES, max_size=40)
     .map(lambda v: v.encode().strip().replace(b"\\", b"").decode())
-    .filter(lambda v: len(v) >= SHORTEST)
+    .filter(lambda v: len(v) >= MIN_VALUE_BYTES)
 )
 @settings(max_examples=100, deadline=None)
 def test_any_value(value: str, tmp_path_factory: pytest.TempPathFactory) -> None:
     guard = redactor(tmp_path_factory.mktemp("any"), key=value)
     encoded = base64.b64encode(b"." + value.encode()).decode()
     for said in (value, json.dumps(value), quote(value, safe=""), encoded):
-        assert "[secret key]" in guard.note(f"({said})")
-        _, text, redacted = guard.answer([said], json.dumps([said], ensure_ascii=False).encode())
+        assert "[secret key]" in guard.redact_log_text(f"({said})")
+        _, text, redacted = guard.redact_output([said], json.dumps([said], ensure_ascii=False).encode())
         assert redacted
         assert b"[secret key]" in text
 
 
 def test_lines_of_a_key_are_recognised_alone(tmp_path: Path) -> None:
     guard = redactor(tmp_path, key=KEY)
-    assert guard.note(f"got {KEY.splitlines()[1]}") == "got [secret key]"
-    assert guard.note(f"got {KEY}") == "got [secret key]\n"
+    assert guard.redact_log_text(f"got {KEY.splitlines()[1]}") == "got [secret key]"
+    assert guard.redact_log_text(f"got {KEY}") == "got [secret key]\n"
 
 
 def test_a_number_is_a_value_too(tmp_path: Path) -> None:
-    clean, text, _ = redactor(tmp_path, pin="1234567890").answer([1234567890, 12], b"[1234567890,12]")
+    clean, text, _ = redactor(tmp_path, pin="1234567890").redact_output([1234567890, 12], b"[1234567890,12]")
     assert clean == ["[secret pin]", 12]
     assert text == b'["[secret pin]",12]'
 
 
 def test_a_short_value_is_left_alone_and_said_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     guard = redactor(tmp_path, key="true\n")
-    assert guard.note("it is true") == "it is true"
+    assert guard.redact_log_text("it is true") == "it is true"
     told = json.loads(capsys.readouterr().out)
     assert (told["level"], told["secret"]) == ("warning", "key")
 
 
 def test_a_message_that_was_cut_within_a_value(tmp_path: Path) -> None:
     guard = redactor(tmp_path, key="abcdefghijklmnopqrst")
-    assert guard.message("url: abcdefghijkl") == "url: [secret key]"
-    assert guard.message("url: abcdefghijkl…") == "url: [secret key]"
-    assert guard.message("url: abcdefghijkl more") == "url: abcdefghijkl more"
+    assert guard.redact_message("url: abcdefghijkl") == "url: [secret key]"
+    assert guard.redact_message("url: abcdefghijkl…") == "url: [secret key]"
+    assert guard.redact_message("url: abcdefghijkl more") == "url: abcdefghijkl more"
 
 
 def test_an_answer_may_carry_what_was_declared_open_and_a_log_may_not(tmp_path: Path) -> None:
     guard = redactor(tmp_path, "signed", signed="the-open-one", other="the-closed-one")
     value = ["the-open-one", "the-closed-one"]
-    assert guard.answer(value, json.dumps(value).encode())[0] == ["the-open-one", "[secret other]"]
-    assert guard.message("the-open-one") == "the-open-one"
-    assert guard.note("the-open-one") == "[secret signed]"
-    assert guard.line(b"the-open-one") == b"[secret signed]"
+    assert guard.redact_output(value, json.dumps(value).encode())[0] == ["the-open-one", "[secret other]"]
+    assert guard.redact_message("the-open-one") == "the-open-one"
+    assert guard.redact_log_text("the-open-one") == "[secret signed]"
+    assert guard.redact_line(b"the-open-one") == b"[secret signed]"
 
 
 def test_a_changed_file_is_followed_and_its_old_value_remembered(tmp_path: Path) -> None:
     folder = mount(tmp_path / "secrets", key="the-first-value")
     guard = Redactor(folder)
     mount(folder, key="the-second-value")
-    assert guard.note("the-first-value the-second-value") == "[secret key] [secret key]"
+    assert guard.redact_log_text("the-first-value the-second-value") == "[secret key] [secret key]"
 
 
 def test_without_secrets_nothing_changes(tmp_path: Path) -> None:
     guard = Redactor(tmp_path / "absent")
     value = {"a": 1}
-    assert guard.answer(value, b'{"a":1}') == (value, b'{"a":1}', False)
-    assert guard.overlap == 0
+    assert guard.redact_output(value, b'{"a":1}') == (value, b'{"a":1}', False)
+    assert guard.overlap_bytes == 0
 
 
 async def test_a_value_across_a_cut_of_the_log(tmp_path: Path) -> None:
     """Lines are cut at 2000 bytes, and pipes are read in pieces: neither is a way around."""
     guard = redactor(tmp_path, key="a-value-of-some-length")
     lines: list[str] = []
-    drain = Drain(lambda line, _: lines.append(line), guard)
+    collector = OutputCollector(lambda line, _: lines.append(line), guard)
     for lead in (1990, 2005, 16380, 65530):
         reading, writing = os.pipe()
-        pipe = drain.attach(reading)
-        pipe.begin("")
+        pipe = collector.attach(reading)
+        pipe.start_call("")
         for part in ("x" * (lead - 1000), "x" * 1000 + "a-value-", "of-some-length" + "y" * 3000):
             os.write(writing, part.encode()[: 1 << 16])
-            pipe.end() if lead < 0 else pipe._readable()
-        pipe.end()
+            pipe.finish_call() if lead < 0 else pipe._on_readable()
+        pipe.finish_call()
         os.close(writing)
         pipe.close()
     printed = "".join(lines)

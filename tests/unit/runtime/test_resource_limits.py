@@ -53,26 +53,26 @@ def test_a_full_disk_is_told_and_emptied(greedy):
 
 def test_the_words_for_each():
     def told(kind, *types, message=""):
-        return problems.of(replies.WorkerFailure(kind, types, message))[0].slug
+        return problems.problem_for(replies.WorkerFailure(kind, types, message))[0].slug
 
     assert told("memory") == "out-of-memory"
     assert told("raised", "MemoryError", "Exception") == "out-of-memory"
     assert told("raised", "OSError", message="[Errno 28] No space left on device: '/tmp/x'") == "disk-full"
     assert told("raised", "RuntimeError", message="can't start new thread") == "too-many-processes"
-    assert told("died") == "fault"
+    assert told("died") == "skill-error"
 
 
-def test_nothing_is_tidied_where_this_is_not_pid_1(tmp_path: Path):
+def test_nothing_is_emptied_where_this_is_not_pid_1(tmp_path: Path):
     (tmp_path / "mine").touch()
-    assert not resource_limits.tidy(tmp_path, always=True)
+    assert not resource_limits.empty_scratch(tmp_path, always=True)
     assert (tmp_path / "mine").exists()
 
 
 def test_limits_outside_a_user_namespace_leave_the_count_of_the_whole_node_alone(tmp_path, monkeypatch):
-    monkeypatch.setattr(resource_limits, "own_user_namespace", lambda: False)
-    assert "NPROC" not in resource_limits.limits(tmp_path)
-    monkeypatch.setattr(resource_limits, "own_user_namespace", lambda: True)
-    assert resource_limits.limits(tmp_path)["NPROC"] == resource_limits.PROCESSES
-    assert json.dumps(resource_limits.limits(tmp_path))
-    assert resource_limits.oom_kills() >= 0
+    monkeypatch.setattr(resource_limits, "has_user_namespace", lambda: False)
+    assert "NPROC" not in resource_limits.skill_limits(tmp_path)
+    monkeypatch.setattr(resource_limits, "has_user_namespace", lambda: True)
+    assert resource_limits.skill_limits(tmp_path)["NPROC"] == resource_limits.MAX_PROCESSES
+    assert json.dumps(resource_limits.skill_limits(tmp_path))
+    assert resource_limits.count_oom_kills() >= 0
     assert os.getpid() != 1

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from skill_runtime.http_server import parse_request_id
 from tests.unit.runtime.harness import GOOD, HEAD, NO_CAPABILITIES, serving, until
 
 HOSTILE = """
@@ -90,9 +91,9 @@ def test_a_call_is_answered(good):
     assert (line["message"], line["status"]) == ("call", 200)
 
 
-def test_a_value_error_is_a_refusal(good):
+def test_a_value_error_rejects_the_input(good):
     status, document = good.call({"n": -1})
-    assert (status, slug(document), document["detail"]) == (422, "refused", "negative")
+    assert (status, slug(document), document["detail"]) == (422, "input-rejected", "negative")
 
 
 @pytest.mark.parametrize(
@@ -188,24 +189,45 @@ def test_request_ids_cannot_forge_log_lines(good):
 
 
 @pytest.mark.parametrize(
+    ("value", "accepted"),
+    [
+        (b"abc-1", True),
+        (b"A.b_c-9", True),
+        (b"x" * 64, True),
+        (b"x" * 65, False),
+        (b"", False),
+        (b"a:b", False),
+        (b"a/b", False),
+        (b"a+b=", False),
+        (b"a b", False),
+        (b"a\n", False),
+        (b"\xe9", False),
+    ],
+    ids=repr,
+)
+def test_a_request_id_has_the_form_that_the_gateway_gives_it(value, accepted):
+    assert parse_request_id(value) == (value.decode() if accepted else "")
+
+
+@pytest.mark.parametrize(
     ("n", "status", "kind"),
     [
         (1, 504, "timeout"),
-        (2, 500, "fault"),
-        (3, 500, "fault"),
-        (4, 500, "fault"),
-        (5, 500, "fault"),
+        (2, 500, "skill-error"),
+        (3, 500, "skill-error"),
+        (4, 500, "skill-error"),
+        (5, 500, "skill-error"),
         (6, 500, "invalid-output"),
         (7, 500, "invalid-output"),
         (8, 500, "invalid-output"),
         (9, 500, "invalid-output"),
         (11, 500, "invalid-output"),
         (12, 500, "invalid-output"),
-        (13, 500, "fault"),
+        (13, 500, "skill-error"),
         (15, 504, "timeout"),
         (16, 500, "invalid-output"),
         (17, 500, "invalid-output"),
-        (18, 500, "fault"),
+        (18, 500, "skill-error"),
     ],
 )
 def test_whatever_a_skill_does_its_caller_gets_a_problem_and_the_next_an_answer(hostile, n, status, kind):
@@ -221,10 +243,10 @@ def test_a_skill_that_breaks_the_library_breaks_only_itself(tmp_path):
         assert served.ready()
 
 
-def test_faults_are_told_to_the_log_and_not_to_the_caller(hostile):
-    _, document = hostile.call({"n": 5}, X_Request_Id="fault-1")
+def test_errors_are_told_to_the_log_and_not_to_the_caller(hostile):
+    _, document = hostile.call({"n": 5}, X_Request_Id="error-1")
     assert "red" not in json.dumps(document)
-    line = next(line for line in hostile.log() if line.get("request") == "fault-1")
+    line = next(line for line in hostile.log() if line.get("request") == "error-1")
     assert "RuntimeError: " in line["detail"]
     assert "skill.py line" in line["detail"]
     assert "\x1b" not in line["detail"]
@@ -499,7 +521,7 @@ def test_an_unusable_contract_is_told(tmp_path, contract):
     with serving(tmp_path, GOOD, wait=False, SKILL_CONTRACT=str(tmp_path / "other.json")) as served:
         (tmp_path / "other.json").write_text(contract)
         assert served.process.wait(20) == 2
-        assert "ended" in [line["message"] for line in served.log()]
+        assert "server failed" in [line["message"] for line in served.log()]
 
 
 def family(pid: int) -> set[int]:

@@ -81,7 +81,7 @@ def ledger(text: str) -> list[str]:
 
 
 def worker(text: str) -> list[str]:
-    reply = replies.read(b"e" + text.encode("utf-8", "surrogatepass"))
+    reply = replies.parse_reply(b"e" + text.encode("utf-8", "surrogatepass"))
     return [reply.exception] if isinstance(reply, replies.WorkerFailure) else []
 
 

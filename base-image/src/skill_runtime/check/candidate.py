@@ -1,69 +1,81 @@
-"""The candidate at work: caged as in production, asked one thing after another, within one deadline."""
+"""The candidate's process: isolated as in production, called again and again, within one deadline."""
 
 from __future__ import annotations
 
 import asyncio
 import json
 import math
+import signal
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+from skill_runtime import operator_contract as oc
 from skill_runtime import replies, resource_limits, spawn, worker_pool
 from skill_runtime.check.request import CheckRequest
-from skill_runtime.output import Drain
-from skill_runtime.strict_json import DocumentError, canonical
-from skill_runtime.worker_client import WorkerError, Zygote
+from skill_runtime.output import OutputCollector
+from skill_runtime.strict_json import StrictJsonError, canonicalize
+from skill_runtime.worker_client import WorkerError, ZygoteClient
 
-LOAD_SECONDS = 20.0
-MAX_REPLY = 1 << 20
+LOAD_TIMEOUT_SECONDS = 20.0
 LIMITS = {"CORE": 0, "CPU": 120, "DATA": 1 << 29, "FSIZE": 1 << 26, "NOFILE": 256}
 
 
-class Candidate:
-    """One process of the candidate; a call that ends it gets the next one a new one."""
+class CandidateProcess:
+    """CandidateProcess calls the candidate; after a call that ends its process the next one gets a new process."""
 
-    def __init__(self, workers: worker_pool.WorkerPool, end: float) -> None:
-        self._workers, self._end = workers, end
+    def __init__(self, workers: worker_pool.WorkerPool, deadline: float) -> None:
+        self._workers, self._deadline = workers, deadline
 
     @property
-    def left(self) -> float:
-        """Seconds until the deadline of the check."""
-        return self._end - time.monotonic()
+    def remaining_seconds(self) -> float:
+        """Time until the deadline of the check."""
+        return self._deadline - time.monotonic()
 
-    async def ask(self, value: Any, most: float = math.inf) -> replies.Reply:
-        """What `run` makes of it, within the call's timeout, the deadline and `most` seconds."""
+    async def call(self, value: Any, max_seconds: float = math.inf) -> replies.WorkerReply:
+        """Return the candidate's reply, within the call's timeout, the deadline and `max_seconds`."""
         try:
-            async with asyncio.timeout(max(0.0, min(self.left, most))):
-                return await self._workers.call(canonical(json.dumps(value).encode())[1])
+            async with asyncio.timeout(max(0.0, min(self.remaining_seconds, max_seconds))):
+                return await self._workers.call(canonicalize(json.dumps(value).encode())[1])
         except TimeoutError:
             return replies.WorkerFailure("timeout", message="no answer within the time that is left for this check")
-        except DocumentError as error:
-            return replies.WorkerFailure("malformed", message=f"the input is no JSON: {error}")
+        except StrictJsonError as error:
+            return replies.WorkerFailure("malformed", message=f"the input is not JSON: {error}")
         except (WorkerError, worker_pool.OverloadedError):
             return replies.WorkerFailure("died", message="the process ended")
 
 
 @asynccontextmanager
-async def opened(bundle: CheckRequest, skill: Path, end: float) -> AsyncIterator[Candidate]:
-    """A session with a process that has loaded the candidate. Raises OffspringError if it cannot be loaded."""
+async def start_candidate(request: CheckRequest, skill: Path, deadline: float) -> AsyncIterator[CandidateProcess]:
+    """Start a process that has loaded the candidate, and kill it afterwards.
+
+    `deadline` is by the monotonic clock. Raises WorkerError where the candidate cannot be loaded.
+    """
     loop = asyncio.get_running_loop()
-    load = max(0.1, min(LOAD_SECONDS, end - time.monotonic()))
-    limits = LIMITS | resource_limits.processes()
-    plan = worker_pool.Plan(skill, 1, 0, bundle.contract.call_timeout, MAX_REPLY, limits, load_seconds=load)
-    workers = worker_pool.WorkerPool(plan, Zygote(spawn.start()), Drain(lambda _line, _request_id: None))
-    loop.add_signal_handler(worker_pool.CHILD_ENDED, worker_pool.reap, workers)
-    keeper = asyncio.create_task(workers.live())
+    load_seconds = max(0.1, min(LOAD_TIMEOUT_SECONDS, deadline - time.monotonic()))
+    config = worker_pool.PoolConfig(
+        skill,
+        1,
+        0,
+        request.contract.call_timeout_seconds,
+        oc.MAX_BODY_BYTES,
+        LIMITS | resource_limits.process_limit(),
+        load_timeout_seconds=load_seconds,
+    )
+    collector = OutputCollector(lambda _line, _request_id: None)
+    workers = worker_pool.WorkerPool(config, ZygoteClient(spawn.start_zygote()), collector)
+    loop.add_signal_handler(signal.SIGCHLD, worker_pool.reap_children, workers)
+    supervisor = asyncio.create_task(workers.supervise())
     loaded = asyncio.create_task(workers.loaded.wait())
     try:
-        await asyncio.wait((keeper, loaded), return_when=asyncio.FIRST_COMPLETED)
-        if keeper.done():
-            keeper.result()  # raises
-        yield Candidate(workers, end)
+        await asyncio.wait((supervisor, loaded), return_when=asyncio.FIRST_COMPLETED)
+        if supervisor.done():
+            supervisor.result()  # raises
+        yield CandidateProcess(workers, deadline)
     finally:
         loaded.cancel()
-        keeper.cancel()
-        loop.remove_signal_handler(worker_pool.CHILD_ENDED)
-        workers.end()
+        supervisor.cancel()
+        loop.remove_signal_handler(signal.SIGCHLD)
+        workers.close()

@@ -1,6 +1,6 @@
-"""The gates that run the candidate: visible examples, what the schemas promise, held-out examples.
+"""The gates that run the candidate: visible examples, properties of the schemas, held-out examples.
 
-Nothing of what is held out is asked before all else holds, so it cannot show in what is told of the rest.
+No held-out example runs before all else holds, so it cannot show in what is reported of the rest.
 """
 
 from __future__ import annotations
@@ -9,46 +9,47 @@ import time
 from pathlib import Path
 
 from skill_runtime.check import examples, schema_properties
-from skill_runtime.check.candidate import Candidate, opened
-from skill_runtime.check.findings import Finding, excerpt
+from skill_runtime.check.candidate import CandidateProcess, start_candidate
+from skill_runtime.check.findings import GateFinding, excerpt
 from skill_runtime.check.request import CheckRequest
 from skill_runtime.worker_client import LoadError, WorkerError
 
-SECONDS = 75.0
-"""For all of it together."""
+TIMEOUT_SECONDS = 75.0
+"""The time for all of these gates together."""
 
 
-async def judge(bundle: CheckRequest, skill: Path) -> examples.ExamplesResult:
-    """What is wrong with what the candidate does, and how many examples hold.
+async def run_gates(request: CheckRequest, skill: Path) -> examples.ExamplesResult:
+    """Return what is wrong with what the candidate does, and how many examples pass.
 
     It runs in two processes, one after the other: where they differ is chance, time or memory of earlier calls.
     """
-    end = time.monotonic() + SECONDS
-    visible = [example for example in bundle.examples if not example.hidden]
+    deadline = time.monotonic() + TIMEOUT_SECONDS
+    visible = [example for example in request.examples if not example.hidden]
     try:
-        async with opened(bundle, skill, end) as session:
-            shown = await examples.run(bundle, visible, session)
-            if shown.finding:
-                return shown
-            answers, finding = await schema_properties.ask(bundle, visible, session)
+        async with start_candidate(request, skill, deadline) as candidate:
+            result = await examples.run_examples(request, visible, candidate)
+            if result.finding:
+                return result
+            records, finding = await schema_properties.check_inputs(request, visible, candidate)
             if finding:
-                return examples.ExamplesResult(finding, shown.passed)
-            if not bundle.deterministic:
-                return await _hidden(bundle, session, shown.passed)
-        async with opened(bundle, skill, end) as session:
-            finding = await schema_properties.ask_again(answers, session)
+                return examples.ExamplesResult(finding, result.passed)
+            if not request.deterministic:
+                return await _run_hidden(request, candidate, result.passed)
+        async with start_candidate(request, skill, deadline) as candidate:
+            finding = await schema_properties.check_determinism(records, candidate)
             if finding:
-                return examples.ExamplesResult(finding, shown.passed)
-            return await _hidden(bundle, session, shown.passed)
+                return examples.ExamplesResult(finding, result.passed)
+            return await _run_hidden(request, candidate, result.passed)
     except WorkerError as error:
-        return examples.ExamplesResult(_not_loaded(error, bundle.source), 0)
+        return examples.ExamplesResult(_load_finding(error, request.source), 0)
 
 
-async def _hidden(bundle: CheckRequest, session: Candidate, passed: int) -> examples.ExamplesResult:
-    result = await examples.run(bundle, [example for example in bundle.examples if example.hidden], session)
+async def _run_hidden(request: CheckRequest, candidate: CandidateProcess, passed: int) -> examples.ExamplesResult:
+    hidden = [example for example in request.examples if example.hidden]
+    result = await examples.run_examples(request, hidden, candidate)
     return examples.ExamplesResult(result.finding, passed + result.passed)
 
 
-def _not_loaded(error: WorkerError, source: str) -> Finding:
+def _load_finding(error: WorkerError, source: str) -> GateFinding:
     line = error.failure.line if isinstance(error, LoadError) else None
-    return Finding("examples", f"the file cannot be loaded: {error}\n{excerpt(source, line)}".rstrip(), line)
+    return GateFinding("examples", f"the file cannot be loaded: {error}\n{excerpt(source, line)}".rstrip(), line)

@@ -1,146 +1,145 @@
-"""Examples: the candidate is asked, and PID 1, which alone knows what is expected, compares."""
+"""The examples gate: the candidate is called, and PID 1, which alone knows what is expected, compares."""
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from skill_runtime import replies
-from skill_runtime.check.candidate import Candidate
-from skill_runtime.check.findings import Finding, excerpt
+from skill_runtime.check.candidate import CandidateProcess
+from skill_runtime.check.findings import GateFinding, excerpt
 from skill_runtime.check.request import CheckExample, CheckRequest
-from skill_runtime.text import one_line
+from skill_runtime.text import one_line, one_line_json
 
-SHOWN = 3
-"""Failures told of, and looked for."""
-VALUE = 200
-"""Characters of a value in a message."""
+MAX_FAILURES = 3
+"""Failures that are reported, and looked for."""
+MAX_VALUE_CHARACTERS = 200
+"""Length of a value in a message."""
+_MAX_DIFFERENCE_CHARACTERS = 60
 
 
 @dataclass(frozen=True)
-class Failed:
-    """An example that does not hold."""
+class FailedExample:
+    """FailedExample is an example that does not pass."""
 
     example: CheckExample
-    got: str
+    actual: str
     failure: replies.WorkerFailure | None = None
-    where: str = ""
-    """The first place in which what came differs from what was expected."""
+    difference: str = ""
+    """The first place in which the actual output differs from the expected one."""
 
 
 @dataclass(frozen=True)
 class ExamplesResult:
-    """How the examples went."""
+    """ExamplesResult says how many examples pass, and what is wrong with the first that fails."""
 
-    finding: Finding | None
+    finding: GateFinding | None
     passed: int
 
 
-async def run(bundle: CheckRequest, examples: Sequence[CheckExample], session: Candidate) -> ExamplesResult:
-    """Ask for each until three have failed. All are visible, or all are hidden."""
-    passed, failed = 0, list[Failed]()
+async def run_examples(
+    request: CheckRequest, examples: Sequence[CheckExample], candidate: CandidateProcess
+) -> ExamplesResult:
+    """Run each example until MAX_FAILURES have failed. All are visible, or all are hidden."""
+    passed, failures = 0, list[FailedExample]()
     for example in examples:
-        if len(failed) == SHOWN:
+        if len(failures) == MAX_FAILURES:
             break
-        wrong = compare(bundle, example, await session.ask(example.input))
-        if wrong:
-            failed.append(wrong)
+        failure = compare_reply(request, example, await candidate.call(example.input))
+        if failure:
+            failures.append(failure)
         else:
             passed += 1
-    if not failed:
+    if not failures:
         return ExamplesResult(None, passed)
-    tell = _hidden if failed[0].example.hidden else _visible
-    return ExamplesResult(tell(failed, passed, len(examples), bundle.source), passed)
+    report = report_hidden if failures[0].example.hidden else report_visible
+    return ExamplesResult(report(failures, passed, len(examples), request.source), passed)
 
 
-def compare(bundle: CheckRequest, example: CheckExample, reply: replies.Reply) -> Failed | None:
-    """Whether the reply is what the example expects."""
+def compare_reply(request: CheckRequest, example: CheckExample, reply: replies.WorkerReply) -> FailedExample | None:
+    """Return None where the reply is what the example expects."""
     if isinstance(reply, replies.WorkerFailure):
         if example.error and reply.kind == "raised" and example.error in reply.types:
             return None
-        return Failed(example, reply.exception, reply)
-    got = one_line(reply.text.decode(), VALUE)
+        return FailedExample(example, reply.exception, reply)
+    actual = one_line(reply.text.decode(), MAX_VALUE_CHARACTERS)
     if example.error:
-        return Failed(example, got)
-    if wrong := bundle.contract.output.problem(reply.value):
-        return Failed(example, f"{got}, which does not fit the output schema: {wrong}")
-    where = difference(example.output, reply.value) if example.has_output else None
-    return None if where is None else Failed(example, got, where=where)
+        return FailedExample(example, actual)
+    if violation := request.contract.output.violation(reply.value):
+        return FailedExample(example, f"{actual}, which does not fit the output schema: {violation}")
+    difference = first_difference(example.output, reply.value) if example.has_output else None
+    return None if difference is None else FailedExample(example, actual, difference=difference)
 
 
-def difference(expected: Any, got: Any, path: str = "") -> str | None:
-    """Where two JSON values first differ, as a path and what is there; None if they are equal.
+def first_difference(expected: Any, actual: Any, path: str = "") -> str | None:
+    """Return where two JSON values first differ, as a path and what is there; None if they are equal.
 
     Numbers may differ by rounding, and 3 is 3.0.
     """
-    if isinstance(expected, dict) and isinstance(got, dict):
-        for key in expected | got:
-            if key not in got or key not in expected:
+    if isinstance(expected, dict) and isinstance(actual, dict):
+        for key in expected | actual:
+            if key not in actual or key not in expected:
                 return f"{path}/{key} is {'missing' if key in expected else 'not expected'}"
-            if (found := difference(expected[key], got[key], f"{path}/{key}")) is not None:
-                return found
+            if (difference := first_difference(expected[key], actual[key], f"{path}/{key}")) is not None:
+                return difference
         return None
-    if isinstance(expected, list) and isinstance(got, list):
-        for index, (one, other) in enumerate(zip(expected, got, strict=False)):
-            if (found := difference(one, other, f"{path}/{index}")) is not None:
-                return found
-        return None if len(expected) == len(got) else f"{path or '/'} has {len(got)} items, not {len(expected)}"
-    return None if _same(expected, got) else f"{path or '/'} is {_brief(got)}, not {_brief(expected)}"
+    if isinstance(expected, list) and isinstance(actual, list):
+        for index, (one, other) in enumerate(zip(expected, actual, strict=False)):
+            if (difference := first_difference(one, other, f"{path}/{index}")) is not None:
+                return difference
+        return None if len(expected) == len(actual) else f"{path or '/'} has {len(actual)} items, not {len(expected)}"
+    if _equal(expected, actual):
+        return None
+    limit = _MAX_DIFFERENCE_CHARACTERS
+    return f"{path or '/'} is {one_line_json(actual, limit)}, not {one_line_json(expected, limit)}"
 
 
-def _same(expected: Any, got: Any) -> bool:
-    if isinstance(expected, bool) or isinstance(got, bool):
-        return expected is got
-    if isinstance(expected, int | float) and isinstance(got, int | float):
+def _equal(expected: Any, actual: Any) -> bool:
+    if isinstance(expected, bool) or isinstance(actual, bool):
+        return expected is actual
+    if isinstance(expected, int | float) and isinstance(actual, int | float):
         try:
-            return expected == got or math.isclose(expected, got, rel_tol=1e-9, abs_tol=1e-12)
+            return expected == actual or math.isclose(expected, actual, rel_tol=1e-9, abs_tol=1e-12)
         except OverflowError:  # an integer beyond any float
             return False
-    return type(expected) is type(got) and bool(expected == got)
+    return type(expected) is type(actual) and bool(expected == actual)
 
 
-def _visible(failed: list[Failed], passed: int, total: int, source: str) -> Finding:
-    parts = [f"{passed}/{total} visible examples pass.", *(_told(wrong, source) for wrong in failed)]
-    line = next((wrong.failure.line for wrong in failed if wrong.failure and wrong.failure.line), None)
-    return Finding("examples", "\n".join(parts), line)
+def report_visible(failures: list[FailedExample], passed: int, total: int, source: str) -> GateFinding:
+    """Report failed visible examples, with all that a repair needs."""
+    parts = [f"{passed}/{total} visible examples pass.", *(_describe(failure, source) for failure in failures)]
+    lines = [failed.failure.line for failed in failures if failed.failure and failed.failure.line]
+    return GateFinding("examples", "\n".join(parts), lines[0] if lines else None)
 
 
-def _hidden(failed: list[Failed], passed: int, total: int, source: str) -> Finding:
-    """What can be said without what was asked and what was expected: a model must not learn the answers one by one.
+def report_hidden(failures: list[FailedExample], passed: int, total: int, source: str) -> GateFinding:
+    """Report failed held-out examples without inputs and expectations: a model must not learn these one by one.
 
-    Not even a line or the name of an exception: the code chooses these, and could choose them by what it was asked.
+    The message holds not even a line or the name of an exception: the code chooses these, and could choose them by its
+    input.
     """
-    kind = failed[0].failure.kind if failed[0].failure else ""
-    how = {"timeout": "got no answer in time", "died": "ended the process", "raised": "raised an exception"}.get(kind)
+    kind = failures[0].failure.kind if failures[0].failure else ""
+    effects = {"timeout": "got no answer in time", "died": "ended the process", "raised": "raised an exception"}
     message = (
         f"All visible examples pass, but only {passed} of {total} held-out ones. The first that fails "
-        f"{how or 'returned something else than expected'}. Do all that the description says, for every input that "
-        "fits the input schema."
+        f"{effects.get(kind, 'returned something else than expected')}. Do all that the description says, for every "
+        "input that fits the input schema."
     )
-    return Finding("hidden", message, private="\n".join(_told(wrong, source) for wrong in failed))
+    return GateFinding("hidden", message, private="\n".join(_describe(failure, source) for failure in failures))
 
 
-def _told(wrong: Failed, source: str) -> str:
-    expected = wrong.example.error or one_line(_spelled(wrong.example.output), VALUE)
+def _describe(failed: FailedExample, source: str) -> str:
+    example = failed.example
     parts = [
-        f"example {one_line(wrong.example.name, 80)!r}:",
-        f"  input:    {one_line(_spelled(wrong.example.input), VALUE)}",
-        f"  expected: {expected}",
-        f"  got:      {one_line(wrong.got, 2 * VALUE)}",
+        f"example {one_line(example.name, 80)!r}:",
+        f"  input:    {one_line_json(example.input, MAX_VALUE_CHARACTERS)}",
+        f"  expected: {example.error or one_line_json(example.output, MAX_VALUE_CHARACTERS)}",
+        f"  got:      {one_line(failed.actual, 2 * MAX_VALUE_CHARACTERS)}",
     ]
-    if wrong.where.partition(" ")[0] not in ("", "/"):
-        parts.append(f"  differs:  {one_line(wrong.where, VALUE)}")
-    if wrong.failure and (context := excerpt(source, wrong.failure.line)):
-        parts.append(f"  at line {wrong.failure.line}:\n{context}")
+    if failed.difference.partition(" ")[0] not in ("", "/"):
+        parts.append(f"  differs:  {one_line(failed.difference, MAX_VALUE_CHARACTERS)}")
+    if failed.failure and (context := excerpt(source, failed.failure.line)):
+        parts.append(f"  at line {failed.failure.line}:\n{context}")
     return "\n".join(parts)
-
-
-def _brief(value: Any) -> str:
-    return one_line(_spelled(value), 60)
-
-
-def _spelled(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False)

@@ -1,4 +1,4 @@
-"""`skill_runtime check`: PID 1 of a check Job."""
+"""The command `check`: PID 1 of a check Job."""
 
 from __future__ import annotations
 
@@ -12,58 +12,57 @@ import time
 from pathlib import Path
 
 from skill_runtime import egress_gate, log, process, termination
+from skill_runtime import operator_contract as oc
 from skill_runtime.check import dynamic, report, static
-from skill_runtime.check.request import CheckRequest, Order
+from skill_runtime.check.request import CheckRequest, EncodedRequest
 from skill_runtime.settings import RuntimeSettings, RuntimeSettingsError
-
-VERDICT = 0
 
 
 def main() -> int:
-    """The whole check; its exit code. 0 tells that there is a verdict, not which."""
+    """Run the whole check and return its exit code; EXIT_OK says that there is a report, not that it passed."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
-        order = Order.take(os.environ)
+        encoded = EncodedRequest.take(os.environ)
         settings = RuntimeSettings.read(os.environ)
-        if not termination.may_go_on(egress_gate.Proof(os.environ), settings.termination_log):
-            return termination.NOT_SHUT_IN
-        bundle = order.read()
+        if not termination.wait_for_proof(egress_gate.EgressProof(os.environ), settings.termination_log):
+            return oc.EXIT_EGRESS_NOT_BLOCKED
+        request = encoded.decode()
     except RuntimeSettingsError as error:
-        log.write("error", "unusable order", detail=str(error))
-        return termination.UNUSABLE
+        log.write("error", "invalid check request", detail=str(error))
+        return oc.EXIT_UNUSABLE
     folder = Path(tempfile.mkdtemp(prefix="check-", dir=settings.scratch))
     try:
-        began, cpu = time.monotonic(), _cpu()
-        finding, passed = static.judge(bundle, settings, folder), 0
-        looked, cpu = time.monotonic(), _cpu() - cpu
+        start, cpu = time.monotonic(), _cpu_seconds()
+        finding, passed = static.run_gates(request, settings, folder), 0
+        static_end, cpu = time.monotonic(), _cpu_seconds() - cpu
         if finding is None:
-            result = asyncio.run(dynamic.judge(bundle, _written(bundle, folder)))
+            result = asyncio.run(dynamic.run_gates(request, _write_skill(request, folder)))
             finding, passed = result.finding, result.passed
     finally:
-        process.end_everything()
+        process.kill_all()
         shutil.rmtree(folder, ignore_errors=True)
-    termination.conclude(settings.termination_log, report.signed(order.key, bundle, finding, passed))
+    termination.write_message(settings.termination_log, report.sign_report(encoded.key, request, finding, passed))
     log.write(
         "info",
         "verdict",
         gate=finding.gate if finding else "passed",
         passed=passed,
-        examples=len(bundle.examples),
-        staticSeconds=round(looked - began, 3),
+        examples=len(request.examples),
+        staticSeconds=round(static_end - start, 3),
         staticCPU=round(cpu, 3),
-        seconds=round(time.monotonic() - began, 3),
+        seconds=round(time.monotonic() - start, 3),
     )
-    return VERDICT
+    return oc.EXIT_OK
 
 
-def _written(bundle: CheckRequest, folder: Path) -> Path:
-    """The candidate in a file, as in production."""
-    path = folder / "skill.py"
-    path.write_text(bundle.source, encoding="utf-8")
+def _write_skill(request: CheckRequest, folder: Path) -> Path:
+    """Write the candidate to a file, as in production."""
+    path = folder / oc.SKILL_FILE
+    path.write_text(request.source, encoding="utf-8")
     return path
 
 
-def _cpu() -> float:
-    """Seconds of CPU of this process and of those that it has waited for."""
-    spent = os.times()
-    return spent.user + spent.system + spent.children_user + spent.children_system
+def _cpu_seconds() -> float:
+    """Return the CPU time of this process and of those that it has waited for."""
+    times = os.times()
+    return times.user + times.system + times.children_user + times.children_system

@@ -1,7 +1,8 @@
-"""What a skill may name: hygiene and early, cheap words for the model. The boundary is the pod.
+"""The policy gate: what a skill may name. It is hygiene and an early, cheap message for the model.
 
-Runs as a program of its own, with limits, since parsing foreign text can take all the memory there is:
-source on standard input, path of the manifest as argument, finding as JSON on standard output.
+The security boundary is the pod, not this gate. It runs as a program of its own, with limits, since parsing foreign
+text can take all the memory there is: source on standard input, path of the manifest as argument, finding as JSON on
+standard output.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from skill_runtime.check.findings import Finding
+from skill_runtime.check.findings import GateFinding
 
 DENIED_MODULES = frozenset(
     [
@@ -175,72 +176,72 @@ DENIED_ATTRIBUTES = frozenset(
         *("gi_frame", "gi_code", "cr_frame", "cr_code", "ag_frame", "ag_code"),
     ]
 )
-"""From a frame there is a way to everything."""
+"""A frame gives access to everything."""
 _REFLECTION = frozenset(("getattr", "setattr", "delattr", "hasattr"))
 _GETTERS = frozenset(("attrgetter", "methodcaller"))
 _IN_FORMAT = re.compile(r"\{[^{}]*[.\[](__\w+__)")
 _TYPES = "skill_types"
-_DEEPEST = 100
+_MAX_DEPTH = 100
 
 
 @dataclass(frozen=True)
-class Available:
-    """What can be imported."""
+class AvailableModules:
+    """AvailableModules holds the modules that can be imported."""
 
     modules: frozenset[str]
     by_distribution: Mapping[str, str]
-    """What to import of a distribution whose name is another."""
+    """The module of a distribution, by the distribution's name."""
 
     @classmethod
-    def of(cls, manifest: dict[str, Any]) -> Available:
-        """From a base manifest."""
+    def from_manifest(cls, manifest: dict[str, Any]) -> AvailableModules:
+        """Read the modules from the manifest of the base image."""
         modules = (frozenset(manifest["modules"]) | frozenset(manifest["standard"])) - DENIED_MODULES
-        named = {_plain(by): module for module, by in sorted(manifest["modules"].items(), reverse=True)}
-        return cls(modules, named)
+        by_distribution = {_normalize(by): module for module, by in sorted(manifest["modules"].items(), reverse=True)}
+        return cls(modules, by_distribution)
 
-    def nearest(self, name: str) -> str:
-        """What may have been meant, as a hint in a message."""
-        if (module := self.by_distribution.get(_plain(name))) is not None:
+    def suggest(self, name: str) -> str:
+        """Return the module that may have been meant, as a hint in a message."""
+        if (module := self.by_distribution.get(_normalize(name))) is not None:
             return f"; it is imported as {module!r}"
         close = difflib.get_close_matches(name, sorted(self.modules), 1, 0.6)
         return f"; the nearest available is {close[0]!r}" if close else ""
 
 
-def _plain(name: str) -> str:
+def _normalize(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
-def judge(source: str, available: Available) -> Finding | None:
-    """The first thing in the file, from the top, that is not to be there."""
+def check(source: str, available: AvailableModules) -> GateFinding | None:
+    """Return the first violation in the file, from the top."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             tree = ast.parse(source, "skill.py")
         _refuse_depth(tree)
     except SyntaxError as error:
-        return Finding("ruff", f"line {error.lineno}: SyntaxError: {error.msg}", error.lineno)
+        return GateFinding("ruff", f"line {error.lineno}: SyntaxError: {error.msg}", error.lineno)
     except (MemoryError, RecursionError):
-        return Finding("size", "the file is nested too deeply to be parsed")
+        return GateFinding("size", "the file is nested too deeply to be parsed")
     except ValueError as error:
-        return Finding("size", f"the file cannot be parsed: {error}")
-    found = [*_Walk(available, tree).findings(), *_entry_point(tree)]
-    if not found:
+        return GateFinding("size", f"the file cannot be parsed: {error}")
+    violations = [*_PolicyVisitor(available, tree).violations(), *_check_entry_point(tree)]
+    if not violations:
         return None
-    line, message = min(found)
-    return Finding("policy", f"line {line}: {message}", line)
+    line, message = min(violations)
+    return GateFinding("policy", f"line {line}: {message}", line)
 
 
 def _refuse_depth(tree: ast.AST) -> None:
-    """Later tools recurse over what is nested."""
+    """Raise RecursionError for deep nesting, over which later tools recurse."""
     level: list[ast.AST] = [tree]
-    for _ in range(_DEEPEST):
+    for _ in range(_MAX_DEPTH):
         level = [child for node in level for child in ast.iter_child_nodes(node)]
         if not level:
             return
     raise RecursionError
 
 
-def _entry_point(tree: ast.Module) -> Iterator[tuple[int, str]]:
+def _check_entry_point(tree: ast.Module) -> Iterator[tuple[int, str]]:
     defined = [node for node in tree.body if getattr(node, "name", None) == "run"]
     if not defined:
         yield 1, "there is no function `run` at the top level; define `def run(input: Input) -> Output`"
@@ -256,10 +257,10 @@ def _entry_point(tree: ast.Module) -> Iterator[tuple[int, str]]:
         yield last.lineno, "`run` must take one parameter: `def run(input: Input) -> Output`"
 
 
-class _Walk:
-    """One pass over a tree, with the names that modules were bound to."""
+class _PolicyVisitor:
+    """_PolicyVisitor visits a tree once, with the names that modules were bound to."""
 
-    def __init__(self, available: Available, tree: ast.Module) -> None:
+    def __init__(self, available: AvailableModules, tree: ast.Module) -> None:
         self._available, self._tree = available, tree
         self._modules = dict(_bindings(tree))
         for node in ast.walk(tree):
@@ -269,7 +270,8 @@ class _Walk:
                 case _:
                     pass
 
-    def findings(self) -> Iterator[tuple[int, str]]:
+    def violations(self) -> Iterator[tuple[int, str]]:
+        """Yield each violation as its line and message."""
         for node in ast.walk(self._tree):
             match node:
                 case ast.Import():
@@ -280,22 +282,22 @@ class _Walk:
                     yield node.lineno, f"`{name}` must not be used"
                 case ast.Attribute():
                     yield from self._attribute(node)
-                case ast.Call(func=ast.Name(id=name), args=[owner, wanted, *_]) if name in _REFLECTION:
-                    yield from self._reflection(name, owner, wanted)
+                case ast.Call(func=ast.Name(id=name), args=[owner, attribute, *_]) if name in _REFLECTION:
+                    yield from self._reflection(name, owner, attribute)
                 case ast.Call(func=ast.Name(id="vars"), args=[ast.Name(id=name)]) if name in self._modules:
                     yield node.lineno, f"`vars` must not be used on a module such as `{self._modules[name]}`"
                 case ast.Call(func=ast.Name(id=name) | ast.Attribute(attr=name), args=names) if name in _GETTERS:
-                    for text in filter(None, map(_text, names)):
+                    for text in filter(None, map(_literal_text, names)):
                         yield from self._denied_in(text, node.lineno, name)
-                case ast.Constant(value=str(text)) if found := _IN_FORMAT.search(text):
-                    if found[1] not in ALLOWED_DUNDERS:
-                        yield node.lineno, f"a format must not be used to reach `{found[1]}`"
+                case ast.Constant(value=str(text)) if match := _IN_FORMAT.search(text):
+                    if match[1] not in ALLOWED_DUNDERS:
+                        yield node.lineno, f"a format must not be used to reach `{match[1]}`"
                 case _:
                     pass
 
-    def _reflection(self, function: str, owner: ast.expr, wanted: ast.expr) -> Iterator[tuple[int, str]]:
-        """`getattr(os, "system")` is `os.system`; of a module like `os` a name must be there to be seen."""
-        text, root = _text(wanted), self._root(owner)
+    def _reflection(self, function: str, owner: ast.expr, attribute: ast.expr) -> Iterator[tuple[int, str]]:
+        """Treat `getattr(os, "system")` as `os.system`; on a module like `os` the name must be a literal."""
+        text, root = _literal_text(attribute), self._root(owner)
         if text is not None:
             yield from self._denied_in(text, owner.lineno, function)
             as_written = ast.Attribute(value=owner, attr=text, ctx=ast.Load(), lineno=owner.lineno)
@@ -336,9 +338,9 @@ class _Walk:
         elif top in self._available.modules:
             return
         elif top in DENIED_MODULES:
-            yield line, f"module `{top}` must not be used{self._available.nearest(top)}"
+            yield line, f"module `{top}` must not be used{self._available.suggest(top)}"
         else:
-            yield line, f"there is no module `{top}` here{self._available.nearest(top)}"
+            yield line, f"there is no module `{top}` here{self._available.suggest(top)}"
 
     def _attribute(self, node: ast.Attribute) -> Iterator[tuple[int, str]]:
         name = node.attr
@@ -356,7 +358,7 @@ class _Walk:
             yield node.lineno, f"`{self._root(node)}.{name}` is private"
 
     def _root(self, node: ast.expr) -> str | None:
-        """The module that a chain of attributes starts at."""
+        """Return the module that a chain of attributes starts at."""
         while isinstance(node, ast.Attribute):
             node = node.value
         return self._modules.get(node.id) if isinstance(node, ast.Name) else None
@@ -373,13 +375,13 @@ def _bindings(tree: ast.Module) -> Iterator[tuple[str, str]]:
                     yield alias.asname or alias.name, alias.name
 
 
-def _text(node: ast.expr) -> str | None:
-    """A string that is written out, in one piece or as a sum."""
+def _literal_text(node: ast.expr) -> str | None:
+    """Return a string that is written out, in one piece or as a sum."""
     match node:
         case ast.Constant(value=str(text)):
             return text
         case ast.BinOp(left=left, op=ast.Add(), right=right):
-            one, other = _text(left), _text(right)
+            one, other = _literal_text(left), _literal_text(right)
             return None if one is None or other is None else one + other
         case _:
             return None
@@ -390,10 +392,10 @@ def _is_dunder(name: str) -> bool:
 
 
 def main() -> None:
-    """The program."""
+    """Run the gate as a program."""
     manifest = json.loads(Path(sys.argv[1]).read_bytes())
     source = sys.stdin.buffer.read().decode("utf-8")
-    finding = judge(source, Available.of(manifest))
+    finding = check(source, AvailableModules.from_manifest(manifest))
     sys.stdout.write(json.dumps(asdict(finding) if finding else None))
 
 

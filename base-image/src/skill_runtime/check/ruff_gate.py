@@ -1,4 +1,4 @@
-"""ruff: only what is certain to fail when it runs. Nothing correct was ever rejected by these rules."""
+"""The ruff gate: only rules about what certainly fails when it runs. No correct code was ever rejected by these."""
 
 from __future__ import annotations
 
@@ -6,34 +6,27 @@ import json
 from pathlib import Path
 
 from skill_runtime.check import tools
-from skill_runtime.check.findings import Finding, excerpt
+from skill_runtime.check.findings import GateFinding, excerpt
 
 RULES = "E9,F63,F7,F82"
-_SECONDS, _MEMORY = 10.0, 1 << 29
+_TIMEOUT_SECONDS, _MEMORY_BYTES = 10.0, 1 << 29
 
 
-def judge(source: str, programs: Path, folder: Path) -> Finding | None:
-    """The first complaint. Configuration files and `noqa` comments have no say."""
+def check(source: str, programs: Path, folder: Path) -> GateFinding | None:
+    """Return the first diagnostic. Configuration files and `noqa` comments have no effect."""
     argv = [
         *(str(programs / "bin" / "ruff"), "check", "--isolated", "--no-cache", "--ignore-noqa", "--quiet"),
-        *(
-            "--select",
-            RULES,
-            "--target-version",
-            "py313",
-            "--output-format",
-            "json",
-            "--stdin-filename",
-            "skill.py",
-            "-",
-        ),
+        *("--select", RULES, "--target-version", "py313", "--output-format", "json"),
+        *("--stdin-filename", "skill.py", "-"),
     ]
-    ended = tools.run(argv, text=source, seconds=_SECONDS, cwd=folder, memory=_MEMORY)
-    if ended.code == 0:
+    result = tools.run_tool(
+        argv, stdin=source, timeout_seconds=_TIMEOUT_SECONDS, cwd=folder, memory_bytes=_MEMORY_BYTES
+    )
+    if result.code == 0:
         return None
-    if ended.code != 1:
-        return Finding("ruff", f"the file cannot be analysed: {ended.complaint[:300] or 'ruff ended early'}")
-    first = min(json.loads(ended.output), key=lambda found: (found["location"]["row"], found["location"]["column"]))
+    if result.code != 1:
+        return GateFinding("ruff", f"the file cannot be analysed: {result.stderr[:300] or 'ruff ended early'}")
+    first = min(json.loads(result.stdout), key=lambda each: (each["location"]["row"], each["location"]["column"]))
     line = int(first["location"]["row"])
     rule = first["code"] or "SyntaxError"
-    return Finding("ruff", f"line {line}: {rule}: {first['message']}\n{excerpt(source, line)}", line)
+    return GateFinding("ruff", f"line {line}: {rule}: {first['message']}\n{excerpt(source, line)}", line)

@@ -1,9 +1,10 @@
-"""What the schemas promise: input that fits gets an answer that fits or is refused with ValueError, and the same input
-gets the same answer. What does not fit never reaches the code: PID 1 refuses it, in a check as in production."""
+"""The schema gate: input that fits gets output that fits or ValueError, and the same input gets the same output.
+
+What does not fit never reaches the code: PID 1 rejects it, in a check as in production.
+"""
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,118 +12,128 @@ from typing import Any
 
 from skill_runtime import replies
 from skill_runtime.check import input_generator
-from skill_runtime.check.candidate import Candidate
-from skill_runtime.check.examples import VALUE, difference
-from skill_runtime.check.findings import Finding, excerpt
+from skill_runtime.check.candidate import CandidateProcess
+from skill_runtime.check.examples import MAX_VALUE_CHARACTERS, first_difference
+from skill_runtime.check.findings import GateFinding, excerpt
 from skill_runtime.check.request import CheckExample, CheckRequest
-from skill_runtime.text import one_line
+from skill_runtime.text import one_line, one_line_json
 
-SECONDS, CALL_SECONDS = 10.0, 2.0
-"""For each of the two rounds, and for one call of it. What takes longer is judged by examples alone."""
+ROUND_SECONDS, CALL_SECONDS = 10.0, 2.0
+"""Time for each of the two rounds, and for one call of it. What takes longer is checked by examples alone."""
 
 _MISTAKES = frozenset(("TypeError", "AttributeError", "NameError", "ImportError"))
 
 
 @dataclass(frozen=True)
-class Answer:
-    """What the first process made of an input."""
+class RecordedCall:
+    """RecordedCall is an input and the reply of the first process."""
 
     input: Any
-    reply: replies.Reply
+    reply: replies.WorkerReply
 
 
-async def ask(
-    bundle: CheckRequest, visible: Sequence[CheckExample], session: Candidate
-) -> tuple[list[Answer], Finding | None]:
-    """Answers to the inputs of the examples and to made up ones, or the first that breaks the promise."""
-    end = time.monotonic() + SECONDS
-    made = input_generator.make(
-        bundle.contract.input.document,
+async def check_inputs(
+    request: CheckRequest, visible: Sequence[CheckExample], candidate: CandidateProcess
+) -> tuple[list[RecordedCall], GateFinding | None]:
+    """Call with generated inputs and with those of the examples.
+
+    Returns the replies, or the finding of the first one that violates the schema.
+    """
+    deadline = time.monotonic() + ROUND_SECONDS
+    inputs = input_generator.generate(
+        request.contract.input.document,
         [example.input for example in visible],
-        lambda value: bundle.contract.input.problem(value) is None,
+        lambda value: request.contract.input.violation(value) is None,
     )
-    answers = []
-    for one in made:
-        if time.monotonic() > end:
+    records = []
+    for generated in inputs:
+        if time.monotonic() > deadline:
             break
-        reply = await session.ask(one.value, CALL_SECONDS)
-        if finding := _broken(bundle, one, reply):
+        reply = await candidate.call(generated.value, CALL_SECONDS)
+        if finding := _find_violation(request, generated, reply):
             return [], finding
-        answers.append(Answer(one.value, reply))
-    if not bundle.deterministic:
-        return answers, None
+        records.append(RecordedCall(generated.value, reply))
+    if not request.deterministic:
+        return records, None
     for example in visible:
-        if time.monotonic() > end:
+        if time.monotonic() > deadline:
             break
-        answers.append(Answer(example.input, await session.ask(example.input, CALL_SECONDS)))
-    return answers, None
+        records.append(RecordedCall(example.input, await candidate.call(example.input, CALL_SECONDS)))
+    return records, None
 
 
-async def ask_again(answers: Sequence[Answer], session: Candidate) -> Finding | None:
-    """Ask another process the same, in the opposite order."""
-    end = time.monotonic() + SECONDS
-    for answer in reversed(answers):
-        if time.monotonic() > end:
+async def check_determinism(records: Sequence[RecordedCall], candidate: CandidateProcess) -> GateFinding | None:
+    """Repeat the calls in another process, in the opposite order, and return the first that differs."""
+    deadline = time.monotonic() + ROUND_SECONDS
+    for record in reversed(records):
+        if time.monotonic() > deadline:
             break
-        if finding := _changed(answer, await session.ask(answer.input, CALL_SECONDS)):
+        if finding := _find_change(record, await candidate.call(record.input, CALL_SECONDS)):
             return finding
     return None
 
 
-def _broken(bundle: CheckRequest, made: input_generator.Made, reply: replies.Reply) -> Finding | None:
-    told = f"an input that fits the input schema:\n  input:    {_brief(made.value)}\n"
-    if isinstance(reply, replies.Output):
-        wrong = bundle.contract.output.problem(reply.value)
-        if wrong is None:
+def _find_violation(
+    request: CheckRequest, generated: input_generator.GeneratedInput, reply: replies.WorkerReply
+) -> GateFinding | None:
+    given = f"an input that fits the input schema:\n  input:    {_format(generated.value)}\n"
+    if isinstance(reply, replies.SkillOutput):
+        violation = request.contract.output.violation(reply.value)
+        if violation is None:
             return None
-        got = f"  got:      {one_line(reply.text.decode(), VALUE)}\n  expected: an output that fits its schema: {wrong}"
-        return Finding("schema", told + got)
-    if not made.sure or bundle.granted or _means_little(reply) or _refused(reply):
+        actual = one_line(reply.text.decode(), MAX_VALUE_CHARACTERS)
+        expected = f"  got:      {actual}\n  expected: an output that fits its schema: {violation}"
+        return GateFinding("schema", given + expected)
+    if not generated.described or request.granted or _is_inconclusive(reply) or _is_rejection(reply):
         return None
-    if not made.least and _may_be_meant(reply):
+    if not generated.minimal and _may_be_intended(reply):
         return None
     expected = "  expected: an output that fits its schema, or ValueError for what must be refused"
-    where = f"\n  at line {reply.line}:\n{excerpt(bundle.source, reply.line)}" if reply.line else ""
-    return Finding("schema", f"{told}{expected}\n  got:      {one_line(reply.exception, 2 * VALUE)}{where}", reply.line)
+    context = f"\n  at line {reply.line}:\n{excerpt(request.source, reply.line)}" if reply.line else ""
+    actual = one_line(reply.exception, 2 * MAX_VALUE_CHARACTERS)
+    return GateFinding("schema", f"{given}{expected}\n  got:      {actual}{context}", reply.line)
 
 
-def _changed(first: Answer, second: replies.Reply) -> Finding | None:
-    if isinstance(first.reply, replies.Output) and isinstance(second, replies.Output):
-        same = difference(first.reply.value, second.value) is None
+def _find_change(first: RecordedCall, second: replies.WorkerReply) -> GateFinding | None:
+    if isinstance(first.reply, replies.SkillOutput) and isinstance(second, replies.SkillOutput):
+        same = first_difference(first.reply.value, second.value) is None
     else:
         both = (first.reply, second)
-        unclear = any(isinstance(reply, replies.WorkerFailure) and _means_little(reply) for reply in both)
-        same = unclear or _outcome(first.reply) == _outcome(second)
+        inconclusive = any(isinstance(reply, replies.WorkerFailure) and _is_inconclusive(reply) for reply in both)
+        same = inconclusive or _outcome(first.reply) == _outcome(second)
     if same:
         return None
-    return Finding(
+    return GateFinding(
         "schema",
         "the same input was answered differently by two processes. Do not depend on time, chance, the order of a "
         "set or earlier calls (a Skill that is meant to sets spec.deterministic to false).\n"
-        f"  input:    {_brief(first.input)}\n  once:     {_outcome(first.reply)}\n  then:     {_outcome(second)}",
+        f"  input:    {_format(first.input)}\n  once:     {_outcome(first.reply)}\n  then:     {_outcome(second)}",
     )
 
 
-def _outcome(reply: replies.Reply) -> str:
-    if isinstance(reply, replies.Output):
-        return one_line(reply.text.decode(), VALUE)
+def _outcome(reply: replies.WorkerReply) -> str:
+    if isinstance(reply, replies.SkillOutput):
+        return one_line(reply.text.decode(), MAX_VALUE_CHARACTERS)
     return reply.types[0] if reply.kind == "raised" and reply.types else reply.kind
 
 
-def _means_little(failure: replies.WorkerFailure) -> bool:
-    """A made up input may be more than a check has time and memory for."""
+def _is_inconclusive(failure: replies.WorkerFailure) -> bool:
+    """Return whether a generated input may be more than a check has time and memory for."""
     return failure.kind == "timeout" or (failure.kind == "raised" and "MemoryError" in failure.types)
 
 
-def _may_be_meant(failure: replies.WorkerFailure) -> bool:
-    """Descriptions have rules that schemas cannot say (a square table, a sorted list), and who breaks one by chance may
-    meet any error but those that tell of a mistake in the code. The least input breaks none by chance."""
+def _may_be_intended(failure: replies.WorkerFailure) -> bool:
+    """Return whether the exception may follow a rule of the description rather than a mistake in the code.
+
+    Descriptions have rules that schemas cannot say (a square table, a sorted list), and an input that breaks one by
+    chance may meet any error but those that show a mistake. The minimal input breaks none by chance.
+    """
     return failure.kind == "raised" and "Exception" in failure.types and _MISTAKES.isdisjoint(failure.types)
 
 
-def _refused(failure: replies.WorkerFailure) -> bool:
+def _is_rejection(failure: replies.WorkerFailure) -> bool:
     return failure.kind == "raised" and "ValueError" in failure.types
 
 
-def _brief(value: Any) -> str:
-    return one_line(json.dumps(value, ensure_ascii=False), VALUE)
+def _format(value: Any) -> str:
+    return one_line_json(value, MAX_VALUE_CHARACTERS)

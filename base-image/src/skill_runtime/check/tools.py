@@ -1,4 +1,4 @@
-"""Running a program of ours on a candidate's text."""
+"""Running a program of ours on a candidate's text, with limits."""
 
 from __future__ import annotations
 
@@ -13,18 +13,22 @@ CRASHED = -1
 
 
 @dataclass(frozen=True)
-class Ended:
-    """How a program ended."""
+class ToolResult:
+    """ToolResult is the exit code of a program and what it printed."""
 
     code: int
-    """CRASHED for a signal or for taking too long."""
-    output: str
-    complaint: str
+    """CRASHED for a signal or for a timeout."""
+    stdout: str
+    stderr: str
 
 
-def run(argv: list[str], *, text: str = "", seconds: float, cwd: Path, memory: int) -> Ended:
-    """A child with constants for an environment, text for input, and limits. Raises OSError without such a program."""
-    limits = {resource.RLIMIT_CPU: int(seconds) + 1, resource.RLIMIT_DATA: memory, resource.RLIMIT_CORE: 0}
+def run_tool(argv: list[str], *, stdin: str = "", timeout_seconds: float, cwd: Path, memory_bytes: int) -> ToolResult:
+    """Run a child with constants for an environment, and limits. Raises OSError where there is no such program."""
+    limits = {
+        resource.RLIMIT_CPU: int(timeout_seconds) + 1,
+        resource.RLIMIT_DATA: memory_bytes,
+        resource.RLIMIT_CORE: 0,
+    }
     try:
         with subprocess.Popen(
             argv,
@@ -38,11 +42,11 @@ def run(argv: list[str], *, text: str = "", seconds: float, cwd: Path, memory: i
             for number, value in limits.items():
                 resource.prlimit(child.pid, number, (value, value))
             try:
-                output, complaint = child.communicate(text.encode(), timeout=seconds)
+                stdout, stderr = child.communicate(stdin.encode(), timeout=timeout_seconds)
             except subprocess.TimeoutExpired:
                 child.kill()
-                return Ended(CRASHED, "", f"took more than {seconds:.0f} s")
+                return ToolResult(CRASHED, "", f"took more than {timeout_seconds:.0f} s")
     except BrokenPipeError:
-        return Ended(CRASHED, "", "stopped reading")
+        return ToolResult(CRASHED, "", "stopped reading")
     code = child.returncode if child.returncode >= 0 else CRASHED
-    return Ended(code, output.decode("utf-8", "replace"), complaint.decode("utf-8", "replace"))
+    return ToolResult(code, stdout.decode("utf-8", "replace"), stderr.decode("utf-8", "replace"))

@@ -11,6 +11,7 @@ from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import NamedTuple, Self, cast
 
+from skill_operator import runtime_contract
 from skill_operator.api.usage_report import EXCEEDED_LIMITS, ExceededLimit
 from skill_operator.gateway.access.authorizer import Caller, Limiter, NoLimits
 from skill_operator.gateway.input_validation import judge
@@ -24,8 +25,8 @@ from skill_operator.observability import logs, metrics
 from skill_operator.untrusted.text import printable
 
 log = logging.getLogger(__name__)
-POD_PORT = 8080
-LARGEST_BODY = 1 << 20  # as in the runtime
+POD_PORT = runtime_contract.HTTP_PORT
+LARGEST_BODY = runtime_contract.MAX_BODY_BYTES
 _FAILED = frozenset({500, 504})
 MARGIN_SECONDS = 5.0  # the runtime itself says 504; this is for when it cannot
 MOST_CALLS = 512

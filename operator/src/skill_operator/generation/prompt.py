@@ -9,6 +9,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from skill_operator import runtime_contract
 from skill_operator.api.v1alpha1 import Example, SkillSpec
 from skill_operator.naming import digest
 
@@ -119,7 +120,7 @@ def _granted(spec: SkillSpec) -> str:
     network += [f"HTTP or HTTPS to {host}, ports {_ports(ports)}" for _, host, ports in spec.hosts]
     if spec.hosts:
         network.append("hosts answer only through the proxy that HTTPS_PROXY and HTTP_PROXY name, as requests uses it")
-    files = [f"the file /run/secrets/skill/{grant.name} holds a secret" for grant in spec.secrets]
+    files = [f"the file {runtime_contract.SECRETS_DIRECTORY}/{grant.name} holds a secret" for grant in spec.secrets]
     return "\n".join([*(network or ["no network"]), *files])
 
 
@@ -129,9 +130,9 @@ def _ports(ports: Sequence[int]) -> str:
 
 def _libraries(manifest: Mapping[str, Any]) -> str:
     """Names and versions, and what to import where that is another name."""
-    distributions: Mapping[str, str] = manifest.get("distributions", {})
+    distributions: Mapping[str, str] = manifest.get(runtime_contract.MANIFEST_DISTRIBUTIONS, {})
     imports: dict[str, list[str]] = {}
-    for module, distribution in sorted(manifest.get("modules", {}).items()):
+    for module, distribution in sorted(manifest.get(runtime_contract.MANIFEST_MODULES, {}).items()):
         imports.setdefault(distribution, []).append(module)
     lines = [f"Python {manifest.get('python', '3.13')}"]
     for name, version in sorted(distributions.items())[:_NOTABLE]:

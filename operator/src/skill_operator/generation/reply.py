@@ -8,11 +8,12 @@ import re
 import textwrap
 from typing import Final, Literal, NamedTuple
 
+from skill_operator import runtime_contract
 from skill_operator.generation.autofix import autofix, parse, without_unused_imports
 
 ENTRY: Final = "run"
 LARGEST_REPLY: Final = 1 << 20
-LARGEST_SOURCE: Final = 64 * 1024
+LARGEST_SOURCE: Final = runtime_contract.MAX_SOURCE_BYTES
 MOST_BLOCKS: Final = 32
 MOST_ENDS: Final = 8
 MOST_PARSED: Final = 8 * LARGEST_SOURCE

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple
 
+from skill_operator import runtime_contract
 from skill_operator.k8s.interface import Object
 
 PULL_FAILED = "ImagePullFailed"
@@ -154,7 +155,7 @@ def ended(end: Object) -> PodProblem:
     message = str(end.get("message", "")).strip()
     if end.get("reason") == "OOMKilled":
         return PodProblem("OOMKilled", "it used more memory than spec.resources.limits.memory: raise it, or use less")
-    if end.get("exitCode") == 3:
+    if end.get("exitCode") == runtime_contract.EXIT_EGRESS_NOT_BLOCKED:
         return PodProblem(
             "EgressNotBlocked",
             f"the pod's way out was open, so the skill was not run any further: {ENFORCE}. Only isolation.required: "

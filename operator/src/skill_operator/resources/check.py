@@ -8,7 +8,7 @@ import hashlib
 import json
 from typing import Any
 
-from skill_operator import naming
+from skill_operator import naming, runtime_contract
 from skill_operator.api.v1alpha1 import Example, Skill
 from skill_operator.k8s.interface import Object
 from skill_operator.registry.references import pull_reference
@@ -16,7 +16,7 @@ from skill_operator.resources.common import SECRET_MODE, SECRETS, caged_containe
 from skill_operator.settings import Settings
 
 PART = 96 * 1024  # one environment variable holds 128 KiB at most
-PARTS = 8
+PARTS = runtime_contract.MAX_CHECK_PARTS
 REPORT = "report.json"
 PLACEHOLDER = "placeholder"
 
@@ -29,21 +29,30 @@ def bundle(skill: Skill, source: str, types: str, visible: list[Example], hidden
     """What the checker is told about a candidate."""
     examples = [_example(e, hidden=False) for e in visible] + [_example(e, hidden=True) for e in hidden]
     return {
-        "source": source,
-        "types": types,
-        "input": skill.spec.input,
-        "output": skill.spec.output,
-        "examples": examples,
-        "callTimeoutSeconds": skill.spec.call_timeout_seconds,
-        "secrets": [grant.name for grant in skill.spec.secrets],
-        "deterministic": skill.spec.deterministic,
-        "granted": bool(skill.spec.egress or skill.spec.secrets),
+        runtime_contract.CHECK_SOURCE: source,
+        runtime_contract.CHECK_TYPES: types,
+        runtime_contract.CONTRACT_INPUT: skill.spec.input,
+        runtime_contract.CONTRACT_OUTPUT: skill.spec.output,
+        runtime_contract.CHECK_EXAMPLES: examples,
+        runtime_contract.CONTRACT_CALL_TIMEOUT_SECONDS: skill.spec.call_timeout_seconds,
+        runtime_contract.CHECK_SECRETS: [grant.name for grant in skill.spec.secrets],
+        runtime_contract.CHECK_DETERMINISTIC: skill.spec.deterministic,
+        runtime_contract.CHECK_GRANTED: bool(skill.spec.egress or skill.spec.secrets),
     }
 
 
 def _example(example: Example, *, hidden: bool) -> Object:
-    outcome = {"output": example.output} if example.has_output else {"error": example.error}
-    return {"name": example.name, "input": example.input, "hidden": hidden, **outcome}
+    outcome = (
+        {runtime_contract.EXAMPLE_OUTPUT: example.output}
+        if example.has_output
+        else {runtime_contract.EXAMPLE_ERROR: example.error}
+    )
+    return {
+        runtime_contract.EXAMPLE_NAME: example.name,
+        runtime_contract.EXAMPLE_INPUT: example.input,
+        runtime_contract.EXAMPLE_HIDDEN: hidden,
+        **outcome,
+    }
 
 
 def key(settings: Settings, content: Object) -> str:
@@ -90,15 +99,18 @@ def job(
 ) -> Object:
     """The candidate's examples arrive in the environment of PID 1, which no other process of the pod can read."""
     env: list[dict[str, Any]] = [
-        {"name": f"SKILL_CHECK_{n}", "valueFrom": {"configMapKeyRef": {"name": name, "key": f"part{n}"}}}
+        {
+            "name": runtime_contract.ENV_CHECK_PART.format(number=n),
+            "valueFrom": {"configMapKeyRef": {"name": name, "key": f"part{n}"}},
+        }
         for n in range(parts)
     ]
     container = caged_container(
         settings,
         name="check",
         image=pull_reference(settings, settings.images.checker),
-        command=["python3", "-I", "-m", "skill_runtime", "check"],
-        env=[*env, {"name": "SKILL_REPORT_KEY", "value": report_key}],
+        command=[*runtime_contract.RUNTIME_COMMAND, runtime_contract.COMMAND_CHECK],
+        env=[*env, {"name": runtime_contract.ENV_REPORT_KEY, "value": report_key}],
         resources=settings.check.resources.model_dump(),
         volumeMounts=[{"name": "secrets", "mountPath": SECRETS, "readOnly": True}] if skill.spec.secrets else [],
     )

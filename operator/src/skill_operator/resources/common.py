@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from skill_operator import naming
+from skill_operator import naming, runtime_contract
 from skill_operator.api.v1alpha1 import Skill
 from skill_operator.k8s.interface import Object
 from skill_operator.settings import Settings
 
-SANDBOX_USER = 65532
-HTTP_PORT = 8080
-SECRETS = "/run/secrets/skill"
+SANDBOX_USER = runtime_contract.SANDBOX_UID
+HTTP_PORT = runtime_contract.HTTP_PORT
+SECRETS = runtime_contract.SECRETS_DIRECTORY
 SECRET_MODE = 0o400  # with fsGroup the kubelet makes it 0440 of root:65532, which is how the skill can read it at all
 
 
@@ -82,9 +82,9 @@ def caged_container(settings: Settings, **more: Any) -> Object:
     """A container of such a pod: nothing to write to but /tmp, no capability, no way to more rights."""
     env = [*more.pop("env", [])]
     if not settings.isolation.required:
-        env.append({"name": "SKILL_ISOLATION", "value": "optional"})
+        env.append({"name": runtime_contract.ENV_ISOLATION, "value": runtime_contract.ISOLATION_OPTIONAL})
     if settings.isolation.beacon:
-        env.append({"name": "SKILL_BEACON", "value": settings.isolation.beacon})
+        env.append({"name": runtime_contract.ENV_BEACON, "value": settings.isolation.beacon})
     mounts = [{"name": "tmp", "mountPath": "/tmp"}, *more.pop("volumeMounts", [])]
     return {
         "imagePullPolicy": "IfNotPresent",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from skill_operator import naming
+from skill_operator import naming, runtime_contract
 from skill_operator.api.v1alpha1 import Skill
 from skill_operator.k8s.interface import Object
 from skill_operator.resources.common import metadata
@@ -13,13 +13,13 @@ from skill_operator.resources.common import metadata
 def text(skill: Skill) -> str:
     spec, meta = skill.spec, skill.metadata
     content = {
-        "name": f"{meta.namespace}/{meta.name}",
-        "input": spec.input,
-        "output": spec.output,
-        "callTimeoutSeconds": spec.call_timeout_seconds,
+        runtime_contract.CONTRACT_NAME: f"{meta.namespace}/{meta.name}",
+        runtime_contract.CONTRACT_INPUT: spec.input,
+        runtime_contract.CONTRACT_OUTPUT: spec.output,
+        runtime_contract.CONTRACT_CALL_TIMEOUT_SECONDS: spec.call_timeout_seconds,
     }
     if names := [grant.name for grant in spec.secrets if grant.disclosure == "Allowed"]:
-        content["openSecrets"] = names
+        content[runtime_contract.CONTRACT_OPEN_SECRETS] = names
     return json.dumps(content, sort_keys=True, ensure_ascii=False)
 
 
@@ -33,5 +33,5 @@ def config_map(skill: Skill) -> Object:
         "apiVersion": "v1",
         "kind": "ConfigMap",
         "metadata": metadata(skill, naming.contract(skill.metadata.name), "skill"),
-        "data": {"contract.json": text(skill)},
+        "data": {runtime_contract.CONTRACT_FILE: text(skill)},
     }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from skill_operator import naming
+from skill_operator import naming, runtime_contract
 from skill_operator.api.v1alpha1 import Skill
 from skill_operator.k8s.interface import Object
 from skill_operator.resources import contract
@@ -26,7 +26,7 @@ def deployment(
     """`replicas` only for a Deployment that does not exist yet: afterwards sleep, wake and people own it."""
     meta, spec = skill.metadata, skill.spec
     name = naming.child(meta.name)
-    mounts: list[Object] = [{"name": "contract", "mountPath": "/etc/skill", "readOnly": True}]
+    mounts: list[Object] = [{"name": "contract", "mountPath": runtime_contract.CONTRACT_DIRECTORY, "readOnly": True}]
     volumes: list[Object] = [
         tmp_volume(spec.resources.limits.ephemeral_storage),
         {"name": "contract", "configMap": {"name": naming.contract(meta.name)}},
@@ -38,7 +38,7 @@ def deployment(
         settings,
         name="skill",
         image=image,
-        command=["python3", "-I", "-m", "skill_runtime", "serve"],
+        command=[*runtime_contract.RUNTIME_COMMAND, runtime_contract.COMMAND_SERVE],
         ports=[{"name": "http", "containerPort": HTTP_PORT, "protocol": "TCP"}],
         resources={"requests": spec.resources.requests.quantities(), "limits": spec.resources.limits.quantities()},
         startupProbe=_probe(failureThreshold=60),
@@ -46,7 +46,10 @@ def deployment(
         volumeMounts=mounts,
         # Until every gateway has heard of its end; then what is in flight is answered.
         lifecycle={"preStop": {"sleep": {"seconds": LAST_CALLS_SECONDS}}},
-        env=[{"name": "SKILL_GRACE", "value": str(spec.call_timeout_seconds + 1)}, *_proxy(skill, settings)],
+        env=[
+            {"name": runtime_contract.ENV_GRACE, "value": str(spec.call_timeout_seconds + 1)},
+            *_proxy(skill, settings),
+        ],
     )
     labels = naming.labels(meta.name, meta.uid, "skill", rev)
     template = {
@@ -87,16 +90,21 @@ def _proxy(skill: Skill, settings: Settings) -> list[Object]:
     if not skill.spec.hosts:
         return []
     values = {
-        "HTTP_PROXY": f"http://{settings.egress_proxy.address}",
-        "HTTPS_PROXY": f"http://{settings.egress_proxy.address}",
+        runtime_contract.ENV_HTTP_PROXY: f"http://{settings.egress_proxy.address}",
+        runtime_contract.ENV_HTTPS_PROXY: f"http://{settings.egress_proxy.address}",
     }
     if networks := [cidr for _, cidr, _ in skill.spec.networks]:
-        values["NO_PROXY"] = ",".join(networks)
+        values[runtime_contract.ENV_NO_PROXY] = ",".join(networks)
     return [{"name": name, "value": value} for key, value in values.items() for name in (key, key.lower())]
 
 
 def _probe(**more: int) -> Object:
-    return {"httpGet": {"path": "/healthz", "port": HTTP_PORT}, "periodSeconds": 1, "timeoutSeconds": 2, **more}
+    return {
+        "httpGet": {"path": runtime_contract.HEALTH_PATH, "port": HTTP_PORT},
+        "periodSeconds": 1,
+        "timeoutSeconds": 2,
+        **more,
+    }
 
 
 def _secrets(skill: Skill) -> list[Object]:

@@ -1,4 +1,4 @@
-"""The check as the operator sees it: an order in the environment, a signed report in the termination log."""
+"""The check as the operator sees it: a request in the environment, a signed report in the termination log."""
 
 import asyncio
 import json
@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from skill_runtime.check import dynamic, examples
-from skill_runtime.check.request import Order
+from skill_runtime.check.request import EncodedRequest
 from tests.unit.runtime.harness import (
     EXAMPLES,
     GOOD,
@@ -19,8 +19,8 @@ from tests.unit.runtime.harness import (
     PRIVATE_PIDS,
     TYPES,
     check,
+    check_environment,
     environment,
-    order,
 )
 
 INNOCENT = "    if input['n'] < 0:\n        raise ValueError('negative')\n    return {'n': input['n'] + 1}\n"
@@ -180,7 +180,7 @@ HOSTILE = (
     "print(json.dumps({'passed': True, 'n': 2}))",
     "json.dumps = lambda *a, **k: '{\"n\": 2}'; return Same()",
     "json.loads = lambda *a, **k: {'n': 2}",
-    "imported('skill_runtime.worker').worker.answer = lambda *a: b'o{\"n\": 2}'",
+    "imported('skill_runtime.worker').worker.handle_call = lambda *a: b'o{\"n\": 2}'",
     "unittest.TestCase.assertEqual = lambda *a: None; sys.stdout = sys.stderr = None",
     "every_fd(frame(b'o{\"n\": 2}')); time.sleep(0.2); secret(os, '_ex', 'it')(0)",
     "every_fd(json.dumps({'pid': 1, 'loaded': True}).encode())",
@@ -358,7 +358,7 @@ def test_configuration_of_the_candidate_is_not_discovered(tmp_path):
         {"SKILL_WORKERS": "many"},
     ],
 )
-def test_an_unusable_order_gives_no_verdict(tmp_path, broken):
+def test_an_invalid_request_gives_no_verdict(tmp_path, broken):
     ended = check(tmp_path, GOOD, env=broken)
     assert ended.code == 2
     assert not ended.last_word
@@ -372,7 +372,7 @@ def test_a_missing_tool_gives_no_verdict(tmp_path):
 
 
 def test_children_get_an_environment_of_constants(tmp_path):
-    assert {"SKILL_CHECK_0", "SKILL_CHECK_1", "SKILL_REPORT_KEY"} <= {*environment(tmp_path), *order(GOOD)}
+    assert {"SKILL_CHECK_0", "SKILL_CHECK_1", "SKILL_REPORT_KEY"} <= {*environment(tmp_path), *check_environment(GOOD)}
     shown = tmp_path / "shown"
     source = f"import os, json\nopen({str(shown)!r}, 'w').write(json.dumps(dict(os.environ)))\n" + GOOD
     assert check(tmp_path, source).report["passed"]
@@ -400,8 +400,8 @@ def test_children_get_an_environment_of_constants(tmp_path):
     ],
 )
 def test_equality_is_that_of_json(expected, got, same):
-    assert (examples.difference(expected, got) is None) is same
-    assert (examples.difference(got, expected) is None) is same
+    assert (examples.first_difference(expected, got) is None) is same
+    assert (examples.first_difference(got, expected) is None) is same
 
 
 @pytest.mark.parametrize(
@@ -415,7 +415,7 @@ def test_equality_is_that_of_json(expected, got, same):
     ],
 )
 def test_a_difference_is_told_by_its_place(expected, got, where):
-    assert examples.difference(expected, got) == where
+    assert examples.first_difference(expected, got) == where
 
 
 def test_a_small_difference_in_a_large_output_is_seen(tmp_path):
@@ -430,9 +430,9 @@ def test_a_small_difference_in_a_large_output_is_seen(tmp_path):
 
 def behave(folder, source, **more):
     """The gates that run the candidate, without those that only look."""
-    bundle = Order.take(order(source, **more)).read()
+    request = EncodedRequest.take(check_environment(source, **more)).decode()
     (folder / "skill.py").write_text(source)
-    return asyncio.run(dynamic.judge(bundle, folder / "skill.py"))
+    return asyncio.run(dynamic.run_gates(request, folder / "skill.py"))
 
 
 PROMISED = [{"name": "one", "input": {"n": 1}, "output": {"n": 2}}]

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from skill_runtime.check.input_generator import COUNT, LONGEST, make
+from skill_runtime.check.input_generator import MAX_INPUT_CHARACTERS, MAX_INPUTS, generate
 from skill_runtime.contract import Schema
 from skill_runtime.settings import RuntimeSettingsError
 from tests.unit.runtime.harness import SOURCE
@@ -20,7 +20,7 @@ def record(**fields):
 
 def made(schema, samples=()):
     schema_ = Schema(schema, "input")
-    return make(schema, samples, lambda value: schema_.problem(value) is None)
+    return generate(schema, samples, lambda value: schema_.violation(value) is None)
 
 
 def of(schema, samples=()):
@@ -93,9 +93,9 @@ def test_where_the_schema_is_silent_samples_speak_and_nothing_is_promised():
         sample = [1] if silent == {"type": "array"} else {"q": 1}
         found = made(record(x=silent), [{"x": sample}])
         assert [one.value for one in found] == [{"x": sample}]
-        assert not any(one.sure for one in found)
-    assert all(one.sure for one in made(record(x={"type": "object", "additionalProperties": False})))
-    assert all(one.sure for one in made(record(x={"type": "array", "items": {"type": "string"}})))
+        assert not any(one.described for one in found)
+    assert all(one.described for one in made(record(x={"type": "object", "additionalProperties": False})))
+    assert all(one.described for one in made(record(x={"type": "array", "items": {"type": "string"}})))
 
 
 def test_the_first_is_the_least():
@@ -105,7 +105,7 @@ def test_the_first_is_the_least():
     }}  # fmt: skip
     first, *others = made(schema)
     assert first.value == {"n": 0, "m": 3, "s": "", "xs": [], "d": {}}
-    assert [one.least for one in (first, *others)] == [True] + [False] * len(others)
+    assert [one.minimal for one in (first, *others)] == [True] + [False] * len(others)
 
 
 def test_samples_are_drawn_from():
@@ -117,11 +117,11 @@ def test_samples_are_drawn_from():
 def test_they_are_the_same_in_every_process():
     schema = record(a={"type": "string"}, b={"type": "array", "items": {"type": "number"}}, c={"type": "object",
         "additionalProperties": {"type": "integer"}})  # fmt: skip
-    code = f"import sys; sys.path.append({str(SOURCE)!r})\nfrom skill_runtime.check.input_generator import make\nprint([one.value for one in make({schema!r}, [], lambda value: True)])"
+    code = f"import sys; sys.path.append({str(SOURCE)!r})\nfrom skill_runtime.check.input_generator import generate\nprint([one.value for one in generate({schema!r}, [], lambda value: True)])"
     told = {
         subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True).stdout for _ in "ab"
     }
-    assert told == {f"{[one.value for one in make(schema, [], lambda value: True)]}\n"}
+    assert told == {f"{[one.value for one in generate(schema, [], lambda value: True)]}\n"}
 
 
 def chain(levels):
@@ -147,7 +147,7 @@ def chain(levels):
 def test_hostile_schemas_cost_little(schema):
     began = time.process_time()
     for one in made(schema):
-        assert len(str(one.value)) < 2 * LONGEST
+        assert len(str(one.value)) < 2 * MAX_INPUT_CHARACTERS
     assert time.process_time() - began < 3
 
 
@@ -197,9 +197,9 @@ def test_whatever_the_schema_it_ends_and_what_is_made_fits(schema, samples):
         checked = Schema(schema, "input")
     except RuntimeSettingsError:
         return
-    found = make(schema, samples, lambda value: checked.problem(value) is None)
-    assert len(found) <= COUNT
+    found = generate(schema, samples, lambda value: checked.violation(value) is None)
+    assert len(found) <= MAX_INPUTS
     assert [one.value for one in found] == [
-        one.value for one in make(schema, samples, lambda value: checked.problem(value) is None)
+        one.value for one in generate(schema, samples, lambda value: checked.violation(value) is None)
     ]
-    assert all(checked.problem(one.value) is None for one in found)
+    assert all(checked.violation(one.value) is None for one in found)

@@ -9,12 +9,12 @@ from skill_runtime import manifest
 from skill_runtime.check import policy
 from tests.unit.runtime.harness import GOOD, MANIFEST
 
-AVAILABLE = policy.Available.of(MANIFEST)
+AVAILABLE = policy.AvailableModules.from_manifest(MANIFEST)
 RUN = "\ndef run(input):\n    return input\n"
 
 
-def judge(source):
-    return policy.judge(source, AVAILABLE)
+def check(source):
+    return policy.check(source, AVAILABLE)
 
 
 @pytest.mark.parametrize(
@@ -42,7 +42,7 @@ def judge(source):
     ],
 )
 def test_ordinary_code_passes(source):
-    assert judge(source) is None
+    assert check(source) is None
 
 
 @pytest.mark.parametrize(
@@ -117,7 +117,7 @@ def test_ordinary_code_passes(source):
     ],
 )
 def test_what_must_not_be_there_is_named_with_its_line(source, line, said):
-    finding = judge(source)
+    finding = check(source)
     assert finding.gate == "policy"
     assert finding.line == line
     assert any(part in finding.message for part in said.split("|"))
@@ -125,7 +125,7 @@ def test_what_must_not_be_there_is_named_with_its_line(source, line, said):
 
 
 def test_the_first_offence_from_the_top_is_told():
-    finding = judge("x = 1\nimport subprocess\neval('1')\nimport ctypes" + RUN)
+    finding = check("x = 1\nimport subprocess\neval('1')\nimport ctypes" + RUN)
     assert finding.line == 2
 
 
@@ -141,7 +141,7 @@ def test_the_first_offence_from_the_top_is_told():
     ],
 )
 def test_what_is_no_python_is_told_as_such(source):
-    assert judge(source).gate == "ruff"
+    assert check(source).gate == "ruff"
 
 
 @pytest.mark.parametrize(
@@ -154,7 +154,7 @@ def test_what_is_no_python_is_told_as_such(source):
     ],
 )
 def test_nesting_bombs_are_refused_and_never_crash(source):
-    assert judge(source).gate in ("size", "ruff")
+    assert check(source).gate in ("size", "ruff")
 
 
 def test_the_manifest_of_this_environment_can_be_made():

@@ -6,11 +6,15 @@ import re
 from collections.abc import Mapping
 from functools import lru_cache
 
+from skill_operator import runtime_contract
+
 PASSED_IN = ((b"accept", b"Accept"), (b"traceparent", b"traceparent"), (b"tracestate", b"tracestate"))
 _VALUE = re.compile(rb"[\x20-\x7e]{1,1024}")
 _HEAD = (
     b"POST / HTTP/1.1\r\nHost: skill\r\nUser-Agent: skill-operator-gateway\r\nContent-Type: application/json\r\n"
-    b"Accept-Encoding: identity\r\nX-Skill-Caller: %b\r\nX-Skill-Deadline-Ms: %d\r\nX-Request-Id: %b\r\n"
+    b"Accept-Encoding: identity\r\n"
+    + f"{runtime_contract.HEADER_CALLER}: %b\r\n{runtime_contract.HEADER_DEADLINE_MS}: %d\r\n".encode()
+    + f"{runtime_contract.HEADER_REQUEST_ID}: %b\r\n".encode()
 )
 
 

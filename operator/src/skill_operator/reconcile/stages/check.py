@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field, ValidationError
 
-from skill_operator import naming
+from skill_operator import naming, runtime_contract
 from skill_operator.api.conditions import ISOLATED, VERIFIED
 from skill_operator.generation.holdout import split_examples
 from skill_operator.k8s import pod_status
@@ -108,7 +108,7 @@ def _ended(
     now: datetime,
 ) -> tuple[Result, CheckReport | None]:
     name = wanted["metadata"]["name"]
-    if end.get("exitCode") == 3:
+    if end.get("exitCode") == runtime_contract.EXIT_EGRESS_NOT_BLOCKED:
         trouble = pod_status.ended(end)
         notes = (
             ConditionUpdate(VERIFIED, "False", trouble.reason, trouble.message),
@@ -116,11 +116,11 @@ def _ended(
         )
         gone = Ref("Job", seen.skill.metadata.namespace, name)
         return Result(notes, stalled=True, after=60.0, delete=(gone,)), None
-    report = _read(str(end.get("message", "")), _key(job)) if end.get("exitCode") == 0 else None
+    report = _read(str(end.get("message", "")), _key(job)) if end.get("exitCode") == runtime_contract.EXIT_OK else None
     if report is not None and report.subject != resource.subject(content):
         why = f"the check was given something else than what it was to judge: somebody changed the ConfigMap {name}"
         return _again(seen, settings, job, wanted, _time(end, now), now, why), None
-    if report is None and end.get("exitCode") == 0:
+    if report is None and end.get("exitCode") == runtime_contract.EXIT_OK:
         report = CheckReport(
             passed=False,
             gate="report",
@@ -207,7 +207,7 @@ def _others(seen: Observed, name: str) -> tuple[Ref, ...]:
 
 def _key(job: Object) -> str:
     env = job["spec"]["template"]["spec"]["containers"][0].get("env", [])
-    return next((str(e.get("value", "")) for e in env if e["name"] == "SKILL_REPORT_KEY"), "")
+    return next((str(e.get("value", "")) for e in env if e["name"] == runtime_contract.ENV_REPORT_KEY), "")
 
 
 def _read(message: str, key: str) -> CheckReport | None:
@@ -215,7 +215,7 @@ def _read(message: str, key: str) -> CheckReport | None:
     envelope = _json(message)
     if not isinstance(envelope, dict):
         return None
-    text, mac = envelope.get("report"), envelope.get("mac")
+    text, mac = envelope.get(runtime_contract.ENVELOPE_REPORT), envelope.get(runtime_contract.ENVELOPE_MAC)
     if not isinstance(text, str) or not isinstance(mac, str):
         return None
     expected = hmac.new(bytes.fromhex(key), text.encode("utf-8", "replace"), hashlib.sha256).hexdigest()
