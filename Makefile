@@ -7,6 +7,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 VENV_DOCS := .venv-docs
 CODE := operator/src base-image/src hack tests examples benchmarks
+ON_CLUSTER := tests/chart tests/hostile tests/integration
+WORKERS ?= 6
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -30,10 +32,13 @@ install: cluster images ## install the chart into the namespace skill-operator
 	@$(PYTHON) -m hack.install
 
 unit: $(VENV)/ready ## tests that need no cluster; those of the chart are skipped where there is no helm
-	@$(BIN)/pytest -q --numprocesses auto -m "not cluster" tests
+	@$(BIN)/pytest -q --numprocesses auto --durations 20 -m "not cluster" tests
 
-integration: $(VENV)/ready install ## tests on the real cluster
-	@$(BIN)/pytest -q -m cluster tests
+integration: $(VENV)/ready install ## tests on the real cluster: side by side, then those that need it for themselves
+	@failed=0; \
+	$(BIN)/pytest -q --numprocesses $(WORKERS) --dist loadgroup --durations 20 -m "cluster and not serial" $(ON_CLUSTER) || failed=1; \
+	$(BIN)/pytest -q --durations 20 -m "cluster and serial" $(ON_CLUSTER) || failed=1; \
+	exit $$failed
 
 verify: $(VENV)/ready ## format, lint, types, import layers, generated files
 	@$(BIN)/ruff format --check --quiet $(CODE)
