@@ -30,7 +30,7 @@ RUNTIME_CONTEXT = "base-image"
 
 @dataclass(frozen=True)
 class Image:
-    """A target of a Dockerfile in the folder `context`."""
+    """Image is one target of the Dockerfile in the folder `context`."""
 
     name: str
     context: str
@@ -106,7 +106,7 @@ def _build(image: Image, name: str, base: str, *, docker: bool) -> None:
 
 
 def _label(name: str, *, docker: bool) -> None:
-    """A Dockerfile cannot compute a label; this one is the manifest that the image holds."""
+    """Label the image with the manifest that it holds; a Dockerfile cannot compute a label."""
     if docker:
         manifest = run("docker", "run", "--rm", "--entrypoint", "cat", name, "/skill/manifest.json")
         run("docker", "build", "--quiet", "--tag", name, "--label", f"{MANIFEST_LABEL}={_compact(manifest)}", "-",
@@ -127,7 +127,10 @@ def _compact(manifest: str) -> str:
 
 
 def _export(image: Image, name: str, path: Path, *, docker: bool) -> None:
-    """Base images as zstd: every build reads through the whole of them, and gunzip would take most of its time."""
+    """Export an image for the cluster.
+
+    Base images are compressed with zstd: every build reads all of them, and gunzip would take most of its time.
+    """
     draft = path.with_name(f"{path.name}.draft")
     run("rm", "-rf", draft)
     if image.name in ARCHIVES:

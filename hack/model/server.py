@@ -52,7 +52,7 @@ PIECE = 64 * 1024
 
 
 class ScriptError(ValueError):
-    """The script cannot be used; the message says where."""
+    """ScriptError says which part of a script cannot be used."""
 
 
 class Script:
@@ -81,7 +81,10 @@ class Script:
             self._given |= dict.fromkeys(added, 0)
 
     def reply(self, request: Json) -> tuple[str, Json] | None:
-        """The marker and the next reply. One that rejects a parameter of this request is not used up by it."""
+        """Return the marker and its next reply, or None where no marker fits.
+
+        A reply that rejects a parameter of this request is not used up by it.
+        """
         said = "\n".join(str(message.get("content", "")) for message in request.get("messages", []))
         with self._lock:
             marker = max((m for m in self._replies if m in said), key=len, default=None)
@@ -99,7 +102,7 @@ def _known(fault: str) -> bool:
 
 
 class ScriptedModel:
-    """The server, for tests in the same process: `with ScriptedModel(script) as model: model.url`."""
+    """ScriptedModel is the server; tests use it in their own process: `with ScriptedModel(script) as model: …`."""
 
     def __init__(self, script: Json, host: str = "127.0.0.1", port: int = 0) -> None:
         self.script = Script(script)
@@ -110,11 +113,12 @@ class ScriptedModel:
 
     @property
     def port(self) -> int:
+        """Return the port that the server listens on."""
         return int(self._server.server_address[1])
 
     @property
     def url(self) -> str:
-        """The base URL of its API."""
+        """Return the base URL of the API."""
         return f"http://127.0.0.1:{self.port}/v1"
 
     def __enter__(self) -> Self:
@@ -130,7 +134,7 @@ class ScriptedModel:
         self._thread.join()
 
     def serve(self) -> None:
-        """Until the process ends."""
+        """Serve until the process ends."""
         self._server.serve_forever()
 
 
@@ -247,7 +251,7 @@ class _Handler(BaseHTTPRequestHandler):
                 self._send(200, iter([whole]), len(whole))
 
     def _hang(self, seconds: float) -> None:
-        """Until the caller hangs up, the time is over or the server ends."""
+        """Wait until the caller hangs up, the time is over or the server ends."""
         self.close_connection = True
         self.connection.settimeout(0.05)
         end = time.monotonic() + seconds
@@ -268,7 +272,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _error(
         self, status: int, message: str, *, param: str = "", code: str = "", headers: dict[str, str] | None = None
     ) -> None:
-        """As OpenAI says it."""
+        """Send an error in the shape that OpenAI uses."""
         error = {"message": message, "type": "invalid_request_error", "param": param or None, "code": code or None}
         data = json.dumps({"error": error}).encode()
         self._send(status, iter([data]), len(data), headers=headers)
@@ -300,7 +304,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 def completion(request: Json, reply: Json) -> Json:
-    """The body of a reply, in the shape that servers send."""
+    """Return the body of a chat completion."""
     text = str(reply.get("text", ""))
     prompt = sum(len(str(message.get("content", ""))) for message in request.get("messages", []))
     usage = {"prompt_tokens": prompt // 4, "completion_tokens": len(text) // 4} | reply.get("usage", {})
@@ -318,7 +322,7 @@ def completion(request: Json, reply: Json) -> Json:
 
 
 def _huge(request: Json, size: int) -> tuple[Iterator[bytes], int]:
-    """A well-formed reply of that many characters, piece by piece."""
+    """Return the pieces and the size of a well-formed reply with so many characters."""
     start, end = json.dumps(completion(request, {"text": "\0"})).encode().split(b"\\u0000")
 
     def pieces() -> Iterator[bytes]:
@@ -331,6 +335,7 @@ def _huge(request: Json, size: int) -> tuple[Iterator[bytes], int]:
 
 
 def main() -> None:
+    """Serve a script until the process ends."""
     parser = argparse.ArgumentParser(description="an OpenAI-compatible server that answers from a script")
     parser.add_argument("--script", type=Path, required=True)
     parser.add_argument("--host", default="0.0.0.0")
