@@ -1,4 +1,4 @@
-"""What tests can do with a running cluster."""
+"""Give tests and commands access to a running cluster."""
 
 from __future__ import annotations
 
@@ -17,32 +17,32 @@ from hack.cluster.shell import run
 
 @dataclass(frozen=True)
 class Cluster:
-    """A running cluster."""
+    """Cluster is a running cluster, with ways to use it."""
 
     engine: engine.Engine
     status: dict[str, Any]
 
     @property
     def kubeconfig(self) -> Path:
-        """How to reach it."""
+        """Return the path of its kubeconfig."""
         return engine.kubeconfig(self.engine.name)
 
     @property
     def tools(self) -> Path:
-        """The folder of kubectl and helm."""
+        """Return the folder of kubectl and helm."""
         return engine.tools(self.engine.name)
 
     @property
     def host(self) -> str:
-        """The address under which pods reach what listens on this machine."""
+        """Return the address under which pods reach what listens on this machine."""
         return str(self.status["host"])
 
     def kubectl(self, *arguments: str, stdin: str | None = None, check: bool = True) -> str:
-        """Call kubectl; what it printed."""
+        """Run kubectl and return what it printed. Raises ClusterError where it fails and `check` is set."""
         return engine.kubectl(self.engine.name, *arguments, stdin=stdin, check=check)
 
     def command(self, *arguments: str) -> list[str]:
-        """The command line of kubectl, for what goes on meanwhile."""
+        """Return a command line of kubectl, for a process that runs meanwhile."""
         return [str(self.tools / "kubectl"), f"--kubeconfig={self.kubeconfig}", *arguments]
 
     def apply(self, *objects: dict[str, Any]) -> None:
@@ -51,7 +51,7 @@ class Cluster:
         self.kubectl("apply", "--server-side", "--force-conflicts", "-f", "-", stdin=json.dumps(everything))
 
     def get(self, *arguments: str) -> dict[str, Any]:
-        """An object, or a list of them."""
+        """Return an object, or a list of them."""
         answer: dict[str, Any] = json.loads(self.kubectl("get", *arguments, "-o", "json"))
         return answer
 
@@ -64,7 +64,7 @@ class Cluster:
         return run(*self.engine.enter(*command))
 
     def place(self, program: Path) -> str:
-        """Copy an executable to the node; its path there."""
+        """Copy an executable to the node and return its path there."""
         target = f"/var/lib/{program.name}-{uuid.uuid4().hex[:8]}"
         receive = self.engine.enter("sh", "-c", 'cat > "$0" && chmod 755 "$0"', target)
         with program.open("rb") as content:
@@ -80,7 +80,10 @@ class Cluster:
             yield
 
     def caller(self, namespace: str, name: str = "caller", everywhere: bool = False) -> str:
-        """A token of a ServiceAccount that may call the Skills of its namespace, or all, as the README makes one."""
+        """Return a token of a ServiceAccount that may call the Skills of its namespace, or of all.
+
+        docs/how-to/call-a-skill.md makes one in the same way.
+        """
         account = {"kind": "ServiceAccount", "name": name, "namespace": namespace}
         role = {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "skill-caller"}
         binding = {"apiVersion": "rbac.authorization.k8s.io/v1", "roleRef": role, "subjects": [account]}
@@ -93,13 +96,13 @@ class Cluster:
         return self.token(namespace, name)
 
     def token(self, namespace: str, name: str, audience: str = "skill-gateway") -> str:
-        """A token of a ServiceAccount, for a day."""
+        """Return a token of a ServiceAccount that is valid for a day."""
         wanted = (f"--audience={audience}", "--duration=24h")
         return self.kubectl("-n", namespace, "create", "token", name, *wanted).strip()
 
     @contextmanager
     def namespace(self, prefix: str = "test", labels: dict[str, str] | None = None) -> Iterator[str]:
-        """A namespace of one's own, gone afterwards."""
+        """Make a namespace with a new name, and delete it afterwards."""
         name = f"{prefix}-{uuid.uuid4().hex[:8]}"
         self.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels or {}}})
         try:

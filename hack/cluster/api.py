@@ -1,4 +1,4 @@
-"""Asking the API server, without a process per question."""
+"""Send requests to the API server without starting a process for each."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ from hack.cluster.pki import Pki
 
 @dataclass(frozen=True)
 class Api:
-    """The API server, as its administrator sees it."""
+    """Api sends requests to the API server as its administrator."""
 
     url: str
     pki: Pki
 
     def get(self, path: str) -> dict[str, Any] | None:
-        """An object, or nothing if it is not there or nobody answers."""
+        """Return an object, or None where it does not exist or nobody answers."""
         body = self._read(path)
         return json.loads(body) if body else None
 
     def ready(self) -> bool:
-        """Whether the API server says so."""
+        """Return whether the API server reports that it is ready."""
         return self._read("/readyz") == b"ok"
 
     def node_ready(self, name: str) -> bool:
-        """Whether pods can be started there."""
+        """Return whether the node is ready for pods."""
         return _condition(self.get(f"/api/v1/nodes/{name}"), "Ready")
 
     def available(self, namespace: str, deployment: str) -> bool:
-        """Whether a Deployment serves."""
+        """Return whether a Deployment is available."""
         return _condition(self.get(f"/apis/apps/v1/namespaces/{namespace}/deployments/{deployment}"), "Available")
 
     def _read(self, path: str) -> bytes | None:

@@ -1,4 +1,4 @@
-"""A cluster in namespaces of this machine: no Docker, no systemd, nothing left behind."""
+"""Run a cluster in namespaces of this machine, without Docker or systemd; `down` leaves nothing."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _COMPLETE = "complete"
 
 @dataclass(frozen=True)
 class Bare:
-    """One cluster by its name."""
+    """Bare is one cluster in namespaces, known by its name."""
 
     name: str
 
@@ -54,7 +54,7 @@ class Bare:
                 records.release(cluster)
 
     def status(self) -> dict[str, Any]:
-        """What is known of it."""
+        """Return its state."""
         cluster = records.find(self.name)
         if not cluster:
             return {"name": self.name, "engine": "namespaces", "healthy": False, "state": "absent"}
@@ -90,7 +90,7 @@ class Bare:
             self._node().run(binaries.path("ctr"), "-n", "k8s.io", "images", "import", archive.resolve())
 
     def enter(self, *command: str) -> list[str]:
-        """The command line that runs a command on the node."""
+        """Return the command line that runs a command on the node."""
         return self._node().enter(*command)
 
     def start(self, component: str) -> None:
@@ -98,7 +98,7 @@ class Bare:
         self._components().start(component)
 
     def kill(self, component: str) -> None:
-        """Kill a component: what a test does to see the rest survive it."""
+        """Kill a component, so that a test sees whether the rest survives."""
         self._node().kill(component)
 
     def _start(self, cluster: Identity) -> None:

@@ -1,4 +1,4 @@
-"""The control group of a cluster, in every hierarchy that this machine has."""
+"""Make and remove a cluster's control group in every hierarchy that this machine has."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
-"""The command line: python3 -m hack.cluster COMMAND
+"""Run the command line: python3 -m hack.cluster COMMAND.
 
   up               start the cluster, building what is missing; the last line tells how to use it
-  down             end it and undo everything
-  status           what is known of it, as JSON; exit 0 if it is healthy
-  env              the line that makes a shell use it
+  down             delete it and undo everything
+  status           print its state as JSON; exit 0 if it is healthy
+  env              print the line that makes a shell use it
   load TAR...      bring OCI image archives to its node
   exec CMD...      run a command on its node
   internet CMD...  run a command where 203.0.113.10 and 198.51.100.10 live
@@ -29,7 +29,7 @@ from hack.cluster.shell import ClusterError
 
 
 def current() -> engine.Engine:
-    """The cluster that is meant, on what this machine offers."""
+    """Return the chosen cluster: kind's where kind can be used, otherwise a node in namespaces."""
     name = cluster_name()
     return kind.Kind(name) if kind.usable() else Bare(name)
 

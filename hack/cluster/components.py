@@ -1,4 +1,4 @@
-"""Kubernetes and containerd: their configuration and their command lines."""
+"""Write the configuration and command lines of Kubernetes and containerd."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _ETCD = f"{_LOOPBACK}:2379"
 
 @dataclass(frozen=True)
 class Components:
-    """What runs on one node."""
+    """Components are the processes of one node."""
 
     cluster: Identity
     node: Node
@@ -59,7 +59,7 @@ class Components:
         self.node.start(name, *self.commands()[name])
 
     def commands(self) -> dict[str, list[str]]:
-        """The command line of each."""
+        """Return the command line of each component."""
         kube, state, pki = f"{self._state}/bin/kube", self._state, self.pki
         path = f"PATH={state}/bin:{os.environ['PATH']}"
         return {
@@ -194,7 +194,10 @@ state = "/run/containerd"
         }
 
     def _audit(self) -> dict[str, Any]:
-        """What service accounts ask for, but those of Kubernetes itself: a test compares it with their rights."""
+        """Return an audit policy that logs the requests of service accounts, except those of Kubernetes itself.
+
+        A test compares the log with their rights.
+        """
         return {
             "apiVersion": "audit.k8s.io/v1",
             "kind": "Policy",

@@ -1,4 +1,4 @@
-"""CoreDNS as a Deployment, named and labelled as in every cluster."""
+"""Describe CoreDNS as a Deployment with the names and labels that it has in every cluster."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _COREFILE = """.:53 {
 
 
 def manifests(cluster: Identity) -> str:
-    """The objects of the cluster's DNS as one JSON list."""
+    """Return the objects of the cluster's DNS as one JSON list."""
     account = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": _named("coredns")}
     config = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": _named("coredns"), "data": {"Corefile": _COREFILE}}
     items = [account, config, *_permissions(), _deployment(), _service(str(cluster.dns_service))]

@@ -1,4 +1,4 @@
-"""What can be done with a cluster, whoever runs it."""
+"""Define what every kind of cluster can do."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from hack.cluster.shell import run
 
 
 class Engine(Protocol):
-    """A cluster on this machine: kind's, or one in namespaces."""
+    """Engine runs a cluster on this machine, by kind or in namespaces."""
 
     @property
     def name(self) -> str:
-        """Its name."""
+        """Return the cluster's name."""
 
     def up(self) -> None:
         """Start it; leave a healthy one alone, and repair a broken one by starting it anew."""
@@ -28,27 +28,27 @@ class Engine(Protocol):
         """End it and undo everything; nothing happens where nothing runs."""
 
     def status(self) -> dict[str, Any]:
-        """What is known of it; `healthy` says whether it can be used."""
+        """Return its state; `healthy` says whether it can be used."""
 
     def load(self, archives: Sequence[Path]) -> None:
         """Bring OCI archives to the node."""
 
     def enter(self, *command: str) -> list[str]:
-        """The command line that runs a command on the node."""
+        """Return the command line that runs a command on the node."""
 
 
 def kubeconfig(name: str) -> Path:
-    """The kubeconfig of a cluster's user."""
+    """Return the path of a cluster's kubeconfig."""
     return user_folder(name) / "kubeconfig"
 
 
 def tools(name: str) -> Path:
-    """The folder of kubectl and helm."""
+    """Return the folder of kubectl and helm."""
     return user_folder(name) / "bin"
 
 
 def export(name: str) -> str:
-    """The line that makes a shell use the cluster."""
+    """Return the line that makes a shell use the cluster."""
     return f"export KUBECONFIG={kubeconfig(name)} PATH={tools(name)}:$PATH"
 
 
@@ -65,7 +65,7 @@ def kubectl(name: str, *arguments: str, stdin: str | None = None, check: bool = 
 
 
 def on_internet(engine: Engine, *command: str) -> list[str]:
-    """The command line that runs a command where the addresses of OUTSIDE live."""
+    """Return the command line that runs a command where the addresses of OUTSIDE live."""
     return engine.enter("nsenter", f"--net=/run/netns/{INTERNET}", *command)
 
 

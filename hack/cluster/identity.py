@@ -1,4 +1,4 @@
-"""Which cluster is meant, and everything that is named after it.
+"""Name a cluster and everything that belongs to it.
 
 A cluster has a name (from CLUSTER, or from the path of the checkout) and a slot (a small number, taken when it comes
 up). Names and addresses derive from the two, so clusters stand side by side and none ends another's.
@@ -26,7 +26,7 @@ OUTSIDE = ("203.0.113.10", "198.51.100.10")
 
 
 def cluster_name() -> str:
-    """The name of this checkout's cluster, unless CLUSTER says otherwise."""
+    """Return the name of this checkout's cluster, or the one that CLUSTER gives."""
     given = os.environ.get("CLUSTER")
     if not given:
         return _default_name()
@@ -37,7 +37,7 @@ def cluster_name() -> str:
 
 
 def user_folder(name: str) -> Path:
-    """Where the kubeconfig and the tools of a cluster lie: .cluster, a folder deeper for one that CLUSTER named."""
+    """Return the folder of a cluster's kubeconfig and tools: .cluster, or a folder in it where CLUSTER is set."""
     folder = CHECKOUT / ".cluster"
     return folder if name == _default_name() else folder / name
 
@@ -48,7 +48,7 @@ def _default_name() -> str:
 
 @dataclass(frozen=True)
 class Identity:
-    """One cluster's names and addresses."""
+    """Identity has one cluster's names and addresses."""
 
     name: str
     slot: int
@@ -60,50 +60,50 @@ class Identity:
 
     @property
     def cgroup(self) -> str:
-        """Its control group, in every hierarchy."""
+        """Return its control group, which is the same in every hierarchy."""
         return self.name
 
     @property
     def veth(self) -> str:
-        """The host's end of the wire to the node."""
+        """Return the name of the host's end of the wire to the node."""
         return f"skill{self.slot}"
 
     @property
     def wire(self) -> IPv4Network:
-        """The network of host and node."""
+        """Return the network of host and node."""
         return IPv4Network(f"10.250.{self.slot}.0/24")
 
     @property
     def host(self) -> IPv4Address:
-        """The host as the node and its pods see it."""
+        """Return the host's address as the node and its pods see it."""
         return self.wire[1]
 
     @property
     def node(self) -> IPv4Address:
-        """The node: API server, kubelet, NodePorts."""
+        """Return the node's address, that of API server, kubelet and NodePorts."""
         return self.wire[2]
 
     @property
     def pods(self) -> IPv4Network:
-        """The addresses of pods."""
+        """Return the network of the pods."""
         return IPv4Network(f"10.244.{self.slot}.0/24")
 
     @property
     def services(self) -> IPv4Network:
-        """The addresses of services."""
+        """Return the network of the services."""
         return IPv4Network(f"10.96.{self.slot * 16}.0/20")
 
     @property
     def api_service(self) -> IPv4Address:
-        """The API server as pods see it."""
+        """Return the API server's address as pods see it."""
         return self.services[1]
 
     @property
     def dns_service(self) -> IPv4Address:
-        """The cluster's name server."""
+        """Return the address of the cluster's name server."""
         return self.services[10]
 
     @property
     def api(self) -> str:
-        """The URL of the API server."""
+        """Return the URL of the API server."""
         return f"https://{self.node}:6443"

@@ -1,4 +1,4 @@
-"""A cluster of kind, where a Docker engine answers."""
+"""Run a cluster by kind, where a Docker engine answers."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ CONFIG = CHECKOUT / "kind-config.yaml"
 
 
 def usable() -> bool:
-    """Whether kind is here, and a Docker engine that it can use."""
+    """Return whether this machine has kind and a Docker engine for it."""
     return bool(which("kind")) and bool(which("docker")) and succeeds("docker", "info")
 
 
 @dataclass(frozen=True)
 class Kind:
-    """One cluster by its name."""
+    """Kind is one cluster of kind, known by its name."""
 
     name: str
 
@@ -45,7 +45,7 @@ class Kind:
             self._clear()
 
     def status(self) -> dict[str, Any]:
-        """What is known of it."""
+        """Return its state."""
         answer = {"name": self.name, "engine": "kind", "healthy": False, "state": "absent"}
         if self.name not in run("kind", "get", "clusters").split():
             return answer
@@ -66,7 +66,7 @@ class Kind:
             run("kind", "load", "image-archive", archive.resolve(), "--name", self.name)
 
     def enter(self, *command: str) -> list[str]:
-        """The command line that runs a command on the node."""
+        """Return the command line that runs a command on the node."""
         return ["docker", "exec", "--interactive", self._node, *command]
 
     @property

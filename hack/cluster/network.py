@@ -1,4 +1,4 @@
-"""Host, node and internet: three network namespaces, and no way from the node out of this machine."""
+"""Connect host, node and internet: three network namespaces, without a way from the node off this machine."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def connect(cluster: Identity, node: Node, init: int) -> None:
 
 
 def internet(on_node: Callable[..., str], *, route_all: bool) -> None:
-    """A namespace that plays the internet: tests put their canaries on its addresses.
+    """Make the namespace that plays the internet; tests put their canaries on its addresses.
 
     With `route_all` it is the only way out of the node; otherwise just the way to its own addresses.
     """

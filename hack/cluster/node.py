@@ -1,4 +1,4 @@
-"""A machine made of namespaces: its first process holds all of it, and ending that process ends all of it."""
+"""Make a machine of namespaces; its first process holds them, and ending that process ends everything."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ _DAEMON = 'echo $$ > "$1"; shift; exec "$@"'
 
 @dataclass(frozen=True)
 class Node:
-    """The namespaces of one cluster and the processes in them."""
+    """Node is the namespaces of one cluster and the processes in them."""
 
     cluster: Identity
 
     def begin(self) -> int:
-        """Make the namespaces; the id of their first process."""
+        """Make the namespaces and return the id of their first process."""
         state = self.cluster.state
         (state / "logs").mkdir(exist_ok=True)
         (state / "pids").mkdir(exist_ok=True)
@@ -79,7 +79,10 @@ class Node:
         return pid
 
     def first(self) -> int | None:
-        """The id of the first process, while it lives: a process of another start time is another process."""
+        """Return the id of the first process while it lives, or None.
+
+        A process with another start time is another process.
+        """
         try:
             recorded = (self.cluster.state / "init").read_text()
             pid = int(recorded.split()[0])
@@ -90,7 +93,7 @@ class Node:
         return pid if _start_time(living) == _start_time(recorded) and state != "Z" else None
 
     def enter(self, *command: str | Path) -> list[str]:
-        """The command line that runs a command on the node."""
+        """Return the command line that runs a command on the node."""
         pid = self.first()
         if pid is None:
             raise ClusterError(f"cluster {self.cluster.name} is not running")
@@ -101,14 +104,14 @@ class Node:
         return run(*self.enter(*command), stdin=stdin, check=check)
 
     def start(self, name: str, *command: str | Path) -> None:
-        """A process of the node's own, which outlives whoever started it, with its log in the state."""
+        """Start a process that belongs to the node and outlives its caller; its log lies in the state."""
         pid = self.cluster.state / "pids" / name
         detached = self.enter("setsid", "--fork", "sh", "-ec", _DAEMON, "sh", pid, *command)
         with (self.cluster.state / "logs" / f"{name}.log").open("ab") as log:
             subprocess.run(detached, stdin=subprocess.DEVNULL, stdout=log, stderr=log, check=True, cwd="/")
 
     def running(self, name: str) -> bool:
-        """Whether that process lives."""
+        """Return whether that process lives."""
         with suppress(FileNotFoundError):
             pid = (self.cluster.state / "pids" / name).read_text().strip()
             return bool(pid) and self.run("ps", "--no-headers", "-o", "stat", "-p", pid, check=False).strip()[
@@ -132,5 +135,5 @@ class Node:
 
 
 def _start_time(stat: str) -> str:
-    """The field of /proc/PID/stat that tells a process from a later one with its id."""
+    """Return the field of /proc/PID/stat that tells a process from a later one with its id."""
     return stat.rpartition(")")[2].split()[19]

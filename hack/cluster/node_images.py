@@ -1,4 +1,4 @@
-"""The images that the node and the chart need, under stable names, from programs built here."""
+"""Make the images that the node and the chart need, under stable names, from programs built here."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ FOR_NODE = (*FOR_CHART, "coredns")
 
 
 def of_node() -> list[Path]:
-    """What a node without Docker needs besides what the chart needs."""
+    """Return the images that a node without Docker needs besides the chart's."""
     pause = Image(PAUSE_IMAGE, {"Entrypoint": ["/pause"]}, {"pause": binaries.pause()})
     coredns = Image(COREDNS, {"Entrypoint": ["/coredns"]}, {"coredns": binaries.path("coredns")})
     return [pause.archive(CACHE), coredns.archive(CACHE)]
 
 
 def of_chart() -> list[Path]:
-    """What the chart's builds and its registry run: the same images under any cluster."""
+    """Return the images of the chart's builds and registry, the same for any cluster."""
     return [_kaniko().archive(CACHE), _registry().archive(CACHE)]
 
 

@@ -1,4 +1,4 @@
-"""OCI image archives of one layer, written by hand: the same bytes for the same content."""
+"""Write OCI image archives of one layer, with the same bytes for the same content."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _ARCHITECTURE = {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine(), 
 
 @dataclass(frozen=True)
 class Image:
-    """An image: its name, its files and how it starts."""
+    """Image is an image's name, its files and its configuration."""
 
     name: str
     config: dict[str, Any]
@@ -29,7 +29,7 @@ class Image:
     """Folders and their modes."""
 
     def archive(self, cache: Path) -> Path:
-        """The archive, made once for the same content."""
+        """Return the archive, which is made once for the same content."""
         described = (self.name, self.config, {k: v.name for k, v in self.programs.items()}, self.folders)
         key = hashlib.sha256(repr((1, described, sorted(self.files.items()))).encode()).hexdigest()[:16]
         stem = self.name.rpartition("/")[2].replace(":", "-")

@@ -1,4 +1,4 @@
-"""Debian packages that this machine needs, installed when missing."""
+"""Install the Debian packages that this machine needs."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ IMAGES = ("buildah", "ca-certificates", "debian-archive-keyring", "debootstrap")
 
 
 def ensure(packages: tuple[str, ...]) -> None:
-    """Install what is missing."""
+    """Install the packages that are missing. Raises ClusterError where that needs root."""
     missing = [package for package in packages if not _installed(package)]
     if not missing:
         return

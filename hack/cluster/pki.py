@@ -25,30 +25,30 @@ _EC = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes")
 
 @dataclass(frozen=True)
 class Pki:
-    """The files of one cluster's authority."""
+    """Pki names the files of one cluster's certificate authority."""
 
     folder: Path
 
     def crt(self, name: str) -> Path:
-        """A certificate."""
+        """Return the path of a certificate."""
         return self.folder / f"{name}.crt"
 
     def key(self, name: str) -> Path:
-        """Its private key."""
+        """Return the path of the private key."""
         return self.folder / f"{name}.key"
 
     def kubeconfig(self, name: str) -> Path:
-        """How one of CLIENTS reaches the API server."""
+        """Return the kubeconfig of one of CLIENTS."""
         return self.folder / f"{name}.kubeconfig"
 
     @property
     def service_account_key(self) -> Path:
-        """What the API server checks tokens with."""
+        """Return the public key with which the API server checks tokens."""
         return self.folder / "service-accounts.pub"
 
 
 def create(cluster: Identity) -> Pki:
-    """One authority, and what each component shows of itself."""
+    """Make one authority, and a certificate for each component."""
     pki = Pki(cluster.state / "pki")
     pki.folder.mkdir(mode=0o700)
     run(

@@ -36,7 +36,7 @@ ENOUGH_WATCHES = 8192
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Hold a folder for oneself; an empty one is gone afterwards."""
+    """Hold the lock of a folder, which is removed afterwards if it is empty."""
     while True:
         with suppress(FileNotFoundError):  # its last user removed the parent meanwhile
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -57,7 +57,7 @@ def locked(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def exclusively(name: str) -> Iterator[None]:
-    """One command at a time for one cluster."""
+    """Hold the lock that lets one command at a time work on a cluster."""
     with locked(STATES / name):
         yield
     with locked(STATES):
@@ -65,12 +65,12 @@ def exclusively(name: str) -> Iterator[None]:
 
 
 def names() -> list[str]:
-    """The clusters that were begun and not ended."""
+    """Return the clusters that `up` has begun and `down` has not ended."""
     return sorted(path.parent.name for path in STATES.glob("*/slot"))
 
 
 def find(name: str) -> Identity | None:
-    """The cluster of this name, if one was begun."""
+    """Return the cluster of this name, or None where none was begun."""
     with suppress(FileNotFoundError):
         return Identity(name, int((STATES / name / "slot").read_text()))
     return None

@@ -1,4 +1,4 @@
-"""Running programs, and waiting for what they bring about."""
+"""Run programs and wait for their effects."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 
 
 class ClusterError(Exception):
-    """What went wrong, in words for the person who ran the command."""
+    """ClusterError explains a failure to the person who ran the command."""
 
 
 def run(
@@ -21,7 +21,7 @@ def run(
     cwd: Path | None = None,
     env: dict[str, str] | None = None,
 ) -> str:
-    """Run a program and return what it printed; its complaint becomes the error."""
+    """Run a program and return what it printed. Raises ClusterError with its standard error."""
     argv = [str(part) for part in command]
     done = subprocess.run(argv, input=stdin, text=True, capture_output=True, check=False, cwd=cwd, env=env)
     if check and done.returncode:
@@ -31,7 +31,7 @@ def run(
 
 
 def succeeds(*command: str | Path) -> bool:
-    """Whether the program can be run and exits 0."""
+    """Return whether the program can be run and exits 0."""
     try:
         return subprocess.run([str(part) for part in command], capture_output=True, check=False).returncode == 0
     except OSError:
@@ -39,7 +39,7 @@ def succeeds(*command: str | Path) -> bool:
 
 
 def wait(what: str, seconds: float, ready: Callable[[], bool]) -> None:
-    """Ask again until it is so."""
+    """Poll `ready` until it is true. Raises ClusterError after so many seconds."""
     deadline = time.monotonic() + seconds
     while not ready():
         if time.monotonic() > deadline:
@@ -48,7 +48,7 @@ def wait(what: str, seconds: float, ready: Callable[[], bool]) -> None:
 
 
 def say(text: str) -> None:
-    """Progress goes to standard error: standard output is for what a program may want to read."""
+    """Print progress to standard error; standard output is for what a program may read."""
     print(text, file=sys.stderr, flush=True)
 
 

@@ -1,4 +1,4 @@
-"""Every version that no go.mod pins. Those of the Go programs: `go/*/go.mod`."""
+"""Pin every version that no `go/*/go.mod` pins."""
 
 from __future__ import annotations
 

@@ -23,8 +23,9 @@ A reply is `{"text": ...}` with, optionally, `finish_reason`, `usage` (`{"prompt
     refuse_temperature  400 while the request has temperature; then the reply
 
 Beside POST /v1/chat/completions there are GET /requests (what was asked; names of headers in lower case),
-DELETE /requests, PUT /script (a new script; counting starts anew), GET /v1/models and GET /healthz. A conversation without a script
-is a 404 that says so.
+DELETE /requests, PUT /script (a new script; counting starts anew), PATCH /script (adds markers, or replaces those of
+the same label; the others keep their count), GET /v1/models and GET /healthz. A conversation without a script is a 404
+that says so.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ PIECE = 64 * 1024
 
 
 class ScriptError(ValueError):
-    """The script cannot be used; the message says where."""
+    """ScriptError says which part of a script cannot be used."""
 
 
 class Script:
@@ -59,6 +60,13 @@ class Script:
 
     def __init__(self, script: Json) -> None:
         self._replies: dict[str, list[Json]] = {}
+        self._given: dict[str, int] = {}
+        self._lock = threading.Lock()
+        self.add(script)
+
+    def add(self, script: Json) -> None:
+        """Add markers; one that is there already gets these replies, from the first on. Raises ScriptError."""
+        added: dict[str, list[Json]] = {}
         for label, value in script.items():
             marker, replies = (value.get("match"), value.get("replies")) if isinstance(value, dict) else (label, value)
             if not isinstance(marker, str) or not marker or not isinstance(replies, list) or not replies:
@@ -67,17 +75,21 @@ class Script:
                 if not isinstance(reply, dict) or not _known(str(reply.get("fault", ""))):
                     known = ", ".join(sorted(FAULTS))
                     raise ScriptError(f"{label}, reply {at + 1}: no such fault; there are {known}, and HTTP statuses")
-            self._replies[marker] = replies
-        self._given = dict.fromkeys(self._replies, 0)
-        self._lock = threading.Lock()
+            added[marker] = replies
+        with self._lock:
+            self._replies |= added
+            self._given |= dict.fromkeys(added, 0)
 
     def reply(self, request: Json) -> tuple[str, Json] | None:
-        """The marker and the next reply. One that rejects a parameter of this request is not used up by it."""
+        """Return the marker and its next reply, or None where no marker fits.
+
+        A reply that rejects a parameter of this request is not used up by it.
+        """
         said = "\n".join(str(message.get("content", "")) for message in request.get("messages", []))
-        marker = max((m for m in self._replies if m in said), key=len, default=None)
-        if marker is None:
-            return None
         with self._lock:
+            marker = max((m for m in self._replies if m in said), key=len, default=None)
+            if marker is None:
+                return None
             replies = self._replies[marker]
             reply = replies[min(self._given[marker], len(replies) - 1)]
             if REJECTED.get(str(reply.get("fault", ""))) not in request:
@@ -90,7 +102,7 @@ def _known(fault: str) -> bool:
 
 
 class ScriptedModel:
-    """The server, for tests in the same process: `with ScriptedModel(script) as model: model.url`."""
+    """ScriptedModel is the server; tests use it in their own process: `with ScriptedModel(script) as model: …`."""
 
     def __init__(self, script: Json, host: str = "127.0.0.1", port: int = 0) -> None:
         self.script = Script(script)
@@ -101,11 +113,12 @@ class ScriptedModel:
 
     @property
     def port(self) -> int:
+        """Return the port that the server listens on."""
         return int(self._server.server_address[1])
 
     @property
     def url(self) -> str:
-        """The base URL of its API."""
+        """Return the base URL of the API."""
         return f"http://127.0.0.1:{self.port}/v1"
 
     def __enter__(self) -> Self:
@@ -121,7 +134,7 @@ class ScriptedModel:
         self._thread.join()
 
     def serve(self) -> None:
-        """Until the process ends."""
+        """Serve until the process ends."""
         self._server.serve_forever()
 
 
@@ -162,12 +175,22 @@ class _Handler(BaseHTTPRequestHandler):
             self._error(404, f"no such path: {self.path}")
 
     def do_PUT(self) -> None:
+        self._change_script(replace=True)
+
+    def do_PATCH(self) -> None:
+        self._change_script(replace=False)
+
+    def _change_script(self, *, replace: bool) -> None:
         body = self._body()
         if self.path != "/script":
             self._error(404, f"no such path: {self.path}")
             return
         try:
-            self.server.model.script = Script(json.loads(body))
+            change = json.loads(body)
+            if replace:
+                self.server.model.script = Script(change)
+            else:
+                self.server.model.script.add(change)
         except (ValueError, AttributeError) as error:
             self._error(400, str(error))
         else:
@@ -228,7 +251,7 @@ class _Handler(BaseHTTPRequestHandler):
                 self._send(200, iter([whole]), len(whole))
 
     def _hang(self, seconds: float) -> None:
-        """Until the caller hangs up, the time is over or the server ends."""
+        """Wait until the caller hangs up, the time is over or the server ends."""
         self.close_connection = True
         self.connection.settimeout(0.05)
         end = time.monotonic() + seconds
@@ -249,7 +272,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _error(
         self, status: int, message: str, *, param: str = "", code: str = "", headers: dict[str, str] | None = None
     ) -> None:
-        """As OpenAI says it."""
+        """Send an error in the shape that OpenAI uses."""
         error = {"message": message, "type": "invalid_request_error", "param": param or None, "code": code or None}
         data = json.dumps({"error": error}).encode()
         self._send(status, iter([data]), len(data), headers=headers)
@@ -281,7 +304,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 def completion(request: Json, reply: Json) -> Json:
-    """The body of a reply, in the shape that servers send."""
+    """Return the body of a chat completion."""
     text = str(reply.get("text", ""))
     prompt = sum(len(str(message.get("content", ""))) for message in request.get("messages", []))
     usage = {"prompt_tokens": prompt // 4, "completion_tokens": len(text) // 4} | reply.get("usage", {})
@@ -299,7 +322,7 @@ def completion(request: Json, reply: Json) -> Json:
 
 
 def _huge(request: Json, size: int) -> tuple[Iterator[bytes], int]:
-    """A well-formed reply of that many characters, piece by piece."""
+    """Return the pieces and the size of a well-formed reply with so many characters."""
     start, end = json.dumps(completion(request, {"text": "\0"})).encode().split(b"\\u0000")
 
     def pieces() -> Iterator[bytes]:
@@ -312,6 +335,7 @@ def _huge(request: Json, size: int) -> tuple[Iterator[bytes], int]:
 
 
 def main() -> None:
+    """Serve a script until the process ends."""
     parser = argparse.ArgumentParser(description="an OpenAI-compatible server that answers from a script")
     parser.add_argument("--script", type=Path, required=True)
     parser.add_argument("--host", default="0.0.0.0")

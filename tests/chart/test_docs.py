@@ -1,4 +1,4 @@
-"""What docs/install.md says is what the chart takes."""
+"""The values and the health check of the how-to guides are what the chart and Argo CD take."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from tests.chart.render import CHART, ROOT, call
 
 
 def test_a_cluster_of_one_s_own(tmp_path: Path) -> None:
-    text = (ROOT / "docs" / "install.md").read_text()
-    blocks = re.findall(r"```yaml\n(# [a-z.-]+\n.*?)```", text, re.DOTALL)
+    pages = [(ROOT / "docs" / "how-to" / name).read_text() for name in ("install.md", "gitops.md")]
+    blocks = re.findall(r"```yaml\n(# [a-z.-]+\n.*?)```", "\n".join(pages), re.DOTALL)
     by_name = {block.split("\n", 1)[0].removeprefix("# "): block for block in blocks}
     (tmp_path / "values.yaml").write_text(by_name["values.yaml"])
     digests = dict.fromkeys(("operator", "egress-proxy", "runtime", "checker"), f"sha256:{'a' * 64}")

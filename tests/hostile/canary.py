@@ -164,7 +164,7 @@ class Canary:
 
 @contextmanager
 def free_pod(cluster: Cluster, namespace: str, image: str, labels: dict[str, str] | None = None) -> Iterator[FreePod]:
-    """A pod that no policy selects, with Python in it: whatever it cannot reach proves nothing about a cage."""
+    """A pod that no policy selects, with Python in it: whatever it cannot reach proves nothing about isolation."""
     name = f"free-{uuid.uuid4().hex[:6]}"
     container = {"name": "free", "image": image, "command": ["sleep", "600"]}
     spec = {"containers": [container], "terminationGracePeriodSeconds": 0, "automountServiceAccountToken": False}

@@ -63,8 +63,9 @@ class Team:
 
 
 def snippet(language: str) -> str:
-    """The one of the README."""
-    (found,) = re.findall(rf"```{language}\n(.*?)```", (CHECKOUT / "README.md").read_text(), re.DOTALL)
+    """Return the only snippet in that language of docs/how-to/call-a-skill.md."""
+    page = CHECKOUT / "docs" / "how-to" / "call-a-skill.md"
+    (found,) = re.findall(rf"```{language}\n(.*?)```", page.read_text(), re.DOTALL)
     return str(found)
 
 
@@ -139,14 +140,14 @@ def test_curl_as_in_the_readme(team: Team) -> None:
 
     def logged() -> bool:
         pod = kubectl("-n", team.namespace, "logs", "deployment/skill-echo", "--tail=20")
-        gateway = kubectl("-n", NAMESPACE, "logs", f"deployment/{NAMESPACE}-gateway", "--tail=50")
+        gateway = kubectl("-n", NAMESPACE, "logs", f"deployment/{NAMESPACE}-gateway", "--since=1m", "--tail=-1")
         return '"from-curl-1"' in pod and '"from-curl-1"' in gateway
 
     until("one id in both logs", 10, logged)
     assert team.token("member")[:40] not in kubectl("-n", NAMESPACE, "logs", f"deployment/{NAMESPACE}-gateway")
 
 
-def test_python_as_in_the_readme(team: Team) -> None:
+def test_python_as_documented(team: Team) -> None:
     program = snippet("python").replace("127.0.0.1:8080", team.url.removeprefix("http://"))
     program = program.replace("default/invoice-total", f"{team.namespace}/echo").replace('"total"', '"said"')
     program = re.sub(r"json\.dumps\(.*\)\.encode", 'json.dumps({"what": "python"}).encode', program)
@@ -155,7 +156,7 @@ def test_python_as_in_the_readme(team: Team) -> None:
     assert done.stdout == "python\n"
 
 
-async def test_an_agent_configured_as_in_the_readme(team: Team) -> None:
+async def test_an_agent_configured_as_documented(team: Team) -> None:
     """What a client makes of this configuration: an address, and headers with variables of its environment."""
     wanted = json.loads(snippet("json"))["mcpServers"]["skills"]
     assert wanted["type"] == "http"

@@ -12,7 +12,7 @@ from skill_operator.gateway.problems import PROBLEMS, RUNTIME_PROBLEMS, Problem
 from skill_runtime import problems as runtime
 
 SOURCES = Path(__file__).parents[3]
-DOCUMENTED = SOURCES / "docs" / "gateway-api.md"
+DOCUMENTED = SOURCES / "docs" / "reference" / "gateway-api.md"
 # A gateway's calls are always a POST to the one path that a runtime has.
 NEVER_RELAYED = {"invalid-request", "not-found", "method-not-allowed"}
 

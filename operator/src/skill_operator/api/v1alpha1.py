@@ -104,7 +104,7 @@ class Example(ApiModel):
 
     model_config = ConfigDict(json_schema_extra={"oneOf": [{"required": ["output"]}, {"required": ["error"]}]})
 
-    name: Name
+    name: Name = Field(description="Name of the example, unique in the Skill; reports of failures name it.")
     input: Any = Field(
         description="Body of the call; must fit spec.input.",
         json_schema_extra={"x-kubernetes-preserve-unknown-fields": True, "nullable": True},
@@ -167,7 +167,12 @@ class Egress(ApiModel):
         description="Name of a host that may be called through the egress proxy, such as api.example.com.",
         json_schema_extra=_rules((f"self.matches('{HOST}')", NO_HOST), (f"!self.matches('{INSIDE}')", INSIDE_HOST)),
     )
-    ports: list[Port] = Field(min_length=1, max_length=16, json_schema_extra={"x-kubernetes-list-type": "set"})
+    ports: list[Port] = Field(
+        min_length=1,
+        max_length=16,
+        description="TCP ports that may be called there.",
+        json_schema_extra={"x-kubernetes-list-type": "set"},
+    )
 
     @property
     def to(self) -> str:
@@ -185,8 +190,8 @@ class SecretKeyRef(ApiModel):
 class SecretGrant(ApiModel):
     """A secret that the code reads as the file /run/secrets/skill/<name>."""
 
-    name: Name
-    secret_key_ref: SecretKeyRef
+    name: Name = Field(description="Name of the file under /run/secrets/skill that holds the value.")
+    secret_key_ref: SecretKeyRef = Field(description="Secret in the Skill's namespace, and the key in it, to mount.")
     disclosure: Literal["Redacted", "Allowed"] = Field(
         default="Redacted",
         description="Redacted takes the value out of answers, whatever its encoding. Allowed lets answers carry it. "
@@ -197,8 +202,8 @@ class SecretGrant(ApiModel):
 class ResourceRequests(ApiModel):
     """Resources that the scheduler reserves for a pod of the Skill."""
 
-    cpu: Quantity = "50m"
-    memory: Quantity = "64Mi"
+    cpu: Quantity = Field(default="50m", description="CPU that the scheduler reserves for a pod.")
+    memory: Quantity = Field(default="64Mi", description="Memory that the scheduler reserves for a pod.")
 
     def quantities(self) -> dict[str, str]:
         """Return them as a container's `resources.requests`."""
@@ -208,8 +213,10 @@ class ResourceRequests(ApiModel):
 class ResourceLimits(ApiModel):
     """Resources that a pod of the Skill may use at most."""
 
-    cpu: Quantity = "500m"
-    memory: Quantity = "256Mi"
+    cpu: Quantity = Field(default="500m", description="CPU that a pod may use at most; beyond it the pod is throttled.")
+    memory: Quantity = Field(
+        default="256Mi", description="Memory that a pod may use at most; a call that uses more is ended."
+    )
     ephemeral_storage: Quantity = Field(
         default="64Mi",
         alias="ephemeral-storage",
@@ -242,8 +249,10 @@ class Resources(ApiModel):
         )
     )
 
-    requests: ResourceRequests = ResourceRequests()
-    limits: ResourceLimits = ResourceLimits()
+    requests: ResourceRequests = Field(
+        default=ResourceRequests(), description="Resources that the scheduler reserves for a pod."
+    )
+    limits: ResourceLimits = Field(default=ResourceLimits(), description="Resources that a pod may use at most.")
 
 
 class CallLimits(ApiModel):
@@ -273,8 +282,10 @@ class SkillSpec(ApiModel):
         default=True,
         description="The same input gets the same output. False for what depends on time, on chance or on others.",
     )
-    source: Source | None = None
-    generation: GenerationSpec = GenerationSpec()
+    source: Source | None = Field(default=None, description="Pinned code. With it no model is called.")
+    generation: GenerationSpec = Field(
+        default=GenerationSpec(), description="Which language model writes the code, and what it may cost."
+    )
     review: Literal["Automatic", "Manual"] = Field(
         default="Automatic", description="Manual waits before the build until this exact revision is approved."
     )
@@ -290,7 +301,7 @@ class SkillSpec(ApiModel):
         description="Secrets that the code may read. They are files, never environment variables.",
         json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]},
     )
-    resources: Resources = Resources()
+    resources: Resources = Field(default=Resources(), description="Compute resources of each pod of the Skill.")
     runtime_class_name: str = Field(
         default="",
         max_length=253,
@@ -298,7 +309,9 @@ class SkillSpec(ApiModel):
         description="RuntimeClass of its pods (gVisor, Kata …), one that the installation allows. Empty: its default.",
     )
     call_timeout_seconds: int = Field(default=30, ge=1, le=3600, description="A call that takes longer is ended.")
-    call_limits: CallLimits = CallLimits()
+    call_limits: CallLimits = Field(
+        default=CallLimits(), description="How often all callers together may call the Skill, per gateway replica."
+    )
     idle_timeout_seconds: int = Field(
         default=900, ge=0, le=31_536_000, description="Scale to zero after so long without a call; 0 never does."
     )
@@ -321,37 +334,49 @@ class SkillSpec(ApiModel):
 class Condition(ApiModel):
     """One aspect of the state of a Skill (metav1.Condition)."""
 
-    type: str = Field(min_length=1, max_length=316, pattern=r"^[A-Za-z][A-Za-z0-9]*$")
-    status: Literal["True", "False", "Unknown"]
-    observed_generation: int = Field(default=0, ge=0)
-    last_transition_time: Time
-    reason: str = Field(min_length=1, max_length=256, pattern=r"^[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?$")
-    message: str = Field(default="", max_length=MESSAGE_LIMIT)
+    type: str = Field(
+        min_length=1,
+        max_length=316,
+        pattern=r"^[A-Za-z][A-Za-z0-9]*$",
+        description="Aspect that the condition is about.",
+    )
+    status: Literal["True", "False", "Unknown"] = Field(description="Whether the condition holds.")
+    observed_generation: int = Field(
+        default=0, ge=0, description="The metadata.generation of the Skill that the condition was set for."
+    )
+    last_transition_time: Time = Field(description="When status last changed.")
+    reason: str = Field(
+        min_length=1,
+        max_length=256,
+        pattern=r"^[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?$",
+        description="Machine-readable cause; each one is explained in the troubleshooting guide.",
+    )
+    message: str = Field(default="", max_length=MESSAGE_LIMIT, description="The cause in words, and what to do.")
 
 
 class GenerationFailure(ApiModel):
     """Why the last candidate was not accepted."""
 
     gate: str = Field(min_length=1, max_length=63, description="The first gate that refused it.")
-    message: str = Field(max_length=MESSAGE_LIMIT)
+    message: str = Field(max_length=MESSAGE_LIMIT, description="What the gate found.")
     line: int | None = Field(default=None, ge=0, description="Line of skill.py.")
 
 
 class GenerationStatus(ApiModel):
     """The requests to the model for the present spec."""
 
-    attempts: int = Field(default=0, ge=0)
+    attempts: int = Field(default=0, ge=0, description="Attempts that count against spec.generation.maxAttempts.")
     tokens: int = Field(
         default=0, ge=0, description="Spent. What is reserved for a reply that is awaited comes to it later."
     )
-    model: str = Field(default="", max_length=253)
-    last_failure: GenerationFailure | None = None
+    model: str = Field(default="", max_length=253, description="Model that wrote the latest attempt.")
+    last_failure: GenerationFailure | None = Field(default=None, description="Why the last candidate was not accepted.")
 
 
 class Revision(ApiModel):
     """A revision that was deployed."""
 
-    revision: str = Field(min_length=1, max_length=63)
+    revision: str = Field(min_length=1, max_length=63, description="Hash of the source and of the base image.")
     image: str = Field(min_length=1, max_length=1024, description="By digest.")
     time: Time = Field(description="When it became the current one.")
 
@@ -359,16 +384,21 @@ class Revision(ApiModel):
 class SkillStatus(ApiModel):
     """The observed state of a Skill. Its conditions are the API; there is no phase."""
 
-    observed_generation: int = Field(default=0, ge=0)
+    observed_generation: int = Field(
+        default=0, ge=0, description="The metadata.generation of the Skill that this status was made for."
+    )
     conditions: list[Condition] = Field(
         default_factory=list,
         max_length=16,
+        description="State of the Skill, one condition for each stage, and Ready, Reconciling and Stalled (kstatus).",
         json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
     )
     url: str = Field(default="", max_length=2048, description="Where it is called.")
     image: str = Field(default="", max_length=1024, description="What runs, by digest.")
     revision: str = Field(default="", max_length=63, description="Hash of the source and of the base image.")
-    generation: GenerationStatus | None = None
+    generation: GenerationStatus | None = Field(
+        default=None, description="Attempts and tokens that the present spec has used; absent for pinned code."
+    )
     verdict: str = Field(
         default="", max_length=64, description="Hash of the last check's question and answer: no other answer counts."
     )
@@ -378,7 +408,9 @@ class SkillStatus(ApiModel):
         description="The current revision and those before it, newest first.",
         json_schema_extra={"x-kubernetes-list-type": "atomic"},
     )
-    last_active_time: Time | None = None
+    last_active_time: Time | None = Field(
+        default=None, description="When the Skill was last called before it was scaled to zero."
+    )
 
     def wire(self) -> dict[str, Any]:
         """Return the status as the API server takes it, without what is unset."""
