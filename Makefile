@@ -1,4 +1,4 @@
-# `make help` lists what there is. Everything is idempotent; CLUSTER=name chooses one of several clusters.
+# `make help` lists the targets. Each can be repeated; CLUSTER=name chooses one of several clusters.
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
@@ -6,36 +6,41 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 VENV_DOCS := .venv-docs
-CODE := operator/src base-image/src tests examples benchmarks
+CODE := operator/src base-image/src hack tests examples benchmarks
+ON_CLUSTER := tests/chart tests/hostile tests/integration
+WORKERS ?= 6
 
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
 
-demo: cluster images ## cluster, images, chart and three example skills; calls them
+demo: cluster images ## start the cluster, install the chart, apply three example Skills and call them
 	@$(PYTHON) -m hack.demo
 
 test: export NO_SKIPS = 1
-test: verify install unit integration ## every test; what CI runs
+test: verify install unit integration ## run every check and test
 
-cluster: ## start the cluster, install nothing
+cluster: ## start the cluster, without the operator
 	@$(PYTHON) -m hack.cluster up
 
-images: ## build the images of this checkout
+images: ## build this checkout's images
 	@$(PYTHON) -m hack.images
 
-publish: ## build the images and push them to a registry of yours: make publish TO=registry.example/team
-	@$(PYTHON) -m hack.publish $(or $(TO),$(error say where to: make publish TO=registry.example/team))
+publish: ## build the images and push them to your registry: make publish TO=registry.example/team
+	@$(PYTHON) -m hack.publish $(or $(TO),$(error name the registry: make publish TO=registry.example/team)) $(OPTIONS)
 
 install: cluster images ## install the chart into the namespace skill-operator
 	@$(PYTHON) -m hack.install
 
-unit: $(VENV)/ready ## tests that need no cluster; those of the chart are skipped where there is no helm
-	@$(BIN)/pytest -q --numprocesses auto -m "not cluster" tests
+unit: $(VENV)/ready ## run the tests that need no cluster; without helm those of the chart are skipped
+	@$(BIN)/pytest -q --numprocesses auto --durations 20 -m "not cluster" tests
 
-integration: $(VENV)/ready install ## tests on the real cluster
-	@$(BIN)/pytest -q -m cluster tests
+integration: $(VENV)/ready install ## run the tests on the cluster: first WORKERS side by side, then one by one
+	@failed=0; \
+	$(BIN)/pytest -q --numprocesses $(WORKERS) --dist loadgroup --durations 20 -m "cluster and not serial" $(ON_CLUSTER) || failed=1; \
+	$(BIN)/pytest -q --durations 20 -m "cluster and serial" $(ON_CLUSTER) || failed=1; \
+	exit $$failed
 
-verify: $(VENV)/ready ## format, lint, types, import layers, generated files
+verify: $(VENV)/ready ## check format, lint, types, import layers and generated files
 	@$(BIN)/ruff format --check --quiet $(CODE)
 	@$(BIN)/ruff check --quiet $(CODE)
 	@$(BIN)/mypy
@@ -44,7 +49,7 @@ verify: $(VENV)/ready ## format, lint, types, import layers, generated files
 	@cmp crds/skill-operator.dev_skills.yaml charts/skill-operator/files/crds/skill-operator.dev_skills.yaml
 	@PYTHONPATH=operator/src:. $(BIN)/python -m hack.docs --check docs
 
-generate: $(VENV)/ready ## write what is generated: the CRD, the chart's copy of it, pages of docs/
+generate: $(VENV)/ready ## write the generated files: the CRD, the chart's copy of it, pages of docs/
 	@PYTHONPATH=operator/src $(BIN)/python -m skill_operator.api.crd crds
 	@mkdir -p charts/skill-operator/files/crds && cp crds/*.yaml charts/skill-operator/files/crds/
 	@PYTHONPATH=operator/src:. $(BIN)/python -m hack.docs docs
@@ -53,33 +58,36 @@ format: $(VENV)/ready ## format the code
 	@$(BIN)/ruff format --quiet $(CODE)
 	@$(BIN)/ruff check --quiet --fix $(CODE)
 
-bench: $(VENV)/ready install ## the figures, as ratios measured in one run
-	@export PYTHONPATH=operator/src:. KUBECONFIG=$$($(PYTHON) -m hack.cluster env | sed -E "s/.*KUBECONFIG=([^ ]+).*/\1/"); \
-	$(BIN)/python -m benchmarks; $(BIN)/python -m benchmarks.wake
+check-docs: $(VENV)/ready install ## run each target that a page names, in its shortest form
+	@$(PYTHON) -m hack.check_docs
 
-bench-gates: $(VENV)/bench ## how often the gates are wrong, on HumanEval and mutants of it; needs no cluster
+bench: $(VENV)/ready install ## measure start and wake of a Skill, beside a bare Deployment
+	@export PYTHONPATH=operator/src:. KUBECONFIG=$$($(PYTHON) -m hack.cluster env | sed -E "s/.*KUBECONFIG=([^ ]+).*/\1/"); \
+	$(BIN)/python -m benchmarks && $(BIN)/python -m benchmarks.wake
+
+bench-gates: $(VENV)/bench ## measure how often the gates are wrong, on HumanEval and its mutants; needs no cluster
 	@PYTHONPATH=operator/src:base-image/src:. $(BIN)/python -m benchmarks.gates
 
-bench-relay: $(VENV)/ready ## relaying beside nginx, the runtime's start beside a bare server; needs nginx and wrk, and no cluster
+bench-relay: $(VENV)/ready ## measure the gateway beside nginx and the runtime's start; needs nginx and wrk, no cluster
 	@export PYTHONPATH=operator/src:base-image/src:.; $(BIN)/python -m benchmarks.start; $(BIN)/python -m benchmarks.relay
 
-bench-races: $(VENV)/ready install ## a thousand calls that meet a skill falling asleep, while gateways are killed
+bench-races: $(VENV)/ready install ## call Skills that fall asleep, a thousand times, while gateways are killed
 	@PYTHONPATH=operator/src:. $(BIN)/python -m benchmarks.races
 
-bench-generation: $(VENV)/bench ## the loop in 600 orders of events, then with a real tiny model; needs no cluster
+bench-generation: $(VENV)/bench ## run the loop in 600 orders of events, then with a tiny model; needs no cluster
 	@PYTHONPATH=operator/src:base-image/src:. $(BIN)/python -m benchmarks.generation
 
-doctor: ## what the cluster that kubectl means has of what the operator needs, and what to do
+doctor: ## check that kubectl's current cluster has what the operator needs
 	@kubectl -n $(or $(NAMESPACE),skill-operator) exec deployment/skill-operator-controller -- python3 -m skill_operator doctor
 
 docs: $(VENV_DOCS)/ready ## build the documentation site into site/; a dead link or a warning fails it
 	@NO_MKDOCS_2_WARNING=1 $(VENV_DOCS)/bin/mkdocs build --strict
 	@echo "site/index.html"
 
-release-notes: ## the section of a version in CHANGELOG.md: make release-notes VERSION=0.1.0
+release-notes: ## print a version's section of CHANGELOG.md: make release-notes VERSION=0.1.0
 	@$(PYTHON) -m hack.release_notes $(or $(VERSION),Unreleased)
 
-down: ## end the cluster and leave nothing of it
+down: ## delete the cluster and everything it left on this machine
 	@$(PYTHON) -m hack.cluster down
 
 $(VENV)/ready: operator/requirements-dev.txt
@@ -99,5 +107,5 @@ $(VENV)/bench: benchmarks/requirements.txt $(VENV)/ready
 	@$(BIN)/pip install --quiet --require-hashes --no-deps --requirement $<
 	@touch $@
 
-.PHONY: help demo test cluster images publish install unit integration verify generate format bench bench-gates bench-relay \
-	bench-races bench-generation doctor docs release-notes down
+.PHONY: help demo test check-docs cluster images publish install unit integration verify generate format bench bench-gates \
+	bench-relay bench-races bench-generation doctor docs release-notes down

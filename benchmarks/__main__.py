@@ -4,6 +4,7 @@
 
 Both start from nothing but the images on the node; the rounds take turns, since the machine's speed drifts. What a bare
 Deployment cannot do without is in both: scheduling, sandbox, the proof of isolation, import of the code, readiness.
+Admission lets nobody but the operator run a skill's image, so the bare pods run the base image and mount the same code.
 """
 
 from __future__ import annotations
@@ -17,8 +18,11 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from benchmarks import show
+from hack.install import NAMESPACE
 from skill_operator.k8s.client import connect
 from skill_operator.k8s.interface import Cluster
+from skill_operator.registry.references import pull_reference
+from skill_operator.settings import Settings
 
 ROUNDS = int(os.environ.get("ROUNDS", "5"))
 SECONDS = 180.0
@@ -68,10 +72,31 @@ async def fenced(cluster: Cluster) -> AsyncIterator[str]:
         await cluster.delete("Namespace", None, namespace)
 
 
-def bare(namespace: str, name: str, template: Json) -> Json:
-    """The same pods without an operator."""
+async def base_image(cluster: Cluster) -> str:
+    """Return the reference by which nodes pull the base image of the installed operator."""
+    found = await cluster.get("ConfigMap", NAMESPACE, f"{NAMESPACE}-settings")
+    assert found is not None
+    settings = Settings.model_validate_json(found["data"]["settings.json"])
+    return pull_reference(settings, settings.images.runtime)
+
+
+def code(wanted: Json) -> Json:
+    """Return the ConfigMap of a Skill's source, which the bare pods mount."""
+    meta = wanted["metadata"]
+    named = {"name": f"code-{meta['name']}", "namespace": meta["namespace"]}
+    data = {"skill.py": wanted["spec"]["source"]["inline"]}
+    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": named, "data": data}
+
+
+def bare(namespace: str, name: str, template: Json, image: str, config_map: str) -> Json:
+    """Return a Deployment of the same pods without an operator: of the base image, with the code mounted."""
     labels = {"bare": name}
     metadata = {**template["metadata"], "labels": labels}
+    (container,) = template["spec"]["containers"]
+    mounts = [*container["volumeMounts"], {"name": "code", "mountPath": "/skill/skill.py", "subPath": "skill.py"}]
+    volumes = [*template["spec"]["volumes"], {"name": "code", "configMap": {"name": config_map}}]
+    container = {**container, "image": image, "volumeMounts": mounts}
+    template = {**template, "spec": {**template["spec"], "containers": [container], "volumes": volumes}}
     return {
         "apiVersion": "apps/v1",
         "kind": "Deployment",
@@ -108,12 +133,15 @@ async def seconds_until(
 async def main() -> None:
     ratios, builds, checks, bares, skills = [], [], [], [], []
     async with connect("skill-operator-bench") as cluster, fenced(cluster) as namespace:
+        image = await base_image(cluster)
         for number in range(ROUNDS + 1):
             name, marks = f"round-{number}", dict[str, float]()
             a = await seconds_until(cluster, skill(namespace, name), lambda o: reached(o).get("Ready") == "True", marks)
             live = await cluster.get("Deployment", namespace, f"skill-{name}")
             assert live is not None
-            wanted = bare(namespace, f"bare-{number}", live["spec"]["template"])
+            await cluster.apply(mounted := code(skill(namespace, name)))
+            code_name = mounted["metadata"]["name"]
+            wanted = bare(namespace, f"bare-{number}", live["spec"]["template"], image, code_name)
             b = await seconds_until(cluster, wanted, lambda o: o.get("status", {}).get("availableReplicas", 0) > 0)
             await cluster.delete("Deployment", namespace, f"bare-{number}")
             await cluster.delete("Skill", namespace, name)

@@ -1,6 +1,6 @@
 """Calls that come just when skills fall asleep, while gateways and the controller are killed.
 
-    make bench-races      # RACES=1000 SKILLS=12 GATEWAYS=3 KILL_EVERY=45
+    make bench-races      # RACES=1000 SKILLS=12 GATEWAYS=3 KILL_EVERY=45 ROUND_SECONDS=120
 
 What is counted must be 0: calls that are lost or answered wrongly, and skills that sleep with a call open. A call whose
 connection breaks with its gateway is made again, as any client of a Service does.
@@ -24,7 +24,7 @@ RACES = int(os.environ.get("RACES", "1000"))
 SKILLS = int(os.environ.get("SKILLS", "12"))
 GATEWAYS = int(os.environ.get("GATEWAYS", "3"))
 KILL_EVERY = float(os.environ.get("KILL_EVERY", "45"))
-ROUND_SECONDS = 120.0
+ROUND_SECONDS = float(os.environ.get("ROUND_SECONDS", "120"))
 
 
 def rounds(operator: Operator, namespace: str) -> int:

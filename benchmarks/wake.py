@@ -19,7 +19,7 @@ from contextlib import contextmanager
 import aiohttp
 
 from benchmarks import show
-from benchmarks.__main__ import bare, fenced, reached, seconds_until, skill
+from benchmarks.__main__ import bare, base_image, code, fenced, reached, seconds_until, skill
 from hack.cluster.access import Cluster as Machine
 from hack.cluster.cli import current
 from hack.install import NAMESPACE, forward
@@ -105,7 +105,9 @@ async def main() -> None:
             await seconds_until(cluster, wanted, lambda o: reached(o).get("Ready") == "True")
             live = await cluster.get("Deployment", namespace, f"skill-{NAME}")
             assert live is not None
-            await cluster.apply(bare(namespace, "bare", live["spec"]["template"]))
+            await cluster.apply(mounted := code(wanted))
+            code_name = mounted["metadata"]["name"]
+            await cluster.apply(bare(namespace, "bare", live["spec"]["template"], await base_image(cluster), code_name))
             url = f"{address}/v1/skills/{namespace}/{NAME}"
             for number in range(WAKES + 1):
                 await scaled(cluster, namespace, f"skill-{NAME}", 0)

@@ -1,4 +1,4 @@
-"""Three example Skills, from words to an answer, before your eyes.
+"""Show three example Skills on their way from a description to an answer.
 
 python3 -m hack.demo
 """
@@ -27,13 +27,14 @@ CALLS: dict[str, dict[str, Any]] = {
     "invoice-total": {"lines": [{"qty": 3, "price": 19.99}, {"qty": 1, "price": 0.05}], "discount": 0.1},
     "csv-stats": {"csv": "city,rain\nOslo,1.5\nLima,0\nBern,2.5\n", "column": "rain"},
 }
-SECONDS = 240
+READY_SECONDS = 240.0
 
 
 def demo(cluster: Cluster) -> bool:
-    values, what = deploy.configure(cluster)
+    """Install the chart, apply the examples and call each; return False where one does not become ready."""
+    values, explanation = deploy.configure(cluster)
     install(cluster, values)
-    say(f"\n{what}\n")
+    say(f"\n{explanation}\n")
     cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": DEMO}})
     for name in CALLS:
         cluster.kubectl("apply", "--server-side", "-n", DEMO, "-f", str(SKILLS / f"{name}.yaml"))
@@ -51,9 +52,9 @@ def demo(cluster: Cluster) -> bool:
 
 
 def _follow(cluster: Cluster) -> bool:
-    """Tell every change of a Skill's state until all are ready."""
-    told: dict[str, str] = {}
-    deadline = time.monotonic() + SECONDS
+    """Print every change of a Skill's state; return True once all are ready."""
+    printed: dict[str, str] = {}
+    deadline = time.monotonic() + READY_SECONDS
     while time.monotonic() < deadline:
         skills = cluster.get("-n", DEMO, "skills")["items"]
         ready = set()
@@ -66,14 +67,14 @@ def _follow(cluster: Cluster) -> bool:
             text = f"{state.get('reason', 'Pending')}"
             if generation:
                 text += f"  (attempts {generation.get('attempts', 0)}, tokens {generation.get('tokens', 0)})"
-            if failure and told.get(f"{name}/failure") != failure["message"]:
-                told[f"{name}/failure"] = failure["message"]
+            if failure and printed.get(f"{name}/failure") != failure["message"]:
+                printed[f"{name}/failure"] = failure["message"]
                 say(
                     f"{name:14} REFUSED by {failure['gate']}:\n"
                     + "\n".join(f"    {line}" for line in failure["message"].splitlines())
                 )
-            if told.get(name) != text:
-                told[name] = text
+            if printed.get(name) != text:
+                printed[name] = text
                 say(f"{name:14} {text}")
             if state.get("status") == "True" and state.get("observedGeneration") == skill["metadata"]["generation"]:
                 ready.add(name)
@@ -83,7 +84,7 @@ def _follow(cluster: Cluster) -> bool:
         if ready >= set(CALLS):
             return True
         time.sleep(0.3)
-    say(f"not ready within {SECONDS} s; look: kubectl -n {DEMO} describe skills")
+    say(f"not ready within {READY_SECONDS:.0f} s; look: kubectl -n {DEMO} describe skills")
     return False
 
 
@@ -92,13 +93,14 @@ def _post(url: str, body: dict[str, Any], token: str) -> str:
     request = urllib.request.Request(url, json.dumps(body).encode(), headers)
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
-        with opener.open(request, timeout=60) as answer:
-            return str(answer.read().decode())
+        with opener.open(request, timeout=60) as response:
+            return str(response.read().decode())
     except urllib.error.HTTPError as error:
         return f"HTTP {error.code}: {error.read().decode()}"
 
 
 def main() -> int:
+    """Run the demo and say how to go on."""
     engine = current()
     try:
         if not demo(Cluster(engine, engine.status())):
@@ -107,10 +109,10 @@ def main() -> int:
         say(f"error: {error}")
         return 1
     say(f"""
-What now:
+Next:
   {export(cluster_name())}
-  kubectl -n {DEMO} get skills                          # what there is
-  kubectl -n {DEMO} describe skill invoice-total        # how it came to be: conditions and events
+  kubectl -n {DEMO} get skills                          # the Skills
+  kubectl -n {DEMO} describe skill invoice-total        # its conditions and events
   kubectl -n {DEMO} get configmap invoice-total-source -o yaml   # the code that was accepted
   kubectl -n {NAMESPACE} port-forward service/{NAMESPACE}-gateway 8080:80 &
   TOKEN=$(kubectl -n {DEMO} create token caller --audience skill-gateway)

@@ -1,9 +1,9 @@
-"""Build the images of this checkout: `runtime` and `checker` of base-image/, operator and egress proxy of operator/.
+"""Build this checkout's images: `runtime` and `checker` from base-image/, operator and egress proxy from operator/.
 
     python3 -m hack.images
 
-Each is kept in the cache under a key of all it was made from, and built again only when that changes. Where they are
-is written to .cluster/images.json. Built by Docker where its engine answers, else by buildah.
+The cache keeps each image under a key of everything it is made from, so only a change builds it again. The paths and
+digests are written to .cluster/images.json. Docker builds them where its engine answers, otherwise buildah does.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hack.cluster import binaries, parent, records
+from hack.cluster.access import Cluster
 from hack.cluster.identity import CHECKOUT
 from hack.cluster.packages import ensure
 from hack.cluster.shell import ClusterError, run, say, step, succeeds
@@ -23,7 +24,7 @@ from hack.cluster.shell import ClusterError, run, say, step, succeeds
 CACHE = binaries.CACHE / "images"
 RESULT = CHECKOUT / ".cluster" / "images.json"
 MANIFEST_LABEL = "skill-operator.dev/manifest"
-PIP = ("PIP_CERT", "PIP_INDEX_URL")  # the machine's own way to its packages, where it has one
+PIP = ("PIP_CERT", "PIP_INDEX_URL")  # settings of this machine's package index, if it has any
 RUNTIME_CONTEXT = "base-image"
 
 
@@ -35,7 +36,7 @@ class Image:
     context: str
     target: str
     installs: bool = False
-    """Packages of Debian, for which it needs the machine's own way to them."""
+    """The build installs Debian packages, so it needs this machine's package sources."""
 
     def key(self, parent_image: str) -> str:
         """Equal keys are equal images."""
@@ -53,11 +54,16 @@ IMAGES = (
     Image("egress-proxy", "operator", "egress-proxy", installs=True),
 )
 ARCHIVES = ("operator", "egress-proxy")
-"""Images that come to the node as they are; the others are pushed to the registry."""
+"""Images that are loaded onto the node as archives; the others are pushed to the registry."""
+_loaded: set[str] = set()
+"""Paths of the archives that this process has loaded: a node reports a new image only after a while."""
 
 
 def build_all() -> dict[str, dict[str, str]]:
-    """Have all images; where they are. Base images are OCI layouts, the others are archives for the node."""
+    """Build every image that is not in the cache; return path, name and (of base images) digest by image.
+
+    Base images are OCI layouts, the others are archives for the node.
+    """
     docker = succeeds("docker", "info")
     if not docker:
         ensure(("buildah", "skopeo"))
@@ -136,7 +142,25 @@ def _export(image: Image, name: str, path: Path, *, docker: bool) -> None:
     draft.rename(path)
 
 
+def built() -> dict[str, dict[str, str]]:
+    """Return what `python3 -m hack.images` has built last: path, name and digest by image."""
+    found: dict[str, dict[str, str]] = json.loads(RESULT.read_text())
+    return found
+
+
+def load(cluster: Cluster, which: str) -> str:
+    """Load an archive onto the cluster's node unless it is there already; return the image's name."""
+    image = built()[which]
+    present = cluster.kubectl("get", "nodes", "-o", "jsonpath={.items[0].status.images[*].names}")
+    if image["name"] not in present and image["path"] not in _loaded:
+        with step(f"loaded the image {which}"):
+            cluster.load(Path(image["path"]))
+        _loaded.add(image["path"])
+    return image["name"]
+
+
 def main() -> int:
+    """Build the images and write down where they are."""
     try:
         made = build_all()
     except ClusterError as error:

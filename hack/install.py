@@ -16,9 +16,8 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
 
-from hack import publish
+from hack import images, publish
 from hack.cluster.access import Cluster
 from hack.cluster.cli import current
 from hack.cluster.identity import CHECKOUT, RELEASE
@@ -28,32 +27,31 @@ from hack.model import deploy
 
 NAMESPACE = RELEASE
 BUILDS = f"{NAMESPACE}-builds"
-IMAGES = CHECKOUT / ".cluster" / "images.json"
-MARK = re.compile(r"Forwarding from 127\.0\.0\.1:(\d+)")
+_FORWARDING = re.compile(r"Forwarding from 127\.0\.0\.1:(\d+)")
 
 
 def install(cluster: Cluster, *values: Path, bases: dict[str, str] | None = None) -> None:
     """Load operator and egress proxy, install the chart, push the base images, wait until both processes are ready.
 
-    `bases` are the names of runtime and checker in a registry that is not the chart's, where they must be already.
+    `bases` names runtime and checker in a registry that is not the chart's and that has them already.
     """
-    images = json.loads(IMAGES.read_text())
+    built = images.built()
     for which in images.ARCHIVES:
-        deploy.load(cluster, which)
-    pushed = {name: f"skill-operator/{name}@{images[name]['digest']}" for name in ("runtime", "checker")}
+        images.load(cluster, which)
+    pushed = {name: f"skill-operator/{name}@{built[name]['digest']}" for name in ("runtime", "checker")}
     with step("installed the chart"):
-        _helm(cluster, images, bases or pushed, values)
+        _helm(cluster, built, bases or pushed, values)
     if bases is None:
         with step("started the registry"):
             rollout(cluster, "registry")
-        push(cluster, images)
+        push(cluster, built)
     with step("started controller and gateway"):
         rollout(cluster, "controller")
         rollout(cluster, "gateway")
 
 
 def rollout(cluster: Cluster, component: str, seconds: int = 180) -> None:
-    """Wait for a Deployment of the chart; on failure the error says what its pods say."""
+    """Wait for a Deployment of the chart. Raises ClusterError with its pods' description and logs."""
     name = f"deployment/{NAMESPACE}-{component}"
     try:
         cluster.kubectl("-n", NAMESPACE, "rollout", "status", name, f"--timeout={seconds}s")
@@ -66,53 +64,55 @@ def rollout(cluster: Cluster, component: str, seconds: int = 180) -> None:
 
 @contextmanager
 def forward(cluster: Cluster, target: str, port: int, namespace: str = NAMESPACE) -> Iterator[int]:
-    """A local port that leads to a port of a Service or pod, for as long as it is open: kubectl leads to one pod, and
-    ends with it, or with the API server on the way; then it is started again."""
+    """Forward a local port to a port of a Service or pod, and yield the local one.
+
+    kubectl forwards to one pod and ends with it, or with the API server on the way; it is then started again.
+    """
     command = [str(cluster.tools / "kubectl"), f"--kubeconfig={cluster.kubeconfig}", "-n", namespace]
     command += ["port-forward", target]
     process, local = _forwarding([*command, f":{port}"])
-    over = threading.Event()
+    stop = threading.Event()
 
-    def keep() -> None:
+    def supervise() -> None:
         nonlocal process
         while True:
             for _ in process.stdout or ():  # a line for each connection, which somebody must read
                 pass
             process.wait()
-            while not over.wait(0.2):
+            while not stop.wait(0.2):
                 with suppress(ClusterError):
                     process, _ = _forwarding([*command, f"{local}:{port}"])
                     break
             else:
                 return
-            if over.is_set():
+            if stop.is_set():
                 process.terminate()
 
-    keeping = threading.Thread(target=keep)
-    keeping.start()
+    supervisor = threading.Thread(target=supervise)
+    supervisor.start()
     try:
         yield local
     finally:
-        over.set()
+        stop.set()
         process.terminate()
-        keeping.join()
+        supervisor.join()
 
 
 def _forwarding(command: list[str]) -> tuple[subprocess.Popen[str], int]:
-    """kubectl, and the local port that it has opened."""
+    """Start kubectl; return its process and the local port that it has opened."""
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     line = process.stdout.readline() if process.stdout else ""
-    found = MARK.search(line)
+    found = _FORWARDING.search(line)
     if found is None:
         process.terminate()
         process.wait()
-        raise ClusterError(f"no way to {command[-2]}: {line.strip()}")
+        raise ClusterError(f"cannot reach {command[-2]}: {line.strip()}")
     return process, int(found.group(1))
 
 
-def _helm(cluster: Cluster, images: dict[str, Any], bases: dict[str, str], values: tuple[Path, ...]) -> None:
-    repository, _, tag = images["operator"]["name"].rpartition(":")
-    proxy, _, proxy_tag = images["egress-proxy"]["name"].rpartition(":")
+def _helm(cluster: Cluster, built: dict[str, dict[str, str]], bases: dict[str, str], values: tuple[Path, ...]) -> None:
+    repository, _, tag = built["operator"]["name"].rpartition(":")
+    proxy, _, proxy_tag = built["egress-proxy"]["name"].rpartition(":")
     settings = {
         "image.repository": repository,
         "image.tag": tag,
@@ -132,13 +132,13 @@ def _helm(cluster: Cluster, images: dict[str, Any], bases: dict[str, str], value
     )  # fmt: skip
 
 
-def push(cluster: Cluster, images: dict[str, Any]) -> None:
-    """Through a port-forward, as from any laptop; what the registry holds already is not sent again."""
+def push(cluster: Cluster, built: dict[str, dict[str, str]]) -> None:
+    """Push runtime and checker to the chart's registry through a port-forward, unless it has them already."""
     ensure(("skopeo",))
     user, password = _credential(cluster)
     with forward(cluster, f"service/{NAMESPACE}-registry", 5000) as port:
         for name in ("runtime", "checker"):
-            image = images[name]
+            image = built[name]
             place = f"127.0.0.1:{port}/skill-operator/{name}"
             known = ("skopeo", "inspect", "--tls-verify=false", "--raw", "--creds", f"{user}:{password}")
             if run(*known, f"docker://{place}@{image['digest']}", check=False):
@@ -161,6 +161,7 @@ def _secret(cluster: Cluster) -> str:
 
 
 def main(arguments: list[str]) -> int:
+    """Install the chart with these files of values."""
     engine = current()
     status = engine.status()
     if not status.get("healthy"):
@@ -168,8 +169,8 @@ def main(arguments: list[str]) -> int:
         return 1
     try:
         cluster = Cluster(engine, status)
-        kept = [deploy.VALUES] if deploy.VALUES.exists() else []  # of a demo before
-        install(cluster, *([Path(a) for a in arguments] or kept))
+        models = [deploy.VALUES] if deploy.VALUES.exists() else []  # an earlier demo's
+        install(cluster, *([Path(a) for a in arguments] or models))
     except ClusterError as error:
         say(f"error: {error}")
         return 1

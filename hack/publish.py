@@ -1,8 +1,8 @@
-"""Push the images of this checkout to a registry of yours, and write the chart's values that name them.
+"""Push this checkout's images to a registry of yours, and write the chart's values that name them.
 
     python3 -m hack.publish registry.example/team      # make publish TO=registry.example/team
 
-Who you are there is what `docker login` or `skopeo login` keeps.
+Log in to the registry first, with `docker login` or `skopeo login`.
 """
 
 from __future__ import annotations
@@ -19,29 +19,35 @@ from hack.cluster.packages import ensure
 from hack.cluster.shell import ClusterError, run, say, step
 
 
-def publish(images: dict[str, dict[str, str]], place: str, *options: str) -> dict[str, str]:
-    """Each image's digest there. `place` is host[:port][/path]; options are skopeo's."""
+def publish(built: dict[str, dict[str, str]], place: str, *options: str) -> dict[str, str]:
+    """Push every image to `place`, which is host[:port][/path], and return each one's digest there.
+
+    The options are skopeo's.
+    """
     ensure(("skopeo",))
     digests = {}
     with tempfile.TemporaryDirectory() as folder:
-        for name, image in images.items():
-            told = Path(folder, name)
+        for name, image in built.items():
+            digest_file = Path(folder, name)
             tag = image["name"].rpartition(":")[2]
-            push(name, image, f"{place}/{name}:{tag}", f"--digestfile={told}", *options)
-            digests[name] = told.read_text().strip()
+            push(name, image, f"{place}/{name}:{tag}", f"--digestfile={digest_file}", *options)
+            digests[name] = digest_file.read_text().strip()
     return digests
 
 
 def push(name: str, image: dict[str, str], destination: str, *options: str) -> None:
-    """One image as it was built; a base image by the digest that it has."""
-    whole = name in images.ARCHIVES
-    source = ["docker-archive:" + image["path"]] if whole else ["--preserve-digests", "oci:" + image["path"]]
+    """Push one image as it was built; a base image keeps its digest."""
+    archive = name in images.ARCHIVES
+    source = ["docker-archive:" + image["path"]] if archive else ["--preserve-digests", "oci:" + image["path"]]
     with step(f"pushed {name}"):
         run("skopeo", "--insecure-policy", "copy", "--quiet", *options, *source, f"docker://{destination}")
 
 
 def values(place: str, digests: dict[str, str], *, plain: bool = False) -> dict[str, Any]:
-    """For the chart: these images, and builds that go to the same registry, since they add a layer to one of them."""
+    """Return the chart's values for these images.
+
+    Builds go to the same registry, since each adds a layer to one of these images.
+    """
 
     def image(name: str) -> dict[str, str]:
         return {"repository": f"{place}/{name}", "digest": digests[name]}
@@ -61,6 +67,7 @@ def values(place: str, digests: dict[str, str], *, plain: bool = False) -> dict[
 
 
 def main(arguments: list[str]) -> int:
+    """Build and push the images; write the values."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("place", metavar="HOST[:PORT][/PATH]")
     parser.add_argument("--values", type=Path, default=Path("values-images.yaml"), metavar="FILE")

@@ -1,4 +1,4 @@
-"""The language model of tests and demo: the scripted server of hack/model, or what the environment names."""
+"""Provide the language model of tests and demo: the scripted server of hack/model, or a real endpoint."""
 
 from __future__ import annotations
 
@@ -7,22 +7,21 @@ import os
 from pathlib import Path
 from typing import Any
 
+from hack import images
 from hack.cluster.access import Cluster
 from hack.cluster.identity import CHECKOUT, RELEASE
-from hack.cluster.shell import step
 
 MODEL_NAMESPACE = "skill-model"
 VALUES = CHECKOUT / ".cluster" / "models.json"
 SERVER = CHECKOUT / "hack" / "model" / "server.py"
 RECORDED = CHECKOUT / "hack" / "model" / "recorded.json"
 NAME = "model"
-_loaded: set[str] = set()  # by this process
 
 
 def configure(cluster: Cluster) -> tuple[Path, str]:
-    """Values for the chart, and one sentence on what they mean.
+    """Write the chart's values for a model; return their path, and a sentence on what they mean.
 
-    OPENAI_BASE_URL, OPENAI_API_KEY and SKILL_MODEL name a real endpoint; without them replies are recorded ones.
+    OPENAI_BASE_URL, OPENAI_API_KEY and SKILL_MODEL name a real endpoint; without them the replies are recorded ones.
     """
     url = os.environ.get("OPENAI_BASE_URL")
     if url:
@@ -52,8 +51,8 @@ def configure(cluster: Cluster) -> tuple[Path, str]:
 
 
 def deploy(cluster: Cluster, script: dict[str, Any]) -> None:
-    """Run the scripted server in the cluster, with the operator's image, since that has a Python."""
-    image = load(cluster)
+    """Run the scripted server in the cluster. It uses the operator's image, which has a Python."""
+    image = images.load(cluster, "operator")
     labels = {"app": NAME}
     meta = {"name": NAME, "namespace": MODEL_NAMESPACE, "labels": labels}
     container = {
@@ -99,17 +98,6 @@ def deploy(cluster: Cluster, script: dict[str, Any]) -> None:
     )
     cluster.kubectl("-n", MODEL_NAMESPACE, "rollout", "restart", f"deployment/{NAME}")
     cluster.kubectl("-n", MODEL_NAMESPACE, "rollout", "status", f"deployment/{NAME}", "--timeout=120s")
-
-
-def load(cluster: Cluster, which: str = "operator") -> str:
-    """Have one of our images on the node; its name."""
-    image = json.loads((CHECKOUT / ".cluster" / "images.json").read_text())[which]
-    there = cluster.kubectl("get", "nodes", "-o", "jsonpath={.items[0].status.images[*].names}")
-    if image["name"] not in there and image["path"] not in _loaded:  # a node tells of a new image only after a while
-        with step(f"loaded the image {which}"):
-            cluster.load(Path(image["path"]))
-        _loaded.add(image["path"])
-    return str(image["name"])
 
 
 def _namespace(name: str) -> dict[str, Any]:

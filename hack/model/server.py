@@ -23,8 +23,9 @@ A reply is `{"text": ...}` with, optionally, `finish_reason`, `usage` (`{"prompt
     refuse_temperature  400 while the request has temperature; then the reply
 
 Beside POST /v1/chat/completions there are GET /requests (what was asked; names of headers in lower case),
-DELETE /requests, PUT /script (a new script; counting starts anew), GET /v1/models and GET /healthz. A conversation without a script
-is a 404 that says so.
+DELETE /requests, PUT /script (a new script; counting starts anew), PATCH /script (adds markers, or replaces those of
+the same label; the others keep their count), GET /v1/models and GET /healthz. A conversation without a script is a 404
+that says so.
 """
 
 from __future__ import annotations
@@ -59,6 +60,13 @@ class Script:
 
     def __init__(self, script: Json) -> None:
         self._replies: dict[str, list[Json]] = {}
+        self._given: dict[str, int] = {}
+        self._lock = threading.Lock()
+        self.add(script)
+
+    def add(self, script: Json) -> None:
+        """Add markers; one that is there already gets these replies, from the first on. Raises ScriptError."""
+        added: dict[str, list[Json]] = {}
         for label, value in script.items():
             marker, replies = (value.get("match"), value.get("replies")) if isinstance(value, dict) else (label, value)
             if not isinstance(marker, str) or not marker or not isinstance(replies, list) or not replies:
@@ -67,17 +75,18 @@ class Script:
                 if not isinstance(reply, dict) or not _known(str(reply.get("fault", ""))):
                     known = ", ".join(sorted(FAULTS))
                     raise ScriptError(f"{label}, reply {at + 1}: no such fault; there are {known}, and HTTP statuses")
-            self._replies[marker] = replies
-        self._given = dict.fromkeys(self._replies, 0)
-        self._lock = threading.Lock()
+            added[marker] = replies
+        with self._lock:
+            self._replies |= added
+            self._given |= dict.fromkeys(added, 0)
 
     def reply(self, request: Json) -> tuple[str, Json] | None:
         """The marker and the next reply. One that rejects a parameter of this request is not used up by it."""
         said = "\n".join(str(message.get("content", "")) for message in request.get("messages", []))
-        marker = max((m for m in self._replies if m in said), key=len, default=None)
-        if marker is None:
-            return None
         with self._lock:
+            marker = max((m for m in self._replies if m in said), key=len, default=None)
+            if marker is None:
+                return None
             replies = self._replies[marker]
             reply = replies[min(self._given[marker], len(replies) - 1)]
             if REJECTED.get(str(reply.get("fault", ""))) not in request:
@@ -162,12 +171,22 @@ class _Handler(BaseHTTPRequestHandler):
             self._error(404, f"no such path: {self.path}")
 
     def do_PUT(self) -> None:
+        self._change_script(replace=True)
+
+    def do_PATCH(self) -> None:
+        self._change_script(replace=False)
+
+    def _change_script(self, *, replace: bool) -> None:
         body = self._body()
         if self.path != "/script":
             self._error(404, f"no such path: {self.path}")
             return
         try:
-            self.server.model.script = Script(json.loads(body))
+            change = json.loads(body)
+            if replace:
+                self.server.model.script = Script(change)
+            else:
+                self.server.model.script.add(change)
         except (ValueError, AttributeError) as error:
             self._error(400, str(error))
         else:

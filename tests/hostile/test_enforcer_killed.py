@@ -15,7 +15,12 @@ from tests.hostile.test_first_millisecond import FIRST
 from tests.integration.installed import Operator, until
 
 # kindnetd is restarted by its kubelet before anybody could look
-pytestmark = [pytest.mark.cluster, pytest.mark.bare, pytest.mark.timeout(600)]
+pytestmark = [
+    pytest.mark.cluster,
+    pytest.mark.serial("kills the enforcer of network policies"),
+    pytest.mark.bare,
+    pytest.mark.timeout(600),
+]
 BARE = "fenced-but-not-gated"
 
 

@@ -13,7 +13,7 @@ from hack.cluster.access import Cluster
 from tests.hostile.canary import ADDRESS, RUN, SPY, Canary, spy
 from tests.integration.installed import Operator, until
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.cluster, pytest.mark.xdist_group("internet"), pytest.mark.timeout(900)]
 STARTS = int(os.environ.get("STARTS", "12"))
 AT_ONCE = 6
 FIRST = f"\nshouted({ADDRESS!r})\nreached([[{ADDRESS!r}, 9]], 0.05)\n"

@@ -18,7 +18,7 @@ from tests.hostile.internet import API, OTHER, Internet, Watched, internet
 from tests.hostile.test_ways_out import addresses
 from tests.integration.installed import Operator, until
 
-pytestmark = pytest.mark.cluster
+pytestmark = [pytest.mark.cluster, pytest.mark.xdist_group("internet")]
 PROXY = f"{NAMESPACE}-egress-proxy"
 SKILL = "skill-operator.dev/skill"
 
@@ -463,6 +463,7 @@ def test_who_is_no_skill_is_refused_where_policies_are_not_asked(world: World) -
     assert said.strip() == "407"
 
 
+@pytest.mark.serial("stops the gateway")
 def test_without_the_gateway_nothing_is_allowed(world: World) -> None:
     pod = world.pods(world.namespace, f"{SKILL}=granted")[0]["metadata"]["name"]
     program = (

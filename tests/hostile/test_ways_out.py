@@ -15,7 +15,7 @@ from hack.model.deploy import NAME as MODEL
 from tests.hostile.canary import ADDRESS, Canary, FreePod, free_pod, host, spy
 from tests.integration.installed import Operator
 
-pytestmark = pytest.mark.cluster
+pytestmark = [pytest.mark.cluster, pytest.mark.xdist_group("internet")]
 METADATA = "169.254.169.254"
 OUTSIDE = [[ADDRESS, 8080]]
 

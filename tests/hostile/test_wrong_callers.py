@@ -12,7 +12,7 @@ from hack.install import NAMESPACE
 from tests.hostile.canary import ADDRESS, Canary, free_pod, host, spy
 from tests.integration.installed import Operator, until
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.cluster, pytest.mark.xdist_group("internet"), pytest.mark.timeout(600)]
 GATEWAY = {"app.kubernetes.io/name": "skill-operator", "app.kubernetes.io/instance": NAMESPACE}
 GATEWAY |= {"app.kubernetes.io/component": "gateway"}
 

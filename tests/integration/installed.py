@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import tempfile
 import time
@@ -17,9 +18,10 @@ from typing import Any, TypeVar
 
 import pytest
 
+from hack import images
 from hack.cluster.access import Cluster
 from hack.cluster.cli import current
-from hack.install import IMAGES, NAMESPACE, forward, install
+from hack.install import NAMESPACE, forward, install
 from hack.model import deploy
 
 T = TypeVar("T")
@@ -96,15 +98,15 @@ class Operator:
         return [r for r in found if marker in json.dumps(r)]
 
     def script(self, script: dict[str, Any]) -> None:
-        """Give the model new lines."""
-        assert http("PUT", f"http://127.0.0.1:{self.model}/script", json.dumps(script).encode()).status < 300
+        """Add replies to the model's script; those of other markers stay, so tests can run side by side."""
+        assert http("PATCH", f"http://127.0.0.1:{self.model}/script", json.dumps(script).encode()).status < 300
 
     def run_script(self, namespace: str, script: Path, *arguments: str) -> None:
         """Start a pod that runs it with the operator's libraries; both have its name without the suffix."""
         meta = {"name": script.stem, "namespace": namespace}
         container = {
             "name": script.stem,
-            "image": json.loads(IMAGES.read_text())["operator"]["name"],
+            "image": images.built()["operator"]["name"],
             "imagePullPolicy": "Never",
             "command": ["python3", f"/script/{script.name}", *arguments],
             "volumeMounts": [{"name": "script", "mountPath": "/script"}],
@@ -161,9 +163,8 @@ def cluster() -> Cluster:
     return Cluster(mine, mine.status())
 
 
-@contextmanager
-def installed(cluster: Cluster, bases: dict[str, str] | None = None, **values: Any) -> Iterator[Operator]:
-    """The operator as the chart makes it with these values, and with the model of the tests. `bases`: see install."""
+def install_for_tests(cluster: Cluster, bases: dict[str, str] | None = None, **values: Any) -> None:
+    """Install the chart with these values and the scripted model. `bases`: see hack.install.install."""
     configured, _ = deploy.configure(cluster)
     user = cluster.kubectl("auth", "whoami", "-o", "jsonpath={.status.userInfo.username}")
     with tempfile.TemporaryDirectory() as folder:
@@ -171,6 +172,11 @@ def installed(cluster: Cluster, bases: dict[str, str] | None = None, **values: A
         trusted = {"trustedUsers": [user]}  # tests pose as the operator, which others may not
         more.write_text(json.dumps(values | {"admission": trusted}))
         install(cluster, configured, more, bases=bases)
+
+
+@contextmanager
+def connected(cluster: Cluster) -> Iterator[Operator]:
+    """Forward ports to the installed operator's gateway and to the model."""
     with (
         forward(cluster, f"service/{NAMESPACE}-gateway", 80) as gateway,
         forward(cluster, f"service/{deploy.NAME}", 8000, deploy.MODEL_NAMESPACE) as scripted,
@@ -178,9 +184,29 @@ def installed(cluster: Cluster, bases: dict[str, str] | None = None, **values: A
         yield Operator(cluster, gateway, scripted, cluster.caller("default", "tests", everywhere=True))
 
 
+@contextmanager
+def installed(cluster: Cluster, bases: dict[str, str] | None = None, **values: Any) -> Iterator[Operator]:
+    """Install the operator with these values, and connect to it."""
+    install_for_tests(cluster, bases, **values)
+    with connected(cluster) as operator:
+        yield operator
+
+
 @pytest.fixture(scope="session")
-def operator(cluster: Cluster) -> Iterator[Operator]:
-    with installed(cluster, isolation={"runtimeClassNames": [RUNTIME_CLASS]}) as made:
+def operator(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Iterator[Operator]:
+    """Provide the operator, which the first of all workers installs."""
+    values = {"isolation": {"runtimeClassNames": [RUNTIME_CLASS]}}
+    if worker_id == "master":  # no workers
+        install_for_tests(cluster, **values)
+    else:
+        shared = tmp_path_factory.getbasetemp().parent  # of this run, by all its workers
+        with (shared / "install.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            done = shared / "installed"
+            if not done.exists():
+                install_for_tests(cluster, **values)
+                done.touch()
+    with connected(cluster) as made:
         yield made
 
 

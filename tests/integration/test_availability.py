@@ -18,7 +18,11 @@ from tests.integration.installed import Answer, Operator, until
 from tests.integration.test_skill import apply, skill
 from tests.integration.test_sleep import SLOW
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
+pytestmark = [
+    pytest.mark.cluster,
+    pytest.mark.serial("ends the API server, gateways and what runs on them"),
+    pytest.mark.timeout(600),
+]
 AWAY = float(os.environ.get("AWAY", "16"))  # seconds
 
 

@@ -15,8 +15,9 @@ from typing import Any
 
 import pytest
 
+from hack import images
 from hack.cluster.access import Cluster
-from hack.install import BUILDS, IMAGES, NAMESPACE, forward
+from hack.install import BUILDS, NAMESPACE, forward
 from skill_operator import naming
 from skill_operator.api.v1alpha1 import Skill
 from skill_operator.k8s.client import ApiServer, connect
@@ -118,7 +119,7 @@ def test_r03_r07_all_else_is_the_base_s(built: Json, registry: Registry) -> None
     """Its layers are mounted, not copied: so a node has them already, and the registry holds them once."""
     place, digest = repository(built["Skill"])
     made = registry.manifest(place, digest)
-    runtime = json.loads(IMAGES.read_text())["runtime"]["digest"]
+    runtime = images.built()["runtime"]["digest"]
     base = registry.manifest("skill-operator/runtime", runtime)
     assert made["layers"][:-1] == base["layers"]
     config, of_base = (
@@ -236,6 +237,7 @@ open("/dev/termination-log", "w").write(json.dumps(answers))
 """
 
 
+@pytest.mark.xdist_group("internet")
 def test_r49_the_builder_reaches_the_registry_alone_and_nobody_reaches_it(
     operator: Operator, built: Json, home: str
 ) -> None:
@@ -270,7 +272,7 @@ CONTROLLER = f"--as=system:serviceaccount:{NAMESPACE}:{NAMESPACE}-controller"
 
 
 def _probe(cluster: Cluster, namespace: str, name: str, labels: dict[str, str], targets: Json) -> Json:
-    image = f"localhost:30500/skill-operator/runtime@{json.loads(IMAGES.read_text())['runtime']['digest']}"
+    image = f"localhost:30500/skill-operator/runtime@{images.built()['runtime']['digest']}"
     safe = {"runAsNonRoot": True, "allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
     container = {
         "name": "main",
@@ -318,6 +320,7 @@ def sleeper(namespace: str, key: SkillKey) -> Json:
     }
 
 
+@pytest.mark.xdist_group("jobs-in-the-operator-namespace")
 async def test_r13_fifty_at_once_are_built_a_few_at_a_time_and_none_is_forgotten(
     api: ApiServer, settings: Settings
 ) -> None:
@@ -383,6 +386,7 @@ def test_r10_r14_r48_the_registry_takes_nothing_from_those_without_its_credentia
     assert registry.manifest(place, digest)
 
 
+@pytest.mark.serial("kills the controller")
 def test_r44_a_controller_killed_at_every_moment_builds_each_image_once(
     operator: Operator, registry: Registry, namespace: str
 ) -> None:
@@ -443,6 +447,7 @@ FOLDERS = 16 * 4096
 """Empty ones that stay for the next blob: at most 256 in all."""
 
 
+@pytest.mark.serial("measures the registry's disk and sweeps it")
 def test_r45_images_of_deleted_skills_free_the_disk(operator: Operator, registry: Registry, built: Json) -> None:
     """The sweeper as it runs in the registry's pod, told not to wait."""
     cluster = operator.cluster
@@ -479,6 +484,6 @@ def test_r45_images_of_deleted_skills_free_the_disk(operator: Operator, registry
     assert gone[0] not in json.loads(registry.get("_catalog?n=1000"))["repositories"]
     assert used() < before + FOLDERS
     assert registry.manifest(*repository(built["Skill"])), "another's is still there"
-    runtime = json.loads(IMAGES.read_text())["runtime"]["digest"]
+    runtime = images.built()["runtime"]["digest"]
     for layer in registry.manifest("skill-operator/runtime", runtime)["layers"]:
         assert registry.blob("skill-operator/runtime", layer), "the base can be pulled"

@@ -66,6 +66,7 @@ def ready(cluster: Cluster, namespace: str, *names: str) -> None:
 
 
 @pytest.mark.cluster
+@pytest.mark.xdist_group("internet")
 def test_a_pod_that_may_not_leave_reaches_nobody(cluster: Cluster, namespace: str, probe: Image, program: Path) -> None:
     """The same connections succeed without the policy and fail with it."""
     cluster.apply(
@@ -168,6 +169,7 @@ def send(method: str, url: str, body: bytes, kind: str) -> str:
 
 
 @pytest.mark.cluster
+@pytest.mark.xdist_group("internet")  # whose tests restart the cluster's DNS
 def test_names_resolve(cluster: Cluster) -> None:
     """Every pod gets the address of cluster DNS, and somebody answers there."""
     address = cluster.get("-n", "kube-system", "service", "kube-dns")["spec"]["clusterIP"]
@@ -224,7 +226,7 @@ def traces(name: str) -> dict[str, set[str]]:
             text for text in commands.values() if name in text and "pytest" not in text and "hack.cluster" not in text
         },
         "files": {str(path) for path in Path("/tmp/skill-clusters").glob("*")},
-        "checkout": {str(path) for path in (CHECKOUT / ".cluster").glob("*") if path.name != "cache"},
+        "checkout": {str(path) for path in (CHECKOUT / ".cluster").glob("*") if path.is_dir() and path.name != "cache"},
         "kernel": {
             f"{knob}={(records.KERNEL / knob).read_text()}" for knob in (*records.CHANGED_BY_KUBELET, records.WATCHES)
         },
@@ -244,6 +246,7 @@ def second(cluster: Cluster) -> Iterator[dict[str, set[str]]]:
 
 @pytest.mark.cluster
 @pytest.mark.bare
+@pytest.mark.xdist_group("second-cluster")
 def test_a_second_cluster_stands_beside_the_first_and_leaves_nothing(
     cluster: Cluster, second: dict[str, set[str]]
 ) -> None:
@@ -273,6 +276,7 @@ def test_a_second_cluster_stands_beside_the_first_and_leaves_nothing(
 @pytest.mark.cluster
 @pytest.mark.bare
 @pytest.mark.parametrize("moment", ["slot", "init", "begun", "pki/ca.crt", "containerd.toml", "pids/apiserver"])
+@pytest.mark.xdist_group("second-cluster")
 def test_what_crashed_half_way_is_undone(second: dict[str, set[str]], moment: str) -> None:
     """`up` is killed as soon as the file is there; what `down` then leaves, the fixture sees."""
     crash(command("up"), moment)

@@ -44,7 +44,7 @@ def namespace(cluster: Cluster) -> Iterator[str]:
     known = cluster.kubectl("get", "crd", name, "--ignore-not-found")
     cluster.apply(definition)
     cluster.kubectl("wait", "--for=condition=Established", f"crd/{name}", "--timeout=30s")
-    with alone(cluster), cluster.namespace("crd") as made:
+    with cluster.namespace("crd") as made:
         yield made
     if not known:  # nor made anybody's meanwhile
         mine = ("--field-selector", f"metadata.name={name}", "-l", "app.kubernetes.io/managed-by!=Helm")
@@ -179,11 +179,13 @@ def test_the_largest_spec_is_taken(cluster: Cluster, namespace: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def applied(cluster: Cluster, namespace: str) -> str:
-    cluster.kubectl("apply", "--server-side", "-n", namespace, "-f", str(EXAMPLES))
-    return namespace
+def applied(cluster: Cluster, namespace: str) -> Iterator[str]:
+    with alone(cluster):
+        cluster.kubectl("apply", "--server-side", "-n", namespace, "-f", str(EXAMPLES))
+        yield namespace
 
 
+@pytest.mark.serial("stops the controller")
 def test_the_example_skills_are_taken_and_shown(cluster: Cluster, applied: str) -> None:
     names = sorted(path.stem for path in EXAMPLES.glob("*.yaml"))
     heading, *rows = cluster.kubectl("get", "ai", "-n", applied).splitlines()
@@ -191,6 +193,7 @@ def test_the_example_skills_are_taken_and_shown(cluster: Cluster, applied: str) 
     assert [row.split()[0] for row in rows] == names
 
 
+@pytest.mark.serial("stops the controller")
 def test_status_is_taken_shown_waited_for_and_read_back(cluster: Cluster, applied: str) -> None:
     seen = Skill.model_validate(cluster.get("skill", "invoice-total", "-n", applied))
     now = seen.metadata.creation_timestamp

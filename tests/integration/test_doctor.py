@@ -9,7 +9,7 @@ import pytest
 from hack.install import NAMESPACE
 from tests.integration.installed import Operator
 
-pytestmark = pytest.mark.cluster
+pytestmark = [pytest.mark.cluster, pytest.mark.serial("examines the whole installation, and weakens it")]
 
 
 def examine(operator: Operator) -> tuple[dict[str, str], str]:

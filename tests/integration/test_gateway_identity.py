@@ -140,7 +140,7 @@ def test_curl_as_in_the_readme(team: Team) -> None:
 
     def logged() -> bool:
         pod = kubectl("-n", team.namespace, "logs", "deployment/skill-echo", "--tail=20")
-        gateway = kubectl("-n", NAMESPACE, "logs", f"deployment/{NAMESPACE}-gateway", "--tail=50")
+        gateway = kubectl("-n", NAMESPACE, "logs", f"deployment/{NAMESPACE}-gateway", "--since=1m", "--tail=-1")
         return '"from-curl-1"' in pod and '"from-curl-1"' in gateway
 
     until("one id in both logs", 10, logged)

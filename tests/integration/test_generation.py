@@ -68,6 +68,7 @@ def told(operator: Operator, namespace: str, part: str) -> None:
     until(f"an event tells: {part}", 30, lambda: part in operator.cluster.kubectl(*look))
 
 
+@pytest.mark.serial("kills the controller")
 def test_a_loop_ends_is_told_of_and_stays_ended_until_a_person_asks_again(operator: Operator, namespace: str) -> None:
     wrong = reply("    said = input['what'].upper()\n    return {'said': said}")
     same = reply("    # much better now\n    words = input['what'].upper()\n    return {'said': words}")
@@ -110,6 +111,7 @@ def test_a_loop_ends_is_told_of_and_stays_ended_until_a_person_asks_again(operat
     assert len(operator.asked(marker)) == 4
 
 
+@pytest.mark.serial("kills the controller")
 def test_an_operator_that_is_killed_while_a_model_writes_asks_anew_and_counts_both(
     operator: Operator, namespace: str
 ) -> None:
@@ -128,6 +130,7 @@ def test_an_operator_that_is_killed_while_a_model_writes_asks_anew_and_counts_bo
     until("the books of the Skill that is gone are gone too", 90, lambda: len(books(operator, namespace)) == 1)
 
 
+@pytest.mark.serial("deletes the record of the day's tokens")
 def test_the_day_s_tokens_of_a_namespace_end(operator: Operator, namespace: str) -> None:
     dear = reply("    return {}") | {"usage": {"prompt_tokens": 999_000, "completion_tokens": 500}}
     try:
@@ -144,6 +147,7 @@ def test_the_day_s_tokens_of_a_namespace_end(operator: Operator, namespace: str)
         operator.cluster.kubectl("-n", NAMESPACE, "delete", "configmap", "skill-operator-account", "--ignore-not-found")
 
 
+@pytest.mark.xdist_group("model")
 def test_a_change_ends_the_call_under_way_and_its_answer_is_dropped(operator: Operator, namespace: str) -> None:
     marker = skill(operator, namespace, "changed", [reply(RIGHT, delay=30)])
     until("the model is asked", 60, lambda: operator.asked(marker))

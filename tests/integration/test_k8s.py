@@ -346,8 +346,6 @@ HOLDER = """
 import asyncio, sys
 from skill_operator.k8s.client import connect
 from skill_operator.k8s.lease import Lease
-from skill_operator.k8s.watch_health import Hearing
-from skill_operator.settings import Images, Settings
 async def main():
     async with connect("holder") as cluster, Lease(cluster, sys.argv[1], "leader", "first", 3) as lease:
         print("held", flush=True)
@@ -444,6 +442,7 @@ async def test_events_are_counted_and_described(api: ApiServer, cluster: Cluster
     assert recorder.dropped == 0
 
 
+@pytest.mark.xdist_group("jobs-in-the-operator-namespace")
 async def test_an_informer_that_has_gone_deaf_is_noticed(api: ApiServer, wire: Wire, cluster: Cluster) -> None:
     """Its connections stand and say nothing, as behind a firewall that forgot them: no error comes from anywhere."""
     namespace = NAMESPACE  # where not the controller alone may make what bears its labels

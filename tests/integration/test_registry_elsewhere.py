@@ -8,16 +8,22 @@ from typing import Any
 
 import pytest
 
-from hack.cluster import node_images as node_images
+from hack import images
+from hack.cluster import node_images
 from hack.cluster.access import Cluster
-from hack.install import BUILDS, IMAGES, NAMESPACE, forward
+from hack.install import BUILDS, NAMESPACE, forward
 from hack.publish import publish
 from skill_operator.registry.auth import Credential
 from skill_operator.registry.push_secret import document, htpasswd_line
-from tests.integration.installed import Operator, installed
+from tests.integration.installed import Operator, install_for_tests, installed
 from tests.integration.test_skill import apply, skill
 
-pytestmark = [pytest.mark.cluster, pytest.mark.last, pytest.mark.timeout(600)]
+pytestmark = [
+    pytest.mark.cluster,
+    pytest.mark.serial("installs the chart with another registry"),
+    pytest.mark.last,
+    pytest.mark.timeout(600),
+]
 USER = Credential("ada", "s3cret" * 6)
 TEAM = "team"  # our part of it
 PORT = 5000
@@ -74,7 +80,7 @@ def elsewhere(operator: Operator, cluster: Cluster) -> Iterator[tuple[Operator, 
         )
         with forward(cluster, "service/registry", PORT, there) as local:
             options = ("--dest-tls-verify=false", f"--dest-creds={USER.user}:{USER.password}")
-            digests = publish(json.loads(IMAGES.read_text()), f"127.0.0.1:{local}/{TEAM}", *options)
+            digests = publish(images.built(), f"127.0.0.1:{local}/{TEAM}", *options)
         place = {
             "embedded": False,
             "push": f"{inside}/{TEAM}",
@@ -91,8 +97,7 @@ def elsewhere(operator: Operator, cluster: Cluster) -> Iterator[tuple[Operator, 
             with installed(cluster, bases, registry=place) as made:
                 yield made, space
         finally:
-            with installed(cluster):
-                pass
+            install_for_tests(cluster)
 
 
 def test_a_skill_lives_on_a_private_registry_elsewhere(elsewhere: tuple[Operator, str]) -> None:

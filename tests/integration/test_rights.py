@@ -12,9 +12,9 @@ import pytest
 from hack.install import NAMESPACE
 from tests.integration.installed import Operator
 
-pytestmark = [pytest.mark.cluster, pytest.mark.last]
-FULL_SESSION = 60
-"""Tests of a cluster that were asked for, from which on all that is there was asked of the operator."""
+pytestmark = [pytest.mark.cluster, pytest.mark.serial("judges what all other tests did"), pytest.mark.last]
+FULL_SESSION = 25
+"""Tests that run one by one and were selected: from so many on, this is the last step of `make integration`."""
 Right = tuple[str, str, str, str]
 """Namespace (empty: any), API group, resource, verb."""
 BUILDS = f"{NAMESPACE}-builds"
@@ -64,7 +64,7 @@ def requests(operator: Operator, account: str) -> Iterator[dict[str, Any]]:
 @pytest.mark.parametrize("component", ["controller", "gateway", "registry"])
 def test_every_right_is_used(operator: Operator, request: pytest.FixtureRequest, component: str) -> None:
     if request.session.testscollected < FULL_SESSION:
-        pytest.skip("it tells something at the end of all tests of the cluster alone")
+        pytest.skip("it is meaningful only at the end of `make integration`")
     account = f"{NAMESPACE}-{component}"
     used: set[Right] = set()
     for event in requests(operator, account):

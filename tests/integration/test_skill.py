@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from hack.install import IMAGES, NAMESPACE, push
+from hack import images
+from hack.install import NAMESPACE, push
 from tests.integration.installed import RUNTIME_CLASS, Operator, until
 
 pytestmark = pytest.mark.cluster
@@ -74,6 +75,7 @@ def apply(operator: Operator, namespace: str, body: dict[str, Any]) -> None:
     operator.cluster.kubectl("apply", "--server-side", "-n", namespace, "-f", "-", stdin=json.dumps(body))
 
 
+@pytest.mark.serial("stops the controller")
 def test_a_pinned_skill_answers_and_leaves_nothing(operator: Operator, namespace: str) -> None:
     apply(operator, namespace, skill("echo"))
     ready = operator.ready(namespace, "echo")
@@ -118,6 +120,7 @@ def test_a_pinned_skill_answers_and_leaves_nothing(operator: Operator, namespace
         operator.scale("controller", 1)
 
 
+@pytest.mark.xdist_group("internet")
 def test_the_cage_holds(operator: Operator, namespace: str) -> None:
     apply(operator, namespace, skill("prisoner"))
     operator.ready(namespace, "prisoner")
@@ -134,6 +137,7 @@ def test_the_cage_holds(operator: Operator, namespace: str) -> None:
     assert dns not in seen
 
 
+@pytest.mark.xdist_group("model")
 def test_a_wrong_reply_is_repaired(operator: Operator, namespace: str) -> None:
     wrong = "```python\ndef run(input):\n    return {'said': 'hello' + input['what'][:0]}\n```"
     right = (
@@ -156,6 +160,7 @@ def test_a_wrong_reply_is_repaired(operator: Operator, namespace: str) -> None:
     assert {"CheckRefused", "Ready"} <= set(events)
 
 
+@pytest.mark.serial("restarts the controller")
 def test_it_stops_after_three_attempts(operator: Operator, namespace: str) -> None:
     marker = f"Hopeless {namespace}"
     bodies = (
@@ -201,6 +206,7 @@ def test_a_bad_spec_costs_nothing(operator: Operator, namespace: str) -> None:
         ({"text": "I would rather not."}, "NoCode"),
     ],
 )
+@pytest.mark.xdist_group("model")
 def test_a_model_that_does_not_answer_costs_no_attempt(
     operator: Operator, namespace: str, fault: dict[str, Any], told: str
 ) -> None:
@@ -229,6 +235,7 @@ def test_an_image_that_the_registry_lost_is_built_again(operator: Operator, name
     assert operator.call(namespace, "forgotten", {"what": "back"}).body == {"said": "back"}
 
 
+@pytest.mark.serial("stops the registry")
 def test_a_registry_that_was_down_is_used_when_it_is_back(operator: Operator, namespace: str) -> None:
     operator.scale("registry", 0)
     try:
@@ -237,7 +244,7 @@ def test_a_registry_that_was_down_is_used_when_it_is_back(operator: Operator, na
         assert "registry" in failed["message"]
     finally:
         operator.scale("registry", 1)
-    push(operator.cluster, json.loads(IMAGES.read_text()))
+    push(operator.cluster, images.built())
     operator.ready(namespace, "patient", 180)
 
 

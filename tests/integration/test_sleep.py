@@ -62,6 +62,7 @@ def test_what_cannot_be_right_wakes_nobody(operator: Operator, space: str) -> No
     assert replicas(operator, space) == 0
 
 
+@pytest.mark.serial("measures how soon a Skill sleeps")
 def test_it_sleeps_when_nobody_calls_and_loses_nothing(operator: Operator, space: str) -> None:
     """Calls come until it sleeps, at the very end as often as at the beginning."""
     limit = 6
@@ -123,7 +124,7 @@ def told_in(operator: Operator, request: str, logs: dict[tuple[str, str], str]) 
     for (namespace, deployment), text in logs.items():
 
         def told(where: tuple[str, ...] = ("-n", namespace, "logs", deployment), text: str = text) -> bool:
-            lines = operator.cluster.kubectl(*where, "--tail=200").splitlines()
+            lines = operator.cluster.kubectl(*where, "--since=2m", "--tail=-1").splitlines()
             return any(f'"{request}"' in line and text in line for line in lines)
 
         until(f"the call's id in the log of {deployment}", 30, told)
@@ -178,6 +179,7 @@ def test_a_rolling_update_under_load_fails_no_call(operator: Operator, space: st
     assert {a.status for a in answers} == {200}, [a.body for a in answers if a.status != 200][:3]
 
 
+@pytest.mark.serial("counts how often any Deployment is scaled")
 def test_nothing_is_lost_between_sleep_and_wake(operator: Operator, namespace: str) -> None:
     """Calls that come just when a skill falls asleep, from a client that knows nothing of it."""
     names = [f"racer-{number}" for number in range(2)]

@@ -62,6 +62,10 @@ def test_the_script_can_be_changed_while_it_runs() -> None:
         assert call(f"{base}/script", "PUT", {"a": [{"text": "new"}]}) == (200, {})
         assert say(model, "a")[1]["choices"][0]["message"]["content"] == "new"
         assert call(f"{base}/script", "PUT", {"a": []})[0] == 400
+        assert call(f"{base}/script", "PATCH", {"b": [{"text": "added"}]}) == (200, {})
+        assert say(model, "b")[1]["choices"][0]["message"]["content"] == "added"
+        assert say(model, "a")[1]["choices"][0]["message"]["content"] == "new"
+        assert call(f"{base}/script", "PATCH", {"b": []})[0] == 400
         assert call(f"{base}/requests", "DELETE") == (200, {})
         assert call(f"{base}/requests") == (200, [])
         assert call(f"{base}/healthz")[0] == 200
