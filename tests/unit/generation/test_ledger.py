@@ -10,7 +10,7 @@ import pytest
 from skill_operator.generation import ledger as ledger_rules
 from skill_operator.generation.ledger import Attempt, Call, GenerationLimits, Ledger, ReadyCandidate, Stop, Wait
 from skill_operator.naming import digest
-from skill_runtime.check.examples import FailedExample, report_hidden, report_visible
+from skill_runtime.check.examples import FailedExample, report_visible
 from skill_runtime.check.findings import excerpt
 from skill_runtime.check.request import CheckExample
 

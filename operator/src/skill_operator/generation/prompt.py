@@ -142,7 +142,7 @@ def _ports(ports: Sequence[int]) -> str:
 
 def _libraries(manifest: Mapping[str, Any]) -> str:
     """Return the names and versions of the libraries, and the module to import where its name differs."""
-    distributions: Mapping[str, str] = manifest.get("distributions", {})
+    distributions: Mapping[str, str] = manifest.get(runtime_contract.MANIFEST_DISTRIBUTIONS, {})
     imports: dict[str, list[str]] = {}
     for module, distribution in sorted(manifest.get(runtime_contract.MANIFEST_MODULES, {}).items()):
         imports.setdefault(distribution, []).append(module)

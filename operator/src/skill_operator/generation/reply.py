@@ -16,7 +16,7 @@ from skill_operator.generation.autofix import autofix, parse, without_unused_imp
 
 ENTRY_POINT: Final = "run"
 MAX_REPLY_CHARACTERS: Final = 1 << 20
-MAX_SOURCE_BYTES: Final = 64 * 1024
+MAX_SOURCE_BYTES: Final = runtime_contract.MAX_SOURCE_BYTES
 MAX_BLOCKS: Final = 32
 MAX_CLOSING_FENCES: Final = 8
 MAX_PARSED_BYTES: Final = 8 * MAX_SOURCE_BYTES

@@ -175,7 +175,7 @@ def explain_termination(end: Object) -> PodProblem:
         return PodProblem(
             "OOMKilled", "it used more memory than spec.resources.limits.memory: raise the limit, or use less memory"
         )
-    if end.get("exitCode") == 3:
+    if end.get("exitCode") == runtime_contract.EXIT_EGRESS_NOT_BLOCKED:
         return PodProblem(
             "EgressNotBlocked",
             f"the pod's egress was not blocked, so the skill did not run: {ENFORCE}. Only isolation.required: "

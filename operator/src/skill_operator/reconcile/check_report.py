@@ -10,6 +10,8 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.alias_generators import to_camel
 
+from skill_operator import runtime_contract
+
 
 class CheckReport(BaseModel):
     """The checker's verdict on a candidate. `private` is for people: no prompt may ever hold it."""
@@ -35,7 +37,7 @@ def read_signed(message: str, key: str) -> CheckReport | None:
     envelope = _parse_json(message)
     if not isinstance(envelope, dict):
         return None
-    text, mac = envelope.get("report"), envelope.get("mac")
+    text, mac = envelope.get(runtime_contract.ENVELOPE_REPORT), envelope.get(runtime_contract.ENVELOPE_MAC)
     if not isinstance(text, str) or not isinstance(mac, str):
         return None
     expected = hmac.new(bytes.fromhex(key), text.encode("utf-8", "replace"), hashlib.sha256).hexdigest()

@@ -15,7 +15,7 @@ from skill_operator.registry.auth import RegistryAuth, RegistryAuthError
 from skill_operator.registry.references import pull_reference
 from skill_operator.settings import Settings
 
-LABEL = f"{GROUP}/manifest"
+LABEL = runtime_contract.MANIFEST_LABEL
 MAX_DOCUMENT_BYTES = 4 * 1024 * 1024
 TIMEOUT = aiohttp.ClientTimeout(total=10)
 ACCEPT = "application/vnd.oci.image.manifest.v1+json, application/vnd.docker.distribution.manifest.v2+json"
@@ -43,7 +43,7 @@ class BaseImage:
     @property
     def root_entries(self) -> tuple[str, ...]:
         """Return the names in the root folder of the image."""
-        return tuple(self.manifest.get("rootEntries", ()))
+        return tuple(self.manifest.get(runtime_contract.MANIFEST_ROOT_ENTRIES, ()))
 
 
 async def read_base(settings: Settings) -> BaseImage:

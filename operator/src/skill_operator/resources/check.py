@@ -16,7 +16,7 @@ from skill_operator.resources.common import SECRET_MODE, SECRETS, isolated_conta
 from skill_operator.settings import Settings
 
 PART_BYTES = 96 * 1024  # one environment variable holds 128 KiB at most
-MAX_PARTS = 8
+MAX_PARTS = runtime_contract.MAX_CHECK_PARTS
 REPORT = "report.json"
 PLACEHOLDER = "placeholder"
 

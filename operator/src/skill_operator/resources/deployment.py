@@ -49,7 +49,10 @@ def deployment(
         volumeMounts=mounts,
         # Waits until every gateway knows that the pod ends; then the calls in flight are answered.
         lifecycle={"preStop": {"sleep": {"seconds": PRE_STOP_SECONDS}}},
-        env=[{"name": "SKILL_GRACE", "value": str(spec.call_timeout_seconds + 1)}, *_proxy_env(skill, settings)],
+        env=[
+            {"name": runtime_contract.ENV_GRACE, "value": str(spec.call_timeout_seconds + 1)},
+            *_proxy_env(skill, settings),
+        ],
     )
     labels = naming.labels(meta.name, meta.uid, "skill", rev)
     template = {

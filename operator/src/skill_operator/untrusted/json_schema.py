@@ -21,6 +21,7 @@ DRAFT: Final = "https://json-schema.org/draft/2020-12/schema"
 MAX_UNITS: Final = 4096
 MAX_PATTERNS: Final = 64
 MAX_PATTERN_LENGTH: Final = 1024
+MAX_INDEX_DIGITS: Final = 9  # Python refuses to convert thousands of digits
 
 _REGEX: Final = FancyRegexOptions(backtrack_limit=10_000, size_limit=1 << 20, dfa_size_limit=1 << 20)
 _MASK: Final = "\0"
@@ -171,7 +172,7 @@ def _reachable(root: dict[str, Any]) -> Iterator[tuple[Place, dict[str, Any]]]:
     visited: set[Place] = set()
     while waiting:
         place = waiting.pop()
-        node = _at(root, place)
+        node = value_at(root, place)
         if place in visited or not isinstance(node, dict):
             continue
         visited.add(place)
@@ -214,7 +215,7 @@ def _target(root: dict[str, Any], reference: Any, place: Place) -> Place:
     return found
 
 
-def _resolve(root: dict[str, Any], reference: str) -> Place | None:
+def resolve_reference(root: dict[str, Any], reference: str) -> Place | None:
     """Return the place that a local reference (JSON Pointer, RFC 6901) names, or None.
 
     URI escapes are not accepted: there is one way to write a reference.

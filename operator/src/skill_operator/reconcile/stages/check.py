@@ -111,13 +111,17 @@ def _ended(
 ) -> tuple[Result, CheckReport | None]:
     """Return what the end of the check's container says about the candidate."""
     name = config_map["metadata"]["name"]
-    if end.get("exitCode") == 3:
+    if end.get("exitCode") == runtime_contract.EXIT_EGRESS_NOT_BLOCKED:
         return _not_isolated(observed, name, end), None
-    report = read_signed(str(end.get("message", "")), _report_key(job)) if end.get("exitCode") == 0 else None
+    report = (
+        read_signed(str(end.get("message", "")), _report_key(job))
+        if end.get("exitCode") == runtime_contract.EXIT_OK
+        else None
+    )
     if report is not None and report.subject != resource.subject(content):
         cause = f"the check got another input than the operator wrote: somebody changed the ConfigMap {name}"
         return _retry(observed, settings, job, config_map, finished_at(end, now), now, cause), None
-    if report is None and end.get("exitCode") == 0:
+    if report is None and end.get("exitCode") == runtime_contract.EXIT_OK:
         report = CheckReport(
             passed=False,
             gate="report",
@@ -215,4 +219,4 @@ def _others(observed: Observed, name: str) -> tuple[Ref, ...]:
 
 def _report_key(job: Object) -> str:
     env = job["spec"]["template"]["spec"]["containers"][0].get("env", [])
-    return next((str(e.get("value", "")) for e in env if e["name"] == "SKILL_REPORT_KEY"), "")
+    return next((str(e.get("value", "")) for e in env if e["name"] == runtime_contract.ENV_REPORT_KEY), "")
