@@ -15,10 +15,15 @@ from hack.install import BUILDS, NAMESPACE, forward
 from hack.publish import publish
 from skill_operator.registry.docker_config import RegistryCredential, render_docker_config
 from skill_operator.registry.push_secret import htpasswd_line
-from tests.integration.installed import Operator, installed
+from tests.integration.installed import Operator, install_for_tests, installed
 from tests.integration.test_skill import apply, skill
 
-pytestmark = [pytest.mark.cluster, pytest.mark.last, pytest.mark.timeout(600)]
+pytestmark = [
+    pytest.mark.cluster,
+    pytest.mark.serial("installs the chart with another registry"),
+    pytest.mark.last,
+    pytest.mark.timeout(600),
+]
 USER = RegistryCredential("ada", "s3cret" * 6)
 TEAM = "team"  # our part of it
 PORT = 5000

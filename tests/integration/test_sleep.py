@@ -112,7 +112,7 @@ def test_a_caller_who_leaves_is_not_waited_for(operator: Operator, space: str) -
     caller.close()
     logs = {
         (NAMESPACE, f"deployment/{NAMESPACE}-gateway"): '"client-disconnected"',
-        (space, "deployment/skill-echo"): '"the caller left"',
+        (space, "deployment/skill-echo"): '"the caller disconnected"',
     }
     told_in(operator, "leaves-early", logs)
     apply(operator, space, skill("echo", idleTimeoutSeconds=0))

@@ -10,7 +10,7 @@ import pytest
 from skill_operator.generation import ledger as ledger_rules
 from skill_operator.generation.ledger import Attempt, Call, GenerationLimits, Ledger, ReadyCandidate, Stop, Wait
 from skill_operator.naming import digest
-from skill_runtime.check.examples import FailedExample, report_visible
+from skill_runtime.check.examples import FailedExample, report_hidden, report_visible
 from skill_runtime.check.findings import excerpt
 from skill_runtime.check.request import CheckExample
 
@@ -136,7 +136,7 @@ def test_more_examples_passed_is_progress() -> None:
     ledger = refused(opened(), "a", message=report(1, 5))
     assert reason(step(refused(ledger, "b", message=report(2, 5)))) == "repair"
     assert reason(step(refused(ledger, "b", message=report(1, 5, got="5")))) == "fresh"
-    messages = [_hidden([Failed(WRONG, "4")], passed, 3, "").message for passed in (1, 2)]
+    messages = [report_hidden([FailedExample(WRONG, "4")], passed, 3, "").message for passed in (1, 2)]
     held_out = [refused(opened(), "a", gate="hidden", message=message) for message in messages]
     assert [ledger.attempts[0].progress for ledger in held_out] == [(6, 1), (6, 2)]
 

@@ -26,6 +26,7 @@ from skill_operator.generation.reply import extract_source
 from skill_operator.k8s import pod_status
 from skill_operator.k8s.events import EventRecorder
 from skill_operator.observability.logs import _JsonFormatter
+from skill_operator.reconcile import check_report
 from skill_operator.reconcile.result import Progress
 from skill_operator.reconcile.stages.build import build
 from skill_runtime import replies

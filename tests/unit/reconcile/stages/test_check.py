@@ -231,9 +231,9 @@ def test_missing_isolation_stops_the_skill() -> None:
 
 def test_too_many_examples_are_said_to_be_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(resource, "PART_BYTES", 10)
-    result, _ = check(observed(), Progress(source=SOURCE), SETTINGS, NOW)
-    assert result.stalled
-    assert result.findings[0].reason == "SpecInvalid"
+    result, _ = examine(observed(), Progress(source=SOURCE), SETTINGS, NOW)
+    assert result.is_stalled
+    assert result.conditions[0].reason == "SpecInvalid"
 
 
 def test_checks_of_former_candidates_are_removed() -> None:
