@@ -17,6 +17,7 @@ from tests.integration.installed import cluster, namespace, operator
 __all__ = ["cluster", "namespace", "operator"]  # fixtures: one cluster and one installed operator for all tests
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Order the tests, leave out those that this cluster cannot run, and group those that share something."""
     items.sort(key=lambda item: item.get_closest_marker("last") is not None)
