@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from collections.abc import Generator
+from pathlib import Path
+from tempfile import mkdtemp
+from typing import Any
 
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 from hack.cluster.access import Cluster
 from hack.cluster.bare import Bare
@@ -29,12 +34,51 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             raise pytest.UsageError(f"{item.nodeid}: serial needs a reason")
         if item.get_closest_marker("cluster") and not item.get_closest_marker("xdist_group") and _shares_fixture(item):
             item.add_marker(pytest.mark.xdist_group(item.nodeid.partition("::")[0]))
+    if hasattr(config, "workerinput"):
+        _write_groups(Path(config.workerinput["groups"]), items)
 
 
 def _shares_fixture(item: pytest.Item) -> bool:
     """Return whether a fixture of the test's own module serves several tests, which one worker then runs."""
     fixtures = getattr(item, "_fixtureinfo").name2fixturedefs.values()  # noqa: B009 - private, yet there is no other way
     return any(definitions[-1].scope == "module" for definitions in fixtures)
+
+
+class GroupScheduling(LoadScopeScheduling):  # type: ignore[misc]  # xdist has no types
+    """GroupScheduling gives the tests of one xdist_group to one worker, and every other test to whoever is free.
+
+    xdist's own `--dist loadgroup` puts the group into a test's id, which pytest 9 does not let it change. Here each
+    worker writes the groups into a file, since the process that schedules collects nothing itself.
+    """
+
+    def _split_scope(self, nodeid: str) -> str:
+        groups = json.loads(self.config.stash[_GROUPS].read_text()) if not self._groups else self._groups
+        self._groups = groups
+        return str(groups.get(nodeid, nodeid))
+
+    _groups: dict[str, str] = {}  # noqa: RUF012 - replaced once, by a worker's
+
+
+def pytest_configure_node(node: Any) -> None:
+    """Tell a worker where to write its groups."""
+    stash = node.config.stash
+    stash[_GROUPS] = stash.get(_GROUPS, None) or Path(mkdtemp(prefix="pytest-groups-"), "groups.json")
+    node.workerinput["groups"] = str(stash[_GROUPS])
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling | None:
+    """Schedule by group where `--dist loadgroup` asks for that."""
+    return GroupScheduling(config, log) if config.getoption("dist") == "loadgroup" else None
+
+
+def _write_groups(file: Path, items: list[pytest.Item]) -> None:
+    marks = ((item.nodeid, item.get_closest_marker("xdist_group")) for item in items)
+    draft = file.with_suffix(f".{os.getpid()}")
+    draft.write_text(json.dumps({nodeid: mark.args[0] for nodeid, mark in marks if mark}))
+    draft.rename(file)
+
+
+_GROUPS = pytest.StashKey[Path]()
 
 
 @pytest.hookimpl(wrapper=True)
