@@ -1,1 +1,1 @@
-"""What a user of this repository runs: the cluster, the images, their installation and the demo."""
+"""This package holds the commands of the repository: cluster, images, installation, demo, generated pages."""

@@ -29,8 +29,8 @@ RUNTIME_CONTEXT = "base-image"
 
 
 @dataclass(frozen=True)
-class Image:
-    """Image is one target of the Dockerfile in the folder `context`."""
+class ImageTarget:
+    """ImageTarget is one target of the Dockerfile in the folder `context`."""
 
     name: str
     context: str
@@ -48,10 +48,10 @@ class Image:
 
 
 IMAGES = (
-    Image("runtime", RUNTIME_CONTEXT, "runtime"),
-    Image("checker", RUNTIME_CONTEXT, "checker"),
-    Image("operator", "operator", "operator"),
-    Image("egress-proxy", "operator", "egress-proxy", installs=True),
+    ImageTarget("runtime", RUNTIME_CONTEXT, "runtime"),
+    ImageTarget("checker", RUNTIME_CONTEXT, "checker"),
+    ImageTarget("operator", "operator", "operator"),
+    ImageTarget("egress-proxy", "operator", "egress-proxy", installs=True),
 )
 ARCHIVES = ("operator", "egress-proxy")
 """Images that are loaded onto the node as archives; the others are pushed to the registry."""
@@ -85,7 +85,7 @@ def build_all() -> dict[str, dict[str, str]]:
     return made
 
 
-def _build(image: Image, name: str, base: str, *, docker: bool) -> None:
+def _build(image: ImageTarget, name: str, base: str, *, docker: bool) -> None:
     context = CHECKOUT / image.context
     options = ["--build-arg", f"PYTHON_IMAGE={base}", "--target", image.target, "--tag", name]
     options += [part for key in PIP if key in os.environ for part in ("--build-arg", f"{key}={os.environ[key]}")]
@@ -126,7 +126,7 @@ def _compact(manifest: str) -> str:
     return json.dumps(json.loads(manifest), separators=(",", ":"), sort_keys=True)
 
 
-def _export(image: Image, name: str, path: Path, *, docker: bool) -> None:
+def _export(image: ImageTarget, name: str, path: Path, *, docker: bool) -> None:
     """Export an image for the cluster.
 
     Base images are compressed with zstd: every build reads all of them, and gunzip would take most of its time.

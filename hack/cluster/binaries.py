@@ -48,7 +48,7 @@ class Program:
 
     @property
     def path(self) -> Path:
-        """Where it lies once built: another name for other sources or flags."""
+        """The path of the built program; other sources or flags give it another name."""
         inputs = [p.read_bytes() for p in sorted(self.source.glob("*")) if p.suffix in (".go", ".mod", ".sum")]
         recipe = " ".join((STAMPED, self.package, *self.flags)).encode()
         return BIN / f"{self.name}-{hashlib.sha256(b''.join(inputs) + recipe).hexdigest()[:16]}"

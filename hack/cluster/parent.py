@@ -104,7 +104,7 @@ def sources() -> Iterator[Path]:
 
 
 def mirror() -> str:
-    """Where this machine's own apt gets Debian from."""
+    """Return the mirror from which this machine's own apt gets Debian."""
     for uri, suites in _sources():
         if uri.startswith(("http:", "https:", "file:", "copy:")) and any(
             re.fullmatch(r"[a-z]+", suite) for suite in suites

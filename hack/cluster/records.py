@@ -1,4 +1,4 @@
-"""What exists on this machine, written down before it is made; locks; the slots.
+"""Records of what exists on this machine are written before it is made; locks and slots are here, too.
 
     STATES/                 flock: who has which slot, and the machine's settings
     STATES/settings.json    the kernel settings as the first cluster found them

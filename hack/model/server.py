@@ -48,7 +48,7 @@ FAULTS = frozenset(
     {"hang", "drip", "disconnect", "truncated", "huge", "html200", "wrong_content_type", "no_usage", "null_content"}
     | REJECTED.keys()
 )
-PIECE = 64 * 1024
+PIECE_BYTES = 64 * 1024
 
 
 class ScriptError(ValueError):
@@ -85,9 +85,9 @@ class Script:
 
         A reply that rejects a parameter of this request is not used up by it.
         """
-        said = "\n".join(str(message.get("content", "")) for message in request.get("messages", []))
+        text = "\n".join(str(message.get("content", "")) for message in request.get("messages", []))
         with self._lock:
-            marker = max((m for m in self._replies if m in said), key=len, default=None)
+            marker = max((m for m in self._replies if m in text), key=len, default=None)
             if marker is None:
                 return None
             replies = self._replies[marker]
@@ -327,8 +327,8 @@ def _huge(request: Json, size: int) -> tuple[Iterator[bytes], int]:
 
     def pieces() -> Iterator[bytes]:
         yield start
-        for at in range(0, size, PIECE):
-            yield b"x" * min(PIECE, size - at)
+        for at in range(0, size, PIECE_BYTES):
+            yield b"x" * min(PIECE_BYTES, size - at)
         yield end
 
     return pieces(), len(start) + size + len(end)

@@ -62,7 +62,7 @@ def run(input: dict) -> dict:
             signal.signal(number, signal.SIG_IGN)
         while True:
             time.sleep(60)
-    if what == "cage":
+    if what == "isolation":
         status = dict(line.split(":", 1) for line in open("/proc/self/status"))
         written = []
         for path in ("/skill/x", "/usr/x", "/opt/x", "/etc/x", "/x", "/proc/sys/kernel/core_pattern"):
@@ -179,7 +179,7 @@ def greets(operator: Operator, namespace: str) -> bool:
 
 
 def test_what_the_code_finds_around_it(operator: Operator, pair: str) -> None:
-    facts = json.loads(operator.call(pair, "greedy", {"what": "cage"}).body["said"])
+    facts = json.loads(operator.call(pair, "greedy", {"what": "isolation"}).body["said"])
     assert set(facts["capabilities"]) == {"0000000000000000"}
     assert (facts["no new privileges"], facts["seccomp"]) == ("1", "2")
     assert (facts["written"], facts["token"], facts["services"]) == ([], False, [])

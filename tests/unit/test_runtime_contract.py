@@ -43,11 +43,7 @@ ELSEWHERE = {
     SOURCES[1] / "settings.py": "settings of the runtime that only tests use",
     GATEWAY_API: "the gateway's own API has a request id, too",
 }
-FOLLOWERS = {
-    "GATES": "a Literal stands for the names of gates",
-    "HEADER_TRACEPARENT": "the gateway passes on what its own API names",
-    "HEADER_TRACESTATE": "the gateway passes on what its own API names",
-}
+FOLLOWERS = {"GATES": "a Literal stands for the names of gates"}
 """Entries that no module reads, and why."""
 
 
@@ -112,8 +108,7 @@ def test_what_cannot_read_the_contract_follows_it():
     assert zygote._SYNTHETIC_TYPES == policy._TYPES == operator_contract.TYPES_MODULE
     assert operator_contract.MANIFEST_LABEL.partition("/")[0] == naming.GROUP
     gateway = {text for path in GATEWAY_API.parent.rglob("*.py") for _, text in literals(path)}
-    headers = {operator_contract.HEADER_TRACEPARENT, operator_contract.HEADER_TRACESTATE}
-    assert gateway >= {operator_contract.REQUEST_ID_PATTERN, operator_contract.HEADER_REQUEST_ID.lower(), *headers}
+    assert gateway >= {operator_contract.HEADER_REQUEST_ID.lower(), operator_contract.HEADER_TRACEPARENT}
     dockerfile = (ROOT / "base-image/Dockerfile").read_text()
     assert f"USER {operator_contract.SANDBOX_UID}:{operator_contract.SANDBOX_UID}\n" in dockerfile
     assert f"EXPOSE {operator_contract.HTTP_PORT}\n" in dockerfile

@@ -190,7 +190,7 @@ class SecretKeyRef(ApiModel):
 class SecretGrant(ApiModel):
     """A secret that the code reads as the file /run/secrets/skill/<name>."""
 
-    name: Name = Field(description="Name of the file under /run/secrets/skill that holds the value.")
+    name: Name = Field(description="Name of the file in which the code finds the value.")
     secret_key_ref: SecretKeyRef = Field(description="Secret in the Skill's namespace, and the key in it, to mount.")
     disclosure: Literal["Redacted", "Allowed"] = Field(
         default="Redacted",

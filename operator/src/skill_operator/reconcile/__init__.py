@@ -1,1 +1,1 @@
-"""From what is there to what should be: observe, decide in stages, apply, report."""
+"""The reconcile package turns a Skill into what should run: it observes, decides in stages, applies and reports."""

@@ -1,4 +1,4 @@
-"""What a reconcile needs beside the objects of its Skill: the state of the installation, and what stages share."""
+"""The context of a reconcile: the state of the installation, and what all stages share."""
 
 from __future__ import annotations
 

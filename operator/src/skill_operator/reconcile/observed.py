@@ -1,4 +1,4 @@
-"""What a reconcile observed of a Skill and of everything that belongs to it.
+"""Observation of a Skill and of everything that belongs to it, once for each reconcile.
 
 It is read from the API server, not from a cache: a reconcile is rare, its few reads are cheap, and it never acts on a
 state older than its own last write.

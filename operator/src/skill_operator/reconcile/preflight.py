@@ -1,4 +1,4 @@
-"""What must hold before any stage runs: a readable, permitted spec, known networks and a known base image."""
+"""Checks that come before any stage: a readable, permitted spec, known networks and a known base image."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ CLUSTER_NETWORKS_RETRY_SECONDS = 60.0
 
 @dataclass(frozen=True)
 class Prerequisites:
-    """What preflight found, and the stages build on."""
+    """Prerequisites are the facts that preflight found and the stages build on."""
 
     base: BaseImage
     blocked_networks: tuple[BlockedNetwork, ...]

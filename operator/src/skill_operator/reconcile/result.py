@@ -1,4 +1,4 @@
-"""What a stage decides: its conditions, what it wants in the cluster, and whether the next stage may go on."""
+"""The result of a stage: its conditions, what it wants in the cluster, and whether the next stage may go on."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class EventNote:
 
 
 class Writes(TypedDict, total=False):
-    """What a result wants written, in the order in which the writer does it; see the fields of Result."""
+    """Writes are the objects that a result wants written, in the writer's order; see the fields of Result."""
 
     record: tuple[Object, ...]
     call: CompletionRequest | None
@@ -130,7 +130,7 @@ class StatusPatch(TypedDict, total=False):
 
 @dataclass
 class Progress:
-    """What the stages of one reconcile hand on to each other."""
+    """Progress is handed on from stage to stage within one reconcile."""
 
     source: str = ""
     types: str = ""

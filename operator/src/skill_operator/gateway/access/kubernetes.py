@@ -30,7 +30,7 @@ from skill_operator.untrusted.text import printable
 
 log = logging.getLogger(__name__)
 AUDIENCE = "skill-gateway"
-MAX_HEADER_LENGTH = 1 << 14
+MAX_HEADER_CHARACTERS = 1 << 14
 VALID_TOKEN_SECONDS = 60.0  # how long a TokenReview holds
 INVALID_TOKEN_SECONDS = 10.0
 ALLOWED_SECONDS = 10.0  # how long a SubjectAccessReview holds
@@ -205,7 +205,7 @@ def _batches(keys: list[SkillKey]) -> Iterator[list[SkillKey]]:
 
 def _token(authorization: str) -> str:
     """Return the token of an Authorization header (RFC 6750), or nothing where it holds none."""
-    match = _BEARER.fullmatch(authorization) if len(authorization) <= MAX_HEADER_LENGTH else None
+    match = _BEARER.fullmatch(authorization) if len(authorization) <= MAX_HEADER_CHARACTERS else None
     return match[1] if match else ""
 
 

@@ -86,7 +86,7 @@ class PodConnection(asyncio.Protocol):
 
     @property
     def usable(self) -> bool:
-        """Whether the next call may use the connection."""
+        """True if the next call may use the connection."""
         return self._transport is not None and not self._transport.is_closing() and not self._unusable
 
     def send(self, request: bytes, handler: ResponseHandler, more: bool = False) -> None:

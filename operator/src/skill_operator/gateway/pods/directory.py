@@ -61,7 +61,7 @@ class SkillEntry:
 
     @cached_property
     def current(self) -> bool:
-        """Whether the pods run this very generation of the spec."""
+        """True if the pods run this very generation of the spec."""
         return self.skill is not None and is_true(self.skill.status.conditions, READY, self.meta.generation)
 
 
@@ -122,7 +122,7 @@ class Directory:
 
     @property
     def ready(self) -> bool:
-        """Whether all lists are complete."""
+        """True if all lists are complete."""
         return not self.unsynced
 
     def backends(self, meta: ObjectMeta) -> list[Backend]:
