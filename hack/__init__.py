@@ -1,1 +1,1 @@
-"""This package holds the commands of the repository: cluster, images, installation, demo, generated pages."""
+"""The commands of the repository: cluster, images, installation, demo, generated pages."""
