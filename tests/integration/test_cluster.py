@@ -70,24 +70,24 @@ def ready(cluster: Cluster, namespace: str, *names: str) -> None:
 def test_a_pod_that_may_not_leave_reaches_nobody(cluster: Cluster, namespace: str, probe: Image, program: Path) -> None:
     """The same connections succeed without the policy and fail with it."""
     cluster.apply(
-        *(pod(namespace, name, probe.name, "listen", "8080") for name in ("server", "free", "caged")),
+        *(pod(namespace, name, probe.name, "listen", "8080") for name in ("server", "free", "isolated")),
         {
             "apiVersion": "networking.k8s.io/v1",
             "kind": "NetworkPolicy",
             "metadata": {"name": "deny-all", "namespace": namespace},
-            "spec": {"podSelector": {"matchLabels": {"app": "caged"}}, "policyTypes": ["Ingress", "Egress"]},
+            "spec": {"podSelector": {"matchLabels": {"app": "isolated"}}, "policyTypes": ["Ingress", "Egress"]},
         },
     )
-    ready(cluster, namespace, "server", "free", "caged")
-    server, caged = (cluster.get("-n", namespace, "pod", name)["status"]["podIP"] for name in ("server", "caged"))
+    ready(cluster, namespace, "server", "free", "isolated")
+    server, isolated = (cluster.get("-n", namespace, "pod", name)["status"]["podIP"] for name in ("server", "isolated"))
     api = cluster.get("-n", "default", "service", "kubernetes")["spec"]["clusterIP"]
     others = [(server, "8080"), (api, "443"), *((address, "8080") for address in OUTSIDE)]
     with cluster.internet(cluster.place(program), "listen", "8080"):
         wait("the canary", 10, lambda: reaches(cluster, namespace, "free", *others[-1]))
         assert [other for other in others if not reaches(cluster, namespace, "free", *other)] == []
-        wait("the policy", 10, lambda: not reaches(cluster, namespace, "caged", *others[0]))
-        assert [other for other in others if reaches(cluster, namespace, "caged", *other)] == []
-        assert not reaches(cluster, namespace, "free", caged, "8080"), "nobody may reach the caged one either"
+        wait("the policy", 10, lambda: not reaches(cluster, namespace, "isolated", *others[0]))
+        assert [other for other in others if reaches(cluster, namespace, "isolated", *other)] == []
+        assert not reaches(cluster, namespace, "free", isolated, "8080"), "nobody may reach the isolated one either"
 
 
 def reaches(cluster: Cluster, namespace: str, name: str, address: str, port: str) -> bool:
