@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 VENV_DOCS := .venv-docs
 CODE := operator/src base-image/src hack tests examples benchmarks
 ON_CLUSTER := tests/chart tests/hostile tests/integration
-WORKERS ?= 6
+WORKERS ?= 4
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18

@@ -128,7 +128,7 @@ def _helm(cluster: Cluster, built: dict[str, dict[str, str]], bases: dict[str, s
     run(
         cluster.tools / "helm", f"--kubeconfig={cluster.kubeconfig}", "upgrade", "--install", NAMESPACE,
         CHECKOUT / "charts" / "skill-operator", "--namespace", NAMESPACE, "--create-namespace",
-        "--take-ownership", *chosen, *files,
+        "--take-ownership", "--force-conflicts", *chosen, *files,
     )  # fmt: skip
 
 

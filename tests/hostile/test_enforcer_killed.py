@@ -1,4 +1,4 @@
-"""R20: the node's policy enforcer dies. What runs stays shut, what starts runs nothing, and the Skill says so."""
+"""R20: the node's policy enforcer dies. What runs stays isolated, what starts runs nothing, and the Skill says so."""
 
 from __future__ import annotations
 

@@ -205,9 +205,9 @@ def test_restricted_pod_security_has_nothing_to_say(operator: Operator, pair: st
     if mode == "skill":
         template = operator.cluster.get("-n", pair, "deployment", "skill-greedy")["spec"]["template"]
     else:
-        apply(operator, pair, skill("judged", source={"inline": SOURCE + "\n# again\n"}))
+        apply(operator, pair, skill("checked", source={"inline": SOURCE + "\n# again\n"}))
         template = until("the check", 60, lambda: check_of(operator, pair))["spec"]["template"]
-        operator.cluster.kubectl("-n", pair, "delete", "skill", "judged", "--wait=false")
+        operator.cluster.kubectl("-n", pair, "delete", "skill", "checked", "--wait=false")
     spec = template["spec"] | {"serviceAccountName": "default"}
     spec.pop("serviceAccount", None)
     pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "twin"}, "spec": spec}
@@ -218,5 +218,5 @@ def test_restricted_pod_security_has_nothing_to_say(operator: Operator, pair: st
 
 
 def check_of(operator: Operator, namespace: str) -> dict[str, Any] | None:
-    jobs = operator.cluster.get("-n", namespace, "jobs", "-l", "skill-operator.dev/skill=judged")["items"]
+    jobs = operator.cluster.get("-n", namespace, "jobs", "-l", "skill-operator.dev/skill=checked")["items"]
     return jobs[0] if jobs else None

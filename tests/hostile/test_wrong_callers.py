@@ -18,7 +18,7 @@ GATEWAY |= {"app.kubernetes.io/component": "gateway"}
 
 
 def test_r23_only_the_gateway_s_own_pods_get_in(operator: Operator, namespace: str) -> None:
-    """The gateway's labels, worn in another namespace and in the skill's own; and then a policy that widens the isolation."""
+    """The gateway's labels, worn in another namespace and in the skill's own; then a policy that opens more."""
     cluster = operator.cluster
     cluster.kubectl("apply", "--server-side", "-n", namespace, "-f", "-", stdin=json.dumps(spy("visited")))
     image = operator.ready(namespace, "visited")["status"]["image"]

@@ -47,7 +47,7 @@ def restart(operator: Operator) -> None:
     operator.cluster.kubectl("-n", NAMESPACE, "delete", "pod", "-l", CONTROLLER, "--force", "--grace-period=0")
 
 
-def histories(operator: Operator, namespace: str) -> list[dict[str, Any]]:
+def ledgers(operator: Operator, namespace: str) -> list[dict[str, Any]]:
     chosen = f"app.kubernetes.io/component=ledger,skill-operator.dev/skill-namespace={namespace}"
     found: list[dict[str, Any]] = operator.cluster.get("-n", NAMESPACE, "configmaps", "-l", chosen)["items"]
     return found
@@ -106,7 +106,7 @@ def test_a_loop_ends_is_told_of_and_stays_ended_until_a_person_asks_again(operat
     operator.script({marker: [reply(RIGHT)]})
     operator.cluster.kubectl("-n", namespace, "annotate", "skill", "stubborn", "skill-operator.dev/retry=once")
     assert operator.ready(namespace, "stubborn")["status"]["generation"]["attempts"] == 1
-    (kept,) = histories(operator, namespace)
+    (kept,) = ledgers(operator, namespace)
     assert json.loads(kept["data"]["ledger.json"])["retried"] == "once"
     assert len(operator.asked(marker)) == 4
 
@@ -127,7 +127,7 @@ def test_an_operator_that_is_killed_while_a_model_writes_asks_anew_and_counts_bo
     assert generation["tokens"] > 4096 + 150, "what was reserved for the lost reply is spent"
     assert spent(operator, namespace) == generation["tokens"]
     told(operator, namespace, "The operator was restarted while")
-    until("the history of the Skill that is gone are gone too", 90, lambda: len(histories(operator, namespace)) == 1)
+    until("the ledger of the Skill that is gone is gone too", 90, lambda: len(ledgers(operator, namespace)) == 1)
 
 
 @pytest.mark.serial("deletes the record of the day's tokens")
@@ -168,8 +168,8 @@ async def api(operator: Operator, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 async def test_what_was_written_meanwhile_is_not_written_over(api: ApiServer, namespace: str) -> None:
-    """What the ledgers rely on, of two operators that both believe that they lead."""
-    named = {"name": "history", "namespace": namespace}
+    """What the ledger relies on, of two operators that both believe that they lead."""
+    named = {"name": "ledger", "namespace": namespace}
     made = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": named}
     old = await api.create(made | {"data": {"a": "1"}})
     seen = {"metadata": named | {"resourceVersion": old["metadata"]["resourceVersion"]}}
@@ -178,7 +178,7 @@ async def test_what_was_written_meanwhile_is_not_written_over(api: ApiServer, na
     await api.apply(made | {"data": {"a": "2"}} | seen)
     with pytest.raises(Conflict):
         await api.apply(made | {"data": {"a": "3"}} | seen)
-    await api.delete("ConfigMap", namespace, "history")
+    await api.delete("ConfigMap", namespace, "ledger")
     await api.create(made | {"data": {"a": "4"}})
     with pytest.raises(Conflict):
         await api.apply(made | {"data": {"a": "5"}} | seen)

@@ -12,7 +12,7 @@ import pytest
 from hack.install import NAMESPACE
 from tests.integration.installed import Operator
 
-pytestmark = [pytest.mark.cluster, pytest.mark.serial("judges what all other tests did"), pytest.mark.last]
+pytestmark = [pytest.mark.cluster, pytest.mark.serial("examines what all other tests did"), pytest.mark.last]
 FULL_SESSION = 25
 """Tests that run one by one and were selected: from so many on, this is the last step of `make integration`."""
 Right = tuple[str, str, str, str]

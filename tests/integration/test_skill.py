@@ -121,7 +121,7 @@ def test_a_pinned_skill_answers_and_leaves_nothing(operator: Operator, namespace
 
 
 @pytest.mark.xdist_group("internet")
-def test_an_isolated_skill_reaches_nobody(operator: Operator, namespace: str) -> None:
+def test_isolation_holds(operator: Operator, namespace: str) -> None:
     apply(operator, namespace, skill("prisoner"))
     operator.ready(namespace, "prisoner")
     registry = operator.cluster.get("-n", NAMESPACE, "service", f"{NAMESPACE}-registry")["spec"]["clusterIP"]
@@ -277,22 +277,22 @@ def runtime_class(operator: Operator) -> Iterator[dict[str, Any]]:
 
 def test_a_runtime_class_that_is_not_there(operator: Operator, namespace: str, runtime_class: dict[str, Any]) -> None:
     """First the cluster does not have it, then the node does not; then all is well."""
-    apply(operator, namespace, skill("isolated", runtimeClassName=RUNTIME_CLASS))
-    missing = operator.reason(namespace, "isolated", "Verified", "RuntimeClassMissing", 60)
+    apply(operator, namespace, skill("sandboxed", runtimeClassName=RUNTIME_CLASS))
+    missing = operator.reason(namespace, "sandboxed", "Verified", "RuntimeClassMissing", 60)
     assert RUNTIME_CLASS in missing["message"]
     operator.cluster.apply(runtime_class)
-    unknown = operator.reason(namespace, "isolated", "Verified", "SandboxFailed", 120)
+    unknown = operator.reason(namespace, "sandboxed", "Verified", "SandboxFailed", 120)
     assert "its container runtime does not have what the runtime class names" in unknown["message"]
     operator.cluster.kubectl("delete", "runtimeclass", RUNTIME_CLASS)
     operator.cluster.apply(runtime_class | {"handler": "runc"})
-    operator.ready(namespace, "isolated", 180)
+    operator.ready(namespace, "sandboxed", 180)
     pods = operator.cluster.get("-n", namespace, "pods", "-l", "app.kubernetes.io/component=skill")["items"]
     assert {pod["spec"]["runtimeClassName"] for pod in pods} == {RUNTIME_CLASS}
-    assert operator.call(namespace, "isolated", {"what": "hello"}).body == {"said": "hello"}
-    apply(operator, namespace, skill("isolated"))
+    assert operator.call(namespace, "sandboxed", {"what": "hello"}).body == {"said": "hello"}
+    apply(operator, namespace, skill("sandboxed"))
 
     def left() -> bool:
-        found = operator.cluster.get("-n", namespace, "deployment", "skill-isolated")["spec"]["template"]["spec"]
+        found = operator.cluster.get("-n", namespace, "deployment", "skill-sandboxed")["spec"]["template"]["spec"]
         return "runtimeClassName" not in found
 
     until("what is no longer asked for is taken away", 30, left)
