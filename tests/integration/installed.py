@@ -15,7 +15,7 @@ from email.message import Message
 from functools import cached_property
 from http.client import HTTPException
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import pytest
 from kubernetes import client, config
@@ -63,8 +63,8 @@ class Operator:
 
     def skill(self, namespace: str, name: str) -> dict[str, Any]:
         """Return a Skill. Most polls of tests come here, so no kubectl is started."""
-        found: dict[str, Any] = self.objects.get_namespaced_custom_object(GROUP, VERSION, namespace, "skills", name)
-        return found
+        found = self.objects.get_namespaced_custom_object(GROUP, VERSION, namespace, "skills", name)
+        return cast("dict[str, Any]", found)
 
     @cached_property
     def objects(self) -> client.CustomObjectsApi:

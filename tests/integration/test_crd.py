@@ -42,7 +42,11 @@ def namespace(cluster: Cluster) -> Iterator[str]:
     definition = yaml.safe_load(DEFINITION.read_text(encoding="utf-8"))
     name = definition["metadata"]["name"]
     known = cluster.kubectl("get", "crd", name, "--ignore-not-found")
-    as_helm = ("--server-side", "--force-conflicts", "--field-manager=helm")  # else the next upgrade conflicts with this
+    as_helm = (
+        "--server-side",
+        "--force-conflicts",
+        "--field-manager=helm",
+    )  # else the next upgrade conflicts with this
     cluster.kubectl("apply", *as_helm, "-f", "-", stdin=json.dumps(definition))
     cluster.kubectl("wait", "--for=condition=Established", f"crd/{name}", "--timeout=30s")
     with cluster.namespace("crd") as made:
