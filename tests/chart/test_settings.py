@@ -47,7 +47,8 @@ def test_no_setting_is_left_to_chance(case: str) -> None:
 
     def unwritten(model: type[BaseModel], written: dict[str, Any], path: str = "") -> set[str]:
         found = set()
-        for name, field in model.model_fields.items():
+        for field in model.model_fields.values():
+            name = str(field.alias)  # as the chart writes it
             if name not in written:
                 found.add(path + name)
             elif isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
@@ -64,7 +65,7 @@ def test_defaults_are_the_same_on_both_sides(tmp_path: Path) -> None:
     theirs = Settings(images=images).model_dump()
     assert ours.pop("images")["builder"] == "ghcr.io/osscontainertools/kaniko:v1.28.3"
     theirs.pop("images")
-    for labels_ in (ours["gatewayLabels"], ours["registryLabels"], ours["egressProxy"]["labels"]):
+    for labels_ in (ours["gateway_labels"], ours["registry_labels"], ours["egress_proxy"]["labels"]):
         assert labels_.pop("app.kubernetes.io/instance") == "skill-operator"
     assert ours == theirs
 
