@@ -72,7 +72,7 @@ def test_from_refusal_to_grant_to_rotation_to_revocation(operator: Operator, nam
     told = operator.reason(namespace, "keeper", "Ready", "SecretNotGranted", 30)
     assert operator.condition(namespace, "keeper", "Stalled")["status"] == "True"
     assert operator.condition(namespace, "keeper", "Generated")["reason"] == "Pending"
-    for command in told["message"].partition("grant that: ")[2].split(" && "):
+    for command in told["message"].partition("To grant it, run: ")[2].split(" && "):
         program, *arguments = command.split()
         assert program == "kubectl"
         kubectl(*arguments)
