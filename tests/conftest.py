@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import time
 from collections.abc import Generator
 from pathlib import Path
@@ -64,6 +65,12 @@ def pytest_configure_node(node: Any) -> None:
     stash = node.config.stash
     stash[_GROUPS] = stash.get(_GROUPS, None) or Path(mkdtemp(prefix="pytest-groups-"), "groups.json")
     node.workerinput["groups"] = str(stash[_GROUPS])
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Remove the file of the groups, which the scheduling process alone has made."""
+    if groups := config.stash.get(_GROUPS, None):
+        shutil.rmtree(groups.parent, ignore_errors=True)
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling | None:
