@@ -16,7 +16,7 @@ class GateFinding:
     message: str
     line: int | None = None
     private: str = ""
-    """For people alone: no model may ever read it, since it is tested by it."""
+    """People read it. No model ever may, since the model is tested by it."""
 
 
 def excerpt(source: str, line: int | None, context: int = 2) -> str:

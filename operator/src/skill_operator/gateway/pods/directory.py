@@ -86,18 +86,16 @@ def parse_backend(body: Object) -> Backend | None:
     address = status.get("podIP")
     if not address or "deletionTimestamp" in body["metadata"] or status.get("phase") in {"Succeeded", "Failed"}:
         return None
-    ready = any(c["type"] == "Ready" and c["status"] == "True" for c in status.get("conditions", []))
-    return Backend(naming.format_host(address), ready)
+    return Backend(naming.format_host(address), pod_status.is_ready(body))
 
 
 def parse_scale(body: Object) -> ScaleState:
     """Return the scale of a Deployment."""
     meta, status = body["metadata"], body.get("status", {})
     current = status.get("observedGeneration", 0) >= meta.get("generation", 0)
-    conditions = status.get("conditions", []) if current else []
-    errors = (c.get("message", "") for c in conditions if c["type"] == "ReplicaFailure" and c["status"] == "True")
+    error = pod_status.replica_failure(body) if current else None
     drain_token = meta.get("annotations", {}).get(naming.DRAIN_ANNOTATION, "")
-    return ScaleState(meta["name"], body["spec"].get("replicas", 1), next(errors, ""), drain_token)
+    return ScaleState(meta["name"], body["spec"].get("replicas", 1), error or "", drain_token)
 
 
 @dataclass
