@@ -275,14 +275,16 @@ class World:
 
     def check(self) -> str | None:
         """Return the code that is being checked."""
-        for (kind, _, name), job in self.store.objects.items():
-            if (
-                kind == "Job"
-                and job["metadata"]["labels"].get(naming.COMPONENT) == "check"
-                and not self._has_ended(name)
-            ):
-                return str(self._bundle(name)["source"])
-        return None
+        jobs = [
+            job for (kind, _, name), job in self.store.objects.items() if kind == "Job" and not self._has_ended(name)
+        ]
+        return next((code for job in jobs if (code := self.checked_code(job)) is not None), None)
+
+    def checked_code(self, obj: Object) -> str | None:
+        """Return the code that this object checks, if it is the Job of a check."""
+        meta = obj["metadata"]
+        is_check = obj["kind"] == "Job" and meta["labels"].get(naming.COMPONENT) == "check"
+        return str(self._bundle(meta["name"])["source"]) if is_check else None
 
     def verdict(self, *, passed: bool, gate: str = "", message: str = "", line: int | None = None) -> None:
         """The check ends, with a report as its PID 1 signs it."""
