@@ -140,13 +140,14 @@ class Wire(httpx2.AsyncBaseTransport):
         self.requests: list[Object] = []
         self.answer: Callable[[Object], httpx2.Response] | None = None
         self.answered = asyncio.Event()
-        self.pending = 0
+        self.waiting: set[asyncio.Task[Any] | None] = set()  # calls whose request is here
         self.arrived = asyncio.Event()
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         body = json.loads(request.content) | STAMP.get()
         self.requests.append(body)
-        self.pending += 1
+        call = asyncio.current_task()
+        self.waiting.add(call)
         self.arrived.set()
         try:
             while self.answer is None:
@@ -154,7 +155,7 @@ class Wire(httpx2.AsyncBaseTransport):
                 await self.answered.wait()
             return self.answer(body)
         finally:
-            self.pending -= 1
+            self.waiting.discard(call)
 
     def respond(self, answer: Callable[[Object], httpx2.Response] | None) -> None:
         self.answer = answer
@@ -257,13 +258,13 @@ class World:
     async def wait_for_requests(self) -> None:
         """Wait until every call that runs has reached the model."""
         async with asyncio.timeout(10):
-            while self.wire.answer is None and self._running_calls() > self.wire.pending:
+            while self.wire.answer is None and not self._running_calls() <= self.wire.waiting:
                 self.wire.arrived.clear()
                 await self.wire.arrived.wait()
 
-    def _running_calls(self) -> int:
+    def _running_calls(self) -> set[asyncio.Task[Any]]:
         calls = [call for operator in self.operators for call in operator.author._pool._calls.values()]
-        return sum(call.task is not None and not call.task.done() for call in calls)
+        return {call.task for call in calls if call.task is not None and not call.task.done()}
 
     async def receive(self, answer: Callable[[Object], httpx2.Response]) -> None:
         """Let the model answer, and the operator record it."""
