@@ -12,10 +12,11 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
 
 from hack.cluster.bare import Bare
 from hack.cluster.cli import current
@@ -30,35 +31,13 @@ SERIAL = ("-m", "cluster and serial", *ON_CLUSTER)
 QUIET = ("-m", "cluster and quiet", *ON_CLUSTER)
 
 
-class Part:
-    """Part is one run of pytest in the background. Its output is kept until `join`, so that parts do not mingle."""
-
-    def __init__(self, title: str, cluster: str, *arguments: str) -> None:
-        self._title, self._failed = title, True
-        self._environment = os.environ | {"CLUSTER": cluster}
-        self._arguments = arguments
-        self._log = CHECKOUT / ".cluster" / f"{title.replace(' ', '-')}.log"
-        self._thread = threading.Thread(target=self._run)
-        say(f"{title}: see {self._log.relative_to(CHECKOUT)}")
-        self._thread.start()
-
-    def _run(self) -> None:
-        self._log.parent.mkdir(exist_ok=True)
-        with self._log.open("w") as log:
-            self._failed = run_pytest(self._title, self._environment, *self._arguments, stdout=log)
-
-    def join(self) -> bool:
-        """Wait for the end, print the output, and return whether a test failed."""
-        self._thread.join()
-        say(f"\n{self._title}:\n{self._log.read_text()}")
-        return self._failed
-
-
-def run_pytest(title: str, environment: dict[str, str], *arguments: str, stdout: object = None) -> bool:
-    """Run pytest and return whether a test failed."""
+def run_pytest(title: str, cluster: str, *arguments: str, log: Path | None = None) -> bool:
+    """Run pytest and return whether a test failed. `log` gets its output, so that two runs do not mingle theirs."""
     began = time.monotonic()
     command = [str(CHECKOUT / ".venv" / "bin" / "pytest"), "-q", "--durations", "20", *arguments]
-    done = subprocess.run(command, check=False, cwd=CHECKOUT, env=environment, stdout=stdout, stderr=stdout)  # type: ignore[call-overload]
+    environment = os.environ | {"CLUSTER": cluster}
+    with log.open("w") if log else nullcontext() as output:
+        done = subprocess.run(command, check=False, cwd=CHECKOUT, env=environment, stdout=output, stderr=output)
     say(f"{time.monotonic() - began:6.1f} s  {title}")
     return bool(done.returncode)
 
@@ -78,14 +57,19 @@ def second_cluster() -> Iterator[str]:
 
 def main(arguments: list[str]) -> int:
     """Run the suite. Return 1 if a test failed."""
-    mine = cluster_name()
-    with second_cluster() as other:
-        environment = os.environ | {"SUITE_CLUSTERS": f"{mine} {other}"}
-        serial = Part("serial tests", other, *SERIAL) if other != mine else None
-        failed = [run_pytest("tests without a cluster", environment, *UNIT)] if "unit" in arguments else []
-        failed.append(run_pytest("tests that share a cluster", environment, *SHARED))
-        failed.append(serial.join() if serial else run_pytest("serial tests", environment, *SERIAL))
-        failed.append(run_pytest("tests that measure", environment, *QUIET))
+    mine, log = cluster_name(), CHECKOUT / ".cluster" / "serial-tests.log"
+    with second_cluster() as other, ThreadPoolExecutor(1) as background:
+        serial: Future[bool] | None = None
+        if other != mine:
+            say(f"serial tests run meanwhile: see {log.relative_to(CHECKOUT)}")
+            serial = background.submit(run_pytest, "serial tests", other, *SERIAL, log=log)
+        failed = [run_pytest("tests without a cluster", mine, *UNIT)] if "unit" in arguments else []
+        failed.append(run_pytest("tests that share a cluster", mine, *SHARED))
+        failed.append(serial.result() if serial else run_pytest("serial tests", mine, *SERIAL))
+        if serial:
+            say(log.read_text())
+        os.environ["SUITE_CLUSTERS"] = f"{mine} {other}"
+        failed.append(run_pytest("tests that measure", mine, *QUIET))
     return int(any(failed))
 
 
