@@ -72,6 +72,9 @@ bench-relay: $(VENV)/ready ## measure the gateway beside nginx and the runtime's
 bench-races: $(VENV)/ready install ## call Skills that fall asleep, a thousand times, while gateways are killed
 	@PYTHONPATH=operator/src:. $(BIN)/python -m benchmarks.races
 
+bench-soak: $(VENV)/ready install ## call two tenants' Skills while a third tries to stop the operator
+	@PYTHONPATH=operator/src:. $(BIN)/python -m benchmarks.soak
+
 bench-generation: $(VENV)/bench ## run the loop in 600 orders of events, then with a tiny model; needs no cluster
 	@PYTHONPATH=operator/src:base-image/src:. $(BIN)/python -m benchmarks.generation
 
@@ -106,4 +109,4 @@ $(VENV)/bench: benchmarks/requirements.txt $(VENV)/ready
 	@touch $@
 
 .PHONY: help demo test check-docs cluster images publish install unit integration verify generate format bench bench-gates \
-	bench-relay bench-races bench-generation doctor docs release-notes down
+	bench-relay bench-races bench-soak bench-generation doctor docs release-notes down

@@ -39,6 +39,7 @@ RUNS: dict[str, tuple[str, ...]] = {
     "demo": (),
     "bench": ("ROUNDS=1", "WAKES=2", "CALLS=200"),
     "bench-races": ("RACES=1", "SKILLS=2", "GATEWAYS=2", "KILL_EVERY=8", "ROUND_SECONDS=20"),
+    "bench-soak": ("SECONDS=30",),
     "bench-relay": ("ROUNDS=1", "SECONDS=1", "STARTS=2"),
     "bench-gates": ("PROBLEMS=0:1", "EACH=1"),
     "bench-generation": ("LOOP_RUNS=5", "SKILLS=1"),

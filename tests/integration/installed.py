@@ -112,17 +112,19 @@ class Operator:
         """Add replies to the model's script; those of other markers stay, so tests can run side by side."""
         assert http("PATCH", f"http://127.0.0.1:{self.model}/script", json.dumps(script).encode()).status < 300
 
-    def run_script(self, namespace: str, script: Path, *arguments: str) -> None:
+    def run_script(self, namespace: str, script: Path, *arguments: str, limits: dict[str, str] | None = None) -> None:
         """Start a pod that runs it with the operator's libraries; both have its name without the suffix."""
-        meta = {"name": script.stem, "namespace": namespace}
+        name = script.stem.replace("_", "-")
+        meta = {"name": name, "namespace": namespace}
         container = {
-            "name": script.stem,
+            "name": name,
+            "resources": {"limits": limits or {}},
             "image": images.built()["operator"]["name"],
             "imagePullPolicy": "Never",
             "command": ["python3", f"/script/{script.name}", *arguments],
             "volumeMounts": [{"name": "script", "mountPath": "/script"}],
         }
-        volume = {"name": "script", "configMap": {"name": script.stem}}
+        volume = {"name": "script", "configMap": {"name": name}}
         spec = {"restartPolicy": "Never", "containers": [container], "volumes": [volume]}
         self.cluster.apply(
             {"apiVersion": "v1", "kind": "ConfigMap", "metadata": meta, "data": {script.name: script.read_text()}},

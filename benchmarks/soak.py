@@ -1,0 +1,251 @@
+"""Two honest tenants beside a hostile one, who tries everything at once that has ever stopped the operator.
+
+    make bench-soak       # SECONDS=600
+
+First the honest tenants are alone for a while, then the hostile one joins them. Their calls must take at most
+SLOWER times as long (95 of 100), none may be lost, their new Skills must still become Ready, and neither controller nor
+gateway may restart. The hostile tenant may edit its own namespace and run pods there, of half a CPU in all.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import statistics
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from hack.cluster.access import Cluster
+from hack.cluster.cli import current
+from hack.install import NAMESPACE
+from tests.integration import caller
+from tests.integration.installed import Operator, installed, until
+from tests.integration.test_skill import apply, skill
+
+SECONDS = float(os.environ.get("SECONDS", "600"))
+IDLE_SECONDS = min(120.0, SECONDS / 2)
+NEW_SKILL_SECONDS = 45.0
+SLOWER = 3.0
+USER = "mallory"
+GATEWAY = f"http://{NAMESPACE}-gateway.{NAMESPACE}.svc"
+FAT = 1_300_000  # bytes, which the API server stores
+DEEP = 9_900  # levels, likewise
+SIGNALS = """
+import os
+import time
+from operator import attrgetter
+
+def run(input: dict) -> dict:
+    if input["what"] == "end":
+        attrgetter("kill")(os)(1, 15)
+    time.sleep(3)
+    return {"said": "still there"}
+"""
+Object = dict[str, Any]
+
+
+class Hostile:
+    """Hostile does with the API server whatever one with `edit` in a namespace may do, until it is stopped."""
+
+    def __init__(self, operator: Operator, namespace: str) -> None:
+        self._operator, self._namespace = operator, namespace
+        self._stop = threading.Event()
+        self.outcomes: Counter[str] = Counter()
+        attacks = (self.costly_patterns, self.fat_skills, self.deep_skill, self.annotations, self.labels, self.signals)
+        self._threads = [threading.Thread(target=self._repeat, args=(attack,)) for attack in attacks]
+
+    @contextmanager
+    def at_work(self) -> Iterator[None]:
+        """Attack meanwhile."""
+        for thread in self._threads:
+            thread.start()
+        try:
+            yield
+        finally:
+            self._stop.set()
+            for thread in self._threads:
+                thread.join()
+
+    def _repeat(self, attack: Callable[[int], None]) -> None:
+        for turn in itertools.count():
+            if self._stop.is_set():
+                return
+            attack(turn)
+            self._stop.wait(1)
+
+    def _kubectl(self, *arguments: str, stdin: str | None = None) -> str:
+        identity = (f"--as={USER}", "--as-group=system:authenticated", "-n", self._namespace)
+        return self._operator.cluster.kubectl(*identity, *arguments, stdin=stdin, check=False)
+
+    def _create(self, body: str) -> None:
+        self.outcomes["stored" if self._kubectl("create", "-f", "-", stdin=body) else "refused"] += 1
+
+    def costly_patterns(self, turn: int) -> None:
+        """Create Skills whose patterns a backtracking engine needs minutes for, beside long examples."""
+        texts = [{"pattern": f"(a{{0,{n}}}|a)*(a|aa)*{n}$"} for n in range(1, 14)]
+        guarded = [{"pattern": f"(?=[a{n}])(a+)+$"} for n in range(14)]
+        for name, patterns in (("plain", texts), ("guarded", guarded)):
+            properties = {"a": {"type": "string", "allOf": patterns}}
+            examples = [
+                {"name": f"e{n}", "input": {"a": "a" * (30_000 + n) + "!"}, "output": {"said": ""}} for n in range(20)
+            ]
+            body = skill(f"costly-{name}-{turn}", input={"type": "object", "properties": properties}, examples=examples)
+            self._create(json.dumps(body))
+
+    def fat_skills(self, turn: int) -> None:
+        """Create Skills as large as the API server takes them, and dear to decode."""
+        if turn < 15:
+            empty: list[list[int]] = [[]] * (FAT // 3)
+            body = skill(f"fat-{turn}", examples=[{"name": "one", "input": {"what": empty}, "output": {"said": ""}}])
+            self._create(json.dumps(body, separators=(",", ":")))
+
+    def deep_skill(self, turn: int) -> None:
+        """Create Skills nested as deep as the API server takes them, which JSON decoders may not."""
+        body = skill(f"deep-{turn}", examples=[{"name": "one", "input": {"what": "@"}, "output": {"said": ""}}])
+        self._create(json.dumps(body).replace('"@"', "[" * DEEP + "]" * DEEP))
+
+    def annotations(self, turn: int) -> None:
+        """Change so many Skills that a queue in order of arrival is always full."""
+        if turn == 0:
+            crowd = [skill(f"crowd-{n}", source={"inline": "x"}) for n in range(200)]
+            self._create(json.dumps({"apiVersion": "v1", "kind": "List", "items": crowd}))
+        self._kubectl("annotate", "skills", "--all", "--overwrite", f"skill-operator.dev/retry={turn}")
+
+    def labels(self, turn: int) -> None:
+        """Make objects that look like the operator's own."""
+        name = f"label-{turn}"
+        container = {"name": "c", "image": "localhost/none:1"}
+        template = {"spec": {"restartPolicy": "Never", "containers": [container]}}
+        job = {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": name}, "spec": {"template": template}}
+        self._create(json.dumps(job))
+        uid = self._operator.skill(self._namespace, "signals")["metadata"]["uid"]
+        for label in (f"skill-operator.dev/skill-uid={uid}", "skill-operator.dev/skill=signals"):
+            self._kubectl("label", "job", name, "--overwrite", label)
+        self._kubectl("label", "job", name, "skill-operator.dev/skill=-.-", "app.kubernetes.io/component=check")
+
+    def signals(self, _turn: int) -> None:
+        """Call a skill that asks its own PID 1 to end."""
+        answer = self._operator.call(self._namespace, "signals", {"what": "end"})
+        self.outcomes[f"signals {answer.status}"] += 1
+
+
+def prepare(operator: Operator, namespaces: tuple[str, ...], hostile: str) -> None:
+    """Make the Skills that are called, and give the hostile tenant its rights."""
+    for namespace in namespaces:
+        apply(operator, namespace, skill("steady", idleTimeoutSeconds=0))
+    apply(operator, hostile, skill("signals", source={"inline": SIGNALS}, idleTimeoutSeconds=0))
+    binding = ("-n", hostile, "create", "rolebinding", "edit", "--clusterrole=edit", f"--user={USER}")
+    operator.cluster.kubectl(*binding)
+    for namespace in namespaces:
+        operator.ready(namespace, "steady")
+
+
+@contextmanager
+def calls(operator: Operator, namespaces: tuple[str, ...], seconds: float) -> Iterator[list[Object]]:
+    """Yield a list that holds every call of the honest tenants at the end: five a second each, from a pod of theirs."""
+    made: list[Object] = []
+    for namespace in namespaces:
+        token = operator.cluster.caller(namespace)
+        plan = f"{namespace}/steady:0:{seconds}:0.2"
+        operator.run_script(namespace, Path(caller.__file__), GATEWAY, token, plan)
+    yield made
+    for namespace in namespaces:
+        wait = ("wait", "--for=jsonpath={.status.phase}=Succeeded", "pod/caller", f"--timeout={seconds + 120:.0f}s")
+        operator.cluster.kubectl("-n", namespace, *wait)
+        made += json.loads(operator.cluster.kubectl("-n", namespace, "logs", "caller").splitlines()[-1])
+        operator.cluster.kubectl("-n", namespace, "delete", "pod,configmap", "caller")
+
+
+def new_skills(operator: Operator, namespaces: tuple[str, ...], seconds: float) -> list[float]:
+    """Apply a new Skill of an honest tenant again and again. Return how long each took to be Ready."""
+    took: list[float] = []
+    end = time.monotonic() + seconds
+    for number, namespace in enumerate(itertools.cycle(namespaces)):
+        began = time.monotonic()
+        name = f"new-{number}"
+        said = f"{name} in {namespace}"  # so that each is checked and built
+        example = {"name": "one", "input": {"what": ""}, "output": {"said": said}}
+        code = f"def run(input: dict) -> dict:\n    return {{'said': {said!r}}}\n"
+        apply(operator, namespace, skill(name, source={"inline": code}, examples=[example]))
+        operator.ready(namespace, name, 300)
+        took.append(time.monotonic() - began)
+        operator.cluster.kubectl("-n", namespace, "delete", "skill", name, "--wait=false")
+        rest = began + NEW_SKILL_SECONDS
+        if rest > end:
+            break
+        until("the next one's turn", NEW_SKILL_SECONDS + 1, lambda rest=rest: time.monotonic() > rest)  # type: ignore[misc]
+    return took
+
+
+def restarts(operator: Operator) -> int:
+    """Return how often containers of controller and gateway were started again."""
+    pods = operator.cluster.get("-n", NAMESPACE, "pods", "-l", f"app.kubernetes.io/instance={NAMESPACE}")["items"]
+    statuses = [
+        status
+        for pod in pods
+        if pod["metadata"]["labels"].get("app.kubernetes.io/component") in {"controller", "gateway"}
+        for status in pod["status"]["containerStatuses"]
+    ]
+    return sum(status["restartCount"] for status in statuses)
+
+
+def p95(made: list[Object]) -> float:
+    """Return the milliseconds that 95 of 100 calls took at most."""
+    return 1000.0 * statistics.quantiles([float(call["took"]) for call in made], n=20)[-1]
+
+
+def soak(operator: Operator, namespaces: tuple[str, ...], hostile: str) -> bool:
+    """Print what the honest tenants noticed. Return whether it was too much."""
+    prepare(operator, namespaces, hostile)
+    with calls(operator, namespaces, IDLE_SECONDS) as idle:
+        before = new_skills(operator, namespaces, IDLE_SECONDS)
+    started = restarts(operator)
+    token = operator.cluster.caller(hostile, "attacker")
+    limits = {"cpu": "500m", "memory": "512Mi"}
+    attacker = Path(__file__).with_name("soak_attacker.py")
+    attacks = Hostile(operator, hostile)
+    with calls(operator, namespaces, SECONDS) as beside, attacks.at_work():
+        operator.run_script(hostile, attacker, GATEWAY, token, hostile, str(SECONDS), limits=limits)
+        took = new_skills(operator, namespaces, SECONDS)
+    wait = ("wait", "--for=jsonpath={.status.phase}=Succeeded", "pod/soak-attacker", "--timeout=120s")
+    operator.cluster.kubectl("-n", hostile, *wait, check=False)
+    again = restarts(operator) - started
+    lost = Counter(call["status"] for call in beside if call["status"] != 200)
+    ratio = p95(beside) / p95(idle)
+    print(f"calls of the honest tenants         {len(idle)} alone, {len(beside)} beside the hostile one")
+    print(f"  lost or answered wrongly          {sum(lost.values())} {dict(lost) or ''}")
+    print(f"  ms that 95 of 100 took at most    {p95(idle):.0f} alone, {p95(beside):.0f} beside: {ratio:.2f} times")
+    alone, joined = statistics.median(before), statistics.median(took)
+    print(
+        f"seconds until a new Skill was Ready {alone:.0f} alone, {joined:.0f} beside, of {len(took)}: {max(took):.0f}"
+    )
+    print(f"restarts of controller and gateway  {again}")
+    print(f"what the hostile tenant did         {dict(attacks.outcomes)}")
+    print(operator.cluster.kubectl("-n", hostile, "logs", "soak-attacker", "--tail=3", check=False))
+    return bool(lost or again or ratio > SLOWER)
+
+
+def main() -> None:
+    """Run the soak on the checkout's cluster."""
+    mine = current()
+    mine.up()
+    cluster = Cluster(mine, mine.status())
+    with (
+        installed(cluster) as operator,
+        cluster.namespace("alice") as alice,
+        cluster.namespace("bob") as bob,
+        cluster.namespace(USER) as hostile,
+    ):
+        failed = soak(operator, (alice, bob), hostile)
+    sys.exit(int(failed))
+
+
+if __name__ == "__main__":
+    main()
