@@ -209,6 +209,7 @@ def test_status_is_taken_shown_waited_for_and_read_back(cluster: Cluster, applie
         url="http://gateway/x",
         image="registry/x@sha256:0",
         revision="0123456789",
+        revision_digest="0123456789" + "0" * 54,
         generation=GenerationStatus(attempts=2, tokens=1234, model="m"),
         last_active_time=now,
     )

@@ -3,12 +3,14 @@ from __future__ import annotations
 import re
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from skill_operator import naming
 
 NAMES = st.from_regex(r"[a-z0-9]([a-z0-9.-]{0,100}[a-z0-9])?", fullmatch=True)
+NAMESPACES = st.from_regex(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", fullmatch=True)
+NAME = re.compile(r"[a-z0-9]([-.a-z0-9]*[a-z0-9])?")
 LABEL = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
 
 
@@ -17,19 +19,80 @@ def test_every_child_has_a_name_that_kubernetes_takes(name: str) -> None:
     for child in (
         naming.child(name),
         naming.contract(name),
-        naming.check(name, "f" * 64),
-        naming.build("ns", name, "0" * 10),
+        naming.check(name, "u-1", "f" * 64),
+        naming.build(name, "u-1", "0" * 64),
     ):
         assert len(child) <= 63
         assert LABEL.fullmatch(child)
     assert naming.child(name)[0].isalpha()
 
 
+def every_name(skill: str, namespace: str = "team") -> dict[str, set[str]]:
+    """Return all names that objects of this Skill may have, by where they must not meet those of another."""
+    uid = f"uid-{namespace}-{skill}"
+    return {
+        "child": {naming.child(skill)},
+        "config map": {
+            naming.contract(skill),
+            naming.source(skill),
+            naming.candidates(skill),
+            naming.check(skill, uid, "f" * 64),
+        },
+        "label": {naming.labels(skill, uid, "skill")[naming.SKILL_LABEL]},
+        "tool": {naming.tool(namespace, skill)},
+        "build": {naming.build(skill, uid, "f" * 64)},
+        "ledger": {naming.ledger(uid)},
+        "repository": {naming.repository(namespace, skill)},
+    }
+
+
+def imitations(skill: str) -> set[str]:
+    """Return the names by which another Skill would try to get a name of this one."""
+    names = set().union(*every_name(skill).values())
+    stems = {name.removeprefix("skill-").removeprefix("team__").removeprefix("skills/team/") for name in names}
+    for suffix in ("-contract", "-source", "-generation"):
+        stems |= {stem.removesuffix(suffix) for stem in stems}
+    flat = skill.replace(".", "-")
+    former = {f"{flat}-{naming.digest(text)[:length]}" for text in (skill, f"skill-{skill}") for length in (8, 16, 32)}
+    return {name for name in stems | former | {flat} if NAME.fullmatch(name)} - {skill}
+
+
+@settings(max_examples=25, deadline=None)
 @given(NAMES, NAMES)
-def test_no_two_skills_share_a_child(one: str, other: str) -> None:
-    if one != other:
-        assert naming.child(one) != naming.child(other)
-        assert naming.contract(one) != naming.contract(other)
+def test_no_two_skills_share_a_name(one: str, other: str) -> None:
+    mine = every_name(one)
+    for rival in {other, *imitations(one)} - {one}:
+        theirs = every_name(rival)
+        assert all(names.isdisjoint(theirs[place]) for place, names in mine.items()), rival
+
+
+@pytest.mark.parametrize("name", ["a.b", "a" * 253, "default-deny", "quota", "contract", "x-source", "a-" + "0" * 32])
+def test_imitations_of_awkward_names_fail(name: str) -> None:
+    shared = {naming.SHARED_POLICY, naming.SHARED_QUOTA}
+    assert naming.child(name) not in shared
+    mine, rivals = every_name(name), imitations(name) | {f"{name}-contract", f"{name}-check"}
+    for rival in rivals | {twice for once in rivals for twice in imitations(once)} - {name}:
+        theirs = every_name(rival)
+        assert all(names.isdisjoint(theirs[place]) for place, names in mine.items()), rival
+
+
+@settings(max_examples=25, deadline=None)
+@given(NAMESPACES, NAMESPACES, NAMES, NAMES)
+def test_no_two_skills_share_a_tool_and_clients_take_its_name(here: str, there: str, one: str, other: str) -> None:
+    tool = naming.tool(here, one)
+    assert re.fullmatch("[a-zA-Z0-9_-]{1,64}", tool)
+    for rival in {(there, other), (there, one), (here, other), *((here, name) for name in imitations(one))} - {
+        (here, one)
+    }:
+        assert naming.tool(*rival) != tool
+
+
+def test_a_short_plain_name_stays_readable() -> None:
+    assert naming.child("echo") == "skill-echo"
+    assert naming.source("echo") == "echo-source"
+    assert naming.tool("finance", "echo") == "finance__echo"
+    assert naming.check("echo", "u-1", "key").startswith("echo-check-")
+    assert naming.build("echo", "u-1", "revision").startswith("echo-")
 
 
 def test_names_that_are_equal_when_cut_stay_apart() -> None:
@@ -41,8 +104,9 @@ def test_a_name_that_starts_with_a_digit_meets_no_other() -> None:
     assert naming.child("1")[0].isalpha()
 
 
-def test_builds_of_two_namespaces_do_not_meet() -> None:
-    assert naming.build("a", "b-c", "1") != naming.build("a-b", "c", "1")
+def test_builds_of_two_skills_of_one_name_do_not_meet() -> None:
+    assert naming.build("a", "u-1", "1") != naming.build("a", "u-2", "1")
+    assert naming.build("a", "u-1", "1") != naming.build("a", "u-1", "2")
 
 
 @pytest.mark.parametrize(("one", "other"), [({"a": 1, "b": 2}, {"b": 2, "a": 1}), ([1, "x"], [1, "x"])])

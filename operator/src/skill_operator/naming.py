@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from typing import Any, NamedTuple
 
 GROUP = "skill-operator.dev"
@@ -20,6 +21,7 @@ MANAGER = "skill-operator"
 MANAGED = {MANAGED_BY: MANAGER}  # labels of everything that the operator makes
 LEDGER = "ledger"  # component of the ledger of one Skill
 
+REVISION_DIGEST = f"{GROUP}/revision-digest"  # annotation of the pod template and of a build: the whole revision
 CONTRACT_HASH = f"{GROUP}/contract"  # annotation of the pod template: a changed contract is a new pod
 TASK_HASH = f"{GROUP}/task"  # annotation of accepted code: what it was written for
 FAILURES_ANNOTATION = f"{GROUP}/failures"  # of a check or build Job: how many before it ended without a result
@@ -31,8 +33,13 @@ DRAIN_ANNOTATION = f"{GROUP}/draining"  # of a Deployment that is about to scale
 ACCOUNT = "skill-operator-account"  # ConfigMap of the day's tokens, in the operator's namespace
 SHARED_POLICY = "skill-default-deny"
 SHARED_QUOTA = "skill-quota"
+SHARED_NAMES = frozenset({SHARED_POLICY, SHARED_QUOTA})  # of each namespace: no child of a Skill is called so
 REPOSITORIES = "skills"  # of images, in the registry
 MAX_LENGTH = 63  # of a label's value and of a Service's name
+MAX_TOOL_LENGTH = 64  # of a tool's name: many clients of MCP refuse the whole list for one that is longer
+HASH_LENGTH = 32  # of a hash within a name: 128 bits
+LABEL_HASH_LENGTH = 10  # of a hash in a label, for people to read: nothing is compared by it
+_ENDS_WITH_HASH = re.compile(rf"-[0-9a-f]{{{HASH_LENGTH}}}\Z")
 
 
 class SkillKey(NamedTuple):
@@ -57,20 +64,34 @@ def approval(source: str) -> str:
 
 
 def revision(source: str, base: str) -> str:
-    """Return the first 10 hex digits of the hash of the source and of the base image's reference by digest."""
-    return digest(source, base)[:10]
+    """Return the digest of the source and of the base image's reference, by which revisions are compared."""
+    return digest(source, base)
+
+
+def shorten(identity: str) -> str:
+    """Return the first 10 hex digits of a digest, for people to read. Nothing may be compared by it."""
+    return identity[:LABEL_HASH_LENGTH]
 
 
 def truncate(name: str, suffix: str = "") -> str:
-    """Return `name-suffix`, cut to 63 characters.
+    """Return `name-suffix`, which is one label of DNS: at most 63 characters, and no dots.
 
-    A hash stands for what is cut off, so that no two names collide.
+    A hash stands for what is cut off. A name that itself ends like a cut one is cut as well, so that no two names meet.
     """
     whole = f"{name}-{suffix}" if suffix else name
-    if len(whole) <= MAX_LENGTH and "." not in name:
+    if len(whole) <= MAX_LENGTH and not _must_cut(name):
         return whole
-    tail = f"-{digest(name)[:8]}" + (f"-{suffix}" if suffix else "")
-    return name.replace(".", "-")[: MAX_LENGTH - len(tail)].rstrip("-") + tail
+    return _cut(name, digest(name), suffix)
+
+
+def _must_cut(name: str) -> bool:
+    return "." in name or name in SHARED_NAMES or _ENDS_WITH_HASH.search(name) is not None
+
+
+def _cut(name: str, identity: str, suffix: str = "", length: int = MAX_LENGTH) -> str:
+    """Return as much of `name` as fits before the hash, which alone tells it from others."""
+    tail = f"-{identity[:HASH_LENGTH]}" + (f"-{suffix}" if suffix else "")
+    return name.replace(".", "-")[: length - len(tail)].rstrip("-_") + tail
 
 
 def child(skill: str) -> str:
@@ -101,14 +122,17 @@ def source(skill: str) -> str:
     return truncate(skill, "source")
 
 
-def check(skill: str, key: str) -> str:
+def check(skill: str, uid: str, key: str) -> str:
     """Return the name of the Job and ConfigMap of one check; `key` identifies candidate, examples and checker."""
-    return truncate(skill, f"check-{key[:10]}")
+    return _cut(f"{skill[: MAX_LENGTH - HASH_LENGTH - 7]}-check", digest(uid, key))
 
 
-def build(namespace: str, skill: str, rev: str) -> str:
-    """Return the name of the Job and ConfigMap of one build, in the builder namespace that all Skills share."""
-    return truncate(skill, f"{digest(namespace, skill)[:8]}-{rev}")
+def build(skill: str, uid: str, *identity: str) -> str:
+    """Return the name of the Job and ConfigMap of one build, in the builder namespace that all Skills share.
+
+    The uid keeps Skills apart, whatever their names; `identity` is all that the image is made of.
+    """
+    return _cut(skill, digest(uid, *identity))
 
 
 def repository(namespace: str, skill: str) -> str:
@@ -117,17 +141,20 @@ def repository(namespace: str, skill: str) -> str:
 
 
 def tool(namespace: str, skill: str) -> str:
-    """Return the name of the MCP tool that a Skill is.
+    """Return the name of the MCP tool that a Skill is: at most 64 letters, digits, `-` and `_`.
 
-    Neither part holds an underscore, so `a__b` is never two Skills. Not all agents accept dots.
+    Neither part holds an underscore, so `a__b` is never two Skills.
     """
-    return f"{namespace}__{truncate(skill)}"
+    whole = f"{namespace}__{skill}"
+    if len(whole) <= MAX_TOOL_LENGTH and not _must_cut(skill):
+        return whole
+    return _cut(whole, digest(namespace, skill), length=MAX_TOOL_LENGTH)
 
 
 def labels(skill: str, uid: str, component: str, rev: str = "") -> dict[str, str]:
-    """Return the labels of an object that belongs to a Skill."""
+    """Return the labels of an object that belongs to a Skill. That of the revision is a short form for people."""
     made = MANAGED | {COMPONENT: component, SKILL_LABEL: truncate(skill), UID_LABEL: uid}
-    return made | ({REVISION_LABEL: rev} if rev else {})
+    return made | ({REVISION_LABEL: shorten(rev)} if rev else {})
 
 
 def selector(uid: str) -> dict[str, str]:

@@ -376,7 +376,8 @@ class GenerationStatus(ApiModel):
 class Revision(ApiModel):
     """A revision that was deployed."""
 
-    revision: str = Field(min_length=1, max_length=63, description="Hash of the source and of the base image.")
+    revision: str = Field(min_length=1, max_length=63, description="Its label: the first digits of revisionDigest.")
+    revision_digest: str = Field(default="", max_length=64, description="Digest of the source and of the base image.")
     image: str = Field(min_length=1, max_length=1024, description="By digest.")
     time: Time = Field(description="When it became the current one.")
 
@@ -395,7 +396,8 @@ class SkillStatus(ApiModel):
     )
     url: str = Field(default="", max_length=2048, description="Where it is called.")
     image: str = Field(default="", max_length=1024, description="What runs, by digest.")
-    revision: str = Field(default="", max_length=63, description="Hash of the source and of the base image.")
+    revision: str = Field(default="", max_length=63, description="Its label: the first digits of revisionDigest.")
+    revision_digest: str = Field(default="", max_length=64, description="Digest of the source and of the base image.")
     generation: GenerationStatus | None = Field(
         default=None, description="Attempts and tokens that the present spec has used; absent for pinned code."
     )

@@ -188,12 +188,8 @@ class McpServer:
             metrics.set_mcp_streams(self._streams.total())
 
     def _find_skill(self, tool: str) -> SkillKey | None:
-        """Return the Skill of a tool, or None. The names of nearly all tools hold those of their Skills unchanged."""
-        namespace, _, name = tool.partition("__")
-        entries = self._directory.entries
-        if (namespace, name) in entries and naming.tool(namespace, name) == tool:
-            return SkillKey(namespace, name)
-        return next((key for key in entries if key[0] == namespace and naming.tool(*key) == tool), None)
+        """Return the Skill of a tool, or None."""
+        return self._directory.tools.get(tool)
 
     def _input_schema(self, tool: str) -> dict[str, Any] | None:
         """Return the schema by which the SDK compares headers with arguments; the Invoker validates the call."""

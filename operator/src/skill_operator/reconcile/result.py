@@ -122,6 +122,7 @@ class StatusPatch(TypedDict, total=False):
     url: str
     image: str
     revision: str
+    revision_digest: str
     generation: GenerationStatus | None
     verdict: str
     history: list[Revision]
@@ -130,7 +131,7 @@ class StatusPatch(TypedDict, total=False):
 
 @dataclass
 class Progress:
-    """Progress is handed on from stage to stage within one reconcile."""
+    """Progress is handed on from stage to stage within one reconcile. `revision` is its whole digest."""
 
     source: str = ""
     types: str = ""

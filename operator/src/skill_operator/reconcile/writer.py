@@ -88,7 +88,7 @@ async def apply_changed(cluster: Cluster, wanted: Object) -> Object:
 def _digest(wanted: Object) -> str:
     """Return a digest without `replicas`: it is set when a Deployment is made, and others' to change afterwards."""
     spec = {key: value for key, value in wanted.get("spec", {}).items() if key != "replicas"}
-    return naming.digest(wanted | {"spec": spec})[:16]
+    return naming.digest(wanted | {"spec": spec})
 
 
 async def create_absent(cluster: Cluster, wanted: Object) -> Object | None:

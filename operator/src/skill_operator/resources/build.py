@@ -34,17 +34,22 @@ def context(settings: Settings, source: str) -> bytes:
     return gzip.compress(buffer.getvalue(), mtime=0)
 
 
+def name(skill: Skill, settings: Settings, rev: str) -> str:
+    """Return the name of Job and ConfigMap, which stands for the Skill and for every byte of the context."""
+    meta = skill.metadata
+    return naming.build(meta.name, meta.uid, rev, push_reference(settings, settings.images.runtime))
+
+
 def owner(job: Object) -> Object:
     """Return the owner reference by which the context of a build is deleted with its Job."""
     return {"apiVersion": "batch/v1", "kind": "Job", "name": job["metadata"]["name"], "uid": job["metadata"]["uid"]}
 
 
 def config_map(skill: Skill, settings: Settings, rev: str, source: str) -> Object:
-    """Return the ConfigMap that holds the build context."""
-    meta = skill.metadata
-    made = build_metadata(skill, settings, naming.build(meta.namespace, meta.name, rev), rev)
+    """Return the ConfigMap that holds the build context. The API server lets nobody write another context over it."""
+    made = build_metadata(skill, settings, name(skill, settings, rev), rev)
     data = {CONTEXT: base64.b64encode(context(settings, source)).decode()}
-    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": made, "binaryData": data}
+    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": made, "immutable": True, "binaryData": data}
 
 
 def job(
@@ -62,8 +67,7 @@ def job(
     Its executor unpacks nothing of the base (`--ignore-path` for each folder of its root), scans no file system (a COPY
     knows its files) and speaks to the registry alone: there is no DNS, `registry_address` comes by hostAliases.
     """
-    meta = skill.metadata
-    name = naming.build(meta.namespace, meta.name, rev)
+    meta, job_name = skill.metadata, name(skill, settings, rev)
     registry = settings.registry.push.partition("/")[0]
     host = registry.partition(":")[0]
     arguments = [
@@ -81,7 +85,7 @@ def job(
     ]
     if settings.registry.insecure:
         arguments.append(f"--insecure-registry={registry}")
-    volumes: list[Object] = [{"name": "context", "configMap": {"name": name}}]
+    volumes: list[Object] = [{"name": "context", "configMap": {"name": job_name}}]
     mounts: list[Object] = [{"name": "context", "mountPath": "/context", "readOnly": True}]
     if settings.registry.push_secret:
         items = [{"key": ".dockerconfigjson", "path": "config.json"}]
@@ -121,8 +125,8 @@ def job(
         pod["hostUsers"] = False
     if settings.priority_class_name:  # a build may wait; it must not push a skill out
         pod["priorityClassName"] = settings.priority_class_name
-    made = build_metadata(skill, settings, name, rev)
-    made["annotations"] = {naming.FAILURES_ANNOTATION: str(failures)}
+    made = build_metadata(skill, settings, job_name, rev)
+    made["annotations"] = {naming.FAILURES_ANNOTATION: str(failures), naming.REVISION_DIGEST: rev}
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",

@@ -26,7 +26,7 @@ def text(skill: Skill) -> str:
 
 def fingerprint(skill: Skill) -> str:
     """Return the contract's digest for the pod template's annotation, so that a new contract starts new pods."""
-    return naming.digest(text(skill))[:16]
+    return naming.digest(text(skill))
 
 
 def config_map(skill: Skill) -> Object:

@@ -58,7 +58,7 @@ def deployment(
     template = {
         "metadata": {
             "labels": labels,
-            "annotations": {naming.CONTRACT_HASH: contract.fingerprint(skill)},
+            "annotations": {naming.CONTRACT_HASH: contract.fingerprint(skill), naming.REVISION_DIGEST: rev},
         },
         "spec": isolated_pod(
             settings,

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from skill_operator import naming
 from skill_operator.gateway.pods.directory import KINDS, Backend, Directory, parse_backend
 from tests.unit.gateway.objects import UID, pod, skill
 
@@ -32,6 +33,19 @@ def test_pods_come_and_go() -> None:
     assert addresses(directory) == set()
     directory.on_pod("DELETED", ending)
     assert directory == Directory(entries=directory.entries), "nothing is left of them"
+
+
+def test_a_tool_leads_to_its_own_skill() -> None:
+    directory = Directory()
+    names = ["a.b", "a-b", "a" * 253, *(naming.tool("finance", name)[9:] for name in ("a.b", "a" * 253))]
+    names += [f"a-b-{naming.digest('a.b')[:length]}" for length in (8, 16, 32)]
+    for name in names:
+        directory.on_skill("ADDED", skill(name))
+    for name in names:
+        assert directory.tools[naming.tool("finance", name)] == ("finance", name)
+    for name in names:
+        directory.on_skill("DELETED", skill(name))
+    assert not directory.tools
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from skill_operator import naming
 from skill_operator.reconcile.result import Progress
 from skill_operator.reconcile.stages.build import build
 from tests.unit.reconcile.samples import DIGEST, NOW, SETTINGS, SOURCE, observed, pod, skill, stage_context
@@ -72,7 +73,7 @@ def test_done_when_the_container_has_ended() -> None:
 
 def test_a_known_image_is_not_built_again() -> None:
     _, progress = at({"exitCode": 0, "message": DIGEST})
-    status = {"revision": progress.revision, "image": progress.image}
+    status = {"revisionDigest": progress.revision, "image": progress.image}
     again = Progress(source=SOURCE)
     result = build(observed(skill(status)), again, stage_context())
     assert result.is_done
@@ -115,11 +116,78 @@ def test_a_success_without_a_digest_is_a_failure() -> None:
     assert not progress.image
 
 
+def running(revision: str, image: str) -> dict[str, Any]:
+    template = {
+        "metadata": {"annotations": {naming.REVISION_DIGEST: revision}},
+        "spec": {"containers": [{"image": image}]},
+    }
+    labels = {naming.REVISION_LABEL: naming.shorten(revision)}
+    return {"metadata": {"labels": labels}, "spec": {"template": template}}
+
+
+def recorded(revision: str, image: str) -> dict[str, Any]:
+    return {"revision": naming.shorten(revision), "revisionDigest": revision, "image": image}
+
+
+@pytest.mark.parametrize("place", ["status", "history", "deployment"])
+def test_an_image_is_taken_again_by_the_whole_digest_alone(place: str) -> None:
+    """Two sources of one label are found within seconds."""
+    _, before = at({"exitCode": 0, "message": DIGEST})
+    rival = before.revision[:10] + "0" * 54
+
+    def state(revision: str, image: str) -> Any:
+        entry = recorded(revision, image)
+        history = {"history": [entry | {"time": NOW.isoformat()}]}
+        status = {"status": entry, "history": history, "deployment": {}}[place]
+        return observed(skill(status), deployment=running(revision, image) if place == "deployment" else None)
+
+    assert build(state(before.revision, before.image), Progress(source=SOURCE), stage_context()).is_done
+    assert build(state(rival, before.image), Progress(source=SOURCE), stage_context()).create
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        f"localhost:30500/skills/other/echo@{DIGEST}",
+        f"localhost:30500/skills/team/echo/more@{DIGEST}",
+        f"elsewhere.example/skills/team/echo@{DIGEST}",
+        "localhost:30500/skills/team/echo:latest",
+        f"localhost:30500/skills/team/echo:latest@{DIGEST}",
+        f"localhost:30500/skills/team/echo@{DIGEST}0",
+        "localhost:30500/skills/team/echo@sha256:short",
+        "",
+    ],
+)
+@pytest.mark.parametrize("place", ["status", "history", "deployment"])
+def test_what_is_recorded_counts_only_as_an_image_of_the_skills_own(place: str, image: str) -> None:
+    _, before = at({"exitCode": 0, "message": DIGEST})
+    entry = recorded(before.revision, image)
+    history = {"history": [entry | {"image": image or "none", "time": NOW.isoformat()}]}
+    status = {"status": entry, "history": history, "deployment": {}}[place]
+    live = running(before.revision, image) if place == "deployment" else None
+    again = Progress(source=SOURCE)
+    assert build(observed(skill(status), deployment=live), again, stage_context()).create
+    assert not again.image
+
+
+def test_a_build_is_named_and_marked_by_whole_digests() -> None:
+    name, context, job = begun()
+    revision = job["metadata"]["annotations"][naming.REVISION_DIGEST]
+    assert len(revision) * 4 == 256
+    assert context["metadata"]["name"] == name
+    assert context["immutable"] is True, "nobody writes another context over it"
+    hexadecimal = name.rpartition("-")[2]
+    assert len(hexadecimal) * 4 >= 128
+    namesake = skill()
+    metadata = namesake.metadata.model_copy(update={"uid": "u-2"})
+    namesake = namesake.model_copy(update={"metadata": metadata})
+    other = build(observed(namesake), Progress(source=SOURCE), stage_context())
+    assert other.create[0]["metadata"]["name"] != name, "of a Skill of the same name that came later"
+
+
 def test_a_lost_image_is_built_again_though_it_still_runs() -> None:
     _, before = at({"exitCode": 0, "message": DIGEST})
-    labels = {"skill-operator.dev/revision": before.revision}
-    containers = [{"image": before.image}]
-    live = {"metadata": {"labels": labels}, "spec": {"template": {"spec": {"containers": containers}}}}
+    live = running(before.revision, before.image)
     assert build(observed(deployment=live), Progress(source=SOURCE), stage_context()).is_done
-    forgotten = skill({"revision": before.revision, "image": ""})
+    forgotten = skill({"revisionDigest": before.revision, "image": ""})
     assert build(observed(forgotten, deployment=live), Progress(source=SOURCE), stage_context()).create

@@ -97,8 +97,8 @@ def test_a_kept_verdict_counts_only_if_the_operator_wrote_it() -> None:
 
 
 def test_a_verdict_on_other_code_whose_name_is_the_same_is_no_verdict(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ten hexadecimal digits of a hash can be met on purpose within seconds."""
-    monkeypatch.setattr(naming, "check", lambda skill, key: f"{skill}-check-same")
+    """A name is no identity: the verdict counts for the candidate whose whole digest is sealed in the status."""
+    monkeypatch.setattr(naming, "check", lambda skill, uid, key: f"{skill}-check-same")
     name, stored, seal = verdict()
     state = observed(skill({"verdict": seal}), config_maps={name: stored})
     assert examine(state, Progress(source=SOURCE), SETTINGS, NOW)[1] is not None

@@ -23,13 +23,16 @@ def run(state: Any, done: Progress, settings: Any) -> Result:
 IMAGE = f"localhost:30500/skills/team/echo@{DIGEST}"
 
 
+REVISION = "0123456789" + "a" * 54
+
+
 def progress() -> Progress:
-    return Progress(revision="0123456789", image=IMAGE)
+    return Progress(revision=REVISION, image=IMAGE)
 
 
 def mine(**more: Any) -> dict[str, Any]:
     labels = {naming.COMPONENT: "skill", naming.REVISION_LABEL: "0123456789"}
-    notes = {naming.CONTRACT_HASH: naming.digest(text(skill()))[:16]}
+    notes = {naming.CONTRACT_HASH: naming.digest(text(skill())), naming.REVISION_DIGEST: REVISION}
     return pod(labels=labels, annotations=notes, **more)
 
 
@@ -208,7 +211,7 @@ def test_ready_when_a_pod_of_this_revision_is() -> None:
     assert result.is_done
     assert {f.type: f.status for f in result.conditions} == {"Deployed": "True", "Active": "True", "Isolated": "True"}
     old = mine(conditions=READY)
-    old["metadata"]["labels"][naming.REVISION_LABEL] = "another"
+    old["metadata"]["annotations"][naming.REVISION_DIGEST] = "0123456789" + "b" * 54  # of the same label
     assert not run(observed(pods=(old,)), progress(), SETTINGS).is_done
 
 
@@ -223,7 +226,7 @@ def slept(**more: Any) -> Any:
     stamp = {"observedGeneration": 3, "lastTransitionTime": moment, "message": ""}
     return skill(
         {
-            "revision": "0123456789",
+            "revisionDigest": REVISION,
             "conditions": [
                 {"type": "Deployed", "status": "True", "reason": "Deployed", **stamp},
                 {"type": "Active", "status": "False", "reason": "Asleep", **stamp},
@@ -241,7 +244,9 @@ def test_waking_is_healthy() -> None:
         "Deployed": ("True", "Deployed"),
         "Active": ("False", "Waking"),
     }
-    assert not run(observed(slept(revision="another"), deployment=live), progress(), SETTINGS).is_done, "never proven"
+    assert not run(
+        observed(slept(revisionDigest="0123456789" + "b" * 54), deployment=live), progress(), SETTINGS
+    ).is_done, "never proven"
     broken = mine(state={"terminated": {"exitCode": 1}})
     assert not run(observed(slept(), deployment=live, pods=(broken,)), progress(), SETTINGS).is_done
     assert not run(observed(deployment=live), progress(), SETTINGS).is_done, "it did not sleep"

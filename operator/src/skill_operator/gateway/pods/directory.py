@@ -106,6 +106,7 @@ class Directory:
     """
 
     entries: dict[SkillKey, SkillEntry] = field(default_factory=dict)
+    tools: dict[str, SkillKey] = field(default_factory=dict, compare=False)  # by name of the MCP tool
     in_flight: Counter[str] = field(default_factory=Counter)  # address → our calls
     unsynced: set[tuple[str, str | None]] = field(default_factory=lambda: {(kind, None) for kind in KINDS})
     skill_listeners: list[SkillListener] = field(default_factory=list)  # called with each Skill before and after
@@ -197,8 +198,10 @@ class Directory:
         before, after = self.entries.get(key), None
         if change != "DELETED":
             after = self.entries[key] = parse_skill(body)
+            self.tools[naming.tool(*key)] = key
         elif before is not None and before.meta.uid == meta["uid"]:
             del self.entries[key]
+            self.tools.pop(naming.tool(*key), None)
             self._input_schemas.pop(meta["uid"], None)
         else:
             return

@@ -7,6 +7,7 @@ from datetime import datetime
 
 from skill_operator import naming
 from skill_operator.api.conditions import BUILT
+from skill_operator.api.v1alpha1 import Skill
 from skill_operator.k8s import pod_status
 from skill_operator.k8s.interface import Object
 from skill_operator.naming import SkillKey
@@ -16,6 +17,7 @@ from skill_operator.reconcile.job_retry import JobRetry, finished_at
 from skill_operator.reconcile.observed import POD_START_SECONDS, Observed
 from skill_operator.reconcile.result import ConditionUpdate, Progress, Ref, Result
 from skill_operator.resources import build as resource
+from skill_operator.settings import Settings
 from skill_operator.untrusted.text import printable
 
 DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
@@ -30,11 +32,11 @@ def build(observed: Observed, progress: Progress, context: StageContext) -> Resu
 
     A failed build is never the code's fault (it copies one text file), so it is retried, ever later, until it works.
     """
-    settings, meta = context.settings, observed.skill.metadata
+    settings = context.settings
     progress.revision = naming.revision(progress.source, settings.images.runtime)
-    name = naming.build(meta.namespace, meta.name, progress.revision)
+    name = resource.name(observed.skill, settings, progress.revision)
     jobs = tuple(Ref("Job", settings.builder_namespace, other) for other in observed.builds)
-    if image := _known_image(observed, progress.revision):
+    if image := _known_image(observed, progress.revision, settings):
         progress.image = image
         return Result.done(ConditionUpdate(BUILT, "True", "Built", image), delete=jobs)
     old = tuple(ref for ref in jobs if ref.name != name)
@@ -48,8 +50,7 @@ def build(observed: Observed, progress: Progress, context: StageContext) -> Resu
         if end is not None and end.get("exitCode") == 0:
             digest = DIGEST.search(str(end.get("message", "")))
             if digest:
-                repository = naming.repository(meta.namespace, meta.name)
-                progress.image = f"{settings.registry.pull}/{repository}@{digest.group()}"
+                progress.image = f"{_repository(observed.skill, settings)}@{digest.group()}"
                 return Result.done(ConditionUpdate(BUILT, "True", "Built", progress.image), delete=old)
         if end is not None:
             return _retry(observed, progress, context, job, _cause(end), finished_at(end, context.now))
@@ -90,18 +91,32 @@ def _measure(observed: Observed) -> None:
                 metrics.observe_build_duration((pod_status.parse_time(end["finishedAt"]) - created_at).total_seconds())
 
 
-def _known_image(observed: Observed, revision: str) -> str:
-    """Return the image of this revision, if it is known: from the status, or from what runs."""
-    status = observed.skill.status
-    if status.revision == revision:
+def _known_image(observed: Observed, revision: str, settings: Settings) -> str:
+    """Return the image of this revision, if it is known: from the status, or from what runs.
+
+    Whoever may write the status is believed which image of the Skill's own repository it was, and no more.
+    """
+    image = _recorded_image(observed, revision)
+    repository, _, digest = image.partition("@")
+    return image if repository == _repository(observed.skill, settings) and DIGEST.fullmatch(digest) else ""
+
+
+def _recorded_image(observed: Observed, revision: str) -> str:
+    status, live = observed.skill.status, observed.deployment
+    if status.revision_digest == revision:
         return status.image  # empty where it was lost: then what runs must not be taken for it
     for past in status.history:
-        if past.revision == revision:
+        if past.revision_digest == revision:
             return past.image
-    live = observed.deployment
-    if live is not None and live["metadata"].get("labels", {}).get(naming.REVISION_LABEL) == revision:
-        return str(live["spec"]["template"]["spec"]["containers"][0]["image"])
+    template = live["spec"]["template"] if live is not None else {}
+    # On the template, where the admission policy lets nobody but the operator write.
+    if template.get("metadata", {}).get("annotations", {}).get(naming.REVISION_DIGEST) == revision:
+        return str(template["spec"]["containers"][0]["image"])
     return ""
+
+
+def _repository(skill: Skill, settings: Settings) -> str:
+    return f"{settings.registry.pull}/{naming.repository(skill.metadata.namespace, skill.metadata.name)}"
 
 
 def _make(observed: Observed, progress: Progress, context: StageContext, failures: int) -> tuple[Object, Object]:

@@ -51,7 +51,7 @@ def examine(
     skill = observed.skill
     visible, hidden = split_examples(skill.spec.examples)
     content = resource.bundle(skill, progress.source, progress.types, visible, hidden)
-    name = naming.check(skill.metadata.name, resource.key(settings, content))
+    name = naming.check(skill.metadata.name, skill.metadata.uid, resource.key(settings, content))
     old = _others(observed, name)
     known = _known_report(observed, settings, name, content)
     if known is not None:

@@ -52,7 +52,7 @@ def run(observed: Observed, progress: Progress, context: StageContext) -> Result
     if any(pod_status.is_ready(pod) for pod in pods):
         active, news_seconds = _active_condition(observed, context.now)
         return Result.done(
-            ConditionUpdate(DEPLOYED, "True", "Deployed", f"revision {progress.revision} answers"),
+            ConditionUpdate(DEPLOYED, "True", "Deployed", f"revision {naming.shorten(progress.revision)} answers"),
             active,
             isolated_condition(observed, settings),
             after=min(filter(None, (after, news_seconds)), default=None),
@@ -60,7 +60,7 @@ def run(observed: Observed, progress: Progress, context: StageContext) -> Result
         )
     if _is_waking(observed, progress) and not any(observed.problem(pod) for pod in pods):
         return Result.done(
-            ConditionUpdate(DEPLOYED, "True", "Deployed", f"revision {progress.revision} is waking"),
+            ConditionUpdate(DEPLOYED, "True", "Deployed", f"revision {naming.shorten(progress.revision)} is waking"),
             ConditionUpdate(ACTIVE, "False", "Waking", "a pod is starting"),
             after=POD_START_SECONDS,
             apply=wanted,
@@ -81,11 +81,12 @@ async def rebuild_lost_image(result: Result, observed: Observed, progress: Progr
 def _record_revision(observed: Observed, progress: Progress, context: StageContext) -> None:
     """Put the revision into the status, at the head of the history."""
     skill, meta = observed.skill, observed.skill.metadata
-    past = [r for r in skill.status.history if r.revision != progress.revision]
-    known = next((r for r in skill.status.history if r.revision == progress.revision), None)
-    entry = known or Revision(revision=progress.revision, image=progress.image, time=context.now)
+    label, identity = naming.shorten(progress.revision), (progress.revision, progress.image)
+    past = [r for r in skill.status.history if r.revision_digest != progress.revision]
+    known = next((r for r in skill.status.history if (r.revision_digest, r.image) == identity), None)
+    entry = known or Revision(revision=label, revision_digest=progress.revision, image=progress.image, time=context.now)
     progress.status["url"] = f"{context.settings.gateway_url}/v1/skills/{meta.namespace}/{meta.name}"
-    progress.status["revision"] = progress.revision
+    progress.status["revision"], progress.status["revision_digest"] = label, progress.revision
     progress.status["image"] = progress.image
     progress.status["history"] = [entry, *past][: skill.spec.revision_history_limit + 1]
 
@@ -112,7 +113,7 @@ def _is_waking(observed: Observed, progress: Progress) -> bool:
     """Tell whether the Skill wakes from sleep, which is as healthy: this very revision has answered before."""
     status = observed.skill.status
     active = get_condition(status.conditions, ACTIVE)
-    slept = active is not None and active.status == "False" and status.revision == progress.revision
+    slept = active is not None and active.status == "False" and status.revision_digest == progress.revision
     deployed = is_true(status.conditions, DEPLOYED, observed.skill.metadata.generation)
     return slept and deployed and pod_status.replica_failure(observed.deployment) is None
 
@@ -153,7 +154,7 @@ def _is_current(pod: Object, observed: Observed, progress: Progress) -> bool:
     labels, annotations = pod["metadata"]["labels"], pod["metadata"].get("annotations", {})
     return (
         bool(labels.get(naming.COMPONENT) == "skill")
-        and labels.get(naming.REVISION_LABEL) == progress.revision
+        and bool(annotations.get(naming.REVISION_DIGEST) == progress.revision)
         and bool(annotations.get(naming.CONTRACT_HASH) == fingerprint(observed.skill))
     )
 
