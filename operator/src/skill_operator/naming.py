@@ -55,12 +55,9 @@ def digest(*parts: Any) -> str:
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def approval(source: str) -> str:
-    """Return the token by which a reviewer approves a source.
-
-    It has 128 bits: whoever writes the code must not find two texts of one token and swap them.
-    """
-    return digest(source)[:32]
+def approval(namespace: str, skill: str, parts: dict[str, str]) -> str:
+    """Return the token by which a reviewer approves the digests of all that was reviewed, for this Skill alone."""
+    return digest(namespace, skill, parts)
 
 
 def revision(source: str, base: str) -> str:

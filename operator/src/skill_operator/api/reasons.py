@@ -290,8 +290,8 @@ REASONS: Final[Mapping[str, Reason]] = {
     "AwaitingApproval": Reason(
         ReasonGroup.BUILD,
         (BUILT,),
-        "`spec.review` is Manual, and this code was not approved yet.",
-        "Read the code, then run the command in the message.",
+        "`spec.review` is Manual, and this code, base image or grant was not approved yet.",
+        "Read what changed, then run the commands in the message.",
     ),
     "Queued": Reason(
         ReasonGroup.BUILD,

@@ -287,7 +287,7 @@ class SkillSpec(ApiModel):
         default=GenerationSpec(), description="Which language model writes the code, and what it may cost."
     )
     review: Literal["Automatic", "Manual"] = Field(
-        default="Automatic", description="Manual waits before the build until this exact revision is approved."
+        default="Automatic", description="Manual waits before the build until code, base image and grants are approved."
     )
     egress: list[Egress] = Field(
         default_factory=list,
@@ -403,6 +403,9 @@ class SkillStatus(ApiModel):
     )
     verdict: str = Field(
         default="", max_length=64, description="Hash of the last check's question and answer: no other answer counts."
+    )
+    approved: dict[str, Annotated[str, Field(max_length=64)]] | None = Field(
+        default=None, max_length=16, description="Digest of each part that was last approved, with review: Manual."
     )
     history: list[Revision] = Field(
         default_factory=list,

@@ -125,6 +125,7 @@ class StatusPatch(TypedDict, total=False):
     revision_digest: str
     generation: GenerationStatus | None
     verdict: str
+    approved: dict[str, str]
     history: list[Revision]
     last_active_time: datetime
 

@@ -1,41 +1,150 @@
 from __future__ import annotations
 
+import hashlib
 import re
+from typing import Any
 
-from skill_operator.reconcile.result import Progress
+import pytest
+
+from skill_operator.api.v1alpha1 import Skill, SkillSpec
+from skill_operator.reconcile.result import Progress, Result
 from skill_operator.reconcile.stages.review import review
-from tests.unit.reconcile.samples import SOURCE, observed, skill, stage_context
+from skill_operator.settings import Settings
+from tests.unit.reconcile.samples import SETTINGS, SOURCE, observed, skill, stage_context
 
 APPROVE = re.compile(r"skill-operator\.dev/approve=(\w+)")
+SECRET = {"name": "key", "secretKeyRef": {"name": "billing", "key": "token"}}
+OPEN = {"cidr": "203.0.113.0/24", "ports": [443]}
+GRANTED: dict[str, Any] = {"review": "Manual", "egress": [OPEN], "secrets": [SECRET], "runtimeClassName": "gvisor"}
+LIMITS = {"cpu": "1", "memory": "256Mi", "ephemeral-storage": "64Mi"}
+# What of the spec an approval covers, and another value of it.
+CHANGES: list[tuple[str, dict[str, Any]]] = [
+    ("spec.egress", {"egress": []}),
+    ("spec.egress", {"egress": [OPEN, {"host": "api.example.com", "ports": [443]}]}),
+    ("spec.egress", {"egress": [OPEN | {"ports": [443, 80]}]}),
+    ("spec.egress", {"egress": [OPEN | {"cidr": "203.0.113.0/25"}]}),
+    ("spec.secrets", {"secrets": []}),
+    ("spec.secrets", {"secrets": [SECRET | {"disclosure": "Allowed"}]}),
+    ("spec.secrets", {"secrets": [SECRET | {"secretKeyRef": {"name": "billing", "key": "other"}}]}),
+    ("spec.secrets", {"secrets": [SECRET | {"secretKeyRef": {"name": "payroll", "key": "token"}}]}),
+    ("spec.resources", {"resources": {"limits": LIMITS | {"memory": "4Gi"}}}),
+    ("spec.resources", {"resources": {"limits": LIMITS | {"cpu": "8"}}}),
+    ("runtime class", {"runtimeClassName": ""}),
+    ("runtime class", {"runtimeClassName": "kata"}),
+    ("spec.callTimeoutSeconds", {"callTimeoutSeconds": 3600}),
+    ("spec.input", {"input": {"type": "object"}}),
+    ("spec.output", {"output": {}}),
+]
+UNCOVERED: list[dict[str, Any]] = [
+    {"description": "Says it in other words."},
+    {"deterministic": False},
+    {"idleTimeoutSeconds": 60},
+    {"callLimits": {"perMinute": 5}},
+    {"revisionHistoryLimit": 1},
+]
 
 
-def approval_code(source: str) -> str:
-    """What a reviewer of this code is told to write."""
-    (note,) = review(observed(skill(review="Manual")), Progress(source=source), stage_context()).conditions
+def decide(of: Skill, source: str = SOURCE, settings: Settings = SETTINGS) -> tuple[Result, Progress]:
+    progress = Progress(source=source)
+    return review(observed(of), progress, stage_context(settings)), progress
+
+
+def request(of: Skill, source: str = SOURCE, settings: Settings = SETTINGS) -> str:
+    """What a reviewer reads."""
+    (note,) = decide(of, source, settings)[0].conditions
     assert (note.type, note.status, note.reason) == ("Built", "Unknown", "AwaitingApproval")
-    found = APPROVE.search(note.message)
+    return note.message
+
+
+def token(message: str) -> str:
+    found = APPROVE.search(message)
     assert found is not None
     return found[1]
 
 
-def approved(source: str, code: str) -> bool:
-    wanted = skill(review="Manual")
-    meta = wanted.metadata.model_copy(update={"annotations": {"skill-operator.dev/approve": code}})
-    return review(
-        observed(wanted.model_copy(update={"metadata": meta})), Progress(source=source), stage_context()
-    ).is_done
+def approve(of: Skill, code: str) -> Skill:
+    metadata = of.metadata.model_copy(update={"annotations": {"skill-operator.dev/approve": code}})
+    return of.model_copy(update={"metadata": metadata})
+
+
+def approved(source: str = SOURCE, settings: Settings = SETTINGS, **spec: Any) -> tuple[str, dict[str, str]]:
+    """Return the token of an approval, and what the status holds of it."""
+    code = token(request(skill(**spec), source, settings))
+    result, progress = decide(approve(skill(**spec), code), source, settings)
+    assert result.is_done
+    return code, progress.status["approved"]
+
+
+def changed(message: str) -> str:
+    return message.partition(". Read")[0]
 
 
 def test_by_default_nobody_is_asked() -> None:
-    assert review(observed(), Progress(source=SOURCE), stage_context()).is_done
+    assert decide(skill())[0].is_done
 
 
-def test_what_was_approved_goes_on_and_nothing_else() -> None:
-    code = approval_code(SOURCE)
-    assert approved(SOURCE, code)
-    assert not approved(SOURCE + "# and more\n", code)
-    assert not approved(SOURCE, "")
+def test_what_was_approved_goes_on_and_no_other_code() -> None:
+    code, parts = approved(**GRANTED)
+    other = approve(skill({"approved": parts}, **GRANTED), code)
+    assert changed(request(other, SOURCE + "# and more\n")) == "changed since the last approval: code"
+    assert changed(request(skill(**GRANTED))) == "nothing was approved yet"
+    assert not decide(approve(skill(**GRANTED), ""))[0].is_done
+
+
+@pytest.mark.parametrize(("part", "change"), CHANGES)
+def test_a_change_of_what_the_code_may_do_is_approved_anew(part: str, change: dict[str, Any]) -> None:
+    code, parts = approved(**GRANTED)
+    message = request(approve(skill({"approved": parts}, **(GRANTED | change)), code))
+    assert changed(message) == f"changed since the last approval: {part}"
+    assert decide(approve(skill(**(GRANTED | change)), token(message)))[0].is_done
+    assert decide(approve(skill(**GRANTED), code))[0].is_done, "what is changed back is approved still"
+
+
+@pytest.mark.parametrize("change", UNCOVERED)
+def test_a_change_of_anything_else_is_not(change: dict[str, Any]) -> None:
+    code, _ = approved(**GRANTED)
+    assert decide(approve(skill(**(GRANTED | change)), code))[0].is_done
+
+
+@pytest.mark.parametrize(
+    ("part", "change"),
+    [
+        ("base image", {"images": SETTINGS.images.model_copy(update={"runtime": "runtime@sha256:" + "3" * 64})}),
+        ("runtime class", {"isolation": SETTINGS.isolation.model_copy(update={"runtime_class_name": "runc"})}),
+    ],
+)
+def test_a_change_of_the_installation_is_approved_anew(part: str, change: dict[str, Any]) -> None:
+    code, parts = approved(review="Manual")
+    moved = SETTINGS.model_copy(update=change)
+    message = request(approve(skill({"approved": parts}, review="Manual"), code), SOURCE, moved)
+    assert changed(message) == f"changed since the last approval: {part}"
+
+
+def test_every_field_of_the_spec_is_covered_or_left_out_on_purpose() -> None:
+    _, parts = approved(**GRANTED)
+    covered = {name.removeprefix("spec.") for name in parts} | {"runtimeClassName", "source"}
+    left_out = {"description", "examples", "deterministic", "generation"}  # by what the code became of them
+    left_out |= {"review", "suspend", "callLimits", "idleTimeoutSeconds", "revisionHistoryLimit"}  # they grant nothing
+    assert {field.alias or name for name, field in SkillSpec.model_fields.items()} == (
+        covered - {"code", "base image", "runtime class"} | left_out
+    )
+
+
+def test_an_approval_is_of_one_skill_alone() -> None:
+    code, _ = approved(**GRANTED)
+    for name, value in (("name", "echo-2"), ("namespace", "other")):
+        other = skill(**GRANTED)
+        other = other.model_copy(update={"metadata": other.metadata.model_copy(update={name: value})})
+        assert not decide(approve(other, code))[0].is_done
+
+
+def test_the_message_names_the_hash_of_the_code_and_all_commands() -> None:
+    message = request(skill(**GRANTED))
+    assert hashlib.sha256(SOURCE.encode()).hexdigest() in message
+    assert "kubectl get configmap -n team echo-source -o jsonpath='{.data.skill\\.py}'" in message
+    assert "kubectl get skill -n team echo -o yaml" in message
+    assert "kubectl annotate skill -n team echo --overwrite skill-operator.dev/approve=" in message
 
 
 def test_an_approval_cannot_be_met_by_a_second_text_that_was_searched_for() -> None:
-    assert len(approval_code(SOURCE)) * 4 >= 128
+    assert len(token(request(skill(**GRANTED)))) * 4 == 256
