@@ -34,12 +34,18 @@ class Resync:
         self._succeeded_at = time.monotonic()
 
     async def list_skills(self) -> list[Object]:
-        """List all Skills, and queue those that the watch has not reported yet. Raises ClusterError."""
+        """List all Skills, and queue those that no watch reported, or of which none reported some object.
+
+        Raises ClusterError.
+        """
         skills: list[Object] = []
         for namespace in self._settings.namespace_scopes:
             skills += await self._cluster.list("Skill", namespace)
-        for body in self._watch_health.observe_read(skills):  # the watch may be late, or dead
-            self._queue.add(_key(body))
+        news = {body["metadata"]["uid"] for body in self._watch_health.observe_read(skills)}
+        unreported = news | self._watch_health.overdue_skills()  # the watch may be late, or dead
+        for body in skills:
+            if body["metadata"]["uid"] in unreported:
+                self._queue.add(_key(body))
         return skills
 
     async def queue_all(self) -> None:

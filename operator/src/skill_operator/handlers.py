@@ -6,7 +6,7 @@ It never writes, so that kopf leaves no annotation and no finalizer.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, cast
 
 import kopf
@@ -31,6 +31,7 @@ class Informer:
         self._settings = settings
         self._enqueue = enqueue
         self._watch_health = watch_health
+        self._skills: dict[str, SkillKey] = {}  # by uid
         self._registry = kopf.OperatorRegistry()
         self._register()
 
@@ -43,7 +44,7 @@ class Informer:
         settings.networking.request_timeout = REQUEST_TIMEOUT_SECONDS
         settings.networking.connect_timeout = CONNECT_TIMEOUT_SECONDS
         for child in CHILDREN:  # else every pod of the cluster would come here
-            settings.watching.label_selectors[child] = f"{naming.MANAGED_BY}={naming.MANAGER},{naming.SKILL_LABEL}"
+            settings.watching.label_selectors[child] = naming.WATCH_SELECTOR
         namespaces = [*self._settings.watch_namespaces]
         if namespaces:
             namespaces.append(self._settings.builder_namespace)
@@ -59,23 +60,36 @@ class Informer:
     def _register(self) -> None:
         kopf.on.login(registry=self._registry)(_login)
         kopf.on.event(naming.GROUP, naming.VERSION, "skills", registry=self._registry)(self._on_skill)
-        labels: dict[str, Any] = naming.MANAGED | {naming.SKILL_LABEL: kopf.PRESENT}
+        labels: dict[str, Any] = naming.MANAGED | {naming.UID_LABEL: kopf.PRESENT}
         for group, version, plural in CHILDREN:
             kopf.on.event(group, version, plural, labels=labels, registry=self._registry, id=plural)(self._on_child)
 
     async def _on_skill(self, *, name: str, namespace: str | None, meta: Any, event: Any, **_: Any) -> None:
-        self._watch_health.observe_event(meta, deleted=event["type"] == "DELETED")
-        self._enqueue(SkillKey(namespace or "", name))
+        key, deleted = SkillKey(namespace or "", name), event["type"] == "DELETED"
+        self._watch_health.observe_event(meta, deleted=deleted)
+        if deleted:
+            self._skills.pop(meta["uid"], None)
+        else:
+            self._skills[meta["uid"]] = key
+        self._enqueue(key)
 
     async def _on_child(self, *, namespace: str | None, meta: Any, event: Any, **_: Any) -> None:
-        """Queue the Skill that owns the object. What it does not own (a build, a Job's pod) names it in its labels."""
+        """Queue the Skill that the object belongs to."""
         self._watch_health.observe_event(meta, deleted=event["type"] == "DELETED")
-        for owner in meta.get("ownerReferences", ()):
-            if owner["kind"] == "Skill":
-                return self._enqueue(SkillKey(namespace or "", owner["name"]))
-        labels = meta.get("labels", {})
-        skill_namespace = labels.get(naming.NAMESPACE_LABEL, namespace or "")
-        return self._enqueue(SkillKey(skill_namespace, labels[naming.SKILL_LABEL]))
+        if (key := self._find_skill(namespace or "", meta.get("labels", {}))) is not None:
+            self._enqueue(key)
+
+    def _find_skill(self, namespace: str, labels: Mapping[str, str]) -> SkillKey | None:
+        """Return the Skill of this namespace that has the uid in the labels.
+
+        Others may write labels, but not in the builder namespace: there they name the Skill of a build, even a deleted
+        one, whose place in the queue of builds is free then.
+        """
+        key = self._skills.get(labels.get(naming.UID_LABEL, ""))
+        if namespace != self._settings.builder_namespace:
+            return key if key is not None and key.namespace == namespace else None
+        former = SkillKey(labels.get(naming.NAMESPACE_LABEL, namespace), labels.get(naming.SKILL_LABEL, ""))
+        return key or (former if all(map(naming.is_label, former)) else None)
 
 
 async def _login(**kwargs: Any) -> kopf.ConnectionInfo | None:

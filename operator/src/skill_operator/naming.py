@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 GROUP = "skill-operator.dev"
@@ -19,6 +20,7 @@ MANAGED_BY = "app.kubernetes.io/managed-by"
 COMPONENT = "app.kubernetes.io/component"
 MANAGER = "skill-operator"
 MANAGED = {MANAGED_BY: MANAGER}  # labels of everything that the operator makes
+WATCH_SELECTOR = f"{MANAGED_BY}={MANAGER},{UID_LABEL}"  # of what the controller watches beside Skills
 LEDGER = "ledger"  # component of the ledger of one Skill
 
 REVISION_DIGEST = f"{GROUP}/revision-digest"  # annotation of the pod template and of a build: the whole revision
@@ -39,6 +41,7 @@ MAX_LENGTH = 63  # of a label's value and of a Service's name
 MAX_TOOL_LENGTH = 64  # of a tool's name: many clients of MCP refuse the whole list for one that is longer
 HASH_LENGTH = 32  # of a hash within a name: 128 bits
 LABEL_HASH_LENGTH = 10  # of a hash in a label, for people to read: nothing is compared by it
+_DNS_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
 _ENDS_WITH_HASH = re.compile(rf"-[0-9a-f]{{{HASH_LENGTH}}}\Z")
 
 
@@ -79,6 +82,11 @@ def truncate(name: str, suffix: str = "") -> str:
     if len(whole) <= MAX_LENGTH and not _must_cut(name):
         return whole
     return _cut(name, digest(name), suffix)
+
+
+def is_label(text: str) -> bool:
+    """Return whether a text is one label of DNS, as names of namespaces are, and cut names of Skills."""
+    return len(text) <= MAX_LENGTH and _DNS_LABEL.fullmatch(text) is not None
 
 
 def _must_cut(name: str) -> bool:
@@ -152,6 +160,11 @@ def labels(skill: str, uid: str, component: str, rev: str = "") -> dict[str, str
     """Return the labels of an object that belongs to a Skill. That of the revision is a short form for people."""
     made = MANAGED | {COMPONENT: component, SKILL_LABEL: truncate(skill), UID_LABEL: uid}
     return made | ({REVISION_LABEL: shorten(rev)} if rev else {})
+
+
+def is_watched(found: Mapping[str, str]) -> bool:
+    """Return whether the watches select an object with these labels, as WATCH_SELECTOR says."""
+    return found.get(MANAGED_BY) == MANAGER and UID_LABEL in found
 
 
 def selector(uid: str) -> dict[str, str]:

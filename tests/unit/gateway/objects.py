@@ -63,6 +63,7 @@ def deployment(
             "namespace": "finance",
             "generation": 1,
             "labels": naming.labels("invoice", UID, "skill"),
+            "ownerReferences": [{"kind": "Skill", "name": "invoice", "uid": UID, "controller": True}],
             "annotations": {naming.DRAIN_ANNOTATION: drain_token} if drain_token else {},
         },
         "spec": {"replicas": replicas},

@@ -63,8 +63,9 @@ class Observed:
 
     def watched(self) -> list[Object]:
         """Return the objects that the watches must have reported too."""
-        some = (self.body, *self.jobs.values(), *self.builds.values(), *self.pods, *self.build_pods, self.deployment)
-        return [obj for obj in some if obj is not None]
+        some = (*self.jobs.values(), *self.builds.values(), *self.pods, *self.build_pods, self.deployment)
+        children = [obj for obj in some if obj is not None and naming.is_watched(obj["metadata"].get("labels", {}))]
+        return [self.body, *children]
 
     def pods_of(self, job: str) -> list[Object]:
         """Return the pods of a Job, whichever namespace it lives in."""
@@ -94,7 +95,7 @@ async def observe(
     """Read everything that belongs to the Skill. Raises ClusterError."""
     skill = Skill.model_validate(body)
     meta = skill.metadata
-    owned = {naming.UID_LABEL: meta.uid}
+    owned = naming.MANAGED | {naming.UID_LABEL: meta.uid}
     maps, jobs, builds, owned_pods, build_pods, (deployment, policies) = await asyncio.gather(
         cluster.list("ConfigMap", meta.namespace, owned),
         cluster.list("Job", meta.namespace, owned),

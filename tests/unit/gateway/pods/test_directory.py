@@ -11,7 +11,7 @@ import pytest
 
 from skill_operator import naming
 from skill_operator.gateway.pods.directory import KINDS, Backend, Directory, parse_backend
-from tests.unit.gateway.objects import UID, pod, skill
+from tests.unit.gateway.objects import UID, deployment, pod, skill
 
 
 def addresses(directory: Directory) -> set[str]:
@@ -33,6 +33,46 @@ def test_pods_come_and_go() -> None:
     assert addresses(directory) == set()
     directory.on_pod("DELETED", ending)
     assert directory == Directory(entries=directory.entries), "nothing is left of them"
+
+
+FAKES: list[dict[str, Any]] = [
+    {"name": "another"},
+    {"name": "skill-another"},
+    {"name": "another", "ownerReferences": []},
+    {"ownerReferences": []},
+    {"ownerReferences": [{"kind": "Skill", "name": "invoice", "uid": UID}]},
+    {"ownerReferences": [{"kind": "Skill", "name": "invoice", "uid": "u-of-another", "controller": True}]},
+    {"ownerReferences": [{"kind": "ConfigMap", "name": "x", "uid": UID, "controller": True}]},
+    {"labels": naming.MANAGED},
+    {"labels": {}},
+]
+
+
+@pytest.mark.parametrize("fake", FAKES)
+@pytest.mark.parametrize("change", ["ADDED", "MODIFIED", "DELETED"])
+def test_a_deployment_that_is_only_labelled_changes_no_scale(fake: dict[str, Any], change: str) -> None:
+    """Whoever may make Deployments may label them, and name an owner."""
+    directory = Directory()
+    directory.on_skill("ADDED", skill())
+    meta = directory.entries["finance", "invoice"].meta
+    fraud = deployment(7, drain_token="forged")
+    fraud["metadata"] |= fake
+    directory.on_deployment(change, fraud)
+    assert directory.scale(meta) is None
+    assert directory.drain_tokens() == {}
+    if "name" in fake:  # else the real one has its name, and so its place
+        directory.on_deployment("ADDED", deployment(0, drain_token="m1"))
+        directory.on_deployment(change, fraud)
+        scale = directory.scale(meta)
+        assert scale is not None
+        assert (scale.replicas, directory.drain_token(meta)) == (0, "m1")
+
+
+def test_of_a_deleted_deployment_only_metadata_may_be_left() -> None:
+    directory = Directory()
+    directory.on_deployment("ADDED", deployment(1, drain_token="m1"))
+    directory.on_deployment("DELETED", {"metadata": deployment(1)["metadata"]})
+    assert directory == Directory()
 
 
 def test_a_tool_leads_to_its_own_skill() -> None:

@@ -25,6 +25,7 @@ from skill_operator.untrusted.json_schema import BadSchemaError, CompiledSchema
 
 log = logging.getLogger(__name__)
 OwnerKey = tuple[str, str]  # namespace and uid of a Skill
+DeploymentKey = tuple[str, str]  # namespace and name: others may label a Deployment, but two never share a name
 KINDS = ("Skill", "Pod", "Deployment")
 DRAIN_TIMEOUT_SECONDS = 15.0  # three times what the controller allows itself
 T = TypeVar("T")
@@ -42,6 +43,7 @@ class ScaleState(NamedTuple):
     """ScaleState is what the gateway needs of a Skill's Deployment."""
 
     name: str
+    owner_uid: str  # of the Skill that its label and its owner reference name; else empty
     replicas: int
     creation_error: str  # why the cluster creates no pod, where that is so
     drain_token: str  # set by the controller that is about to scale the Skill to zero; mostly empty
@@ -95,7 +97,15 @@ def parse_scale(body: Object) -> ScaleState:
     current = status.get("observedGeneration", 0) >= meta.get("generation", 0)
     error = pod_status.replica_failure(body) if current else None
     drain_token = meta.get("annotations", {}).get(naming.DRAIN_ANNOTATION, "")
-    return ScaleState(meta["name"], body["spec"].get("replicas", 1), error or "", drain_token)
+    return ScaleState(meta["name"], _owner_uid(meta), body["spec"].get("replicas", 1), error or "", drain_token)
+
+
+def _owner_uid(meta: Object) -> str:
+    uid = str(meta.get("labels", {}).get(naming.UID_LABEL, ""))
+    controllers = [
+        (owner["kind"], owner["uid"]) for owner in meta.get("ownerReferences", ()) if owner.get("controller")
+    ]
+    return uid if controllers == [("Skill", uid)] else ""
 
 
 @dataclass
@@ -114,8 +124,8 @@ class Directory:
     stale: set[tuple[str, str | None]] = field(default_factory=set)  # lists whose watch is interrupted
     _pods: dict[OwnerKey, dict[str, Backend]] = field(default_factory=dict)  # namespace, uid of the Skill → by pod name
     _pod_problems: dict[OwnerKey, dict[str, PodProblem]] = field(default_factory=dict)
-    _scales: dict[OwnerKey, ScaleState] = field(default_factory=dict)
-    _draining: dict[OwnerKey, float] = field(default_factory=dict)  # since when, by this process's clock
+    _scales: dict[DeploymentKey, ScaleState] = field(default_factory=dict)
+    _draining: dict[DeploymentKey, float] = field(default_factory=dict)  # since when, by this process's clock
     _changes: dict[OwnerKey, asyncio.Event] = field(default_factory=dict, compare=False)
     _input_schemas: dict[str, tuple[int, CompiledSchema | None]] = field(default_factory=dict)  # uid → generation
 
@@ -130,10 +140,9 @@ class Directory:
         They are pods of the Skill's own namespace: elsewhere, anyone could label a pod as that Skill's. There are none
         while it drains: calls that come then wait, and either wake it or keep it awake.
         """
-        key = (meta.namespace, meta.uid)
-        if key in self._draining and self.drain_token(meta):
+        if self._draining and self.drain_token(meta):
             return []
-        backends = list(self._pods.get(key, {}).values())
+        backends = list(self._pods.get((meta.namespace, meta.uid), {}).values())
         if len(backends) < 2:
             return backends
         random.shuffle(backends)
@@ -141,8 +150,8 @@ class Directory:
 
     def scale(self, meta: ObjectMeta) -> ScaleState | None:
         """Return the scale of the Skill's Deployment, where that is the operator's own."""
-        scale = self._scales.get((meta.namespace, meta.uid))
-        return scale if scale is not None and scale.name == naming.child(meta.name) else None
+        scale = self._scales.get(_deployment_key(meta))
+        return scale if scale is not None and scale.owner_uid == meta.uid else None
 
     def drain_token(self, meta: ObjectMeta) -> str:
         """Return the token of a drain under way, or nothing.
@@ -150,15 +159,15 @@ class Directory:
         A drain that is neither withdrawn nor carried out ends by itself: calls may not hang on a controller that is
         gone.
         """
-        key = (meta.namespace, meta.uid)
-        since = self._draining.get(key)
+        since = self._draining.get(_deployment_key(meta))
         if since is None or time.monotonic() - since > DRAIN_TIMEOUT_SECONDS:
             return ""
-        return self._scales[key].drain_token
+        scale = self.scale(meta)
+        return scale.drain_token if scale is not None else ""
 
     def drain_tokens(self) -> dict[str, str]:
         """Return the tokens of all drains under way, by uid of the Skill."""
-        metas = (entry.meta for entry in self.entries.values())
+        metas = (entry.meta for entry in self.entries.values()) if self._draining else ()
         return {meta.uid: token for meta in metas if (token := self.drain_token(meta))}
 
     def pod_problem(self, meta: ObjectMeta) -> PodProblem | None:
@@ -222,17 +231,18 @@ class Directory:
     def on_deployment(self, change: str, body: Object) -> None:
         """Take an event of the watch of Deployments."""
         meta = body["metadata"]
-        key = (meta["namespace"], meta.get("labels", {}).get(naming.UID_LABEL, ""))
+        key = (meta["namespace"], meta["name"])
         former = self._scales.pop(key, None)
-        if change != "DELETED":
-            scale = self._scales[key] = parse_scale(body)
+        scale = parse_scale(body) if change != "DELETED" else None
+        if scale is not None and scale.owner_uid:
+            self._scales[key] = scale
             if not scale.drain_token:
                 self._draining.pop(key, None)
             elif former is None or former.drain_token != scale.drain_token:
                 self._draining[key] = time.monotonic()
         else:
             self._draining.pop(key, None)
-        self._notify(key)
+        self._notify((meta["namespace"], meta.get("labels", {}).get(naming.UID_LABEL, "")))
 
     async def watch(self, cluster: Cluster, namespaces: list[str]) -> None:
         """Keep the directory up to date, of these namespaces or (where there are none) of all; never returns."""
@@ -258,6 +268,10 @@ class Directory:
                 self.stale.add(key)
             else:
                 handler(change, body)
+
+
+def _deployment_key(meta: ObjectMeta) -> DeploymentKey:
+    return meta.namespace, naming.child(meta.name)
 
 
 def _put(index: dict[OwnerKey, dict[str, T]], key: OwnerKey, name: str, value: T | None) -> None:
