@@ -47,7 +47,7 @@ class Sweeper:
         for kind, obj in candidates:
             meta = obj["metadata"]
             if meta["labels"].get(naming.UID_LABEL) not in uids:
-                await self._cluster.delete(kind, meta["namespace"], meta["name"])
+                await self._cluster.delete(kind, meta["namespace"], meta["name"], meta["uid"])
         for scope in self._settings.namespace_scopes:
             await self._sweep_namespaces(scope, namespaces)
 

@@ -12,6 +12,7 @@ from skill_operator.k8s.interface import Object
 from skill_operator.reconcile.result import ConditionUpdate, Ref, Result
 
 MAX_BACKOFF_SECONDS = 300.0
+MAX_COUNT_DIGITS = 3
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,7 @@ class JobRetry:
     @classmethod
     def of(cls, job: Object, failed_at: datetime, first_backoff_seconds: float) -> JobRetry:
         """Return the retry of `job`: each failure doubles the wait."""
-        failures = int(job["metadata"].get("annotations", {}).get(naming.FAILURES_ANNOTATION, "0"))
+        failures = _count(job["metadata"].get("annotations", {}).get(naming.FAILURES_ANNOTATION, "0"))
         backoff = min(MAX_BACKOFF_SECONDS, first_backoff_seconds * 2**failures)
         return cls(job, failures, failed_at + timedelta(seconds=backoff))
 
@@ -47,6 +48,11 @@ class JobRetry:
         config_map, job = make(self.failures + 1)
         failed = Ref("Job", meta["namespace"], meta["name"])
         return Result.failed(condition, retry_after=after, delete=(failed,), apply=(config_map,), create=(job,))
+
+
+def _count(text: str) -> int:
+    """Return the number of failures that an annotation says: others may have written anything."""
+    return int(text) if len(text) <= MAX_COUNT_DIGITS and text.isdecimal() else 0
 
 
 def finished_at(terminated: Object, fallback: datetime) -> datetime:

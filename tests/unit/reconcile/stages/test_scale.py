@@ -133,3 +133,11 @@ def test_who_woke_a_moment_ago_is_not_asked_about() -> None:
     assert scale(state(awake=20), Progress(), stage_context()).after == pytest.approx(40)
     assert may_scale_to_zero(state(awake=61), NOW)
     assert may_scale_to_zero(state(awake=20, token=TOKEN), NOW), "the token must not stay"
+
+
+@pytest.mark.parametrize(
+    "token", ["x", "2030", "2030-01-01T12:00:00", "9999-01-01T00:00:00+00:00", "\u0661", "0" * 9000]
+)
+def test_a_token_that_others_wrote_is_taken_away(token: str) -> None:
+    result = scale(replace(state(token=token), usage=snapshot(quiet(70), token=token)), Progress(), stage_context())
+    assert change(result) == "cancel"

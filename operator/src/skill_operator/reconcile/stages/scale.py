@@ -59,12 +59,20 @@ def scale(observed: Observed, progress: Progress, context: StageContext) -> Resu
         return Result.done(after=max(POLL_SECONDS, unknown), patch=_cancel_drain(observed, token))
     if not token:
         return Result.done(after=POLL_SECONDS, patch=_start_drain(observed, now))
-    if (now - parse_time(token)).total_seconds() > DRAIN_SECONDS:
+    if _has_expired(token, now):
         return Result.done(after=DRAIN_SECONDS, patch=_cancel_drain(observed, token))
     if not usage.drained(uid, token):
         return Result.done(after=POLL_SECONDS)
     progress.status["last_active_time"] = (now - timedelta(seconds=idle)).replace(microsecond=0)
     return Result.done(patch=_scale_to_zero(observed, token))
+
+
+def _has_expired(token: str, now: datetime) -> bool:
+    """Tell whether a drain began too long ago, or is not the operator's: others may write the annotation, too."""
+    try:
+        return abs((now - parse_time(token)).total_seconds()) > DRAIN_SECONDS
+    except (ValueError, TypeError):
+        return True
 
 
 def _replicas(observed: Observed) -> int:
