@@ -62,7 +62,7 @@ async def controller(settings: Settings) -> int:
     settings = await resolve_service_addresses(settings)
     identity = f"{os.environ.get('HOSTNAME', 'local')}-{secrets.token_hex(4)}"
     async with connect("skill-operator-controller") as cluster, aiohttp.ClientSession(trust_env=False) as session:
-        queue, watch_health = WorkQueue(), WatchHealth()
+        queue, watch_health = WorkQueue(settings.workers), WatchHealth()
         informer = Informer(settings, queue.add, watch_health)
         resync = Resync(cluster, settings, queue, watch_health)
         monitor = IsolationMonitor(settings, resync.queue_all)

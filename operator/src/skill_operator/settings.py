@@ -263,7 +263,9 @@ class Settings(_SettingsModel):
     check: CheckSettings = CheckSettings()
     build: BuildSettings = BuildSettings()
     isolation: IsolationSettings = IsolationSettings()
-    workers: int = Field(default=4, ge=1, description="number of Skills that are reconciled at once")
+    workers: int = Field(
+        default=4, ge=1, description="number of Skills that are reconciled at once; one is never left to one namespace"
+    )
     resync_seconds: int = Field(default=600, ge=10, description="seconds between two reconciles of an unchanged Skill")
     lease_seconds: int = Field(
         default=15, ge=3, description="seconds until another controller takes over from a silent leader"

@@ -1,6 +1,6 @@
 """The work queue: keys of Skills that want a reconcile, each at most once, with delays and back-off.
 
-It works as the rate-limiting work queue of client-go.
+It works as the rate-limiting work queue of client-go, but namespaces take turns.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import heapq
 import itertools
 import random
 import time
+from collections import Counter
 
 from skill_operator.naming import SkillKey
 
@@ -20,12 +21,18 @@ class WorkQueue:
     """WorkQueue holds keys that want a reconcile.
 
     A key waits at most once, is worked on by one worker at a time, and comes again if it was added meanwhile.
+
+    Namespaces take turns, and within a namespace whoever came first is first: however many keys one namespace adds,
+    each other namespace waits for at most one of them. With `workers`, one of these is never left to a single one.
     """
 
-    def __init__(self) -> None:
-        self._ready: asyncio.Queue[SkillKey] = asyncio.Queue()
-        self._ready_since: dict[SkillKey, float] = {}
+    def __init__(self, workers: int = 0) -> None:
+        self._limit = max(1, workers - 1) if workers else float("inf")  # of keys of one namespace that are worked on
+        self._ready: dict[str, dict[SkillKey, float]] = {}  # namespaces in the order of their turns, keys since when
+        self._ready_count = 0
+        self._changed = asyncio.Event()
         self._processing: set[SkillKey] = set()
+        self._busy: Counter[str] = Counter()  # keys of each namespace that are worked on
         self._dirty: set[SkillKey] = set()  # were added while they were worked on
         self._delayed: list[tuple[float, int, SkillKey]] = []  # a heap
         self._due: dict[SkillKey, float] = {}  # the earliest time that counts for each
@@ -34,15 +41,16 @@ class WorkQueue:
         self._timer: asyncio.TimerHandle | None = None
 
     def __len__(self) -> int:
-        return len(self._ready_since)
+        return self._ready_count
 
     def add(self, key: SkillKey) -> None:
         """Queue the key now."""
         if key in self._processing:
             self._dirty.add(key)
-        elif key not in self._ready_since:
-            self._ready_since[key] = time.monotonic()
-            self._ready.put_nowait(key)
+        elif key not in self._ready.get(key.namespace, ()):
+            self._ready.setdefault(key.namespace, {})[key] = time.monotonic()
+            self._ready_count += 1
+            self._changed.set()
 
     def add_after(self, key: SkillKey, seconds: float) -> None:
         """Queue the key in `seconds`. The earliest of several calls counts."""
@@ -64,18 +72,34 @@ class WorkQueue:
         self._failures.pop(key, None)
 
     async def take(self) -> tuple[SkillKey, float]:
-        """Return the next key, and how many seconds it waited."""
-        key = await self._ready.get()
-        since = self._ready_since.pop(key)
+        """Return the key whose turn it is, and how many seconds it waited."""
+        while (namespace := self._next_namespace()) is None:
+            self._changed.clear()
+            await self._changed.wait()
+        keys = self._ready.pop(namespace)
+        key = next(iter(keys))
+        since = keys.pop(key)
+        if keys:
+            self._ready[namespace] = keys  # behind all others
+        self._ready_count -= 1
         self._processing.add(key)
+        self._busy[namespace] += 1
         return key, time.monotonic() - since
 
     def done(self, key: SkillKey) -> None:
         """Note that the worker is done with the key. It must follow each `take`."""
         self._processing.discard(key)
+        self._busy[key.namespace] -= 1
+        if not self._busy[key.namespace]:
+            del self._busy[key.namespace]
+        self._changed.set()
         if key in self._dirty:
             self._dirty.discard(key)
             self.add(key)
+
+    def _next_namespace(self) -> str | None:
+        """Return the namespace whose turn it is, or None while none may have another worker."""
+        return next((namespace for namespace in self._ready if self._busy[namespace] < self._limit), None)
 
     def _set_timer(self) -> None:
         if self._timer is not None:
