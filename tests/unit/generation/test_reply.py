@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 import time
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given, settings
@@ -44,10 +46,50 @@ def fenced(code: str, mark: str = "```", info: str = "python") -> str:
         fenced(CODE, mark="````") + "Note: ``` is a fence.\n",
         f"````markdown\n```\n````\n{fenced(CODE)}",
         fenced(CODE) + "```python\nimport os\ndef ru",
+        f"<think>\nmaybe\n```python\n{OTHER}no wait\n</think>\nHere:\n{fenced(CODE)}",
+        f"{fenced(CODE)}<think>\n{fenced(OTHER)}</think>\n",
+        f"{fenced(CODE)}<think>\n{fenced(OTHER)}",
+        f"{fenced(OTHER)}Wait.\n</think>\n{fenced(CODE)}",
+        f"Hm.\n</think>{fenced(CODE)}",
+        f"<think>\n{fenced(CODE)}",
+        f"The cause is an off by one. {fenced(CODE)}",
+        f"```python\n{CODE.rstrip()}```\n",
+        f"```python\n{CODE}```<|im_end|>\n",
+        f"{fenced(CODE).rstrip()} Done.\n",
+        f"{fenced(CODE).rstrip()}<end_code>\nBye.\n",
+        f"{fenced(OTHER).rstrip()}{fenced(CODE)}",
+        f"``````python\n{CODE}```\n",
+        f"{CODE}```\n",
+        f"<code>\n{CODE}</code>\n",
+        f"<code>{CODE.rstrip()}</code> That is it.\n",
+        fenced(CODE, info="python `skill.py`"),
+        f"{CODE}</s>",
+        f"{CODE}<|eot_id|><|end_of_text|>\n",
+        f"{fenced(CODE)}<|im_end|>" + "</s>" * 100,
     ],
 )
 def test_the_last_block_that_defines_run_is_taken(text: str) -> None:
     assert extract_source(text, "stop").source.rstrip("\n ") == CODE.rstrip("\n")
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        'def run(input):\n    return input["text"].split("</think>")[-1]\n',
+        'TAG = "<think>"\n\n\n' + CODE,
+        'def run(input):\n    return f"```{input}```"\n',
+        'def run(input):\n    return "<code>" + input + "</code>"\n',
+        'def run(input):\n    return "<|im_end|>"\n',
+    ],
+)
+def test_marks_in_the_code_itself_are_left_alone(code: str) -> None:
+    assert extract_source(fenced(code), "stop").source == code
+    assert extract_source(code, "stop").source == code
+
+
+@pytest.mark.parametrize("draft", [f"<think>\n{fenced(OTHER)}", f"<think>\n```python\n{OTHER}"])
+def test_the_draft_of_a_reply_that_was_cut_off_while_thinking_is_not_taken(draft: str) -> None:
+    assert extract_source(draft, "length").flaw == "cut-off"
 
 
 FENCES_INSIDE = {
@@ -174,6 +216,63 @@ def test_what_is_taken_always_parses_and_defines_run(parts: list[str], finish_re
         tree = parse(reply.source)
         assert tree is not None
         assert "run" in {getattr(node, "name", "") for node in tree.body}
+
+
+def count_lines(function: Callable[[], object]) -> int:
+    """Return how many lines of Python the function executes."""
+    count, previous = 0, sys.gettrace()
+
+    def trace(*_: object) -> object:
+        nonlocal count
+        count += 1
+        return trace
+
+    sys.settrace(trace)
+    try:
+        function()
+    finally:
+        sys.settrace(previous)
+    return count
+
+
+SINGLE_QUOTES, DOUBLE_QUOTES = 3 * chr(39), 3 * chr(34)
+HOSTILE_PARTS = [
+    "`", "```", "~~~", " ", "\t", "\n", "'", '"', "\\", SINGLE_QUOTES, DOUBLE_QUOTES, "#", "x", "python", "<think>", "</think>", "<code>",
+    "</s>", "<|im_end|>", "<", ">", "\u201c", "\u2019", "\u00a0", "\u200b", "def run(input): return 1", "import a", ";",
+]  # fmt: skip
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.text("`~ \n", max_size=3), st.lists(st.sampled_from(HOSTILE_PARTS), min_size=1, max_size=4), st.booleans())
+def test_the_work_grows_no_faster_than_the_reply(prefix: str, parts: list[str], is_fenced: bool) -> None:
+    def work(repeats: int) -> int:
+        text = prefix + "".join(parts) * repeats
+        return count_lines(lambda: extract_source(fenced(text) if is_fenced else text, "stop"))
+
+    small, large = work(100), work(200)
+    assert large <= 2.2 * small + 500
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "```" + " " * (MAX_REPLY_CHARACTERS - 9) + "`",
+        "```" + "`" * (MAX_REPLY_CHARACTERS - 9) + "x`",
+        (" " * 1000 + "x\n") * 1000,
+        fenced("x = \u00a0'" + "\\'" * 30_000 + "\n" + CODE),
+        fenced("x = \u00a0" + SINGLE_QUOTES + ("\\" + SINGLE_QUOTES) * 15_000 + CODE),
+        fenced("x = \u00a0" + "\u201c" * 20_000 + "\n" + CODE),
+        "<think>" * 100_000,
+        "<think>\n" * 100_000,
+        "</s>" * 200_000,
+        "<|" * 400_000,
+        "```python\n" + "\t" * 60_000 + "def run(input): return 1",
+        fenced("import a;" * 7_000 + CODE),
+    ],
+    ids=lambda text: repr(text[:12]),
+)
+def test_texts_that_cost_a_backtracking_matcher_hours_end(text: str) -> None:
+    extract_source(text, "stop")
 
 
 BASE = """

@@ -12,10 +12,17 @@ import warnings
 from collections.abc import Callable, Iterator
 from typing import Final
 
-# A string or a comment; what is between them is code. A quote that is never closed is code, too.
+# A string or a comment; what is between them is code. No branch can fail once it has begun, and no repetition gives
+# anything back, so the work is linear in the text. A quote that is never closed has no group: what it spans is code.
 _LITERAL: Final = re.compile(
-    r"""(?:'''(?:\\.|[^\\])*?'''|\"\"\"(?:\\.|[^\\])*?\"\"\"|'(?:\\.|[^'\\\n])*'|"(?:\\.|[^"\\\n])*"|\#[^\n]*)""",
-    re.DOTALL,
+    r"""
+    \'\'\'(?:[^'\\]|\\.|'(?!''))*+(?P<single>\'\'\')?
+    |\"\"\"(?:[^"\\]|\\.|"(?!""))*+(?P<double>\"\"\")?
+    |'(?:[^'\\\n]|\\.)*+(?P<apostrophe>')?
+    |"(?:[^"\\\n]|\\.)*+(?P<quote>")?
+    |(?P<comment>\#)[^\n]*+
+    """,
+    re.DOTALL | re.VERBOSE,
 )
 _INVISIBLE: Final = re.compile("[\ufeff\u200b-\u200f\u2060\u00ad\u202a-\u202e]")
 _SPACES: Final = re.compile("[\u00a0\u1680\u2000-\u200a\u202f\u205f\u3000]")
@@ -80,6 +87,8 @@ def _map_code(text: str, function: Callable[[str], str]) -> str:
     """Apply the function to everything but strings and comments."""
     parts, position = [], 0
     for literal in _LITERAL.finditer(text):
+        if literal.lastgroup is None:
+            continue
         parts += [function(text[position : literal.start()]), literal[0]]
         position = literal.end()
     return "".join((*parts, function(text[position:])))
