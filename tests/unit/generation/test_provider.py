@@ -22,6 +22,7 @@ from skill_operator.generation.provider import (
     estimate,
 )
 from skill_operator.settings import ModelEndpoint
+from tests.unit.generation.world import InlineWorker
 
 KEY = "sk-very-secret-0123456789"
 ASKED: list[dict[str, str]] = [{"role": "system", "content": "rules"}, {"role": "user", "content": "task X"}]
@@ -39,7 +40,7 @@ def scripted(*replies: Json) -> Iterator[ScriptedModel]:
 
 
 async def ask(model: ScriptedModel, provider: Provider | None = None, key: str = KEY, **values: Any) -> Completion:
-    return await (provider or Provider()).complete(endpoint(model.url, **values), key, ASKED, 77)
+    return await (provider or Provider(worker=InlineWorker())).complete(endpoint(model.url, **values), key, ASKED, 77)
 
 
 async def unavailable(asking: Callable[[], Awaitable[Completion]]) -> ModelUnavailable:
@@ -146,7 +147,7 @@ async def test_nobody_listens() -> None:
     with socket.socket() as bound:  # bound but not listening: nobody else can have the port
         bound.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{bound.getsockname()[1]}/v1"
-        error = await unavailable(lambda: Provider().complete(endpoint(url), KEY, ASKED, 9))
+        error = await unavailable(lambda: Provider(worker=InlineWorker()).complete(endpoint(url), KEY, ASKED, 9))
     assert not error.billed
     assert url in str(error)
 
@@ -199,6 +200,66 @@ async def test_usage_is_believed_as_far_as_it_can_be_true(raw: Raw, usage: Any, 
     assert (done.estimated, done.tokens) == (tokens is None, tokens or estimate(ASKED) + 2)
 
 
+HIGHEST = 2 * (estimate(ASKED) + 9)  # of the request below, which allows 9 tokens
+
+
+@pytest.mark.parametrize(
+    "usage",
+    [
+        *(
+            {"prompt_tokens": count, "completion_tokens": 1}
+            for count in (HIGHEST, 10**12, 10**400, 2**63, -(10**30), True, "7", 1.5, [7], None)
+        ),
+        *({"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": count} for count in (HIGHEST + 1, 10**12)),
+        '{"prompt_tokens": NaN, "completion_tokens": 1}',
+        '{"prompt_tokens": Infinity, "total_tokens": -Infinity}',
+        '{"prompt_tokens": 1e400, "completion_tokens": 1e400}',
+    ],
+    ids=lambda usage: str(usage)[:50],
+)
+async def test_usage_that_cannot_be_true_is_estimated(raw: Raw, usage: Any) -> None:
+    written = usage if isinstance(usage, str) else json.dumps(usage)
+    done = await raw('{"choices": [{"message": {"content": "text"}}], "usage": ' + written + "}")
+    assert done.estimated
+    assert done.tokens == estimate(ASKED) + 2
+
+
+async def test_the_highest_usage_that_can_be_true_is_believed(raw: Raw) -> None:
+    usage = {"prompt_tokens": HIGHEST - 1, "completion_tokens": 1}
+    done = await raw({"choices": [{"message": {"content": "text"}}], "usage": usage})
+    assert (done.tokens, done.estimated) == (HIGHEST, False)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"error": {"message": "Rate limit exceeded, wait", "code": 429}},
+        {"error": {"message": "Rate limit exceeded, wait"}, "choices": None},
+        {"error": "Rate limit exceeded, wait", "choices": []},
+        {"choices": [{"error": {"message": "Rate limit exceeded, wait", "code": 502}, "message": {"content": ""}}]},
+        {"choices": [{"finish_reason": "error"}], "error": {"message": "Rate limit exceeded, wait"}},
+    ],
+)
+async def test_an_error_under_status_200_is_a_fault_in_the_words_of_the_endpoint(raw: Raw, body: Json) -> None:
+    error = await unavailable(lambda: raw(body))
+    assert not error.billed
+    assert "Rate limit exceeded, wait" in str(error)
+
+
+async def test_finish_reason_error_alone_is_a_fault(raw: Raw) -> None:
+    body = {"choices": [{"finish_reason": "error", "message": {"content": "half of the"}}]}
+    assert not (await unavailable(lambda: raw(body))).billed
+
+
+async def test_an_error_under_status_200_does_not_show_the_key(raw: Raw) -> None:
+    await unavailable(lambda: raw({"error": {"message": f"bad key {KEY}"}}))
+
+
+async def test_a_response_is_decoded_in_another_process() -> None:
+    with scripted({"text": "hi \u00e9\u4e2d"}) as model:
+        assert (await ask(model, Provider())).text == "hi \u00e9\u4e2d"
+
+
 async def test_no_content_is_an_empty_reply() -> None:
     with scripted({"fault": "null_content", "text": "hi"}) as model:
         assert (await ask(model)).text == ""
@@ -238,7 +299,7 @@ async def test_an_answer_compressed_against_our_wish_is_not_unpacked(raw: Raw) -
 
 
 async def test_the_limit_field_is_switched_once_and_remembered() -> None:
-    provider = Provider()
+    provider = Provider(worker=InlineWorker())
     with scripted({"fault": "reject_max_tokens", "text": "hi"}) as model:
         assert (await ask(model, provider)).text == "hi"
         assert (await ask(model, provider)).text == "hi"
@@ -248,7 +309,7 @@ async def test_the_limit_field_is_switched_once_and_remembered() -> None:
 
 
 async def test_temperature_is_dropped_once_and_remembered() -> None:
-    provider = Provider()
+    provider = Provider(worker=InlineWorker())
     with scripted({"fault": "refuse_temperature", "text": "hi"}) as model:
         await ask(model, provider)
         await ask(model, provider)
@@ -256,7 +317,7 @@ async def test_temperature_is_dropped_once_and_remembered() -> None:
 
 
 async def test_a_refusal_that_merely_names_a_field_teaches_nothing() -> None:
-    provider = Provider()
+    provider = Provider(worker=InlineWorker())
     long = {"fault": "400", "message": "maximum context length is 4096 tokens; reduce max_tokens"}
     with scripted(long, long, {"text": "hi"}) as model:
         with pytest.raises(ModelRefused):
@@ -266,7 +327,7 @@ async def test_a_refusal_that_merely_names_a_field_teaches_nothing() -> None:
 
 
 async def test_dialects_are_kept_apart() -> None:
-    provider = Provider()
+    provider = Provider(worker=InlineWorker())
     with scripted({"fault": "refuse_temperature", "text": "hi"}) as model:
         await ask(model, provider)
         other = ModelEndpoint(name="other", base_url=model.url, model="m-2")
@@ -277,14 +338,14 @@ async def test_dialects_are_kept_apart() -> None:
 @pytest.mark.parametrize("url", ["http://[", "ftp://127.0.0.1/v1", "not a url", "http://127.0.0.1:0/v1"])
 async def test_a_base_url_that_cannot_be_is_told_and_no_crash(url: str) -> None:
     with pytest.raises((ModelRefused, ModelUnavailable)):
-        await Provider().complete(endpoint(url), KEY, ASKED, 9)
+        await Provider(worker=InlineWorker()).complete(endpoint(url), KEY, ASKED, 9)
 
 
 async def test_a_password_in_the_base_url_is_not_shown() -> None:
     with scripted({"fault": "404"}) as model:
         url = model.url.replace("http://", "http://me:hunter2@")
         with pytest.raises(ModelRefused) as caught:
-            await Provider().complete(endpoint(url), KEY, ASKED, 9)
+            await Provider(worker=InlineWorker()).complete(endpoint(url), KEY, ASKED, 9)
     assert "hunter2" not in str(caught.value)
 
 
@@ -312,7 +373,7 @@ async def raw() -> Any:
         server = await asyncio.start_server(answer, "127.0.0.1", 0)
         servers.append(server)
         port = server.sockets[0].getsockname()[1]
-        return await Provider().complete(endpoint(f"http://127.0.0.1:{port}/v1"), KEY, ASKED, 9)
+        return await Provider(worker=InlineWorker()).complete(endpoint(f"http://127.0.0.1:{port}/v1"), KEY, ASKED, 9)
 
     yield ask_raw
     for server in servers:

@@ -34,6 +34,7 @@ from skill_operator.reconcile.reconciler import Reconciler
 from skill_operator.reconcile.usage_collector import UsageCollector
 from skill_operator.registry.client import BaseImage
 from skill_operator.settings import Settings
+from skill_operator.untrusted.worker import Worker
 
 Object = dict[str, Any]
 START = datetime(2030, 1, 1, 12, 0, 0, tzinfo=UTC)
@@ -169,6 +170,13 @@ def completion_response(
     usage = {"usage": {"prompt_tokens": tokens[0], "completion_tokens": tokens[1]}} if tokens else {}
     choice = {"message": {"content": text}, "finish_reason": finish_reason}
     return lambda _: httpx2.Response(200, json={"choices": [choice], **usage})
+
+
+class InlineWorker(Worker):
+    """It does the work where it is called, as JSON would carry it: a process for each reply would take too long."""
+
+    async def call(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        return json.loads(json.dumps(function(*json.loads(json.dumps(arguments)))))
 
 
 class Events:
@@ -353,9 +361,8 @@ class Operator:
 
     def __init__(self, world: World) -> None:
         self.world = world
-        self.author = Author(
-            world.settings, Provider(None if world.network else world.wire), lambda *_: None, lambda: world.now
-        )
+        provider = Provider(None if world.network else world.wire, InlineWorker())
+        self.author = Author(world.settings, provider, lambda *_: None, lambda: world.now, InlineWorker())
         base = BaseImage(dict(world.manifest), "10.96.1.1")
 
         async def read_base() -> BaseImage:

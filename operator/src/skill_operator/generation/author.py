@@ -31,7 +31,7 @@ from skill_operator.generation.provider import (
     Provider,
     estimate,
 )
-from skill_operator.generation.reply import extract_source, fingerprint
+from skill_operator.generation.reply import read_reply, text_fingerprint
 from skill_operator.generation.request import (
     FRESH_START_TEMPERATURE,
     CompletionRequest,
@@ -44,6 +44,7 @@ from skill_operator.k8s.interface import Object
 from skill_operator.naming import SkillKey
 from skill_operator.observability import metrics
 from skill_operator.settings import ModelEndpoint, Settings
+from skill_operator.untrusted.worker import Worker, WorkerFailed
 
 log = logging.getLogger(__name__)
 FIRST_RETRY_SECONDS = 2.0
@@ -85,6 +86,17 @@ class GenerationEvent:
 
     reason: str
     message: str
+
+
+@dataclass(frozen=True)
+class ReadCompletion:
+    """ReadCompletion is a completion with the code that was found in it, or with the flaw and why it has none."""
+
+    completion: Completion
+    source: str
+    flaw: str
+    message: str
+    fingerprint: str
 
 
 @dataclass(frozen=True)
@@ -137,7 +149,10 @@ class _GenerationState:
 
 
 class Author:
-    """Author decides the steps of generation and makes the calls. `wake` gets the key of a Skill whose reply came."""
+    """Author decides the steps of generation and makes the calls. `wake` gets the key of a Skill whose reply came.
+
+    Replies are read by `worker`.
+    """
 
     def __init__(
         self,
@@ -145,11 +160,13 @@ class Author:
         provider: Provider,
         wake: Callable[[SkillKey], None],
         clock: Callable[[], datetime],
+        worker: Worker | None = None,
     ) -> None:
+        self._worker = worker or Worker()
         self._settings = settings
         self._provider = provider
         self._clock = clock
-        self._pool: RequestPool[Completion] = RequestPool(settings.generation.concurrency, wake)
+        self._pool: RequestPool[ReadCompletion] = RequestPool(settings.generation.concurrency, wake)
         self._breakers = {model.name: CircuitBreaker() for model in settings.models}
         self._unsent: dict[SkillKey, CompletionRequest] = {}
 
@@ -176,7 +193,13 @@ class Author:
             messages = build_messages(inputs.skill.spec, inputs.types, inputs.manifest, state.ledger, decision.kind)
             temperature = FRESH_START_TEMPERATURE if decision.kind == "fresh" else DEFAULT_TEMPERATURE
             request = CompletionRequest(
-                key, secrets.token_hex(8), state.model, messages, decision.max_tokens, temperature
+                key,
+                secrets.token_hex(8),
+                state.model,
+                messages,
+                decision.max_tokens,
+                temperature,
+                ledger_rules.find_readopted(state.ledger),
             )
             self._unsent[key] = request
             tokens = decision.reserved_tokens
@@ -202,7 +225,7 @@ class Author:
         self._unsent.pop(request.skill, None)
         timeout = timedelta(seconds=request.endpoint.timeout_seconds) + TRIAL_GRACE
         self._breakers[request.endpoint.name].record_start(self._clock(), timeout)
-        self._pool.submit(request.skill, request.call_id, lambda: self._complete(request))
+        self._pool.submit(request.skill, request.call_id, lambda: self._complete_and_read(request))
 
     def record_verdict(
         self, inputs: GenerationInput, now: datetime, *, passed: bool, gate: str, message: str, line: int | None
@@ -266,7 +289,7 @@ class Author:
             return ledger_rules.record_loss(ledger, now)
         reserved_tokens, max_faults = ledger.last.tokens, self._settings.generation.infrastructure_failures
         try:
-            completion = task.result()
+            reply = task.result()
         except ModelUnavailable as error:
             seconds = error.retry_after or min(MAX_RETRY_SECONDS, FIRST_RETRY_SECONDS * 2**ledger.faults)
             if ledger.faults + 1 >= max_faults:
@@ -283,17 +306,28 @@ class Author:
             message = f"The call failed: {type(error).__name__}. See the operator's log."
             retry_at = _retry_at(now, STALLED_RETRY_SECONDS)
             return ledger_rules.record_fault(ledger, message, reserved_tokens, retry_at, fault_count=max_faults)
-        extraction = extract_source(completion.text, completion.finish_reason)
         return ledger_rules.settle(
             ledger,
-            completion.tokens,
+            reply.completion.tokens,
             now,
-            estimated=completion.estimated,
-            source=extraction.source,
-            fingerprint=fingerprint(extraction.source) if extraction.source else "",
-            flaw=extraction.flaw,
-            problem=extraction.message,
+            estimated=reply.completion.estimated,
+            source=reply.source,
+            fingerprint=reply.fingerprint,
+            flaw=reply.flaw,
+            problem=reply.message,
         )
+
+    async def _complete_and_read(self, request: CompletionRequest) -> ReadCompletion:
+        """Return the completion with the code in it. A reply that cannot be read within the limits has none."""
+        completion = await self._complete(request)
+        try:
+            found = await self._worker.call(
+                read_reply, completion.text, completion.finish_reason, request.accepted_source
+            )
+        except WorkerFailed as error:
+            log.warning("a reply cannot be read: %s", error, extra={"endpoint": request.endpoint.name})
+            found = ("", "no-code", "the reply is too complex to be read; answer with simpler code", "")
+        return ReadCompletion(replace(completion, text=""), *found)
 
     async def _complete(self, request: CompletionRequest) -> Completion:
         """Return the completion. The endpoint's circuit breaker knows the outcome before anyone else."""
@@ -335,7 +369,7 @@ def _open(inputs: GenerationInput, settings: Settings, now: datetime) -> _Genera
     history = ledger_history.select(store.read_history(inputs.stored_history), digest, inputs.retry, min_interval)
     ledger = history.present
     if not ledger.attempts and ledger.first_call is None and not ledger.anew and inputs.accepted_source:
-        ledger = ledger_rules.readopt(ledger, inputs.accepted_source, fingerprint(inputs.accepted_source))
+        ledger = ledger_rules.readopt(ledger, inputs.accepted_source, text_fingerprint(inputs.accepted_source))
     usage = daily_quota.read(store.read_daily_usage(inputs.stored_usage), now.date())
     state = _GenerationState(skill.metadata.uid, history, usage, inputs.models, _limits(settings, skill))
     return state.with_ledger(ledger)

@@ -397,6 +397,11 @@ def readopt(ledger: Ledger, source: str, fingerprint: str) -> Ledger:
     )
 
 
+def find_readopted(ledger: Ledger) -> str:
+    """Return the code that was accepted before this input, or an empty string."""
+    return next((attempt.source for attempt in ledger.attempts if attempt.number == 0), "")
+
+
 def record_verdict(ledger: Ledger, *, passed: bool, gate: str, message: str, line: int | None) -> Ledger:
     """Return the ledger with the verdict on the last candidate.
 

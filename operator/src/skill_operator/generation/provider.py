@@ -6,7 +6,7 @@ It is the only module that imports the `openai` client.
 from __future__ import annotations
 
 import asyncio
-import json
+import logging
 import math
 import re
 import ssl
@@ -14,19 +14,24 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, field, replace
 from email.utils import parsedate_to_datetime
 from functools import cache
-from typing import Any, Final, TypeGuard
+from typing import Any, Final
 
 import httpx2
 import openai
 
+from skill_operator.generation.chat_response import ChatResponse, decode_response
 from skill_operator.generation.prompt import Message
-from skill_operator.generation.reply import MAX_REPLY_CHARACTERS
 from skill_operator.settings import ModelEndpoint
 from skill_operator.untrusted.text import printable
+from skill_operator.untrusted.worker import Worker, WorkerFailed
+
+log = logging.getLogger(__name__)
 
 BYTES_PER_TOKEN: Final = 3  # of UTF-8; low on purpose: an estimate must not be lower than the bill
 TOKENS_PER_MESSAGE: Final = 16  # for what separates messages
-MAX_RESPONSE_BYTES: Final = 2 * MAX_REPLY_CHARACTERS
+MAX_RESPONSE_BYTES: Final = 512 * 1024  # eight times the longest source
+MAX_ERROR_RESPONSE_BYTES: Final = 16 * 1024  # the client parses errors itself; what is longer is cut
+MAX_USAGE_FACTOR: Final = 2  # usage beyond what the request allowed, times this, is no usage of it
 MAX_RETRY_AFTER_SECONDS: Final = 600.0
 MAX_ERROR_CHARACTERS: Final = 300  # of an endpoint's error message
 DEFAULT_TEMPERATURE: Final = 0.2
@@ -70,10 +75,11 @@ class Dialect:
 class Provider:
     """Provider calls endpoints, and remembers the dialect of each, so that it sends an unaccepted form only once.
 
-    `transport` replaces the network in tests.
+    Responses are decoded by `worker`. `transport` replaces the network in tests.
     """
 
-    def __init__(self, transport: httpx2.AsyncBaseTransport | None = None) -> None:
+    def __init__(self, transport: httpx2.AsyncBaseTransport | None = None, worker: Worker | None = None) -> None:
+        self._worker = worker or Worker()
         self._dialects: dict[str, Dialect] = {}
         self._transport = transport
 
@@ -99,7 +105,19 @@ class Provider:
         except TimeoutError:
             message = f"{endpoint.name} did not answer within {endpoint.timeout_seconds:.0f} s."
             raise ModelUnavailable(message, billed=True) from None
-        return _parse_completion(body, messages, endpoint)
+        return _make_completion(await self._decode(body, endpoint), endpoint, api_key, messages, max_tokens)
+
+    async def _decode(self, body: bytes, endpoint: ModelEndpoint) -> ChatResponse:
+        """Return the decoded body of a response."""
+        try:
+            response: ChatResponse | None = await self._worker.call(decode_response, body.decode("latin-1"))
+        except WorkerFailed:
+            response = None
+        if response is None:
+            is_html = body[:MAX_ERROR_CHARACTERS].lstrip()[:1] == b"<"
+            hint = "it is no Chat Completions endpoint" if is_html else "the response is malformed"
+            raise ModelUnavailable(f"{endpoint.name} at {_url_without_login(endpoint)}: {hint}.", billed=not is_html)
+        return response
 
     async def _request(
         self, endpoint: ModelEndpoint, api_key: str, messages: list[Message], max_tokens: int, temperature: float
@@ -175,7 +193,7 @@ def _client(endpoint: ModelEndpoint, api_key: str, transport: httpx2.AsyncBaseTr
         if response.headers.get("content-encoding", "identity") != "identity":
             raise ModelUnavailable(f"{endpoint.name} compresses its response although the request forbids it.")
         if isinstance(response.stream, httpx2.AsyncByteStream):
-            response.stream = _LimitedStream(response.stream, endpoint.name)
+            response.stream = _LimitedStream(response.stream, endpoint.name, is_error=response.is_error)
 
     http = httpx2.AsyncClient(
         trust_env=False,
@@ -200,19 +218,22 @@ def _tls_context() -> ssl.SSLContext:
 
 
 class _LimitedStream(httpx2.AsyncByteStream):
-    """_LimitedStream raises an error once a body is too large, before it is in memory."""
+    """_LimitedStream raises an error once a body is too large, before it is in memory. That of an error is cut."""
 
-    def __init__(self, stream: httpx2.AsyncByteStream, name: str) -> None:
+    def __init__(self, stream: httpx2.AsyncByteStream, name: str, *, is_error: bool) -> None:
         self._stream = stream
         self._name = name
+        self._is_error = is_error
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         size = 0
         async for chunk in self._stream:
+            room = MAX_ERROR_RESPONSE_BYTES - size if self._is_error else len(chunk)
             size += len(chunk)
             if size > MAX_RESPONSE_BYTES:
                 raise ModelUnavailable(f"{self._name} sent more than {MAX_RESPONSE_BYTES // 1024} KiB.", billed=True)
-            yield chunk
+            if room > 0:
+                yield chunk[:room]
 
     async def aclose(self) -> None:
         await self._stream.aclose()
@@ -248,43 +269,32 @@ def _next_dialect(dialect: Dialect, message: str) -> Dialect | None:
     return None
 
 
-def _parse_completion(body: bytes, messages: list[Message], endpoint: ModelEndpoint) -> Completion:
-    try:
-        parsed = json.loads(body)
-        choice = parsed["choices"][0]
-        text = _message_text(choice["message"].get("content"))
-    except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError):
-        is_html = body.lstrip()[:1] == b"<"
-        hint = "it is no Chat Completions endpoint" if is_html else "the response is malformed"
-        raise ModelUnavailable(
-            f"{endpoint.name} at {_url_without_login(endpoint)}: {hint}.", billed=not is_html
-        ) from None
-    charged = _charged_tokens(parsed.get("usage"), text)
-    estimated = estimate(messages) + _estimate_tokens(text)
-    reason = str(choice.get("finish_reason") or "")
-    return Completion(text, reason, estimated if charged is None else charged, charged is None)
+def _make_completion(
+    response: ChatResponse, endpoint: ModelEndpoint, api_key: str, messages: list[Message], max_tokens: int
+) -> Completion:
+    """Return the completion of a response. Raises ModelUnavailable where it tells an error."""
+    if "error" in response:
+        detail = _clean(response["error"], api_key)
+        raise ModelUnavailable(f"{endpoint.name} reports an error with status 200: {detail}.")
+    text, prompt_tokens = response["text"], estimate(messages)
+    reported = _reported_tokens(response["usage"], text)
+    highest = MAX_USAGE_FACTOR * (prompt_tokens + max_tokens)
+    if reported is not None and reported > highest:
+        log.warning(
+            "a model reports more tokens than its request allowed; they are estimated",
+            extra={"endpoint": endpoint.name, "reported": reported, "allowed": highest},
+        )
+        reported = None
+    tokens = prompt_tokens + _estimate_tokens(text) if reported is None else reported
+    return Completion(text, response["finish_reason"], tokens, estimated=reported is None)
 
 
-def _message_text(content: Any) -> str:
-    """Return the text of a message, which may be a list of parts. Null is an empty reply, not a fault."""
-    if isinstance(content, list):
-        return "".join(part["text"] for part in content if part.get("type") == "text")
-    if content is not None and not isinstance(content, str):
-        raise TypeError("content is no text")
-    return content or ""
-
-
-def _charged_tokens(usage: Any, text: str) -> int | None:
-    """Return the tokens that the endpoint reports to charge, or None if the report is missing or implausible."""
-    counts = usage if isinstance(usage, dict) else {}
-    prompt, completion, total = (counts.get(f"{kind}_tokens") for kind in ("prompt", "completion", "total"))
-    if _is_count(prompt) and _is_count(completion) and (completion or not text):
-        return max(prompt + completion, total if _is_count(total) else 0)
-    return total if _is_count(total) and total else None
-
-
-def _is_count(value: Any) -> TypeGuard[int]:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+def _reported_tokens(usage: dict[str, int], text: str) -> int | None:
+    """Return the tokens that the endpoint reports to charge, or None if the report is missing or contradicts itself."""
+    prompt, completion, total = (usage.get(kind) for kind in ("prompt", "completion", "total"))
+    if prompt is not None and completion is not None and (completion or not text):
+        return max(prompt + completion, total or 0)
+    return total or None
 
 
 def _retry_after(headers: httpx2.Headers) -> float | None:

@@ -161,11 +161,31 @@ def _describe_syntax_error(source: str) -> str:
 def fingerprint(source: str) -> str:
     """Return a hash that is equal for programs that differ only in comments, docstrings, spacing or local names."""
     tree = parse(source)
+    if tree is None:
+        return text_fingerprint(source)
     try:
-        text = f"text:{source}" if tree is None else ast.dump(_NameNormalizer().normalize(tree))
+        text = ast.dump(_NameNormalizer().normalize(tree))
     except RecursionError:
-        text = f"text:{source}"
+        return text_fingerprint(source)
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]
+
+
+def text_fingerprint(source: str) -> str:
+    """Return a fingerprint that only the same text has. It costs no parsing."""
+    return hashlib.sha256(f"text:{source}".encode("utf-8", "surrogatepass")).hexdigest()[:32]
+
+
+def read_reply(text: str, finish_reason: str, accepted_source: str) -> tuple[str, Flaw, str, str]:
+    """Return the extracted source with its flaw and message, and its fingerprint. A worker process does this.
+
+    `accepted_source` is code that the ledger knows by the fingerprint of its text; the same program gets that one.
+    """
+    extracted = extract_source(text, finish_reason)
+    if not extracted.source:
+        return (*extracted, "")
+    found = fingerprint(extracted.source)
+    is_accepted = bool(accepted_source) and found == fingerprint(accepted_source)
+    return (*extracted, text_fingerprint(accepted_source) if is_accepted else found)
 
 
 def _without_source(flaw: Flaw, detail: str = "") -> ExtractedSource:

@@ -18,7 +18,10 @@ FRESH_START_TEMPERATURE = 0.8  # higher, or the model would repeat what it has w
 
 @dataclass(frozen=True)
 class CompletionRequest:
-    """CompletionRequest is one call of a model. The ledger knows it by its `call_id`."""
+    """CompletionRequest is one call of a model. The ledger knows it by its `call_id`.
+
+    `accepted_source` is code that was accepted before and refused since, or empty: writing it again is a repeat.
+    """
 
     skill: naming.SkillKey
     call_id: str
@@ -26,6 +29,7 @@ class CompletionRequest:
     messages: list[prompt.Message]
     max_tokens: int
     temperature: float = DEFAULT_TEMPERATURE
+    accepted_source: str = ""
 
 
 def select_models(settings: Settings, skill: Skill) -> list[ModelEndpoint]:

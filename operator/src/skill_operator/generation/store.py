@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import json
 
-from skill_operator import naming
+from skill_operator import naming, runtime_contract
 from skill_operator.api.v1alpha1 import Skill
 from skill_operator.generation import ledger_history
 from skill_operator.generation.daily_quota import DailyUsage
@@ -136,4 +136,5 @@ def accepted_source(skill: Skill, config_maps: dict[str, Object]) -> str:
         skill.spec
     ):
         return ""
-    return str(stored_map.get("data", {}).get(SOURCE_KEY, ""))
+    source = str(stored_map.get("data", {}).get(SOURCE_KEY, ""))
+    return source if len(source.encode("utf-8", "replace")) <= runtime_contract.MAX_SOURCE_BYTES else ""
