@@ -157,6 +157,40 @@ async def test_deadline_exceeded(world: World) -> None:
     assert world.reason == "DeadlineExceeded"
 
 
+async def test_a_candidate_that_ends_its_own_check_is_refused_after_a_few(world: World) -> None:
+    await writes(world, "return 1")
+    checks = 0
+    for _ in range(100):
+        if world.check() is not None:
+            world.end_check(143, "")
+            checks += 1
+        await world.reconcile(2)
+        world.now += timedelta(seconds=60)
+        if world.status["generation"].get("lastFailure"):
+            break
+    assert checks == 5
+    assert world.status["generation"]["lastFailure"]["gate"] == "no-verdict"
+
+
+async def test_a_candidate_whose_checks_are_counted_by_nobody_ends_at_the_deadline(world: World) -> None:
+    """Whoever may write Jobs in the Skill's namespace may reset what they count."""
+    await writes(world, "return 1")
+    checks = 0
+    for _ in range(100):
+        if world.check() is not None:
+            for (kind, _, _), obj in world.store.objects.items():
+                if kind == "Job":
+                    obj["metadata"].pop("annotations", None)
+            world.end_check(143, "")
+            checks += 1
+        await world.reconcile(2)
+        world.now += timedelta(minutes=5)
+        if world.reason == "DeadlineExceeded":
+            break
+    assert checks <= 5
+    assert world.condition("Stalled")
+
+
 async def test_no_code_twice(world: World) -> None:
     await world.receive(completion_response("I would rather not.", (100, 5)))
     await world.receive(completion_response("", (100, 0)))

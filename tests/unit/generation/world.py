@@ -309,7 +309,7 @@ class World:
     def end_check(self, code: int, last_word: str) -> None:
         """The check's container is over."""
         name, job = self._running_check()
-        end = {"exitCode": code, "message": last_word}
+        end = {"exitCode": code, "message": last_word, "finishedAt": self.now.strftime("%Y-%m-%dT%H:%M:%SZ")}
         container = {"name": "check", "image": "i", "state": {"terminated": end}, "lastState": {}}
         labels = job["metadata"]["labels"] | {"job-name": name}
         owners = [{"kind": "Job", "name": name, "uid": job["metadata"]["uid"]}]

@@ -277,7 +277,7 @@ REASONS: Final[Mapping[str, Reason]] = {
     "CheckFailed": Reason(
         ReasonGroup.CHECK,
         (VERIFIED,),
-        "The check ended without a result, which is not the code's fault. It is made again.",
+        "The check ended without a result. It is made again, up to five times; then the code is refused.",
         "Wait. If it lasts, read the log of the check's pod and raise `check.resources` of the chart.",
     ),
     "BackoffLimitExceeded": Reason(

@@ -116,9 +116,13 @@ class GenerationUpdate:
 
 @dataclass(frozen=True)
 class GenerationStep(GenerationUpdate):
-    """GenerationStep is a decision and what is to be written; then `request`, if any, is to be started."""
+    """GenerationStep is a decision and what is to be written; then `request`, if any, is to be started.
+
+    `deadline`: when generation ends, once a model has replied.
+    """
 
     decision: Decision
+    deadline: datetime | None = None
     request: CompletionRequest | None = None
     events: tuple[GenerationEvent, ...] = ()
 
@@ -216,6 +220,7 @@ class Author:
             records=_changed_records(inputs, self._settings, state),
             view=(store.candidates_map(inputs.skill, state.ledger),) if state.ledger.attempts else (),
             decision=decision,
+            deadline=ledger_rules.deadline(state.ledger, state.limits),
             request=request,
             events=events,
         )

@@ -258,10 +258,16 @@ def _find_stop(ledger: Ledger, limits: GenerationLimits, now: datetime) -> Stop 
     if ledger.attempt_count >= limits.max_attempts:
         count = f"{ledger.attempt_count} of {limits.max_attempts} attempts"
         return Stop("AttemptsExhausted", f"{count} were refused: {CLARIFY_ADVICE}", report, limits.max_attempts)
-    if ledger.first_reply is not None and now - ledger.first_reply > limits.deadline:
+    ends_at = deadline(ledger, limits)
+    if ends_at is not None and now > ends_at:
         message = f"no code was accepted within {limits.deadline} of the first reply: {CLARIFY_ADVICE}"
         return Stop("DeadlineExceeded", message, report)
     return None
+
+
+def deadline(ledger: Ledger, limits: GenerationLimits) -> datetime | None:
+    """Return when generation ends, or None before the first reply."""
+    return ledger.first_reply + limits.deadline if ledger.first_reply is not None else None
 
 
 def _stop_after_empty_replies(last: Attempt) -> Stop:

@@ -12,7 +12,7 @@ from skill_operator.k8s.interface import Object
 from skill_operator.reconcile.result import ConditionUpdate, Ref, Result
 
 MAX_BACKOFF_SECONDS = 300.0
-MAX_COUNT_DIGITS = 3
+MAX_FAILURES = 100
 
 
 @dataclass(frozen=True)
@@ -51,8 +51,8 @@ class JobRetry:
 
 
 def _count(text: str) -> int:
-    """Return the number of failures that an annotation says: others may have written anything."""
-    return int(text) if len(text) <= MAX_COUNT_DIGITS and text.isdecimal() else 0
+    """Return the number in an annotation, which others may have written."""
+    return min(MAX_FAILURES, int(text)) if text.isascii() and text.isdecimal() and len(text) < 10 else 0
 
 
 def finished_at(terminated: Object, fallback: datetime) -> datetime:

@@ -132,9 +132,13 @@ class StatusPatch(TypedDict, total=False):
 
 @dataclass
 class Progress:
-    """Progress is handed on from stage to stage within one reconcile. `revision` is its whole digest."""
+    """Progress is handed on from stage to stage within one reconcile. `revision` is its whole digest.
+
+    `deadline`: when the generation of the source ends; None for pinned code and for code that has passed.
+    """
 
     source: str = ""
+    deadline: datetime | None = None
     types: str = ""
     revision: str = ""
     image: str = ""

@@ -7,6 +7,7 @@ import gzip
 import hashlib
 import hmac
 import json
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ import pytest
 from skill_operator import naming
 from skill_operator.generation.holdout import split_examples
 from skill_operator.reconcile.result import Progress, Ref
-from skill_operator.reconcile.stages.check import examine
+from skill_operator.reconcile.stages.check import MAX_INCONCLUSIVE_CHECKS, examine
 from skill_operator.resources import check as resource
 from tests.unit.reconcile.samples import NOW, SETTINGS, SOURCE, observed, pod, skill
 
@@ -176,10 +177,10 @@ def test_another_checks_key_does_not_open_this_one() -> None:
 
 
 @pytest.mark.parametrize("end", [{"exitCode": 1, "message": "boom\x1b[31m"}, {"exitCode": 137, "reason": "Error"}])
-def test_a_broken_check_is_no_verdict_and_made_again_ever_later(end: dict[str, Any]) -> None:
+def test_a_broken_check_is_no_verdict_and_made_again_ever_later_a_few_times(end: dict[str, Any]) -> None:
     name, _, job = begun()
     pauses = []
-    for failures in range(7):
+    for failures in range(MAX_INCONCLUSIVE_CHECKS - 1):
         job["metadata"]["annotations"] = {naming.FAILURES_ANNOTATION: str(failures)}
         waiting, report = ended(end | {"finishedAt": "2030-01-01T12:00:00Z"}, name, job)
         assert report is None
@@ -190,7 +191,37 @@ def test_a_broken_check_is_no_verdict_and_made_again_ever_later(end: dict[str, A
         again, _ = ended(end | {"finishedAt": "2030-01-01T11:00:00Z"}, name, job)
         assert again.delete == (Ref("Job", "team", name),)
         assert again.create[0]["metadata"]["annotations"] == {naming.FAILURES_ANNOTATION: str(failures + 1)}
-    assert pauses == [15, 30, 60, 120, 240, 300, 300]
+    assert pauses == [15, 30, 60, 120]
+    for failures in (MAX_INCONCLUSIVE_CHECKS - 1, 60):
+        job["metadata"]["annotations"] = {naming.FAILURES_ANNOTATION: str(failures)}
+        refused, report = ended(end, name, job)
+        assert report is not None
+        assert (report.passed, report.gate) == (False, "no-verdict")
+        assert refused.conditions[0].reason == "CheckRefused"
+        assert not refused.create
+        assert len(refused.apply) == 1, "the verdict is kept"
+
+
+def test_an_end_without_a_verdict_after_the_deadline_refuses_the_code() -> None:
+    name, _, job = begun()
+    for deadline, is_refused in (
+        (NOW - timedelta(seconds=1), True),
+        (NOW + timedelta(seconds=1), False),
+        (None, False),
+    ):
+        progress = Progress(source=SOURCE, deadline=deadline)
+        _, report = ended({"exitCode": 143, "message": ""}, name, job, progress)
+        assert (report is not None) is is_refused
+        assert report is None or (report.gate == "no-verdict" and "after the deadline" in report.message)
+
+
+@pytest.mark.parametrize("text", ["", "many", "-1", "9" * 5000, "1e3", "\u0663", "1.5"])
+def test_a_count_that_others_wrote_does_not_end_the_reconcile(text: str) -> None:
+    name, _, job = begun()
+    job["metadata"]["annotations"] = {naming.FAILURES_ANNOTATION: text}
+    waiting, report = ended({"exitCode": 1, "finishedAt": "2030-01-01T12:00:00Z"}, name, job)
+    assert report is None
+    assert waiting.after == 15
 
 
 def test_a_check_that_did_not_end_is_made_again_ever_later() -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import secrets
 from dataclasses import replace
 from datetime import datetime
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from skill_operator import naming, runtime_contract
 from skill_operator.api.conditions import ISOLATED, VERIFIED
@@ -31,6 +31,20 @@ from skill_operator.untrusted.text import printable
 FIRST_BACKOFF_SECONDS = 15.0
 POD_PROBLEM_RETRY_SECONDS = 15.0
 ISOLATION_RETRY_SECONDS = 60.0
+MAX_INCONCLUSIVE_CHECKS = 5  # of one candidate: code that can end its own check must not be checked for ever
+GATE_NO_VERDICT = "no-verdict"
+
+
+class _CheckRun(NamedTuple):
+    """_CheckRun is the Job of a check with its ConfigMap, and the request that the map carries."""
+
+    job: Object
+    config_map: Object
+    content: Object
+
+    @property
+    def name(self) -> str:
+        return str(self.config_map["metadata"]["name"])
 
 
 def check(observed: Observed, progress: Progress, context: StageContext) -> Result:
@@ -47,7 +61,7 @@ def check(observed: Observed, progress: Progress, context: StageContext) -> Resu
 def examine(
     observed: Observed, progress: Progress, settings: Settings, now: datetime
 ) -> tuple[Result, CheckReport | None]:
-    """Return the verdict, once there is one. A fault of the infrastructure is no verdict: the check is made again."""
+    """Return the verdict, once there is one. A check that ends without one is made again, until it is a refusal."""
     skill = observed.skill
     visible, hidden = split_examples(skill.spec.examples)
     content = resource.bundle(skill, progress.source, progress.types, visible, hidden)
@@ -66,15 +80,16 @@ def examine(
         starting = ConditionUpdate(VERIFIED, "Unknown", "Checking", "the check is starting")
         wanted = _make_job(observed, settings, config_map, 0)
         return Result.waiting(starting, apply=(config_map,), create=(wanted,), delete=old), None
+    run = _CheckRun(job, config_map, content)
     for pod in observed.pods_of(name):
         if not _is_owned_by(job, pod):
             continue  # of a former Job of this name, and about to go
         end = pod_status.find_termination(pod)
         if end is not None:
-            return _ended(observed, progress, settings, job, config_map, end, content, now)
+            return _ended(observed, progress, settings, run, end, now)
         if (problem := observed.problem(pod)) is not None:
             return _blocked(problem, old), None
-    return _no_verdict(observed, settings, job, config_map, now, old), None
+    return _no_verdict(observed, progress, settings, run, now, old)
 
 
 def _known_report(observed: Observed, settings: Settings, name: str, content: Object) -> CheckReport | None:
@@ -103,24 +118,21 @@ def _ended(
     observed: Observed,
     progress: Progress,
     settings: Settings,
-    job: Object,
-    config_map: Object,
+    run: _CheckRun,
     end: Object,
-    content: Object,
     now: datetime,
 ) -> tuple[Result, CheckReport | None]:
     """Return what the end of the check's container says about the candidate."""
-    name = config_map["metadata"]["name"]
     if end.get("exitCode") == runtime_contract.EXIT_EGRESS_NOT_BLOCKED:
-        return _not_isolated(observed, name, end), None
+        return _not_isolated(observed, run.name, end), None
     report = (
-        read_signed(str(end.get("message", "")), _report_key(job))
+        read_signed(str(end.get("message", "")), _report_key(run.job))
         if end.get("exitCode") == runtime_contract.EXIT_OK
         else None
     )
-    if report is not None and report.subject != resource.subject(content):
-        cause = f"the check got another input than the operator wrote: somebody changed the ConfigMap {name}"
-        return _retry(observed, settings, job, config_map, finished_at(end, now), now, cause), None
+    if report is not None and report.subject != resource.subject(run.content):
+        cause = f"the check got another input than the operator wrote: somebody changed the ConfigMap {run.name}"
+        return _retry(observed, progress, settings, run, finished_at(end, now), now, cause)
     if report is None and end.get("exitCode") == runtime_contract.EXIT_OK:
         report = CheckReport(
             passed=False,
@@ -133,10 +145,17 @@ def _ended(
         )
     if report is None:
         cause = f"the check ended with exit code {end.get('exitCode')}: {printable(str(end.get('message', '')), 500)}"
-        return _retry(observed, settings, job, config_map, finished_at(end, now), now, cause), None
-    progress.status["verdict"] = _seal(settings, content, report)
-    stored = resource.config_map(observed.skill, name, content, report.wire())
-    return replace(_verdict(report, name, ()), apply=(stored,)), report
+        return _retry(observed, progress, settings, run, finished_at(end, now), now, cause)
+    return _record(observed, progress, settings, run, report)
+
+
+def _record(
+    observed: Observed, progress: Progress, settings: Settings, run: _CheckRun, report: CheckReport
+) -> tuple[Result, CheckReport]:
+    """Return the verdict, and keep it where only this operator's own counts."""
+    progress.status["verdict"] = _seal(settings, run.content, report)
+    stored = resource.config_map(observed.skill, run.name, run.content, report.wire())
+    return replace(_verdict(report, run.name, ()), apply=(stored,)), report
 
 
 def _not_isolated(observed: Observed, name: str, end: Object) -> Result:
@@ -150,21 +169,26 @@ def _not_isolated(observed: Observed, name: str, end: Object) -> Result:
 
 
 def _no_verdict(
-    observed: Observed, settings: Settings, job: Object, config_map: Object, now: datetime, old: tuple[Ref, ...]
-) -> Result:
+    observed: Observed,
+    progress: Progress,
+    settings: Settings,
+    run: _CheckRun,
+    now: datetime,
+    old: tuple[Ref, ...],
+) -> tuple[Result, CheckReport | None]:
     """Return how the check goes on while no pod has ended, or after its Job ended without one.
 
     The latter is so after its deadline, by a quota, or by eviction.
     """
-    if (outcome := pod_status.job_outcome(job)) is not None:
+    if (outcome := pod_status.job_outcome(run.job)) is not None:
         cause = f"the check ended without a result: {outcome.message}"
         reason = outcome.reason or "CheckFailed"
-        return _retry(observed, settings, job, config_map, outcome.since, now, cause, reason)
-    if (problem := observed.refusal(job)) is not None:
-        return _blocked(problem, old)
+        return _retry(observed, progress, settings, run, outcome.since, now, cause, reason)
+    if (problem := observed.refusal(run.job)) is not None:
+        return _blocked(problem, old), None
     running = ConditionUpdate(VERIFIED, "Unknown", "Checking", "the check is running")
-    after = None if observed.pods_of(job["metadata"]["name"]) else POD_START_SECONDS
-    return Result.waiting(running, after=after, delete=old)
+    after = None if observed.pods_of(run.name) else POD_START_SECONDS
+    return Result.waiting(running, after=after, delete=old), None
 
 
 def _blocked(problem: pod_status.PodProblem, old: tuple[Ref, ...]) -> Result:
@@ -174,21 +198,30 @@ def _blocked(problem: pod_status.PodProblem, old: tuple[Ref, ...]) -> Result:
 
 def _retry(
     observed: Observed,
+    progress: Progress,
     settings: Settings,
-    job: Object,
-    config_map: Object,
+    run: _CheckRun,
     failed_at: datetime,
     now: datetime,
     cause: str,
     reason: str = "CheckFailed",
-) -> Result:
-    """Make the check again, ever later. That there is no verdict is not the code's fault, and costs no attempt."""
-    retry = JobRetry.of(job, failed_at, FIRST_BACKOFF_SECONDS)
+) -> tuple[Result, CheckReport | None]:
+    """Make the check again, ever later. A few ends without a verdict, or one after the deadline, refuse the code."""
+    retry = JobRetry.of(run.job, failed_at, FIRST_BACKOFF_SECONDS)
+    count = retry.failures + 1
+    is_late = progress.deadline is not None and now > progress.deadline
+    if count >= MAX_INCONCLUSIVE_CHECKS or is_late:
+        pinned = observed.skill.spec.source is not None
+        advice = f"; delete the ConfigMap {run.name} to have the same code checked again" if pinned else ""
+        ends = f"{count} checks ended without a verdict{', the last after the deadline' if is_late else ''}"
+        report = CheckReport(passed=False, gate=GATE_NO_VERDICT, message=f"{ends}: {cause[:1000]}{advice}")
+        return _record(observed, progress, settings, run, report)
     message = f"{cause}; the next attempt starts at {retry.at:%H:%M:%S} UTC"
     condition = ConditionUpdate(VERIFIED, "Unknown", reason, message)
-    return retry.result(
-        condition, now, lambda failures: (config_map, _make_job(observed, settings, config_map, failures))
+    result = retry.result(
+        condition, now, lambda failures: (run.config_map, _make_job(observed, settings, run.config_map, failures))
     )
+    return result, None
 
 
 def _verdict(report: CheckReport, name: str, delete: tuple[Ref, ...]) -> Result:

@@ -42,6 +42,7 @@ def provide_source(observed: Observed, progress: Progress, context: StageContext
     progress.status["generation"] = step.status
     if isinstance(step.decision, ReadyCandidate):
         progress.source = step.decision.attempt.source
+        progress.deadline = None if step.decision.accepted else step.deadline
     return _result(skill, step)
 
 
