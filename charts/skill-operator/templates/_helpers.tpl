@@ -150,6 +150,7 @@ readinessProbe:
   "pull" ($r.pull | default (printf "localhost:%d" (int $r.nodePort)))
   "read" ($r.read | default (printf "http://%s:5001" $host))
   "credentials" ""
+  "trustedHosts" $r.trustedHosts
   "insecure" true
   "pushSecret" (include "skill-operator.pushSecret" .)
   "pullSecret" $r.pullSecret
@@ -161,6 +162,7 @@ readinessProbe:
   "pull" (required "registry.pull: where do the nodes pull from? (registry.embedded is false)" $r.pull)
   "read" (required "registry.read: which URL serves the registry's manifests? (registry.embedded is false)" $r.read)
   "credentials" (ternary "/etc/skill-operator/registry/config.json" "" (ne $r.readSecret ""))
+  "trustedHosts" $r.trustedHosts
   "insecure" $r.insecure
   "pushSecret" (include "skill-operator.pushSecret" .)
   "pullSecret" $r.pullSecret

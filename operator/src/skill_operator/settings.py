@@ -48,6 +48,10 @@ class RegistrySettings(_SettingsModel):
     credentials: str = Field(
         default="", description="file (dockerconfigjson) with the controller's read credential; empty: anonymous"
     )
+    trusted_hosts: list[str] = Field(
+        default_factory=list,
+        description="hosts beside the registry's own that may give the controller tokens and blobs",
+    )
     insecure: bool = Field(default=True, description="whether the builder may use plain HTTP for the push address")
     push_secret: str = Field(
         default="registry-push", description="push Secret (dockerconfigjson) in the builder namespace; empty: none"

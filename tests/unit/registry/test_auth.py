@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 import aiohttp
 import pytest
 from aiohttp import web
 
+from skill_operator.registry import auth
 from skill_operator.registry.auth import RegistryAuth, RegistryAuthError
 
 NAME, PASSWORD = "ada", "to:p-secret"
@@ -42,6 +43,9 @@ class Guarded:
             return web.Response(status=403)
         return web.json_response(self.said)
 
+    async def moved(self, _: web.Request) -> web.Response:
+        return web.Response(status=307, headers={"Location": "/token"})
+
 
 @pytest.fixture
 async def guarded() -> AsyncIterator[Guarded]:
@@ -49,6 +53,7 @@ async def guarded() -> AsyncIterator[Guarded]:
     app = web.Application()
     app.router.add_get("/v2/", made.registry)
     app.router.add_get("/token", made.token)
+    app.router.add_get("/moved", made.moved)
     runner = web.AppRunner(app)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
@@ -68,9 +73,9 @@ def kept(folder: Path, guarded: Guarded, host: str = "", **entry: str) -> str:
     return str(file)
 
 
-async def read(guarded: Guarded, file: str) -> tuple[int, str]:
+async def read(guarded: Guarded, file: str, hosts: Sequence[str] = ()) -> tuple[int, str]:
     async with (
-        aiohttp.ClientSession(middlewares=(RegistryAuth(file),)) as session,
+        aiohttp.ClientSession(middlewares=(RegistryAuth(file, hosts),)) as session,
         session.get(f"{guarded.url}/v2/") as answer,
     ):
         return answer.status, await answer.text()
@@ -115,7 +120,70 @@ async def test_a_strange_realm_gets_no_credential(tmp_path: Path, guarded: Guard
     assert guarded.asked == []
 
 
-@pytest.mark.parametrize("said", [{}, [], {"token": ""}])
+@pytest.mark.parametrize(
+    "realm",
+    [
+        "http://localhost:PORT/token",
+        "https://localhost:PORT/token",
+        "http://127.0.0.2:PORT/token",
+        "http://[::1]:PORT/token",
+        "https://kubernetes.default.svc/token",
+        "http://169.254.169.254/token",
+        "https://127.0.0.1.evil.example/token",
+        "https://evil.example/127.0.0.1",
+        "https://evil.example#@127.0.0.1/token",
+    ],
+)
+async def test_a_realm_of_another_site_gets_no_credential(tmp_path: Path, guarded: Guarded, realm: str) -> None:
+    guarded.scheme, guarded.realm = "Bearer", realm.replace("PORT", guarded.url.rpartition(":")[2])
+    with pytest.raises(RegistryAuthError, match=r"registry\.trustedHosts"):
+        await read(guarded, kept(tmp_path, guarded))
+    assert guarded.asked == []
+
+
+async def test_a_realm_of_the_setting_gets_the_credential(tmp_path: Path, guarded: Guarded) -> None:
+    guarded.scheme, guarded.realm = "Bearer", guarded.realm.replace("127.0.0.1", "localhost")
+    assert await read(guarded, kept(tmp_path, guarded), hosts=["localhost"]) == (200, "read")
+
+
+@pytest.mark.parametrize("login", ["user@", "user:pw@", ":@"])
+async def test_a_realm_with_a_login_is_no_address(tmp_path: Path, guarded: Guarded, login: str) -> None:
+    guarded.scheme, guarded.realm = "Bearer", guarded.realm.replace("//", f"//{login}")
+    with pytest.raises(RegistryAuthError, match="is no https address"):
+        await read(guarded, kept(tmp_path, guarded))
+    assert guarded.asked == []
+
+
+async def test_a_redirect_of_the_realm_is_not_followed(tmp_path: Path, guarded: Guarded) -> None:
+    guarded.scheme, guarded.realm = "Bearer", f"{guarded.url}/moved"
+    with pytest.raises(RegistryAuthError, match="HTTP 307"):
+        await read(guarded, kept(tmp_path, guarded))
+    assert guarded.asked == []
+
+
+@pytest.mark.parametrize("rest", ["a" * 8000, "a=" * 4000, 'a="' * 2500, "a" + " " * 8000, "realm " * 1300])
+def test_a_challenge_is_read_in_linear_time(rest: str) -> None:
+    """Each step of the match begins where no other did: the words of the header are begun once."""
+    assert auth._PARAMETER.pattern.startswith(r"\b(\w++)")
+    assert "realm" not in dict(auth._PARAMETER.findall(rest))
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {},
+        [],
+        {"token": ""},
+        {"token": 7},
+        {"token": ["t-1"]},
+        {"token": {"a": 1}},
+        {"token": "t-1\r\nX-Evil: 1"},
+        {"token": "t 1"},
+        {"token": "x" * 20_000},
+        {"token": "x" * 100_000},
+        {"access_token": None},
+    ],
+)
 async def test_a_realm_that_says_nothing_of_use(tmp_path: Path, guarded: Guarded, said: object) -> None:
     guarded.scheme, guarded.said = "Bearer", said
     with pytest.raises(RegistryAuthError, match="gives no token"):

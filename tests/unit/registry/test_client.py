@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 from aiohttp import web
@@ -16,7 +18,7 @@ MANIFEST = {"python": "3.13", "rootEntries": ["bin", "usr"], "distributions": {f
 
 
 class Answers:
-    """What the registry says; tests change it."""
+    """What the registry says; tests change it. `forge` changes bytes after their digest was made."""
 
     def __init__(self) -> None:
         self.labels: object = {client.LABEL: json.dumps(MANIFEST)}
@@ -24,24 +26,53 @@ class Answers:
         self.status = 200
         self.url = ""
         self.asked: list[str] = []  # the folder of each image that was read
+        self.forge: set[str] = set()
+        self.location = ""  # where blobs are
+        self.stored: list[dict[str, str]] = []  # the headers of what was read there
+
+    def _config(self, image: str) -> bytes:
+        is_checker = self.checker is not None and image == "checker"
+        return json.dumps({"config": {"Labels": self.checker if is_checker else self.labels}}).encode()
+
+    def _manifest(self, image: str) -> bytes:
+        return json.dumps({"config": {"digest": digest(self._config(image))}}).encode()
 
     async def manifest(self, request: web.Request) -> web.Response:
         self.asked.append(request.path.removeprefix("/v2/").partition("/")[0])
-        return web.json_response({"config": {"digest": "sha256:c"}}, status=self.status)
+        image, wanted = request.match_info["image"], request.match_info["digest"]
+        data = self._manifest(image)
+        if wanted not in {digest(data), "latest"}:
+            return web.Response(status=404)
+        return web.Response(body=data + b" " * ("manifest" in self.forge), status=self.status)
 
     async def config(self, request: web.Request) -> web.StreamResponse:
         """In small pieces, as a network brings it."""
+        if self.location:
+            return web.Response(status=307, headers={"Location": self.location})
+        return await self._send_config(request, request.match_info["image"])
+
+    async def storage(self, request: web.Request) -> web.StreamResponse:
+        self.stored.append(dict(request.headers))
+        return await self._send_config(request, "runtime")
+
+    async def _send_config(self, request: web.Request, image: str) -> web.StreamResponse:
         response = web.StreamResponse()
         await response.prepare(request)
-        checker = self.checker is not None and "checker" in request.path
-        data = json.dumps({"config": {"Labels": self.checker if checker else self.labels}}).encode()
+        data = self._config(image) + b" " * ("config" in self.forge)
         for at in range(0, len(data), 5000):
             await response.write(data[at : at + 5000])
         return response
 
-    def settings(self) -> Settings:
-        images = ImageSettings(runtime="base/runtime@sha256:r", checker="base/checker@sha256:r", builder="b")
-        return Settings(images=images, registry=RegistrySettings(push="localhost:5000", read=self.url))
+    def image(self, name: str, folder: str = "") -> str:
+        return f"{folder}base/{name}@{digest(self._manifest(name))}"
+
+    def settings(self, **registry: Any) -> Settings:
+        images = ImageSettings(runtime=self.image("runtime"), checker=self.image("checker"), builder="b")
+        return Settings(images=images, registry=RegistrySettings(push="localhost:5000", read=self.url, **registry))
+
+
+def digest(data: bytes) -> str:
+    return f"sha256:{hashlib.sha256(data).hexdigest()}"
 
 
 @pytest.fixture
@@ -49,8 +80,9 @@ async def answers() -> AsyncIterator[Answers]:
     made = Answers()
     app = web.Application()
     for folder in ("", "team/"):
-        app.router.add_get(f"/v2/{folder}base/{{image}}/manifests/sha256:r", made.manifest)
-        app.router.add_get(f"/v2/{folder}base/{{image}}/blobs/sha256:c", made.config)
+        app.router.add_get(f"/v2/{folder}base/{{image}}/manifests/{{digest}}", made.manifest)
+        app.router.add_get(f"/v2/{folder}base/{{image}}/blobs/{{digest}}", made.config)
+    app.router.add_get("/storage", made.storage)
     runner = web.AppRunner(app)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)
@@ -69,7 +101,7 @@ async def test_a_label_that_comes_in_pieces_is_read_whole(answers: Answers) -> N
 
 async def test_r42_nothing_is_built_on_another_image_than_was_checked_in(answers: Answers) -> None:
     answers.checker = {client.LABEL: json.dumps(MANIFEST | {"python": "3.12"})}
-    with pytest.raises(BaseImagesDiffer, match=r"base/checker@sha256:r is not made of base/runtime@sha256:r") as caught:
+    with pytest.raises(BaseImagesDiffer, match=r"base/checker@\S+ is not made of base/runtime@") as caught:
         await read_base(answers.settings())
     assert caught.value.reason == "BaseImagesDiffer"
 
@@ -105,20 +137,91 @@ async def test_a_label_without_end_is_cut(answers: Answers, monkeypatch: pytest.
 @pytest.mark.parametrize(("status", "said"), [(200, False), (404, True), (500, False)])
 async def test_an_image_is_lost_only_if_the_registry_says_so(answers: Answers, status: int, said: bool) -> None:
     answers.status = status
-    assert await is_lost(answers.settings(), "localhost:30500/base/runtime@sha256:r") is said
+    image = answers.image("runtime", "localhost:30500/")
+    assert await is_lost(answers.settings(), image) is said
     answers.url = "http://127.0.0.1:1"
-    assert await is_lost(answers.settings(), "localhost:30500/base/runtime@sha256:r") is False
+    assert await is_lost(answers.settings(), image) is False
 
 
-@pytest.mark.parametrize("image", ["base/runtime@sha256:r", "reg.example:5000/team/base/runtime@sha256:r"])
-async def test_a_registry_that_is_shared_has_our_images_under_a_path(answers: Answers, image: str) -> None:
+@pytest.mark.parametrize("folder", ["", "reg.example:5000/team/"])
+async def test_a_registry_that_is_shared_has_our_images_under_a_path(answers: Answers, folder: str) -> None:
     """The URL has none, the names have."""
+    image = answers.image("runtime", folder)
     plain = answers.settings()
     place = plain.registry.model_copy(update={"pull": "reg.example:5000/team"})
     settings = plain.model_copy(
         update={"images": plain.images.model_copy(update={"runtime": image}), "registry": place}
     )
     assert (await read_base(settings)).root_entries == ("bin", "usr")
-    assert not await is_lost(settings, "reg.example:5000/team/base/runtime@sha256:r")
+    assert not await is_lost(settings, answers.image("runtime", "reg.example:5000/team/"))
     assert set(answers.asked) == {"team"}
-    assert await is_lost(settings, "reg.example:5000/team/base/other@sha256:s")
+    assert await is_lost(settings, f"reg.example:5000/team/base/other@{digest(b'')}")
+
+
+@pytest.mark.parametrize("forged", ["manifest", "config"])
+async def test_bytes_that_are_not_those_of_the_digest_are_not_read(answers: Answers, forged: str) -> None:
+    answers.forge.add(forged)
+    with pytest.raises(RegistryUnavailable, match="other bytes than its digest"):
+        await read_base(answers.settings())
+
+
+@pytest.mark.parametrize("wanted", ["sha256:", "sha256:" + "1" * 63, "md5:d41d8cd98f00b204e9800998ecf8427e", "1" * 64])
+async def test_what_is_no_digest_is_no_proof(answers: Answers, wanted: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert not client._has_digest(b"", wanted)
+    assert client._has_digest(b"a", digest(b"a"))
+
+
+@pytest.mark.parametrize(
+    "manifest",
+    [{"config": {"digest": each}} for each in (7, "", "sha256:c", "../../x", None)] + [{"config": []}, [], 7],
+)
+async def test_a_manifest_of_another_shape_is_no_base_image(answers: Answers, manifest: object) -> None:
+    data = json.dumps(manifest).encode()
+    answers._manifest = lambda _: data  # type: ignore[method-assign]
+    with pytest.raises(RegistryUnavailable, match="is no base image"):
+        await read_base(answers.settings())
+
+
+async def test_a_document_nested_without_end_is_no_base_image(answers: Answers) -> None:
+    answers._manifest = lambda _: b"[" * 100_000  # type: ignore[method-assign]
+    with pytest.raises(RegistryUnavailable, match="is no base image"):
+        await read_base(answers.settings())
+
+
+async def test_a_blob_elsewhere_on_the_host_is_read_without_the_credential(answers: Answers) -> None:
+    answers.location = "/storage"
+    assert (await read_base(answers.settings())).manifest == MANIFEST
+    assert answers.stored
+    assert all("Authorization" not in headers for headers in answers.stored)
+
+
+@pytest.mark.parametrize(
+    "location",
+    [
+        "http://localhost:PORT/storage",
+        "http://10.0.0.1/storage",
+        "https://169.254.169.254/latest/meta-data",
+        "https://localhost:PORT/storage",
+        "https://[::1]/storage",
+        "https://127.1/storage",
+        "ftp://127.0.0.1/storage",
+        "http://user:pw@127.0.0.1:PORT/storage",
+        "//localhost:PORT/storage",
+    ],
+)
+async def test_a_redirect_to_the_inside_is_not_followed(answers: Answers, location: str) -> None:
+    answers.location = location.replace("PORT", answers.url.rpartition(":")[2])
+    with pytest.raises(RegistryUnavailable):
+        await read_base(answers.settings())
+    assert answers.stored == []
+
+
+async def test_a_host_of_the_setting_may_keep_the_blobs(answers: Answers) -> None:
+    answers.location = f"http://localhost:{answers.url.rpartition(':')[2]}/storage"
+    assert (await read_base(answers.settings(trusted_hosts=["localhost"]))).manifest == MANIFEST
+
+
+async def test_redirects_end(answers: Answers) -> None:
+    answers.location = "/v2/base/runtime/blobs/again"
+    with pytest.raises(RegistryUnavailable, match="redirected more than"):
+        await read_base(answers.settings())

@@ -8,16 +8,24 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
-from urllib.parse import urlsplit
 
-from aiohttp import ClientHandlerType, ClientRequest, ClientResponse, hdrs
+import aiohttp
+from aiohttp import ClientHandlerType, ClientRequest, ClientResponse, ClientSession, hdrs
 
 from skill_operator.registry.docker_config import RegistryCredential, find_credential
+from skill_operator.registry.hosts import GlobalResolver, is_same_site, is_trusted, split_url
+from skill_operator.untrusted.text import printable
 
-MAX_TOKEN_BYTES = 1 << 16
-_CHALLENGE = re.compile(r"\s*(?P<scheme>basic|bearer)\s+(?P<rest>.*)", re.IGNORECASE | re.DOTALL)
-_PARAMETER = re.compile(r'(\w+)\s*=\s*"([^"]*)"')
+MAX_TOKEN_RESPONSE_BYTES = 1 << 16
+MAX_TOKEN_CHARACTERS = 1 << 14
+MAX_REALM_CHARACTERS = 2048
+TIMEOUT = aiohttp.ClientTimeout(total=10)
+_CHALLENGE = re.compile(r"\s*+(?P<scheme>basic|bearer)\s++(?P<rest>.*)", re.IGNORECASE | re.DOTALL)
+_PARAMETER = re.compile(r'\b(\w++)\s*+=\s*+"([^"]*+)"')  # linear: no word is begun twice
+_TOKEN = re.compile(r"[\w.~+/=-]++", re.ASCII)  # RFC 6750
 
 
 class RegistryAuthError(Exception):
@@ -30,9 +38,13 @@ class RegistryAuthError(Exception):
 class RegistryAuth:
     """RegistryAuth is a middleware of aiohttp's client: it repeats a request that is challenged, with a credential."""
 
-    def __init__(self, file: str) -> None:
-        """Use the Docker configuration in `file`; an empty name means anonymous access."""
+    def __init__(self, file: str, hosts: Sequence[str] = ()) -> None:
+        """Use the Docker configuration in `file`; an empty name means anonymous access.
+
+        `hosts` may give tokens for the registry, beside its own site.
+        """
         self._file = file
+        self._hosts = hosts
 
     async def __call__(self, request: ClientRequest, handler: ClientHandlerType) -> ClientResponse:
         """Send the request, and once more with an answer to the registry's challenge."""
@@ -44,7 +56,7 @@ class RegistryAuth:
         if challenge["scheme"].lower() == "basic":
             header = credential.header if credential else ""
         else:
-            header = await _fetch_token(request, dict(_PARAMETER.findall(challenge["rest"])), credential)
+            header = await _fetch_token(request, dict(_PARAMETER.findall(challenge["rest"])), credential, self._hosts)
         if not header:
             return response
         response.release()
@@ -62,20 +74,60 @@ class RegistryAuth:
             raise RegistryAuthError(f"registry.readSecret is {error}") from None  # its cause may quote what was read
 
 
-async def _fetch_token(request: ClientRequest, challenge: dict[str, str], credential: RegistryCredential | None) -> str:
+async def _fetch_token(
+    request: ClientRequest, challenge: dict[str, str], credential: RegistryCredential | None, hosts: Sequence[str]
+) -> str:
+    """Return the Authorization header with a token of the realm. No redirect is followed: it could be anywhere."""
     realm = challenge.get("realm", "")
-    if urlsplit(realm).scheme not in {"https", request.url.scheme}:  # a password never goes from TLS to plain text
-        raise RegistryAuthError(f"the registry's realm {realm!r} is no https address")
+    shown = printable(realm, 200)
     query = {key: value for key, value in challenge.items() if key in {"service", "scope"}}
     headers = {hdrs.AUTHORIZATION: credential.header} if credential else {}
-    async with request.session.get(realm, params=query, headers=headers, middlewares=()) as response:
+    async with (
+        _realm_session(request, realm, hosts) as session,
+        session.get(realm, params=query, headers=headers, middlewares=(), allow_redirects=False) as response,
+    ):
         if response.status != 200:
             anonymous = "nobody (registry.readSecret is empty, or of another host)"
             user = f"user {credential.user}" if credential else anonymous
-            raise RegistryAuthError(f"{realm} gives no token to {user}: HTTP {response.status}")
+            raise RegistryAuthError(f"{shown} gives no token to {user}: HTTP {response.status}")
         try:
-            document = json.loads(await response.content.read(MAX_TOKEN_BYTES))
+            document = json.loads(await _read(response))
             token = document.get("token") or document["access_token"]
-        except (ValueError, LookupError, AttributeError) as error:
-            raise RegistryAuthError(f"{realm} gives no token") from error
+        except (ValueError, LookupError, AttributeError, RecursionError) as error:
+            raise RegistryAuthError(f"{shown} gives no token") from error
+    if not isinstance(token, str) or len(token) > MAX_TOKEN_CHARACTERS or _TOKEN.fullmatch(token) is None:
+        raise RegistryAuthError(f"{shown} gives no token")
     return f"Bearer {token}"
+
+
+async def _read(response: ClientResponse) -> bytes:
+    """Return the body. Raises ValueError for one that is too long."""
+    body = bytearray()
+    async for chunk in response.content.iter_any():
+        body += chunk
+        if len(body) > MAX_TOKEN_RESPONSE_BYTES:
+            raise ValueError("the body is too long")
+    return bytes(body)
+
+
+@asynccontextmanager
+async def _realm_session(request: ClientRequest, realm: str, hosts: Sequence[str]) -> AsyncIterator[ClientSession]:
+    """Yield the session for a realm that may get the credential: of the registry's own site, or of `hosts`.
+
+    A realm on another host than the registry's is called only where its addresses are of the internet.
+    """
+    parts = split_url(realm[:MAX_REALM_CHARACTERS])
+    if parts is None or parts.scheme not in {"https", request.url.scheme}:  # no password goes from TLS to plain text
+        raise RegistryAuthError(f"the registry's realm {printable(realm, 200)!r} is no https address")
+    host, registry_host = parts.hostname or "", request.url.host or ""
+    if is_trusted(host, registry_host, hosts):
+        yield request.session
+    elif parts.scheme == "https" and is_same_site(host, registry_host):
+        connector = aiohttp.TCPConnector(resolver=GlobalResolver())
+        async with ClientSession(connector=connector, timeout=TIMEOUT, trust_env=False) as session:
+            yield session
+    else:
+        raise RegistryAuthError(
+            f"the registry names a realm of another site, {printable(host, 200)}: if it is right, add it to "
+            "registry.trustedHosts"
+        )

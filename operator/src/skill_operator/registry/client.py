@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import hmac
 import json
+import re
 import socket
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urljoin
 
 import aiohttp
 
 from skill_operator import runtime_contract
 from skill_operator.registry.auth import RegistryAuth, RegistryAuthError
+from skill_operator.registry.hosts import GlobalResolver, is_address, is_trusted, split_url
 from skill_operator.registry.references import pull_reference
-from skill_operator.settings import Settings
+from skill_operator.settings import RegistrySettings, Settings
+from skill_operator.untrusted.text import printable
 
 LABEL = runtime_contract.MANIFEST_LABEL
-MAX_DOCUMENT_BYTES = 4 * 1024 * 1024
+MAX_DOCUMENT_BYTES = 1024 * 1024
+MAX_REDIRECTS = 3
+_DIGEST = re.compile(r"(?:sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128})")
 TIMEOUT = aiohttp.ClientTimeout(total=10)
 ACCEPT = "application/vnd.oci.image.manifest.v1+json, application/vnd.docker.distribution.manifest.v2+json"
 
@@ -68,8 +76,10 @@ async def _read_label(settings: Settings, image: str) -> dict[str, Any]:
     repository, digest = _locate(settings, image)
     try:
         async with _session(settings) as session:
-            manifest = await _get_json(session, f"{repository}/manifests/{digest or 'latest'}", ACCEPT)
-            config = await _get_json(session, f"{repository}/blobs/{manifest['config']['digest']}", "*/*")
+            url = f"{repository}/manifests/{digest or 'latest'}"
+            config_digest = _config_digest(await _get(session, url, ACCEPT, digest, settings.registry))
+            url = f"{repository}/blobs/{config_digest}"
+            config = json.loads(await _get(session, url, "*/*", config_digest, settings.registry))
             return {**json.loads(config["config"]["Labels"][LABEL])}
     except RegistryAuthError as error:
         raise RegistryUnavailable(f"{image} cannot be read: {error}") from error
@@ -77,8 +87,16 @@ async def _read_label(settings: Settings, image: str) -> dict[str, Any]:
         raise RegistryUnavailable(
             f"the registry of {repository} does not answer: {error or type(error).__name__}"
         ) from error
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise RegistryUnavailable(f"{image} is no base image of this operator: it lacks the label {LABEL}") from error
+
+
+def _config_digest(manifest: bytes) -> str:
+    """Return the digest of an image's config. Raises an error of LookupError, TypeError or ValueError."""
+    found = json.loads(manifest)["config"]["digest"]
+    if _DIGEST.fullmatch(found) is None:
+        raise ValueError("the manifest names no digest of a config")
+    return str(found)
 
 
 async def is_lost(settings: Settings, image: str) -> bool:
@@ -87,7 +105,9 @@ async def is_lost(settings: Settings, image: str) -> bool:
     try:
         async with (
             _session(settings) as session,
-            session.head(f"{repository}/manifests/{digest}", headers={"Accept": ACCEPT}) as response,
+            session.head(
+                f"{repository}/manifests/{digest}", headers={"Accept": ACCEPT}, allow_redirects=False
+            ) as response,
         ):
             return response.status == 404
     except (aiohttp.ClientError, TimeoutError, OSError, RegistryAuthError):
@@ -95,7 +115,8 @@ async def is_lost(settings: Settings, image: str) -> bool:
 
 
 def _session(settings: Settings) -> aiohttp.ClientSession:
-    return aiohttp.ClientSession(timeout=TIMEOUT, middlewares=(RegistryAuth(settings.registry.credentials),))
+    auth = RegistryAuth(settings.registry.credentials, settings.registry.trusted_hosts)
+    return aiohttp.ClientSession(timeout=TIMEOUT, middlewares=(auth,))
 
 
 def _locate(settings: Settings, image: str) -> tuple[str, str]:
@@ -110,19 +131,67 @@ def _locate(settings: Settings, image: str) -> tuple[str, str]:
     return f"{url}/v2/{path.partition(':')[0]}", digest
 
 
-async def _get_json(session: aiohttp.ClientSession, url: str, accept: str) -> Any:
-    async with session.get(url, headers={"Accept": accept}) as response:
+async def _get(session: aiohttp.ClientSession, url: str, accept: str, digest: str, registry: RegistrySettings) -> bytes:
+    """Return a document of the registry. Its bytes are those of `digest`, where one is given.
+
+    Registries redirect to the storage of their blobs. A redirect is followed without the credential.
+    """
+    async with session.get(url, headers={"Accept": accept}, allow_redirects=False) as response:
         if response.status in {401, 403}:
             raise RegistryUnavailable(f"{url} may not be read: set registry.readSecret to a credential that may")
         if response.status == 404:
             raise RegistryUnavailable(f"{url} does not exist: push the base images first (make install does)")
-        response.raise_for_status()
-        body = bytearray()
-        async for chunk in response.content.iter_any():  # read() may return less than there is
-            body += chunk
-            if len(body) > MAX_DOCUMENT_BYTES:
-                raise RegistryUnavailable(f"{url} is larger than {MAX_DOCUMENT_BYTES} bytes")
-        return json.loads(body)
+        body, location = await _read(response, url)
+    for _ in range(MAX_REDIRECTS):
+        if not location:
+            break
+        target = urljoin(url, location)
+        async with (
+            _storage_session(url, target, registry) as storage,
+            storage.get(target, allow_redirects=False) as response,
+        ):
+            body, location = await _read(response, url)
+    if location:
+        raise RegistryUnavailable(f"{url} is redirected more than {MAX_REDIRECTS} times")
+    if digest and not _has_digest(body, digest):
+        raise RegistryUnavailable(f"{url} has other bytes than its digest says: the registry is not to be trusted")
+    return body
+
+
+def _storage_session(url: str, target: str, registry: RegistrySettings) -> aiohttp.ClientSession:
+    """Return a session without credentials for the place that a registry redirects to."""
+    own, parts = split_url(url), split_url(target)
+    if own is None or parts is None or parts.scheme not in {"https", own.scheme}:
+        raise RegistryUnavailable(f"{url} is redirected to what is no https address")
+    if is_trusted(parts.hostname or "", own.hostname or "", registry.trusted_hosts):
+        return aiohttp.ClientSession(timeout=TIMEOUT)
+    if parts.scheme != "https" or is_address(parts.hostname or ""):
+        raise RegistryUnavailable(
+            f"{url} is redirected to {printable(parts.hostname or '', 200)}: if it is right, add it to "
+            "registry.trustedHosts"
+        )
+    return aiohttp.ClientSession(timeout=TIMEOUT, connector=aiohttp.TCPConnector(resolver=GlobalResolver()))
+
+
+async def _read(response: aiohttp.ClientResponse, url: str) -> tuple[bytes, str]:
+    """Return the body of a response, or where it is redirected. The body is bounded before it is in memory."""
+    response.raise_for_status()
+    if 300 <= response.status < 400:
+        return b"", response.headers.get("Location", "")
+    body = bytearray()
+    async for chunk in response.content.iter_any():  # read() may return less than there is
+        body += chunk
+        if len(body) > MAX_DOCUMENT_BYTES:
+            raise RegistryUnavailable(f"{url} is larger than {MAX_DOCUMENT_BYTES} bytes")
+    return bytes(body), ""
+
+
+def _has_digest(body: bytes, digest: str) -> bool:
+    """Return whether the bytes have the digest (OCI image spec: sha256 or sha512)."""
+    if _DIGEST.fullmatch(digest) is None:
+        return False
+    algorithm, _, expected = digest.partition(":")
+    return hmac.compare_digest(hashlib.new(algorithm, body).hexdigest().encode(), expected.encode())
 
 
 async def _resolve(address: str) -> str:
