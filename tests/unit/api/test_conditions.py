@@ -55,10 +55,10 @@ def test_what_is_read_back_equals_what_was_written():
     assert status.wire()["conditions"][0]["lastTransitionTime"] == "2026-03-01T12:00:00Z"
 
 
-def test_the_message_is_made_printable_and_cut():
+def test_the_message_is_one_printable_line_and_cut():
     message = "\x1b[31mline 1\nline 2" + "x" * 5000
     shown = set_condition([], READY, "False", "Failed", message, 1, NOW)[0].message
-    assert shown.startswith("\\x1b[31mline 1\nline 2x")
+    assert shown.startswith("\\x1b[31mline 1; line 2x")
     assert len(shown) == LIMIT
 
 

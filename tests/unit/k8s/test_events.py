@@ -85,3 +85,11 @@ async def test_what_is_remembered_is_bounded(monkeypatch: Any) -> None:
         recorder.record(SKILL, "Normal", "Built", str(number))
     await settle(recorder)
     assert len(recorder._written) == 10
+
+
+async def test_an_event_is_one_line_whatever_was_said() -> None:
+    writes = Writes()
+    recorder = EventRecorder(writes, "skill-operator")  # type: ignore[arg-type]
+    recorder.record(SKILL, "Warning", "Failed", "no\nEvents:  <none>\r\n\x1b[2J")
+    await settle(recorder)
+    assert [body["message"] for body in writes.bodies] == ["no; Events: <none>; \\x1b[2J"]

@@ -46,7 +46,7 @@ def test_stalled_replaces_reconciling_and_back() -> None:
 def test_a_long_story_is_told_where_it_belongs_and_its_gist_beside() -> None:
     over = ConditionUpdate("Generated", "False", "AttemptsExhausted", "3 of 3 attempts were refused\nexample 'one': …")
     told = {c.type: c.message for c in summarize(skill(), (over,), Result.stalled(over), NOW).conditions}
-    assert told["Generated"] == told["Ready"] == over.message
+    assert told["Generated"] == told["Ready"] == "3 of 3 attempts were refused; example 'one': …"
     assert told["Stalled"] == "3 of 3 attempts were refused"
 
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from skill_operator.untrusted.text import printable
+from skill_operator.untrusted.text import printable, single_line
 
 
 @pytest.mark.parametrize(
@@ -54,3 +54,25 @@ def test_always_printable_and_within_the_limit(text, limit, lines):
         assert character.isprintable() or unicodedata.category(character) == "Zs" or (lines and character == "\n")
     assert printable(shown, limit, lines=lines) == shown
     shown.encode()
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("spec.a: bad\nspec.b: worse", "spec.a: bad; spec.b: worse"),
+        ("a\r\nb\n\n  > 7 |  x = 1\n", "a; b; > 7 | x = 1"),
+        ("no\nEvents:  <none>\nStatus:\n  Ready", "no; Events: <none>; Status:; Ready"),
+        ("a\rb\x0bc\x0cd\x85e\u2028f\u2029g\x1c", "a\\rb\\x0bc\\x0cd\\x85e\\u2028f\\u2029g\\x1c"),
+        ("\n\n", ""),
+    ],
+)
+def test_lines_become_one(text, shown):
+    assert single_line(text, 200) == shown
+
+
+@given(st.text(st.characters()), st.integers(0, 40))
+def test_no_text_makes_a_second_line(text, limit):
+    shown = single_line(text, limit)
+    assert len(shown) <= limit
+    assert len(shown.splitlines()) <= 1
+    assert all(character.isprintable() or unicodedata.category(character) == "Zs" for character in shown)

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Final, Literal
 
 from skill_operator.api.v1alpha1 import Condition
-from skill_operator.untrusted.text import printable
+from skill_operator.untrusted.text import single_line
 
 # One for each stage; positive.
 GENERATED: Final = "Generated"
@@ -49,14 +49,14 @@ def set_condition(
 ) -> list[Condition]:
     """Return the list with this condition set, in its old place or at the end.
 
-    `lastTransitionTime` moves only when the status does. The message may be foreign text: it is made printable and cut.
+    `lastTransitionTime` moves only when the status does. The message may be foreign text: it becomes one line.
     """
     old = get_condition(conditions, type_)
     new = Condition(
         type=type_,
         status=status,
         reason=reason,
-        message=printable(message, LIMIT, lines=True),
+        message=single_line(message, LIMIT),
         observed_generation=generation,
         last_transition_time=old.last_transition_time if old is not None and old.status == status else now,
     )

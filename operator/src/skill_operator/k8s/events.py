@@ -11,7 +11,7 @@ from typing import Literal
 from skill_operator.k8s.errors import ClusterError
 from skill_operator.k8s.interface import Cluster, Object
 from skill_operator.naming import API_VERSION, digest
-from skill_operator.untrusted.text import printable
+from skill_operator.untrusted.text import single_line
 
 log = logging.getLogger(__name__)
 MAX_WRITTEN = 2000  # events whose count is kept
@@ -59,7 +59,7 @@ class EventRecorder:
             },
             "type": type_,
             "reason": reason[:128],
-            "message": printable(message, MAX_MESSAGE, lines=True),
+            "message": single_line(message, MAX_MESSAGE),
             "source": {"component": self._component},
             "reportingComponent": self._component,
             "firstTimestamp": now,

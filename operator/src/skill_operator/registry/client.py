@@ -177,7 +177,7 @@ async def _read(response: aiohttp.ClientResponse, url: str) -> tuple[bytes, str]
     """Return the body of a response, or where it is redirected. The body is bounded before it is in memory."""
     response.raise_for_status()
     if 300 <= response.status < 400:
-        return b"", response.headers.get("Location", "")
+        return b"", response.headers.get(aiohttp.hdrs.LOCATION, "")
     body = bytearray()
     async for chunk in response.content.iter_any():  # read() may return less than there is
         body += chunk

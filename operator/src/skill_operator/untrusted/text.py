@@ -7,6 +7,7 @@ import unicodedata
 # Control (C0, C1), format (bidirectional overrides, zero-width, tags), surrogate, private, unassigned, line, paragraph.
 _HIDDEN = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 _ELLIPSIS = "…"
+MAX_EXPANSION = 4  # how much longer than its one line a text is read, because of blanks
 
 
 def printable(text: str, limit: int, *, lines: bool = False) -> str:
@@ -29,6 +30,16 @@ def printable(text: str, limit: int, *, lines: bool = False) -> str:
         if room == 0 and position + 1 < len(text):
             return _cut(kept, limit)
     return "".join(kept)
+
+
+def single_line(text: str, limit: int) -> str:
+    """Return the text as one printable line of at most `limit` characters. Semicolons join its lines.
+
+    It is for what people read among the lines of others, as in `kubectl describe`: no text can add a line there.
+    """
+    shown = printable(text.replace("\r\n", "\n"), MAX_EXPANSION * limit, lines=True)
+    lines = (" ".join(line.split()) for line in shown.split("\n"))
+    return printable("; ".join(filter(None, lines)), limit)
 
 
 def _cut(kept: list[str], limit: int) -> str:
