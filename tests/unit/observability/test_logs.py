@@ -79,6 +79,20 @@ async def test_each_task_says_whose_work_it_does(capsys: pytest.CaptureFixture[s
         f"token {JWT} was refused",
         "Incorrect API key provided: sk-proj-abcdefghijklmnop1234",
         "http://robot:hunter22-long@registry.example/v2/",
+        "http://robot:hun@hunter22@registry.example/v2/",
+        "https://:hunter22-long@registry.example/v2/",
+        "x-api-key: hunter22abcdefghijklmnop",
+        "api_key='hunter22abcdefghijklmnop'",
+        '{"apiKey": "hunter22abcdefghijklmnop"}',
+        "password=hunter22hunter22",
+        "?token=hunter22hunter22&a=b",
+        "hf_hunter22abcdefghijklmnop",
+        "ghp_hunter22abcdefghijklmnop0123456789",
+        "github_pat_hunter22_abcdefghijklmnop0123456789",
+        "glpat-hunter22abcdefghijkl",
+        "xoxb-hunter22-123456789012-abcdefghijkl",
+        "AIzahunter22abcdefghijklmnopqrstuvw",
+        "AKIAhunter22EXAMPLE0",
     ],
 )
 def test_a_secret_in_an_error_is_not_told(capsys: pytest.CaptureFixture[str], secret: str) -> None:
@@ -98,11 +112,48 @@ def test_a_secret_in_an_error_is_not_told(capsys: pytest.CaptureFixture[str], se
     assert "[removed]" in line["message"]
 
 
-@pytest.mark.parametrize("text", ["a basic understanding", "bearer of news", "http://registry.example:5000/a@sha256:0"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a basic understanding",
+        "bearer of news",
+        "http://registry.example:5000/a@sha256:0",
+        "https://user@host/",
+        "eyJ is how a token begins",
+        "eyJhbGciOiJIUzI1NiJ9.only-two-parts",
+        "prompt_tokens: 1234567890",
+        "the secret team/echo is missing",
+        "skill-operator, ask_ghost, half_baked",
+    ],
+)
 def test_what_is_no_secret_stays(capsys: pytest.CaptureFixture[str], text: str) -> None:
     logs.configure("info")
     log.info(text)
     assert lines(capsys)[0]["message"] == text
+
+
+def test_a_known_secret_is_hidden_whatever_its_form(capsys: pytest.CaptureFixture[str]) -> None:
+    logs.configure("info")
+    logs.hide_secret('c0rrect"horse\\battery')
+    logs.hide_secret("plainkey1234")
+    logs.hide_secret("short")
+    log.info('it is c0rrect"horse\\battery, or plainkey1234', extra={"short": 'c0rrect"horse\\battery'})
+    (line,) = lines(capsys)
+    assert line["message"] == "it is [removed], or [removed]"
+    assert line["short"] == "[removed]"
+    assert logs.quote("plainkey1234") == '"[removed]"'
+    for number in range(2 * logs.MAX_KNOWN_SECRETS):
+        logs.hide_secret(f"rotated-{number:08}")
+    assert len(logs._known_secrets) <= logs.MAX_KNOWN_SECRETS
+
+
+@pytest.mark.parametrize(
+    "part", ["eyJ", "eyJ-", "eyJ.", "://a:", "a:", "bearer ", "api-key:", "sk-", "AIza", "@", "hf_"]
+)
+def test_a_stranger_s_line_is_searched_once(part: str) -> None:
+    """A search that goes back over what it has read would take hours for this."""
+    logs._redact("://" + part * 100_000)
+    logs._redact(part * 100_000 + " ")
 
 
 def test_chatty_libraries_are_told_to_be_quiet(capsys: pytest.CaptureFixture[str]) -> None:

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from skill_operator.api.v1alpha1 import GenerationFailure, GenerationStatus, Skill
+from skill_operator.api.v1alpha1 import MESSAGE_LIMIT, GenerationFailure, GenerationStatus, Skill
 from skill_operator.generation import daily_quota, ledger_history, store
 from skill_operator.generation import ledger as ledger_rules
 from skill_operator.generation.circuit_breaker import CircuitBreaker
@@ -42,8 +42,9 @@ from skill_operator.generation.request import (
 from skill_operator.generation.request_pool import RequestPool
 from skill_operator.k8s.interface import Object
 from skill_operator.naming import SkillKey
-from skill_operator.observability import metrics
+from skill_operator.observability import logs, metrics
 from skill_operator.settings import ModelEndpoint, Settings
+from skill_operator.untrusted.text import single_line
 from skill_operator.untrusted.worker import Worker, WorkerFailed
 
 log = logging.getLogger(__name__)
@@ -441,7 +442,9 @@ def _status(state: _GenerationState) -> GenerationStatus:
         tokens=ledger.charged_tokens,
         model=next((model.model for model in state.models if model.name == endpoint), endpoint),
         last_failure=GenerationFailure(
-            gate=failed_attempt.gate, message=failed_attempt.message, line=failed_attempt.line
+            gate=failed_attempt.gate,
+            message=single_line(failed_attempt.message, MESSAGE_LIMIT),
+            line=failed_attempt.line,
         )
         if failed_attempt
         else None,
@@ -458,6 +461,8 @@ def _read_api_key(endpoint: ModelEndpoint) -> str:
     if not endpoint.api_key_file:
         return ""
     try:
-        return Path(endpoint.api_key_file).read_text(encoding="utf-8").strip()
+        api_key = Path(endpoint.api_key_file).read_text(encoding="utf-8").strip()
     except OSError as error:
         raise ModelRefused(f"the key of {endpoint.name} cannot be read: {error.strerror}; see apiKeySecret") from error
+    logs.hide_secret(api_key)
+    return api_key

@@ -7,7 +7,7 @@ from typing import Any, Final, NotRequired, TypedDict
 
 MAX_FINISH_REASON_CHARACTERS: Final = 64
 MAX_ERROR_CHARACTERS: Final = 1000
-MAX_TOKENS: Final = 1 << 53  # what every reader of JSON holds exactly
+HIGHEST_COUNT: Final = 2**53  # what every reader of JSON holds exactly
 
 
 class ChatResponse(TypedDict):
@@ -61,4 +61,4 @@ def _usage(usage: Any) -> dict[str, int]:
 
 
 def _is_count(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MAX_TOKENS
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= HIGHEST_COUNT

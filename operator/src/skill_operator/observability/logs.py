@@ -21,13 +21,37 @@ from typing import Any
 DELAY_SECONDS = 0.02
 MAX_PENDING = 256
 _context: ContextVar[dict[str, str]] = ContextVar("log_context", default={})  # noqa: B039 - never changed in place
+MAX_KNOWN_SECRETS = 64
+MIN_SECRET_CHARACTERS = 8  # what is shorter would be found in innocent words
+# Each branch reads a text at most once: a log line may hold what a stranger wrote.
 _SECRET = re.compile(
     r"((?i:bearer|basic)\s+)[\w.~+/=-]{16,}"  # of an Authorization header
-    r"|eyJ[\w-]{8,}\.[\w-]+\.[\w-]+"  # a JSON Web Token, such as a service account's
+    r"|((?i:api[-_]?key|token|password|passwd|secret)[\"']?\s?[:=]\s?[\"']?)[^\s\"',;&]{8,}"  # of a header or a form
+    r"|eyJ[\w-]++(?:\.[\w-]++\.([\w-]))?+[\w-]*+"  # a JSON Web Token, such as a service account's
     r"|\bsk-[\w-]{16,}"  # a key of a model's provider
-    r"|(?<=://)[^\s/@]+:[^\s/@]+(@)"  # of a URL
+    r"|\b(?:hf_|gh[oprsu]_|github_pat_|glpat-|xox[abeprs]-|AIza|AKIA|ASIA)[\w-]{12,}"  # keys of others, by their prefix
+    r"|(?<=://)[^\s/@:]*+:(?:[^\s/@]*+(@))++"  # of a URL
 )
-_SUSPECT = re.compile(r"(?i:bearer|basic)|eyJ|sk-|://")  # without any of these there is no secret: a cheap test
+_UNGROUPED_JWT = re.compile(r"eyJ[\w-]*")  # it begins like a token, and is none
+_PREFIXES = ("AKIA", "ASIA", "AIza")  # of keys that are letters and digits alone
+_MARKS = (
+    *(
+        "bearer",
+        "basic",
+        "apikey",
+        "api-key",
+        "api_key",
+        "token",
+        "passw",
+        "secret",
+        "eyj",
+        "sk-",
+        "hf_",
+        "github_pat_",
+    ),
+    *("gho_", "ghp_", "ghr_", "ghs_", "ghu_", "glpat-", "xox", "aiza", "akia", "asia", "://"),
+)
+_known_secrets: list[str] = []
 _OWN = set(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 _pending: deque[tuple[float, Callable[..., str], tuple[Any, ...]]] = deque()
 
@@ -42,8 +66,30 @@ def context(**fields: str) -> Iterator[None]:
         _context.reset(token)
 
 
+def hide_secret(secret: str) -> None:
+    """Keep a secret out of all later lines. Only the latest are known, so that rotated ones do not add up."""
+    if len(secret) < MIN_SECRET_CHARACTERS or secret in _known_secrets:
+        return
+    forms = dict.fromkeys((secret, json.dumps(secret)[1:-1]))
+    _known_secrets[:] = [*_known_secrets, *forms][-MAX_KNOWN_SECRETS:]  # at once: other threads read it
+
+
+def _is_suspect(text: str) -> bool:
+    """Return whether a text may hold a secret: a cheap test, much cheaper than the search for one."""
+    lowered = text.lower()
+    return any(mark in lowered for mark in _MARKS) or any(secret in text for secret in _known_secrets)
+
+
 def _redact(text: str) -> str:
-    return _SECRET.sub(lambda found: f"{found[1] or ''}[removed]{found[2] or ''}", text)
+    for secret in _known_secrets:
+        text = text.replace(secret, "[removed]")
+    return _SECRET.sub(_replace, text)
+
+
+def _replace(found: re.Match[str]) -> str:
+    if _UNGROUPED_JWT.fullmatch(found[0]):
+        return found[0]
+    return f"{found[1] or found[2] or ''}[removed]{found[4] or ''}"
 
 
 def _redact_value(value: Any) -> Any:
@@ -74,7 +120,7 @@ class _JsonFormatter(logging.Formatter):
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
         text = json.dumps(line, default=str, ensure_ascii=True)
-        if _SUSPECT.search(text) is None:
+        if not _is_suspect(text):
             return text
         return json.dumps(_redact_value(line), default=str, ensure_ascii=True)
 
@@ -100,9 +146,9 @@ def _format_second(second: int) -> str:
 
 def quote(text: str) -> str:
     """Return a text as JSON, without what looks like a credential, for a line that is composed by hand."""
-    if text.isascii() and text.isalnum():  # every credential that is known here has something else in it
+    if text.isascii() and text.isalnum() and not text.startswith(_PREFIXES) and text not in _known_secrets:
         return f'"{text}"'
-    return encode_basestring_ascii(text if _SUSPECT.search(text) is None else _redact(text))
+    return encode_basestring_ascii(_redact(text) if _is_suspect(text) else text)
 
 
 def log_later(compose: Callable[..., str], *values: Any) -> None:
