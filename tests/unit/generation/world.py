@@ -201,6 +201,8 @@ class World:
         self.stamp: Callable[[], Object] = dict
         self.now = START
         self.manifest: Object = {"python": "3.13.9"}
+        self.blocked: tuple[BlockedNetwork, ...] = ()
+        self.isolation = PROVEN
         self.built: list[str] = []
         self.operators = [self.operator()]
 
@@ -369,7 +371,7 @@ class Operator:
             return base
 
         async def blocked_networks() -> tuple[BlockedNetwork, ...]:
-            return ()
+            return world.blocked
 
         async def nobody(*_: object) -> None:
             """Answer nothing: no Skill of this world scales to zero."""
@@ -380,7 +382,7 @@ class Operator:
         async def proxy(_: tuple[BlockedNetwork, ...]) -> bool:
             return True
 
-        context = ReconcileContext(read_base, blocked_networks, lambda: PROVEN, nodes, proxy)
+        context = ReconcileContext(read_base, blocked_networks, lambda: world.isolation, nodes, proxy)
         build_queue = BuildQueue(world.store, world.settings, lambda _: None)
         self.reconciler = Reconciler(
             world.store,

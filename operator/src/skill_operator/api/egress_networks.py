@@ -57,10 +57,10 @@ def exceptions(cidr: str, blocked_networks: Iterable[BlockedNetwork]) -> list[st
     granted = ip_network(cidr, strict=False)
     everything = [*ALWAYS, *blocked_networks]
     for one in everything:
-        if _inside(granted, one.network):
+        if contains(one.network, granted):
             raise NeverGranted(f"{cidr} is in {one.network}, {one.what}: it is never granted")
-    inside = [one.network for one in everything if _inside(one.network, granted)]
-    inside += [network for network in PRIVATE if network != granted and _inside(network, granted)]
+    inside = [one.network for one in everything if contains(granted, one.network)]
+    inside += [network for network in PRIVATE if network != granted and contains(granted, network)]
     blocked = _collapse(inside)
     if granted in blocked:
         raise NeverGranted(
@@ -69,8 +69,9 @@ def exceptions(cidr: str, blocked_networks: Iterable[BlockedNetwork]) -> list[st
     return [str(network) for network in blocked]
 
 
-def _inside(one: Network, other: Network) -> bool:
-    return one.version == other.version and one.subnet_of(other)  # type: ignore[arg-type]
+def contains(network: Network, other: Network) -> bool:
+    """Return whether all of `other` is in `network`."""
+    return network.version == other.version and other.subnet_of(network)  # type: ignore[arg-type]
 
 
 def _collapse(networks: list[Network]) -> list[Network]:

@@ -46,7 +46,7 @@ class ReasonGroup(StrEnum):
     """ReasonGroup names the part of a Skill's life that a reason belongs to, in the order a Skill meets them."""
 
     SPEC = "The spec and the installation"
-    GRANTS = "Secrets"
+    GRANTS = "Secrets and egress"
     SOURCE = "Writing the code"
     ISOLATION = "Isolation"
     CHECK = "The check"
@@ -78,7 +78,7 @@ REASONS: Final[Mapping[str, Reason]] = {
     "Suspended": Reason(
         ReasonGroup.SPEC,
         (READY,),
-        "`spec.suspend` is true, so the operator changes nothing.",
+        "`spec.suspend` is true, so the operator only takes away what is no longer granted.",
         "Set `spec.suspend: false` to go on.",
     ),
     "SpecInvalid": Reason(
@@ -86,6 +86,30 @@ REASONS: Final[Mapping[str, Reason]] = {
         (GENERATED, VERIFIED),
         "The spec has a mistake that the API server cannot see. The message names each field.",
         "Correct the fields that the message names. No model was called.",
+    ),
+    "NamespaceReserved": Reason(
+        ReasonGroup.SPEC,
+        (GENERATED,),
+        "The Skill is in the namespace of the operator or of its builds, which hold the operator's own objects.",
+        "Move the Skill to another namespace.",
+    ),
+    "NameTaken": Reason(
+        ReasonGroup.SPEC,
+        _STAGES,
+        "An object of a name that the Skill needs is not the Skill's. The operator leaves it as it is.",
+        "Delete or move the object that the message names, or rename the Skill.",
+    ),
+    "ObjectRefused": Reason(
+        ReasonGroup.SPEC,
+        _STAGES,
+        "The cluster refuses an object of the Skill: by a quota, a policy or a webhook. The message has its own words.",
+        "Raise the quota or change the policy that the message names. The operator tries again each minute.",
+    ),
+    "LeftoverDeleted": Reason(
+        ReasonGroup.SPEC,
+        (EVENT,),
+        "A Deployment of a former Skill of this name was there, restored or orphaned. The operator deleted it.",
+        NOTHING,
     ),
     "ClusterRangesUnknown": Reason(
         ReasonGroup.SPEC,
@@ -109,8 +133,14 @@ REASONS: Final[Mapping[str, Reason]] = {
     "SecretNotGranted": Reason(
         ReasonGroup.GRANTS,
         (DEPLOYED, ACTIVE),
-        "The Skill's own ServiceAccount may not read a Secret that the spec names. Its pods are ended.",
+        "The Skill's own ServiceAccount may not read a Secret, or the spec no longer names it. Its pods are ended.",
         "Let somebody who may grant it run the two commands in the message, or remove the Secret from `spec.secrets`.",
+    ),
+    "EgressNarrowed": Reason(
+        ReasonGroup.GRANTS,
+        (EVENT,),
+        "The policy of running pods opened more than the spec grants now. The operator narrowed it at once.",
+        NOTHING,
     ),
     # Writing the code.
     "Pinned": Reason(

@@ -315,7 +315,9 @@ class SkillSpec(ApiModel):
     idle_timeout_seconds: int = Field(
         default=900, ge=0, le=31_536_000, description="Scale to zero after so long without a call; 0 never does."
     )
-    suspend: bool = Field(default=False, description="Leave everything as it is until this is false again.")
+    suspend: bool = Field(
+        default=False, description="Only take away what is no longer granted until this is false again."
+    )
     revision_history_limit: int = Field(
         default=3, ge=0, le=10, description="Images of earlier revisions that are kept."
     )

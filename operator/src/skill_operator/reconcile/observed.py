@@ -18,9 +18,11 @@ from skill_operator.isolation.monitor import IsolationVerdict
 from skill_operator.isolation.user_namespaces import NodeFeatures, UserNamespace
 from skill_operator.k8s.interface import Cluster, Object
 from skill_operator.k8s.pod_status import PodProblem, age, explain_refusal, is_creating, pod_problem
+from skill_operator.reconcile.narrowing import LiveState, named_secrets, review_secrets
+from skill_operator.reconcile.preflight import Prerequisites
+from skill_operator.reconcile.result import Ref
 from skill_operator.reconcile.usage_collector import UsageSnapshot
 from skill_operator.registry.client import BaseImage
-from skill_operator.resources.service_account import may_get_secret
 from skill_operator.settings import Settings
 
 POD_START_SECONDS = 3.0  # in which a pod starts, unless something is wrong
@@ -67,6 +69,13 @@ class Observed:
         children = [obj for obj in some if obj is not None and naming.is_watched(obj["metadata"].get("labels", {}))]
         return [self.body, *children]
 
+    def find(self, ref: Ref) -> Object | None:
+        """Return the object of the Skill that is referred to, if it was there."""
+        objects = {"ConfigMap": self.config_maps.values(), "Job": (*self.jobs.values(), *self.builds.values())}
+        some = objects.get(ref.kind, () if self.deployment is None else (self.deployment,))
+        place = (ref.namespace, ref.name)
+        return next((o for o in some if (o["metadata"]["namespace"], o["metadata"]["name"]) == place), None)
+
     def pods_of(self, job: str) -> list[Object]:
         """Return the pods of a Job, whichever namespace it lives in."""
         return [p for p in (*self.pods, *self.build_pods) if p["metadata"]["labels"].get("job-name") == job]
@@ -85,49 +94,45 @@ async def observe(
     cluster: Cluster,
     settings: Settings,
     body: Object,
-    base: BaseImage,
+    live: LiveState,
+    prerequisites: Prerequisites,
     now: datetime,
-    blocked_networks: tuple[BlockedNetwork, ...],
     isolation: IsolationVerdict,
     nodes: NodeFeatures,
     egress_proxy_ready: bool,
 ) -> Observed:
-    """Read everything that belongs to the Skill. Raises ClusterError."""
+    """Read everything that belongs to the Skill, beside what is `live` already. Raises ClusterError."""
     skill = Skill.model_validate(body)
     meta = skill.metadata
     owned = naming.MANAGED | {naming.UID_LABEL: meta.uid}
-    maps, jobs, builds, owned_pods, build_pods, (deployment, policies) = await asyncio.gather(
+    maps, jobs, builds, build_pods, (ledger, daily_usage), reviews = await asyncio.gather(
         cluster.list("ConfigMap", meta.namespace, owned),
         cluster.list("Job", meta.namespace, owned),
         cluster.list("Job", settings.builder_namespace, owned),
-        cluster.list("Pod", meta.namespace, owned),
         cluster.list("Pod", settings.builder_namespace, owned),
-        asyncio.gather(
-            cluster.get("Deployment", meta.namespace, naming.child(meta.name)),
-            cluster.list("NetworkPolicy", meta.namespace),
-        ),
+        _get_records(cluster, settings, skill),
+        review_secrets(cluster, skill, named_secrets(skill) - live.reviews.keys()),
     )
-    ledger, daily_usage = await _get_records(cluster, settings, skill)
-    live = tuple(p for p in owned_pods if "deletionTimestamp" not in p["metadata"])
+    granted = {**live.reviews, **reviews}
     return Observed(
         skill=skill,
         body=body,
         config_maps=_by_name(maps),
         jobs=_by_name(jobs),
         builds=_by_name(builds),
-        pods=live,
+        pods=live.pods,
         build_pods=tuple(build_pods),
-        deployment=deployment if deployment and _label(deployment, naming.UID_LABEL) == meta.uid else None,
-        policies=tuple(policies),
-        base=base,
-        blocked_networks=blocked_networks,
+        deployment=live.deployment,
+        policies=live.policies,
+        base=prerequisites.base,
+        blocked_networks=prerequisites.blocked_networks,
         isolation=isolation,
         nodes=nodes,
         egress_proxy_ready=egress_proxy_ready,
         ledger=ledger,
         daily_usage=daily_usage,
-        warnings=await _get_warnings(cluster, (*jobs, *builds), (*live, *build_pods), now),
-        ungranted=await _get_ungranted(cluster, skill),
+        warnings=await _get_warnings(cluster, (*jobs, *builds), (*live.pods, *build_pods), now),
+        ungranted=tuple(sorted(name for name, allowed in granted.items() if not allowed)),
     )
 
 
@@ -156,16 +161,5 @@ async def _get_records(cluster: Cluster, settings: Settings, skill: Skill) -> tu
     )
 
 
-async def _get_ungranted(cluster: Cluster, skill: Skill) -> tuple[str, ...]:
-    """Return the Secrets that the Skill's ServiceAccount may not get, by a SubjectAccessReview for each."""
-    names = sorted({grant.secret_key_ref.name for grant in skill.spec.secrets})
-    reviews = await asyncio.gather(*(cluster.create(may_get_secret(skill, name)) for name in names))
-    return tuple(n for n, review in zip(names, reviews, strict=True) if not review["status"].get("allowed"))
-
-
 def _by_name(objects: list[Object]) -> dict[str, Object]:
     return {o["metadata"]["name"]: o for o in objects if "deletionTimestamp" not in o["metadata"]}
-
-
-def _label(obj: Object, name: str) -> str:
-    return str(obj["metadata"].get("labels", {}).get(name, ""))

@@ -40,6 +40,13 @@ class Preflight:
         self._context = context
         self._base: BaseImage | None = None
 
+    def check_namespace(self, skill: Skill) -> Result | None:
+        """Return that no Skill may be where the operator's own objects are, since their names would meet; else None."""
+        if skill.metadata.namespace not in {self._settings.namespace, self._settings.builder_namespace}:
+            return None
+        message = f"namespace {skill.metadata.namespace} is the operator's own: move the Skill to another namespace"
+        return Result.stalled(ConditionUpdate(api.GENERATED, "False", "NamespaceReserved", message))
+
     def check_spec(self, skill: Skill) -> Result | None:
         """Return why this spec must not run, as far as spec and settings alone tell; else None."""
         found = [*problems(skill.spec), *self._not_allowed(skill.spec)]
@@ -97,7 +104,7 @@ def check_suspended(skill: Skill) -> Result | None:
     """Return that the Skill is suspended, if it is."""
     if not skill.spec.suspend:
         return None
-    message = "spec.suspend is true: the operator changes nothing until it is false"
+    message = "spec.suspend is true: until it is false, the operator only takes away what is no longer granted"
     return Result.stalled(ConditionUpdate(api.READY, "False", "Suspended", message))
 
 

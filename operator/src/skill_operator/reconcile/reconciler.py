@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from datetime import datetime
 
 from skill_operator import naming
 from skill_operator.api import conditions as api
+from skill_operator.api.egress_networks import BlockedNetwork
 from skill_operator.api.v1alpha1 import Condition, Skill, SkillStatus
 from skill_operator.generation.author import Author
 from skill_operator.generation.typed_dicts import types_module
-from skill_operator.k8s.errors import NotFound
+from skill_operator.isolation.cluster_networks import ClusterNetworksUnknown
+from skill_operator.k8s.errors import ClusterError, NotFound
 from skill_operator.k8s.events import EventRecorder
 from skill_operator.k8s.interface import Cluster, Object
 from skill_operator.k8s.watch_health import WatchHealth
@@ -22,20 +25,23 @@ from skill_operator.observability import metrics
 from skill_operator.observability.logs import context as log_context
 from skill_operator.reconcile.build_queue import BuildQueue
 from skill_operator.reconcile.context import ReconcileContext, StageContext
+from skill_operator.reconcile.narrowing import LiveState, Narrowing, narrow, read_live
 from skill_operator.reconcile.observed import Observed, observe
 from skill_operator.reconcile.preflight import Preflight, Prerequisites, check_suspended, parse
 from skill_operator.reconcile.result import ConditionUpdate, Progress, Result, StatusPatch
 from skill_operator.reconcile.stages import STAGES, Stage
+from skill_operator.reconcile.stages.isolation import isolation_condition
 from skill_operator.reconcile.stages.scale import drain_token, may_scale_to_zero
 from skill_operator.reconcile.status import summarize, transitions
 from skill_operator.reconcile.usage_collector import UsageCollector
-from skill_operator.reconcile.writer import Writer, apply_changed
+from skill_operator.reconcile.writer import NAME_TAKEN, NotWritten, Writer, apply_changed, delete
 from skill_operator.resources.network_policy import default_deny
 from skill_operator.resources.quota import quota
 from skill_operator.settings import Settings
 
 log = logging.getLogger(__name__)
 USAGE_AGE_SECONDS = 1.0
+MIN_REFUSAL_RETRY_SECONDS, MAX_REFUSAL_RETRY_SECONDS = 5.0, 60.0
 
 
 class Reconciler:
@@ -76,33 +82,99 @@ class Reconciler:
         return after
 
     async def _reconcile(self, key: SkillKey) -> float | None:
-        body = await self._cluster.get("Skill", key.namespace, key.name)
-        if body is None or "deletionTimestamp" in body["metadata"]:
+        with log_context(skill=key.name, namespace=key.namespace):
+            body = await self._cluster.get("Skill", key.namespace, key.name)
+            if body is not None and "deletionTimestamp" not in body["metadata"]:
+                return await self._reconcile_present(body)
             self._author.cancel(key)
+            if body is not None:  # somebody's finalizer may keep it for ever
+                await self._end(body)
             await self._delete_builds(key)
             return None
-        with log_context(skill=key.name, namespace=key.namespace):
-            return await self._reconcile_present(body)
+
+    async def _end(self, body: Object) -> None:
+        """End what a Skill runs that is being deleted. The garbage collector waits until the Skill is gone."""
+        skill, _ = parse(body)
+        live = await read_live(self._cluster, skill)
+        owned = naming.MANAGED | {naming.UID_LABEL: skill.metadata.uid}
+        checks = await self._cluster.list("Job", skill.metadata.namespace, owned)
+        await self._take_away(body, live, narrow(skill, live, self._settings, deleting=True))
+        for job in checks:
+            await delete(self._cluster, job)
 
     async def _delete_builds(self, key: SkillKey) -> None:
         """Delete the builds of a deleted Skill. No Skill can own them where they live, so they would keep a place."""
         labels = {naming.SKILL_LABEL: naming.truncate(key.name), naming.NAMESPACE_LABEL: key.namespace}
-        for job in await self._cluster.list("Job", self._settings.builder_namespace, labels):
-            await self._cluster.delete("Job", self._settings.builder_namespace, job["metadata"]["name"])
+        for job in await self._cluster.list("Job", self._settings.builder_namespace, naming.MANAGED | labels):
+            await delete(self._cluster, job)
 
     async def _reconcile_present(self, body: Object) -> float | None:
         now = self._clock()
-        skill, refusal = parse(body)
-        refusal = refusal or check_suspended(skill)
-        if refusal is None and (refusal := self._preflight.check_spec(skill)) is not None:
-            self._author.cancel(SkillKey(skill.metadata.namespace, skill.metadata.name))
-        found = refusal or await self._preflight.check_installation(skill)
-        if isinstance(found, Prerequisites):
-            await self._isolate_namespace(skill.metadata.namespace)
-            return await self._run_stages(await self._observe(skill, body, found, now), now)
-        if found.conditions:
-            await self._report(skill, body, found.conditions, found, {}, now)
-        return found.after
+        skill, unreadable = parse(body)
+        live = await read_live(self._cluster, skill)
+        narrowing = narrow(skill, live, self._settings, await self._blocked_networks(skill, live))
+        try:
+            live = await self._take_away(body, live, narrowing)
+            refusal = unreadable or self._preflight.check_namespace(skill) or check_suspended(skill)
+            if refusal is None and (refusal := self._preflight.check_spec(skill)) is not None:
+                self._author.cancel(SkillKey(skill.metadata.namespace, skill.metadata.name))
+            found: Observed | Result = refusal or await self._prepare(skill, body, live, now)
+        except NotWritten as problem:
+            found = _not_written(problem, skill, api.GENERATED, now)
+        if isinstance(found, Observed):
+            after = await self._run_stages(found, narrowing.conditions, now)
+        else:
+            after = found.after
+            await self._report_refusal(skill, body, live, narrowing.conditions, found, now)
+        return min((each for each in (after, narrowing.after) if each is not None), default=None)
+
+    async def _prepare(self, skill: Skill, body: Object, live: LiveState, now: datetime) -> Observed | Result:
+        """Return what the stages build on, or what is missing."""
+        found = await self._preflight.check_installation(skill)
+        if isinstance(found, Result):
+            return found
+        await self._isolate_namespace(skill.metadata.namespace)
+        return await self._observe(skill, body, live, found, now)
+
+    async def _blocked_networks(self, skill: Skill, live: LiveState) -> tuple[BlockedNetwork, ...]:
+        """Return the networks that the live policy must not open, as far as they are known."""
+        if not live.opens_networks or not skill.spec.networks:
+            return ()
+        try:
+            return await self._context.blocked_networks()
+        except (ClusterNetworksUnknown, ClusterError):  # the end of a Secret does not wait for them
+            return ()
+
+    async def _take_away(self, body: Object, live: LiveState, narrowing: Narrowing) -> LiveState:
+        """Write what narrowing decided, and return what still runs. Raises NotWritten, after all else was written."""
+        for event in narrowing.events:
+            self._recorder.record(body, event.type, event.reason, event.message)
+        writes: list[Awaitable[object]] = [delete(self._cluster, ended) for ended in narrowing.delete]
+        writes += [apply_changed(self._cluster, narrowing.policy)] if narrowing.policy else []
+        for outcome in await asyncio.gather(*writes, return_exceptions=True):
+            if isinstance(outcome, BaseException):
+                raise outcome
+        return live.ended() if narrowing.delete else live
+
+    async def _report_refusal(
+        self,
+        skill: Skill,
+        body: Object,
+        live: LiveState,
+        narrowed: Sequence[ConditionUpdate],
+        refusal: Result,
+        now: datetime,
+    ) -> None:
+        """Report why no stage is run. What still runs is told of its isolation all the same."""
+        if not refusal.conditions and not narrowed:
+            return
+        conditions = [*narrowed, *refusal.conditions]
+        if live.deployment is not None:
+            node_features, verdict = await self._context.node_features(), self._context.isolation()
+            isolation = self._settings.isolation
+            user_namespace = node_features.user_namespace(isolation, skill.spec.runtime_class_name)
+            conditions.insert(0, isolation_condition(skill, self._settings, live.policies, verdict, user_namespace))
+        await self._report(skill, body, conditions, refusal, {}, now)
 
     async def _isolate_namespace(self, namespace: str) -> None:
         """Apply what isolates a namespace before its first pod is made."""
@@ -110,7 +182,9 @@ class Reconciler:
         if self._settings.priority_class_name:
             await apply_changed(self._cluster, quota(self._settings, namespace))
 
-    async def _observe(self, skill: Skill, body: Object, prerequisites: Prerequisites, now: datetime) -> Observed:
+    async def _observe(
+        self, skill: Skill, body: Object, live: LiveState, prerequisites: Prerequisites, now: datetime
+    ) -> Observed:
         networks = prerequisites.blocked_networks
         node_features, isolation = await self._context.node_features(), self._context.isolation()
         egress_proxy_ready = await self._context.start_egress_proxy(networks) if skill.spec.hosts else True
@@ -118,9 +192,9 @@ class Reconciler:
             self._cluster,
             self._settings,
             body,
-            prerequisites.base,
+            live,
+            prerequisites,
             now,
-            networks,
             isolation,
             node_features,
             egress_proxy_ready,
@@ -132,12 +206,12 @@ class Reconciler:
         age = 0 if drain_token(observed) else USAGE_AGE_SECONDS
         return replace(observed, usage=await self._usage_collector.snapshot(age))
 
-    async def _run_stages(self, observed: Observed, now: datetime) -> float | None:
+    async def _run_stages(self, observed: Observed, narrowed: Sequence[ConditionUpdate], now: datetime) -> float | None:
         """Run the stages until one is not done, and those that tolerate it; then write the status once."""
         skill = observed.skill
         context = StageContext(self._settings, now, self._author, self._build_queue)
         progress = Progress(types=types_module(skill.spec.input, skill.spec.output))
-        conditions: list[ConditionUpdate] = []
+        conditions = [*narrowed]
         delays: list[float] = []
         blocked_at: Stage | None = None
         last = Result.done()
@@ -147,7 +221,10 @@ class Reconciler:
             result = stage.decide(observed, progress, context)
             if stage.confirm is not None:
                 result = await stage.confirm(result, observed, progress, context)
-            observed = await self._writer.write(observed, result)
+            try:
+                observed = await self._writer.write(observed, result)
+            except NotWritten as problem:
+                result = _not_written(problem, skill, stage.condition, now)
             for event in result.events:
                 self._recorder.record(observed.body, event.type, event.reason, event.message)
             conditions += result.conditions
@@ -192,3 +269,13 @@ class Reconciler:
             extra={"stage": changed.type, "reason": changed.reason, "revision": status.revision},
         )
         self._recorder.record(body, "Warning" if warn else "Normal", changed.reason, changed.message or changed.type)
+
+
+def _not_written(problem: NotWritten, skill: Skill, condition: str, now: datetime) -> Result:
+    """Return the result of a stage whose object was not written. No event announces that it could be: it is retried."""
+    known = api.get_condition(skill.status.conditions, condition)
+    seconds = (now - known.last_transition_time).total_seconds() if known and known.reason == problem.reason else 0
+    after = min(MAX_REFUSAL_RETRY_SECONDS, max(MIN_REFUSAL_RETRY_SECONDS, seconds))  # doubles the time since it began
+    update = ConditionUpdate(condition, "False", problem.reason, problem.message)
+    taken = problem.reason == NAME_TAKEN
+    return Result.stalled(update, after=after) if taken else Result.failed(update, retry_after=after)

@@ -42,7 +42,8 @@ def _set_overall(
         conditions = api.remove_condition(conditions, api.RECONCILING)
         conditions = api.remove_condition(conditions, api.STALLED)
         return _set(conditions, ready, generation, now)
-    cause = next((u for u in reversed(updates) if u.type in STAGE_CONDITIONS), updates[-1])
+    own = last.conditions or updates
+    cause = next((u for u in reversed(own) if u.type in STAGE_CONDITIONS), own[-1])
     ready = ConditionUpdate(api.READY, "Unknown" if cause.status == "Unknown" else "False", cause.reason, cause.message)
     state, other = (api.STALLED, api.RECONCILING) if last.is_stalled else (api.RECONCILING, api.STALLED)
     conditions = api.remove_condition(conditions, other)

@@ -1,23 +1,37 @@
-"""Writes to the cluster: in one fixed order, and only what differs."""
+"""Writes to the cluster: in one fixed order, only what differs, and never over what is not the operator's own."""
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
 from skill_operator import naming
 from skill_operator.generation.request import CompletionRequest
-from skill_operator.k8s.errors import Conflict, Invalid, NotFound
+from skill_operator.k8s.errors import ClusterError, Conflict, Forbidden, Invalid, NotFound
 from skill_operator.k8s.interface import Cluster, Object
 from skill_operator.reconcile.observed import Observed
+from skill_operator.reconcile.ownership import belongs_to, was_left_behind
 from skill_operator.reconcile.result import Result
 from skill_operator.resources import build as build_resource
 
 log = logging.getLogger(__name__)
 # One more word in a NetworkPolicy may open what it blocks, and the API server adds none.
 EXACT_KINDS = frozenset({"NetworkPolicy"})
+NAME_TAKEN = "NameTaken"
+
+
+class NotWritten(ClusterError):
+    """NotWritten says why an object was not written; `reason` and `message` are those of a condition."""
+
+    retryable = False
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
 
 
 class Writer:
@@ -32,20 +46,25 @@ class Writer:
     async def write(self, observed: Observed, result: Result) -> Observed:
         """Write all that `result` wants. Return `observed` with the records as they are now.
 
-        Raises Conflict if somebody else wrote a record meanwhile; then nothing else of the result is written.
+        Raises Conflict if somebody else wrote a record meanwhile; then nothing else of the result is written. Raises
+        NotWritten for an object that the cluster refuses, or whose name another object has.
         """
         observed = await self._record(observed, result)
         if result.call is not None:  # before anything can come in between
             self._start(result.call)
         for patch in result.patch:
-            try:
-                await self._cluster.patch(patch.kind, patch.namespace, patch.name, list(patch.operations))
-            except (Invalid, NotFound) as error:  # its event brings the next reconcile
-                log.info("a patch was dropped, since the object has changed: %s", error.message)
+            with _refusals(patch.kind, patch.namespace, patch.name):
+                try:
+                    await self._cluster.patch(patch.kind, patch.namespace, patch.name, list(patch.operations))
+                except (Invalid, NotFound) as error:  # its event brings the next reconcile
+                    log.info("a patch was dropped, since the object has changed: %s", error.message)
         for ref in result.delete:
-            await self._cluster.delete(ref.kind, ref.namespace, ref.name)
-        for wanted in result.apply:
-            await apply_changed(self._cluster, wanted)
+            if (live := observed.find(ref)) is not None:
+                await delete(self._cluster, live)
+        # All are looked at before the first is written: half a Skill helps nobody.
+        found = await asyncio.gather(*(read_own(self._cluster, wanted) for wanted in result.apply))
+        for wanted, live in zip(result.apply, found, strict=True):
+            await _apply_over(self._cluster, wanted, live)
         for wanted in result.create:
             created = await create_absent(self._cluster, wanted)
             if created is not None and created["metadata"]["namespace"] == self._builder_namespace:
@@ -56,7 +75,8 @@ class Writer:
         """Write the records first: if somebody wrote one meanwhile, nothing else of this reconcile may happen."""
         for wanted in result.record:
             known = "resourceVersion" in wanted["metadata"]
-            live = await (self._cluster.apply(wanted) if known else self._cluster.create(wanted))
+            with _refusals_of(wanted):
+                live = await (self._cluster.apply(wanted) if known else self._cluster.create(wanted))
             if live["metadata"]["name"] == naming.ACCOUNT:
                 observed = replace(observed, daily_usage=live)
             else:
@@ -67,22 +87,69 @@ class Writer:
         """Let a build's Job own its context, so that the two are deleted together."""
         for context in contexts:
             meta = context["metadata"] | {"ownerReferences": [build_resource.owner(job)]}
-            await self._cluster.apply(context | {"metadata": meta})
+            with _refusals_of(context):
+                await self._cluster.apply(context | {"metadata": meta})
 
 
 async def apply_changed(cluster: Cluster, wanted: Object) -> Object:
-    """Apply `wanted`, unless the cluster already holds all it says. Return the live object."""
+    """Apply `wanted`, unless the cluster already holds all it says. Return the live object. Raises NotWritten."""
+    return await _apply_over(cluster, wanted, await read_own(cluster, wanted))
+
+
+async def read_own(cluster: Cluster, wanted: Object) -> Object | None:
+    """Return the object that `wanted` is to replace, if there is one. Raises NotWritten where it is somebody else's."""
+    meta = wanted["metadata"]
+    live = await cluster.get(wanted["kind"], meta["namespace"], meta["name"])
+    if live is not None and not await _is_own(cluster, live, wanted):
+        raise _name_taken(wanted)
+    return live
+
+
+async def _is_own(cluster: Cluster, live: Object, wanted: Object) -> bool:
+    labels = wanted["metadata"]["labels"]
+    return belongs_to(live, labels) or await was_left_behind(cluster, live, labels)
+
+
+async def _apply_over(cluster: Cluster, wanted: Object, live: Object | None) -> Object:
     meta = wanted["metadata"]
     annotations = meta.get("annotations", {}) | {naming.APPLIED_ANNOTATION: _digest(wanted)}
     wanted = wanted | {"metadata": meta | {"annotations": annotations}}
-    live = await cluster.get(wanted["kind"], meta["namespace"], meta["name"])
     if (
         live is not None
         and holds(live, wanted)
         and (wanted["kind"] not in EXACT_KINDS or holds(wanted["spec"], live["spec"]))
     ):
         return live
-    return await cluster.apply(wanted)
+    if live is not None and "uid" in live["metadata"]:  # so that no other object of that name is written over
+        wanted["metadata"]["uid"] = live["metadata"]["uid"]
+    with _refusals_of(wanted):
+        return await cluster.apply(wanted)
+
+
+async def delete(cluster: Cluster, live: Object) -> None:
+    """Delete this very object, and none that took its name meanwhile. Raises NotWritten."""
+    meta = live["metadata"]
+    with _refusals_of(live):
+        await cluster.delete(live["kind"], meta["namespace"], meta["name"], meta.get("uid"))
+
+
+@contextlib.contextmanager
+def _refusals(kind: str, namespace: str, name: str) -> Iterator[None]:
+    """Raise NotWritten, with the words of the API server, where it refuses a write and a retry does not help."""
+    try:
+        yield
+    except (Forbidden, Invalid, NotFound) as error:
+        raise NotWritten("ObjectRefused", f"the cluster refuses {kind} {namespace}/{name}: {error.message}") from error
+
+
+def _refusals_of(obj: Object) -> contextlib.AbstractContextManager[None]:
+    return _refusals(obj["kind"], obj["metadata"]["namespace"], obj["metadata"]["name"])
+
+
+def _name_taken(wanted: Object) -> NotWritten:
+    place = f"{wanted['metadata']['namespace']}/{wanted['metadata']['name']}"
+    message = f"{wanted['kind']} {place} is not this Skill's: delete or move it, or rename the Skill"
+    return NotWritten(NAME_TAKEN, message)
 
 
 def _digest(wanted: Object) -> str:
@@ -92,11 +159,19 @@ def _digest(wanted: Object) -> str:
 
 
 async def create_absent(cluster: Cluster, wanted: Object) -> Object | None:
-    """Create what cannot change later. Return None if it is there already."""
-    try:
-        return await cluster.create(wanted)
-    except Conflict:
-        return None
+    """Create what cannot change later. Return None if it is there already. Raises NotWritten."""
+    with _refusals_of(wanted):
+        try:
+            return await cluster.create(wanted)
+        except Conflict:
+            meta = wanted["metadata"]
+            others = await cluster.list(wanted["kind"], meta["namespace"], naming.MANAGED)
+        live = next((other for other in others if other["metadata"]["name"] == meta["name"]), None)
+        if live is None or not await _is_own(cluster, live, wanted):
+            raise _name_taken(wanted)
+        if not belongs_to(live, meta["labels"]):
+            await delete(cluster, live)  # of a former Skill; that it is gone brings the next reconcile
+    return None
 
 
 def holds(live: Any, wanted: Any) -> bool:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Mapping
-from typing import Any
+from dataclasses import dataclass
+from ipaddress import ip_network
+from typing import Any, Self
 
 from skill_operator import naming
-from skill_operator.api.egress_networks import BlockedNetwork, exceptions
+from skill_operator.api.egress_networks import BlockedNetwork, Network, contains, exceptions
 from skill_operator.api.v1alpha1 import Skill
 from skill_operator.k8s.interface import Object
 from skill_operator.resources.common import HTTP_PORT, metadata
@@ -37,19 +40,101 @@ def default_deny(namespace: str) -> Object:
 
 def skill_policy(skill: Skill, settings: Settings, blocked_networks: Iterable[BlockedNetwork]) -> Object:
     """Return the policy that allows what one Skill's spec grants."""
-    gateway = _pods(settings.namespace, settings.gateway_labels)
-    egress = [
-        {
-            "to": [{"ipBlock": _block(cidr, blocked_networks)}],
-            "ports": [{"protocol": "TCP", "port": port} for port in ports],
+    egress = [_network_rule(cidr, ports, blocked_networks) for _, cidr, ports in skill.spec.networks]
+    return _skill_policy(skill, settings, egress + _proxy_rules(skill, settings))
+
+
+def narrowed_policy(
+    live: Object, skill: Skill, settings: Settings, blocked_networks: Iterable[BlockedNetwork]
+) -> Object | None:
+    """Return the policy that allows what both `live` and the spec grant, or None where `live` allows no more than that.
+
+    A grant that is none, since it is in a blocked network or no network at all, allows nothing.
+    """
+    rules: list[Object] = live["spec"].get("egress") or []
+    granted = _proxy_rules(skill, settings) if rules else []
+    for _, cidr, ports in skill.spec.networks if rules else ():
+        with contextlib.suppress(ValueError):  # NeverGranted is one
+            granted.append(_network_rule(cidr, ports, blocked_networks))
+    narrowed = [piece for rule in rules for piece in _intersect(rule, granted)]
+    return None if narrowed == rules else _skill_policy(skill, settings, narrowed)
+
+
+def _intersect(rule: Object, granted: list[Object]) -> list[Object]:
+    """Return the parts of a live rule that some granted rule covers: the rule itself, where one covers all of it.
+
+    A rule that the operator would not write is none of them.
+    """
+    if rule in granted:
+        return [rule]
+    live = _NetworkRule.parse(rule)
+    parts = [live.intersect(other) for other in map(_NetworkRule.parse, granted) if live and other]
+    if live in parts:
+        return [rule]
+    return [part.rule() for part in dict.fromkeys(parts) if part is not None]
+
+
+@dataclass(frozen=True)
+class _NetworkRule:
+    """_NetworkRule is a rule of egress to the ports of one network, without some networks in it."""
+
+    network: Network
+    excluded: frozenset[Network]
+    ports: frozenset[int]
+
+    @classmethod
+    def parse(cls, rule: Object) -> Self | None:
+        """Return what a rule of this form opens; None for any other rule."""
+        try:
+            (peer,) = rule["to"]
+            block, ports = peer["ipBlock"], [port["port"] for port in rule["ports"]]
+            excluded = frozenset(map(ip_network, block.get("except", ())))
+            parsed = cls(ip_network(block["cidr"], strict=False), excluded, frozenset(ports))
+        except (LookupError, TypeError, ValueError):
+            return None
+        plain = [{"protocol": "TCP", "port": port} for port in ports if isinstance(port, int)]
+        return parsed if rule["ports"] == plain else None
+
+    def intersect(self, other: _NetworkRule) -> _NetworkRule | None:
+        """Return what both open, or None if that is nothing."""
+        if contains(other.network, self.network):
+            network = self.network
+        elif contains(self.network, other.network):
+            network = other.network
+        else:
+            return None
+        excluded = self.excluded | other.excluded
+        ports = self.ports & other.ports
+        if not ports or any(contains(one, network) for one in excluded):
+            return None
+        return _NetworkRule(network, frozenset(one for one in excluded if contains(network, one)), ports)
+
+    def rule(self) -> Object:
+        """Return the rule as the API server has it."""
+        excluded = sorted(map(str, self.excluded))
+        block = {"cidr": str(self.network)} | ({"except": excluded} if excluded else {})
+        return {
+            "to": [{"ipBlock": block}],
+            "ports": [{"protocol": "TCP", "port": port} for port in sorted(self.ports)],
         }
-        for _, cidr, ports in skill.spec.networks
-    ]
-    if skill.spec.hosts:  # the proxy decides about names
-        proxy = settings.egress_proxy
-        egress.append(
-            {"to": [_pods(settings.namespace, proxy.labels)], "ports": [{"protocol": "TCP", "port": proxy.port}]}
-        )
+
+
+def _network_rule(cidr: str, ports: Iterable[int], blocked_networks: Iterable[BlockedNetwork]) -> Object:
+    return {
+        "to": [{"ipBlock": _block(cidr, blocked_networks)}],
+        "ports": [{"protocol": "TCP", "port": port} for port in ports],
+    }
+
+
+def _proxy_rules(skill: Skill, settings: Settings) -> list[Object]:
+    """Return the rule that opens the way to the egress proxy, which decides about names, if the spec grants one."""
+    proxy = settings.egress_proxy
+    ports = [{"protocol": "TCP", "port": proxy.port}]
+    return [{"to": [_pods(settings.namespace, proxy.labels)], "ports": ports}] if skill.spec.hosts else []
+
+
+def _skill_policy(skill: Skill, settings: Settings, egress: list[Object]) -> Object:
+    gateway = _pods(settings.namespace, settings.gateway_labels)
     return {
         "apiVersion": "networking.k8s.io/v1",
         "kind": "NetworkPolicy",

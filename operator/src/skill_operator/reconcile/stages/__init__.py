@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
+from skill_operator.api.conditions import BUILT, DEPLOYED, GENERATED, VERIFIED
 from skill_operator.reconcile.context import StageContext
 from skill_operator.reconcile.observed import Observed
 from skill_operator.reconcile.result import Progress, Result
@@ -18,24 +19,32 @@ ConfirmFunc = Callable[[Result, Observed, Progress, StageContext], Awaitable[Res
 class Stage:
     """One stage. A stage that is not done ends the reconcile, except for what follows and `tolerates` it.
 
+    `condition` is the type of the condition that shows why an object of this stage could not be written.
+
     `decide` is a pure function of its arguments, save for what `Progress` hands on. `confirm`, where there is one, may
     replace the result before it is written, since it asks what nobody could observe: the build queue, the registry.
     """
 
     name: str
+    condition: str
     decide: StageFunc
     confirm: ConfirmFunc | None = None
     tolerates: frozenset[str] = frozenset()
 
 
 STAGES: tuple[Stage, ...] = (
-    Stage("grants", grants.require_grants),
-    Stage("source", source.provide_source),
-    Stage("isolation", isolation.require_isolation),
-    Stage("check", check.check),
-    Stage("review", review.review),
-    Stage("build", build.build, confirm=build.wait_for_turn),
-    Stage("run", run.run, confirm=run.rebuild_lost_image),
+    Stage("grants", DEPLOYED, grants.require_grants),
+    Stage("source", GENERATED, source.provide_source),
+    Stage("isolation", VERIFIED, isolation.require_isolation),
+    Stage("check", VERIFIED, check.check),
+    Stage("review", BUILT, review.review),
+    Stage("build", BUILT, build.build, confirm=build.wait_for_turn),
+    Stage("run", DEPLOYED, run.run, confirm=run.rebuild_lost_image),
     # An earlier revision that still runs must sleep too, whatever its successor waits for.
-    Stage("scale", scale.scale, tolerates=frozenset({"grants", "source", "isolation", "check", "review", "build"})),
+    Stage(
+        "scale",
+        DEPLOYED,
+        scale.scale,
+        tolerates=frozenset({"grants", "source", "isolation", "check", "review", "build"}),
+    ),
 )

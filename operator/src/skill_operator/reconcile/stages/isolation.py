@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from skill_operator.api.conditions import ISOLATED, VERIFIED
-from skill_operator.isolation.monitor import PROVEN
+from skill_operator.api.v1alpha1 import Skill
+from skill_operator.isolation.monitor import PROVEN, IsolationVerdict
+from skill_operator.isolation.user_namespaces import UserNamespace
+from skill_operator.k8s.interface import Object
 from skill_operator.reconcile.context import StageContext
 from skill_operator.reconcile.observed import Observed
 from skill_operator.reconcile.result import ConditionUpdate, Progress, Result
@@ -25,17 +30,26 @@ def require_isolation(observed: Observed, progress: Progress, context: StageCont
 
 def isolated_condition(observed: Observed, settings: Settings) -> ConditionUpdate:
     """Return the condition Isolated of a Skill none of whose pods says otherwise."""
+    user_namespace = observed.user_namespace(settings)
+    return isolation_condition(observed.skill, settings, observed.policies, observed.isolation, user_namespace)
+
+
+def isolation_condition(
+    skill: Skill,
+    settings: Settings,
+    policies: Iterable[Object],
+    verdict: IsolationVerdict,
+    user_namespace: UserNamespace,
+) -> ConditionUpdate:
+    """Return the condition Isolated of a Skill that runs, from the policies of its namespace and the latest proof."""
     if not settings.isolation.required:
         message = "isolation.required is false in the chart's values, so skills run even where egress is not blocked"
         return ConditionUpdate(ISOLATED, "False", "NotEnforced", message)
-    if others := widening(observed.policies, observed.skill):
+    if others := widening(policies, skill):
         message = (
             f"other NetworkPolicies allow more traffic than the spec does: {', '.join(others)}; "
             "delete them, or narrow their podSelector"
         )
         return ConditionUpdate(ISOLATED, "False", "WidenedByPolicy", message)
-    verdict = observed.isolation
-    message = verdict.message
-    if verdict == PROVEN:
-        message = f"{message}; {observed.user_namespace(settings).message}"
+    message = f"{verdict.message}; {user_namespace.message}" if verdict == PROVEN else verdict.message
     return ConditionUpdate(ISOLATED, verdict.status, verdict.reason, message)

@@ -1,0 +1,197 @@
+"""Narrowing takes away what runs and is no longer granted. It comes first in every reconcile, whatever the spec says.
+
+Granting waits for the run stage. Taking away waits for nothing: not for a spec that is valid, for code that is
+accepted, or for a Skill that goes on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from skill_operator import naming
+from skill_operator.api.conditions import ACTIVE, DEPLOYED
+from skill_operator.api.egress_networks import BlockedNetwork
+from skill_operator.api.v1alpha1 import Skill
+from skill_operator.isolation.cluster_networks import FRESH_SECONDS
+from skill_operator.k8s.interface import Cluster, Object
+from skill_operator.reconcile.ownership import belongs_to, was_left_behind
+from skill_operator.reconcile.result import ConditionUpdate, EventNote
+from skill_operator.resources.network_policy import narrowed_policy
+from skill_operator.resources.service_account import may_get_secret, name_of
+from skill_operator.settings import Settings
+
+# Between two reviews of a grant, since no event announces its end. Its pods have the rest of a minute to end in.
+REVIEW_SECONDS = 45.0
+MAX_NAMES = 4
+_SECRET_KEYS = frozenset({"secret", "secretRef", "secretKeyRef", "nodePublishSecretRef"})
+
+
+@dataclass(frozen=True)
+class LiveState:
+    """LiveState is what runs of a Skill now.
+
+    `leftover` is a Deployment that a former Skill of this name left behind. `policies` are all of the namespace.
+    `reviews` tells of the Secrets that pods hold and the spec names whether they are granted.
+    """
+
+    deployment: Object | None = None
+    leftover: Object | None = None
+    pods: tuple[Object, ...] = ()
+    policies: tuple[Object, ...] = ()
+    policy: Object | None = None
+    reviews: Mapping[str, bool] = field(default_factory=dict)
+
+    @property
+    def opens_networks(self) -> bool:
+        """Tell whether the Skill's policy lets anything out."""
+        return self.policy is not None and bool(self.policy["spec"].get("egress"))
+
+    def ended(self) -> LiveState:
+        """Return the state after its Deployments were deleted."""
+        return replace(self, deployment=None, leftover=None, pods=())
+
+
+@dataclass(frozen=True)
+class Narrowing:
+    """Narrowing is what must go: Deployments to delete, and a policy that opens less than the live one.
+
+    `after` is the number of seconds until what remains is reviewed again.
+    """
+
+    delete: tuple[Object, ...] = ()
+    policy: Object | None = None
+    conditions: tuple[ConditionUpdate, ...] = ()
+    events: tuple[EventNote, ...] = ()
+    after: float | None = None
+
+
+async def read_live(cluster: Cluster, skill: Skill) -> LiveState:
+    """Read what runs of a Skill, and review the Secrets that it holds. Raises ClusterError."""
+    meta = skill.metadata
+    labels = naming.labels(meta.name, meta.uid, "skill")
+    name = naming.child(meta.name)
+    deployment, policies, pods = await asyncio.gather(
+        cluster.get("Deployment", meta.namespace, name),
+        cluster.list("NetworkPolicy", meta.namespace),
+        cluster.list("Pod", meta.namespace, naming.MANAGED | {naming.UID_LABEL: meta.uid}),
+    )
+    own = deployment is not None and belongs_to(deployment, labels)
+    left = deployment is not None and not own and await was_left_behind(cluster, deployment, labels)
+    live = LiveState(
+        deployment=deployment if own else None,
+        leftover=deployment if left else None,
+        pods=tuple(pod for pod in pods if "deletionTimestamp" not in pod["metadata"]),
+        policies=tuple(policies),
+        policy=next((p for p in policies if p["metadata"]["name"] == name and belongs_to(p, labels)), None),
+    )
+    held = {secret for secret, _ in held_secrets(live)}
+    return replace(live, reviews=await review_secrets(cluster, skill, held.intersection(named_secrets(skill))))
+
+
+async def review_secrets(cluster: Cluster, skill: Skill, names: Iterable[str]) -> dict[str, bool]:
+    """Return of each Secret whether the Skill's ServiceAccount may get it, by a SubjectAccessReview for each."""
+    names = sorted(names)
+    reviews = await asyncio.gather(*(cluster.create(may_get_secret(skill, name)) for name in names))
+    return {name: bool(review["status"].get("allowed")) for name, review in zip(names, reviews, strict=True)}
+
+
+def named_secrets(skill: Skill) -> set[str]:
+    """Return the Secrets that the spec names."""
+    return {grant.secret_key_ref.name for grant in skill.spec.secrets}
+
+
+def narrow(
+    skill: Skill,
+    live: LiveState,
+    settings: Settings,
+    blocked_networks: Iterable[BlockedNetwork] = (),
+    *,
+    deleting: bool = False,
+) -> Narrowing:
+    """Hold what runs against what is granted. A Skill that is `deleting` is granted nothing, however long it takes."""
+    if deleting:
+        skill = skill.model_copy(update={"spec": skill.spec.model_copy(update={"egress": [], "secrets": []})})
+    leftovers = () if live.leftover is None else (live.leftover,)
+    events = [EventNote("Normal", "LeftoverDeleted", _leftover_message(leftover)) for leftover in leftovers]
+    policy = None if live.policy is None else narrowed_policy(live.policy, skill, settings, blocked_networks)
+    if policy is not None:
+        message = f"NetworkPolicy {policy['metadata']['name']} opened more than spec.egress grants, and no longer does"
+        events.append(EventNote("Normal", "EgressNarrowed", message))
+    granted = {
+        (grant.secret_key_ref.name, grant.secret_key_ref.key)
+        for grant in skill.spec.secrets
+        if live.reviews.get(grant.secret_key_ref.name)
+    }
+    held = held_secrets(live)
+    excess = held - granted
+    conditions: tuple[ConditionUpdate, ...] = ()
+    if excess:
+        names = sorted({name for name, _ in excess})
+        named = [name for name in names if live.reviews.get(name) is False]
+        message = advise_grant(skill, named) if named else f"spec.secrets no longer names Secret {_join(names)}"
+        conditions = not_granted(message, ended=True)
+    delete = leftovers
+    if live.deployment is not None and (excess or deleting):
+        delete = (live.deployment, *leftovers)
+    reviews = [REVIEW_SECONDS] if held and not excess else []
+    # A node may join the cluster, and what is granted must not open a way to it.
+    reviews += [FRESH_SECONDS] if live.opens_networks else []
+    return Narrowing(delete, policy, conditions, tuple(events), min(reviews, default=None))
+
+
+def held_secrets(live: LiveState) -> set[tuple[str, str]]:
+    """Return the Secrets that the Deployment and its pods hold, each with a key, or with none where all are held."""
+    if live.deployment is None:
+        return set()
+    # An older pod is of a former Deployment: it is about to go.
+    born = live.deployment["metadata"].get("creationTimestamp", "")
+    pods = [pod for pod in live.pods if pod["metadata"].get("creationTimestamp", "") >= born]
+    specs = [live.deployment["spec"].get("template", {}).get("spec", {}), *(pod.get("spec", {}) for pod in pods)]
+    return {secret for spec in specs for secret in _secrets({**spec, "imagePullSecrets": None})}
+
+
+def _secrets(value: Any) -> Iterator[tuple[str, str]]:
+    """Yield each Secret of a pod's spec with its key: of volumes of any kind, and of environments."""
+    if isinstance(value, list):
+        for item in value:
+            yield from _secrets(item)
+    elif isinstance(value, dict):
+        for key, inner in value.items():
+            if key == "secretName":
+                yield str(inner), ""
+            elif key in _SECRET_KEYS and isinstance(inner, dict) and "name" in inner:
+                keys = [item["key"] for item in inner.get("items") or ()] or [inner.get("key", "")]
+                yield from ((str(inner["name"]), str(one)) for one in keys)
+            else:
+                yield from _secrets(inner)
+
+
+def not_granted(message: str, *, ended: bool) -> tuple[ConditionUpdate, ...]:
+    """Return the conditions of a Skill that lacks the right to Secrets; `ended` if pods held them until now."""
+    refused = ConditionUpdate(DEPLOYED, "False", "SecretNotGranted", message)
+    return (refused, ConditionUpdate(ACTIVE, "False", "SecretNotGranted", "the operator deleted its pods"))[: 1 + ended]
+
+
+def advise_grant(skill: Skill, missing: Sequence[str]) -> str:
+    """Return which Secrets the Skill's ServiceAccount may not get, and the commands that grant them."""
+    meta, account = skill.metadata, name_of(skill)
+    flags = " ".join(f"--resource-name={name}" for name in missing[:MAX_NAMES])
+    role = f"{account}-reads-{missing[0]}"[:253].rstrip("-.")
+    return (
+        f"the Skill's ServiceAccount {account} may not get Secret {_join(missing)}. To grant it, run: "
+        f"kubectl create role -n {meta.namespace} {role} --verb=get --resource=secrets {flags} && "
+        f"kubectl create rolebinding -n {meta.namespace} {role} --role={role} "
+        f"--serviceaccount={meta.namespace}:{account}"
+    )
+
+
+def _join(names: Sequence[str]) -> str:
+    more = f" (and then {len(names) - MAX_NAMES} more)" if len(names) > MAX_NAMES else ""
+    return ", ".join(names[:MAX_NAMES]) + more
+
+
+def _leftover_message(leftover: Object) -> str:
+    return f"Deployment {leftover['metadata']['name']} was of a former Skill of this name: the operator deleted it"

@@ -1,0 +1,126 @@
+"""A Skill that runs, with a Secret and a way out, in a cluster that keeps to preconditions and refuses as told."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+from skill_operator import naming
+from skill_operator.k8s.errors import ClusterError, Conflict
+from tests.unit.generation.world import NAME, NAMESPACE, Object, Place, Store, World
+from tests.unit.reconcile.samples import DIGEST, SETTINGS, SOURCE
+
+SECRETS = [{"name": "api-key", "secretKeyRef": {"name": "billing", "key": "token"}}]
+EGRESS = [{"cidr": "203.0.113.0/24", "ports": [443, 8443]}, {"cidr": "198.51.100.0/24", "ports": [443]}]
+CHILD = naming.child(NAME)
+FOREIGN_UID = "theirs"
+
+
+class TenantStore(Store):
+    """The store, with reviews, uids and refusals. `writes` are the objects that somebody tried to change."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.granted = {"billing"}
+        self.reviewed: list[str] = []
+        self.refusals: dict[tuple[str, str], ClusterError] = {}
+        self.writes: list[Place] = []
+        self.uids = 0
+
+    async def create(self, obj: Object) -> Object:
+        if obj["kind"] == "LocalSubjectAccessReview":
+            name = obj["spec"]["resourceAttributes"]["name"]
+            self.reviewed.append(name)
+            return {"status": {"allowed": name in self.granted}}
+        self._admit(obj["kind"], obj["metadata"]["namespace"], obj["metadata"]["name"])
+        return await super().create(self._identified(obj))
+
+    async def apply(self, obj: Object) -> Object:
+        meta = obj["metadata"]
+        self._admit(obj["kind"], meta["namespace"], meta["name"])
+        old = self.objects.get((obj["kind"], meta["namespace"], meta["name"]))
+        if "uid" in meta and (old is None or old["metadata"]["uid"] != meta["uid"]):
+            raise Conflict("the uid is another")
+        return await super().apply(self._identified(obj))
+
+    async def delete(self, kind: str, namespace: str | None, name: str, uid: str | None = None) -> None:
+        self._admit(kind, namespace or "", name)
+        live = self.objects.get((kind, namespace or "", name))
+        assert uid, f"{kind} {name} is deleted whoever it belongs to"
+        if live is not None and live["metadata"]["uid"] == uid:
+            await super().delete(kind, namespace, name, uid)
+
+    async def patch(self, *_: Any) -> None:
+        """Change nothing: no Skill of this world scales to zero."""
+
+    async def warnings(self, namespace: str, uid: str) -> list[Object]:
+        return []
+
+    def _admit(self, kind: str, namespace: str, name: str) -> None:
+        self.writes.append((kind, namespace, name))
+        if (error := self.refusals.get((kind, namespace))) is not None:
+            raise error
+
+    def _identified(self, obj: Object) -> Object:
+        old = self.objects.get((obj["kind"], obj["metadata"]["namespace"], obj["metadata"]["name"]))
+        self.uids += 1
+        uid = old["metadata"]["uid"] if old is not None else f"made-{self.uids}"
+        return obj | {"metadata": obj["metadata"] | {"uid": uid}}
+
+
+def tenant_world() -> World:
+    world = World(SETTINGS)
+    world.store = TenantStore()
+    world.operators = [world.operator()]
+    return world
+
+
+async def advance(world: World) -> None:
+    """Let the Skill go on as far as it gets: checks pass, builds succeed."""
+    for _ in range(8):
+        await world.reconcile()
+        if world.check() is not None:
+            world.verdict(passed=True)
+        finish_build(world)
+
+
+def finish_build(world: World) -> None:
+    builder = SETTINGS.builder_namespace
+    for (kind, namespace, name), job in list(world.store.objects.items()):
+        if (kind, namespace) != ("Job", builder) or ("Pod", builder, f"{name}-pod") in world.store.objects:
+            continue
+        if job["metadata"]["uid"] == FOREIGN_UID:
+            continue
+        job["metadata"]["creationTimestamp"] = "2030-01-01T11:59:50Z"
+        end = {"exitCode": 0, "message": DIGEST, "finishedAt": "2030-01-01T11:59:59Z"}
+        container = {"name": "kaniko", "image": "i", "state": {"terminated": end}, "lastState": {}}
+        labels = job["metadata"]["labels"] | {"job-name": name}
+        owners = [{"kind": "Job", "name": name, "uid": job["metadata"]["uid"]}]
+        meta = {"name": f"{name}-pod", "namespace": builder, "labels": labels, "ownerReferences": owners}
+        world.store.put({"kind": "Pod", "metadata": meta, "status": {"containerStatuses": [container]}})
+
+
+async def running(**spec: Any) -> World:
+    """Return a world whose Skill runs."""
+    world = tenant_world()
+    world.skill(**({"source": {"inline": SOURCE}, "secrets": SECRETS, "egress": EGRESS} | spec))
+    await advance(world)
+    assert live(world, "Deployment") is not None, world.status
+    return world
+
+
+def another(world: World) -> World:
+    """Return a world like this one, to go another way from here."""
+    copied = tenant_world()
+    copied.store.objects = copy.deepcopy(world.store.objects)
+    copied.store.version = world.store.version
+    return copied
+
+
+def store(world: World) -> TenantStore:
+    assert isinstance(world.store, TenantStore)
+    return world.store
+
+
+def live(world: World, kind: str) -> Object | None:
+    return world.store.objects.get((kind, NAMESPACE, CHILD))

@@ -1,0 +1,363 @@
+"""What runs never has more than what is granted now, whatever the spec says beside."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+from ipaddress import ip_address, ip_network
+from itertools import product
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from skill_operator.api.egress_networks import block
+from skill_operator.isolation.monitor import IsolationVerdict
+from skill_operator.reconcile.narrowing import REVIEW_SECONDS
+from skill_operator.resources.network_policy import narrowed_policy, skill_policy
+from tests.unit.generation.world import NAME, NAMESPACE, Object, World
+from tests.unit.reconcile.samples import SETTINGS, SOURCE, skill
+from tests.unit.reconcile.tenancy import CHILD, EGRESS, SECRETS, another, live, running, store
+
+NEWER = SOURCE.replace("what", "WHAT")
+DOUBT = IsolationVerdict("Unknown", "ProberSilent", "the prober does not answer")
+
+
+# What the spec says beside. Each gets the world there from one where the Skill runs.
+
+
+async def valid(world: World) -> None:
+    """All goes well."""
+
+
+async def suspended(world: World) -> None:
+    world.skill(suspend=True)
+
+
+async def invalid(world: World) -> None:
+    world.skill(description="   ")
+
+
+async def unreadable(world: World) -> None:
+    world.skill(callTimeoutSeconds="soon")
+
+
+async def refused(world: World) -> None:
+    world.skill(source={"inline": NEWER})
+    await world.reconcile()
+    world.verdict(passed=False, gate="ruff", message="F821")
+    await world.reconcile()
+
+
+async def checked(world: World) -> None:
+    world.skill(source={"inline": NEWER})
+    await world.reconcile()
+
+
+async def unapproved(world: World) -> None:
+    world.skill(source={"inline": NEWER}, review="Manual")
+    await world.reconcile()
+    world.verdict(passed=True)
+    await world.reconcile()
+
+
+async def unwritten(world: World) -> None:
+    world.skill(source=None)
+
+
+async def never_granted(world: World) -> None:
+    world.skill(egress=[*EGRESS, {"cidr": "169.254.0.0/16", "ports": [80]}])
+
+
+async def deleted(world: World) -> None:
+    body = world.store.objects["Skill", NAMESPACE, NAME]
+    kept = {"deletionTimestamp": "2030-01-01T12:00:00Z", "finalizers": ["example.com/mine"]}
+    world.store.put(body | {"metadata": body["metadata"] | kept})
+
+
+STATES = [valid, suspended, invalid, unreadable, refused, checked, unapproved, unwritten, never_granted, deleted]
+
+
+# What is taken away.
+
+
+def nothing(world: World) -> None:
+    """All rights stay."""
+
+
+def grant(world: World) -> None:
+    store(world).granted.clear()
+
+
+def secret(world: World) -> None:
+    world.skill(secrets=[])
+
+
+def key(world: World) -> None:
+    world.skill(secrets=[SECRETS[0] | {"secretKeyRef": {"name": "billing", "key": "another"}}])
+
+
+def egress(world: World) -> None:
+    world.skill(egress=[])
+
+
+def some_egress(world: World) -> None:
+    world.skill(egress=[{"cidr": "203.0.113.0/25", "ports": [443]}, {"cidr": "192.0.2.0/24", "ports": [443]}])
+
+
+def ports(world: World) -> None:
+    world.skill(egress=[grant | {"ports": [8443]} for grant in EGRESS])
+
+
+def network(world: World) -> None:
+    world.blocked = block("the node two", "203.0.113.7")
+
+
+def proof(world: World) -> None:
+    world.isolation = DOUBT
+
+
+RIGHTS = [grant, secret, key, egress, some_egress, ports, network, proof]
+
+
+def opens(policy: Object, address: str, port: int) -> bool:
+    """Return whether a policy of the operator's lets this out."""
+    return any(
+        ip_address(address) in ip_network(peer["ipBlock"]["cidr"])
+        and not any(ip_address(address) in ip_network(one) for one in peer["ipBlock"].get("except", ()))
+        and any(port == one["port"] for one in rule["ports"])
+        for rule in policy["spec"].get("egress") or ()
+        for peer in rule["to"]
+    )
+
+
+PROBES = [*product(("203.0.113.1", "203.0.113.7", "203.0.113.200", "198.51.100.1", "192.0.2.1"), (443, 8443, 80))]
+
+
+def excess(world: World) -> Iterator[Any]:
+    """Yield what the live objects give that nothing grants."""
+    body = world.store.objects["Skill", NAMESPACE, NAME]
+    gone = "deletionTimestamp" in body["metadata"] or body["spec"].get("callTimeoutSeconds") == "soon"
+    secrets = [] if gone else [s["secretKeyRef"] for s in body["spec"].get("secrets", ())]
+    granted = {(ref["name"], ref["key"]) for ref in secrets if ref["name"] in store(world).granted}
+    deployment = live(world, "Deployment")
+    for volume in deployment["spec"]["template"]["spec"]["volumes"] if deployment is not None else ():
+        for source in volume.get("projected", {}).get("sources", ()):
+            item = (source["secret"]["name"], source["secret"]["items"][0]["key"])
+            if item not in granted:
+                yield item
+    ways = [] if gone else body["spec"].get("egress", ())
+    policy = live(world, "NetworkPolicy")
+    assert policy is not None
+    for address, port in PROBES:
+        blocked = any(ip_address(address) in one.network for one in world.blocked)
+        named = any(ip_address(address) in ip_network(way["cidr"]) and port in way["ports"] for way in ways)
+        if opens(policy, address, port) and (blocked or not named):
+            yield address, port
+
+
+@pytest.fixture(scope="module")
+def runs() -> World:
+    return asyncio.run(running())
+
+
+@pytest.mark.parametrize("state", STATES, ids=lambda state: state.__name__)
+@pytest.mark.parametrize("right", RIGHTS, ids=lambda right: right.__name__)
+async def test_one_reconcile_takes_away_what_is_not_granted_any_more(
+    runs: World, state: Callable[[World], Any], right: Callable[[World], None]
+) -> None:
+    world = another(runs)
+    await state(world)
+    right(world)
+    await world.reconcile()
+    assert [*excess(world)] == []
+    settled = len(store(world).writes)
+    await world.reconcile()
+    await world.reconcile()
+    assert [*excess(world)] == []
+    rewritten = [place for place in store(world).writes[settled:] if place[2] == CHILD]
+    assert len(rewritten) == len({*rewritten}), "what was narrowed is written again and again"
+
+
+@pytest.mark.parametrize("state", STATES, ids=lambda state: state.__name__)
+async def test_nothing_is_taken_away_without_need(runs: World, state: Callable[[World], Any]) -> None:
+    world = another(runs)
+    await state(world)
+    deployment, policy = live(world, "Deployment"), live(world, "NetworkPolicy")
+    await world.reconcile()
+    if state is deleted:
+        assert live(world, "Deployment") is None
+    elif state is not unreadable:
+        assert (live(world, "Deployment"), live(world, "NetworkPolicy")) == (deployment, policy)
+
+
+@pytest.mark.parametrize("state", STATES[:-1], ids=lambda state: state.__name__)
+async def test_the_end_of_a_grant_is_looked_for_within_a_minute(runs: World, state: Callable[[World], Any]) -> None:
+    world = another(runs)
+    await state(world)
+    if state is unreadable:
+        return
+    after = await world.reconcile()
+    assert after is not None
+    assert after <= REVIEW_SECONDS < 60
+    assert store(world).reviewed[-1] == "billing"
+
+
+@pytest.mark.parametrize("state", [suspended, invalid, refused], ids=lambda state: state.__name__)
+async def test_what_was_ended_is_told(runs: World, state: Callable[[World], Any]) -> None:
+    world = another(runs)
+    await state(world)
+    grant(world)
+    await world.reconcile()
+    assert world.condition("Deployed")["reason"] == "SecretNotGranted"
+    assert "kubectl create rolebinding" in world.condition("Deployed")["message"]
+    assert world.condition("Active")["status"] == "False"
+    secret_named = world.reason
+    await world.reconcile()
+    assert world.condition("Deployed")["reason"] == "SecretNotGranted"
+    assert state is refused or world.reason == secret_named
+
+
+async def test_a_suspended_skill_is_told_that_its_isolation_is_in_doubt_and_when_it_is_not(runs: World) -> None:
+    world = another(runs)
+    await suspended(world)
+    world.isolation = DOUBT
+    await world.reconcile()
+    assert world.condition("Isolated")["reason"] == "ProberSilent"
+    assert world.reason == "Suspended"
+    world.isolation = runs.isolation
+    await world.reconcile()
+    assert world.condition("Isolated")["reason"] == "EgressRefused"
+
+
+async def test_a_narrowed_policy_is_told_once(runs: World) -> None:
+    world = another(runs)
+    world.skill(egress=[], suspend=True)
+    await world.reconcile(3)
+    assert [reason for reason, _ in world.events.recorded].count("EgressNarrowed") == 1
+
+
+async def test_without_secrets_and_ways_out_nothing_is_asked_or_scheduled(runs: World) -> None:
+    world = await running(secrets=[], egress=[])
+    world.skill(suspend=True)
+    assert await world.reconcile() is None
+    assert store(world).reviewed == []
+
+
+NAMED = {"name": "vault"}
+WAYS_TO_HOLD: list[Object] = [
+    {"volumes": [{"name": "v", "secret": {"secretName": "vault"}}]},
+    {"volumes": [{"name": "v", "secret": {"secretName": "vault", "items": [{"key": "a", "path": "b"}]}}]},
+    {"volumes": [{"name": "v", "projected": {"sources": [{"secret": NAMED}]}}]},
+    {"volumes": [{"name": "v", "projected": {"sources": [{"secret": {"name": "billing"}}]}}]},
+    {"volumes": [{"name": "v", "csi": {"driver": "d", "nodePublishSecretRef": NAMED}}]},
+    {"volumes": [{"name": "v", "cephfs": {"monitors": [], "secretRef": NAMED}}]},
+    {"volumes": [{"name": "v", "azureFile": {"secretName": "vault", "shareName": "s"}}]},
+    *(
+        {kind: [{"name": "c", **env}]}
+        for kind in ("containers", "initContainers", "ephemeralContainers")
+        for env in (
+            {"env": [{"name": "A", "valueFrom": {"secretKeyRef": NAMED | {"key": "a"}}}]},
+            {"envFrom": [{"secretRef": NAMED}]},
+        )
+    ),
+]
+
+
+@pytest.mark.parametrize("way", WAYS_TO_HOLD, ids=str)
+@pytest.mark.parametrize("holder", ["Deployment", "Pod"])
+async def test_a_secret_is_found_however_it_is_held(runs: World, way: Object, holder: str) -> None:
+    world = another(runs)
+    await suspended(world)
+    deployment = live(world, "Deployment")
+    assert deployment is not None
+    if holder == "Pod":
+        meta = {"name": "older", "namespace": NAMESPACE, "labels": deployment["spec"]["template"]["metadata"]["labels"]}
+        world.store.put({"kind": "Pod", "metadata": meta, "spec": way})
+    else:
+        world.store.objects["Deployment", NAMESPACE, CHILD]["spec"]["template"]["spec"] |= way
+    await world.reconcile()
+    assert live(world, "Deployment") is None
+
+
+async def test_pods_of_a_deployment_that_is_gone_do_not_end_the_next_one(runs: World) -> None:
+    """The garbage collector takes its time."""
+    world = another(runs)
+    world.store.objects["Deployment", NAMESPACE, CHILD]["metadata"]["creationTimestamp"] = "2030-01-01T12:00:00Z"
+    labels = world.store.objects["Deployment", NAMESPACE, CHILD]["spec"]["template"]["metadata"]["labels"]
+    meta = {"name": "p", "namespace": NAMESPACE, "labels": labels, "creationTimestamp": "2030-01-01T11:00:00Z"}
+    world.store.put({"kind": "Pod", "metadata": meta, "spec": {"volumes": [{"secret": {"secretName": "vault"}}]}})
+    await world.reconcile()
+    assert live(world, "Deployment") is not None
+
+
+async def test_a_deployment_without_its_labels_is_known_by_its_pods(runs: World) -> None:
+    """Labels are anybody's to take off who may write Deployments; a selector cannot change."""
+    world = another(runs)
+    await suspended(world)
+    world.store.objects["Deployment", NAMESPACE, CHILD]["metadata"]["labels"] = {}
+    grant(world)
+    await world.reconcile()
+    assert live(world, "Deployment") is None
+
+
+# The narrowed policy opens what both open: no more, and no less.
+
+NETWORKS = ["203.0.0.0/16", "203.0.112.0/23", "203.0.113.0/24", "203.0.113.0/25", "203.0.113.7/32", "198.51.100.0/24"]
+WAYS = st.lists(
+    st.fixed_dictionaries(
+        {"cidr": st.sampled_from(NETWORKS), "ports": st.lists(st.sampled_from([80, 443]), min_size=1, unique=True)}
+    ),
+    max_size=4,
+)
+BLOCKED = st.lists(st.sampled_from(["203.0.113.7/32", "203.0.113.64/26", "203.0.0.0/17"]), max_size=2)
+POINTS = [*product(("203.0.1.1", "203.0.112.1", "203.0.113.7", "203.0.113.65", "203.0.113.200", "198.51.100.9"),
+                   (80, 443, 22))]  # fmt: skip
+
+
+@given(WAYS, WAYS, BLOCKED)
+def test_a_narrowed_policy_opens_what_both_open(
+    deployed: list[Object], present: list[Object], blocked_later: list[str]
+) -> None:
+    before = skill_policy(skill(egress=deployed), SETTINGS, ())
+    later = block("a node", *blocked_later)
+    narrowed = narrowed_policy(before, skill(egress=present), SETTINGS, later)
+    after = narrowed or before
+    for address, port in POINTS:
+        blocked = any(ip_address(address) in one.network for one in later)
+        named = any(ip_address(address) in ip_network(way["cidr"]) and port in way["ports"] for way in present)
+        assert opens(after, address, port) == (opens(before, address, port) and named and not blocked)
+    assert narrowed_policy(after, skill(egress=present), SETTINGS, later) is None
+
+
+HOST = {"host": "api.example.com", "ports": [443]}
+STRANGE_RULES: list[Object] = [
+    {},
+    {"to": [{"ipBlock": {"cidr": "0.0.0.0/0"}}]},
+    {"ports": [{"protocol": "TCP", "port": 443}]},
+    {"to": [{"ipBlock": {"cidr": "203.0.113.0/24"}}], "ports": [{"protocol": "TCP", "port": 1, "endPort": 65535}]},
+    {"to": [{"ipBlock": {"cidr": "203.0.113.0/24"}}], "ports": [{"protocol": "UDP", "port": 443}]},
+    {"to": [{"ipBlock": {"cidr": "203.0.113.0/24"}}], "ports": [{"protocol": "TCP", "port": "https"}]},
+    {"to": [{"namespaceSelector": {}}], "ports": [{"protocol": "TCP", "port": 443}]},
+    {"to": [{"podSelector": {}}, {"ipBlock": {"cidr": "203.0.113.0/24"}}], "ports": [{"protocol": "TCP", "port": 443}]},
+]
+
+
+@pytest.mark.parametrize("rule", STRANGE_RULES, ids=str)
+def test_a_rule_that_the_operator_would_not_write_opens_nothing(rule: Object) -> None:
+    of = skill(egress=[*EGRESS, HOST])
+    before = skill_policy(of, SETTINGS, ())
+    wanted = [*before["spec"]["egress"]]
+    before["spec"]["egress"].append(rule)
+    narrowed = narrowed_policy(before, of, SETTINGS, ())
+    assert narrowed is not None
+    assert narrowed["spec"]["egress"] == wanted
+
+
+def test_the_way_to_the_egress_proxy_ends_with_the_last_host() -> None:
+    before = skill_policy(skill(egress=[*EGRESS, HOST]), SETTINGS, ())
+    narrowed = narrowed_policy(before, skill(egress=EGRESS), SETTINGS, ())
+    assert narrowed is not None
+    assert narrowed["spec"] == skill_policy(skill(egress=EGRESS), SETTINGS, ())["spec"]
+    assert narrowed_policy(before, skill(egress=[*EGRESS, HOST]), SETTINGS, ()) is None
