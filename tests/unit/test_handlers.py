@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
+import asyncio
+import json
+from typing import Any, cast
 
+import kopf
 import pytest
+from kopf._cogs.structs.references import Resource
+from kopf._core.engines.indexing import OperatorIndexers
+from kopf._core.reactor.inventory import ResourceMemories
+from kopf._core.reactor.processing import process_resource_event
 
 from skill_operator import naming
-from skill_operator.handlers import Informer
+from skill_operator.handlers import Informer, operator_settings
 from skill_operator.k8s.watch_health import WatchHealth
 from skill_operator.naming import SkillKey
 from tests.unit.reconcile.samples import SETTINGS
@@ -92,3 +99,56 @@ async def test_a_deleted_skill_is_known_no_more() -> None:
     await queued.child("team", labels=labels("u-1"))
     assert queued == [("team", "echo")] * 2
     assert not queued.informer._skills
+
+
+def nested(depth: int) -> Any:
+    value: Any = {}
+    for _ in range(depth):
+        value = {"a": value}
+    return value
+
+
+async def through_kopf(queued: Queued, body: dict[str, Any]) -> None:
+    """Give an event to kopf as its watch does."""
+    await process_resource_event(
+        lifecycle=kopf.lifecycles.all_at_once,
+        indexers=OperatorIndexers(),
+        registry=queued.informer._registry,
+        settings=operator_settings(),
+        memories=ResourceMemories(),
+        memobase=cast("Any", kopf.Memo()),
+        resource=Resource(naming.GROUP, naming.VERSION, "skills", kind="Skill", namespaced=True),
+        raw_event={"type": "MODIFIED", "object": body},  # type: ignore[typeddict-item]
+        event_queue=asyncio.Queue(),
+        no_throttling=True,
+    )
+
+
+STATE = "kopf.zalando.org/last-handled-configuration"
+
+
+@pytest.mark.parametrize(
+    ("meta", "spec"),
+    [
+        ({}, {}),
+        ({"annotations": {STATE: "no JSON"}}, {}),
+        ({"annotations": {STATE: "[]"}}, {}),
+        ({"annotations": {STATE: '{"spec": 1}'}}, {"input": {}}),
+        ({"annotations": {STATE: json.dumps(nested(200))}}, nested(200)),
+        ({"annotations": {STATE: "[" * 5000}}, {}),
+        ({"annotations": {"kopf.zalando.org/touch-dummy": "x", "kopf.zalando.org/_on_skill": "{"}}, {}),
+        ({"annotations": {"kopf.zalando.org/managed-by": "x", "x.example/kopf-managed": "yes"}}, {}),
+        ({"finalizers": ["kopf.zalando.org/KopfFinalizerMarker"]}, {}),
+        ({"finalizers": ["kopf.zalando.org/KopfFinalizerMarker"], "deletionTimestamp": "2030-01-01T00:00:00Z"}, {}),
+        ({}, {"input": nested(500)}),
+        ({}, {"input": nested(9000)}),
+        ({}, {"input": {"a": [[]] * 100_000}}),
+    ],
+)
+async def test_kopf_delivers_whatever_people_write_and_writes_nothing(meta: dict[str, Any], spec: Any) -> None:
+    """What it does not deliver would be taken for a dead watch, and the controller restarted for it."""
+    queued = Queued()
+    meta = {"name": "echo", "namespace": "team", "uid": "u-1", "resourceVersion": "1"} | meta
+    body = {"apiVersion": naming.API_VERSION, "kind": "Skill", "metadata": meta, "spec": spec, "status": {"kopf": "x"}}
+    await through_kopf(queued, body)
+    assert queued == [("team", "echo")]

@@ -18,6 +18,8 @@ from skill_operator.settings import Settings
 
 REQUEST_TIMEOUT_SECONDS = 30
 CONNECT_TIMEOUT_SECONDS = 10
+ERROR_DELAY_SECONDS = 1.0  # for which kopf drops the events of an object whose event failed
+NO_FINALIZER = "none of kopf"  # the API server stores no such finalizer, so that nobody has kopf remove one
 CHILDREN = (("apps", "v1", "deployments"), ("batch", "v1", "jobs"), ("", "v1", "pods"))
 
 
@@ -37,20 +39,12 @@ class Informer:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Watch until `stop` is set."""
-        settings = kopf.OperatorSettings()
-        settings.scanning.disabled = True
-        settings.peering.standalone = True
-        settings.posting.enabled = False
-        settings.networking.request_timeout = REQUEST_TIMEOUT_SECONDS
-        settings.networking.connect_timeout = CONNECT_TIMEOUT_SECONDS
-        for child in CHILDREN:  # else every pod of the cluster would come here
-            settings.watching.label_selectors[child] = naming.WATCH_SELECTOR
         namespaces = [*self._settings.watch_namespaces]
         if namespaces:
             namespaces.append(self._settings.builder_namespace)
         await kopf.operator(
             registry=self._registry,
-            settings=settings,
+            settings=operator_settings(),
             identity=cast("Any", naming.MANAGER),  # else kopf asks for a user's name, and the image has no users
             clusterwide=not namespaces,
             namespaces=namespaces,
@@ -90,6 +84,40 @@ class Informer:
             return key if key is not None and key.namespace == namespace else None
         former = SkillKey(labels.get(naming.NAMESPACE_LABEL, namespace), labels.get(naming.SKILL_LABEL, ""))
         return key or (former if all(map(naming.is_label, former)) else None)
+
+
+class NoState(kopf.DiffBaseStorage):
+    """NoState keeps nothing in objects.
+
+    kopf would parse and copy what people wrote there for each event, and deliver none for what it cannot read.
+    """
+
+    def build(self, **_: Any) -> kopf.BodyEssence:
+        """Return what changes are looked for in: nothing, since every event counts."""
+        return kopf.BodyEssence()
+
+    def fetch(self, **_: Any) -> kopf.BodyEssence | None:
+        """Return the former state, which is nowhere."""
+        return None
+
+    def store(self, **_: Any) -> None:
+        """Store nothing."""
+
+
+def operator_settings() -> kopf.OperatorSettings:
+    """Return settings by which kopf does nothing but watch."""
+    settings = kopf.OperatorSettings()
+    settings.scanning.disabled = True
+    settings.peering.standalone = True
+    settings.posting.enabled = False
+    settings.persistence.diffbase_storage = NoState()
+    settings.persistence.finalizer = NO_FINALIZER
+    settings.queueing.error_delays = [ERROR_DELAY_SECONDS]
+    settings.networking.request_timeout = REQUEST_TIMEOUT_SECONDS
+    settings.networking.connect_timeout = CONNECT_TIMEOUT_SECONDS
+    for child in CHILDREN:  # else every pod of the cluster would come here
+        settings.watching.label_selectors[child] = naming.WATCH_SELECTOR
+    return settings
 
 
 async def _login(**kwargs: Any) -> kopf.ConnectionInfo | None:

@@ -7,7 +7,7 @@ import gzip
 import io
 import tarfile
 
-from skill_operator import naming
+from skill_operator import __version__, naming
 from skill_operator.api.v1alpha1 import Skill
 from skill_operator.k8s.interface import Object
 from skill_operator.registry.references import has_host, pull_reference, push_reference
@@ -35,9 +35,12 @@ def context(settings: Settings, source: str) -> bytes:
 
 
 def name(skill: Skill, settings: Settings, rev: str) -> str:
-    """Return the name of Job and ConfigMap, which stands for the Skill and for every byte of the context."""
+    """Return the name of Job and ConfigMap, which stands for the Skill and for every byte of the context.
+
+    Another version of the operator may pack the same source into other bytes.
+    """
     meta = skill.metadata
-    return naming.build(meta.name, meta.uid, rev, push_reference(settings, settings.images.runtime))
+    return naming.build(meta.name, meta.uid, rev, push_reference(settings, settings.images.runtime), __version__)
 
 
 def owner(job: Object) -> Object:
