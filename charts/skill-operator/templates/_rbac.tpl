@@ -59,9 +59,13 @@ subjects:
 - apiGroups: [networking.k8s.io]
   resources: [networkpolicies]
   verbs: [get, list, create, patch, delete]
+# Pods that hold a Secret which is not granted any more are ended, with what would make them anew.
 - apiGroups: [""]
   resources: [pods]
-  verbs: [list, watch]
+  verbs: [list, watch, delete]
+- apiGroups: [apps]
+  resources: [replicasets]
+  verbs: [delete]
 # Only events say why a pod does not start.
 - apiGroups: [""]
   resources: [events]

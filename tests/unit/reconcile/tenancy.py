@@ -43,12 +43,20 @@ class TenantStore(Store):
             raise Conflict("the uid is another")
         return await super().apply(self._identified(obj))
 
-    async def delete(self, kind: str, namespace: str | None, name: str, uid: str | None = None) -> None:
+    async def delete(
+        self, kind: str, namespace: str | None, name: str, uid: str | None = None, grace_seconds: int | None = None
+    ) -> None:
+        """As the API server does it: a pod is ending first, for as long as it was given or gives itself."""
         self._admit(kind, namespace or "", name)
         live = self.objects.get((kind, namespace or "", name))
         assert uid, f"{kind} {name} is deleted whoever it belongs to"
-        if live is not None and live["metadata"]["uid"] == uid:
-            await super().delete(kind, namespace, name, uid)
+        if live is None or live["metadata"]["uid"] != uid:
+            return
+        if kind == "Pod":
+            seconds = grace_seconds or live["spec"]["terminationGracePeriodSeconds"]
+            self.put(live | {"metadata": live["metadata"] | ending(seconds)})
+            return
+        await super().delete(kind, namespace, name, uid)
 
     async def patch(self, *_: Any) -> None:
         """Change nothing: no Skill of this world scales to zero."""
@@ -66,6 +74,11 @@ class TenantStore(Store):
         self.uids += 1
         uid = old["metadata"]["uid"] if old is not None else f"made-{self.uids}"
         return obj | {"metadata": obj["metadata"] | {"uid": uid}}
+
+
+def ending(seconds: int) -> Object:
+    """Return what the metadata of an ending pod holds."""
+    return {"deletionTimestamp": "2030-01-01T12:00:00Z", "deletionGracePeriodSeconds": seconds}
 
 
 def tenant_world() -> World:

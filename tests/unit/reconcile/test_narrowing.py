@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 
 from skill_operator.api.egress_networks import block
 from skill_operator.isolation.monitor import IsolationVerdict
-from skill_operator.reconcile.narrowing import REVIEW_SECONDS
+from skill_operator.reconcile.narrowing import END_SECONDS, REVIEW_SECONDS
 from skill_operator.resources.network_policy import narrowed_policy, skill_policy
 from tests.unit.generation.world import NAME, NAMESPACE, Object, World
 from tests.unit.reconcile.samples import SETTINGS, SOURCE, skill
-from tests.unit.reconcile.tenancy import CHILD, EGRESS, SECRETS, another, live, running, store
+from tests.unit.reconcile.tenancy import CHILD, EGRESS, SECRETS, another, ending, live, running, store
 
 NEWER = SOURCE.replace("what", "WHAT")
 DOUBT = IsolationVerdict("Unknown", "ProberSilent", "the prober does not answer")
@@ -270,25 +270,91 @@ WAYS_TO_HOLD: list[Object] = [
 async def test_a_secret_is_found_however_it_is_held(runs: World, way: Object, holder: str) -> None:
     world = another(runs)
     await suspended(world)
-    deployment = live(world, "Deployment")
-    assert deployment is not None
     if holder == "Pod":
-        meta = {"name": "older", "namespace": NAMESPACE, "labels": deployment["spec"]["template"]["metadata"]["labels"]}
-        world.store.put({"kind": "Pod", "metadata": meta, "spec": way})
+        older = pod(world, way)
+        await world.reconcile()
+        assert older["metadata"]["deletionGracePeriodSeconds"] == END_SECONDS
+        assert live(world, "Deployment") is not None, "its pods hold what is granted"
     else:
         world.store.objects["Deployment", NAMESPACE, CHILD]["spec"]["template"]["spec"] |= way
-    await world.reconcile()
-    assert live(world, "Deployment") is None
+        await world.reconcile()
+        assert live(world, "Deployment") is None
 
 
-async def test_pods_of_a_deployment_that_is_gone_do_not_end_the_next_one(runs: World) -> None:
-    """The garbage collector takes its time."""
+class LivePod:
+    """A pod of the Skill, of a ReplicaSet: read again each time."""
+
+    def __init__(self, world: World, name: str) -> None:
+        self._world = world
+        self._name = name
+
+    def __getitem__(self, key: str) -> Any:
+        return self._world.store.objects["Pod", NAMESPACE, self._name][key]
+
+
+def pod(world: World, spec: Object | None = None, **meta: Any) -> LivePod:
+    """Add a pod of the Skill, as its Deployment makes them, or of another spec."""
+    template = world.store.objects["Deployment", NAMESPACE, CHILD]["spec"]["template"]
+    owner = {"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "skill-echo-1", "uid": "uid-of-skill-echo-1"}
+    place = {"namespace": NAMESPACE, "name": "skill-echo-1"}
+    world.store.put({"kind": "ReplicaSet", "metadata": place | {"uid": owner["uid"]}})
+    found = place | {"name": "p", "uid": "uid-of-p", "labels": template["metadata"]["labels"]} | meta
+    whole = {"terminationGracePeriodSeconds": 3607, **(spec or template["spec"])}
+    world.store.put({"kind": "Pod", "metadata": found | {"ownerReferences": [owner]}, "spec": whole})
+    return LivePod(world, "p")
+
+
+@pytest.mark.parametrize("state", STATES, ids=lambda state: state.__name__)
+async def test_a_pod_that_loses_a_secret_has_seconds_however_long_its_calls_take(
+    runs: World, state: Callable[[World], Any]
+) -> None:
     world = another(runs)
-    world.store.objects["Deployment", NAMESPACE, CHILD]["metadata"]["creationTimestamp"] = "2030-01-01T12:00:00Z"
-    labels = world.store.objects["Deployment", NAMESPACE, CHILD]["spec"]["template"]["metadata"]["labels"]
-    meta = {"name": "p", "namespace": NAMESPACE, "labels": labels, "creationTimestamp": "2030-01-01T11:00:00Z"}
-    world.store.put({"kind": "Pod", "metadata": meta, "spec": {"volumes": [{"secret": {"secretName": "vault"}}]}})
+    await state(world)
+    running_pod = pod(world)
+    grant(world)
     await world.reconcile()
+    assert running_pod["metadata"]["deletionGracePeriodSeconds"] == END_SECONDS
+    assert ("ReplicaSet", NAMESPACE, "skill-echo-1") not in world.store.objects, "it makes the pod anew"
+    assert REVIEW_SECONDS + END_SECONDS < 60
+    done = len([place for place in store(world).writes if place[0] == "Pod"])
+    await world.reconcile(3)
+    assert len([place for place in store(world).writes if place[0] == "Pod"]) == done
+
+
+@pytest.mark.parametrize("state", [valid, suspended, deleted], ids=lambda state: state.__name__)
+async def test_a_pod_that_is_ending_is_reviewed_until_it_has_ended(runs: World, state: Callable[[World], Any]) -> None:
+    """It may take an hour over a call, and its grant may end meanwhile."""
+    world = another(runs)
+    await state(world)
+    slow = pod(world, **ending(3607))
+    after = await world.reconcile()
+    assert after is not None
+    assert after <= REVIEW_SECONDS
+    assert slow["metadata"]["deletionGracePeriodSeconds"] == 3607
+    grant(world)
+    await world.reconcile()
+    assert slow["metadata"]["deletionGracePeriodSeconds"] == END_SECONDS
+
+
+async def test_an_orphaned_pod_ends_too(runs: World) -> None:
+    """Whoever may delete a Deployment may leave its pods behind."""
+    world = another(runs)
+    await suspended(world)
+    orphan = pod(world)
+    del world.store.objects["Deployment", NAMESPACE, CHILD]
+    assert await world.reconcile() == REVIEW_SECONDS
+    assert "deletionTimestamp" not in orphan["metadata"]
+    grant(world)
+    await world.reconcile()
+    assert orphan["metadata"]["deletionGracePeriodSeconds"] == END_SECONDS
+
+
+async def test_an_update_that_rolls_keeps_its_deployment(runs: World) -> None:
+    """A pod of the template before holds what the template no longer does."""
+    world = another(runs)
+    older = pod(world, {"volumes": [{"secret": {"secretName": "vault"}}]})
+    await world.reconcile()
+    assert older["metadata"]["deletionGracePeriodSeconds"] == END_SECONDS
     assert live(world, "Deployment") is not None
 
 

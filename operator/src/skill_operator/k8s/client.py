@@ -49,6 +49,7 @@ PATHS = {
     "Event": ("api/v1", "events"),
     "Namespace": ("api/v1", "namespaces"),
     "Deployment": ("apis/apps/v1", "deployments"),
+    "ReplicaSet": ("apis/apps/v1", "replicasets"),
     "Job": ("apis/batch/v1", "jobs"),
     "NetworkPolicy": ("apis/networking.k8s.io/v1", "networkpolicies"),
     "Lease": ("apis/coordination.k8s.io/v1", "leases"),
@@ -139,11 +140,15 @@ class ApiServer:
                 return found, str(meta["resourceVersion"])
             query["continue"] = meta["continue"]
 
-    async def delete(self, kind: str, namespace: str | None, name: str, uid: str | None = None) -> None:
+    async def delete(
+        self, kind: str, namespace: str | None, name: str, uid: str | None = None, grace_seconds: int | None = None
+    ) -> None:
         """Delete the object in the background, if it is there."""
         body: Object = {"propagationPolicy": "Background"}
         if uid is not None:
             body["preconditions"] = {"uid": uid}
+        if grace_seconds is not None:
+            body["gracePeriodSeconds"] = grace_seconds
         try:
             await self._call("DELETE", _object_path(kind, namespace, name), {}, body)
         except NotFound:

@@ -36,8 +36,13 @@ class Cluster(Protocol):
     async def replace(self, obj: Object) -> Object:
         """Replace the object. Raises Conflict if metadata.resourceVersion is stale."""
 
-    async def delete(self, kind: str, namespace: str | None, name: str, uid: str | None = None) -> None:
-        """Delete the object in the background, if it is there. With `uid`, delete only that very object."""
+    async def delete(
+        self, kind: str, namespace: str | None, name: str, uid: str | None = None, grace_seconds: int | None = None
+    ) -> None:
+        """Delete the object in the background, if it is there. With `uid`, delete only that very object.
+
+        A pod gets `grace_seconds` to end, instead of its own: also one that is ending already.
+        """
 
     async def patch(self, kind: str, namespace: str, name: str, operations: Items, subresource: str = "") -> None:
         """Apply a JSON Patch (RFC 6902). Raises Invalid, and changes nothing, where one of its tests fails."""

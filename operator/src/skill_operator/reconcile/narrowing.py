@@ -25,6 +25,7 @@ from skill_operator.settings import Settings
 
 # Between two reviews of a grant, since no event announces its end. Its pods have the rest of a minute to end in.
 REVIEW_SECONDS = 45.0
+END_SECONDS = 10  # for calls that pods answer when they lose a Secret; else they had as long as a call may take
 MAX_NAMES = 4
 _SECRET_KEYS = frozenset({"secret", "secretRef", "secretKeyRef", "nodePublishSecretRef"})
 
@@ -33,7 +34,8 @@ _SECRET_KEYS = frozenset({"secret", "secretRef", "secretKeyRef", "nodePublishSec
 class LiveState:
     """LiveState is what runs of a Skill now.
 
-    `leftover` is a Deployment that a former Skill of this name left behind. `policies` are all of the namespace.
+    `leftover` is a Deployment that a former Skill of this name left behind. `pods` are also those that are ending.
+    `policies` are all of the namespace.
     `reviews` tells of the Secrets that pods hold and the spec names whether they are granted.
     """
 
@@ -49,19 +51,21 @@ class LiveState:
         """Tell whether the Skill's policy lets anything out."""
         return self.policy is not None and bool(self.policy["spec"].get("egress"))
 
-    def ended(self) -> LiveState:
-        """Return the state after its Deployments were deleted."""
-        return replace(self, deployment=None, leftover=None, pods=())
+    def staying_pods(self) -> tuple[Object, ...]:
+        """Return the pods that are not ending."""
+        return tuple(filter(_is_staying, self.pods))
 
 
 @dataclass(frozen=True)
 class Narrowing:
-    """Narrowing is what must go: Deployments to delete, and a policy that opens less than the live one.
+    """Narrowing is what must go: objects to delete, and a policy that opens less than the live one.
 
-    `after` is the number of seconds until what remains is reviewed again.
+    `ending` are pods that get END_SECONDS, and no longer. `remaining` runs on; it is reviewed again in `after` seconds.
     """
 
+    remaining: LiveState
     delete: tuple[Object, ...] = ()
+    ending: tuple[Object, ...] = ()
     policy: Object | None = None
     conditions: tuple[ConditionUpdate, ...] = ()
     events: tuple[EventNote, ...] = ()
@@ -83,12 +87,12 @@ async def read_live(cluster: Cluster, skill: Skill) -> LiveState:
     live = LiveState(
         deployment=deployment if own else None,
         leftover=deployment if left else None,
-        pods=tuple(pod for pod in pods if "deletionTimestamp" not in pod["metadata"]),
+        pods=tuple(pods),
         policies=tuple(policies),
         policy=next((p for p in policies if p["metadata"]["name"] == name and belongs_to(p, labels)), None),
     )
-    held = {secret for secret, _ in held_secrets(live)}
-    return replace(live, reviews=await review_secrets(cluster, skill, held.intersection(named_secrets(skill))))
+    names = {name for pod in (_template(live), *pods) for name, _ in _held(pod)} & named_secrets(skill)
+    return replace(live, reviews=await review_secrets(cluster, skill, names))
 
 
 async def review_secrets(cluster: Cluster, skill: Skill, names: Iterable[str]) -> dict[str, bool]:
@@ -111,11 +115,14 @@ def narrow(
     *,
     deleting: bool = False,
 ) -> Narrowing:
-    """Hold what runs against what is granted. A Skill that is `deleting` is granted nothing, however long it takes."""
+    """Hold what runs against what is granted. A Skill that is `deleting` runs no more, however long that takes."""
     if deleting:
-        skill = skill.model_copy(update={"spec": skill.spec.model_copy(update={"egress": [], "secrets": []})})
-    leftovers = () if live.leftover is None else (live.leftover,)
-    events = [EventNote("Normal", "LeftoverDeleted", _leftover_message(leftover)) for leftover in leftovers]
+        skill = skill.model_copy(update={"spec": skill.spec.model_copy(update={"egress": []})})
+    events = []
+    if live.leftover is not None:
+        name = live.leftover["metadata"]["name"]
+        message = f"Deployment {name} was of a former Skill of this name: the operator deleted it"
+        events.append(EventNote("Normal", "LeftoverDeleted", message))
     policy = None if live.policy is None else narrowed_policy(live.policy, skill, settings, blocked_networks)
     if policy is not None:
         message = f"NetworkPolicy {policy['metadata']['name']} opened more than spec.egress grants, and no longer does"
@@ -125,32 +132,60 @@ def narrow(
         for grant in skill.spec.secrets
         if live.reviews.get(grant.secret_key_ref.name)
     }
-    held = held_secrets(live)
-    excess = held - granted
+    excess = _held(_template(live)) - granted
+    deployment = live.deployment if deleting or excess else None
+    pods = tuple(pod for pod in live.pods if _held(pod) - granted)
+    staying = tuple(filter(_is_staying, pods))
+    replica_sets = {owner["metadata"]["uid"]: owner for pod in staying for owner in _replica_sets(pod)}
     conditions: tuple[ConditionUpdate, ...] = ()
-    if excess:
+    if excess := excess.union(*map(_held, staying)) - granted:
         names = sorted({name for name, _ in excess})
         named = [name for name in names if live.reviews.get(name) is False]
         message = advise_grant(skill, named) if named else f"spec.secrets no longer names Secret {_join(names)}"
         conditions = not_granted(message, ended=True)
-    delete = leftovers
-    if live.deployment is not None and (excess or deleting):
-        delete = (live.deployment, *leftovers)
-    reviews = [REVIEW_SECONDS] if held and not excess else []
-    # A node may join the cluster, and what is granted must not open a way to it.
-    reviews += [FRESH_SECONDS] if live.opens_networks else []
-    return Narrowing(delete, policy, conditions, tuple(events), min(reviews, default=None))
+    return Narrowing(
+        delete=tuple(filter(None, (deployment, live.leftover, *replica_sets.values()))),
+        ending=tuple(pod for pod in pods if _is_staying(pod) or _grace_seconds(pod) > END_SECONDS),
+        policy=policy,
+        remaining=replace(
+            live,
+            deployment=None if deployment else live.deployment,
+            pods=() if deployment else tuple(pod for pod in live.pods if pod not in pods),
+        ),
+        conditions=conditions,
+        events=tuple(events),
+        # A node may join the cluster, and what is granted must not open a way to it.
+        after=REVIEW_SECONDS if live.reviews else FRESH_SECONDS if live.opens_networks else None,
+    )
 
 
-def held_secrets(live: LiveState) -> set[tuple[str, str]]:
-    """Return the Secrets that the Deployment and its pods hold, each with a key, or with none where all are held."""
-    if live.deployment is None:
-        return set()
-    # An older pod is of a former Deployment: it is about to go.
-    born = live.deployment["metadata"].get("creationTimestamp", "")
-    pods = [pod for pod in live.pods if pod["metadata"].get("creationTimestamp", "") >= born]
-    specs = [live.deployment["spec"].get("template", {}).get("spec", {}), *(pod.get("spec", {}) for pod in pods)]
-    return {secret for spec in specs for secret in _secrets({**spec, "imagePullSecrets": None})}
+def _is_staying(pod: Object) -> bool:
+    return "deletionTimestamp" not in pod["metadata"]
+
+
+def _grace_seconds(pod: Object) -> int:
+    return int(pod["metadata"].get("deletionGracePeriodSeconds", 0))
+
+
+def _replica_sets(pod: Object) -> list[Object]:
+    """Return the ReplicaSets that make such a pod anew: its Deployment may be gone, and they not."""
+    namespace = pod["metadata"]["namespace"]
+    return [
+        {"kind": "ReplicaSet", "metadata": {"namespace": namespace, "name": owner["name"], "uid": owner["uid"]}}
+        for owner in pod["metadata"].get("ownerReferences", ())
+        if owner["kind"] == "ReplicaSet"
+    ]
+
+
+def _template(live: LiveState) -> Object:
+    """Return the template of the pods that the Deployment makes, if there is one."""
+    template: Object = live.deployment["spec"].get("template", {}) if live.deployment else {}
+    return template
+
+
+def _held(pod: Object) -> set[tuple[str, str]]:
+    """Return the Secrets that a pod or a template holds, each with a key, or with none where all are held."""
+    return set(_secrets({**pod.get("spec", {}), "imagePullSecrets": None}))
 
 
 def _secrets(value: Any) -> Iterator[tuple[str, str]]:
@@ -191,7 +226,3 @@ def advise_grant(skill: Skill, missing: Sequence[str]) -> str:
 def _join(names: Sequence[str]) -> str:
     more = f" (and then {len(names) - MAX_NAMES} more)" if len(names) > MAX_NAMES else ""
     return ", ".join(names[:MAX_NAMES]) + more
-
-
-def _leftover_message(leftover: Object) -> str:
-    return f"Deployment {leftover['metadata']['name']} was of a former Skill of this name: the operator deleted it"

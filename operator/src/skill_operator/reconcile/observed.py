@@ -120,7 +120,7 @@ async def observe(
         config_maps=_by_name(maps),
         jobs=_by_name(jobs),
         builds=_by_name(builds),
-        pods=live.pods,
+        pods=live.staying_pods(),
         build_pods=tuple(build_pods),
         deployment=live.deployment,
         policies=live.policies,
@@ -131,7 +131,7 @@ async def observe(
         egress_proxy_ready=egress_proxy_ready,
         ledger=ledger,
         daily_usage=daily_usage,
-        warnings=await _get_warnings(cluster, (*jobs, *builds), (*live.pods, *build_pods), now),
+        warnings=await _get_warnings(cluster, (*jobs, *builds), (*live.staying_pods(), *build_pods), now),
         ungranted=tuple(sorted(name for name, allowed in granted.items() if not allowed)),
     )
 

@@ -25,7 +25,7 @@ from skill_operator.observability import metrics
 from skill_operator.observability.logs import context as log_context
 from skill_operator.reconcile.build_queue import BuildQueue
 from skill_operator.reconcile.context import ReconcileContext, StageContext
-from skill_operator.reconcile.narrowing import LiveState, Narrowing, narrow, read_live
+from skill_operator.reconcile.narrowing import END_SECONDS, LiveState, Narrowing, narrow, read_live
 from skill_operator.reconcile.observed import Observed, observe
 from skill_operator.reconcile.preflight import Preflight, Prerequisites, check_suspended, parse
 from skill_operator.reconcile.result import ConditionUpdate, Progress, Result, StatusPatch
@@ -87,20 +87,20 @@ class Reconciler:
             if body is not None and "deletionTimestamp" not in body["metadata"]:
                 return await self._reconcile_present(body)
             self._author.cancel(key)
-            if body is not None:  # somebody's finalizer may keep it for ever
-                await self._end(body)
             await self._delete_builds(key)
-            return None
+            return None if body is None else await self._end(body)  # somebody's finalizer may keep it for ever
 
-    async def _end(self, body: Object) -> None:
+    async def _end(self, body: Object) -> float | None:
         """End what a Skill runs that is being deleted. The garbage collector waits until the Skill is gone."""
         skill, _ = parse(body)
         live = await read_live(self._cluster, skill)
         owned = naming.MANAGED | {naming.UID_LABEL: skill.metadata.uid}
         checks = await self._cluster.list("Job", skill.metadata.namespace, owned)
-        await self._take_away(body, live, narrow(skill, live, self._settings, deleting=True))
+        narrowing = narrow(skill, live, self._settings, deleting=True)
+        await self._take_away(body, narrowing)
         for job in checks:
             await delete(self._cluster, job)
+        return narrowing.after
 
     async def _delete_builds(self, key: SkillKey) -> None:
         """Delete the builds of a deleted Skill. No Skill can own them where they live, so they would keep a place."""
@@ -114,7 +114,7 @@ class Reconciler:
         live = await read_live(self._cluster, skill)
         narrowing = narrow(skill, live, self._settings, await self._blocked_networks(skill, live))
         try:
-            live = await self._take_away(body, live, narrowing)
+            live = await self._take_away(body, narrowing)
             refusal = unreadable or self._preflight.check_namespace(skill) or check_suspended(skill)
             if refusal is None and (refusal := self._preflight.check_spec(skill)) is not None:
                 self._author.cancel(SkillKey(skill.metadata.namespace, skill.metadata.name))
@@ -145,16 +145,23 @@ class Reconciler:
         except (ClusterNetworksUnknown, ClusterError):  # the end of a Secret does not wait for them
             return ()
 
-    async def _take_away(self, body: Object, live: LiveState, narrowing: Narrowing) -> LiveState:
+    async def _take_away(self, body: Object, narrowing: Narrowing) -> LiveState:
         """Write what narrowing decided, and return what still runs. Raises NotWritten, after all else was written."""
         for event in narrowing.events:
             self._recorder.record(body, event.type, event.reason, event.message)
-        writes: list[Awaitable[object]] = [delete(self._cluster, ended) for ended in narrowing.delete]
-        writes += [apply_changed(self._cluster, narrowing.policy)] if narrowing.policy else []
+        writes: list[Awaitable[object]] = [apply_changed(self._cluster, narrowing.policy)] if narrowing.policy else []
+        writes += [self._end_pods(narrowing)]
         for outcome in await asyncio.gather(*writes, return_exceptions=True):
             if isinstance(outcome, BaseException):
                 raise outcome
-        return live.ended() if narrowing.delete else live
+        return narrowing.remaining
+
+    async def _end_pods(self, narrowing: Narrowing) -> None:
+        """Delete what makes pods, then the pods: else others took their place."""
+        for ended in narrowing.delete:
+            await delete(self._cluster, ended)
+        for pod in narrowing.ending:
+            await delete(self._cluster, pod, grace_seconds=END_SECONDS)
 
     async def _report_refusal(
         self,

@@ -126,11 +126,11 @@ async def _apply_over(cluster: Cluster, wanted: Object, live: Object | None) -> 
         return await cluster.apply(wanted)
 
 
-async def delete(cluster: Cluster, live: Object) -> None:
+async def delete(cluster: Cluster, live: Object, **grace: int) -> None:
     """Delete this very object, and none that took its name meanwhile. Raises NotWritten."""
     meta = live["metadata"]
     with _refusals_of(live):
-        await cluster.delete(live["kind"], meta["namespace"], meta["name"], meta.get("uid"))
+        await cluster.delete(live["kind"], meta["namespace"], meta["name"], meta.get("uid"), **grace)
 
 
 @contextlib.contextmanager
