@@ -14,7 +14,7 @@ from collections import Counter
 
 from skill_operator.naming import SkillKey
 
-MIN_BACKOFF_SECONDS, MAX_BACKOFF_SECONDS = 0.05, 300.0
+MIN_BACKOFF_SECONDS, MAX_BACKOFF_SECONDS = 0.05, 45.0  # also after a failure a grant is reviewed each minute
 
 
 class WorkQueue:
