@@ -21,6 +21,8 @@ Right = tuple[str, str, str, str]
 """Namespace (empty: any), API group, resource, verb."""
 BUILDS = f"{NAMESPACE}-builds"
 RARE: dict[Right, str] = {
+    ("", "apps", "replicasets", "delete"): "of pods that hold a Secret whose grant ended",
+    ("", "", "pods", "delete"): "likewise",
     (BUILDS, "batch", "jobs", "watch"): "where namespaces are named, no other role covers the builds",
     (BUILDS, "", "pods", "watch"): "likewise",
     (BUILDS, "", "configmaps", "delete"): "the sweeper, of a build whose Job is gone",

@@ -9,8 +9,9 @@ from skill_operator.sweeper import Sweeper
 from tests.unit.reconcile.samples import SETTINGS
 
 
-def managed(kind: str, namespace: str, name: str, uid: str = "") -> dict[str, Any]:
-    labels = naming.MANAGED | ({naming.UID_LABEL: uid} if uid else {})
+def managed(kind: str, namespace: str, name: str, uid: str = "", component: str = "") -> dict[str, Any]:
+    some = {naming.UID_LABEL: uid, naming.COMPONENT: component}
+    labels = naming.MANAGED | {key: value for key, value in some.items() if value}
     return {"kind": kind, "metadata": {"namespace": namespace, "name": name, "labels": labels, "uid": f"uid-{name}"}}
 
 
@@ -24,7 +25,8 @@ class SweptCluster:
         self.proxy_stops = 0
 
     async def list(self, kind: str, namespace: str | None = None, labels: Any = None) -> list[dict[str, Any]]:
-        return [o for o in self.objects if o["kind"] == kind and namespace in {None, o["metadata"]["namespace"]}]
+        found = [o for o in self.objects if o["kind"] == kind and namespace in {None, o["metadata"]["namespace"]}]
+        return [o for o in found if (labels or {}).items() <= o["metadata"]["labels"].items()]
 
     async def delete(self, kind: str, namespace: str, name: str, uid: str | None = None) -> None:
         self.deleted.append((kind, namespace, name))
@@ -50,8 +52,8 @@ async def test_builds_and_ledgers_of_deleted_skills_are_deleted() -> None:
         managed("Job", builder, "live", "u-1"),
         managed("Job", builder, "dead", "u-2"),
         managed("ConfigMap", builder, "dead", "u-2"),
-        managed("ConfigMap", operator, "ledger-live", "u-1"),
-        managed("ConfigMap", operator, "ledger-dead", "u-2"),
+        managed("ConfigMap", operator, "ledger-live", "u-1", naming.LEDGER),
+        managed("ConfigMap", operator, "ledger-dead", "u-2", naming.LEDGER),
         skills=(a_skill(),),
     )
     assert await cluster.sweep() == [
@@ -59,6 +61,17 @@ async def test_builds_and_ledgers_of_deleted_skills_are_deleted() -> None:
         ("ConfigMap", builder, "dead"),
         ("ConfigMap", operator, "ledger-dead"),
     ]
+
+
+async def test_a_deployment_without_its_skill_is_deleted() -> None:
+    """It was orphaned with `kubectl delete skill --cascade=orphan`, and would hold its Secrets for ever."""
+    live = managed("Deployment", "team", "live", "u-1", "skill")
+    orphan = managed("Deployment", "team", "orphan", "u-2", "skill")
+    foreign = managed("Deployment", "team", "foreign", "u-3", "skill")
+    del foreign["metadata"]["labels"][naming.MANAGED_BY]
+    of_the_chart = managed("Deployment", SETTINGS.namespace, "skill-operator-gateway", component="gateway")
+    cluster = SweptCluster(live, orphan, foreign, of_the_chart, skills=(a_skill(),))
+    assert await cluster.sweep() == [("Deployment", "team", "orphan")]
 
 
 async def test_isolation_outlives_the_last_pod_of_a_namespace() -> None:

@@ -1,7 +1,7 @@
 """The sweeper deletes what no owner reference reaches, and stops the egress proxy that no Skill needs.
 
-These are the builds and ledgers of deleted Skills, which lie in other namespaces, and what isolates a namespace that
-has no Skills any more.
+These are the builds and ledgers of deleted Skills, which lie in other namespaces, Deployments that were orphaned or
+restored without their Skill, and what isolates a namespace that has no Skills any more.
 """
 
 from __future__ import annotations
@@ -52,12 +52,22 @@ class Sweeper:
             await self._sweep_namespaces(scope, namespaces)
 
     async def _list_candidates(self) -> list[tuple[str, Object]]:
-        """List builds, their contexts and ledgers, each with its kind."""
+        """List Deployments, builds, their contexts and ledgers, each with its kind."""
         builder, operator = self._settings.builder_namespace, self._settings.namespace
         builds = await self._cluster.list("Job", builder, naming.MANAGED)
         contexts = await self._cluster.list("ConfigMap", builder, naming.MANAGED)
         ledgers = await self._cluster.list("ConfigMap", operator, naming.MANAGED | {naming.COMPONENT: naming.LEDGER})
-        return [*(("Job", job) for job in builds), *(("ConfigMap", obj) for obj in (*contexts, *ledgers))]
+        skills = naming.MANAGED | {naming.COMPONENT: "skill"}
+        deployments = [
+            deployment
+            for scope in self._settings.namespace_scopes
+            for deployment in await self._cluster.list("Deployment", scope, skills)
+        ]
+        return [
+            *(("Deployment", deployment) for deployment in deployments),
+            *(("Job", job) for job in builds),
+            *(("ConfigMap", obj) for obj in (*contexts, *ledgers)),
+        ]
 
     async def _sweep_namespaces(self, scope: str | None, inhabited: set[str]) -> None:
         """Delete what isolates namespaces without Skills. It goes last: not while a pod of a skill still ends."""
