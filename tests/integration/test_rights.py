@@ -22,7 +22,7 @@ Right = tuple[str, str, str, str]
 BUILDS = f"{NAMESPACE}-builds"
 RARE: dict[Right, str] = {
     ("", "apps", "replicasets", "delete"): "of pods that hold a Secret whose grant ended",
-    ("", "", "pods", "delete"): "likewise",
+    ("", "", "pods/eviction", "create"): "likewise",
     (BUILDS, "batch", "jobs", "watch"): "where namespaces are named, no other role covers the builds",
     (BUILDS, "", "pods", "watch"): "likewise",
     (BUILDS, "", "configmaps", "delete"): "the sweeper, of a build whose Job is gone",

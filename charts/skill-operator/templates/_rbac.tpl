@@ -59,10 +59,13 @@ subjects:
 - apiGroups: [networking.k8s.io]
   resources: [networkpolicies]
   verbs: [get, list, create, patch, delete]
-# Pods that hold a Secret which is not granted any more are ended, with what would make them anew.
 - apiGroups: [""]
   resources: [pods]
-  verbs: [list, watch, delete]
+  verbs: [list, watch]
+# Pods that hold a Secret which is not granted any more end at once, with what would make them anew.
+- apiGroups: [""]
+  resources: [pods/eviction]
+  verbs: [create]
 - apiGroups: [apps]
   resources: [replicasets]
   verbs: [delete]

@@ -6,7 +6,7 @@ import copy
 from typing import Any
 
 from skill_operator import naming
-from skill_operator.k8s.errors import ClusterError, Conflict
+from skill_operator.k8s.errors import ClusterError, Conflict, TooManyRequests
 from tests.unit.generation.world import NAME, NAMESPACE, Object, Place, Store, World
 from tests.unit.reconcile.samples import DIGEST, SETTINGS, SOURCE
 
@@ -26,6 +26,7 @@ class TenantStore(Store):
         self.refusals: dict[tuple[str, str], ClusterError] = {}
         self.writes: list[Place] = []
         self.uids = 0
+        self.disruption_budget = False
 
     async def create(self, obj: Object) -> Object:
         if obj["kind"] == "LocalSubjectAccessReview":
@@ -43,20 +44,21 @@ class TenantStore(Store):
             raise Conflict("the uid is another")
         return await super().apply(self._identified(obj))
 
-    async def delete(
-        self, kind: str, namespace: str | None, name: str, uid: str | None = None, grace_seconds: int | None = None
-    ) -> None:
-        """As the API server does it: a pod is ending first, for as long as it was given or gives itself."""
+    async def delete(self, kind: str, namespace: str | None, name: str, uid: str | None = None) -> None:
         self._admit(kind, namespace or "", name)
         live = self.objects.get((kind, namespace or "", name))
         assert uid, f"{kind} {name} is deleted whoever it belongs to"
-        if live is None or live["metadata"]["uid"] != uid:
-            return
-        if kind == "Pod":
-            seconds = grace_seconds or live["spec"]["terminationGracePeriodSeconds"]
-            self.put(live | {"metadata": live["metadata"] | ending(seconds)})
-            return
-        await super().delete(kind, namespace, name, uid)
+        if live is not None and live["metadata"]["uid"] == uid:
+            await super().delete(kind, namespace, name, uid)
+
+    async def evict(self, namespace: str, name: str, uid: str, grace_seconds: int) -> None:
+        """As the API server does it: the pod is ending first. A budget keeps one that is not ending."""
+        self._admit("Pod", namespace, name)
+        live = self.objects["Pod", namespace, name]
+        assert live["metadata"]["uid"] == uid
+        if self.disruption_budget and "deletionTimestamp" not in live["metadata"]:
+            raise TooManyRequests("Cannot evict pod as it would violate the pod's disruption budget.", 429)
+        self.put(live | {"metadata": live["metadata"] | ending(grace_seconds)})
 
     async def patch(self, *_: Any) -> None:
         """Change nothing: no Skill of this world scales to zero."""

@@ -349,6 +349,21 @@ async def test_an_orphaned_pod_ends_too(runs: World) -> None:
     assert orphan["metadata"]["deletionGracePeriodSeconds"] == END_SECONDS
 
 
+async def test_a_disruption_budget_keeps_no_pod_that_loses_a_secret(runs: World) -> None:
+    world = another(runs)
+    await suspended(world)
+    kept = pod(world)
+    grant(world)
+    store(world).disruption_budget = True
+    await world.reconcile()
+    assert ("ReplicaSet", NAMESPACE, "skill-echo-1") not in world.store.objects
+    assert world.condition("Deployed")["reason"] == "SecretNotGranted"
+    body = world.store.objects["Pod", NAMESPACE, "p"]  # the garbage collector deletes it next
+    world.store.put(body | {"metadata": body["metadata"] | ending(3607)})
+    await world.reconcile()
+    assert kept["metadata"]["deletionGracePeriodSeconds"] == END_SECONDS
+
+
 async def test_an_update_that_rolls_keeps_its_deployment(runs: World) -> None:
     """A pod of the template before holds what the template no longer does."""
     world = another(runs)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 import os
@@ -140,15 +141,11 @@ class ApiServer:
                 return found, str(meta["resourceVersion"])
             query["continue"] = meta["continue"]
 
-    async def delete(
-        self, kind: str, namespace: str | None, name: str, uid: str | None = None, grace_seconds: int | None = None
-    ) -> None:
+    async def delete(self, kind: str, namespace: str | None, name: str, uid: str | None = None) -> None:
         """Delete the object in the background, if it is there."""
         body: Object = {"propagationPolicy": "Background"}
         if uid is not None:
             body["preconditions"] = {"uid": uid}
-        if grace_seconds is not None:
-            body["gracePeriodSeconds"] = grace_seconds
         try:
             await self._call("DELETE", _object_path(kind, namespace, name), {}, body)
         except NotFound:
@@ -156,6 +153,17 @@ class ApiServer:
         except Conflict:
             if uid is None:
                 raise
+
+    async def evict(self, namespace: str, name: str, uid: str, grace_seconds: int) -> None:
+        """Have this very pod end in `grace_seconds`, if it is there."""
+        body = {
+            "apiVersion": "policy/v1",
+            "kind": "Eviction",
+            "metadata": {"name": name, "namespace": namespace},
+            "deleteOptions": {"gracePeriodSeconds": grace_seconds, "preconditions": {"uid": uid}},
+        }
+        with contextlib.suppress(NotFound, Conflict):
+            await self._call("POST", _object_path("Pod", namespace, name) + "/eviction", {}, body)
 
     async def patch(self, kind: str, namespace: str, name: str, operations: Items, subresource: str = "") -> None:
         """Apply a JSON Patch (RFC 6902)."""

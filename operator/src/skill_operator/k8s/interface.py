@@ -36,12 +36,13 @@ class Cluster(Protocol):
     async def replace(self, obj: Object) -> Object:
         """Replace the object. Raises Conflict if metadata.resourceVersion is stale."""
 
-    async def delete(
-        self, kind: str, namespace: str | None, name: str, uid: str | None = None, grace_seconds: int | None = None
-    ) -> None:
-        """Delete the object in the background, if it is there. With `uid`, delete only that very object.
+    async def delete(self, kind: str, namespace: str | None, name: str, uid: str | None = None) -> None:
+        """Delete the object in the background, if it is there. With `uid`, delete only that very object."""
 
-        A pod gets `grace_seconds` to end, instead of its own: also one that is ending already.
+    async def evict(self, namespace: str, name: str, uid: str, grace_seconds: int) -> None:
+        """Have this very pod end in `grace_seconds`, if it is there: also one that is ending already, but slower.
+
+        Raises TooManyRequests where a PodDisruptionBudget keeps one that is not ending.
         """
 
     async def patch(self, kind: str, namespace: str, name: str, operations: Items, subresource: str = "") -> None:

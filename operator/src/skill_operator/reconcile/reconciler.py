@@ -34,7 +34,7 @@ from skill_operator.reconcile.stages.isolation import isolation_condition
 from skill_operator.reconcile.stages.scale import drain_token, may_scale_to_zero
 from skill_operator.reconcile.status import summarize, transitions
 from skill_operator.reconcile.usage_collector import UsageCollector
-from skill_operator.reconcile.writer import NAME_TAKEN, NotWritten, Writer, apply_changed, delete
+from skill_operator.reconcile.writer import NAME_TAKEN, NotWritten, Writer, apply_changed, delete, evict
 from skill_operator.resources.network_policy import default_deny
 from skill_operator.resources.quota import quota
 from skill_operator.settings import Settings
@@ -157,11 +157,11 @@ class Reconciler:
         return narrowing.remaining
 
     async def _end_pods(self, narrowing: Narrowing) -> None:
-        """Delete what makes pods, then the pods: else others took their place."""
+        """Delete what makes pods, then evict the pods: else others took their place."""
         for ended in narrowing.delete:
             await delete(self._cluster, ended)
         for pod in narrowing.ending:
-            await delete(self._cluster, pod, grace_seconds=END_SECONDS)
+            await evict(self._cluster, pod, END_SECONDS)
 
     async def _report_refusal(
         self,

@@ -11,7 +11,7 @@ from typing import Any
 
 from skill_operator import naming
 from skill_operator.generation.request import CompletionRequest
-from skill_operator.k8s.errors import ClusterError, Conflict, Forbidden, Invalid, NotFound
+from skill_operator.k8s.errors import ClusterError, Conflict, Forbidden, Invalid, NotFound, TooManyRequests
 from skill_operator.k8s.interface import Cluster, Object
 from skill_operator.reconcile.observed import Observed
 from skill_operator.reconcile.ownership import belongs_to, was_left_behind
@@ -126,11 +126,21 @@ async def _apply_over(cluster: Cluster, wanted: Object, live: Object | None) -> 
         return await cluster.apply(wanted)
 
 
-async def delete(cluster: Cluster, live: Object, **grace: int) -> None:
+async def delete(cluster: Cluster, live: Object) -> None:
     """Delete this very object, and none that took its name meanwhile. Raises NotWritten."""
     meta = live["metadata"]
     with _refusals_of(live):
-        await cluster.delete(live["kind"], meta["namespace"], meta["name"], meta.get("uid"), **grace)
+        await cluster.delete(live["kind"], meta["namespace"], meta["name"], meta.get("uid"))
+
+
+async def evict(cluster: Cluster, pod: Object, grace_seconds: int) -> None:
+    """Have this very pod end in `grace_seconds`. Raises NotWritten."""
+    meta = pod["metadata"]
+    with _refusals_of(pod):
+        try:
+            await cluster.evict(meta["namespace"], meta["name"], meta["uid"], grace_seconds)
+        except TooManyRequests as error:  # once it is ending, since what made it is gone, nothing keeps it
+            log.info("a pod is not evicted yet: %s", error.message)
 
 
 @contextlib.contextmanager
