@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from skill_runtime import operator_contract as oc
-from skill_runtime.check.policy import DENIED_MODULES
+from skill_runtime.check.policy import ALLOWED_STANDARD
 
 _RUNTIME_MODULES = frozenset(("h11", "jsonschema_rs", "skill_runtime"))
 """Importable, but not promised: the runtime may do without them one day."""
@@ -35,9 +35,7 @@ def describe(root: Path) -> dict[str, Any]:
         oc.MANIFEST_PYTHON: platform.python_version(),
         oc.MANIFEST_DISTRIBUTIONS: installed,
         oc.MANIFEST_MODULES: modules,
-        oc.MANIFEST_STANDARD: sorted(
-            name for name in sys.stdlib_module_names - DENIED_MODULES if _is_public(name) and find_spec(name)
-        ),
+        oc.MANIFEST_STANDARD: sorted(name for name in ALLOWED_STANDARD if find_spec(name)),
         oc.MANIFEST_ROOT_ENTRIES: sorted(entry.name for entry in root.iterdir() if entry.name != "skill"),
     }
 

@@ -1,8 +1,9 @@
 """The policy gate: what a skill may name. It is hygiene and an early, cheap message for the model.
 
-The security boundary is the pod, not this gate. It runs as a program of its own, with limits, since parsing foreign
-text can take all the memory there is: source on standard input, path of the manifest as argument, finding as JSON on
-standard output.
+It judges names that are written out: modules by a list of what is allowed, members by a list of what is denied,
+wherever they stand. A name that the code computes while it runs is out of its sight: the security boundary is the pod.
+The gate runs as a program of its own, with limits, since parsing foreign text can take all the memory there is: source
+on standard input, path of the manifest as argument, finding as JSON on standard output.
 """
 
 from __future__ import annotations
@@ -20,167 +21,124 @@ from typing import Any
 
 from skill_runtime.check.findings import GateFinding
 
-DENIED_MODULES = frozenset(
-    [
-        "bdb",
-        "builtins",
-        "code",
-        "codeop",
-        "ctypes",
-        "ensurepip",
-        "faulthandler",
-        "gc",
-        "imp",
-        "importlib",
-        "marshal",
-        "modulefinder",
-        "multiprocessing",
-        "pdb",
-        "pickle",
-        "pkgutil",
-        "posix",
-        "pty",
-        "pydoc",
-        "runpy",
-        "shelve",
-        "site",
-        "subprocess",
-        "sysconfig",
-        "timeit",
-        "trace",
-        "tracemalloc",
-        "venv",
-        "webbrowser",
-        "zipapp",
-        "zipimport",
-    ]
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+def _by_name(groups: Mapping[str, str]) -> dict[str, str]:
+    return {name: advice for advice, names in groups.items() for name in names.split()}
+
+
+ALLOWED_STANDARD = _words(
+    "abc argparse array ast asyncio atexit base64 binascii bisect bz2 calendar cmath codecs collections "
+    "colorsys concurrent configparser contextlib contextvars copy csv dataclasses datetime decimal "
+    "difflib email enum errno fcntl filecmp fileinput fnmatch fractions ftplib functools getopt getpass "
+    "glob graphlib gzip hashlib heapq hmac html http imaplib io ipaddress itertools json keyword "
+    "linecache locale logging lzma math mimetypes mmap netrc ntpath numbers operator os pathlib platform "
+    "plistlib poplib posixpath pprint queue quopri random re reprlib resource sched secrets select "
+    "selectors shlex shutil signal smtplib socket sqlite3 ssl stat statistics string stringprep struct "
+    "sys tarfile tempfile textwrap threading time token tokenize tomllib traceback types typing "
+    "unicodedata unittest urllib uuid warnings wave weakref xml xmlrpc zipfile zlib zoneinfo"
 )
+"""The modules of the standard library that a skill can import. Other modules come from the base image."""
+DENIED_MODULES = frozenset(("cloudpickle", "dill", "joblib"))
+"""Libraries that a base image may hold and that run what they read."""
 DENIED_NAMES = frozenset(
     ["eval", "exec", "compile", "__import__", "globals", "breakpoint", "__builtins__", "__loader__", "__spec__"]
 )
-DENIED_MEMBERS = {
-    "os": frozenset(
-        [
-            "system",
-            "popen",
-            "fork",
-            "forkpty",
-            "kill",
-            "killpg",
-            "abort",
-            "_exit",
-            "execl",
-            "execle",
-            "execlp",
-            "execlpe",
-            "execv",
-            "execve",
-            "execvp",
-            "execvpe",
-            "spawnl",
-            "spawnle",
-            "spawnlp",
-            "spawnlpe",
-            "spawnv",
-            "spawnve",
-            "spawnvp",
-            "spawnvpe",
-            "posix_spawn",
-            "posix_spawnp",
-            "pidfd_open",
-            "ptrace",
-        ]
-    ),
-    "asyncio": frozenset(("create_subprocess_exec", "create_subprocess_shell", "subprocess")),
-    "concurrent": frozenset(("ProcessPoolExecutor", "process")),
-    "futures": frozenset(("ProcessPoolExecutor", "process")),
-    "logging": frozenset(("config",)),  # calls whatever its dictionary names
-    "types": frozenset(("CodeType",)),
-    "sys": frozenset(["modules", "settrace", "setprofile", "meta_path", "path_hooks", "path_importer_cache"]),
-    "signal": frozenset(["pidfd_send_signal", "pthread_kill", "raise_signal"]),
-    "threading": frozenset(["settrace", "setprofile"]),
-    "yaml": frozenset(
-        ["load", "load_all", "unsafe_load", "unsafe_load_all", "full_load", "full_load_all", "UnsafeLoader", "Loader"]
-    ),
-    "numpy": frozenset(("ctypeslib",)),
-    "pandas": frozenset(("read_pickle", "to_pickle", "eval")),
-}
+_FRAMES = (
+    "f_back f_builtins f_code f_globals f_locals tb_frame gi_frame gi_code cr_frame cr_code ag_frame ag_code"
+    " _getframe _current_frames _current_exceptions currentframe getouterframes getinnerframes walk_stack walk_tb"
+    " call_tracing settrace setprofile settrace_all_threads setprofile_all_threads"
+)
+DENIED_MEMBERS = _by_name(
+    {
+        "a skill starts and ends no processes: compute the result in Python": (
+            "system popen fork forkpty kill killpg pidfd_open pidfd_send_signal pthread_kill raise_signal ptrace"
+            " prlimit execl execle execlp execlpe execv execve execvp execvpe"
+            " spawnl spawnle spawnlp spawnlpe spawnv spawnve spawnvp spawnvpe posix_spawn posix_spawnp"
+            " subprocess subprocess_exec subprocess_shell create_subprocess_exec create_subprocess_shell"
+            " multiprocessing ProcessPoolExecutor register_at_fork unshare setns"
+        ),
+        "a frame reaches everything: pass on what is needed as an argument": _FRAMES,
+        "import what is needed by name, at the top of the file": (
+            "meta_path path_hooks path_importer_cache importlib import_module load_module exec_module runpy run_module"
+            " run_path builtins pkgutil ImportString loadTestsFromName loadTestsFromNames"
+        ),
+        "use the libraries as they are: native code cannot be loaded": (
+            "ctypes ctypeslib load_library f2py load_extension enable_load_extension"
+        ),
+        "it executes text: write out what is to be computed": (
+            "get_type_hints ForwardRef evaluate_forward_ref dictConfig fileConfig runctx rundocs FunctionType"
+            " LambdaType CodeType c2py"
+        ),
+        "it reads objects that execute code: use JSON, CSV or `yaml.safe_load`": (
+            "unsafe_load unsafe_load_all full_load full_load_all UnsafeLoader FullLoader CUnsafeLoader CFullLoader"
+            " UnsafeConstructor FullConstructor pickle Unpickler read_pickle to_pickle HDFStore read_hdf"
+        ),
+        "its formats reach members: use `str.format` or an f-string": "get_field vformat",
+    }
+)
+"""Members that nothing may be asked for, by name, with what to do instead."""
+DENIED_PATHS = _by_name(
+    {
+        "raise an exception instead": "os.abort os._exit",
+        "import what is needed by name": "sys.modules sys.breakpointhook sys.monitoring",
+        "use `logging.basicConfig`": "logging.config",
+        "use a `ThreadPoolExecutor`": "concurrent.futures.process",
+        "a skill serves no requests of its own: return the result from `run`": "http.server xmlrpc.server",
+        "test doubles replace what others rely on: pass arguments": (
+            "unittest.mock unittest.main unittest.loader unittest.TestLoader unittest.defaultTestLoader"
+            " unittest.TestProgram"
+        ),
+        "use `str.format` or an f-string": "string.Formatter",
+        "use `yaml.safe_load`": "yaml.Loader yaml.CLoader yaml.loader yaml.constructor",
+        "use `jinja2.sandbox.SandboxedEnvironment`": (
+            "jinja2.Template jinja2.Environment jinja2.environment jinja2.nativetypes jinja2.compiler"
+        ),
+        "write the computation in Python": (
+            "numpy.testing numpy.distutils pandas.eval pandas.core.computation pandas.io.pickle"
+            " pandas.compat.pickle_compat"
+        ),
+        "use the present API of pydantic": "pydantic.v1 pydantic.deprecated pydantic.PyObject",
+    }
+)
+"""Members with names of everyday use, which are denied of their module alone."""
+_SAFE_LOADERS = frozenset(f"yaml.{name}Loader" for name in ("Safe", "CSafe", "Base", "CBase"))
+_YAML_LOADS = frozenset(("yaml.load", "yaml.load_all"))
+_ROOTS = frozenset(path.partition(".")[0] for path in DENIED_PATHS)
+_GUARDED_MODULES = _ROOTS | _words("asyncio operator resource signal sqlite3 threading traceback types typing")
+"""Modules with members that are denied."""
+_COMPUTED_MEMBERS_OF = frozenset(("cmath", "datetime", "hashlib", "math", "operator"))
+"""Modules without a way to others: `getattr(math, name)` is a usual table of functions."""
 ALLOWED_DUNDERS = frozenset(
-    [
-        "__abs__",
-        "__add__",
-        "__and__",
-        "__annotations__",
-        "__bool__",
-        "__call__",
-        "__ceil__",
-        "__class__",
-        "__contains__",
-        "__delitem__",
-        "__divmod__",
-        "__doc__",
-        "__enter__",
-        "__eq__",
-        "__exit__",
-        "__float__",
-        "__floor__",
-        "__floordiv__",
-        "__format__",
-        "__ge__",
-        "__getitem__",
-        "__gt__",
-        "__hash__",
-        "__iadd__",
-        "__init__",
-        "__init_subclass__",
-        "__int__",
-        "__invert__",
-        "__isub__",
-        "__iter__",
-        "__le__",
-        "__len__",
-        "__lt__",
-        "__members__",
-        "__mod__",
-        "__mul__",
-        "__name__",
-        "__ne__",
-        "__neg__",
-        "__new__",
-        "__next__",
-        "__or__",
-        "__pos__",
-        "__post_init__",
-        "__pow__",
-        "__qualname__",
-        "__radd__",
-        "__repr__",
-        "__reversed__",
-        "__rmul__",
-        "__round__",
-        "__rsub__",
-        "__rtruediv__",
-        "__set_name__",
-        "__setitem__",
-        "__str__",
-        "__sub__",
-        "__truediv__",
-        "__trunc__",
-        "__version__",
-        "__xor__",
-    ]
+    f"__{name}__"
+    for name in _words(
+        "abs add aenter aexit aiter and anext annotations args await bool bytes call cause ceil class "
+        "class_getitem complex contains context copy dataclass_fields deepcopy defaults del delattr delete "
+        "delitem dict dir divmod doc enter eq exit float floor floordiv format fspath func ge get getattr "
+        "getattribute getitem gt hash iadd iand ifloordiv ilshift imatmul imod imul index init init_subclass "
+        "instancecheck int invert ior ipow irshift isub iter itruediv ixor kwdefaults le len length_hint "
+        "lshift lt match_args matmul members missing mod module mul name ne neg new next notes or origin "
+        "parameters pos post_init pow qualname radd rand rdivmod repr reversed rfloordiv rlshift rmatmul rmod "
+        "rmul ror round rpow rrshift rshift rsub rtruediv rxor set set_name setattr setitem sizeof slots str "
+        "sub subclasscheck suppress_context traceback truediv trunc type_params version wrapped xor"
+    )
 )
-DENIED_ATTRIBUTES = frozenset(
-    [
-        *("f_back", "f_builtins", "f_code", "f_globals", "f_locals", "tb_frame"),
-        *("gi_frame", "gi_code", "cr_frame", "cr_code", "ag_frame", "ag_code"),
-    ]
-)
-"""A frame gives access to everything."""
+_DENIED_TEXTS = _words("__builtins__ __globals__ __import__ __subclasses__ __loader__ __spec__ allow_pickle eval_str")
+"""Texts that are of use only as the name of a key, member or argument."""
 _REFLECTION = frozenset(("getattr", "setattr", "delattr", "hasattr"))
-_GETTERS = frozenset(("attrgetter", "methodcaller"))
-_IN_FORMAT = re.compile(r"\{[^{}]*[.\[](__\w+__)")
+_REFLECTING_DUNDERS = frozenset(("__getattribute__", "__getattr__", "__setattr__", "__delattr__"))
+_NEVER_PASSED_ON = frozenset(("getattr", "setattr", "delattr", "vars"))
+_GETTERS = frozenset(("attrgetter", "methodcaller", "itemgetter"))
+_GETTER_PATHS = frozenset(f"operator.{name}" for name in _GETTERS)
+_EXECUTING_KEYWORDS = frozenset(("allow_pickle", "eval_str"))
+_FORMAT_FIELD = re.compile(r"\{([^{}]*)")
+_FORMAT_STEP = re.compile(r"[.\[]\s*(\w+)")
 _TYPES = "skill_types"
+_TYPESHED = "_typeshed"
+"""Exists for type checkers alone, under `if TYPE_CHECKING`."""
 _MAX_DEPTH = 100
 
 
@@ -195,7 +153,8 @@ class AvailableModules:
     @classmethod
     def from_manifest(cls, manifest: dict[str, Any]) -> AvailableModules:
         """Read the modules from the manifest of the base image."""
-        modules = (frozenset(manifest["modules"]) | frozenset(manifest["standard"])) - DENIED_MODULES
+        standard = ALLOWED_STANDARD.intersection(manifest["standard"])
+        modules = (frozenset(manifest["modules"]) | standard) - DENIED_MODULES
         by_distribution = {_normalize(by): module for module, by in sorted(manifest["modules"].items(), reverse=True)}
         return cls(modules, by_distribution)
 
@@ -227,7 +186,7 @@ def check(source: str, available: AvailableModules) -> GateFinding | None:
     violations = [*_PolicyVisitor(available, tree).violations(), *_check_entry_point(tree)]
     if not violations:
         return None
-    line, message = min(violations)
+    line, message = min(violations, key=lambda violation: violation[0])
     return GateFinding("policy", f"line {line}: {message}", line)
 
 
@@ -258,104 +217,269 @@ def _check_entry_point(tree: ast.Module) -> Iterator[tuple[int, str]]:
 
 
 class _PolicyVisitor:
-    """_PolicyVisitor visits a tree once, with the names that modules were bound to."""
+    """_PolicyVisitor visits a tree once, with the names that imports bound."""
 
     def __init__(self, available: AvailableModules, tree: ast.Module) -> None:
         self._available, self._tree = available, tree
-        self._modules = dict(_bindings(tree))
-        for node in ast.walk(tree):
-            match node:
-                case ast.Assign(targets=[ast.Name(id=new)], value=ast.Name(id=old)) if old in self._modules:
-                    self._modules.setdefault(new, self._modules[old])
-                case _:
-                    pass
+        self._modules, self._imported = _bindings(tree)
+        nodes = list(ast.walk(tree))
+        for name, value in _assignments(nodes):
+            if isinstance(value, ast.Name) and value.id in self._modules:
+                self._modules.setdefault(name, self._modules[value.id])
+        self._called = {id(node.func) for node in nodes if isinstance(node, ast.Call)}
+        self._used_in_place = self._called | {id(node.value) for node in nodes if isinstance(node, ast.Attribute)}
+        self._optional = {id(node) for node in nodes if isinstance(node, ast.Try) for node in _guarded_imports(node)}
+        self._assigned = {node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
+        self._assigned |= {node.arg for node in nodes if isinstance(node, ast.arg)}
+        self._own_members = {id(node) for cls in nodes if isinstance(cls, ast.ClassDef) for node in _own_members(cls)}
+        self._texts: dict[str, list[str]] = {}
+        for name, value in _assignments(nodes):
+            if (text := _literal_text(value)) is not None:
+                self._texts.setdefault(name, []).append(text)
+        self._safe_loads = {id(node.func) for node in nodes if isinstance(node, ast.Call) and self._loads_safely(node)}
+        self._uses_pandas = any(path.partition(".")[0] == "pandas" for path in self._imported_paths())
+        self._uses_pydantic = any(path.partition(".")[0] == "pydantic" for path in self._imported_paths())
 
     def violations(self) -> Iterator[tuple[int, str]]:
         """Yield each violation as its line and message."""
         for node in ast.walk(self._tree):
-            match node:
-                case ast.Import():
-                    yield from self._import(node)
-                case ast.ImportFrom():
-                    yield from self._import_from(node)
-                case ast.Name(id=name) if name in DENIED_NAMES:
-                    yield node.lineno, f"`{name}` must not be used"
-                case ast.Attribute():
-                    yield from self._attribute(node)
-                case ast.Call(func=ast.Name(id=name), args=[owner, attribute, *_]) if name in _REFLECTION:
-                    yield from self._reflection(name, owner, attribute)
-                case ast.Call(func=ast.Name(id="vars"), args=[ast.Name(id=name)]) if name in self._modules:
-                    yield node.lineno, f"`vars` must not be used on a module such as `{self._modules[name]}`"
-                case ast.Call(func=ast.Name(id=name) | ast.Attribute(attr=name), args=names) if name in _GETTERS:
-                    for text in filter(None, map(_literal_text, names)):
-                        yield from self._denied_in(text, node.lineno, name)
-                case ast.Constant(value=str(text)) if match := _IN_FORMAT.search(text):
-                    if match[1] not in ALLOWED_DUNDERS:
-                        yield node.lineno, f"a format must not be used to reach `{match[1]}`"
-                case _:
-                    pass
+            yield from self._check(node)
+
+    def _check(self, node: ast.AST) -> Iterator[tuple[int, str]]:
+        match node:
+            case ast.Import():
+                yield from self._import(node)
+            case ast.ImportFrom():
+                yield from self._import_from(node)
+            case ast.Name():
+                yield from self._name(node)
+            case ast.Attribute():
+                yield from self._attribute(node)
+            case ast.Call():
+                yield from self._call(node)
+            case ast.MatchClass(kwd_attrs=names):
+                for name in names:
+                    yield from self._denied_in(name, node.lineno, "match")
+            case ast.Subscript(
+                value=ast.Attribute(attr="__dict__") | ast.Call(func=ast.Name(id="vars"), args=[_]), slice=key
+            ) if text := _literal_text(key):
+                yield from self._check(node.value)
+                yield from self._denied_in(text, node.lineno, "__dict__")
+            case ast.Constant() | ast.BinOp() if text := _literal_text(node):
+                yield from self._text(node, text)
+            case _:
+                pass
+
+    def _name(self, node: ast.Name) -> Iterator[tuple[int, str]]:
+        name = node.id
+        if name in DENIED_NAMES:
+            if not self._is_imported_above(node):
+                yield node.lineno, f"`{name}` must not be used: write out what is to be computed"
+        elif name == "help" and name not in self._assigned:
+            yield node.lineno, "`help` must not be used: it loads modules by name"
+        elif id(node) in self._used_in_place or not isinstance(node.ctx, ast.Load):
+            return
+        elif self._path(node) in _GETTER_PATHS or (name in _NEVER_PASSED_ON and name not in self._assigned):
+            yield node.lineno, f"`{name}` must not be passed on: call it where the member is needed"
+        elif self._modules.get(name) in _ROOTS - {"os"} and name not in self._assigned:
+            yield node.lineno, f"module `{name}` must not be passed on: use its members where they are needed"
+
+    def _is_imported_above(self, node: ast.Name) -> bool:
+        """Return whether a statement of the module gave the name another meaning, as `from re import compile` does."""
+        return not isinstance(node.ctx, ast.Del) and any(
+            isinstance(statement, ast.ImportFrom)
+            and statement.lineno < node.lineno
+            and any((alias.asname or alias.name) == node.id for alias in statement.names)
+            for statement in self._tree.body
+        )
+
+    def _call(self, node: ast.Call) -> Iterator[tuple[int, str]]:
+        for keyword in node.keywords:
+            if keyword.arg in _EXECUTING_KEYWORDS and not _is_false(keyword.value):
+                yield node.lineno, f"`{keyword.arg}` must not be used: what is read would execute code"
+        called = node.func.id if isinstance(node.func, ast.Name) else getattr(node.func, "attr", "")
+        path = self._path(node.func)
+        match node.args:
+            case [owner, attribute, *_] if called in _REFLECTION | _REFLECTING_DUNDERS:
+                yield from self._reflection(called, owner, attribute)
+            case [attribute] if called in _REFLECTING_DUNDERS and (text := _literal_text(attribute)):
+                yield from self._denied_in(text, node.lineno, called)
+            case [] if called == "vars":
+                yield node.lineno, "`vars` must not be used without an object: name the variables"
+            case [owner] if called == "vars" and (root := self._root(owner)) is not None:
+                yield node.lineno, f"`vars` must not be used on a module such as `{root}`: name the member"
+            case [_, _, third, *_] if called == "load" and "numpy" in self._modules.values() and not _is_false(third):
+                yield node.lineno, "`allow_pickle` must not be used: what is read would execute code"
+            case _:
+                pass
+        if path in _GETTER_PATHS or called in _GETTERS:
+            yield from self._getter(node, path.rpartition(".")[2] if path else called)
+        if self._uses_pandas and isinstance(node.func, ast.Attribute) and called in ("query", "eval"):
+            text = _literal_text(node.args[0]) if node.args else None
+            if text is None or "@" in text or "__" in text:
+                yield (
+                    node.lineno,
+                    f"`.{called}` of a DataFrame takes a written text without `@`: or select rows in Python",
+                )
+
+    def _getter(self, node: ast.Call, name: str) -> Iterator[tuple[int, str]]:
+        """Check the members that a getter of `operator` names; of `methodcaller` the first argument is one."""
+        for argument in node.args[:1] if name == "methodcaller" else node.args:
+            texts = self._known_texts(argument)
+            for text in texts:
+                yield from self._denied_in(text, node.lineno, name)
+            named = argument.value if isinstance(argument, ast.Starred) else argument
+            if not texts and name != "itemgetter" and not isinstance(named, ast.Name):
+                yield node.lineno, f"`{name}` must be given the written name of a member: or use a lambda"
 
     def _reflection(self, function: str, owner: ast.expr, attribute: ast.expr) -> Iterator[tuple[int, str]]:
-        """Treat `getattr(os, "system")` as `os.system`; on a module like `os` the name must be a literal."""
+        """Treat `getattr(os, "system")` as `os.system`; on most modules the name must be written out."""
         text, root = _literal_text(attribute), self._root(owner)
         if text is not None:
-            yield from self._denied_in(text, owner.lineno, function)
             as_written = ast.Attribute(value=owner, attr=text, ctx=ast.Load(), lineno=owner.lineno)
             if not _is_dunder(text):
                 yield from self._attribute(as_written)
-        elif root is not None and root.partition(".")[0] in DENIED_MEMBERS:
-            yield owner.lineno, f"`{function}` must not be used on `{root}` with a computed name"
+            yield from self._denied_in(text, owner.lineno, function)
+            return
+        for known in self._known_texts(attribute):
+            yield from self._denied_in(known, owner.lineno, function)
+        if root is not None and root not in _COMPUTED_MEMBERS_OF:
+            yield owner.lineno, f"`{function}` must not be used on `{root}` with a computed name: write the name"
+
+    def _known_texts(self, node: ast.expr) -> list[str]:
+        """Return the texts that an expression is known to have: written out, or assigned to its name."""
+        match node:
+            case ast.Name(id=name):
+                return self._texts.get(name, [])
+            case ast.Starred(value=ast.List(elts=items) | ast.Tuple(elts=items)):
+                return [text for item in items for text in self._known_texts(item)]
+            case _:
+                return [] if (text := _literal_text(node)) is None else [text]
 
     def _denied_in(self, path: str, line: int, by: str) -> Iterator[tuple[int, str]]:
         for name in path.split("."):
-            if name in DENIED_ATTRIBUTES or (_is_dunder(name) and name not in ALLOWED_DUNDERS):
-                yield line, f"`{by}` must not be used to reach `{name}`"
+            if name in DENIED_MEMBERS or (self._uses_pandas and name in ("query", "eval")) or _is_denied_dunder(name):
+                yield line, f"`{by}` must not be used to reach `{name}`: {DENIED_MEMBERS.get(name, 'do without it')}"
+
+    def _text(self, node: ast.expr, text: str) -> Iterator[tuple[int, str]]:
+        if isinstance(node, ast.Constant) and text in _DENIED_TEXTS:
+            yield node.lineno, f"`{text}` must not be used, as a text neither"
+        for field in _FORMAT_FIELD.findall(text):
+            steps = _FORMAT_STEP.findall(field.partition(":")[0])
+            for step, following in zip(steps, [*steps[1:], ""], strict=False):
+                harmless = step != "__class__" or following in ("__name__", "__qualname__")
+                if _is_denied_dunder(step) or step in _FRAMES.split() or not harmless:
+                    yield node.lineno, f"a format must not be used to reach `{step}`: pass the value itself"
+        if self._uses_pydantic and "(" in text:  # pydantic evaluates texts in the place of types
+            try:
+                expression = ast.parse(text, mode="eval")
+            except (SyntaxError, ValueError, MemoryError, RecursionError):
+                return
+            for inner in ast.walk(expression):
+                if isinstance(inner, ast.Attribute) or (isinstance(inner, ast.Name) and inner.id in DENIED_NAMES):
+                    yield from ((node.lineno, message) for _, message in self._check(inner))
 
     def _import(self, node: ast.Import) -> Iterator[tuple[int, str]]:
         for alias in node.names:
-            yield from self._module(alias.name, node.lineno)
+            yield from self._module(alias.name, node)
+            if alias.asname:  # without one, what is denied of it is found where it is used
+                yield from self._denied_path(alias.name, node.lineno)
 
     def _import_from(self, node: ast.ImportFrom) -> Iterator[tuple[int, str]]:
         if node.level or not node.module:
             yield node.lineno, "relative imports have nothing to refer to: a skill is one file"
             return
-        yield from self._module(node.module, node.lineno)
+        yield from self._module(node.module, node)
         top = node.module.partition(".")[0]
+        if top in ("__future__", _TYPES, _TYPESHED):
+            return
         for alias in node.names:
-            if alias.name == "*" and top in DENIED_MEMBERS:
+            path = f"{node.module}.{alias.name}"
+            if alias.name == "*" and top in _GUARDED_MODULES:
                 yield node.lineno, f"`from {node.module} import *` must not be used: import what is needed by name"
-            elif alias.name in DENIED_MEMBERS.get(top, ()):
-                yield node.lineno, f"`{node.module}.{alias.name}` must not be used"
-            elif alias.name.startswith("_") and top not in ("__future__", _TYPES):
-                yield node.lineno, f"`{node.module}.{alias.name}` is private"
+            elif path in _YAML_LOADS:
+                yield node.lineno, f"`{path}` must not be used: use `yaml.safe_load`"
+            elif alias.name.startswith("_"):
+                yield node.lineno, f"`{path}` is private: use what the module documents"
+            elif alias.name in DENIED_MEMBERS:
+                yield node.lineno, f"`{path}` must not be used: {DENIED_MEMBERS[alias.name]}"
+            else:
+                yield from self._denied_path(path, node.lineno)
 
-    def _module(self, name: str, line: int) -> Iterator[tuple[int, str]]:
-        top = name.partition(".")[0]
-        if top in ("__future__", _TYPES):
+    def _module(self, name: str, node: ast.Import | ast.ImportFrom) -> Iterator[tuple[int, str]]:
+        top, line = name.partition(".")[0], node.lineno
+        if top in ("__future__", _TYPES, _TYPESHED):
             return
+        denied = next((part for part in name.split(".") if part in DENIED_MEMBERS), None)
         if any(part.startswith("_") for part in name.split(".")):
-            yield line, f"module `{name}` is private"
-        elif top in self._available.modules:
-            return
-        elif top in DENIED_MODULES:
-            yield line, f"module `{top}` must not be used{self._available.suggest(top)}"
-        else:
+            yield line, f"module `{name}` is private: use what is documented"
+        elif top in sys.stdlib_module_names | DENIED_MODULES and top not in self._available.modules:
+            advice = DENIED_MEMBERS.get(top, "it is not among the modules for skills")
+            yield line, f"module `{top}` must not be used: {advice}"
+        elif denied is not None:
+            yield line, f"module `{name}` must not be used: {DENIED_MEMBERS[denied]}"
+        elif top not in self._available.modules and id(node) not in self._optional:
             yield line, f"there is no module `{top}` here{self._available.suggest(top)}"
+        elif isinstance(node, ast.ImportFrom):
+            yield from self._denied_path(name, line)
 
     def _attribute(self, node: ast.Attribute) -> Iterator[tuple[int, str]]:
-        name = node.attr
+        name, root = node.attr, self._root(node)
         if _is_dunder(name):
-            if name not in ALLOWED_DUNDERS:
+            if name == "__dict__" and self._root(node.value) is not None:
+                yield node.lineno, f"`{root}.__dict__` must not be used: name the member"
+            elif name in _REFLECTING_DUNDERS and isinstance(node.ctx, ast.Load) and id(node) not in self._called:
+                yield node.lineno, f"`{name}` must not be passed on: call it where the member is needed"
+            elif name not in ALLOWED_DUNDERS:
                 yield node.lineno, f"attribute `{name}` must not be used"
             return
-        if name in DENIED_ATTRIBUTES:
-            yield node.lineno, f"attribute `{name}` must not be used"
-        owner = node.value
-        holder = owner.attr if isinstance(owner, ast.Attribute) else self._modules.get(getattr(owner, "id", ""), "")
-        if name in DENIED_MEMBERS.get(holder.partition(".")[0], ()):
-            yield node.lineno, f"`{holder}.{name}` must not be used"
-        elif name.startswith("_") and self._root(node) is not None:
-            yield node.lineno, f"`{self._root(node)}.{name}` is private"
+        path = self._path(node)
+        if denied := next(self._denied_path(path, node.lineno), None):
+            yield denied
+        elif name in DENIED_MEMBERS and self._is_foreign(node) and path != "platform.system":
+            yield node.lineno, f"`{path or name}` must not be used: {DENIED_MEMBERS[name]}"
+        elif path in _YAML_LOADS and id(node) not in self._safe_loads:
+            yield node.lineno, f"`{path}` must not be used: use `yaml.safe_load`"
+        elif name.startswith("_") and root is not None:
+            yield node.lineno, f"`{root}.{name}` is private: use what the module documents"
+        elif path in _GETTER_PATHS and id(node) not in self._called:
+            yield node.lineno, f"`{name}` must not be passed on: call it where the member is needed"
+        elif path and name in _ROOTS and id(node) not in self._used_in_place:
+            yield node.lineno, f"module `{path}` must not be passed on: use its members where they are needed"
+
+    def _is_foreign(self, node: ast.Attribute) -> bool:
+        """Return whether the member is read, and not one that a class of the file defines and its methods use."""
+        return isinstance(node.ctx, ast.Load) and id(node) not in self._own_members
+
+    def _denied_path(self, path: str, line: int) -> Iterator[tuple[int, str]]:
+        steps = path.split(".")
+        for length in range(2, len(steps) + 1):
+            if (prefix := ".".join(steps[:length])) in DENIED_PATHS:
+                yield line, f"`{prefix}` must not be used: {DENIED_PATHS[prefix]}"
+                return
+
+    def _loads_safely(self, node: ast.Call) -> bool:
+        loaders = [*node.args[1:2], *(keyword.value for keyword in node.keywords if keyword.arg == "Loader")]
+        return len(loaders) == 1 and self._path(loaders[0]) in _SAFE_LOADERS
+
+    def _imported_paths(self) -> Iterator[str]:
+        yield from self._modules.values()
+        yield from self._imported.values()
+
+    def _path(self, node: ast.expr) -> str:
+        """Return the dotted name of a member of a module, from the last module on the way; empty for others."""
+        steps: list[str] = []
+        while isinstance(node, ast.Attribute):
+            steps.append(node.attr)
+            node = node.value
+        steps.reverse()
+        root = (self._modules.get(node.id) or self._imported.get(node.id)) if isinstance(node, ast.Name) else None
+        if root is not None:
+            steps = [*root.split("."), *steps]
+        elif not any(step.lstrip("_") in ("os", "sys") for step in steps[:-1]):
+            return ""
+        start = max((at for at, step in enumerate(steps[:-1]) if step.lstrip("_") in _ROOTS), default=0)
+        return ".".join(steps[start:]).lstrip("_")
 
     def _root(self, node: ast.expr) -> str | None:
         """Return the module that a chain of attributes starts at."""
@@ -364,15 +488,79 @@ class _PolicyVisitor:
         return self._modules.get(node.id) if isinstance(node, ast.Name) else None
 
 
-def _bindings(tree: ast.Module) -> Iterator[tuple[str, str]]:
+def _bindings(tree: ast.Module) -> tuple[dict[str, str], dict[str, str]]:
+    """Return what imports bind: names of modules, and names of what comes from them, which may be modules, too."""
+    modules, members = dict[str, str](), dict[str, str]()
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             for alias in node.names:
-                yield (alias.asname, alias.name) if alias.asname else (alias.name.partition(".")[0],) * 2
+                modules[alias.asname or alias.name.partition(".")[0]] = (
+                    alias.name if alias.asname else alias.name.partition(".")[0]
+                )
         elif isinstance(node, ast.ImportFrom) and node.module:
             for alias in node.names:
-                if alias.name in DENIED_MEMBERS:  # `from shutil import os`
-                    yield alias.asname or alias.name, alias.name
+                bound = alias.asname or alias.name
+                if alias.name in _GUARDED_MODULES:  # `from shutil import os`
+                    modules[bound] = alias.name
+                else:
+                    members[bound] = f"{node.module}.{alias.name}"
+    return modules, members
+
+
+def _guarded_imports(node: ast.Try) -> Iterator[ast.AST]:
+    """Yield the imports of which one may fail, since the code says what then."""
+    if any(
+        "ImportError" in ast.dump(each.type) or "ModuleNotFound" in ast.dump(each.type)
+        for each in node.handlers
+        if each.type
+    ):
+        for statement in (*node.body, *node.handlers):
+            yield from (inner for inner in ast.walk(statement) if isinstance(inner, ast.Import | ast.ImportFrom))
+
+
+def _own_members(cls: ast.ClassDef) -> Iterator[ast.AST]:
+    """Yield the members that methods ask their own object for and that its class defines."""
+    methods = [each for each in cls.body if isinstance(each, ast.FunctionDef | ast.AsyncFunctionDef) and each.args.args]
+    defined = {each.name for each in methods}
+    defined |= {each.id for each in ast.walk(cls) if isinstance(each, ast.Name) and isinstance(each.ctx, ast.Store)}
+    own = [
+        node
+        for method in methods
+        for node in ast.walk(method)
+        if isinstance(node, ast.Attribute) and getattr(node.value, "id", "") == method.args.args[0].arg
+    ]
+    defined |= {node.attr for node in own if isinstance(node.ctx, ast.Store)}
+    yield from (node for node in own if node.attr in defined)
+
+
+def _assignments(nodes: list[ast.AST]) -> Iterator[tuple[str, ast.expr]]:
+    """Yield names with the values that they are given."""
+    for node in nodes:
+        match node:
+            case ast.Assign(targets=targets, value=value):
+                yield from ((target.id, value) for target in targets if isinstance(target, ast.Name))
+            case ast.NamedExpr(target=ast.Name(id=name), value=value):
+                yield name, value
+            case ast.AnnAssign(target=ast.Name(id=name), value=ast.expr() as value):
+                yield name, value
+            case ast.For(target=ast.Name(id=name), iter=ast.List(elts=values) | ast.Tuple(elts=values)):
+                yield from ((name, value) for value in values)
+            case ast.comprehension(target=ast.Name(id=name), iter=ast.List(elts=values) | ast.Tuple(elts=values)):
+                yield from ((name, value) for value in values)
+            case ast.arguments(args=arguments, defaults=[_, *_] as values):
+                yield from (
+                    (argument.arg, value) for argument, value in zip(arguments[::-1], values[::-1], strict=False)
+                )
+            case _:
+                pass
+
+
+def _is_false(node: ast.expr) -> bool:
+    return isinstance(node, ast.Constant) and node.value is False
+
+
+def _is_denied_dunder(name: str) -> bool:
+    return _is_dunder(name) and name not in ALLOWED_DUNDERS
 
 
 def _literal_text(node: ast.expr) -> str | None:

@@ -1,15 +1,20 @@
 """The policy: what a skill may name, and what it is told if it may not."""
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 from skill_runtime import manifest
 from skill_runtime.check import policy
 from tests.unit.runtime.harness import GOOD, MANIFEST
 
-AVAILABLE = policy.AvailableModules.from_manifest(MANIFEST)
+LIBRARIES = ("numpy", "pandas", "yaml", "jinja2", "lxml", "pydantic", "requests", "joblib")
+AVAILABLE = policy.AvailableModules.from_manifest(
+    MANIFEST | {"modules": MANIFEST["modules"] | {name: name for name in LIBRARIES if name not in MANIFEST["modules"]}}
+)
 RUN = "\ndef run(input):\n    return input\n"
 
 
@@ -166,3 +171,205 @@ def test_the_manifest_of_this_environment_can_be_made():
     assert "json" in made["standard"]
     assert "usr" in made["rootEntries"]
     assert "skill" not in made["rootEntries"]
+
+
+MEMBERS = {
+    "os": "system popen kill killpg fork execv spawnl posix_spawn pidfd_open",
+    "asyncio": "create_subprocess_exec create_subprocess_shell subprocess",
+    "signal": "pthread_kill raise_signal pidfd_send_signal",
+    "typing": "get_type_hints ForwardRef",
+    "types": "FunctionType CodeType",
+    "numpy": "ctypeslib f2py",
+    "pandas": "read_pickle to_pickle",
+    "yaml": "unsafe_load full_load UnsafeLoader",
+    "sys": "settrace setprofile _getframe meta_path",
+    "traceback": "walk_stack walk_tb",
+    "resource": "prlimit",
+}
+WAYS = {
+    "member": "X.NAME",
+    "getattr": "getattr(X, 'NAME')",
+    "getattr with a default": "getattr(X, 'NAME', None)",
+    "getattr of a sum": "getattr(X, 'NA' + 'ME')",
+    "attrgetter": "operator.attrgetter('NAME')(X)",
+    "attrgetter of more": "operator.attrgetter('real', 'a.NAME')(X)",
+    "attrgetter of a list": "operator.attrgetter(*['NAME'])(X)",
+    "attrgetter of a variable": "operator.attrgetter(n := 'NAME')(X), operator.attrgetter(n)(X)",
+    "getattr of a variable": "[getattr(X, n) for n in ('real', 'NAME')]",
+    "attrgetter by another name": "ag('NAME')(X)",
+    "methodcaller": "operator.methodcaller('NAME', 1)(X)",
+    "__getattribute__": "object.__getattribute__(X, 'NAME')",
+    "its own __getattribute__": "X.__getattribute__('NAME')",
+    "vars": "vars(X)['NAME']",
+    "__dict__": "X.__dict__['NAME']",
+}
+ALIASES = {
+    "itself": ("", "module"),
+    "another name": ("m = module\n", "m"),
+    "walrus": ("", "(m := module)"),
+    "item of a list": ("", "[module][0]"),
+    "value of a dict": ("D = {'m': module}\n", "D['m']"),
+    "parameter": ("def f(m):\n    return USE\nf(module)\n", "m"),
+    "default of a parameter": ("def f(m=module):\n    return USE\n", "m"),
+    "member of a class": ("class A:\n    m = module\n", "A.m"),
+    "loop": ("for m in (module,):\n    pass\n", "m"),
+    "conditional": ("", "(module if True else None)"),
+    "lambda": ("", "(lambda: module)()"),
+}
+USED_BY_NAME = (*(f"{module}.{name}" for module, names in MEMBERS.items() for name in names.split()),)
+
+
+@pytest.mark.parametrize("alias", ALIASES)
+@pytest.mark.parametrize("way", WAYS)
+def test_a_denied_member_is_denied_by_every_way_and_under_every_name(way, alias):
+    for path in USED_BY_NAME:
+        module, _, name = path.partition(".")
+        before, owner = (text.replace("module", module) for text in ALIASES[alias])
+        half = len(name) // 2
+        use = WAYS[way].replace("'NA' + 'ME'", f"{name[:half]!r} + {name[half:]!r}").replace("NAME", name)
+        use = use.replace("X", owner)
+        head = f"import {module}\nimport operator\nfrom operator import attrgetter as ag\n"
+        source = f"{head}{before.replace('USE', use)}Y = {use}{RUN}"
+        assert check(source) is not None, source
+    assert check(source.replace(use, "1").replace(before, "")) is None
+
+
+@pytest.mark.parametrize("path", sorted(policy.DENIED_PATHS))
+def test_a_denied_path_is_denied_by_import_and_by_member(path):
+    module, _, name = path.rpartition(".")
+    for source in (
+        f"from {module} import {name}",
+        f"from {module} import {name} as n",
+        f"import {module}\nX = {path}",
+        f"import {module} as m\nX = m.{name}",
+        f"import {module} as m\nX = m.{name}.more(1)",
+        f"import {module} as m\nX = getattr(m, '{name}')",
+        f"import shutil\nX = shutil.{path}",
+        f"from shutil import {path.partition('.')[0]} as n\nX = n.{path.partition('.')[2]}",
+    ):
+        assert check(source + RUN) is not None, source
+
+
+@pytest.mark.parametrize("module", sorted(sys.stdlib_module_names - policy.ALLOWED_STANDARD - {"__future__"}))
+def test_a_module_that_is_not_on_the_list_is_refused(module):
+    for statement in (f"import {module}", f"import {module} as m", f"from {module} import x", f"import {module}.x"):
+        assert check(statement + RUN).gate == "policy"
+        assert check(f"try:\n    {statement}\nexcept ImportError:\n    pass" + RUN).gate == "policy"
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "g = getattr",
+        "import functools, os\nX = functools.partial(getattr, os)",
+        "X = list(map(getattr, [1], ['real']))",
+        "v = vars",
+        "X = vars()",
+        "G = vars()['__buil' + 'tins__']",
+        "import operator\nX = operator.attrgetter(input['what'])",
+        "import operator\nX = operator.attrgetter(f'{input}')",
+        "import operator\nX = operator.methodcaller(''.join('ab'))",
+        "import operator\nag = operator.attrgetter",
+        "from operator import attrgetter\nag = attrgetter",
+        "from operator import *",
+        "f = object.__getattribute__",
+        "import os\nmatch os:\n    case object(system=s):\n        pass",
+        "import typing\nX = typing.sys.modules",
+        "import typing\ns = typing.sys",
+        "import typing\nX = [typing][0].sys.modules['os']",
+        "import sys\nX = [sys][0]",
+        "from sys import modules",
+        "X = {}['__builtins__']",
+        "import yaml\nX = yaml.load('x', Loader=yaml.Loader)",
+        "import yaml\nX = yaml.load('x')",
+        "import yaml\nload = yaml.load",
+        "from yaml import load",
+        "import numpy as np\nX = np.load('x', allow_pickle=True)",
+        "import numpy as np\nX = np.load('x', None, True)",
+        "import numpy as np\nX = np.load('x', **{'allow_pickle': True})",
+        "import numpy.ctypeslib as c",
+        "import functools\nX = functools.partial(print, eval_str=True)",
+        "import pandas as pd\nX = pd.DataFrame().query('@os.x')",
+        "import pandas as pd\nX = pd.DataFrame().query(input)",
+        "import pandas as pd\nX = pd.DataFrame().eval('a.__class__')",
+        "import pandas as pd\nX = getattr(pd.DataFrame(), 'query')",
+        "import jinja2\nX = jinja2.Template('x')",
+        "from jinja2 import Environment as E",
+        "import string\nX = string.Formatter().format('{0.a}', 1)",
+        "X = '{0.__class__.__mro__}'.format(1)",
+        "X = ('{0.__cl' + 'ass__}').format(1)",
+        "X = '{0:{1.gi_frame}}'.format(1, 2)",
+        "X = type(help)",
+        "import pydantic\nclass M(pydantic.BaseModel):\n    a: \"__import__('os')\"",
+        "from pydantic import TypeAdapter\nX = TypeAdapter(\"eval('1')\")",
+        "from pydantic import ImportString",
+        "import joblib",
+        "eval('1')\nfrom re import compile as eval",
+        "from re import compile\ndel compile",
+        "def f():\n    from re import compile\ncompile('1', '', 'eval')",
+    ],
+)
+def test_what_evaluates_text_or_hides_a_member_is_refused(source):
+    finding = check(source + RUN)
+    assert finding is not None
+    assert finding.gate == "policy"
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "from re import compile\nP = compile('a')",
+        (
+            "from dataclasses import dataclass\n@dataclass(frozen=True)\nclass A:\n    a: int\n"
+            "    def __post_init__(self):\n        object.__setattr__(self, 'a', 1)"
+        ),
+        "class A:\n    def d(self):\n        return self.__dict__['name']",
+        "class A:\n    def __getattribute__(self, n):\n        return super().__getattribute__(n)",
+        "try:\n    import tomllib\nexcept ImportError:\n    import tomli as tomllib",
+        "try:\n    import orjson as json\nexcept ModuleNotFoundError:\n    import json",
+        "import yaml\nX = yaml.load('a: 1', Loader=yaml.SafeLoader), yaml.load_all('a', yaml.CSafeLoader)",
+        "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from _typeshed import SupportsRead",
+        "X = (5).__index__(), (5).__lshift__(1)",
+        "try:\n    pass\nexcept ValueError as e:\n    X = e.__cause__, e.with_traceback(e.__traceback__)",
+        "class A:\n    pass\nX = vars(A()), locals()",
+        "T = 'def {name}(): {self.__doc}'\nU = '{\"a\": {obj.__len__}}'\nV = '{0.__class__.__name__}'.format(1)",
+        (
+            "class Tank:\n    def __init__(self, system):\n        self.system = system\n    def kill(self):\n"
+            "        return self.system\n    def end(self):\n        return self.kill()"
+        ),
+        "import platform\nX = platform.system()",
+        "from urllib.parse import urlparse\nX = urlparse('a').query",
+        "import pandas as pd\nX = pd.DataFrame({'a': [1]}).query('a > 0')",
+        "class Parser:\n    def eval(self, node):\n        return self.eval(node)\nX = Parser().eval(1)",
+        "import numpy as np\nX = np.load('x', allow_pickle=False), np.trace(np.eye(2))",
+        "from jinja2.sandbox import SandboxedEnvironment\nX = SandboxedEnvironment().from_string('{{ a }}')",
+        "import string, jinja2\nX = string.Template('$a'), string.ascii_letters\ndef f(string):\n    return len(string)",
+        "import logging\nclass A:\n    def f(self):\n        self.config = 1\n        return self.config",
+        "import operator\nX = sorted([], key=operator.itemgetter(*['a'])), [operator.attrgetter(*f) for f in [('a',)]]",
+        "import hashlib\nX = getattr(hashlib, 'sha' + str(256))",
+        "import types, typing\nX = types.MappingProxyType({}), typing.cast(int, 1)",
+        "import pydantic\nT = 'Total (EUR)', 'eval is a word'",
+        "from collections.abc import Mapping\nimport xml.etree.ElementTree as ET\nX = ET.fromstring, Mapping",
+        "vars = {'a': 1}\nX = vars['a'], list(vars)",
+    ],
+)
+def test_usual_code_costs_no_attempt(source):
+    assert check(source + RUN) is None
+
+
+def test_the_examples_of_the_repository_pass():
+    found = 0
+    for path in (Path(__file__).parents[4] / "examples").rglob("*.yaml"):
+        for document in yaml.safe_load_all(path.read_text()):
+            if code := document.get("spec", {}).get("source", {}).get("inline"):
+                assert check(code) is None
+                found += 1
+    assert found
+
+
+def test_what_is_refused_comes_with_what_to_do_instead():
+    for advice in {*policy.DENIED_MEMBERS.values(), *policy.DENIED_PATHS.values()}:
+        assert len(advice.split()) <= 20
+    assert check("import os\nos.popen('id')" + RUN).message.startswith(
+        "line 2: `os.popen` must not be used: a skill starts and ends no processes: compute the result in Python"
+    )
