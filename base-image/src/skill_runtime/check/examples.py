@@ -76,7 +76,7 @@ def compare_reply(request: CheckRequest, example: CheckExample, reply: replies.W
 def first_difference(expected: Any, actual: Any, path: str = "") -> str | None:
     """Return where two JSON values first differ, as a path and what is there; None if they are equal.
 
-    Numbers may differ by rounding, and 3 is 3.0.
+    Whole numbers are equal or not, and 3 is 3.0. Other numbers may differ by rounding.
     """
     if isinstance(expected, dict) and isinstance(actual, dict):
         for key in expected | actual:
@@ -100,11 +100,19 @@ def _equal(expected: Any, actual: Any) -> bool:
     if isinstance(expected, bool) or isinstance(actual, bool):
         return expected is actual
     if isinstance(expected, int | float) and isinstance(actual, int | float):
+        if expected == actual or _are_counts(expected, actual):
+            return expected == actual
         try:
-            return expected == actual or math.isclose(expected, actual, rel_tol=1e-9, abs_tol=1e-12)
+            return math.isclose(expected, actual, rel_tol=1e-9, abs_tol=1e-12)
         except OverflowError:  # an integer beyond any float
             return False
     return type(expected) is type(actual) and bool(expected == actual)
+
+
+def _are_counts(*numbers: float) -> bool:
+    """Return whether all are whole numbers, but for floats from 2**53 on, which are whole by want of digits alone."""
+    whole = all(isinstance(number, int) or number.is_integer() for number in numbers)
+    return whole and not all(isinstance(number, float) and abs(number) >= 2**53 for number in numbers)
 
 
 def report_visible(failures: list[FailedExample], passed: int, total: int, source: str) -> GateFinding:

@@ -383,6 +383,11 @@ def test_children_get_an_environment_of_constants(tmp_path):
     ("expected", "got", "same"),
     [
         (3, 3.0, True),
+        (4000000001, 4000000002, False),
+        (4000000001.0, 4000000002, False),
+        (1706745600000, 1706745601000, False),
+        (3.0, 2.9999999999, True),
+        (1e17, 1e17 + 16, True),
         (0.3, 0.1 + 0.2, True),
         (1e100, 1e100 * (1 + 1e-12), True),
         (1.0, 1.0 + 1e-6, False),
@@ -402,6 +407,32 @@ def test_children_get_an_environment_of_constants(tmp_path):
 def test_equality_is_that_of_json(expected, got, same):
     assert (examples.first_difference(expected, got) is None) is same
     assert (examples.first_difference(got, expected) is None) is same
+
+
+@pytest.mark.parametrize(
+    "size",
+    [10**power + more for power in (0, 1, 6, 9, 12, 15, 16, 17, 40, 310) for more in (0, 7)],
+    ids=lambda n: f"{len(str(n))} digits, {n % 10}",
+)
+@pytest.mark.parametrize("sign", [1, -1])
+def test_whole_numbers_that_nearly_meet_are_different(size, sign):
+    for off in (1, -1, 2, 1000):
+        expected, got = sign * size, sign * size + off
+        pairs = [(expected, got)]
+        if max(size, abs(got)) < 2**53:
+            pairs += [(float(expected), float(got)), (float(expected), got), (expected, float(got))]
+        elif abs(got) < 2**1000 and float(got) != expected:
+            pairs += [(expected, float(got))]
+        for one, other in pairs:
+            assert examples.first_difference({"a": [one]}, {"a": [other]}) is not None, (one, other)
+            assert examples.first_difference(other, one) is not None
+            assert examples.first_difference(one, one) is None
+
+
+@pytest.mark.parametrize("number", [0.1, 1.5, 1 / 3, 12345.678, 1e9 + 0.3, 1e-5, 1e60, 2.5e300])
+def test_rounding_is_no_difference(number):
+    assert examples.first_difference(number, number * (1 + 4e-16)) is None
+    assert examples.first_difference(number, number * (1 + 1e-6)) is not None
 
 
 @pytest.mark.parametrize(
