@@ -64,7 +64,8 @@ def _load(path: str, limits: dict[str, int]) -> tuple[Any, dict[str, Any]]:
     sys.modules["skill"] = module
     try:
         with open(path, "rb") as file:  # noqa: PTH123 - pathlib costs time
-            exec(compile(file.read(), path, "exec", dont_inherit=True), module.__dict__)  # noqa: S102 - what this is for
+            source = file.read().decode()  # no comment names another encoding than the one that was judged
+        exec(compile(source, path, "exec", dont_inherit=True), module.__dict__)  # noqa: S102 - what this is for
         run = module.__dict__.get("run")
         if not callable(run):
             raise TypeError("skill.py defines no function run")  # noqa: TRY301 - reported like any other failure to load

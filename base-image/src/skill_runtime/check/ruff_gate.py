@@ -6,16 +6,16 @@ import json
 from pathlib import Path
 
 from skill_runtime.check import tools
-from skill_runtime.check.findings import GateFinding, excerpt
+from skill_runtime.check.findings import GateFinding
 
 RULES = "E9,F63,F7,F82"
 _TIMEOUT_SECONDS, _MEMORY_BYTES = 10.0, 1 << 29
 
 
 def check(source: str, programs: Path, folder: Path) -> GateFinding | None:
-    """Return the first diagnostic. Configuration files and `noqa` comments have no effect."""
+    """Return the first diagnostic of a source without comments. Configuration files have no effect."""
     argv = [
-        *(str(programs / "bin" / "ruff"), "check", "--isolated", "--no-cache", "--ignore-noqa", "--quiet"),
+        *(str(programs / "bin" / "ruff"), "check", "--isolated", "--no-cache", "--quiet"),
         *("--select", RULES, "--target-version", "py313", "--output-format", "json"),
         *("--stdin-filename", "skill.py", "-"),
     ]
@@ -29,4 +29,4 @@ def check(source: str, programs: Path, folder: Path) -> GateFinding | None:
     first = min(json.loads(result.stdout), key=lambda each: (each["location"]["row"], each["location"]["column"]))
     line = int(first["location"]["row"])
     rule = first["code"] or "SyntaxError"
-    return GateFinding("ruff", f"line {line}: {rule}: {first['message']}\n{excerpt(source, line)}", line)
+    return GateFinding("ruff", f"line {line}: {rule}: {first['message']}", line)

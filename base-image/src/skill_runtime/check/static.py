@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import sys
+import tokenize
+from dataclasses import replace
 from pathlib import Path
 
 from skill_runtime import operator_contract as oc
-from skill_runtime.check import findings, mypy_gate, ruff_gate, tools
+from skill_runtime.check import comments, findings, mypy_gate, ruff_gate, tools
 from skill_runtime.check.findings import GateFinding
 from skill_runtime.check.request import CheckRequest
 from skill_runtime.settings import RuntimeSettings
@@ -18,12 +20,15 @@ _TIMEOUT_SECONDS, _MEMORY_BYTES = 10.0, 1 << 28
 
 def run_gates(request: CheckRequest, settings: RuntimeSettings, folder: Path) -> GateFinding | None:
     """Return what is wrong with the candidate as a text."""
-    return (
-        _check_size(request.source)
-        or _check_policy(request.source, settings, folder)
-        or ruff_gate.check(request.source, settings.tools, folder)
-        or mypy_gate.check(request.source, request.types, settings.tools, folder)
-    )
+    if finding := _check_size(request.source) or _check_policy(request.source, settings, folder):
+        return finding
+    try:
+        bare = comments.blank_comments(request.source)
+    except (SyntaxError, tokenize.TokenError) as error:
+        return GateFinding("ruff", f"the file cannot be analysed: {error}")
+    finding = ruff_gate.check(bare, settings.tools, folder)
+    finding = finding or mypy_gate.check(bare, request.types, settings.tools, folder)
+    return finding and _with_excerpt(finding, request.source)
 
 
 def _check_size(source: str) -> GateFinding | None:
@@ -54,6 +59,9 @@ def _check_policy(source: str, settings: RuntimeSettings, folder: Path) -> GateF
     finding = json.loads(result.stdout)
     if finding is None:
         return None
-    context = findings.excerpt(source, finding["line"])
-    message = f"{finding['message']}\n{context}" if context else finding["message"]
-    return GateFinding(finding["gate"], message, finding["line"])
+    return _with_excerpt(GateFinding(finding["gate"], finding["message"], finding["line"]), source)
+
+
+def _with_excerpt(finding: GateFinding, source: str) -> GateFinding:
+    context = findings.excerpt(source, finding.line)
+    return replace(finding, message=f"{finding.message}\n{context}") if context else finding
