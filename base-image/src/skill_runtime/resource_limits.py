@@ -7,6 +7,8 @@ import os
 import shutil
 from pathlib import Path
 
+from skill_runtime import operator_contract as oc
+
 MAX_PROCESSES = 256
 """Processes and threads of all calls together. Kubernetes limits them for a whole node at best."""
 MAX_FILE_BYTES = 1 << 30
@@ -54,9 +56,9 @@ def count_oom_kills() -> int:
 def empty_scratch(scratch: Path, *, always: bool = False) -> bool:
     """Empty the scratch folder when it is nearly full, and return whether it was emptied.
 
-    What fills the folder is memory of the pod. Only PID 1 empties it: elsewhere it may be somebody else's too.
+    What fills the folder is memory of the pod. Only PID 1 empties /tmp: elsewhere it may be somebody else's, too.
     """
-    if os.getpid() != 1:
+    if os.getpid() != 1 and scratch == Path(oc.SCRATCH_DIRECTORY):
         return False
     disk = os.statvfs(scratch)
     if (

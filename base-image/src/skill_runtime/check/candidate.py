@@ -9,11 +9,12 @@ import signal
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from skill_runtime import operator_contract as oc
-from skill_runtime import replies, resource_limits, spawn, worker_pool
+from skill_runtime import process, replies, resource_limits, spawn, termination, worker_pool
 from skill_runtime.check.request import CheckRequest
 from skill_runtime.output import OutputCollector
 from skill_runtime.strict_json import StrictJsonError, canonicalize
@@ -21,6 +22,49 @@ from skill_runtime.worker_client import WorkerError, ZygoteClient
 
 LOAD_TIMEOUT_SECONDS = 20.0
 LIMITS = {"CORE": 0, "CPU": 120, "DATA": 1 << 29, "FSIZE": 1 << 26, "NOFILE": 256}
+
+
+@dataclass(frozen=True)
+class WritablePaths:
+    """WritablePaths holds what a candidate can write, but for which two of its processes have nothing in common."""
+
+    folders: tuple[Path, ...] = ()
+    log: Path | None = None
+    """The file of the termination message."""
+
+    def clear(self) -> None:
+        """Empty all of it."""
+        for folder in self.folders:
+            resource_limits.empty_scratch(folder, always=True)
+        if self.log is not None:
+            termination.write_message(self.log, "")
+
+
+NOTHING_WRITABLE = WritablePaths()
+
+
+class _CandidatePool(worker_pool.WorkerPool):
+    """_CandidatePool loads the very bytes that are judged, into a process that no earlier one left anything for."""
+
+    def __init__(
+        self, config: worker_pool.PoolConfig, zygote: ZygoteClient, source: str, writable: WritablePaths
+    ) -> None:
+        super().__init__(config, zygote, OutputCollector(lambda _line, _request_id: None))
+        self._source, self._writable = source.encode(), writable
+
+    async def load(self) -> None:
+        process.kill_orphans({self._zygote.pid})  # they could write on
+        self._writable.clear()
+        if not self._is_unchanged():
+            raise WorkerError("the code changed its own file")
+        await super().load()
+
+    def _is_unchanged(self) -> bool:
+        try:
+            with self._config.skill.open("rb") as file:
+                return file.read(len(self._source) + 1) == self._source
+        except OSError:
+            return False
 
 
 class CandidateProcess:
@@ -48,7 +92,9 @@ class CandidateProcess:
 
 
 @asynccontextmanager
-async def start_candidate(request: CheckRequest, skill: Path, deadline: float) -> AsyncIterator[CandidateProcess]:
+async def start_candidate(
+    request: CheckRequest, skill: Path, writable: WritablePaths, deadline: float
+) -> AsyncIterator[CandidateProcess]:
     """Start a process that has loaded the candidate, and kill it afterwards.
 
     `deadline` is by the monotonic clock. Raises WorkerError where the candidate cannot be loaded.
@@ -64,8 +110,7 @@ async def start_candidate(request: CheckRequest, skill: Path, deadline: float) -
         LIMITS | resource_limits.process_limit(),
         load_timeout_seconds=load_seconds,
     )
-    collector = OutputCollector(lambda _line, _request_id: None)
-    workers = worker_pool.WorkerPool(config, ZygoteClient(spawn.start_zygote()), collector)
+    workers = _CandidatePool(config, ZygoteClient(spawn.start_zygote()), request.source, writable)
     loop.add_signal_handler(signal.SIGCHLD, worker_pool.reap_children, workers)
     supervisor = asyncio.create_task(workers.supervise())
     loaded = asyncio.create_task(workers.loaded.wait())

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 from skill_runtime.check import examples, schema_properties
-from skill_runtime.check.candidate import CandidateProcess, start_candidate
+from skill_runtime.check.candidate import NOTHING_WRITABLE, CandidateProcess, WritablePaths, start_candidate
 from skill_runtime.check.findings import GateFinding, excerpt
 from skill_runtime.check.request import CheckRequest
 from skill_runtime.worker_client import LoadError, WorkerError
@@ -18,15 +18,18 @@ TIMEOUT_SECONDS = 75.0
 """The time for all of these gates together."""
 
 
-async def run_gates(request: CheckRequest, skill: Path) -> examples.ExamplesResult:
+async def run_gates(
+    request: CheckRequest, skill: Path, writable: WritablePaths = NOTHING_WRITABLE
+) -> examples.ExamplesResult:
     """Return what is wrong with what the candidate does, and how many examples pass.
 
-    It runs in two processes, one after the other: where they differ is chance, time or memory of earlier calls.
+    It runs in two processes, one after the other: where they differ is chance, time or memory of earlier calls. The
+    second finds nothing of what the first wrote.
     """
     deadline = time.monotonic() + TIMEOUT_SECONDS
     visible = [example for example in request.examples if not example.hidden]
     try:
-        async with start_candidate(request, skill, deadline) as candidate:
+        async with start_candidate(request, skill, writable, deadline) as candidate:
             result = await examples.run_examples(request, visible, candidate)
             if result.finding:
                 return result
@@ -35,7 +38,7 @@ async def run_gates(request: CheckRequest, skill: Path) -> examples.ExamplesResu
                 return examples.ExamplesResult(finding, result.passed)
             if not request.deterministic:
                 return await _run_hidden(request, candidate, result.passed)
-        async with start_candidate(request, skill, deadline) as candidate:
+        async with start_candidate(request, skill, writable, deadline) as candidate:
             finding = await schema_properties.check_determinism(records, candidate)
             if finding:
                 return examples.ExamplesResult(finding, result.passed)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
-import shutil
 import signal
 import sys
 import tempfile
@@ -14,8 +14,11 @@ from pathlib import Path
 from skill_runtime import egress_gate, log, process, termination
 from skill_runtime import operator_contract as oc
 from skill_runtime.check import dynamic, report, static
+from skill_runtime.check.candidate import WritablePaths
 from skill_runtime.check.request import CheckRequest, EncodedRequest
 from skill_runtime.settings import RuntimeSettings, RuntimeSettingsError
+
+_SHARED_MEMORY = (Path("/dev/shm"),) if os.getuid() == oc.SANDBOX_UID else ()  # elsewhere it is somebody else's, too
 
 
 def main() -> int:
@@ -30,17 +33,21 @@ def main() -> int:
     except RuntimeSettingsError as error:
         log.write("error", "invalid check request", detail=str(error))
         return oc.EXIT_UNUSABLE
-    folder = Path(tempfile.mkdtemp(prefix="check-", dir=settings.scratch))
     try:
         start, cpu = time.monotonic(), _cpu_seconds()
-        finding, passed = static.run_gates(request, settings, folder), 0
+        with tempfile.TemporaryDirectory(prefix="check-", dir=settings.scratch, ignore_cleanup_errors=True) as folder:
+            finding, passed = static.run_gates(request, settings, Path(folder)), 0
         static_end, cpu = time.monotonic(), _cpu_seconds() - cpu
         if finding is None:
-            result = asyncio.run(dynamic.run_gates(request, _write_skill(request, folder)))
+            _place_skill(request, settings.skill)
+            writable = WritablePaths((settings.scratch, *_SHARED_MEMORY), settings.termination_log)
+            result = asyncio.run(dynamic.run_gates(request, settings.skill, writable))
             finding, passed = result.finding, result.passed
+    except RuntimeSettingsError as error:
+        log.write("error", "the code is not the one to check", detail=str(error))
+        return oc.EXIT_UNUSABLE
     finally:
         process.kill_all()
-        shutil.rmtree(folder, ignore_errors=True)
     termination.write_message(settings.termination_log, report.sign_report(encoded.key, request, finding, passed))
     log.write(
         "info",
@@ -55,11 +62,22 @@ def main() -> int:
     return oc.EXIT_OK
 
 
-def _write_skill(request: CheckRequest, folder: Path) -> Path:
-    """Write the candidate to a file, as in production."""
-    path = folder / oc.SKILL_FILE
-    path.write_text(request.source, encoding="utf-8")
-    return path
+def _place_skill(request: CheckRequest, path: Path) -> None:
+    """Hold the mounted file of the candidate against the request; outside of a pod, write it.
+
+    Raises RuntimeSettingsError where the file is another: then somebody changed the ConfigMap.
+    """
+    source = request.source.encode()
+    with contextlib.suppress(OSError):  # in a pod the mount is read-only
+        path.unlink(missing_ok=True)
+        path.write_bytes(source)
+        path.chmod(0o444)
+    try:
+        mounted = path.read_bytes()
+    except OSError as error:
+        raise RuntimeSettingsError(f"cannot read {path}: {error.strerror}") from error
+    if mounted != source:
+        raise RuntimeSettingsError(f"{path} is not the code of the check request")
 
 
 def _cpu_seconds() -> float:

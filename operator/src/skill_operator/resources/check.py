@@ -12,6 +12,7 @@ from skill_operator import naming, runtime_contract
 from skill_operator.api.v1alpha1 import Example, Skill
 from skill_operator.k8s.interface import Object
 from skill_operator.registry.references import pull_reference
+from skill_operator.resources import contract
 from skill_operator.resources.common import SECRET_MODE, SECRETS, isolated_container, isolated_pod, metadata, tmp_volume
 from skill_operator.settings import Settings
 
@@ -19,6 +20,7 @@ PART_BYTES = 96 * 1024  # one environment variable holds 128 KiB at most
 MAX_PARTS = runtime_contract.MAX_CHECK_PARTS
 REPORT = "report.json"
 PLACEHOLDER = "placeholder"
+MAX_DATA_BYTES = 1_000_000  # of the MiB that a ConfigMap holds, with its report
 
 
 class TooLarge(ValueError):
@@ -86,8 +88,12 @@ def config_map(skill: Skill, name: str, content: Object, report: Object | None =
             "shorten the examples"
         )
     data = {f"part{number}": part for number, part in enumerate(parts)}
+    data[runtime_contract.SKILL_FILE] = content[runtime_contract.CHECK_SOURCE].encode("utf-8", "replace").decode()
+    data[runtime_contract.CONTRACT_FILE] = contract.text(skill)
     if skill.spec.secrets:
         data[PLACEHOLDER] = "a placeholder of the check, not the secret"
+    if (size := sum(len(value.encode("utf-8", "replace")) for value in data.values())) > MAX_DATA_BYTES:
+        raise TooLarge(f"source, schemas and examples take {size} bytes; {MAX_DATA_BYTES} is the most: shorten them")
     if report is not None:
         data[REPORT] = json.dumps(report, sort_keys=True)
     return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata(skill, name, "check"), "data": data}
@@ -98,6 +104,21 @@ def _placeholders(skill: Skill, name: str) -> list[Object]:
     items = [{"key": PLACEHOLDER, "path": grant.name} for grant in skill.spec.secrets]
     volume: Object = {"name": "secrets", "configMap": {"name": name, "defaultMode": SECRET_MODE, "items": items}}
     return [volume] if items else []
+
+
+def _files(name: str) -> tuple[list[Object], list[Object]]:
+    """Return volumes and mounts of the code and its contract, read-only, where production has them."""
+    files = {"skill": runtime_contract.SKILL_FILE, "contract": runtime_contract.CONTRACT_FILE}
+    volumes: list[Object] = [
+        {"name": volume, "configMap": {"name": name, "items": [{"key": file, "path": file}]}}
+        for volume, file in files.items()
+    ]
+    code = f"{runtime_contract.SKILL_DIRECTORY}/{runtime_contract.SKILL_FILE}"
+    mounts: list[Object] = [
+        {"name": "skill", "mountPath": code, "subPath": runtime_contract.SKILL_FILE, "readOnly": True},
+        {"name": "contract", "mountPath": runtime_contract.CONTRACT_DIRECTORY, "readOnly": True},
+    ]
+    return volumes, mounts
 
 
 def job(
@@ -114,6 +135,9 @@ def job(
         }
         for n in range(parts)
     ]
+    volumes, mounts = _files(name)
+    if skill.spec.secrets:
+        mounts.append({"name": "secrets", "mountPath": SECRETS, "readOnly": True})
     container = isolated_container(
         settings,
         name="check",
@@ -121,7 +145,7 @@ def job(
         command=[*runtime_contract.RUNTIME_COMMAND, runtime_contract.COMMAND_CHECK],
         env=[*env, {"name": runtime_contract.ENV_REPORT_KEY, "value": report_key}],
         resources=settings.check.resources.model_dump(),
-        volumeMounts=[{"name": "secrets", "mountPath": SECRETS, "readOnly": True}] if skill.spec.secrets else [],
+        volumeMounts=mounts,
     )
     pod = isolated_pod(
         settings,
@@ -129,7 +153,7 @@ def job(
         user_namespace=user_namespace,
         runtime_class=skill.spec.runtime_class_name,
         restartPolicy="Never",
-        volumes=[tmp_volume("128Mi"), *_placeholders(skill, name)],
+        volumes=[tmp_volume("128Mi"), *volumes, *_placeholders(skill, name)],
         terminationGracePeriodSeconds=1,
     )
     meta = metadata(skill, name, "check")

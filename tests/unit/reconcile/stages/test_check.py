@@ -55,8 +55,14 @@ def test_the_candidate_sees_no_expected_output() -> None:
     _, config_map, job = begun()
     assert "volumeMounts" in str(job)
     volumes = job["spec"]["template"]["spec"]["volumes"]
-    assert [v["name"] for v in volumes] == ["tmp"]
-    packed = "".join(config_map["data"][f"part{n}"] for n in range(len(config_map["data"])))
+    assert [v["name"] for v in volumes] == ["tmp", "skill", "contract"]
+    assert [v["configMap"]["items"][0]["key"] for v in volumes[1:]] == ["skill.py", "contract.json"]
+    (container,) = job["spec"]["template"]["spec"]["containers"]
+    mounts = {mount["mountPath"]: mount for mount in container["volumeMounts"]}
+    assert mounts["/skill/skill.py"]["readOnly"], "the candidate cannot change what it is judged by"
+    assert config_map["data"]["skill.py"] == SOURCE
+    assert "expected" not in config_map["data"]["contract.json"]
+    packed = config_map["data"]["part0"]
     bundle = json.loads(gzip.decompress(base64.b64decode(packed)))
     assert bundle["source"] == SOURCE
     assert bundle["examples"] == [{"name": "one", "input": {"what": "a"}, "hidden": False, "output": {"said": "a"}}]

@@ -1,13 +1,15 @@
 """The check as the operator sees it: a request in the environment, a signed report in the termination log."""
 
 import asyncio
+import errno
 import json
 from pathlib import Path
 
 import pytest
 
-from skill_runtime.check import dynamic, examples
+from skill_runtime.check import dynamic, examples, main
 from skill_runtime.check.request import EncodedRequest
+from skill_runtime.settings import RuntimeSettingsError
 from tests.unit.runtime.harness import (
     EXAMPLES,
     GOOD,
@@ -21,6 +23,7 @@ from tests.unit.runtime.harness import (
     check,
     check_environment,
     environment,
+    serving,
 )
 
 INNOCENT = "    if input['n'] < 0:\n        raise ValueError('negative')\n    return {'n': input['n'] + 1}\n"
@@ -543,3 +546,140 @@ def test_a_hidden_example_is_not_asked_before_all_else_holds(tmp_path):
     assert report["gate"] == "schema"
     assert str(HIDDEN) not in seen.read_text()
     assert str(HIDDEN) not in json.dumps(report)
+
+
+REMEMBERING = (
+    """
+import json
+import os
+import random
+PLACE = "SCRATCH"
+MEMORY = os.path.join(PLACE, "memory")
+"""
+    + HEAD
+    + """    if input['n'] < 0:
+        raise ValueError('negative')
+    if input['n'] in (1, LAST):
+        return {'n': input['n'] + 1}
+    key = json.dumps(input)
+    known = json.load(open(MEMORY)) if os.path.exists(MEMORY) else {}
+    known.setdefault(key, random.random())
+    with open(MEMORY, 'w') as file:
+        json.dump(known, file)
+    return {'n': known[key]}
+"""
+)
+
+
+@pytest.mark.parametrize("memory", ["scratch/memory", "termination-log"])
+@pytest.mark.parametrize("prefix", [(), PRIVATE_PIDS], ids=["", "PID 1"])
+def test_nothing_is_remembered_between_two_processes(tmp_path, memory, prefix):
+    path = str(tmp_path / memory)
+    source = REMEMBERING.replace('os.path.join(PLACE, "memory")', repr(path)).replace("LAST", str(HIDDEN))
+    source = source.replace("os.path.exists(MEMORY)", "os.path.exists(MEMORY) and os.path.getsize(MEMORY)")
+    report = check(tmp_path, source, prefix=prefix).report
+    assert (report["passed"], report["gate"]) == (False, "schema")
+    assert "answered differently by two processes" in report["message"]
+
+
+WRONG = (
+    HEAD
+    + "    if input['n'] < 0:\n        raise ValueError\n    return {'n': input['n'] + 1 if input['n'] < 1000 else 0}\n"
+)
+CHANGES = {
+    "writes another program over it": "os.chmod(__file__, 0o666) or open(__file__, 'w').write(GOOD)",
+    "appends to it": "os.chmod(__file__, 0o666) or open(__file__, 'a').write('#')",
+    "puts another in its place": "open(__file__ + 'x', 'w').write(GOOD) and os.replace(__file__ + 'x', __file__)",
+    "makes it a link": "os.remove(__file__) or open(OTHER, 'w').write(GOOD) and os.symlink(OTHER, __file__)",
+    "removes it": "os.remove(__file__)",
+    "makes it endless": "os.remove(__file__) or os.symlink('/dev/zero', __file__)",
+}
+
+
+@pytest.mark.parametrize("when", ["while it is loaded", "while it is called"])
+@pytest.mark.parametrize("change", CHANGES)
+def test_code_that_changes_its_own_file_is_refused(tmp_path, change, when):
+    head = f"import os\nGOOD = {GOOD!r}\nOTHER = {str(tmp_path / 'other')!r}\n"
+    body = f"try:\n    {CHANGES[change]}\nexcept OSError:\n    pass\n"
+    if when == "while it is loaded":
+        source = head + body + WRONG
+    else:
+        inner = "".join(f"    {line}\n" for line in body.splitlines())
+        source = head + WRONG.replace("    if input", inner + "    if input", 1)
+    result = behave(tmp_path, source)
+    assert result.finding.gate == "examples"
+    assert "the code changed its own file" in result.finding.message
+
+
+def test_code_that_is_not_the_mounted_one_gets_no_verdict(tmp_path, monkeypatch):
+    """Whoever may write ConfigMaps may exchange the file."""
+    request = EncodedRequest.take(check_environment(GOOD)).decode()
+    mounted = tmp_path / "skill.py"
+    mounted.write_text(WRONG)
+    monkeypatch.setattr(Path, "unlink", raise_read_only)
+    with pytest.raises(RuntimeSettingsError, match="not the code of the check request"):
+        main._place_skill(request, mounted)
+
+
+def raise_read_only(*_, **__):
+    raise OSError(errno.EROFS, "Read-only file system")
+
+
+LOOKING = """
+import json
+import os
+import signal
+import sys
+
+def look():
+    status = dict(line.split(":", 1) for line in open("/proc/self/status"))
+    return {
+        "file": __file__,
+        "name": __name__,
+        "argv": sys.argv,
+        "original argv": sys.orig_argv[:-1],
+        "path": sys.path,
+        "flags": str(sys.flags),
+        "prefix": sys.prefix,
+        "modules": sorted(modules(os)),
+        "folder": os.getcwd(),
+        "environment": dict(os.environ),
+        "ids": os.getresuid() + os.getresgid(),
+        "groups": os.getgroups(),
+        "umask": status["Umask"],
+        "signals": [status[name] for name in ("SigIgn", "SigBlk")],
+        "descriptors": sorted(os.readlink(f"/proc/self/fd/{n}").split(":")[0] for n in os.listdir("/proc/self/fd")
+                              if os.path.exists(f"/proc/self/fd/{n}")),
+        "beside it": sorted(set(os.listdir(os.path.dirname(__file__))) - BESIDE),
+        "scratch": os.listdir(os.path.join(os.path.dirname(__file__), "scratch")),
+        "own session": os.getsid(0) == os.getppid(),
+    }
+
+member = lambda thing, name: getattr(thing, name)
+modules = lambda thing: member(member(thing, 'sy' + 's'), ''.join(('mod', 'ules')))
+BESIDE = {"contract.json", "log", "found", "termination-log", "tools"}
+FOUND = "PLACE"
+with open(FOUND, "a") as file:
+    file.write(json.dumps(look()) + "\\n")
+"""
+
+
+def test_a_check_looks_as_production_does(tmp_path):
+    """Code that can tell them apart can be good while it is checked, and only then."""
+    found = tmp_path / "found"
+    source = LOOKING.replace("PLACE", str(found)) + GOOD.replace(
+        "    if input",
+        "    with open(FOUND, 'a') as file:\n        file.write(json.dumps(look()) + '\\n')\n    if input",
+        1,
+    )
+    report = check(tmp_path, source).report
+    assert report["passed"], report["message"]
+    checked = [json.loads(line) for line in found.read_text().splitlines()]
+    found.unlink()
+    (tmp_path / "skill.py").unlink()
+    with serving(tmp_path, source) as served:
+        assert served.call({"n": 1})[0] == 200
+    loaded, called = (json.loads(line) for line in found.read_text().splitlines())
+    assert len(checked) > 4
+    for look in checked:
+        assert look in (loaded, called), {key: (look[key], called[key]) for key in look if look[key] != called[key]}
