@@ -213,6 +213,7 @@ readinessProbe:
     "audiences" .Values.gateway.audiences
     "hosts" (include "skill-operator.gatewayHosts" . | fromJsonArray)
     "limits" .Values.gateway.limits
+    "connections" .Values.gateway.connections
     "wake" .Values.gateway.wake
     "tlsFolder" (ternary "/etc/skill-operator-tls" "" (ne .Values.gateway.tls.secretName "")))
   "egressProxy" (dict

@@ -175,10 +175,19 @@ class CallLimitSettings(_SettingsModel):
 class GatewayLimitSettings(_SettingsModel):
     """GatewayLimitSettings hold the limits for each caller and for each Skill."""
 
-    caller: CallLimitSettings = Field(default=CallLimitSettings(concurrent=256), description="limits of each caller")
+    caller: CallLimitSettings = Field(
+        default=CallLimitSettings(per_minute=12_000, concurrent=256), description="limits of each caller"
+    )
     skill: CallLimitSettings = Field(
         default=CallLimitSettings(), description="limits of each Skill whose spec.callLimits is not set"
     )
+
+
+class ConnectionLimitSettings(_SettingsModel):
+    """ConnectionLimitSettings limit the connections that callers keep open to each replica of the gateway."""
+
+    total: int = Field(default=4096, ge=1, description="open connections; the next one is closed at once")
+    per_address: int = Field(default=512, ge=1, description="open connections from one IP address")
 
 
 class WakeSettings(_SettingsModel):
@@ -207,6 +216,7 @@ class GatewaySettings(_SettingsModel):
         description="with auth none: host names that requests may carry",
     )
     limits: GatewayLimitSettings = GatewayLimitSettings()
+    connections: ConnectionLimitSettings = ConnectionLimitSettings()
     tls_folder: str = Field(default="", description="folder of tls.crt and tls.key; empty: plain HTTP")
     wake: WakeSettings = WakeSettings()
 

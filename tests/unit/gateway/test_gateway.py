@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from typing import Any
 
 import aiohttp
 import pytest
 
 from skill_operator.gateway import invocation
+from skill_operator.gateway.access.authorizer import AllowAll, Caller
 from skill_operator.gateway.http import exchange
 from skill_operator.gateway.pods import connection
 from skill_operator.gateway.pods.directory import Directory
@@ -366,8 +368,8 @@ async def test_a_body_that_never_comes(world: World, monkeypatch: pytest.MonkeyP
     writer.close()
 
 
-async def test_too_many_at_once(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(invocation, "MAX_CALLS", 1)
+async def test_too_many_at_once(world: World) -> None:
+    world.invoker.places.total = 1
     came, release = asyncio.Event(), asyncio.Event()
 
     async def slow(call: Call) -> None:
@@ -472,3 +474,39 @@ async def test_a_fault_of_ours_is_answered_too(world: World, monkeypatch: pytest
     status, body, answer = await world.call(headers={"X-Request-Id": "abc"})
     assert (status, body["type"], answer.headers["X-Request-Id"]) == (500, "urn:skill-operator:internal-error", "abc")
     assert "division" not in json.dumps(body)
+
+
+async def test_no_one_namespace_holds_all_places(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two of its callers hold calls without end; somebody else calls all the same."""
+
+    class ByName(AllowAll):
+        def cached_caller(self, authorization: str, key: Any) -> Caller | None:
+            return Caller(authorization.rpartition(" ")[2])
+
+    world.invoker.places.total = 16
+    monkeypatch.setattr(world.authorizer, "cached_caller", ByName().cached_caller)
+    release = asyncio.Event()
+
+    async def slow(call: Call) -> None:
+        if b"slow" in call.body:
+            await release.wait()
+        await call.say(reply(GOOD))
+
+    await world.pod(slow)
+    world.know()
+
+    async def call(who: str, body: bytes = b'{"lines": []}') -> int:
+        return (await world.call(body, headers={"Authorization": f"Bearer {who}"}))[0]
+
+    greedy = [f"system:serviceaccount:greedy:{number % 2}" for number in range(32)]
+    slow_calls = [asyncio.create_task(call(who, b'{"lines": ["slow"]}')) for who in greedy]
+    async with asyncio.timeout(20):
+        while sum(task.done() for task in slow_calls) + world.invoker.places.held < 32:  # noqa: ASYNC110
+            await asyncio.sleep(0.002)
+    assert world.invoker.places.held == 10
+    assert await call("system:serviceaccount:other:app") == 200
+    assert await call("alice") == 200
+    assert await call(greedy[0]) == 503
+    release.set()
+    assert sorted(await asyncio.gather(*slow_calls)) == [200] * 10 + [503] * 22
+    assert world.invoker.places.held == 0

@@ -9,6 +9,8 @@ import re
 import pytest
 
 from skill_operator.gateway.http import protocol
+from skill_operator.settings import ConnectionLimitSettings
+from tests.unit.gateway.pods.test_activator import settled
 from tests.unit.gateway.world import GOOD, Call, World, fine, reply
 
 pytestmark = pytest.mark.timeout(60)
@@ -198,3 +200,132 @@ async def test_an_answer_that_can_be_read_in_two_ways_is_none(world: World, raw:
     assert (await world.call())[0] == 502
     assert len(calls) == 1
     assert not world.directory.in_flight
+
+
+def held(world: World) -> int:
+    """How many connections count as open."""
+    return world.connections._open
+
+
+async def test_a_head_of_many_lines_is_refused_at_the_hundred_and_first(world: World) -> None:
+    await world.pod(fine)
+    world.know()
+    lines = b"".join(b"x%d:\r\n" % number for number in range(protocol.MAX_HEADER_LINES - 3))
+    close = b"Connection: close\r\nContent-Length: 13\r\n"
+    assert statuses(await say(world, CALL + close + lines + b"\r\n" + BODY)) == [200]
+    for begin in (CALL + close, b"GET / HTTP/1.1\r\n", b"POST /mcp HTTP/1.1\r\n"):
+        many = lines + b"one: more\r\n" * 9
+        assert statuses(await say(world, begin + many)) == [431], "before the head is complete"
+
+
+@pytest.mark.parametrize("path", ["/v1/skills/finance/invoice", "/mcp", "/v1/skills", "/nothing"])
+@pytest.mark.parametrize("digits", [b"0" * 5000 + b"13", b"0" * 16, b"1" * 19, b"9" * 4301])
+async def test_a_length_of_many_digits_is_refused_before_anybody_reads_it(
+    world: World, path: str, digits: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    head = b"POST %b HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: %b\r\n\r\n" % (path.encode(), digits)
+    assert statuses(await say(world, head + BODY)) == [400]
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
+
+
+FRAMES = {
+    "an extension": [b"d;" + b"a" * 4096 * 25 + b"\r\n" + BODY + b"\r\n0\r\n\r\n"],
+    "extensions of small chunks": [b"1;" + b"a" * 200 + b"\r\n \r\n"] * 1000,
+    "a trailer": [b"d\r\n" + BODY + b"\r\n0\r\nx: ", b"a" * 100_000],
+    "many trailers": [b"d\r\n" + BODY + b"\r\n0\r\n", b"a: b\r\n" * 20_000],
+}
+
+
+@pytest.mark.parametrize("path", ["/v1/skills/finance/invoice", "/mcp"])
+@pytest.mark.parametrize("parts", FRAMES.values(), ids=FRAMES)
+async def test_what_is_around_a_body_is_bounded(world: World, path: str, parts: list[bytes]) -> None:
+    world.know()
+    reader, writer = await asyncio.open_connection("127.0.0.1", int(world.url.rpartition(":")[2]))
+    writer.write(CHUNKED.replace(b"/v1/skills/finance/invoice", path.encode()))
+    await writer.drain()
+    await settled(lambda: world.gateway.server_state.tasks or world.invoker.places.held)
+    sent = b"".join(parts)
+    for start in range(0, len(sent), 4096):
+        writer.write(sent[start : start + 4096])
+        await asyncio.sleep(0)
+    answer = await reader.read()
+    assert statuses(answer) == [400], answer[:200]
+    writer.close()
+
+
+async def test_small_chunks_are_no_offence(world: World) -> None:
+    calls = await world.pod(fine)
+    world.know()
+    body = b'{"lines": ["' + b"a" * 20_000 + b'"]}'
+    chunks = b"".join(b"1\r\n%c\r\n" % byte for byte in body) + b"0\r\n\r\n"
+    reader, writer = await asyncio.open_connection("127.0.0.1", int(world.url.rpartition(":")[2]))
+    writer.write(CHUNKED)
+    for start in range(0, len(chunks), 4096):
+        writer.write(chunks[start : start + 4096])
+        await asyncio.sleep(0)
+    assert (await reader.readline()).split()[1] == b"200"
+    writer.close()
+    assert calls[0].body == body
+
+
+@pytest.mark.parametrize(
+    "path", ["/v1/skills/", "/mcp/", "/openapi.json/", "/v1/skills/finance/invoice/", "//evil.example/", "/x/", "//"]
+)
+@pytest.mark.parametrize("method", ["GET", "POST"])
+async def test_nothing_is_redirected(world: World, method: str, path: str) -> None:
+    await world.pod(fine)
+    world.know()
+    head = f"{method} {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\nContent-Length: 13\r\n\r\n"
+    slashed, plain = [await say(world, head.replace(path, p).encode() + BODY) for p in (path, path[:-1] or "/x")]
+    assert b"location:" not in slashed.lower()
+    assert statuses(slashed) == statuses(plain)
+    assert statuses(slashed)[0] in {200, 400, 404, 405, 406}
+
+
+async def test_connections_are_bounded_in_all_and_by_address(world: World) -> None:
+    world.connections._limits = ConnectionLimitSettings(total=5, per_address=3)
+    await settled(lambda: held(world) == 0)
+    port = int(world.url.rpartition(":")[2])
+    opened = [await asyncio.open_connection("127.0.0.1", port) for _ in range(3)]
+    await settled(lambda: held(world) == 3)
+    refused = await say(world, b"")
+    assert statuses(refused) == [503]
+    assert b"gateway.connections" in refused
+    others = [await asyncio.open_connection("127.0.0.1", port, local_addr=("127.0.0.9", 0)) for _ in range(2)]
+    await settled(lambda: held(world) == 5)
+    reader, writer = await asyncio.open_connection("127.0.0.1", port, local_addr=("127.0.0.10", 0))
+    assert statuses(await reader.read()) == [503]
+    for _, each in [*opened, *others, (reader, writer)]:
+        each.close()
+    await settled(lambda: held(world) == 0)
+    assert world.connections._addresses == {}
+
+
+async def test_a_head_has_ten_seconds_from_its_first_byte(world: World) -> None:
+    waits: list[float] = []
+    deadlines = world.deadlines
+
+    class Noted(type(deadlines)):  # type: ignore[misc]
+        def set(self, listener: object, seconds: float) -> None:
+            if isinstance(listener, protocol.CallerConnection):
+                waits.append(seconds)
+            super().set(listener, seconds)
+
+    deadlines.__class__ = Noted
+    await world.pod(fine)
+    world.know()
+    reader, writer = await asyncio.open_connection("127.0.0.1", int(world.url.rpartition(":")[2]))
+    for part in (
+        CALL[:5],
+        CALL[5:9],
+        CALL[9:],
+        b"Content-Length: 13\r\n\r\n" + BODY[:5],
+        BODY[5:] + CALL[:7],
+        CALL[7:12],
+    ):
+        writer.write(part)
+        await asyncio.sleep(0.02)
+    await reader.readuntil(GOOD)
+    await settled(lambda: waits[-1] == protocol.HEAD_TIMEOUT_SECONDS and len(waits) >= 3)
+    assert waits == [protocol.KEEP_ALIVE_SECONDS, protocol.HEAD_TIMEOUT_SECONDS, protocol.HEAD_TIMEOUT_SECONDS]
+    writer.close()

@@ -111,7 +111,9 @@ class World:
         pool = self._stack.enter_context(ConnectionPool(self.port).open())
         activator = Activator(self.scaler, self.directory, pool, self.wake)  # type: ignore[arg-type]
         self.invoker = Invoker(self.directory, pool, activator)
-        gateway = server.make_server(self.invoker, self.authorizer, SETTINGS, self.certificate)
+        gateway = self.gateway = server.make_server(self.invoker, self.authorizer, SETTINGS, self.certificate)
+        self.connections = gateway.services.connections
+        self.deadlines = gateway.services.deadlines
         end = asyncio.Event()
         serving = asyncio.create_task(gateway.run_until(end))
         self._stack.push_async_callback(lambda: serving)

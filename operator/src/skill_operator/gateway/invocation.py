@@ -14,6 +14,7 @@ from typing import NamedTuple, Self, cast
 from skill_operator import runtime_contract
 from skill_operator.api.usage_report import EXCEEDED_LIMITS, ExceededLimit
 from skill_operator.gateway.access.authorizer import Caller, Limiter, NoLimits
+from skill_operator.gateway.access.limits import FairShares
 from skill_operator.gateway.input_validation import validate_input
 from skill_operator.gateway.pods import request_head
 from skill_operator.gateway.pods.activator import Activator, pod_not_accepting, skill_not_ready
@@ -45,12 +46,18 @@ class InvocationResponse(NamedTuple):
 class AdmittedCall:
     """AdmittedCall is a call in flight; it must be closed, whatever its end. It holds its place in all limits."""
 
-    __slots__ = ("_address", "_invoker", "_limit", "cold_start_seconds", "entry", "request_id")
+    __slots__ = ("_address", "_invoker", "_limit", "caller", "cold_start_seconds", "entry", "request_id")
 
     def __init__(
-        self, invoker: Invoker, entry: SkillEntry, request_id: str, limit: AbstractContextManager[None]
+        self,
+        invoker: Invoker,
+        entry: SkillEntry,
+        caller: Caller,
+        request_id: str,
+        limit: AbstractContextManager[None],
     ) -> None:
         self.entry = entry
+        self.caller = caller
         self.request_id = request_id
         self._invoker = invoker
         self._limit = limit
@@ -111,7 +118,7 @@ class Invoker:
         self._pool = pool
         self._activator = activator
         self._limits = limits or NoLimits()
-        self._open_calls = 0
+        self.places = FairShares(MAX_CALLS)
 
     def lookup(self, key: SkillKey) -> SkillEntry:
         """Return the Skill. Raises Problem where there is none."""
@@ -129,20 +136,24 @@ class Invoker:
 
         Each call may hold a body in memory: a prompt rejection is better than a gateway that is killed.
         """
-        if self._open_calls >= MAX_CALLS:
-            raise Problem("overloaded", f"{MAX_CALLS} calls are in flight; call again", 1)
-        limit = self._limits.admit(caller, entry)
+        if not self.places.take(caller.namespace, caller.name):
+            detail = f"{self.places.held} calls are in flight, and yours hold their share of the places; call again"
+            raise Problem("overloaded", detail, 1)
+        try:
+            limit = self._limits.admit(caller, entry)
+        except Problem:
+            self.places.give_back(caller.namespace, caller.name)
+            raise
         limit.__enter__()
-        self._open_calls += 1
         self.usage.start_call(entry.meta.uid)
-        metrics.set_calls_in_flight(self._open_calls)
-        return AdmittedCall(self, entry, request_id, limit)
+        metrics.set_calls_in_flight(self.places.held)
+        return AdmittedCall(self, entry, caller, request_id, limit)
 
     def release(self, call: AdmittedCall) -> None:
         """Count a call as ended."""
-        self._open_calls -= 1
+        self.places.give_back(call.caller.namespace, call.caller.name)
         self.usage.end_call(call.entry.meta.uid)
-        metrics.set_calls_in_flight(self._open_calls)
+        metrics.set_calls_in_flight(self.places.held)
 
     def validate(self, entry: SkillEntry, body: bytes) -> None:
         """Validate the body before a pod gets it. Raises Problem where it does not fit the Skill's input."""

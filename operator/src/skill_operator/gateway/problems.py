@@ -102,7 +102,10 @@ PROBLEMS: Mapping[str, ProblemDefinition] = {
         "Call again after Retry-After, or raise the limit.",
     ),
     "headers-too-large": ProblemDefinition(
-        431, "Request headers too large", "The headers are larger than 32 KiB.", "Send fewer or shorter headers."
+        431,
+        "Request headers too large",
+        "The headers are larger than 32 KiB, or more than 100 lines.",
+        "Send fewer or shorter headers.",
     ),
     "internal-error": ProblemDefinition(
         500,
@@ -137,7 +140,7 @@ PROBLEMS: Mapping[str, ProblemDefinition] = {
     "overloaded": ProblemDefinition(
         503,
         "Too many calls in flight",
-        "The gateway or the skill's pod has as many calls in flight as it takes.",
+        "The gateway or the skill's pod has as many calls or connections as it takes, or yours hold their share.",
         "Call again after Retry-After, or add replicas of the gateway.",
     ),
     "not-ready": ProblemDefinition(

@@ -13,7 +13,7 @@ from typing import Any
 from skill_operator.api import usage_report
 from skill_operator.gateway.access.authorizer import AllowAll, Authorizer
 from skill_operator.gateway.access.kubernetes import KubernetesAuthorizer
-from skill_operator.gateway.access.limits import CallLimiter
+from skill_operator.gateway.access.limits import CallLimiter, ConnectionLimiter
 from skill_operator.gateway.access.origins import allowed_origins
 from skill_operator.gateway.egress_authorizer import EgressAuthorizer, serve_authorizer
 from skill_operator.gateway.http import routes
@@ -94,7 +94,8 @@ def make_server(
     invoker: Invoker, authorizer: Authorizer, settings: Settings, certificate: Certificate | None = None
 ) -> GatewayServer:
     """Return the server for callers, over HTTP and MCP; with a certificate it speaks TLS."""
-    services = GatewayServices(invoker, authorizer, allowed_origins(settings), Deadlines())
+    connections = ConnectionLimiter(settings.gateway.connections)
+    services = GatewayServices(invoker, authorizer, allowed_origins(settings), Deadlines(), connections)
     mcp_server = McpServer(services)
     app = routes.make_app(services, mcp_server, settings)
     options: dict[str, Any] = {"host": "0.0.0.0", "port": settings.listen_port}

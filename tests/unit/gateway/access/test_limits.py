@@ -6,10 +6,12 @@ from contextlib import ExitStack
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from skill_operator.gateway.access import limits
 from skill_operator.gateway.access.kubernetes import Caller
-from skill_operator.gateway.access.limits import CallLimiter
+from skill_operator.gateway.access.limits import CallLimiter, FairShares
 from skill_operator.gateway.pods.directory import SkillEntry, parse_skill
 from skill_operator.gateway.problems import Problem
 from skill_operator.settings import CallLimitSettings, GatewayLimitSettings
@@ -142,3 +144,62 @@ def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
             assert calls(made, 1, Caller(f"c{number}")) == 1
         assert len(made._callers) <= 101
         assert "alice" in made._callers
+
+
+def fill(shares: FairShares, *holders: tuple[str, str]) -> dict[str, int]:
+    """Let each of these take all that it gets, again and again in turn; what each holds in the end."""
+    held = dict.fromkeys(holders, 0)
+    before = -1
+    while before != sum(held.values()):
+        before = sum(held.values())
+        for namespace, caller in holders:
+            while shares.take(namespace, caller):
+                held[namespace, caller] += 1
+    return {caller: count for (_, caller), count in held.items()}
+
+
+def test_shares_of_a_pool() -> None:
+    assert fill(FairShares(512), ("a", "a1")) == {"a1": 256}
+    assert 341 <= sum(fill(FairShares(512), *[("a", f"a{number}") for number in range(20)]).values()) <= 342
+
+
+@given(
+    total=st.integers(100, 2000),
+    holders=st.lists(
+        st.tuples(st.sampled_from("abc"), st.sampled_from("xyz")).map(lambda h: (h[0], "".join(h))), max_size=9
+    ),
+)
+def test_whatever_a_few_hold_a_newcomer_gets_some(total: int, holders: list[tuple[str, str]]) -> None:
+    shares = FairShares(total)
+    fill(shares, *holders)
+    namespaces = {namespace for namespace, _ in holders}
+    assert total - shares.held >= total // 3 ** len(namespaces) - 2
+    assert shares.take("new", "newcomer")
+
+
+@given(st.lists(st.tuples(st.sampled_from("ab"), st.sampled_from("ab"), st.integers(1, 50)), max_size=50))
+def test_what_is_given_back_is_gone(takes: list[tuple[str, str, int]]) -> None:
+    shares = FairShares(200)
+    taken = [take for take in takes if shares.take(*take)]
+    assert shares.held == sum(amount for *_, amount in taken) <= 200
+    for take in taken:
+        shares.give_back(*take)
+    assert (shares.held, shares._namespaces, shares._callers) == (0, {}, {})
+
+
+@pytest.mark.parametrize(
+    ("name", "namespace"),
+    [
+        ("system:serviceaccount:team:app", "team"),
+        ("alice", "user:alice"),
+        ("team", "user:team"),
+        ("system:serviceaccount:", ""),
+        ("system:node:n1", "user:system:node:n1"),
+    ],
+)
+def test_the_namespace_of_a_caller(name: str, namespace: str) -> None:
+    assert Caller(name).namespace == namespace
+
+
+def test_by_default_there_is_a_rate() -> None:
+    assert calls(CallLimiter(GatewayLimitSettings(), Clock()), 3000) == 2000

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from contextlib import AbstractContextManager, nullcontext
+from functools import lru_cache
 from typing import NamedTuple, Protocol
 
 from skill_operator.gateway.pods.directory import SkillEntry
 from skill_operator.naming import SkillKey
+
+SERVICE_ACCOUNT_PREFIX = "system:serviceaccount:"
 
 
 class Caller(NamedTuple):
@@ -17,6 +20,20 @@ class Caller(NamedTuple):
     groups: tuple[str, ...] = ()
     uid: str = ""
     extra: tuple[tuple[str, tuple[str, ...]], ...] = ()
+
+    @property
+    def namespace(self) -> str:
+        """The namespace of a ServiceAccount; of another user its name, since it has no namespace."""
+        return _namespace(self.name)
+
+
+@lru_cache(4096)
+def _namespace(name: str) -> str:
+    return (
+        name.removeprefix(SERVICE_ACCOUNT_PREFIX).partition(":")[0]
+        if name.startswith(SERVICE_ACCOUNT_PREFIX)
+        else f"user:{name}"
+    )
 
 
 class Authorizer(Protocol):

@@ -1,19 +1,94 @@
-"""Limits of concurrency and rate, of one caller and of one Skill. Each replica of the gateway counts for itself."""
+"""Limits of concurrency and rate, of callers and of Skills. Each replica of the gateway counts for itself.
+
+A limit says how much one caller, Skill or address may have. Fair shares say how much of a pool that all of them use.
+"""
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 
 from skill_operator.gateway.access.authorizer import Caller
 from skill_operator.gateway.pods.directory import SkillEntry
 from skill_operator.gateway.problems import Problem
-from skill_operator.settings import CallLimitSettings, GatewayLimitSettings
+from skill_operator.settings import CallLimitSettings, ConnectionLimitSettings, GatewayLimitSettings
 
 BURST_SECONDS = 10.0  # this much of a minute's calls may come at once
 MAX_IDLE_ENTRIES = 10_000
+
+
+class FairShares:
+    """FairShares divides a pool by namespace, then by caller, so that no few of them can fill it.
+
+    A namespace may take more while it holds less than twice of what is free: alone it gets two thirds of the pool. A
+    caller may take more while it holds less than its namespace may still take: alone it gets half of the pool. The
+    more of the pool is in use, the smaller are all shares, and whoever holds nothing gets what is left.
+    """
+
+    def __init__(self, total: int) -> None:
+        self.total = total
+        self.held = 0
+        self._namespaces: dict[str, int] = {}
+        self._callers: dict[str, int] = {}
+
+    def take(self, namespace: str, caller: str, amount: int = 1) -> bool:
+        """Take so much of the pool, if the shares allow it; it must be given back."""
+        free = self.total - self.held
+        of_namespace, of_caller = self._namespaces.get(namespace, 0), self._callers.get(caller, 0)
+        room = 2 * free - of_namespace
+        if amount > free or of_caller >= room:
+            return False
+        self.held += amount
+        self._namespaces[namespace] = of_namespace + amount
+        self._callers[caller] = of_caller + amount
+        return True
+
+    def give_back(self, namespace: str, caller: str, amount: int = 1) -> None:
+        """Give back what was taken."""
+        self.held -= amount
+        for holders, key in ((self._namespaces, namespace), (self._callers, caller)):
+            left = holders[key] - amount
+            if left:
+                holders[key] = left
+            else:
+                del holders[key]
+
+    @contextmanager
+    def hold(self, namespace: str, caller: str, amount: int = 1) -> Iterator[bool]:
+        """Hold so much of the pool while the context is open; it yields whether the shares allow it."""
+        taken = self.take(namespace, caller, amount)
+        try:
+            yield taken
+        finally:
+            if taken:
+                self.give_back(namespace, caller, amount)
+
+
+class ConnectionLimiter:
+    """ConnectionLimiter bounds the open connections, in all and from one address."""
+
+    def __init__(self, limits: ConnectionLimitSettings) -> None:
+        self._limits = limits
+        self._open = 0
+        self._addresses: Counter[str] = Counter()
+
+    def take(self, address: str) -> bool:
+        """Count a connection, unless there are too many."""
+        if self._open >= self._limits.total or self._addresses[address] >= self._limits.per_address:
+            return False
+        self._open += 1
+        self._addresses[address] += 1
+        return True
+
+    def give_back(self, address: str) -> None:
+        """Count a connection as closed."""
+        self._open -= 1
+        self._addresses[address] -= 1
+        if not self._addresses[address]:
+            del self._addresses[address]
 
 
 class _LimitState:

@@ -10,6 +10,7 @@ import httptools
 from uvicorn.protocols.http.flow_control import FlowControl
 
 from skill_operator.gateway.access.authorizer import Authorizer
+from skill_operator.gateway.access.limits import ConnectionLimiter
 from skill_operator.gateway.access.origins import AllowedOrigins
 from skill_operator.gateway.http.deadlines import Deadlines
 from skill_operator.gateway.invocation import Invoker
@@ -24,6 +25,7 @@ class GatewayServices:
     authorizer: Authorizer
     origins: AllowedOrigins
     deadlines: Deadlines
+    connections: ConnectionLimiter
 
 
 class RunningExchange(Protocol):

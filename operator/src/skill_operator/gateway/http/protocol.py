@@ -25,13 +25,17 @@ from skill_operator.gateway.http.exchange import Exchange
 from skill_operator.gateway.http.request_id import resolve_request_id, response_headers
 from skill_operator.gateway.problems import MEDIA_TYPE, Problem
 from skill_operator.naming import SkillKey
-from skill_operator.observability import logs
+from skill_operator.observability import logs, metrics
 
 LINGER_SECONDS = 2.0  # for a caller to read why the rest of its body is not wanted
 MAX_HEADER_BYTES = 1 << 15
+MAX_HEADER_LINES = 100
+MAX_LENGTH_DIGITS = 15  # of a Content-Length
+MAX_FRAMING_BYTES = 8  # for each byte of a chunked body: a chunk of one byte has five around it
+HEAD_TIMEOUT_SECONDS = 10.0  # from the first byte of a head to its last
 KEEP_ALIVE_SECONDS = 75
 MAX_CACHED_URL_BYTES = 256
-_CALL_PATH = re.compile(rb"/v1/skills/([^/]+)/([^/]+)")
+_CALL_PATH = re.compile(rb"/v1/skills/([^/]+)/([^/]+)/?")
 _STATUS_LINES = {status.value: b"HTTP/1.1 %d %b\r\n" % (status.value, status.phrase.encode()) for status in HTTPStatus}
 
 
@@ -50,6 +54,7 @@ class ServerConfig(Config):
             timeout_keep_alive=KEEP_ALIVE_SECONDS,
             **more,
         )
+        self.services = services
         self._default_headers: tuple[list[tuple[bytes, bytes]], bytes] = ([], b"")
 
     def encode_default_headers(self, headers: list[tuple[bytes, bytes]]) -> bytes:
@@ -65,6 +70,7 @@ class GatewayServer(UvicornServer):
     def __init__(self, config: ServerConfig, on_stop: Callable[[], None]) -> None:
         """`on_stop` ends the responses that would never end by themselves."""
         super().__init__(config)
+        self.services = config.services
         self._on_stop = on_stop
 
     async def run_until(self, stop: asyncio.Event) -> None:
@@ -106,16 +112,31 @@ class CallerConnection(HttpToolsProtocol):
         self._next: Exchange | None = None
         self._in_head = True
         self._head_bytes = 0
+        self._head_timed = False
+        self._begun = False  # whether what was received last began a message
+        self._received_bytes = 0  # of one message, from the first part of which its head is no part
+        self._body_bytes = 0
         self._discarding = False
+        self._address: str | None = None  # once it counts as open
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Start to wait for the first request."""
         super().connection_made(cast("asyncio.Transport", transport))
-        self._await_request()
+        address = self.client[0] if self.client else ""
+        if self.services.connections.take(address):
+            self._address = address
+            self.services.deadlines.set(self, self.timeout_keep_alive)
+        else:
+            detail = "too many connections are open, in all or from your address; see gateway.connections"
+            metrics.record_rejection("overloaded")
+            self._reject(Problem("overloaded", detail, 1))
+            self.transport.close()
 
     def _await_request(self) -> None:
-        """Set the deadline for the whole head of the next request: a slow caller holds no connection."""
-        self.services.deadlines.set(self, self.timeout_keep_alive)
+        """Set the deadline for the next request, or for the rest of its head: a slow caller holds no connection."""
+        self._head_timed = self._in_head
+        seconds = HEAD_TIMEOUT_SECONDS if self._in_head else self.timeout_keep_alive
+        self.services.deadlines.set(self, seconds)
 
     def on_timeout(self) -> None:
         """Close the connection: no request came in time."""
@@ -140,6 +161,8 @@ class CallerConnection(HttpToolsProtocol):
         running, self.running = self.running, None
         super().connection_lost(exc)
         self.services.deadlines.clear(self)
+        if self._address is not None:
+            self.services.connections.give_back(self._address)
         if running is not None:
             running.on_caller_disconnected()
 
@@ -147,7 +170,7 @@ class CallerConnection(HttpToolsProtocol):
         """Parse what the caller sends. A call starts only after all of `data` is parsed."""
         if self._discarding:
             return
-        in_head = self._in_head
+        in_head, self._begun = self._in_head, False
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserError:
@@ -155,19 +178,32 @@ class CallerConnection(HttpToolsProtocol):
             return
         except httptools.HttpParserUpgrade:
             pass  # refused: by the exchange, or by uvicorn, which answers as if no upgrade was requested
-        if in_head and self._in_head:  # the parser reports nothing of a header that has no end
-            self._head_bytes += len(data)
-            if self._head_bytes > MAX_HEADER_BYTES:
-                self.send_400_response("")
-                return
+        if self._in_head:
+            self._wait_for_head(len(data) if in_head else 0)
+        elif not self._begun and not in_head and not self._is_framing_bounded(len(data)):
+            self._reject(Problem("bad-request", "the body has more bytes of chunk extensions or trailers than it may"))
         exchange, self._next = self._next, None
         if exchange is not None:
             exchange.start()
 
+    def _wait_for_head(self, size: int) -> None:
+        """Bound a head that is not complete yet: its time, and its bytes, of which the parser reports whole lines."""
+        self._head_bytes += size
+        if self._head_bytes > MAX_HEADER_BYTES:
+            self.send_400_response("")
+        elif not self._head_timed and (self.cycle is None or self.cycle.response_complete):
+            self._await_request()
+
+    def _is_framing_bounded(self, size: int) -> bool:
+        """Count received bytes after a head; tell whether they are not much more than the body in them."""
+        self._received_bytes += size
+        return self._received_bytes - self._body_bytes <= MAX_HEADER_BYTES + MAX_FRAMING_BYTES * self._body_bytes
+
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - uvicorn's words are for a log
         """Reject what cannot be parsed, with a problem in place of uvicorn's plain text."""
-        if self._head_bytes > MAX_HEADER_BYTES:
-            self._reject(Problem("headers-too-large", f"the gateway takes {MAX_HEADER_BYTES} bytes of headers"))
+        if self._head_bytes > MAX_HEADER_BYTES or (self._in_head and len(self.headers or ()) >= MAX_HEADER_LINES):
+            detail = f"the gateway takes {MAX_HEADER_BYTES} bytes of headers in {MAX_HEADER_LINES} lines"
+            self._reject(Problem("headers-too-large", detail))
         else:
             detail = "this is no HTTP/1.1 request that can be read in one way only; nothing of it was passed on"
             self._reject(Problem("bad-request", detail))
@@ -179,6 +215,10 @@ class CallerConnection(HttpToolsProtocol):
             self.running.on_problem(problem)
         elif self.cycle is None or self.cycle.response_complete:
             self.write_problem(problem, resolve_request_id(b""), close=True)
+        elif not self.pipeline and not isinstance(self.cycle, Exchange) and not self.cycle.response_started:
+            self.write_problem(problem, resolve_request_id(b""), close=True)
+            self.cycle.disconnected = True  # for the app, which waits for the body
+            self.cycle.message_event.set()
         self._linger()
 
     def _linger(self) -> None:
@@ -199,17 +239,22 @@ class CallerConnection(HttpToolsProtocol):
         self.url = b""
         self.headers = []
         self.expect_100_continue = False
-        self._in_head = True
+        self._begun = self._in_head = True
+        self._head_timed = False
         self._head_bytes = 0
+        self._received_bytes = 0
+        self._body_bytes = 0
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Take a header. A trailer counts for nothing. Raises ValueError, which the parser passes on as its own."""
         if not self._in_head:
             return  # a trailer, which is nobody's header
         self._head_bytes += len(name) + len(value)
-        if self._head_bytes > MAX_HEADER_BYTES:
+        if self._head_bytes > MAX_HEADER_BYTES or len(self.headers) >= MAX_HEADER_LINES:
             raise ValueError(self._head_bytes)
         name = name.lower()
+        if name == b"content-length" and len(value) > MAX_LENGTH_DIGITS:
+            raise ValueError(value[:MAX_LENGTH_DIGITS])
         if name == b"expect" and value.lower() == b"100-continue":
             self.expect_100_continue = True
         self.headers.append((name, value))
@@ -237,6 +282,7 @@ class CallerConnection(HttpToolsProtocol):
 
     def on_body(self, body: bytes) -> None:
         """Pass a part of the body on to the request that it belongs to."""
+        self._body_bytes += len(body)
         if isinstance(self.cycle, Exchange):
             self.cycle.on_body(body)
         else:

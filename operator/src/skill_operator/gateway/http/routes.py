@@ -58,6 +58,7 @@ def make_app(services: GatewayServices, mcp_server: ManagedApp, settings: Settin
         exception_handlers={Problem: _problem_response, HTTPException: _http_exception_response},
         lifespan=lambda _: mcp_server.run(),
     )
+    app.router.redirect_slashes = False  # ResponseMiddleware ignores one at the end instead: no redirect to any Host
     app.add_middleware(ResponseMiddleware)
     return app
 
@@ -140,6 +141,7 @@ class ResponseMiddleware:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        scope["path"] = scope["path"].removesuffix("/")
         headers = dict(scope["headers"])
         request_id = resolve_request_id(headers.get(b"x-request-id", b""), headers.get(b"traceparent", b""))
         scope["state"]["request_id"] = request_id
