@@ -14,6 +14,7 @@ from skill_operator.gateway.access.authorizer import AllowAll, Caller
 from skill_operator.gateway.access.kubernetes import KubernetesAuthorizer
 from skill_operator.gateway.problems import Problem
 from skill_operator.k8s.errors import ClusterError, Forbidden, Unavailable
+from skill_operator.naming import SkillKey
 
 pytestmark = pytest.mark.timeout(10)
 INVOICE, OTHER = ("finance", "invoice"), ("legal", "contract")
@@ -250,8 +251,8 @@ async def test_what_changed_meanwhile_counts_as_soon_as_the_api_server_is_back(w
     assert (await refused(world.enter())).status == 403
 
 
-async def test_a_flood_of_tokens_stays_a_trickle(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kubernetes, "MAX_WAITING_REVIEWS", 40)
+async def test_a_flood_of_tokens_stays_a_trickle(world: World) -> None:
+    world.authorizer._reviews.waiting.total = 80  # of which one address has half
     world.hold = asyncio.Event()
     callers = [
         asyncio.create_task(refused(world.authorizer.authenticate(f"Bearer t{number}"))) for number in range(100)
@@ -264,10 +265,91 @@ async def test_a_flood_of_tokens_stays_a_trickle(world: World, monkeypatch: pyte
 
 
 async def test_memory_is_bounded(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(world.authorizer._identities, "_max_entries", 50)
+    monkeypatch.setattr(world.authorizer._identities, "_max_refusals", 50)
     for number in range(200):
-        await refused(world.authorizer.authenticate(f"Bearer t{number}"))
+        await refused(world.authorizer.authenticate(f"Bearer t{number}", f"10.0.0.{number}"))
     assert len(world.authorizer._identities) == 50
+
+
+def service_account(namespace: str, name: str, credential: str) -> dict[str, Any]:
+    return {
+        "username": f"system:serviceaccount:{namespace}:{name}",
+        "extra": {kubernetes.CREDENTIAL_ID: [f"JTI={credential}"], "example.com/kept": ["yes"]},
+    }
+
+
+@pytest.mark.parametrize("flood", ["unknown tokens", "tokens of one tenant", "rights of one tenant", "no rights"])
+async def test_nobody_pushes_out_who_is_known(world: World, monkeypatch: pytest.MonkeyPatch, flood: str) -> None:
+    for cache in (world.authorizer._identities, world.authorizer._rights):
+        monkeypatch.setattr(cache, "_max_entries", 100)
+        monkeypatch.setattr(cache, "_max_refusals", 100)
+    await world.enter()
+    greedy = Caller("system:serviceaccount:greedy:app")
+    for number in range(300):
+        if flood == "unknown tokens":
+            await refused(world.authorizer.authenticate(f"Bearer t{number}", f"10.0.0.{number}"))
+        elif flood == "tokens of one tenant":
+            world.users[f"t{number}"] = service_account("greedy", f"app{number}", f"{number}")
+            await world.authorizer.authenticate(f"Bearer t{number}", f"10.0.0.{number}")
+        else:
+            key = SkillKey("greedy", f"s{number}")
+            if flood == "rights of one tenant":
+                world.rights.add(key)
+                await world.authorizer.authorize(greedy, key)
+            else:
+                await refused(world.authorizer.authorize(greedy, key))
+    assert world.known(), "by the caches alone"
+    assert len(world.authorizer._identities) <= 101
+    assert len(world.authorizer._rights) <= 101
+
+
+async def test_tokens_of_one_caller_are_one_caller(world: World) -> None:
+    for number in range(50):
+        world.users[f"t{number}"] = service_account("team", "app", f"{number}")
+        await world.enter(f"t{number}")
+    assert (world.count("TokenReview"), world.count("SubjectAccessReview")) == (50, 1)
+    (_, access) = next(review for review in world.reviews if review[0] == "SubjectAccessReview")
+    assert access["extra"] == {"example.com/kept": ["yes"]}
+
+
+async def test_an_address_has_few_tokens_refused(world: World) -> None:
+    statuses = [
+        (await refused(world.authorizer.authenticate(f"Bearer t{number}", "10.0.0.1"))).status for number in range(300)
+    ]
+    assert (statuses.count(401), statuses.count(429)) == (100, 200)
+    assert world.count("TokenReview") == 100
+    assert (await refused(world.authorizer.authenticate("Bearer good", "10.0.0.1"))).status == 429
+    assert await world.authorizer.authenticate("Bearer good", "10.0.0.2")
+    assert await world.authorizer.authenticate("Bearer good", "10.0.0.1"), "who is known is not the address alone"
+    world.time += kubernetes.VALID_TOKEN_SECONDS
+    for number in range(100):
+        await refused(world.authorizer.authenticate(f"Bearer u{number}", "10.0.0.1"))
+    assert await world.authorizer.authenticate("Bearer good", "10.0.0.1"), "and stays so beyond a minute"
+
+
+async def test_a_full_queue_has_room_for_others_and_for_renewals(world: World) -> None:
+    await world.enter()
+    world.time += kubernetes.VALID_TOKEN_SECONDS
+    world.hold = asyncio.Event()
+    flood = [
+        asyncio.create_task(refused(world.authorizer.authenticate(f"Bearer t{number}", "10.0.0.1")))
+        for number in range(1000)
+    ]
+    await world.settle()
+    waiting = world.authorizer._reviews.waiting
+    assert waiting.held == waiting.total // 2
+    asked = len(world.reviews)
+    renewal = asyncio.create_task(world.enter())
+    await world.settle()
+    assert [review[1].get("token") for review in world.reviews[asked:]] == ["good"], "at once, past the whole queue"
+    world.users["new"] = service_account("team", "app", "1")
+    newcomer = asyncio.create_task(world.authorizer.authenticate("Bearer new", "10.0.0.2"))
+    await world.settle()
+    world.hold.set()
+    assert (await renewal).name == "alice"
+    assert (await newcomer).namespace == "team"
+    await asyncio.gather(*flood)
+    assert (waiting.held, waiting._namespaces) == (0, {})
 
 
 async def test_a_list_shows_what_one_may_call(world: World) -> None:

@@ -45,8 +45,8 @@ class Authorizer(Protocol):
     def cached_caller(self, authorization: str, key: SkillKey) -> Caller | None:
         """Return the caller if it is known already that it may call the Skill. It runs for each call, without I/O."""
 
-    async def authenticate(self, authorization: str) -> Caller:
-        """Return the caller. Raises Problem (401)."""
+    async def authenticate(self, authorization: str, address: str = "") -> Caller:
+        """Return the caller, whose connection is from this address. Raises Problem (401, 429)."""
 
     async def authorize(self, caller: Caller, key: SkillKey) -> None:
         """Raise Problem (403) unless the caller may call this Skill, which may not exist."""
@@ -71,7 +71,7 @@ class AllowAll:
         """Return the anonymous caller."""
         return self._caller
 
-    async def authenticate(self, authorization: str) -> Caller:
+    async def authenticate(self, authorization: str, address: str = "") -> Caller:
         """Return the anonymous caller."""
         return self._caller
 

@@ -34,28 +34,40 @@ class DecisionCache(Generic[K, V]):
     busy caller never waits for the API server. While that is unavailable, its last decision holds for up to `stale_ttl`
     seconds: a caller who was allowed does not lose a skill that is awake because the control plane restarts. (Until
     that is quite up, it says that the gateway may not even ask.) Where there is no decision yet, the error is raised.
+
+    Refusals, which anybody can cause, have a place of their own, so that they never push out what was allowed. And what
+    was allowed to one owner pushes out its own oldest: an owner has a tenth of the cache.
     """
 
     def __init__(
         self,
         ttl: Callable[[V], float],
         stale_ttl: Callable[[V], float],
-        max_entries: int,
+        owner: Callable[[K, V], str | None],
+        bounds: tuple[int, int],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        """`owner` returns whom a decision allows something, or None for a refusal; `bounds` are for these two."""
         self._ttl = ttl
         self._stale_ttl = stale_ttl
-        self._max_entries = max_entries
+        self._owner = owner
+        self._max_entries, self._max_refusals = bounds
         self._clock = clock
         self._decisions: OrderedDict[K, _CachedDecision[V]] = OrderedDict()
+        self._refusals: OrderedDict[K, _CachedDecision[V]] = OrderedDict()
+        self._owners: dict[str, OrderedDict[K, None]] = {}
         self._tasks: dict[K, asyncio.Task[V]] = {}
 
     def __len__(self) -> int:
-        return len(self._decisions)
+        return len(self._decisions) + len(self._refusals)
+
+    def __contains__(self, key: K) -> bool:
+        """Tell whether the last decision allowed it, even where that holds no longer."""
+        return key in self._decisions
 
     def peek(self, key: K, fetch: Fetch[V]) -> V | None:
         """Return the decision if it is at hand and holds. For the hot path: a look into a dict."""
-        decision = self._decisions.get(key)
+        decision = self._decisions.get(key) or self._refusals.get(key)
         now = self._clock()
         if decision is None or now >= decision.expires_at:
             return None
@@ -81,7 +93,7 @@ class DecisionCache(Generic[K, V]):
         try:
             value = await fetch()
         except ClusterError as error:
-            decision = self._decisions.get(key)
+            decision = self._decisions.get(key) or self._refusals.get(key)
             now = self._clock()
             if decision is None or now >= decision.fetched_at + self._stale_ttl(decision.value):
                 raise
@@ -96,11 +108,32 @@ class DecisionCache(Generic[K, V]):
             del self._tasks[key]
 
     def _store(self, key: K, value: V) -> None:
-        now, ttl = self._clock(), self._ttl(value)
-        self._decisions[key] = _CachedDecision(value, now, now + ttl, now + ttl / 2)
-        self._decisions.move_to_end(key)
-        while len(self._decisions) > self._max_entries:
-            self._decisions.popitem(last=False)
+        now, ttl, owner = self._clock(), self._ttl(value), self._owner(key, value)
+        decision = _CachedDecision(value, now, now + ttl, now + (ttl / 2 if owner is not None else ttl))
+        self._refusals.pop(key, None)
+        self._forget(key)
+        if owner is None:
+            self._refusals[key] = decision
+            if len(self._refusals) > self._max_refusals:
+                self._refusals.popitem(last=False)
+            return
+        self._decisions[key] = decision
+        own = self._owners.setdefault(owner, OrderedDict())
+        own[key] = None
+        if len(own) > max(1, self._max_entries // 10):
+            self._forget(next(iter(own)))
+        if len(self._decisions) > self._max_entries:
+            self._forget(next(iter(self._decisions)))
+
+    def _forget(self, key: K) -> None:
+        """Remove what was allowed."""
+        decision = self._decisions.pop(key, None)
+        if decision is None or (owner := self._owner(key, decision.value)) is None:
+            return
+        own = self._owners[owner]
+        del own[key]
+        if not own:
+            del self._owners[owner]
 
 
 def _log_failure(task: asyncio.Task[V]) -> None:

@@ -15,12 +15,14 @@ import math
 import re
 import secrets
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from contextlib import asynccontextmanager
 from typing import NamedTuple
 
 from skill_operator import naming
 from skill_operator.gateway.access.authorizer import Caller
 from skill_operator.gateway.access.decision_cache import DecisionCache
+from skill_operator.gateway.access.limits import FairShares, RateLimiter
 from skill_operator.gateway.problems import Problem
 from skill_operator.k8s.errors import ClusterError, TooManyRequests, Unavailable
 from skill_operator.k8s.interface import Cluster, Object
@@ -38,9 +40,12 @@ DENIED_SECONDS = 5.0
 STALE_SECONDS = 300.0  # while the API server is unavailable
 REVIEW_TIMEOUT_SECONDS = 5.0
 MAX_CONCURRENT_REVIEWS = 32
+MAX_CONCURRENT_RENEWALS = 8  # besides, for what was allowed before
 MAX_WAITING_REVIEWS = 512
-MAX_CACHED_TOKENS = 10_000
-MAX_CACHED_RIGHTS = 100_000
+MAX_CACHED_TOKENS = 10_000, 1_000  # accepted, refused
+MAX_CACHED_RIGHTS = 100_000, 20_000
+MAX_REFUSED_TOKENS_PER_MINUTE = 600  # from one address, a sixth of them at once
+CREDENTIAL_ID = "authentication.kubernetes.io/credential-id"  # another one in each token of the same caller
 ALL_SKILLS = SkillKey("", "")
 CLOCK_SKEW_SECONDS = 60.0  # that is allowed for, as the API server does
 _BEARER = re.compile(r"(?i:bearer) +([A-Za-z0-9._~+/-]+=*)")
@@ -52,6 +57,23 @@ class _Identity(NamedTuple):
     caller: Caller | None
     expires_at: float  # Unix time
     reason: str = ""
+
+
+class _ReviewQueue:
+    """_ReviewQueue bounds the reviews that wait for the API server, in fair shares, and those that it makes at once."""
+
+    def __init__(self, concurrency: int) -> None:
+        self.waiting = FairShares(MAX_WAITING_REVIEWS)
+        self._slots = asyncio.Semaphore(concurrency)
+
+    @asynccontextmanager
+    async def turn(self, namespace: str, name: str) -> AsyncIterator[None]:
+        """Wait for a turn, and have it while the context is open. Raises TooManyRequests."""
+        with self.waiting.hold(namespace, name) as admitted:
+            if not admitted:
+                raise TooManyRequests("too many callers are being reviewed")
+            async with self._slots:
+                yield
 
 
 class KubernetesAuthorizer:
@@ -68,26 +90,34 @@ class KubernetesAuthorizer:
         self._audiences = list(audiences)
         self._now = now
         self._salt = secrets.token_bytes(16)
-        self._review_slots = asyncio.Semaphore(MAX_CONCURRENT_REVIEWS)
-        self._waiting = 0
-        self._identities = DecisionCache[bytes, _Identity](self._ttl, self._stale_ttl, MAX_CACHED_TOKENS, clock)
+        self._reviews = _ReviewQueue(MAX_CONCURRENT_REVIEWS)
+        self._renewals = _ReviewQueue(MAX_CONCURRENT_RENEWALS)
+        self._refused_tokens = RateLimiter(MAX_REFUSED_TOKENS_PER_MINUTE, clock)
+        self._identities = DecisionCache[bytes, _Identity](
+            self._ttl,
+            self._stale_ttl,
+            lambda _, identity: identity.caller.namespace if identity.caller else None,
+            MAX_CACHED_TOKENS,
+            clock,
+        )
         self._rights = DecisionCache[tuple[Caller, SkillKey], bool](
             lambda allowed: ALLOWED_SECONDS if allowed else DENIED_SECONDS,
             lambda allowed: STALE_SECONDS if allowed else DENIED_SECONDS,
+            lambda key, allowed: key[0].namespace if allowed else None,
             MAX_CACHED_RIGHTS,
             clock,
         )
 
     def cached_caller(self, authorization: str, key: SkillKey) -> Caller | None:
         """Return the caller from the caches alone. It is on the way of every call: the key is the header as it is."""
-        identity = self._identities.peek(self._digest(authorization), lambda: self._review_token(authorization))
+        identity = self._identities.peek(self._digest(authorization), lambda: self._review_token(authorization, ""))
         if identity is None or identity.caller is None or self._now() >= identity.expires_at:
             return None
         caller = identity.caller
         return caller if self._rights.peek((caller, key), lambda: self._review_access(caller, key)) else None
 
-    async def authenticate(self, authorization: str) -> Caller:
-        """Return the caller whose token it is. Raises Problem (401, 503)."""
+    async def authenticate(self, authorization: str, address: str = "") -> Caller:
+        """Return the caller whose token it is. Raises Problem (401, 429, 503)."""
         token = _token(authorization)
         if not token:
             raise _unauthenticated("the header holds no bearer token" if authorization else "")
@@ -95,7 +125,7 @@ class KubernetesAuthorizer:
             raise _unauthenticated("the token has expired")
         try:
             identity = await self._identities.get(
-                self._digest(authorization), lambda: self._review_token(authorization)
+                self._digest(authorization), lambda: self._review_token(authorization, address)
             )
         except ClusterError as error:
             raise _authorization_unavailable("who you are", error) from error
@@ -149,9 +179,22 @@ class KubernetesAuthorizer:
     def _stale_ttl(self, identity: _Identity) -> float:
         return STALE_SECONDS if identity.caller else INVALID_TOKEN_SECONDS
 
-    async def _review_token(self, authorization: str) -> _Identity:
-        token = _token(authorization)
-        status = await self._review("TokenReview", {"token": token, "audiences": self._audiences})
+    async def _review_token(self, authorization: str, address: str) -> _Identity:
+        """Return whose token it is. An address that sends many bad ones waits; a token that was good does not."""
+        renewal = self._digest(authorization) in self._identities
+        if not renewal:
+            self._refused_tokens.check(address, "those from your address with tokens that nobody knows")
+        spec = {"token": _token(authorization), "audiences": self._audiences}
+        queue = self._renewals if renewal else self._reviews
+        identity = self._identify(
+            _token(authorization), await self._review("TokenReview", spec, queue, "tokens", address)
+        )
+        if identity.caller is None:
+            self._refused_tokens.record(address)
+        return identity
+
+    def _identify(self, token: str, status: Object) -> _Identity:
+        """Return the identity of a token, of which this is the status of a TokenReview."""
         expires_at = _token_expiry(token)
         if status.get("authenticated") is not True:
             return _Identity(None, expires_at, str(status.get("error") or "the API server does not know the token"))
@@ -163,7 +206,8 @@ class KubernetesAuthorizer:
         user = status.get("user") or {}
         if not user.get("username"):
             return _Identity(None, expires_at, "the API server does not say whose token it is")
-        extra = tuple(sorted((name, tuple(values)) for name, values in (user.get("extra") or {}).items()))
+        values_by_name = (user.get("extra") or {}).items()
+        extra = tuple(sorted((name, tuple(values)) for name, values in values_by_name if name != CREDENTIAL_ID))
         caller = Caller(user["username"], tuple(user.get("groups") or ()), user.get("uid", ""), extra)
         return _Identity(caller, expires_at)
 
@@ -173,27 +217,24 @@ class KubernetesAuthorizer:
         attributes |= {"verb": "create", "namespace": namespace, "name": name}
         spec: Object = {"user": caller.name, "groups": list(caller.groups), "resourceAttributes": attributes}
         spec |= {"uid": caller.uid, "extra": {name: list(values) for name, values in caller.extra}}
-        status = await self._review("SubjectAccessReview", spec)
+        queue = self._renewals if (caller, key) in self._rights else self._reviews
+        status = await self._review("SubjectAccessReview", spec, queue, caller.namespace, caller.name)
         return status.get("allowed") is True and status.get("denied") is not True
 
-    async def _review(self, kind: str, spec: Object) -> Object:
-        """Return the status of a review.
+    async def _review(self, kind: str, spec: Object, queue: _ReviewQueue, namespace: str, name: str) -> Object:
+        """Return the status of a review, for which this one waits in the queue.
 
         A flood of unknown tokens must not become a flood at the API server. Raises ClusterError.
         """
-        if self._waiting >= MAX_WAITING_REVIEWS:
-            raise TooManyRequests("too many callers are being reviewed")
-        self._waiting += 1
         start_time, outcome = time.monotonic(), "failed"
         try:
-            async with asyncio.timeout(REVIEW_TIMEOUT_SECONDS), self._review_slots:
+            async with asyncio.timeout(REVIEW_TIMEOUT_SECONDS), queue.turn(namespace, name):
                 status = await self._cluster.review(kind, spec)
                 outcome = "yes" if status.get("authenticated") or status.get("allowed") else "no"
                 return status
         except TimeoutError as error:
             raise Unavailable(f"no {kind} within {REVIEW_TIMEOUT_SECONDS:.0f} s") from error
         finally:
-            self._waiting -= 1
             metrics.record_authorization(kind, outcome, time.monotonic() - start_time)
 
 

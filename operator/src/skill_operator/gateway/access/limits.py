@@ -119,8 +119,31 @@ class _LimitState:
     def add_call(self, limits: CallLimitSettings, now: float) -> None:
         """Count one more call."""
         self.in_flight += 1
+        self.fill(limits, now)
+
+    def fill(self, limits: CallLimitSettings, now: float) -> None:
+        """Count one more call for the rate alone."""
         if limits.per_minute:
             self.filled_until = max(self.filled_until, now) + 60 / limits.per_minute
+
+
+class RateLimiter:
+    """RateLimiter bounds how often something happens, by a key such as the address of whoever causes it."""
+
+    def __init__(self, per_minute: int, clock: Callable[[], float] = time.monotonic) -> None:
+        self._limits = CallLimitSettings(per_minute=per_minute)
+        self._clock = clock
+        self._states: dict[str, _LimitState] = {}
+
+    def check(self, key: str, whose: str) -> None:
+        """Raise Problem (429) where it happened too often."""
+        if (state := self._states.get(key)) is not None:
+            state.check(self._limits, whose, self._clock())
+
+    def record(self, key: str) -> None:
+        """Count that it happened."""
+        now = self._clock()
+        (self._states.get(key) or _add_state(self._states, key, now)).fill(self._limits, now)
 
 
 class _LimitedCall:

@@ -51,6 +51,7 @@ class ExchangeConnection(Protocol):
     running: RunningExchange | None
     parser: httptools.HttpRequestParser
     transport: asyncio.Transport
+    client: tuple[str, int] | None
     flow: FlowControl
     loop: asyncio.AbstractEventLoop
 

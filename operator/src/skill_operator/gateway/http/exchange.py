@@ -104,7 +104,8 @@ class Exchange:
 
     async def _authorize(self, authorization: str) -> None:
         authorizer = self._services.authorizer
-        self._caller = await authorizer.authenticate(authorization)
+        client = self._connection.client
+        self._caller = await authorizer.authenticate(authorization, client[0] if client else "")
         await authorizer.authorize(self._caller, self._key)
         self._task = None
         self._admit(self._caller)

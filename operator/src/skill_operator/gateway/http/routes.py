@@ -103,7 +103,8 @@ class Routes:
 
     async def _authenticate(self, request: Request) -> Caller:
         self._services.origins.check(request.headers.get("origin", ""), request.headers.get("host", ""))
-        return await self._services.authorizer.authenticate(request.headers.get("authorization", ""))
+        address = request.client.host if request.client else ""
+        return await self._services.authorizer.authenticate(request.headers.get("authorization", ""), address)
 
     async def _visible(self, request: Request, namespace: str | None) -> list[SkillEntry]:
         """Return what the caller may call, sorted by namespace and name."""
