@@ -10,13 +10,17 @@ from typing import Any
 
 import httpx2
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from mcp.client.client import Client
 from mcp.client.streamable_http import streamable_http_client
 from mcp.shared.exceptions import MCPError
 from mcp.shared.subscriptions import ToolsListChanged
 from prometheus_client import REGISTRY
 
-from skill_operator.gateway import mcp
+from skill_operator.gateway import json_bounds, mcp
+from skill_operator.gateway.access.limits import FairShares
+from tests.unit.gateway.access import test_kubernetes
 from tests.unit.gateway.http.test_routes import ALICE, Guarded
 from tests.unit.gateway.objects import deployment, pod, skill
 from tests.unit.gateway.pods.test_activator import settled, wakes
@@ -242,7 +246,7 @@ async def test_changes_are_told(world: Guarded, monkeypatch: pytest.MonkeyPatch)
     async with agent(world, "auto") as client, client.listen(tools_list_changed=True) as events:
         changes: list[Callable[[], None]] = [
             lambda: world.directory.on_skill("ADDED", deployed()),
-            lambda: world.directory.on_skill("MODIFIED", deployed(description="Other.")),
+            lambda: world.directory.on_skill("MODIFIED", deployed(generation=2, description="Other.")),
             lambda: world.directory.on_skill("DELETED", deployed()),
         ]
         for change in changes:
@@ -359,3 +363,261 @@ async def test_progress_while_it_wakes(world: Guarded, monkeypatch: pytest.Monke
     assert result.structured_content == {"total": 3}
     assert told[:3] == [(number, "waking finance__invoice") for number in range(3)]
     assert len(world.scaler.patches) == 1
+
+
+def bomb(marks: int) -> bytes:
+    """A call with so many values that are nearly nothing in the text, and sixty bytes each in memory."""
+    text = json.dumps(request(arguments={"lines": "@"}))
+    return text.replace('"@"', "[" + ",".join(["[]"] * (marks // 3)) + "]").encode()
+
+
+BOMBS = {
+    "lists": (bomb(900_000), 413),
+    "numbers": (json.dumps(request(arguments={"lines": [1] * 300_000})).encode(), 413),
+    "names": (json.dumps(request(arguments={str(number): 0 for number in range(80_000)})).encode(), 413),
+    "no call": (b"[" + b"{}," * 300_000 + b"{}]", 413),
+    "no end": (b"[" + b"[]," * 300_000, 413),
+    "levels": (b'{"a":' * 90_000, 400),
+    "a string without end": (b'{"a": "' + b"[" * 1_000_000, 400),
+    "backslashes": (b'{"a": "' + b"\\" * 1_000_000, 400),
+    "digits": (b"1" * 1_000_000, 400),
+    "UTF-16": (('["\u2200' + "[]," * 100_000).encode("utf-16-le"), 400),
+    "UTF-32": (("[" + "[]," * 80_000).encode("utf-32"), 400),
+    "a length that is too large": (b" " * (json_bounds.MAX_REQUEST_BYTES + 1), 413),
+}
+
+
+@pytest.mark.parametrize("revision", ["2026-07-28", "2025-06-18"])
+@pytest.mark.parametrize(("body", "status"), BOMBS.values(), ids=BOMBS)
+async def test_what_is_too_much_is_refused_before_it_is_parsed(
+    world: Guarded, body: bytes, status: int, revision: str
+) -> None:
+    world.know(body=deployed())
+    sent = HEADERS | {"MCP-Protocol-Version": revision}
+    async with world.client.post(world.url + "/mcp", data=body, headers=sent) as answer:
+        assert answer.status == status
+        refused = answer.headers["Content-Type"].startswith("application/problem+json")
+    marks, levels = json_bounds.measure(body)
+    assert marks <= json_bounds.MAX_MARKS + 1
+    assert levels <= json_bounds.MAX_LEVELS + 1
+    assert refused or marks < 10, "what the SDK is left to parse has next to no values"
+    assert all(pool.held == 0 for pool in pools(world))
+
+
+def pools(world: Guarded) -> list[FairShares]:
+    server = next(route.endpoint for route in world.gateway.config.app.routes if route.path == "/mcp")
+    return [world.gateway.services.requests, server._bodies, server._streams, world.invoker.places]
+
+
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.text(),
+        lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+        max_leaves=30,
+    )
+)
+def test_marks_and_levels_are_counted_as_they_are(value: Any) -> None:
+    def marks(value: Any) -> tuple[int, int]:
+        if not isinstance(value, dict | list):
+            return 0, 0
+        inner = [marks(child) for child in (value.values() if isinstance(value, dict) else value)]
+        return 2 + max(0, len(inner) - 1) + sum(each for each, _ in inner), 1 + max(
+            (deep for _, deep in inner), default=0
+        )
+
+    for ascii_only in (True, False):
+        assert json_bounds.measure(json.dumps(value, ensure_ascii=ascii_only).encode("utf-8", "replace")) == marks(
+            value
+        )
+
+
+async def test_a_body_has_fifteen_seconds_over_mcp_too(world: Guarded, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mcp, "BODY_TIMEOUT_SECONDS", 0.1)
+    reader, writer = await asyncio.open_connection("127.0.0.1", int(world.url.rpartition(":")[2]))
+    head = "".join(f"{name}: {value}\r\n" for name, value in HEADERS.items())
+    writer.write(f"POST /mcp HTTP/1.1\r\nHost: 127.0.0.1\r\n{head}Content-Length: 1000\r\n\r\n{{".encode())
+    answer = (await reader.read()).lower()
+    assert b" 408 " in answer.splitlines()[0]
+    assert b"connection: close" in answer
+    writer.close()
+    assert all(pool.held == 0 for pool in pools(world))
+
+
+async def test_bodies_of_one_namespace_leave_room_for_others(world: Guarded) -> None:
+    """Callers without any right send the heads of large bodies, and wait."""
+    world.know(body=deployed())
+    await world.pod(fine)
+    requests, bodies, *_ = pools(world)
+    bodies.total = 8 << 20
+    for number in range(20):
+        world.api_server.users[f"t{number}"] = test_kubernetes.service_account(
+            "greedy", f"app{number % 4}", f"{number}"
+        )
+    port = int(world.url.rpartition(":")[2])
+    opened = []
+    for number in range(20):
+        head = "".join(f"{n}: {v}\r\n" for n, v in (HEADERS | {"Authorization": f"Bearer t{number}"}).items())
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(f"POST /mcp HTTP/1.1\r\nHost: 127.0.0.1\r\n{head}Content-Length: 1000000\r\n\r\n{{".encode())
+        opened.append((reader, writer))
+    heads = [asyncio.create_task(reader.readline()) for reader, _ in opened]
+    await settled(lambda: requests.held + sum(task.done() for task in heads) == 20)
+    assert bodies.held <= 7 << 20
+    assert {await task for task in heads if task.done()} == {b"HTTP/1.1 503 Service Unavailable\r\n"}
+    async with world.client.post(world.url + "/mcp", json=request(), headers=HEADERS) as answer:
+        assert answer.status == 200
+    for _, writer in opened:
+        writer.close()
+    await settled(lambda: requests.held == bodies.held == 0)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"a": "' + b"x" * mcp.MAX_RESPONSE_BYTES + b'"}',
+        b"[" + b"[]," * 340_000 + b"[]]",
+        b"[" * 200 + b"]" * 200,
+        b'{"a": "' + b"x" * (12 << 20) + b'"}',
+    ],
+    ids=["text", "lists", "levels", "much"],
+)
+async def test_an_agent_gets_no_answer_that_holds_up_others(world: Guarded, body: bytes) -> None:
+    async def long(call: Call) -> None:
+        await call.say(reply(body))
+
+    await world.pod(long)
+    world.know(body=deployed(output={}))
+    async with agent(world, "auto") as client:
+        result = await client.call_tool("finance__invoice", {"lines": []})
+    assert result.is_error
+    assert "over HTTP" in result.content[0].text  # type: ignore[union-attr]
+    assert len(result.model_dump_json()) < 2000
+    assert world.invoker.places.held == 0
+
+
+async def test_streams_are_bounded_in_all(world: Guarded) -> None:
+    streams = pools(world)[2]
+    streams.total = 2
+    async with agent(world, "auto") as client, client.listen(tools_list_changed=True):
+        with pytest.raises(MCPError, match="streams open"):
+            async with client.listen(tools_list_changed=True):
+                pass
+    await settled(lambda: streams.held == 0)
+
+
+def nested(levels: int, value: Any = 1) -> Any:
+    for _ in range(levels):
+        value = {"items": value}
+    return value
+
+
+OBJECT = {"type": "object"}
+ODD_SKILLS: dict[str, dict[str, Any]] = {
+    "deep schema": {"input": OBJECT | {"properties": {"a": nested(300, {"type": "string"})}}},
+    "deeper schema": {"input": OBJECT | {"properties": {"a": nested(5000)}}},
+    "deep output": {"output": nested(300)},
+    "wide schema": {"input": OBJECT | {"enum": [[]] * 400_000}},
+    "long texts": {"input": OBJECT | {"description": "x" * 1_000_000}},
+    "long names": {"input": OBJECT | {"properties": {"x" * 1_000_000: {}}}},
+    "no JSON": {"input": OBJECT | {"const": float("nan")}},
+    "deep examples": {"examples": [{"name": "a", "input": nested(5000), "output": 1}]},
+    "wide examples": {"examples": [{"name": "a", "input": [[]] * 400_000, "output": 1}]},
+}
+
+
+@pytest.mark.parametrize("odd", ODD_SKILLS.values(), ids=ODD_SKILLS)
+async def test_one_skill_hides_no_other(world: Guarded, odd: dict[str, Any]) -> None:
+    world.api_server.rights = {("", "")}
+    body = deployed("a-first", **odd)
+    body["metadata"]["uid"] = "odd"
+    world.directory.on_skill("ADDED", body)
+    world.directory.on_skill("ADDED", deployed())
+    async with agent(world, "auto") as client:
+        listed = await client.list_tools()
+    assert "finance__invoice" in [tool.name for tool in listed.tools]
+    assert len(listed.model_dump_json()) < 100_000
+    status, document, _ = await world.get("/openapi.json", **ALICE)
+    assert status == 200
+    assert "/v1/skills/finance/invoice" in document["paths"]
+    assert len(json.dumps(document)) < 100_000
+    assert (await world.get("/v1/skills", **ALICE))[0] == 200
+
+
+async def test_a_page_describes_no_more_than_may_be(world: Guarded, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mcp, "MAX_PAGE_WEIGHT", 600)
+    world.api_server.rights = {("", "")}
+    for number in range(7):
+        large = {"type": "object", "enum": [{} for _ in range(100 * number)]}
+        world.directory.on_skill("ADDED", deployed(f"s{number}", input=large))
+    found, cursor = [], None
+    async with agent(world, "auto") as client:
+        while True:
+            page = await client.list_tools(cursor=cursor)
+            found += [tool.name for tool in page.tools]
+            cursor = page.next_cursor
+            if cursor is None:
+                break
+    assert found == [f"finance__s{number}" for number in range(7)]
+
+
+MIDDLE = {"input": OBJECT | {"properties": {"salary": {"type": "integer", "x-mcp-header": "Salary"}}}}
+
+
+def tool_call(name: str, arguments: Any, **headers: str) -> tuple[str, str, Any, dict[str, str]]:
+    tool = f"legal__{name}"
+    return "POST", "/mcp", request(tool, arguments), HEADERS | {"Mcp-Name": tool} | headers
+
+
+ROUTES: dict[str, Callable[[str], tuple[str, str, Any, dict[str, str]]]] = {
+    "call": lambda name: ("POST", f"/v1/skills/legal/{name}", {"salary": 5}, {}),
+    "call with a slash": lambda name: ("POST", f"/v1/skills/legal/{name}/", {"salary": 5}, {}),
+    "call that does not fit": lambda name: ("POST", f"/v1/skills/legal/{name}", {"salary": "x"}, {}),
+    "description": lambda name: ("GET", f"/v1/skills/legal/{name}", None, {}),
+    "head": lambda name: ("HEAD", f"/v1/skills/legal/{name}", None, {}),
+    "other method": lambda name: ("DELETE", f"/v1/skills/legal/{name}", None, {}),
+    "options": lambda name: ("OPTIONS", f"/v1/skills/legal/{name}", None, {}),
+    "path below": lambda name: ("GET", f"/v1/skills/legal/{name}/x", None, {}),
+    "list of a namespace": lambda name: (
+        "GET",
+        f"/v1/skills?namespace={'legal' if name == 'payroll' else 'other'}",
+        None,
+        {},
+    ),
+    "OpenAPI": lambda _: ("GET", "/openapi.json", None, {}),
+    "tool": lambda name: tool_call(name, {}),
+    "tool with arguments": lambda name: tool_call(name, {"salary": 5}),
+    "tool with a header": lambda name: tool_call(name, {}, **{"Mcp-Param-Salary": "5"}),
+    "tool with both": lambda name: tool_call(name, {"salary": 5}, **{"Mcp-Param-Salary": "6"}),
+    "tool of before": lambda name: tool_call(name, {"salary": "x"}, **{"MCP-Protocol-Version": "2025-06-18"}),
+}
+
+
+@pytest.mark.parametrize("route", ROUTES.values(), ids=ROUTES)
+async def test_who_may_not_call_learns_nothing(
+    world: Guarded, route: Callable[[str], tuple[str, str, Any, dict[str, str]]]
+) -> None:
+    """One without rights gets the same of what exists and of what does not, for as many requests to the API server."""
+    world.know(body=deployed("payroll", "legal", **MIDDLE))
+    world.api_server.rights = set()
+    await world.api_server.authorizer.authenticate(ALICE["Authorization"])
+    seen = []
+    for name in ("payroll", "unheard"):
+        world.api_server.authorizer._rights._refusals.clear()
+        world.api_server.reviews.clear()
+        method, path, body, headers = route(name)
+        sent = ALICE | {"X-Request-Id": "one"} | headers
+        async with world.client.request(method, world.url + path, json=body, headers=sent) as answer:
+            text = (await answer.read()).decode().replace(name, "NAME")
+            shown = {key: value for key, value in answer.headers.items() if key not in {"Date", "Content-Length"}}
+        seen.append((answer.status, shown, text, len(world.api_server.reviews)))
+    assert seen[0] == seen[1]
+
+
+async def test_headers_are_compared_for_who_may_call(world: Guarded) -> None:
+    world.know(body=deployed("payroll", "legal", **MIDDLE))
+    world.api_server.rights = {("legal", "payroll")}
+    for header, status in (({}, 400), ({"Mcp-Param-Salary": "6"}, 400), ({"Mcp-Param-Salary": "5"}, 200)):
+        method, path, body, headers = tool_call("payroll", {"salary": 5}, **header)
+        async with world.client.request(method, world.url + path, json=body, headers=headers) as answer:
+            assert answer.status == status
+            assert ("Mcp-Param-Salary header" in await answer.text()) == (status == 400)

@@ -18,7 +18,7 @@ from skill_operator.gateway.access.limits import FairShares
 from skill_operator.gateway.input_validation import validate_input
 from skill_operator.gateway.pods import request_head
 from skill_operator.gateway.pods.activator import Activator, pod_not_accepting, skill_not_ready
-from skill_operator.gateway.pods.connection import ConnectionPool, PodConnection, ResponseHead
+from skill_operator.gateway.pods.connection import MAX_RESPONSE_BYTES, ConnectionPool, PodConnection, ResponseHead
 from skill_operator.gateway.pods.directory import Directory, SkillEntry
 from skill_operator.gateway.problems import TYPE_PREFIX, Problem
 from skill_operator.naming import SkillKey
@@ -213,6 +213,7 @@ class Invoker:
         caller: Caller,
         request_id: str,
         timeout_seconds: float = math.inf,
+        max_response_bytes: int = MAX_RESPONSE_BYTES,
         on_cold_start: Callable[[], Awaitable[None]] | None = None,
     ) -> InvocationResponse:
         """Call the skill for an authorized caller, and return its whole response. Raises Problem.
@@ -226,7 +227,7 @@ class Invoker:
             with logs.context(request=request_id):
                 connection = self.take_idle_connection(call) or await self.connect(call, on_cold_start)
             seconds = min(timeout_seconds, call_timeout_seconds(entry))
-            collector = _ResponseCollector(call)
+            collector = _ResponseCollector(call, max_response_bytes)
             head = request_head.encode_head(caller.name, request_id, int(seconds * 1000), len(body))
             connection.send(head + body, collector)
             try:
@@ -243,8 +244,9 @@ class Invoker:
 class _ResponseCollector:
     """_ResponseCollector is a ResponseHandler that keeps the whole response."""
 
-    def __init__(self, call: AdmittedCall) -> None:
+    def __init__(self, call: AdmittedCall, max_bytes: int) -> None:
         self._call = call
+        self._max_bytes = max_bytes
         self.response: asyncio.Future[InvocationResponse] = asyncio.get_running_loop().create_future()
         self.ended = False
         self._head: ResponseHead | None = None
@@ -254,7 +256,11 @@ class _ResponseCollector:
         self._head = head
 
     def on_data(self, chunk: bytes) -> None:
-        self._body += chunk
+        if len(self._body) + len(chunk) <= self._max_bytes:
+            self._body += chunk
+        elif not self.response.done():
+            detail = f"the skill's response is larger than {self._max_bytes} bytes; call it over HTTP, or ask for less"
+            self.response.set_exception(Problem("response-too-large", detail))
 
     def on_end(self) -> None:
         self.ended = True

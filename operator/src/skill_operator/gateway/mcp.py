@@ -23,15 +23,20 @@ from mcp.server.lowlevel import Server
 from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
 from mcp.server.subscriptions import InMemorySubscriptionBus, ListenHandler, ToolsListChanged
 from mcp.shared.exceptions import MCPError
+from mcp.shared.inbound import validate_mcp_param_headers
 from mcp_types.version import is_version_at_least
 from starlette.requests import Request
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from skill_operator import __version__, naming
+from skill_operator.gateway import json_bounds
 from skill_operator.gateway.access.authorizer import Caller
+from skill_operator.gateway.access.limits import FairShares
 from skill_operator.gateway.http import access_log
 from skill_operator.gateway.http.connection import GatewayServices
-from skill_operator.gateway.invocation import MAX_BODY_BYTES, InvocationResponse, gateway_starting
+from skill_operator.gateway.http.exchange import BODY_TIMEOUT_SECONDS
+from skill_operator.gateway.invocation import InvocationResponse, gateway_starting
+from skill_operator.gateway.json_bounds import MAX_REQUEST_BYTES
 from skill_operator.gateway.pods.directory import SkillEntry
 from skill_operator.gateway.problems import Problem
 from skill_operator.naming import SkillKey
@@ -45,8 +50,12 @@ PAGE_SIZE = 100
 LIST_TTL_MS = 10_000  # how long a client may keep a list; as long as an allowed right is cached
 CHANGE_DELAY_SECONDS = 1.0  # changes within it are published once
 PROGRESS_INTERVAL_SECONDS = 1.0
-MAX_STREAMS_PER_CALLER = 16  # that wait for changes
-ENVELOPE_BYTES = 1 << 16  # around a call's arguments
+MAX_PAGE_WEIGHT = 32_768  # of the schemas of the tools of a page
+MAX_STREAMS = 256  # that wait for changes
+MAX_STREAMS_PER_CALLER = 16
+MAX_BODIES_BYTES = 1 << 25  # of all requests in flight
+MAX_RESPONSE_BYTES = 1 << 20  # of a skill, for an agent
+MAX_TOOL_NAME_CHARACTERS = 320  # a namespace has 63 at most, a Skill 253
 ANY_OUTPUT_REVISION = "2026-07-28"  # before, a tool's structured output was an object
 PROBLEM_META_KEY = f"{naming.GROUP}/problem"
 INSTRUCTIONS = (
@@ -63,25 +72,30 @@ class McpServer:
         self._invoker = services.invoker
         self._directory = services.invoker.directory
         self._bus = InMemorySubscriptionBus()
-        self._listen = ListenHandler(self._bus)
-        self._streams: Counter[str] = Counter()
+        self._listen = ListenHandler(self._bus, max_subscriptions=MAX_STREAMS)
+        self._streams = FairShares(MAX_STREAMS)
+        self._stream_counts: Counter[str] = Counter()
+        self._bodies = FairShares(MAX_BODIES_BYTES)
+        self._weights: dict[str, int] = {}  # of the tools that can be described
         self._change = asyncio.Event()
         server: Server[Any] = Server(
             naming.MANAGER,
             version=__version__,
             instructions=INSTRUCTIONS,
-            get_tool_input_schema=self._input_schema,
+            get_tool_input_schema=lambda _: None,  # it would be compared with headers before the caller is authorized
             on_list_tools=self._list_tools,
             on_call_tool=self._call_tool,
             on_subscriptions_listen=self._subscribe,
         )
         self._manager = StreamableHTTPSessionManager(
-            server, stateless=True, max_request_body_size=MAX_BODY_BYTES + ENVELOPE_BYTES
+            server, stateless=True, max_request_body_size=json_bounds.MAX_REQUEST_BYTES
         )
 
     @contextlib.asynccontextmanager
     async def run(self) -> AsyncIterator[None]:
         """Run what the server needs in the background, while the context is open."""
+        for entry in self._directory.entries.values():
+            self.on_skill_change(None, entry)
         self._directory.skill_listeners.append(self.on_skill_change)
         async with self._manager.run():
             publish_task = asyncio.create_task(self._publish_changes())
@@ -96,16 +110,44 @@ class McpServer:
         self._listen.close()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve a request of a caller who is authenticated by its token."""
+        """Serve a request of a caller who is authenticated by its token, and whose body is not too much."""
         request = Request(scope)
-        self._services.origins.check(request.headers.get("origin", ""), request.headers.get("host", ""))
-        request.state.caller = await self._services.authorizer.authenticate(request.headers.get("authorization", ""))
-        await self._manager.handle_request(scope, receive, send)
+        services = self._services
+        services.origins.check(request.headers.get("origin", ""), request.headers.get("host", ""))
+        address = request.client.host if request.client else ""
+        caller = await services.authorizer.authenticate(request.headers.get("authorization", ""), address)
+        request.state.caller = caller
+        with services.admit_request(caller):
+            size = max(1, min(int(request.headers.get("content-length", MAX_REQUEST_BYTES)), MAX_REQUEST_BYTES + 1))
+            if size > MAX_REQUEST_BYTES:
+                raise _request_too_large()
+            if not self._bodies.take(caller.namespace, caller.name, size):
+                raise Problem("overloaded", "requests hold their share of the memory for bodies; call again", 1)
+            try:
+                body = await _read_body(receive)
+                if body is None:
+                    return
+                unused, size = size - max(1, len(body)), max(1, len(body))
+                self._bodies.give_back(caller.namespace, caller.name, unused)
+                json_bounds.check_request(body)
+                await self._manager.handle_request(scope, _replay(body, receive), send)
+            finally:
+                self._bodies.give_back(caller.namespace, caller.name, size)
 
     def on_skill_change(self, before: SkillEntry | None, after: SkillEntry | None) -> None:
         """Publish a change of the list of tools, where a Skill's change is one."""
-        if not self._change.is_set() and _tool_fields(before) != _tool_fields(after):
-            self._change.set()
+        entry = after or before
+        if entry is None:
+            return
+        name = naming.tool(entry.meta.namespace, entry.meta.name)
+        if _tool_version(before) == _tool_version(after):
+            return
+        self._weights.pop(name, None)
+        if after is not None and after.skill is not None and _tool_version(after):
+            weight = json_bounds.bounded_weight(after.skill.spec.input, after.skill.spec.output)
+            if weight is not None:
+                self._weights[name] = weight
+        self._change.set()
 
     async def _publish_changes(self) -> None:
         while True:
@@ -117,26 +159,37 @@ class McpServer:
     async def _list_tools(self, ctx: Context, params: types.PaginatedRequestParams | None) -> types.ListToolsResult:
         """Return a page of tools by name: a cursor holds at any replica, whatever Skills come or go meanwhile."""
         after = _decode_cursor(params.cursor if params else None)
-        entries = {key: entry for key, entry in self._directory.entries.items() if _tool_fields(entry)}
+        names = {self._directory.tools[name]: name for name in self._weights}
         try:
             if not self._directory.ready:
                 raise gateway_starting()
-            visible = await self._services.authorizer.filter_visible(_caller(ctx), entries)
+            visible = await self._services.authorizer.filter_visible(_caller(ctx), names)
         except Problem as problem:
             raise MCPError(types.INTERNAL_ERROR, f"{problem.title}: {problem.detail}") from problem
-        tools = sorted((naming.tool(*key), key) for key in visible)
-        rest = [pair for pair in tools if pair[0] > after]
-        page = rest[:PAGE_SIZE]
+        rest = sorted(name for key in visible if (name := names[key]) > after and name in self._weights)
+        page = self._page(rest)
+        entries = self._directory.entries
         return types.ListToolsResult(
-            tools=[_tool(name, entries[key], ctx.protocol_version) for name, key in page],
-            next_cursor=base64.urlsafe_b64encode(page[-1][0].encode()).decode() if len(rest) > PAGE_SIZE else None,
+            tools=[_tool(name, entries[self._directory.tools[name]], ctx.protocol_version) for name in page],
+            next_cursor=base64.urlsafe_b64encode(page[-1].encode()).decode() if len(rest) > len(page) else None,
             ttl_ms=LIST_TTL_MS,
             cache_scope="private",
         )
 
+    def _page(self, names: list[str]) -> list[str]:
+        """Return the first of the names, as many as one response may describe; at least one, if there is any."""
+        weights = itertools.accumulate(self._weights[name] for name in names[:PAGE_SIZE])
+        return names[: max(1, sum(weight <= MAX_PAGE_WEIGHT for weight in weights))]
+
     async def _call_tool(self, ctx: Context, params: types.CallToolRequestParams) -> types.CallToolResult:
-        """Return the skill's result. A problem is a tool error: the model that reads it may know what to do."""
-        caller, key = _caller(ctx), self._find_skill(params.name)
+        """Return the skill's result. A problem is a tool error: the model that reads it may know what to do.
+
+        Whether the caller may call comes first. Until then nothing depends on whether there is such a Skill.
+        """
+        caller = _caller(ctx)
+        if len(params.name) > MAX_TOOL_NAME_CHARACTERS:
+            raise _unknown_tool(params.name)
+        key = self._directory.tools.get(params.name) or SkillKey(*params.name.partition("__")[::2])
         request_id = str(ctx.request.state.request_id) if ctx.request else ""
         progress_task: asyncio.Task[None] | None = None
         start_time, outcome, entry = time.monotonic(), access_log.CLIENT_DISCONNECTED, None
@@ -146,15 +199,21 @@ class McpServer:
             progress_task = asyncio.create_task(_report_progress(ctx, params.name))
 
         try:
-            if key is None and not self._directory.ready:
-                raise gateway_starting()
-            if key is None:
-                raise _unknown_tool(params.name)
             await self._services.authorizer.authorize(caller, key)
-            entry = self._invoker.lookup(key)
+            found = self._invoker.lookup(key)
+            if params.name not in self._directory.tools:
+                raise _unknown_tool(params.name)
+            if params.name in self._weights:
+                _check_headers(ctx, found, params.arguments or {})
+            entry = found
             body = json.dumps(params.arguments or {}, ensure_ascii=False).encode("utf-8", "surrogatepass")
             response = await self._invoker.invoke(
-                entry, body, caller=caller, request_id=request_id, on_cold_start=on_cold_start
+                entry,
+                body,
+                caller=caller,
+                request_id=request_id,
+                max_response_bytes=MAX_RESPONSE_BYTES,
+                on_cold_start=on_cold_start,
             )
             outcome = f"{response.status // 100}xx"
         except Problem as problem:
@@ -174,28 +233,20 @@ class McpServer:
     async def _subscribe(
         self, ctx: Context, params: types.SubscriptionsListenRequestParams
     ) -> types.SubscriptionsListenResult:
-        name = _caller(ctx).name
-        if self._streams[name] >= MAX_STREAMS_PER_CALLER:
-            raise MCPError(types.INTERNAL_ERROR, f"you have {MAX_STREAMS_PER_CALLER} such streams open; close one")
-        self._streams[name] += 1
-        metrics.set_mcp_streams(self._streams.total())
-        try:
-            return await self._listen(ctx, params)
-        finally:
-            self._streams[name] -= 1
-            if not self._streams[name]:
-                del self._streams[name]
-            metrics.set_mcp_streams(self._streams.total())
-
-    def _find_skill(self, tool: str) -> SkillKey | None:
-        """Return the Skill of a tool, or None."""
-        return self._directory.tools.get(tool)
-
-    def _input_schema(self, tool: str) -> dict[str, Any] | None:
-        """Return the schema by which the SDK compares headers with arguments; the Invoker validates the call."""
-        key = self._find_skill(tool)
-        entry = self._directory.entries.get(key) if key else None
-        return entry.skill.spec.input if entry and entry.skill else None
+        caller = _caller(ctx)
+        with self._streams.hold(caller.namespace, caller.name) as admitted:
+            if not admitted or self._stream_counts[caller.name] >= MAX_STREAMS_PER_CALLER:
+                message = (
+                    f"you, or all callers, have as many streams open as may be ({MAX_STREAMS_PER_CALLER}); close one"
+                )
+                raise MCPError(types.INTERNAL_ERROR, message)
+            self._stream_counts[caller.name] += 1
+            metrics.set_mcp_streams(self._stream_counts.total())
+            try:
+                return await self._listen(ctx, params)
+            finally:
+                self._stream_counts -= Counter({caller.name: 1})
+                metrics.set_mcp_streams(self._stream_counts.total())
 
 
 def record_tool_call(entry: SkillEntry, request_id: str, outcome: str, seconds: float) -> None:
@@ -206,6 +257,46 @@ def record_tool_call(entry: SkillEntry, request_id: str, outcome: str, seconds: 
     log.info("tool", extra=fields | {"outcome": outcome, "seconds": round(seconds, 4)})
 
 
+async def _read_body(receive: Receive) -> bytes | None:
+    """Return the whole body, or None where the caller has left. Raises Problem (408, 413)."""
+    body = bytearray()
+    try:
+        async with asyncio.timeout(BODY_TIMEOUT_SECONDS):
+            while (message := await receive())["type"] == "http.request":
+                body += message.get("body", b"")
+                if len(body) > MAX_REQUEST_BYTES:
+                    raise _request_too_large()
+                if not message.get("more_body", False):
+                    return bytes(body)
+    except TimeoutError as error:
+        detail = f"the body did not arrive within {BODY_TIMEOUT_SECONDS:.0f} s"
+        raise Problem("request-timeout", detail, headers={"Connection": "close"}) from error
+    return None
+
+
+def _request_too_large() -> Problem:
+    return Problem("too-large", f"an MCP request is {MAX_REQUEST_BYTES} bytes at most")
+
+
+def _replay(body: bytes, receive: Receive) -> Receive:
+    """Return what gives the SDK the body, and then whatever follows."""
+    messages = iter([{"type": "http.request", "body": body, "more_body": False}])
+
+    async def next_message() -> Message:
+        return next(messages, None) or await receive()
+
+    return next_message
+
+
+def _check_headers(ctx: Context, entry: SkillEntry, arguments: dict[str, Any]) -> None:
+    """Raise MCPError where headers of the call (Mcp-Param-*) say something else than its arguments."""
+    if entry.skill is None or ctx.request is None or not is_version_at_least(ctx.protocol_version, ANY_OUTPUT_REVISION):
+        return
+    rejection = validate_mcp_param_headers(entry.skill.spec.input, arguments, ctx.request.headers)
+    if rejection is not None:
+        raise MCPError(rejection.code, rejection.message, rejection.data)
+
+
 def _caller(ctx: Context) -> Caller:
     if ctx.request is None:
         raise AssertionError("every request comes over HTTP")
@@ -213,13 +304,12 @@ def _caller(ctx: Context) -> Caller:
     return caller
 
 
-def _tool_fields(entry: SkillEntry | None) -> tuple[Any, ...] | None:
-    """Return what a tool shows of a Skill; None for what is no tool: it cannot be parsed, or nothing can run yet."""
+def _tool_version(entry: SkillEntry | None) -> tuple[str, int] | None:
+    """Return what changes with a tool; None for what is none: it cannot be parsed, or nothing can run yet."""
     skill = entry.skill if entry else None
     if skill is None or not skill.status.image or skill.spec.input.get("type") != "object":
         return None
-    spec = skill.spec
-    return spec.description, spec.input, spec.output, bool(spec.egress)
+    return skill.metadata.uid, skill.metadata.generation
 
 
 def _tool(name: str, entry: SkillEntry, version: str) -> types.Tool:
@@ -243,6 +333,9 @@ def _has_structured_output(is_object: bool, version: str) -> bool:
 
 def _tool_result(response: InvocationResponse, request_id: str, version: str) -> types.CallToolResult:
     text = response.body.decode("utf-8", "replace")
+    if not json_bounds.is_small(response.body):
+        title = "The skill's response has too many values, or levels of them, for an agent; call it over HTTP"
+        return _tool_error({"title": title, "status": 502, "requestId": request_id})
     try:
         value = parse_json(text)
     except (ValueError, RecursionError):

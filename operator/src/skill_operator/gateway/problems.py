@@ -126,7 +126,10 @@ PROBLEMS: Mapping[str, ProblemDefinition] = {
         "Look at the log of the skill's pod.",
     ),
     "response-too-large": ProblemDefinition(
-        502, "Response too large", "The skill's response is larger than 16 MiB.", "Ask for less."
+        502,
+        "Response too large",
+        "The skill's response is larger than 16 MiB, or than 1 MiB for an agent.",
+        "Ask for less.",
     ),
     "authorization-unavailable": ProblemDefinition(
         503,

@@ -13,7 +13,7 @@ from typing import Any
 from skill_operator.api import usage_report
 from skill_operator.gateway.access.authorizer import AllowAll, Authorizer
 from skill_operator.gateway.access.kubernetes import KubernetesAuthorizer
-from skill_operator.gateway.access.limits import CallLimiter, ConnectionLimiter
+from skill_operator.gateway.access.limits import CallLimiter, ConnectionLimiter, FairShares
 from skill_operator.gateway.access.origins import allowed_origins
 from skill_operator.gateway.egress_authorizer import EgressAuthorizer, serve_authorizer
 from skill_operator.gateway.http import routes
@@ -33,6 +33,7 @@ from skill_operator.settings import Settings
 log = logging.getLogger(__name__)
 DRAIN_SECONDS = 8.0  # until no Service leads here any more: EndpointSlices and kube-proxy take seconds on a busy node
 SHUTDOWN_TIMEOUT_SECONDS = 25
+MAX_REQUESTS = 1024  # in flight, of those that are no calls over HTTP
 GC_THRESHOLD = 20_000  # new objects between collections: calls make no cycles, and one takes as long as several calls
 
 
@@ -95,7 +96,8 @@ def make_server(
 ) -> GatewayServer:
     """Return the server for callers, over HTTP and MCP; with a certificate it speaks TLS."""
     connections = ConnectionLimiter(settings.gateway.connections)
-    services = GatewayServices(invoker, authorizer, allowed_origins(settings), Deadlines(), connections)
+    origins, requests = allowed_origins(settings), FairShares(MAX_REQUESTS)
+    services = GatewayServices(invoker, authorizer, origins, Deadlines(), connections, requests)
     mcp_server = McpServer(services)
     app = routes.make_app(services, mcp_server, settings)
     options: dict[str, Any] = {"host": "0.0.0.0", "port": settings.listen_port}

@@ -10,7 +10,7 @@ import pytest
 from jsonschema_rs import Draft202012Validator
 from openapi_spec_validator import OpenAPIV31SpecValidator, validate
 
-from skill_operator.gateway.http.openapi import openapi_document
+from skill_operator.gateway.http.openapi import encode_openapi
 from skill_operator.gateway.pods.directory import SkillEntry, parse_skill
 from tests.unit.gateway.objects import skill
 
@@ -34,8 +34,10 @@ TREE = {
 
 
 def made(*entries: SkillEntry, authenticated: bool = True) -> dict[str, Any]:
-    document = openapi_document(entries, "https://skills.example", authenticated=authenticated)
-    validate(json.loads(json.dumps(document)), cls=OpenAPIV31SpecValidator)
+    document: dict[str, Any] = json.loads(
+        encode_openapi(entries, "https://skills.example", authenticated=authenticated)
+    )
+    validate(document, cls=OpenAPIV31SpecValidator)
     return document
 
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
 import httptools
 from uvicorn.protocols.http.flow_control import FlowControl
 
-from skill_operator.gateway.access.authorizer import Authorizer
-from skill_operator.gateway.access.limits import ConnectionLimiter
+from skill_operator.gateway.access.authorizer import Authorizer, Caller
+from skill_operator.gateway.access.limits import ConnectionLimiter, FairShares
 from skill_operator.gateway.access.origins import AllowedOrigins
 from skill_operator.gateway.http.deadlines import Deadlines
 from skill_operator.gateway.invocation import Invoker
@@ -26,6 +28,16 @@ class GatewayServices:
     origins: AllowedOrigins
     deadlines: Deadlines
     connections: ConnectionLimiter
+    requests: FairShares
+
+    @contextmanager
+    def admit_request(self, caller: Caller) -> Iterator[None]:
+        """Hold a place for a request that is no call over HTTP while the context is open. Raises Problem (503)."""
+        with self.requests.hold(caller.namespace, caller.name) as admitted:
+            if not admitted:
+                detail = f"{self.requests.held} requests are in flight, and yours hold their share of the places"
+                raise Problem("overloaded", detail, 1)
+            yield
 
 
 class RunningExchange(Protocol):

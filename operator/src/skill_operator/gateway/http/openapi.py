@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
+from typing import Any
 
 from skill_operator import __version__, naming
+from skill_operator.gateway.json_bounds import bounded_weight
 from skill_operator.gateway.pods.directory import SkillEntry
 from skill_operator.k8s.interface import Object
 from skill_operator.untrusted.json_schema import BadSchemaError, CompiledSchema, rebase
 from skill_operator.untrusted.text import printable
 
 OPENAPI_VERSION = "3.1.1"
+MAX_SKILLS_CHARACTERS = 1 << 23  # of what all Skills add to the document
 _PROBLEM: Object = {
     "type": "object",
     "properties": {
@@ -47,25 +51,51 @@ _COLD_START: Object = {
 }
 
 
-def openapi_document(entries: Iterable[SkillEntry], url: str, *, authenticated: bool) -> Object:
-    """Return the document of `entries`, which are what the caller may call, served at `url`."""
-    paths: Object = {"/v1/skills": {"get": _list_operation()}}
-    schemas: Object = {"Problem": _PROBLEM, "Skill": _SUMMARY}
+def encode_openapi(entries: Iterable[SkillEntry], url: str, *, authenticated: bool) -> bytes:
+    """Return the document of `entries`, which are what the caller may call, served at `url`.
+
+    Skills that would make it too large are left out, the last by name. Each Skill is encoded by itself, since nothing
+    else runs while one value is.
+    """
+    paths = {"/v1/skills": _dump({"get": _list_operation()})}
+    schemas = {"Problem": _dump(_PROBLEM), "Skill": _dump(_SUMMARY)}
+    size, omitted = 0, 0
     for entry in sorted(entries, key=lambda one: (one.meta.namespace, one.meta.name)):
-        if entry.skill is not None:
-            paths[f"/v1/skills/{entry.meta.namespace}/{entry.meta.name}"] = _operations(entry, schemas)
-    problem = {"description": "a problem", "content": _json("Problem", "application/problem+json")}
-    document: Object = {
-        "openapi": OPENAPI_VERSION,
-        "info": {"title": "Skills", "version": __version__, "description": "Skills that you may call."},
-        "servers": [{"url": url}],
-        "paths": paths,
-        "components": {"schemas": schemas, "responses": {"Problem": problem}},
+        if entry.skill is None:
+            continue
+        own: Object = {}
+        operations = _dump(_operations(entry, own))
+        own_schemas = {name: _dump(schema) for name, schema in own.items()}
+        size += len(operations) + sum(map(len, own_schemas.values()))
+        if size > MAX_SKILLS_CHARACTERS:
+            omitted += 1
+            continue
+        paths[f"/v1/skills/{entry.meta.namespace}/{entry.meta.name}"] = operations
+        schemas |= own_schemas
+    description = "Skills that you may call." + (
+        f" {omitted} more are left out: see GET /v1/skills." if omitted else ""
+    )
+    document = {
+        "openapi": _dump(OPENAPI_VERSION),
+        "info": _dump({"title": "Skills", "version": __version__, "description": description}),
+        "servers": _dump([{"url": url}]),
+        "paths": _join(paths),
     }
+    problem = {"description": "a problem", "content": _json("Problem", "application/problem+json")}
+    components = {"schemas": _join(schemas), "responses": _dump({"Problem": problem})}
     if authenticated:
-        document["components"]["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
-        document["security"] = [{"token": []}]
-    return document
+        components["securitySchemes"] = _dump({"token": {"type": "http", "scheme": "bearer"}})
+        document["security"] = _dump([{"token": []}])
+    return _join(document | {"components": _join(components)}).encode()
+
+
+def _dump(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _join(members: dict[str, str]) -> str:
+    """Return the JSON object of members that are JSON already."""
+    return "{" + ", ".join(f"{_dump(name)}: {text}" for name, text in members.items()) + "}"
 
 
 def _list_operation() -> Object:
@@ -90,6 +120,8 @@ def _operations(entry: SkillEntry, schemas: Object) -> Object:
         name = f"{tool}.{side}"
         schemas[name] = _relocated_schema(schema, f"#/components/schemas/{name}")
     successes = [example for example in spec.examples if example.has_output]
+    if bounded_weight(*(value for example in successes for value in (example.input, example.output))) is None:
+        successes = []
     body = _json(f"{tool}.input")
     response = _json(f"{tool}.output")
     if successes:
@@ -119,6 +151,8 @@ def _relocated_schema(schema: Object, to: str) -> Object:
 
     A schema that the Skill's own check refuses says nothing here: the document must stay readable.
     """
+    if bounded_weight(schema) is None:
+        return {"description": "the schema in the Skill's spec is too large to be shown here"}
     try:
         CompiledSchema(schema)
         return rebase(schema, to)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import time
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, Protocol
 
 from starlette.applications import Starlette
@@ -22,7 +22,7 @@ from skill_operator.gateway import problems
 from skill_operator.gateway.access.authorizer import Caller
 from skill_operator.gateway.http import access_log
 from skill_operator.gateway.http.connection import GatewayServices
-from skill_operator.gateway.http.openapi import openapi_document
+from skill_operator.gateway.http.openapi import encode_openapi
 from skill_operator.gateway.http.request_id import resolve_request_id
 from skill_operator.gateway.invocation import gateway_starting
 from skill_operator.gateway.pods.directory import SkillEntry
@@ -71,28 +71,41 @@ class Routes:
         self._directory = services.invoker.directory
         self._settings = settings
         self._openapi_slot = asyncio.Semaphore(1)
+        self._openapi_callers: set[str] = set()
 
     async def list_skills(self, request: Request) -> Response:
         """Return the Skills that the caller may call, in all namespaces or in `?namespace=`."""
-        entries = await self._visible(request, request.query_params.get("namespace"))
-        return JSONResponse({"skills": [self._summary(entry) for entry in entries]})
+        async with self._admit(request) as caller:
+            entries = await self._visible(caller, request.query_params.get("namespace"))
+            return JSONResponse({"skills": [self._summary(entry) for entry in entries]})
 
     async def openapi(self, request: Request) -> Response:
         """Return the OpenAPI document of the Skills that the caller may call.
 
         A thread makes it, one at a time: the schemas of a thousand Skills must not hold up the calls of others.
         """
-        entries = await self._visible(request, None)
         authenticated = self._settings.gateway.auth != "none"
-        async with self._openapi_slot:
-            body = await asyncio.to_thread(_encode_openapi, entries, self._settings.gateway_url, authenticated)
+        async with self._admit(request) as caller:
+            if caller.name in self._openapi_callers:
+                raise Problem("concurrency-limit", "your former request for this document is not answered yet", 1)
+            self._openapi_callers.add(caller.name)
+            try:
+                entries = await self._visible(caller, None)
+                async with self._openapi_slot:
+                    url = self._settings.gateway_url
+                    body = await asyncio.to_thread(encode_openapi, entries, url, authenticated=authenticated)
+            finally:
+                self._openapi_callers.discard(caller.name)
         return Response(body, media_type="application/json")
 
     async def describe_skill(self, request: Request) -> Response:
         """Return one Skill with its schemas, its examples and its time limit."""
         key = SkillKey(request.path_params["namespace"], request.path_params["name"])
-        await self._services.authorizer.authorize(await self._authenticate(request), key)
-        entry = self._services.invoker.lookup(key)
+        async with self._admit(request) as caller:
+            await self._services.authorizer.authorize(caller, key)
+            return self._describe(self._services.invoker.lookup(key))
+
+    def _describe(self, entry: SkillEntry) -> Response:
         description = self._summary(entry)
         if entry.skill is not None:
             spec = entry.skill.spec
@@ -101,20 +114,27 @@ class Routes:
             description |= {"input": spec.input, "output": spec.output, "examples": examples} | seconds
         return JSONResponse(description)
 
-    async def _authenticate(self, request: Request) -> Caller:
+    @asynccontextmanager
+    async def _admit(self, request: Request) -> AsyncIterator[Caller]:
+        """Authenticate the caller, and hold a place for the request while the context is open."""
         self._services.origins.check(request.headers.get("origin", ""), request.headers.get("host", ""))
         address = request.client.host if request.client else ""
-        return await self._services.authorizer.authenticate(request.headers.get("authorization", ""), address)
+        authorization = request.headers.get("authorization", "")
+        caller = await self._services.authorizer.authenticate(authorization, address)
+        with self._services.admit_request(caller):
+            yield caller
 
-    async def _visible(self, request: Request, namespace: str | None) -> list[SkillEntry]:
-        """Return what the caller may call, sorted by namespace and name."""
-        caller = await self._authenticate(request)
+    async def _visible(self, caller: Caller, namespace: str | None) -> list[SkillEntry]:
+        """Return what the caller may call, sorted by namespace and name.
+
+        The API server is asked about all namespaces, whichever is wanted: how long that takes says nothing of one.
+        """
         if not self._directory.ready:
             raise gateway_starting()
         entries = self._directory.entries
-        keys = [key for key in entries if namespace in {None, key[0]}]
-        visible = await self._services.authorizer.filter_visible(caller, keys)
-        return [entries[key] for key in sorted(visible) if key in entries]  # one may be deleted by now
+        visible = await self._services.authorizer.filter_visible(caller, list(entries))
+        wanted = sorted(key for key in visible if namespace in {None, key[0]})
+        return [entries[key] for key in wanted if key in entries]  # one may be deleted by now
 
     def _summary(self, entry: SkillEntry) -> dict[str, Any]:
         ready = entry.ready
@@ -171,10 +191,6 @@ class ResponseMiddleware:
                 caller = scope["state"].get("caller", _UNKNOWN_CALLER).name
                 seconds = time.monotonic() - start_time
                 access_log.record_request(scope["method"], scope["path"], request_id, caller, status, outcome, seconds)
-
-
-def _encode_openapi(entries: list[SkillEntry], url: str, authenticated: bool) -> bytes:
-    return json.dumps(openapi_document(entries, url, authenticated=authenticated), ensure_ascii=False).encode()
 
 
 def _problem_response(request: Request, error: Exception) -> Response:

@@ -1,0 +1,67 @@
+"""Bounds of strangers' JSON that is parsed or described in the loop: of its text before it is parsed, and of values."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+from skill_operator.gateway.invocation import MAX_BODY_BYTES
+from skill_operator.gateway.problems import Problem
+from skill_operator.untrusted.json_values import CHARACTERS_PER_UNIT, children, flaw
+
+ENVELOPE_BYTES = 1 << 16  # around a call's arguments
+MAX_REQUEST_BYTES = MAX_BODY_BYTES + ENVELOPE_BYTES
+MAX_MARKS = 32_768  # brackets, braces and commas: at least one for each value
+MAX_LEVELS = 100
+MAX_WEIGHT = 8_192  # of what one Skill adds to a description: each value counts twice, 64 characters once
+# Everything up to a bracket, brace or comma that is in no string. Nothing in it is tried twice: one pass over the text.
+_TO_MARK = re.compile(rb'[^"\[\]{},]*+(?:"[^"\\]*+(?:\\.[^"\\]*+)*+"?+[^"\[\]{},]*+)*+([\[\]{},])', re.DOTALL)
+
+
+def measure(body: bytes) -> tuple[int, int]:
+    """Return the number of marks in a JSON text and of its levels; it stops where either is too much."""
+    marks = level = deepest = end = 0
+    while marks <= MAX_MARKS and deepest <= MAX_LEVELS and (match := _TO_MARK.match(body, end)):
+        end = match.end()
+        marks += 1
+        if body[end - 1] in b"[{":
+            level += 1
+            deepest = max(deepest, level)
+        elif body[end - 1] in b"]}":
+            level -= 1
+    return marks, deepest
+
+
+def is_small(body: bytes) -> bool:
+    """Tell whether a JSON text has so few values, and so few levels of them, that the loop may parse it."""
+    marks, levels = measure(body)
+    return marks <= MAX_MARKS and levels <= MAX_LEVELS
+
+
+def check_request(body: bytes) -> None:
+    """Raise Problem (400, 413) for a body that is not UTF-8, or too much to parse."""
+    if json.detect_encoding(body) not in {"utf-8", "utf-8-sig"}:
+        raise Problem("bad-request", "an MCP request is JSON in UTF-8")
+    marks, levels = measure(body)
+    if levels > MAX_LEVELS:
+        raise Problem("bad-request", f"an MCP request has {MAX_LEVELS} levels of arrays and objects at most")
+    if marks > MAX_MARKS:
+        detail = f"an MCP request has {MAX_MARKS} brackets, braces and commas at most; call the skill over HTTP instead"
+        raise Problem("too-large", detail)
+
+
+def bounded_weight(*values: Any) -> int | None:
+    """Return the weight of these values together, or None where it is too much, or one is too deep or no plain JSON."""
+    total, waiting = 0, list(values)
+    while waiting:
+        node = waiting.pop()
+        total += 1 + (len(node) // CHARACTERS_PER_UNIT if isinstance(node, str) else 0)
+        if isinstance(node, dict | list):
+            total += len(node)
+        if total > MAX_WEIGHT:
+            return None
+        for key, child in children(node):
+            total += len(key) // CHARACTERS_PER_UNIT if isinstance(key, str) else 0
+            waiting.append(child)
+    return None if any(flaw(value) for value in values) else total
