@@ -189,11 +189,11 @@ def test_a_policy_opens_only_ports_that_are_served(case: str) -> None:
 def test_narrow_doors() -> None:
     gateway = render("ha").component("NetworkPolicy", "gateway")["spec"]["ingress"]
     ingress = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "ingress"}}}
-    calls, activity, beacon, judge = gateway
+    calls, usage, beacon, judge = gateway
     assert calls == {"from": [ingress], "ports": [{"protocol": "TCP", "port": 8080}]}
-    (asks,) = activity["from"]
+    (asks,) = usage["from"]
     assert asks["podSelector"]["matchLabels"]["app.kubernetes.io/component"] == "controller"
-    assert activity["ports"] == [{"protocol": "TCP", "port": 8081}]
+    assert usage["ports"] == [{"protocol": "TCP", "port": 8084}]
     assert beacon == {"from": [{"namespaceSelector": {}}], "ports": [{"protocol": "TCP", "port": 8082}]}
     (proxy,) = judge["from"]
     assert proxy["podSelector"]["matchLabels"]["app.kubernetes.io/component"] == "egress-proxy"

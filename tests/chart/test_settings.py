@@ -84,6 +84,7 @@ def test_both_processes_get_them(case: str) -> None:
         ports = {port["containerPort"] for port in container["ports"]}
         written = json.loads(rendered.settings())
         assert written["healthPort"] in ports
+        assert (written["usagePort"] in ports) is (component == "gateway")
         assert (written["listenPort"] in ports) is (component == "gateway")
         for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
             assert container[probe]["httpGet"]["port"] == "health"

@@ -237,6 +237,7 @@ readinessProbe:
   "listenPort" 8080
   "beaconPort" 8082
   "judgePort" 8083
+  "usagePort" 8084
   "healthPort" 8081
   "logLevel" .Values.logLevel | toPrettyJson -}}
 {{- end -}}

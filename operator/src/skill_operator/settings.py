@@ -287,6 +287,7 @@ class Settings(_SettingsModel):
     listen_port: int = Field(default=8080, description="port of the gateway's API")
     beacon_port: int = Field(default=8082, description="port of the gateway's beacon")
     judge_port: int = Field(default=8083, description="port of the gateway's egress authorizer, for the egress proxy")
+    usage_port: int = Field(default=8084, description="port of the gateway's usage report, for the controller alone")
     health_port: int = Field(default=8081, description="port of /healthz, /readyz and /metrics of either process")
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="lowest level that is logged"
