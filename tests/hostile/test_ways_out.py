@@ -70,6 +70,7 @@ def addresses(operator: Operator) -> tuple[list[list[Any]], str]:
         [pod("registry"), 5000],
         [service(NAMESPACE, f"{NAMESPACE}-gateway"), 80],
         [pod("gateway"), 8080],
+        [pod("gateway"), 8084],
         [service(NAMESPACE, f"{NAMESPACE}-beacon"), 8082],
         [pod("controller"), 8081],
         [service(MODEL_NAMESPACE, MODEL), 8000],

@@ -66,7 +66,7 @@ async def controller(settings: Settings) -> int:
         informer = Informer(settings, queue.add, watch_health)
         resync = Resync(cluster, settings, queue, watch_health)
         monitor = IsolationMonitor(settings, resync.queue_all)
-        usage_collector = UsageCollector(cluster, settings, over_http(session, settings.health_port), queue.add)
+        usage_collector = UsageCollector(cluster, settings, over_http(session, settings.usage_port), queue.add)
         egress_proxy = EgressProxy(cluster, settings)
         recorder = EventRecorder(cluster, "skill-operator")
         context = ReconcileContext(

@@ -62,7 +62,9 @@ async def test_from_start_to_end(
     caplog.set_level("INFO")
     watches = Watches()
     images = ImageSettings(runtime="r", checker="c", builder="b")
-    settings = Settings(images=images, listen_port=free_port(), health_port=free_port(), gateway=OPEN)
+    settings = Settings(
+        images=images, listen_port=free_port(), health_port=free_port(), usage_port=free_port(), gateway=OPEN
+    )
     own, calls = f"http://127.0.0.1:{settings.health_port}", f"http://127.0.0.1:{settings.listen_port}/v1/skills"
     serving = asyncio.create_task(server.serve(settings, watches))  # type: ignore[arg-type]
 
@@ -102,7 +104,9 @@ async def test_a_call_in_flight_is_finished(client: aiohttp.ClientSession, monke
 
     monkeypatch.setattr(Routes, "list_skills", slow)
     images = ImageSettings(runtime="r", checker="c", builder="b")
-    settings = Settings(images=images, listen_port=free_port(), health_port=free_port(), gateway=OPEN)
+    settings = Settings(
+        images=images, listen_port=free_port(), health_port=free_port(), usage_port=free_port(), gateway=OPEN
+    )
     calls = f"http://127.0.0.1:{settings.listen_port}/v1/skills"
     serving = asyncio.create_task(server.serve(settings, Watches()))  # type: ignore[arg-type]
     await until(client, f"http://127.0.0.1:{settings.health_port}/healthz", 200)

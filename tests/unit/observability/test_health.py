@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
+import threading
 
 import aiohttp
+import pytest
 
 from skill_operator.observability import health, metrics
 
@@ -45,3 +48,49 @@ async def test_a_check_that_fails_is_a_problem() -> None:
     async with health.serve(port, live, {}), aiohttp.ClientSession() as client, client.get(url) as answer:
         assert answer.status == 503
         assert await answer.text() == "bug: the check itself failed: ZeroDivisionError\n"
+
+
+async def test_a_document_is_on_its_own_port_alone() -> None:
+    health_port, port = free_port(), free_port()
+    async with (
+        health.serve(health_port, {}, {}),
+        health.serve_document(port, "/usage", lambda: '{"skills": {}}'),
+        aiohttp.ClientSession() as client,
+    ):
+        for where, path, status in (
+            (port, "/usage", 200),
+            (port, "/metrics", 404),
+            (port, "/healthz", 404),
+            (health_port, "/usage", 404),
+        ):
+            async with client.get(f"http://127.0.0.1:{where}{path}") as answer:
+                assert answer.status == status
+
+
+async def test_one_scrape_is_made_at_a_time_and_few_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    inside, most, release = 0, 0, threading.Event()
+
+    def slow() -> bytes:
+        nonlocal inside, most
+        inside += 1
+        most = max(most, inside)
+        release.wait(10)
+        inside -= 1
+        return b""
+
+    monkeypatch.setattr(health, "generate_latest", slow)
+    port = free_port()
+    async with health.serve(port, {}, {}), aiohttp.ClientSession(f"http://127.0.0.1:{port}") as client:
+
+        async def status(path: str) -> int:
+            async with client.get(path) as answer:
+                return answer.status
+
+        scrapes = [asyncio.create_task(status("/metrics")) for _ in range(20)]
+        async with asyncio.timeout(10):
+            while sum(task.done() for task in scrapes) < 20 - health.MAX_SCRAPES:  # noqa: ASYNC110
+                await asyncio.sleep(0.001)
+        assert await status("/healthz") == 200, "meanwhile the kubelet is answered"
+        release.set()
+        assert sorted(await asyncio.gather(*scrapes)) == [200] * 4 + [503] * 16
+    assert most == 1

@@ -63,7 +63,8 @@ async def serve(settings: Settings, cluster: Cluster) -> None:
         if settings.egress_proxy.address
         else contextlib.nullcontext()
     )
-    async with egress, health.serve(settings.health_port, live, ready, {usage_report.PATH: invoker.usage_report}):
+    usage = health.serve_document(settings.usage_port, usage_report.PATH, invoker.usage_report)
+    async with egress, usage, health.serve(settings.health_port, live, ready):
         with pool.open():
             stop_server = asyncio.Event()
             server = make_server(invoker, make_authorizer(cluster, settings), settings, certificate)

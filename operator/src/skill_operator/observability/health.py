@@ -1,7 +1,8 @@
-"""Serve /healthz, /readyz and /metrics."""
+"""Serve /healthz, /readyz and /metrics; and documents for other parts of the operator, on ports of their own."""
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -10,26 +11,32 @@ from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 log = logging.getLogger(__name__)
+MAX_SCRAPES = 4  # of /metrics, in hand and waiting
 Check = Callable[[], str | None]
 
 
 @asynccontextmanager
-async def serve(
-    port: int,
-    live: Mapping[str, Check],
-    ready: Mapping[str, Check],
-    documents: Mapping[str, Callable[[], str]] | None = None,
-) -> AsyncIterator[None]:
-    """Serve the endpoints while the context is open.
-
-    Each check returns a problem, or None. `documents` returns JSON for further paths.
-    """
+async def serve(port: int, live: Mapping[str, Check], ready: Mapping[str, Check]) -> AsyncIterator[None]:
+    """Serve the endpoints while the context is open. Each check returns a problem, or None."""
     app = web.Application()
     app.router.add_get("/healthz", _serve_checks(live))
     app.router.add_get("/readyz", _serve_checks(ready))
-    app.router.add_get("/metrics", _metrics)
-    for path, render in (documents or {}).items():
-        app.router.add_get(path, _serve_json(render))
+    app.router.add_get("/metrics", _serve_metrics())
+    async with _listen(app, port):
+        yield
+
+
+@asynccontextmanager
+async def serve_document(port: int, path: str, render: Callable[[], str]) -> AsyncIterator[None]:
+    """Serve the JSON that `render` returns at the path, and nothing else, while the context is open."""
+    app = web.Application()
+    app.router.add_get(path, _serve_json(render))
+    async with _listen(app, port):
+        yield
+
+
+@asynccontextmanager
+async def _listen(app: web.Application, port: int) -> AsyncIterator[None]:
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
     await web.TCPSite(runner, "0.0.0.0", port).start()
@@ -63,5 +70,20 @@ def _run(check: Check) -> str | None:
         return f"the check itself failed: {type(error).__name__}"
 
 
-async def _metrics(_: web.Request) -> web.Response:
-    return web.Response(body=generate_latest(), headers={"Content-Type": CONTENT_TYPE_LATEST})
+def _serve_metrics() -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+    """Return the handler of /metrics. A thread makes one text at a time, so that calls do not wait for it."""
+    turn, scrapes = asyncio.Lock(), 0
+
+    async def handler(_: web.Request) -> web.Response:
+        nonlocal scrapes
+        if scrapes >= MAX_SCRAPES:
+            return web.Response(status=503, text="too many scrapes at once\n")
+        scrapes += 1
+        try:
+            async with turn:
+                body = await asyncio.to_thread(generate_latest)
+        finally:
+            scrapes -= 1
+        return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+    return handler

@@ -175,7 +175,7 @@ def _runs(pod: Object) -> bool:
 
 
 def over_http(session: aiohttp.ClientSession, port: int) -> FetchReport:
-    """Return what fetches a gateway's report from its health port."""
+    """Return what fetches a gateway's report from its usage port."""
 
     async def fetch(address: str) -> UsageReport:
         try:
