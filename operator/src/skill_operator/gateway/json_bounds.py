@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from itertools import accumulate, islice
 from typing import Any
 
 from skill_operator.gateway.invocation import MAX_BODY_BYTES
@@ -12,25 +13,20 @@ from skill_operator.untrusted.json_values import CHARACTERS_PER_UNIT, children, 
 
 ENVELOPE_BYTES = 1 << 16  # around a call's arguments
 MAX_REQUEST_BYTES = MAX_BODY_BYTES + ENVELOPE_BYTES
-MAX_MARKS = 32_768  # brackets, braces and commas: at least one for each value
+MAX_MARKS = 16_384  # brackets, braces and commas: at least one for each value
 MAX_LEVELS = 100
 MAX_WEIGHT = 8_192  # of what one Skill adds to a description: each value counts twice, 64 characters once
-# Everything up to a bracket, brace or comma that is in no string. Nothing in it is tried twice: one pass over the text.
-_TO_MARK = re.compile(rb'[^"\[\]{},]*+(?:"[^"\\]*+(?:\\.[^"\\]*+)*+"?+[^"\[\]{},]*+)*+([\[\]{},])', re.DOTALL)
+# Everything up to a bracket, brace or comma that is in no string, or up to the end. It gives nothing back: one pass.
+_TO_MARK = re.compile(rb'[^"\[\]{},]*+(?:"[^"\\]*+(?:\\.[^"\\]*+)*+"?+[^"\[\]{},]*+)*+([\[\]{},]|\Z)', re.DOTALL)
+_STEPS = [
+    {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1}.get(byte, 0) for byte in range(256)
+]  # to the next level
 
 
 def measure(body: bytes) -> tuple[int, int]:
-    """Return the number of marks in a JSON text and of its levels; it stops where either is too much."""
-    marks = level = deepest = end = 0
-    while marks <= MAX_MARKS and deepest <= MAX_LEVELS and (match := _TO_MARK.match(body, end)):
-        end = match.end()
-        marks += 1
-        if body[end - 1] in b"[{":
-            level += 1
-            deepest = max(deepest, level)
-        elif body[end - 1] in b"]}":
-            level -= 1
-    return marks, deepest
+    """Return the number of marks in a JSON text, and of its levels; it looks at one mark more than there may be."""
+    marks = b"".join(match[1] for match in islice(_TO_MARK.finditer(body), MAX_MARKS + 1))
+    return len(marks), max(accumulate(map(_STEPS.__getitem__, marks)), default=0)
 
 
 def is_small(body: bytes) -> bool:

@@ -14,7 +14,7 @@ import json
 import logging
 import time
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import mcp_types as types
@@ -53,6 +53,7 @@ PROGRESS_INTERVAL_SECONDS = 1.0
 MAX_PAGE_WEIGHT = 32_768  # of the schemas of the tools of a page
 MAX_STREAMS = 256  # that wait for changes
 MAX_STREAMS_PER_CALLER = 16
+MAX_READING_BYTES = 1 << 23  # of all bodies that are on their way: a caller has three or four large ones at once
 MAX_BODIES_BYTES = 1 << 25  # of all requests in flight
 MAX_RESPONSE_BYTES = 1 << 20  # of a skill, for an agent
 MAX_TOOL_NAME_CHARACTERS = 320  # a namespace has 63 at most, a Skill 253
@@ -75,6 +76,7 @@ class McpServer:
         self._listen = ListenHandler(self._bus, max_subscriptions=MAX_STREAMS)
         self._streams = FairShares(MAX_STREAMS)
         self._stream_counts: Counter[str] = Counter()
+        self._reading = FairShares(MAX_READING_BYTES)
         self._bodies = FairShares(MAX_BODIES_BYTES)
         self._weights: dict[str, int] = {}  # of the tools that can be described
         self._change = asyncio.Event()
@@ -118,21 +120,24 @@ class McpServer:
         caller = await services.authorizer.authenticate(request.headers.get("authorization", ""), address)
         request.state.caller = caller
         with services.admit_request(caller):
-            size = max(1, min(int(request.headers.get("content-length", MAX_REQUEST_BYTES)), MAX_REQUEST_BYTES + 1))
+            size = min(int(request.headers.get("content-length", MAX_REQUEST_BYTES)), MAX_REQUEST_BYTES + 1)
             if size > MAX_REQUEST_BYTES:
                 raise _request_too_large()
-            if not self._bodies.take(caller.namespace, caller.name, size):
-                raise Problem("overloaded", "requests hold their share of the memory for bodies; call again", 1)
-            try:
+            with self._hold_bytes(self._reading, caller, size):
                 body = await _read_body(receive)
                 if body is None:
                     return
-                unused, size = size - max(1, len(body)), max(1, len(body))
-                self._bodies.give_back(caller.namespace, caller.name, unused)
                 json_bounds.check_request(body)
+            with self._hold_bytes(self._bodies, caller, len(body)):
                 await self._manager.handle_request(scope, _replay(body, receive), send)
-            finally:
-                self._bodies.give_back(caller.namespace, caller.name, size)
+
+    @contextlib.contextmanager
+    def _hold_bytes(self, pool: FairShares, caller: Caller, size: int) -> Iterator[None]:
+        """Hold so much of a pool of memory while the context is open. Raises Problem (503)."""
+        with pool.hold(caller.namespace, caller.name, max(1, size)) as admitted:
+            if not admitted:
+                raise Problem("overloaded", "your requests hold their share of the memory for bodies; call again", 1)
+            yield
 
     def on_skill_change(self, before: SkillEntry | None, after: SkillEntry | None) -> None:
         """Publish a change of the list of tools, where a Skill's change is one."""
