@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import socket
 import sys
+import threading
 
 from skill_runtime import operator_contract as oc
+from skill_runtime import syscall_filter
 
 ENVIRONMENT = {
     "PATH": "/opt/skill/bin:/usr/local/bin:/usr/bin:/bin",
@@ -38,26 +40,44 @@ class ZygoteProcess:
 def start_zygote() -> ZygoteProcess:
     """Start a zygote in its own session, with an empty standard input and no other descriptors but these.
 
-    Its environment is ENVIRONMENT and PROXY_VARIABLES.
+    Its environment is ENVIRONMENT and PROXY_VARIABLES. A thread starts it, which has the filter that it shall inherit.
+    Raises OSError.
     """
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     ours.setblocking(False)
     reading, writing = os.pipe()
+    pids: list[int] = []
+    errors: list[OSError] = []
+
+    def start() -> None:
+        try:
+            syscall_filter.restrict_thread()
+            pids.append(_spawn_zygote(theirs.fileno(), writing))
+        except OSError as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=start)
+    thread.start()
+    thread.join()
+    theirs.close()
+    os.close(writing)
+    if errors:
+        raise errors[0]
+    return ZygoteProcess(pids[0], ours, reading)
+
+
+def _spawn_zygote(control: int, output: int) -> int:
     code = _CODE.format(root=__file__.rpartition("/skill_runtime/")[0], control=_CONTROL_FD)
-    try:
-        pid = os.posix_spawn(
-            sys.executable,
-            [sys.executable, "-I", "-c", code],
-            ENVIRONMENT | {name: os.environ[name] for name in PROXY_VARIABLES if name in os.environ},
-            file_actions=[
-                (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
-                (os.POSIX_SPAWN_DUP2, writing, 1),
-                (os.POSIX_SPAWN_DUP2, writing, 2),
-                (os.POSIX_SPAWN_DUP2, theirs.fileno(), _CONTROL_FD),
-            ],
-            setsid=True,
-        )
-    finally:
-        theirs.close()
-        os.close(writing)
-    return ZygoteProcess(pid, ours, reading)
+    return os.posix_spawn(
+        sys.executable,
+        [sys.executable, "-I", "-c", code],
+        ENVIRONMENT | {name: os.environ[name] for name in PROXY_VARIABLES if name in os.environ},
+        file_actions=[
+            (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+            (os.POSIX_SPAWN_DUP2, output, 1),
+            (os.POSIX_SPAWN_DUP2, output, 2),
+            (os.POSIX_SPAWN_DUP2, control, _CONTROL_FD),
+        ],
+        setsid=True,
+        setsigmask=(),  # this process blocks signals
+    )
