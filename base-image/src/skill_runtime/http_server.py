@@ -6,8 +6,9 @@ import asyncio
 import contextlib
 import math
 import re
-from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass, field
+import socket
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 
 import h11
 
@@ -22,6 +23,7 @@ _READ_BYTES = 1 << 16
 _MAX_HEADERS_BYTES = 1 << 14
 _REQUEST_ID = re.compile(oc.REQUEST_ID_PATTERN)
 _REQUEST_ID_HEADER = oc.HEADER_REQUEST_ID.lower().encode()
+_UID_HEADER = oc.HEADER_SKILL_UID.lower().encode()
 _DEADLINE_HEADER = oc.HEADER_DEADLINE_MS.lower().encode()
 
 
@@ -62,27 +64,43 @@ class HttpServer:
 
     handler: RequestHandler
     max_body_bytes: int
+    uid: str
+    """The uid of the Skill whose calls are taken; empty: of any."""
+    draining: bool = False
     _connections: set[_HttpConnection] = field(default_factory=set)
     _listener: asyncio.Server | None = None
 
-    async def listen(self, host: str, port: int) -> int:
-        """Start listening and return the port."""
+    async def listen(self, port: int) -> int:
+        """Start listening at all addresses of the pod, so that no skill can bind any, and return the port."""
+        dual_stack = socket.has_dualstack_ipv6()
+        family = socket.AF_INET6 if dual_stack else socket.AF_INET
+        listener = socket.create_server(("", port), family=family, dualstack_ipv6=dual_stack)
         loop = asyncio.get_running_loop()
         self._listener = await loop.create_server(
-            lambda: asyncio.StreamReaderProtocol(_ConnectionReader(), self._serve), host, port, backlog=512
+            lambda: asyncio.StreamReaderProtocol(_ConnectionReader(), self._serve), sock=listener, backlog=512
         )
-        bound: int = self._listener.sockets[0].getsockname()[1]
+        bound: int = listener.getsockname()[1]
         return bound
 
     async def drain(self, grace_seconds: float) -> None:
-        """Accept nothing more, close idle connections, and let calls in flight finish."""
-        if self._listener:
-            self._listener.close()
+        """Refuse requests from now on, close idle connections, and let calls in flight finish.
+
+        The listener stays open until the process ends: a skill could bind its port otherwise, and answer in its place.
+        """
+        self.draining = True
         for connection in list(self._connections):
             connection.drain()
         tasks = [connection.task for connection in self._connections]
         if tasks:
             await asyncio.wait(tasks, timeout=grace_seconds)
+
+    def refusal(self, headers: Mapping[bytes, bytes]) -> HttpResponse | None:
+        """Return why a request is not for this pod, or None if it is. A request without a uid is for any."""
+        if self.draining:
+            return HttpResponse.from_problem(problems.DRAINING, "call another pod of the skill")
+        if self.uid and headers.get(_UID_HEADER, self.uid.encode()) != self.uid.encode():
+            return HttpResponse.from_problem(problems.MISDIRECTED, "look up the address of the skill's pods again")
+        return None
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         assert isinstance(reader, _ConnectionReader)  # noqa: S101 - it was made above
@@ -140,10 +158,11 @@ class _HttpConnection:
             try:
                 request = await self._receive()
             except h11.RemoteProtocolError as error:
-                await self._reject(problems.INVALID_REQUEST, str(error), error.error_status_hint)
+                response = HttpResponse.from_problem(problems.INVALID_REQUEST, str(error))
+                await self._reject(replace(response, status=error.error_status_hint))
                 return
-            except _BodyTooLargeError:
-                await self._reject(problems.TOO_LARGE, f"at most {self._server.max_body_bytes} bytes")
+            except _RefusedError as error:
+                await self._reject(error.response)
                 return
             if request is None:
                 return
@@ -173,15 +192,17 @@ class _HttpConnection:
         arrival = asyncio.get_running_loop().time()
         headers = dict(head.headers)
         length = headers.get(b"content-length", b"0")
+        if refusal := self._server.refusal(headers):
+            raise _RefusedError(refusal)
         if int(length) > self._server.max_body_bytes:
-            raise _BodyTooLargeError
+            raise self._body_too_large()
         if self._http.they_are_waiting_for_100_continue:
             self._writer.write(self._http.send(h11.InformationalResponse(status_code=100, headers=[])) or b"")
         body = bytearray()
         while isinstance(event := await self._next_event(REQUEST_TIMEOUT_SECONDS), h11.Data):
             body += event.data
             if len(body) > self._server.max_body_bytes:
-                raise _BodyTooLargeError
+                raise self._body_too_large()
         if not isinstance(event, h11.EndOfMessage) or self._reader.closed:
             return None
         return HttpRequest(
@@ -191,6 +212,10 @@ class _HttpConnection:
             arrival + _parse_timeout(headers.get(_DEADLINE_HEADER, b"")),
             bytes(body),
         )
+
+    def _body_too_large(self) -> _RefusedError:
+        detail = f"at most {self._server.max_body_bytes} bytes"
+        return _RefusedError(HttpResponse.from_problem(problems.TOO_LARGE, detail))
 
     async def _next_event(self, timeout_seconds: float) -> h11.Event | None:
         """Return what comes next from the other side, or None if it takes too long."""
@@ -219,13 +244,12 @@ class _HttpConnection:
         self._writer.write(b"".join(part or b"" for part in parts))
         await self._writer.drain()
 
-    async def _reject(self, problem: problems.ProblemType, detail: str, status: int | None = None) -> None:
-        """Respond to what could not be read to its end; the connection cannot be used again."""
+    async def _reject(self, response: HttpResponse) -> None:
+        """Respond to what was not read to its end; the connection cannot be used again."""
         self._draining = True
         if self._http.our_state not in (h11.IDLE, h11.SEND_RESPONSE):
             return
-        response = HttpResponse.from_problem(problem, detail)
-        await self._send(HttpResponse(status or response.status, response.body, response.content_type))
+        await self._send(response)
         self._writer.write_eof()
         with contextlib.suppress(TimeoutError):  # closing on unread bytes would reset, and lose the response
             async with asyncio.timeout(1):
@@ -233,8 +257,12 @@ class _HttpConnection:
                     pass
 
 
-class _BodyTooLargeError(Exception):
-    """The body is larger than the server accepts."""
+class _RefusedError(Exception):
+    """The request gets its response before its end."""
+
+    def __init__(self, response: HttpResponse) -> None:
+        super().__init__(response.status)
+        self.response = response
 
 
 def parse_request_id(value: bytes) -> str:

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import gc
 import os
-import signal
-import sys
 
-from skill_runtime import egress_gate, spawn
+from skill_runtime import egress_gate, process, signals, spawn
+from skill_runtime import operator_contract as oc
 
 
 def main() -> int:
     """Run the pod for its whole life and return its exit code."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    receiver = signals.SignalReceiver(lambda: process.end(oc.EXIT_OK), reap=True)
     proof = egress_gate.EgressProof(os.environ)
     zygote = spawn.start_zygote()  # of our code only: it loads the skill on command, which is after the proof
     gc.disable()  # what imports make stays: looking through it for garbage costs an eighth of their time
@@ -20,4 +19,4 @@ def main() -> int:
 
     gc.freeze()
     gc.enable()
-    return server.main(proof, zygote)
+    return server.main(proof, zygote, receiver)

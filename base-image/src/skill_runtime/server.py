@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import os
-import signal
 import time
 from dataclasses import dataclass
 
 from skill_runtime import (
     egress_gate,
+    guard,
     log,
     problems,
     process,
@@ -25,6 +26,7 @@ from skill_runtime.http_server import HttpRequest, HttpResponse, HttpServer
 from skill_runtime.output import OutputCollector, write_to_log
 from skill_runtime.redaction import Redactor
 from skill_runtime.settings import RuntimeSettings, RuntimeSettingsError
+from skill_runtime.signals import SignalReceiver
 from skill_runtime.spawn import ZygoteProcess
 from skill_runtime.text import printable
 from skill_runtime.worker_client import WorkerError, ZygoteClient
@@ -38,13 +40,14 @@ class ServeOutcome:
     message: str = ""
 
 
-def main(proof: egress_gate.EgressProof, zygote: ZygoteProcess) -> int:
+def main(proof: egress_gate.EgressProof, zygote: ZygoteProcess, receiver: SignalReceiver) -> int:
     """Run what follows the first steps of `serve` and return the exit code."""
     try:
         settings = RuntimeSettings.read(os.environ)
         if not termination.wait_for_proof(proof, settings.termination_log):
             return oc.EXIT_EGRESS_NOT_BLOCKED
-        outcome = _run(settings, zygote, proof)
+        watchman = guard.Guard(proof, settings.termination_log, settings.recheck_seconds)
+        outcome = _run(settings, zygote, receiver, watchman)
         if outcome.message:
             termination.write_message(settings.termination_log, outcome.message)
     except RuntimeSettingsError as error:
@@ -56,7 +59,9 @@ def main(proof: egress_gate.EgressProof, zygote: ZygoteProcess) -> int:
     return outcome.code
 
 
-def _run(settings: RuntimeSettings, zygote: ZygoteProcess, proof: egress_gate.EgressProof) -> ServeOutcome:
+def _run(
+    settings: RuntimeSettings, zygote: ZygoteProcess, receiver: SignalReceiver, watchman: guard.Guard
+) -> ServeOutcome:
     contract = SkillContract.read(settings.contract)
     resource_limits.empty_scratch(settings.scratch, always=True)  # it outlives a container that was started again
     config = worker_pool.PoolConfig(
@@ -68,7 +73,7 @@ def _run(settings: RuntimeSettings, zygote: ZygoteProcess, proof: egress_gate.Eg
         resource_limits.skill_limits(settings.scratch),
         scratch=settings.scratch,
     )
-    return asyncio.run(_serve(settings, contract, config, zygote, proof))
+    return asyncio.run(_serve(settings, contract, config, zygote, receiver, watchman))
 
 
 async def _serve(
@@ -76,52 +81,35 @@ async def _serve(
     contract: SkillContract,
     config: worker_pool.PoolConfig,
     zygote: ZygoteProcess,
-    proof: egress_gate.EgressProof,
+    receiver: SignalReceiver,
+    watchman: guard.Guard,
 ) -> ServeOutcome:
     loop = asyncio.get_running_loop()
     redactor = Redactor(settings.secrets, contract.open_secrets)
     workers = worker_pool.WorkerPool(config, ZygoteClient(zygote), OutputCollector(write_to_log, redactor))
     service = _SkillService(contract, workers, redactor)
-    server = HttpServer(service.handle, settings.max_body_bytes)
+    server = HttpServer(service.handle, settings.max_body_bytes, settings.uid)
     stop = asyncio.Event()
-    loop.add_signal_handler(signal.SIGTERM, stop.set)
-    loop.add_signal_handler(signal.SIGINT, stop.set)
-    loop.add_signal_handler(signal.SIGCHLD, worker_pool.reap_children, workers)
-    port = await server.listen("0.0.0.0", settings.port)
+    receiver.on_terminate = functools.partial(loop.call_soon_threadsafe, stop.set)
+    watchman.watch(loop)
+    port = await server.listen(settings.port)
     log.write("info", "listening", port=port, skill=contract.name)
     supervisor = asyncio.create_task(workers.supervise())
     stopping = asyncio.create_task(stop.wait())
-    monitor = asyncio.create_task(_monitor_egress(proof, settings.recheck_seconds))
-    await asyncio.wait((supervisor, stopping, monitor), return_when=asyncio.FIRST_COMPLETED)
-    outcome, grace_seconds = ServeOutcome(oc.EXIT_OK), settings.grace_seconds
-    if monitor.done():
-        supervisor.cancel()
-        workers.close()  # at once, whatever they are doing
-        outcome, grace_seconds = ServeOutcome(oc.EXIT_EGRESS_NOT_BLOCKED, monitor.result()), 1.0
-    elif supervisor.done():
+    await asyncio.wait((supervisor, stopping), return_when=asyncio.FIRST_COMPLETED)
+    outcome = ServeOutcome(oc.EXIT_OK)
+    if supervisor.done():
         try:
             supervisor.result()
         except WorkerError as error:
             outcome = ServeOutcome(oc.EXIT_FAILED, printable(redactor.redact_log_text(str(error)), 900))
     else:
         log.write("info", "stopping")
-    await server.drain(grace_seconds)
-    for task in (supervisor, stopping, monitor):
+    await server.drain(settings.grace_seconds)
+    for task in (supervisor, stopping):
         task.cancel()
     workers.close()
     return outcome
-
-
-async def _monitor_egress(proof: egress_gate.EgressProof, interval_seconds: float) -> str:
-    """Check egress again and again; return only once it is open, with the termination message."""
-    while proof.required and interval_seconds:
-        await asyncio.sleep(interval_seconds)
-        try:
-            await asyncio.to_thread(proof.recheck)
-        except egress_gate.EgressNotBlockedError as error:
-            return termination.report_open_egress(error)
-    never: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-    return await never
 
 
 class _SkillService:

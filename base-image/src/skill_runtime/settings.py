@@ -17,7 +17,7 @@ class RuntimeSettingsError(Exception):
 class RuntimeSettings:
     """RuntimeSettings holds the settings of both commands.
 
-    The operator sets SKILL_GRACE alone; the other variables are for tests.
+    The operator sets SKILL_GRACE and SKILL_UID alone; the other variables are for tests.
     """
 
     skill: Path
@@ -35,9 +35,11 @@ class RuntimeSettings:
     """Calls that may wait for a worker."""
     max_body_bytes: int
     recheck_seconds: float
-    """Time between two checks of egress while a skill is served; 0: never."""
+    """Time between two checks of egress while foreign code runs; 0: never."""
     grace_seconds: float
     """Time that calls in flight get after SIGTERM."""
+    uid: str
+    """The uid of the Skill whose calls this pod takes; empty: of any."""
 
     @classmethod
     def read(cls, environment: Mapping[str, str]) -> RuntimeSettings:
@@ -58,6 +60,7 @@ class RuntimeSettings:
             max_body_bytes=_number(environment, "SKILL_MAX_BODY", oc.MAX_BODY_BYTES, 64, 1 << 26),
             recheck_seconds=_number(environment, "SKILL_RECHECK", 20, 0, 3600),
             grace_seconds=_number(environment, oc.ENV_GRACE, 25, 0, 3600),
+            uid=environment.get(oc.ENV_SKILL_UID, ""),
         )
 
 

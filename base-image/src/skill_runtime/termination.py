@@ -27,7 +27,7 @@ def wait_for_proof(proof: egress_gate.EgressProof, termination_log: Path) -> boo
         proof.wait()
     except egress_gate.EgressNotBlockedError as error:
         if proof.required:
-            write_message(termination_log, report_open_egress(error))
+            report_open_egress(error, termination_log)
             return False
         message = f"egress is not blocked; {oc.ENV_ISOLATION}={oc.ISOLATION_OPTIONAL} lets the skill run all the same"
         log.write("warning", message, target=error.target, detail=str(error))
@@ -37,7 +37,8 @@ def wait_for_proof(proof: egress_gate.EgressProof, termination_log: Path) -> boo
     return True
 
 
-def report_open_egress(error: egress_gate.EgressNotBlockedError) -> str:
-    """Log that egress is open, and return the termination message about it."""
+def report_open_egress(error: egress_gate.EgressNotBlockedError, termination_log: Path) -> None:
+    """Write the termination message about open egress, and log it."""
+    message = {oc.EGRESS_BLOCKED: False, oc.EGRESS_TARGET: error.target, oc.EGRESS_DETAIL: str(error)}
+    write_message(termination_log, json.dumps(message))
     log.write("error", "egress is not blocked", target=error.target, detail=str(error))
-    return json.dumps({oc.EGRESS_BLOCKED: False, oc.EGRESS_TARGET: error.target, oc.EGRESS_DETAIL: str(error)})

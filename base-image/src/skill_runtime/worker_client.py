@@ -32,12 +32,14 @@ class LoadError(WorkerError):
 
 
 class ZygoteClient:
-    """ZygoteClient sends commands to the zygote process, once there is an event loop."""
+    """ZygoteClient sends commands to the zygote process, once there is an event loop; `exited` tells of its end."""
 
     def __init__(self, zygote: ZygoteProcess) -> None:
         self.pid, self.output = zygote.pid, zygote.output
         self._pidfd, self._control = zygote.pidfd, zygote.control
         self._lock = asyncio.Lock()
+        self.exited = asyncio.Event()
+        asyncio.get_running_loop().add_reader(self._pidfd, self._on_exit)
 
     async def load(self, skill: Path, limits: Mapping[str, int]) -> None:
         """Have the zygote load the skill, for however long that takes. Raises LoadError or WorkerError."""
@@ -68,12 +70,17 @@ class ZygoteClient:
         return worker
 
     def kill(self) -> None:
-        """Kill the zygote; PID 1's event loop reaps it. Idempotent."""
+        """Kill the zygote; PID 1 reaps it. Idempotent."""
         if self._pidfd >= 0:
+            self._on_exit()
             process.kill(self._pidfd)
             os.close(self._pidfd)
             self._pidfd = -1
             self._control.close()
+
+    def _on_exit(self) -> None:
+        asyncio.get_running_loop().remove_reader(self._pidfd)
+        self.exited.set()
 
     def _identify(self, pid: Any) -> tuple[int, int]:
         """Return PID and pidfd of the worker: only a child of the zygote is believed to be one.

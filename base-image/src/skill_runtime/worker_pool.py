@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import math
-import os
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -51,7 +50,6 @@ class WorkerPool:
         self._waiting = 0
         self._crashes: list[float] = []
         self._oom_kills = resource_limits.count_oom_kills()
-        self._zygote_exited = asyncio.Event()
         self.loaded = asyncio.Event()
 
     async def load(self) -> None:
@@ -158,17 +156,11 @@ class WorkerPool:
         except TimeoutError:
             raise OverloadedError from None
 
-    def on_child_exit(self, pid: int) -> None:
-        """Note that a child was reaped, which may be the zygote."""
-        if pid == self._zygote.pid:
-            self._zygote_exited.set()
-
     async def supervise(self) -> None:
         """Load the skill, and replace the zygote whenever it crashes. Raises WorkerError once that is hopeless."""
         await self.load()
         while True:
-            await self._zygote_exited.wait()
-            self._zygote_exited.clear()
+            await self._zygote.exited.wait()
             self.loaded.clear()
             self._zygote.kill()
             now = time.monotonic()
@@ -189,15 +181,3 @@ class WorkerPool:
         self._idle.clear()
         self._zygote.kill()
         process.kill_all()
-
-
-def reap_children(pool: WorkerPool) -> None:
-    """Reap ended children; PID 1 inherits those of others, too."""
-    while True:
-        try:
-            pid, _ = os.waitpid(-1, os.WNOHANG)
-        except ChildProcessError:
-            return
-        if not pid:
-            return
-        pool.on_child_exit(pid)

@@ -13,8 +13,8 @@ from skill_runtime import problems as runtime
 
 SOURCES = Path(__file__).parents[3]
 DOCUMENTED = SOURCES / "docs" / "reference" / "gateway-api.md"
-# A gateway's calls are always a POST to the one path that a runtime has.
-NEVER_RELAYED = {"invalid-request", "not-found", "method-not-allowed"}
+# A gateway's calls are always a POST to the one path that a runtime has; a call that a pod does not take goes to another.
+NEVER_RELAYED = {"invalid-request", "not-found", "method-not-allowed", "misdirected", "draining"}
 
 
 def test_every_problem_of_the_catalogue_is_raised_and_no_other() -> None:

@@ -101,6 +101,17 @@ def tools() -> Path:
     return folder
 
 
+def tools_with(folder: Path, ruff: str) -> Path:
+    """Those tools with another ruff, a shell script that finds the real one at $ruff."""
+    real = tools()
+    (folder / "bin").mkdir(parents=True)
+    for name in ("bin/python3", "cache"):
+        (folder / name).symlink_to(real / name)
+    (folder / "bin" / "ruff").write_text(f"#!/bin/sh\nruff={real}/bin/ruff\n{ruff}\n")
+    (folder / "bin" / "ruff").chmod(0o755)
+    return folder
+
+
 def command(name: str) -> list[str]:
     return [sys.executable, "-m", "skill_runtime", name]
 
@@ -129,6 +140,14 @@ class Served:
             return self.request("GET", "/healthz").status == 200
         except OSError:
             return False
+
+    @property
+    def pid_1(self) -> int:
+        """The server's id outside of its namespace, where it has one."""
+        pid = self.process.pid
+        if "unshare" not in self.process.args[:1]:  # type: ignore[index]
+            return pid
+        return int(Path(f"/proc/{pid}/task/{pid}/children").read_text().split()[0])
 
     def log(self) -> list[dict[str, Any]]:
         return [json.loads(line) for line in (self.folder / "log").read_text().splitlines()]
@@ -173,7 +192,7 @@ def serving(
         yield served
     finally:
         if process.poll() is None:
-            process.send_signal(signal.SIGTERM)
+            os.kill(served.pid_1, signal.SIGTERM)
             try:
                 process.wait(15)
             except subprocess.TimeoutExpired:

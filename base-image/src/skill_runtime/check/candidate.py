@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import math
-import signal
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -99,7 +98,6 @@ async def start_candidate(
 
     `deadline` is by the monotonic clock. Raises WorkerError where the candidate cannot be loaded.
     """
-    loop = asyncio.get_running_loop()
     load_seconds = max(0.1, min(LOAD_TIMEOUT_SECONDS, deadline - time.monotonic()))
     config = worker_pool.PoolConfig(
         skill,
@@ -111,7 +109,6 @@ async def start_candidate(
         load_timeout_seconds=load_seconds,
     )
     workers = _CandidatePool(config, ZygoteClient(spawn.start_zygote()), request.source, writable)
-    loop.add_signal_handler(signal.SIGCHLD, worker_pool.reap_children, workers)
     supervisor = asyncio.create_task(workers.supervise())
     loaded = asyncio.create_task(workers.loaded.wait())
     try:
@@ -122,5 +119,4 @@ async def start_candidate(
     finally:
         loaded.cancel()
         supervisor.cancel()
-        loop.remove_signal_handler(signal.SIGCHLD)
         workers.close()

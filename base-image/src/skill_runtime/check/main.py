@@ -5,13 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import signal
-import sys
 import tempfile
 import time
 from pathlib import Path
 
-from skill_runtime import egress_gate, log, process, termination
+from skill_runtime import egress_gate, guard, log, process, signals, termination
 from skill_runtime import operator_contract as oc
 from skill_runtime.check import dynamic, report, static
 from skill_runtime.check.candidate import WritablePaths
@@ -19,16 +17,19 @@ from skill_runtime.check.request import CheckRequest, EncodedRequest
 from skill_runtime.settings import RuntimeSettings, RuntimeSettingsError
 
 _SHARED_MEMORY = (Path("/dev/shm"),) if os.getuid() == oc.SANDBOX_UID else ()  # elsewhere it is somebody else's, too
+_EXIT_TERMINATED = 143  # as of a process that SIGTERM ends
 
 
 def main() -> int:
     """Run the whole check and return its exit code; EXIT_OK says that there is a report, not that it passed."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    signals.SignalReceiver(lambda: process.end(_EXIT_TERMINATED), reap=False)  # it waits for its tools
     try:
         encoded = EncodedRequest.take(os.environ)
         settings = RuntimeSettings.read(os.environ)
-        if not termination.wait_for_proof(egress_gate.EgressProof(os.environ), settings.termination_log):
+        proof = egress_gate.EgressProof(os.environ)
+        if not termination.wait_for_proof(proof, settings.termination_log):
             return oc.EXIT_EGRESS_NOT_BLOCKED
+        guard.Guard(proof, settings.termination_log, settings.recheck_seconds)
         request = encoded.decode()
     except RuntimeSettingsError as error:
         log.write("error", "invalid check request", detail=str(error))
