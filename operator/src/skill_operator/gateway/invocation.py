@@ -18,7 +18,13 @@ from skill_operator.gateway.access.limits import FairShares
 from skill_operator.gateway.input_validation import validate_input
 from skill_operator.gateway.pods import request_head
 from skill_operator.gateway.pods.activator import Activator, pod_not_accepting, skill_not_ready
-from skill_operator.gateway.pods.connection import MAX_RESPONSE_BYTES, ConnectionPool, PodConnection, ResponseHead
+from skill_operator.gateway.pods.connection import (
+    MAX_RESPONSE_BYTES,
+    ConnectionPool,
+    NotTakenError,
+    PodConnection,
+    ResponseHead,
+)
 from skill_operator.gateway.pods.directory import Directory, SkillEntry
 from skill_operator.gateway.problems import TYPE_PREFIX, Problem
 from skill_operator.naming import SkillKey
@@ -46,7 +52,7 @@ class InvocationResponse(NamedTuple):
 class AdmittedCall:
     """AdmittedCall is a call in flight; it must be closed, whatever its end. It holds its place in all limits."""
 
-    __slots__ = ("_address", "_invoker", "_limit", "caller", "cold_start_seconds", "entry", "request_id")
+    __slots__ = ("_address", "_invoker", "_limit", "caller", "cold_start_seconds", "entry", "refusals", "request_id")
 
     def __init__(
         self,
@@ -62,6 +68,7 @@ class AdmittedCall:
         self._invoker = invoker
         self._limit = limit
         self._address = ""
+        self.refusals = 0  # of pods that did not take it
         self.cold_start_seconds: float | None = None  # how long it waited for a pod, if it did
 
     def assign_pod(self, address: str) -> None:
@@ -200,6 +207,13 @@ class Invoker:
             call.assign_pod("")
             return None
 
+    def forget_pod(self, call: AdmittedCall, address: str) -> bool:
+        """Forget a pod that did not take the call, and return whether the call may try another."""
+        log.warning("the pod at %s does not take the calls of the skill", address)
+        self.directory.forget_backend(call.entry.meta, address)
+        call.refusals += 1
+        return call.refusals < MAX_CONNECT_ATTEMPTS
+
     def usage_report(self) -> str:
         """Return the UsageReport as JSON. The controller asks for it before it scales a Skill to zero."""
         self.usage.retain({entry.meta.uid for entry in self.directory.entries.values()})
@@ -225,20 +239,37 @@ class Invoker:
         with self.admit(entry, caller, request_id) as call:
             self.validate(entry, body)
             with logs.context(request=request_id):
-                connection = self.take_idle_connection(call) or await self.connect(call, on_cold_start)
-            seconds = min(timeout_seconds, call_timeout_seconds(entry))
-            collector = _ResponseCollector(call, max_response_bytes)
-            head = request_head.encode_head(caller.name, request_id, int(seconds * 1000), len(body))
-            connection.send(head + body, collector)
-            try:
-                async with asyncio.timeout(seconds):
-                    return await collector.response
-            except TimeoutError as error:
-                call.on_timeout()
-                raise call_timeout(entry) from error
-            finally:
-                if not collector.ended:
-                    connection.abort()
+                while True:
+                    connection = self.take_idle_connection(call) or await self.connect(call, on_cold_start)
+                    try:
+                        return await self._exchange(call, connection, body, timeout_seconds, max_response_bytes)
+                    except NotTakenError:
+                        if not self.forget_pod(call, connection.address):
+                            raise
+
+    async def _exchange(
+        self,
+        call: AdmittedCall,
+        connection: PodConnection,
+        body: bytes,
+        timeout_seconds: float,
+        max_response_bytes: int,
+    ) -> InvocationResponse:
+        """Send the call to one pod and return the response. Raises Problem."""
+        entry, caller = call.entry, call.caller
+        seconds = min(timeout_seconds, call_timeout_seconds(entry))
+        collector = _ResponseCollector(call, max_response_bytes)
+        head = request_head.encode_head(entry.encoded_uid, caller.name, call.request_id, int(seconds * 1000), len(body))
+        connection.send(head + body, collector)
+        try:
+            async with asyncio.timeout(seconds):
+                return await collector.response
+        except TimeoutError as error:
+            call.on_timeout()
+            raise call_timeout(entry) from error
+        finally:
+            if not collector.ended:
+                connection.abort()
 
 
 class _ResponseCollector:

@@ -51,6 +51,7 @@ def deployment(
         lifecycle={"preStop": {"sleep": {"seconds": PRE_STOP_SECONDS}}},
         env=[
             {"name": runtime_contract.ENV_GRACE, "value": str(spec.call_timeout_seconds + 1)},
+            {"name": runtime_contract.ENV_SKILL_UID, "value": meta.uid},
             *_proxy_env(skill, settings),
         ],
     )

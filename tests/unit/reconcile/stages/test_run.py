@@ -66,7 +66,8 @@ def test_the_pod_is_restricted() -> None:
     }
     assert set(container["resources"]["limits"]) == {"cpu", "memory", "ephemeral-storage"}
     beacon = {"name": "SKILL_BEACON", "value": SETTINGS.isolation.beacon}
-    assert container["env"] == [{"name": "SKILL_GRACE", "value": "31"}, beacon]
+    uid = {"name": "SKILL_UID", "value": observed().skill.metadata.uid}
+    assert container["env"] == [{"name": "SKILL_GRACE", "value": "31"}, uid, beacon]
     (tmp,) = [v for v in spec["volumes"] if v["name"] == "tmp"]
     assert tmp["emptyDir"] == {"medium": "Memory", "sizeLimit": "64Mi"}
 

@@ -17,7 +17,7 @@ from skill_operator.gateway.http.connection import ExchangeConnection
 from skill_operator.gateway.http.request_id import resolve_request_id, response_headers
 from skill_operator.gateway.invocation import AdmittedCall
 from skill_operator.gateway.pods import request_head
-from skill_operator.gateway.pods.connection import PodConnection, ResponseHead
+from skill_operator.gateway.pods.connection import NotTakenError, PodConnection, ResponseHead
 from skill_operator.gateway.problems import Problem
 from skill_operator.naming import SkillKey
 from skill_operator.observability import logs, metrics
@@ -26,6 +26,8 @@ log = logging.getLogger(__name__)
 BODY_TIMEOUT_SECONDS = 15.0
 MAX_BUFFERED_RESPONSE_BYTES = 1 << 16
 """A shorter response is read in full before the caller gets any of it, so that it is never half a response."""
+MAX_RESENT_BYTES = input_validation.MAX_VALIDATED_BYTES
+"""A longer body is not kept for another pod: the caller sends it again."""
 
 
 class Exchange:
@@ -47,6 +49,7 @@ class Exchange:
     _task: asyncio.Task[None] | None = None
     _started = False
     _request_chunked = False  # the body, on its way to the pod
+    _resendable = False  # to another pod: the body is kept
     _head: ResponseHead | None = None
     _response_started = False
 
@@ -161,14 +164,16 @@ class Exchange:
             return
         if not self.request_complete and len(self._request_body) <= input_validation.MAX_VALIDATED_BYTES:
             return
-        invoker = self._services.invoker
         if self.request_complete:
-            invoker.validate(self._call.entry, bytes(self._request_body))
-        pod = invoker.take_idle_connection(self._call)
+            self._services.invoker.validate(self._call.entry, bytes(self._request_body))
+        self._send_or_connect(self._call)
+
+    def _send_or_connect(self, call: AdmittedCall) -> None:
+        pod = self._services.invoker.take_idle_connection(call)
         if pod is not None:
             self._send(pod)
         else:
-            self._spawn(self._connect(self._call))
+            self._spawn(self._connect(call))
 
     async def _connect(self, call: AdmittedCall) -> None:
         self._services.deadlines.clear(self)
@@ -179,14 +184,24 @@ class Exchange:
 
     def _send(self, pod: PodConnection) -> None:
         assert self._call is not None  # noqa: S101 - it was admitted
-        body, self._request_body = bytes(self._request_body), bytearray()
+        body = bytes(self._request_body)
+        self._resendable = self.request_complete and len(body) <= MAX_RESENT_BYTES
+        if not self._resendable:
+            self._request_body = bytearray()
         length: int | None = len(body)
         if not self.request_complete:
             announced = self._headers.get(b"content-length")
             length = None if announced is None else int(announced)
         self._request_chunked = length is None
         seconds = invocation.call_timeout_seconds(self._call.entry)
-        head = request_head.encode_head(self._caller.name, self.request_id, int(seconds * 1000), length, self._headers)
+        head = request_head.encode_head(
+            self._call.entry.encoded_uid,
+            self._caller.name,
+            self.request_id,
+            int(seconds * 1000),
+            length,
+            self._headers,
+        )
         self._pod = pod
         self._services.deadlines.set(self, seconds)
         first = request_head.encode_chunk(body) if self._request_chunked else body
@@ -265,10 +280,15 @@ class Exchange:
 
     def on_problem(self, problem: Problem) -> None:
         """End the call with a problem; where a part of the response is written already, close the connection."""
-        self._pod = None
+        pod, self._pod = self._pod, None
         if self.response_complete:
             return
-        if self._response_started:  # a shortened response must not look whole
+        if isinstance(problem, NotTakenError) and self._call is not None and pod is not None:
+            if self._services.invoker.forget_pod(self._call, pod.address) and self._resendable:
+                self._send_or_connect(self._call)
+            else:
+                self._reject(problem)
+        elif self._response_started:  # a shortened response must not look whole
             log.warning("the response was cut off: %s", problem.detail, extra={"request": self.request_id})
             self._connection.transport.abort()
             self._finish(self._head.status if self._head else 502, problem.slug)

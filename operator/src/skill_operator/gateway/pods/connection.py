@@ -29,6 +29,14 @@ ALLOWED_STATUSES = frozenset({200, 400, 413, 422, 500, 503, 504})
 ALLOWED_CONTENT_TYPES = frozenset({b"application/json", b"application/problem+json"})
 
 
+class NotTakenError(Problem):
+    """The pod did not take the call, of which nothing has run: it is another Skill's, or about to end."""
+
+    def __init__(self) -> None:
+        detail = "the pod at the address that the gateway knew does not take its calls any more; call again"
+        super().__init__("pod-not-accepting", detail, 1)
+
+
 class ResponseHead(NamedTuple):
     """ResponseHead is what is kept of a response's head: no cookie, nothing that a browser would act on."""
 
@@ -232,6 +240,8 @@ class PodConnection(asyncio.Protocol):
         if content_type not in ALLOWED_CONTENT_TYPES:
             content_type = content_type.partition(b";")[0].strip().lower()
         length = headers.get(b"content-length")
+        if status == 421 or (status == 503 and headers.get(b"connection", b"").lower() == b"close"):
+            return NotTakenError()
         if status not in ALLOWED_STATUSES:
             return _invalid_response(f"status {status}")
         if content_type not in ALLOWED_CONTENT_TYPES:

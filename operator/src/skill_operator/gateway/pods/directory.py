@@ -62,6 +62,11 @@ class SkillEntry:
         return get_condition(self.skill.status.conditions, READY) if self.skill else None
 
     @cached_property
+    def encoded_uid(self) -> bytes:
+        """The Skill's uid as the value of a header."""
+        return self.meta.uid.encode("ascii", "replace")
+
+    @cached_property
     def current(self) -> bool:
         """True if the pods run this very generation of the spec."""
         return self.skill is not None and is_true(self.skill.status.conditions, READY, self.meta.generation)
@@ -147,6 +152,13 @@ class Directory:
             return backends
         random.shuffle(backends)
         return sorted(backends, key=lambda backend: (not backend.ready, self.in_flight[backend.address]))
+
+    def forget_backend(self, meta: ObjectMeta, address: str) -> None:
+        """Remove a pod that does not take the Skill's calls, until the watch tells of it again."""
+        key = (meta.namespace, meta.uid)
+        for name, backend in list(self._pods.get(key, {}).items()):
+            if backend.address == address:
+                _put(self._pods, key, name, None)
 
     def scale(self, meta: ObjectMeta) -> ScaleState | None:
         """Return the scale of the Skill's Deployment, where that is the operator's own."""

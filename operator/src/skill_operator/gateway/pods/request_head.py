@@ -17,6 +17,7 @@ _VALUE = re.compile(rb"[\x20-\x7e]{1,1024}")
 _HEAD = (
     f"{runtime_contract.CALL_METHOD} {runtime_contract.CALL_PATH} HTTP/1.1\r\nHost: skill\r\n"
     "User-Agent: skill-operator-gateway\r\nContent-Type: application/json\r\nAccept-Encoding: identity\r\n"
+    f"{runtime_contract.HEADER_SKILL_UID}: %b\r\n"
     f"{runtime_contract.HEADER_CALLER}: %b\r\n{runtime_contract.HEADER_DEADLINE_MS}: %d\r\n"
     f"{runtime_contract.HEADER_REQUEST_ID}: %b\r\n"
 ).encode()
@@ -24,14 +25,18 @@ _PRINTABLE = bytes(code if 0x20 <= code < 0x7F else ord("?") for code in range(2
 
 
 def encode_head(
+    uid: bytes,
     caller: str,
     request_id: str,
     timeout_milliseconds: int,
     length: int | None,
     headers: Mapping[bytes, bytes] | None = None,
 ) -> bytes:
-    """Return the head of a call whose body has `length` bytes (None: chunked); `headers` are the caller's."""
-    head = _HEAD % (_caller_value(caller), timeout_milliseconds, request_id.encode())
+    """Return the head of a call whose body has `length` bytes (None: chunked).
+
+    `uid` is of the Skill: the pod of another refuses the call. `headers` are the caller's.
+    """
+    head = _HEAD % (uid, _caller_value(caller), timeout_milliseconds, request_id.encode())
     if headers:
         for lower_name, name in FORWARDED_HEADERS:
             value = headers.get(lower_name)
