@@ -13,7 +13,8 @@ from hack.docs.markdown import code, page, sentence, table
 
 INTRODUCTION = """\
 `/metrics` on port 8081 of each pod serves the Prometheus text format. The chart brings pod monitors
-(`metrics.podMonitor`), alerts (`metrics.rules`) and a Grafana dashboard (`metrics.dashboard`).
+(`metrics.podMonitor`), alerts (`metrics.rules`) and a Grafana dashboard (`metrics.dashboard`). Labels name Skills, so a
+policy closes the port to every pod until `metrics.networkPolicy.from` names the scraper's namespace.
 """
 PROCESSES = {"skill_operator_": "Controller", "skill_gateway_": "Gateway"}
 

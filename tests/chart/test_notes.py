@@ -61,6 +61,12 @@ def test_what_is_insecure_is_said_while_it_is() -> None:
     assert "https://localhost:8080" in safe
 
 
+def test_who_reads_the_metrics_is_said() -> None:
+    assert "Nobody may read the metrics. Open port 8081" in notes("default")
+    scraper = setting("metrics.networkPolicy.from", [{"namespaceSelector": {}}])
+    assert "8081" not in notes("default", scraper)
+
+
 def test_where_the_example_goes() -> None:
     assert "localhost:8080/v1/skills/finance/double" in notes("namespaced")
     assert "localhost:8080/v1/skills/default/double" in notes("default")

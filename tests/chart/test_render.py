@@ -201,6 +201,17 @@ def test_narrow_doors() -> None:
     assert not render("ha").component("NetworkPolicy", "controller")["spec"]["ingress"]
 
 
+@every_case
+def test_metrics_are_closed_to_all_but_the_scraper_s_namespace(case: str) -> None:
+    """The usage report shares the port, and the controller reads it."""
+    scraper = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}}
+    for more, peers in (((), []), ((setting("metrics.networkPolicy.from", [scraper]),), [scraper])):
+        for component in ("controller", "gateway"):
+            rules = render(case, *more).component("NetworkPolicy", component)["spec"]["ingress"] or []
+            readers = [peer for rule in rules for peer in rule["from"] if rule["ports"][0]["port"] == 8081]
+            assert [peer for peer in readers if "podSelector" not in peer] == peers
+
+
 def test_the_gateway_with_a_certificate() -> None:
     rendered = render("default", setting("gateway.tls.secretName", "gateway-tls"))
     (port,) = rendered.one("Service", f"{RELEASE}-gateway")["spec"]["ports"]

@@ -99,8 +99,8 @@ def prison(operator: Operator) -> Iterator[Prison]:
 def test_r15_nothing_answers_a_skill(prison: Prison) -> None:
     """API server, kubelet, registry, gateway, beacon, controller, model, name server, a neighbour, the internet."""
     with host(prison.operator.cluster):
-        builders_only = {5000, 30500}
-        open_to_all = [t for t in prison.inside if t[1] not in builders_only] + OUTSIDE
+        closed = {5000, 30500, 8081}  # to all but builds, nodes and scrapers
+        open_to_all = [t for t in prison.inside if t[1] not in closed] + OUTSIDE
         assert prison.free.says(f"reached({open_to_all!r}, 3)") == names(open_to_all)
         with Canary(prison.operator.cluster) as canary:
             everything = prison.inside + prison.neighbour("spy") + OUTSIDE
