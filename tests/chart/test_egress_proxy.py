@@ -10,7 +10,7 @@ import pytest
 import helper as egress_helper
 from skill_operator.api.egress_networks import ALWAYS, PRIVATE
 from skill_operator.gateway import egress_authorizer
-from tests.chart.render import CASES, NAMESPACE, RELEASE, Rendered, containers, labels, pod, render, setting
+from tests.chart.render import CASES, NAMESPACE, RELEASE, Refused, Rendered, containers, labels, pod, render, setting
 
 every_case = pytest.mark.parametrize("case", CASES)
 NAME = f"{RELEASE}-egress-proxy"
@@ -61,6 +61,22 @@ def test_no_answer_of_the_gateway_is_kept() -> None:
     assert judge["spec"]["ports"] == [{"name": "judge", "port": int(port), "targetPort": "judge"}]
     assert len([word for word in question.split() if word.startswith("%")]) + 2 == egress_helper.FIELDS
     assert egress_helper.PATH == egress_authorizer.PATH
+
+
+@pytest.mark.parametrize(("pods", "each"), [(50, 32), (50, 40), (2048, 1), (1, 2048), (8, 200)])
+def test_no_namespace_takes_more_than_a_quarter_of_the_descriptors(pods: int, each: int) -> None:
+    shares = setting("isolation.namespacePods", pods), setting("egressProxy.connectionsPerPod", each)
+    (most,), (connections,) = (
+        lines(render("default", *shares), name) for name in ("max_filedescriptors ", "client_ip_max_connections ")
+    )
+    assert int(connections) == each
+    assert pods * each * 2 <= int(most) / 4
+
+
+@pytest.mark.parametrize(("pods", "each"), [(50, 41), (51, 41), (2049, 1), (1, 2049)])
+def test_a_share_that_is_too_large_is_refused(pods: int, each: int) -> None:
+    with pytest.raises(Refused, match=r"egressProxy\.connectionsPerPod: .* of one namespace"):
+        render("default", setting("isolation.namespacePods", pods), setting("egressProxy.connectionsPerPod", each))
 
 
 def test_name_servers_of_one_s_own() -> None:
