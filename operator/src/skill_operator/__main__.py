@@ -29,7 +29,7 @@ from skill_operator.k8s.client import connect
 from skill_operator.k8s.events import EventRecorder
 from skill_operator.k8s.lease import Lease
 from skill_operator.k8s.watch_health import WatchHealth
-from skill_operator.observability import health, logs
+from skill_operator.observability import health, logs, metrics
 from skill_operator.reconcile.build_queue import BuildQueue
 from skill_operator.reconcile.context import ReconcileContext
 from skill_operator.reconcile.egress_proxy import EgressProxy
@@ -61,7 +61,10 @@ async def controller(settings: Settings) -> int:
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     settings = await resolve_service_addresses(settings)
     identity = f"{os.environ.get('HOSTNAME', 'local')}-{secrets.token_hex(4)}"
-    async with connect("skill-operator-controller") as cluster, aiohttp.ClientSession(trust_env=False) as session:
+    async with (
+        connect("skill-operator-controller", metrics.record_unreadable_object) as cluster,
+        aiohttp.ClientSession(trust_env=False) as session,
+    ):
         queue, watch_health = WorkQueue(settings.workers), WatchHealth()
         informer = Informer(settings, queue.add, watch_health)
         resync = Resync(cluster, settings, queue, watch_health)
@@ -122,7 +125,10 @@ async def gateway(settings: Settings) -> int:
     from skill_operator.gateway.http.tls import CertificateError
     from skill_operator.gateway.server import serve  # the controller needs none of its 70 MiB
 
-    async with connect("skill-operator-gateway") as cluster, serve_beacon(settings.beacon_port):
+    async with (
+        connect("skill-operator-gateway", metrics.record_unreadable_object) as cluster,
+        serve_beacon(settings.beacon_port),
+    ):
         try:
             await serve(settings, cluster)
         except CertificateError as error:

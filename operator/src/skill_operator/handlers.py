@@ -6,12 +6,15 @@ It never writes, so that kopf leaves no annotation and no finalizer.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any, cast
 
+import aiohttp
 import kopf
+from aiohttp.connector import Connection
 
 from skill_operator import naming
+from skill_operator.k8s.decoding import parse_object, small_object
 from skill_operator.k8s.watch_health import WatchHealth
 from skill_operator.naming import SkillKey
 from skill_operator.settings import Settings
@@ -20,6 +23,7 @@ REQUEST_TIMEOUT_SECONDS = 30
 CONNECT_TIMEOUT_SECONDS = 10
 ERROR_DELAY_SECONDS = 1.0  # for which kopf drops the events of an object whose event failed
 NO_FINALIZER = "none of kopf"  # the API server stores no such finalizer, so that nobody has kopf remove one
+PAGE_SIZE = 16  # of Skills of any size
 CHILDREN = (("apps", "v1", "deployments"), ("batch", "v1", "jobs"), ("", "v1", "pods"))
 
 
@@ -115,11 +119,64 @@ def operator_settings() -> kopf.OperatorSettings:
     settings.queueing.error_delays = [ERROR_DELAY_SECONDS]
     settings.networking.request_timeout = REQUEST_TIMEOUT_SECONDS
     settings.networking.connect_timeout = CONNECT_TIMEOUT_SECONDS
+    settings.watching.chunk_size = PAGE_SIZE
     for child in CHILDREN:  # else every pod of the cluster would come here
         settings.watching.label_selectors[child] = naming.WATCH_SELECTOR
     return settings
 
 
-async def _login(**kwargs: Any) -> kopf.ConnectionInfo | None:
+async def _login(**kwargs: Any) -> kopf.AiohttpSession | None:
     """Log in as the service account of a pod, or by KUBECONFIG elsewhere; nothing is probed."""
-    return kopf.login_with_service_account(**kwargs) or kopf.login_with_kubeconfig(**kwargs)
+    found = kopf.login_with_service_account(**kwargs) or kopf.login_with_kubeconfig(**kwargs)
+    if found is None:
+        return None
+    return kopf.AiohttpSession(
+        aiohttp_session=_session(found), server=found.server, default_namespace=found.default_namespace,
+        expiration=found.expiration,
+    )  # fmt: skip
+
+
+def _session(found: kopf.ConnectionInfo) -> aiohttp.ClientSession:
+    """Return a session as kopf makes its own, whose responses kopf can always parse."""
+    return aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(limit=0, ssl=found.as_ssl_context()),
+        headers=found.as_http_headers(),
+        proxy=found.proxy_url,
+        trust_env=found.trust_env,
+        response_class=_Response,
+    )
+
+
+class _Response(aiohttp.ClientResponse):
+    """_Response cuts objects that are too much to be parsed: kopf needs their metadata alone."""
+
+    async def start(self, connection: Connection) -> aiohttp.ClientResponse:
+        """Start to read; a watch is read line by line."""
+        await super().start(connection)
+        if "watch" in self.url.query:
+            self.content = cast("Any", _Lines(self.content))
+        return self
+
+    async def json(self, **_: Any) -> Any:
+        """Return the value of the body, in whose objects nothing is missing that this module reads."""
+        return (await parse_object(await self.read(), outer_levels=2))[0]
+
+
+class _Lines:
+    """_Lines is the stream of a watch, in whose lines nothing is missing that this module reads."""
+
+    def __init__(self, content: aiohttp.StreamReader) -> None:
+        self._content = content
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._content, name)
+
+    async def iter_chunked(self, size: int) -> AsyncIterator[bytes]:
+        """Yield one line after another."""
+        rest: list[bytes] = []
+        async for chunk in self._content.iter_chunked(size):
+            *lines, last = chunk.split(b"\n")
+            for line in lines:
+                yield await small_object(b"".join([*rest, line]), outer_levels=1) + b"\n"
+                rest.clear()
+            rest.append(last)

@@ -207,8 +207,28 @@ async def test_after_a_broken_watch_everything_is_listed_again(api: ApiServer, s
     server.will(200, listed("kept", "later"))
     changes = await told(api, 9)
     assert changes[:5] == [("ADDED", "kept"), ("ADDED", "gone"), ("SYNCED", ""), ("ADDED", "new"), ("CUT", "")]
-    assert sorted(changes[5:7]) == [("DELETED", "gone"), ("DELETED", "new")]
-    assert changes[7:] == [("ADDED", "later"), ("SYNCED", "")]
+    assert changes[5] == ("ADDED", "later")
+    assert sorted(changes[6:8]) == [("DELETED", "gone"), ("DELETED", "new")]
+    assert changes[8:] == [("SYNCED", "")]
+
+
+async def test_an_object_is_gone_before_another_has_its_name(api: ApiServer, server: Server) -> None:
+    server.will(200, listed("one"))
+    server.will_stream({"type": "ERROR", "object": {"kind": "Status", "code": 410, "message": "too old"}})
+    again = listed("one")
+    again["items"][0]["metadata"]["uid"] = "another"
+    server.will(200, again)
+    assert await told(api, 6) == [
+        ("ADDED", "one"), ("SYNCED", ""), ("CUT", ""), ("DELETED", "one"), ("ADDED", "one"), ("SYNCED", ""),
+    ]  # fmt: skip
+
+
+async def test_a_list_of_skills_holds_what_is_read_of_all(api: ApiServer, server: Server) -> None:
+    page = listed("one")
+    page["items"][0]["spec"] = {"input": {}, "examples": [{}], "description": "d", "egress": [{"host": "a.example"}]}
+    server.will(200, page)
+    (skill,) = await api.list("Skill", "b")
+    assert skill["spec"] == {"egress": [{"host": "a.example"}]}
 
 
 async def test_a_watch_that_ends_in_the_middle_of_a_line_is_resumed(api: ApiServer, server: Server) -> None:

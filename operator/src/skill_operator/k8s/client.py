@@ -10,14 +10,15 @@ import os
 import random
 import re
 import time
-from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
 import aiohttp
 from kubernetes.aio import config
 from kubernetes.aio.client import ApiClient, Configuration
 
+from skill_operator.k8s.decoding import MAX_DOCUMENT_BYTES, mark, parse_object, parse_whole
 from skill_operator.k8s.errors import (
     ClusterError,
     Conflict,
@@ -37,7 +38,10 @@ MIN_WATCH_SECONDS = 1.0
 MAX_PAUSE_SECONDS = 5.0  # until a watch starts again: so long no skill wakes once the API server is back
 TOKEN = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
 SILENCE_SECONDS = 70  # a live watch brings a bookmark every minute
-PAGE_SIZE = 500
+PAGE_SIZE = 100
+MAX_PAGE_BYTES = MAX_DOCUMENT_BYTES
+MAX_OBJECT_BYTES = 16 << 20  # a text of etcd's 1.5 MiB, each character of it escaped
+MAX_REPORTED = 1000
 _SEGMENT = re.compile(r"[a-z0-9]([-.:a-z0-9]*[a-z0-9])?")
 PATHS = {
     "Skill": ("apis/skill-operator.dev/v1alpha1", "skills"),
@@ -62,6 +66,7 @@ PATHS = {
     "ServiceCIDR": ("apis/networking.k8s.io/v1", "servicecidrs"),
     "EndpointSlice": ("apis/discovery.k8s.io/v1", "endpointslices"),
 }
+_CONTENT = frozenset({"description", "input", "output", "examples", "source"})
 CLUSTER_WIDE = frozenset({"Namespace", "PriorityClass", "TokenReview", "SubjectAccessReview", "Node", "ServiceCIDR"})
 
 
@@ -74,9 +79,11 @@ _BY_STATUS: dict[int, type[ClusterError]] = {
 class ApiServer:
     """ApiServer is a `Cluster` over HTTP. Its public methods are documented there."""
 
-    def __init__(self, api: ApiClient, manager: str) -> None:
+    def __init__(self, api: ApiClient, manager: str, on_unreadable: Callable[[str], None]) -> None:
         self._api = api
+        self._on_unreadable = on_unreadable
         self._manager = manager
+        self._reported: set[tuple[object, object]] = set()  # versions of objects that cannot be read
 
     async def apply(self, obj: Object) -> Object:
         """Apply by forced server-side apply."""
@@ -121,7 +128,10 @@ class ApiServer:
 
     async def list(self, kind: str, namespace: str | None = None, labels: dict[str, str] | None = None) -> list[Object]:
         """Return the objects of a kind."""
-        return (await self._list(kind, namespace, labels))[0]
+        found: Items = []
+        async for page, _ in self._pages(kind, namespace, labels):
+            found += map(_outline, page) if kind == "Skill" else page
+        return found
 
     async def warnings(self, namespace: str, uid: str) -> Items:
         """Return the Warning events about the object of this uid, oldest first."""
@@ -129,17 +139,50 @@ class ApiServer:
         found = _items(await self._call("GET", _path("Event", namespace), query), "Event")
         return sorted(found, key=lambda event: str(event.get("lastTimestamp") or event.get("eventTime") or ""))
 
-    async def _list(self, kind: str, namespace: str | None, labels: dict[str, str] | None) -> tuple[Items, str]:
-        """Return all objects, read page by page, and the resource version that they are true for."""
-        query = {"limit": str(PAGE_SIZE)} | _selector(labels)
-        found: Items = []
+    async def _pages(
+        self, kind: str, namespace: str | None, labels: dict[str, str] | None
+    ) -> AsyncGenerator[tuple[Items, str], None]:
+        """Yield all objects, page by page, each page with the resource version that it is true for.
+
+        A page that is too much is asked for again with fewer objects, down to one. An object that is too much by
+        itself is its skeleton.
+        """
+        query = _selector(labels)
+        size = PAGE_SIZE
         while True:
-            page = await self._call("GET", _path(kind, namespace), query)
-            found += _items(page, kind)
+            page, whole = await self._page(_path(kind, namespace), query | {"limit": str(size)}, size)
+            if page is None:
+                size = max(1, size // 8)
+                continue
+            items = _items(page, kind)
             meta = page["metadata"]
+            yield items if whole else [self._skeleton(obj) for obj in items], str(meta["resourceVersion"])
             if not meta.get("continue"):
-                return found, str(meta["resourceVersion"])
+                return
             query["continue"] = meta["continue"]
+            size = min(2 * size, PAGE_SIZE)
+
+    async def _page(self, path: str, query: dict[str, str], size: int) -> tuple[Object | None, bool]:
+        """Return a page and whether it is whole; no page where it is too much and holds more than one object."""
+        raw = await self._read("GET", path, query, None, "application/json", MAX_PAGE_BYTES if size > 1 else None)
+        if raw is None:
+            return None, False
+        with _as_unavailable(f"GET {path}"):
+            page, whole = (parse_whole(raw), True) if size > 1 else await parse_object(raw, outer_levels=2)
+        return (None, False) if page is None and size > 1 else (_object(page, f"GET {path}"), whole)
+
+    def _skeleton(self, obj: Object) -> Object:
+        """Return the marked skeleton; each version of an object is logged and counted once."""
+        meta = obj["metadata"]
+        version = (meta.get("uid"), meta.get("resourceVersion"))
+        if version not in self._reported:
+            if len(self._reported) >= MAX_REPORTED:
+                self._reported.clear()
+            self._reported.add(version)
+            self._on_unreadable(str(obj.get("kind")))
+            where = {"kind": obj.get("kind"), "namespace": meta.get("namespace"), "name": meta.get("name")}
+            log.warning("an object is too much to be read, and is skipped", extra={"object": where})
+        return mark(obj)
 
     async def delete(self, kind: str, namespace: str | None, name: str, uid: str | None = None) -> None:
         """Delete the object in the background, if it is there."""
@@ -193,17 +236,23 @@ class ApiServer:
         self, kind: str, namespace: str | None, labels: dict[str, str] | None, known: dict[str, Object]
     ) -> AsyncGenerator[tuple[str, Object], None]:
         """Yield what changed since `known`, which is kept up to date, then what changes, until a ClusterError."""
-        listed, version = await self._list(kind, namespace, labels)
-        for uid in known.keys() - {obj["metadata"]["uid"] for obj in listed}:
+        version, listed = "", set()
+        names = {_name(obj): uid for uid, obj in known.items()}
+        async for page, read_at in self._pages(kind, namespace, labels):
+            version = read_at
+            for obj in page:
+                uid = obj["metadata"]["uid"]
+                listed.add(uid)
+                if names.get(_name(obj), uid) != uid and (former := known.pop(names[_name(obj)], None)):
+                    yield "DELETED", former
+                old = known.get(uid)
+                known[uid] = _trace(obj)
+                if old is None:
+                    yield "ADDED", _slim(obj)
+                elif old["metadata"]["resourceVersion"] != obj["metadata"]["resourceVersion"]:
+                    yield "MODIFIED", _slim(obj)
+        for uid in known.keys() - listed:
             yield "DELETED", known.pop(uid)
-        for obj in listed:
-            old = known.get(obj["metadata"]["uid"])
-            known[obj["metadata"]["uid"]] = _trace(obj)
-            if old is None:
-                yield "ADDED", _slim(obj)
-            elif old["metadata"]["resourceVersion"] != obj["metadata"]["resourceVersion"]:
-                yield "MODIFIED", _slim(obj)
-        del listed
         yield "SYNCED", {}
         while True:
             began = time.monotonic()
@@ -228,12 +277,19 @@ class ApiServer:
         response = await self._send("GET", _path(kind, namespace), query, None, "application/json", timeout)
         try:
             await _raise_for(response)
-            buffer = b""
+            buffer = bytearray()
             async for chunk in response.content.iter_any():
-                *lines, buffer = (buffer + chunk).split(b"\n")
+                *lines, rest = chunk.split(b"\n")
+                if lines:
+                    lines[0] = bytes(buffer) + lines[0]
+                    buffer.clear()
+                buffer += rest
+                if len(buffer) > MAX_OBJECT_BYTES:
+                    raise Unavailable("a line of the watch has no end")
                 for line in filter(None, lines):
-                    change, obj = _event(line)
-                    yield change, obj | {"kind": kind}
+                    change, obj, whole = await _event(line)
+                    obj |= {"kind": kind}
+                    yield change, obj if whole else self._skeleton(obj)
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             raise Unavailable(f"{str(error) or type(error).__name__}") from error
         finally:
@@ -243,17 +299,33 @@ class ApiServer:
         self, method: str, path: str, query: dict[str, str] | None = None, body: Object | Items | None = None,
         content_type: str = "application/json",
     ) -> Object:  # fmt: skip
+        raw = await self._read(method, path, query or {}, body, content_type, None) or b""
+        with _as_unavailable(f"{method} {path}"):
+            document, whole = await parse_object(raw)
+        obj = _object(document, f"{method} {path}")
+        return obj if whole or "metadata" not in obj else self._skeleton(obj)
+
+    async def _read(
+        self, method: str, path: str, query: dict[str, str], body: Object | Items | None, content_type: str,
+        max_bytes: int | None,
+    ) -> bytes | None:  # fmt: skip
+        """Return the body of a response; None where it is longer than `max_bytes`."""
         timeout = aiohttp.ClientTimeout(total=TIMEOUT_SECONDS)
+        raw = bytearray()
         try:
-            response = await self._send(method, path, query or {}, body, content_type, timeout)
+            response = await self._send(method, path, query, body, content_type, timeout)
             async with response:
                 await _raise_for(response)
-                document = json.loads(await response.read())
-        except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
+                async for chunk in response.content.iter_any():
+                    raw += chunk
+                    if max_bytes is not None and len(raw) > max_bytes:
+                        response.close()
+                        return None
+                    if len(raw) > MAX_OBJECT_BYTES:
+                        raise Unavailable(f"{method} {path}: the response has no end")
+        except (aiohttp.ClientError, OSError, TimeoutError) as error:
             raise Unavailable(f"{method} {path}: {str(error) or type(error).__name__}") from error
-        if not isinstance(document, dict):
-            raise Unavailable(f"{method} {path}: the response is no JSON object")
-        return document
+        return bytes(raw)
 
     async def _send(
         self, method: str, path: str, query: dict[str, str], body: Object | Items | None, content_type: str,
@@ -285,10 +357,10 @@ class ApiServer:
 
 
 @asynccontextmanager
-async def connect(manager: str) -> AsyncIterator[ApiServer]:
+async def connect(manager: str, on_unreadable: Callable[[str], None] = lambda _: None) -> AsyncIterator[ApiServer]:
     """Connect as the pod's service account, or outside a pod as KUBECONFIG says.
 
-    `manager` names the owner of applied fields.
+    `manager` names the owner of applied fields. `on_unreadable` gets the kind of each object that is skipped.
     """
     settings = Configuration()
     if "KUBERNETES_SERVICE_HOST" in os.environ and TOKEN.exists():  # noqa: ASYNC240 - nothing runs yet
@@ -299,7 +371,7 @@ async def connect(manager: str) -> AsyncIterator[ApiServer]:
     settings.client_session_kwargs = {"trust_env": False}  # HTTPS_PROXY is for the model, never for the API server
     async with ApiClient(settings) as api:
         api.user_agent = manager
-        yield ApiServer(api, manager)
+        yield ApiServer(api, manager, on_unreadable)
 
 
 def _path(kind: str, namespace: str | None, name: str = "") -> str:
@@ -332,20 +404,48 @@ def _items(listed: Object, kind: str) -> list[Object]:
     return [{"apiVersion": listed.get("apiVersion"), **item, "kind": kind} for item in listed["items"]]
 
 
-def _event(line: bytes) -> tuple[str, Object]:
-    """Return the event of one line of a watch. Raises Unavailable for a line that no API server sends."""
+async def _event(line: bytes) -> tuple[str, Object, bool]:
+    """Return the event of one line of a watch, and whether its object is whole.
+
+    Raises Unavailable for a line that no API server sends.
+    """
     try:
-        event = json.loads(line)
+        event, whole = await parse_object(line, outer_levels=1)
         change, obj = str(event["type"]), dict(event["object"])
         code, message = int(obj.get("code", 500)), str(obj.get("message"))
         meta = {"uid": "", "resourceVersion": "", **obj.get("metadata", {})}
-    except (ValueError, LookupError, TypeError, AttributeError) as error:
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise Unavailable(f"a line of the watch is no event: {type(error).__name__}: {error}") from error
     if change == "ERROR":
         raise _BY_STATUS.get(code, Unavailable)(message, code)
     if not meta["resourceVersion"] or (change != "BOOKMARK" and not meta["uid"]):
         raise Unavailable("a line of the watch is no event: its object has no identity")
-    return change, obj
+    return change, obj, whole
+
+
+@contextmanager
+def _as_unavailable(request: str) -> Iterator[None]:
+    """Raise Unavailable for a response that is no JSON."""
+    try:
+        yield
+    except (ValueError, RecursionError) as error:
+        raise Unavailable(f"{request}: {str(error) or type(error).__name__}") from error
+
+
+def _object(document: object, request: str) -> Object:
+    if not isinstance(document, dict):
+        raise Unavailable(f"{request}: the response is no JSON object")
+    return document
+
+
+def _name(obj: Object) -> tuple[str, str]:
+    return obj["metadata"].get("namespace", ""), obj["metadata"]["name"]
+
+
+def _outline(skill: Object) -> Object:
+    """Return a Skill without what only its own reconcile and the gateway read, which is most of it."""
+    spec = {key: value for key, value in (skill.get("spec") or {}).items() if key not in _CONTENT}
+    return _slim(skill) | {"spec": spec}
 
 
 def _slim(obj: Object) -> Object:
@@ -374,7 +474,7 @@ async def _raise_for(response: aiohttp.ClientResponse) -> None:
     text = await response.text(errors="replace")
     try:
         message = str(json.loads(text).get("message") or text)
-    except (ValueError, AttributeError):
+    except (ValueError, AttributeError, RecursionError):
         message = text
     error = _class_of(response.status, message)(message[:2000] or f"HTTP {response.status}", response.status)
     wait = response.headers.get("Retry-After", "")

@@ -7,6 +7,8 @@ from typing import Any, Protocol
 
 Object = dict[str, Any]
 Items = list[Object]
+UNREADABLE = "unreadable"
+"""Field of an object that is too much to be read: the reason. The object then has hardly more than its metadata."""
 
 
 class Cluster(Protocol):
@@ -28,7 +30,10 @@ class Cluster(Protocol):
         """Return the object, or None if there is none of this name."""
 
     async def list(self, kind: str, namespace: str | None = None, labels: dict[str, str] | None = None) -> list[Object]:
-        """Return the objects of a kind, of all namespaces where `namespace` is None. Each item carries its kind."""
+        """Return the objects of a kind, of all namespaces where `namespace` is None. Each item carries its kind.
+
+        A Skill comes without description, schemas, examples and source.
+        """
 
     async def warnings(self, namespace: str, uid: str) -> Items:
         """Return the Warning events about the object of this uid, oldest first."""

@@ -32,6 +32,11 @@ _RECONCILE_DURATION = Histogram("skill_operator_reconcile_duration_seconds", "Du
 _RECONCILES = Counter(
     "skill_operator_reconcile_total", "Number of reconciles, by the stage that ended them.", ["stage", "result"]
 )
+_UNREADABLE_OBJECTS = Counter(
+    "skill_operator_unreadable_objects_total",
+    "Number of versions of objects that were skipped because they are too large or nested too deeply.",
+    ["kind"],
+)
 _RECONCILE_ERRORS = Counter(
     "skill_operator_reconcile_errors_total", "Number of reconciles that ended with an exception.", ["cause"]
 )
@@ -74,6 +79,11 @@ def observe_reconcile_duration(seconds: float) -> None:
 def record_reconcile(stage: str, result: str) -> None:
     """Count a reconcile by the stage that ended it and that stage's result."""
     _RECONCILES.labels(stage, result).inc()
+
+
+def record_unreadable_object(kind: str) -> None:
+    """Count a version of an object that is skipped."""
+    _UNREADABLE_OBJECTS.labels(kind).inc()
 
 
 def record_reconcile_error(cause: str) -> None:

@@ -13,7 +13,7 @@ from skill_operator.api.egress_networks import BlockedNetwork
 from skill_operator.api.v1alpha1 import Skill, SkillSpec
 from skill_operator.api.validation import SpecProblem, never_granted, problems
 from skill_operator.isolation.cluster_networks import ClusterNetworksUnknown
-from skill_operator.k8s.interface import Object
+from skill_operator.k8s.interface import UNREADABLE, Object
 from skill_operator.reconcile.context import ReconcileContext
 from skill_operator.reconcile.result import ConditionUpdate, Result
 from skill_operator.registry.client import BaseImage, RegistryUnavailable
@@ -90,14 +90,22 @@ class Preflight:
 
 def parse(body: Object) -> tuple[Skill, Result | None]:
     """Return the Skill, and why its stored spec cannot be read: then the Skill has an empty spec and no status."""
+    if UNREADABLE in body:
+        return _bare(body), _invalid([f"spec: {body[UNREADABLE]}"])
     try:
         return Skill.model_validate(body), None
     except ValidationError as error:  # stored before a rule was there; the API server refuses it today
         first = error.errors()[0]
         field = ".".join(map(str, first["loc"]))
         log.warning("a stored Skill does not fit its own schema", extra={"where": field})
-        bare = Skill.model_validate({**body, "spec": {"description": "?", "input": {}, "output": {}}, "status": {}})
-        return bare, _invalid([f"{field}: {first['msg']}"])
+        return _bare(body), _invalid([f"{field}: {first['msg']}"])
+
+
+def _bare(body: Object) -> Skill:
+    """Return the Skill without its spec and its status."""
+    metadata = {key: value for key, value in body["metadata"].items() if value is not None}
+    spec = {"description": "?", "input": {}, "output": {}}
+    return Skill.model_validate({**body, "metadata": metadata, "spec": spec, "status": {}})
 
 
 def check_suspended(skill: Skill) -> Result | None:

@@ -18,7 +18,7 @@ from skill_operator import naming
 from skill_operator.api.conditions import READY, get_condition, is_true
 from skill_operator.api.v1alpha1 import Condition, ObjectMeta, Skill
 from skill_operator.k8s import pod_status
-from skill_operator.k8s.interface import Cluster, Object
+from skill_operator.k8s.interface import UNREADABLE, Cluster, Object
 from skill_operator.k8s.pod_status import PodProblem
 from skill_operator.naming import SkillKey
 from skill_operator.untrusted.json_schema import BadSchemaError, CompiledSchema
@@ -79,6 +79,8 @@ PodListener = Callable[[str, Object], None]
 def parse_skill(body: Object) -> SkillEntry:
     """Return the entry of a Skill. It never raises: one Skill that cannot be parsed must not hide the others."""
     meta = ObjectMeta.model_validate({k: body["metadata"].get(k, "") for k in ("name", "namespace", "uid")})
+    if UNREADABLE in body:
+        return SkillEntry(meta, None)
     try:
         skill = Skill.model_validate(body)
     except ValidationError as error:
