@@ -75,7 +75,7 @@ def test_both_sides_and_the_page_say_the_same():
     assert constants(runtime_contract) == constants(operator_contract)
     assert len(page) == len({name for name, _ in page})
     assert dict(page) == {
-        name: " ".join(value) if isinstance(value, tuple) else str(value)
+        name: " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
         for name, value in constants(operator_contract).items()
     }
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import jsonschema_rs
 
 from skill_runtime import operator_contract as oc
 from skill_runtime import strict_json
+from skill_runtime.patterns import EXHAUSTED, OPTIONS, Patterns
 from skill_runtime.settings import RuntimeSettingsError
 from skill_runtime.text import one_line
 
@@ -21,14 +22,25 @@ class Schema:
         """Compile the schema. Raises RuntimeSettingsError where it is invalid."""
         self.document = document
         try:
-            self._validator = jsonschema_rs.Draft202012Validator(document, retriever=_refuse_remote)
+            self._patterns = Patterns(document)
+            self._validator = jsonschema_rs.Draft202012Validator(
+                document,
+                retriever=_refuse_remote,
+                validate_formats=False,
+                pattern_options=OPTIONS,
+                keywords={"pattern": cast("Any", self._patterns.keyword)},
+            )
         except (ValueError, TypeError) as error:
             raise RuntimeSettingsError(f"the {name} schema cannot be used: {one_line(str(error), 300)}") from error
 
     def violation(self, value: Any) -> str | None:
         """Return where and why the value does not fit, or None if it does."""
-        if self._validator.is_valid(value):
+        self._patterns.start(value)
+        if not self._patterns.exhausted and self._validator.is_valid(value) and not self._patterns.exhausted:
             return None
+        if self._patterns.exhausted:
+            return f"/: {EXHAUSTED}"
+        self._patterns.start(value)
         error = next(iter(self._validator.iter_errors(value)), None)
         if error is None:
             return "does not fit the schema"

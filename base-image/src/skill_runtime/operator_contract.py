@@ -39,6 +39,11 @@ REQUEST_ID_PATTERN = "[A-Za-z0-9._-]{1,64}"
 PROBLEM_URN_PREFIX = "urn:skill-operator:"
 MAX_BODY_BYTES = 1 << 20
 
+# Patterns of schemas: what they may compile to, and for how long one validation may search with them.
+PATTERN_SIZES_KIB = (8, 64, 512, 4096)
+MAX_PATTERNS_KIB = 16_384
+MAX_SEARCH_WORK = 16_777_216
+
 # Files of a pod.
 CONTRACT_DIRECTORY = "/etc/skill"
 CONTRACT_FILE = "contract.json"

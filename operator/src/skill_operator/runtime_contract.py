@@ -41,6 +41,11 @@ REQUEST_ID_PATTERN: Final = "[A-Za-z0-9._-]{1,64}"
 PROBLEM_URN_PREFIX: Final = "urn:skill-operator:"
 MAX_BODY_BYTES: Final = 1 << 20
 
+# Patterns of schemas: what they may compile to, and for how long one validation may search with them.
+PATTERN_SIZES_KIB: Final = (8, 64, 512, 4096)
+MAX_PATTERNS_KIB: Final = 16_384
+MAX_SEARCH_WORK: Final = 16_777_216
+
 # Files of a pod.
 CONTRACT_DIRECTORY: Final = "/etc/skill"
 CONTRACT_FILE: Final = "contract.json"

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from skill_operator.api.v1alpha1 import ObjectMeta
 from skill_operator.gateway import input_validation
 from skill_operator.gateway.problems import Problem
-from skill_operator.untrusted.json_schema import BadSchemaError, CompiledSchema, WorkBudget, _pay
+from skill_operator.untrusted.json_schema import BadSchemaError, CompiledSchema, WorkBudget
 from skill_operator.untrusted.json_values import weight
 
 META = ObjectMeta(name="invoice", namespace="finance")
@@ -61,6 +61,9 @@ def _schemas(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
         "enum": st.lists(st.none() | st.integers(-3, 3) | names, min_size=1, max_size=3, unique_by=repr),
         "uniqueItems": st.booleans(),
         "maxLength": st.integers(0, 4),
+        "pattern": st.sampled_from(["^a", "b{1,60}$", r"^\S+$"]),
+        "unevaluatedProperties": inner,
+        "const": st.none() | st.lists(st.integers(0, 2), max_size=3),
         "multipleOf": st.integers(1, 3),
         "required": st.lists(names, max_size=2, unique=True),
         "$ref": st.sampled_from(["#/$defs/one", "#/$defs/two", "#"]),
@@ -111,10 +114,11 @@ def test_the_short_cut_says_what_the_walk_says(schema: dict[str, Any], value: An
 @example({"patternProperties": {"^a": {"propertyNames": True}}}, {"a" * 300: {"b" * 300: 1}})
 def test_nothing_costs_more_than_was_said(schema: dict[str, Any], value: Any) -> None:
     class Paid(WorkBudget):
-        spent = 0
+        spent = searched = 0
 
-        def pay(self, units: int) -> None:
+        def pay(self, units: int, searches: int = 0) -> None:
             self.spent += units
+            self.searched += searches
 
     body = json.dumps(value, ensure_ascii=False).encode("utf-8", "surrogatepass")
     assert weight(value) <= input_validation._max_weight(body)
@@ -122,16 +126,17 @@ def test_nothing_costs_more_than_was_said(schema: dict[str, Any], value: Any) ->
         contract = CompiledSchema(schema)
     except BadSchemaError:
         return
-    if contract._breadth < 1000:
-        paid = Paid(0)
-        _pay(schema, value, paid)
-        assert paid.spent <= 2 * contract._breadth * weight(value)
+    if contract._breadth.units < 1000:
+        paid = Paid(0, 0)
+        contract._pay(value, paid)
+        assert paid.spent <= 2 * contract._breadth.units * weight(value)
+        assert paid.searched <= 2 * contract._breadth.kib * len(body.decode("utf-8", "surrogatepass"))
 
 
 @pytest.mark.parametrize("schema", [TREE, TWICE, CHAIN], ids=["a loop", "an explosion", "a long chain"])
 def test_what_may_cost_anything_takes_no_short_cut(schema: dict[str, Any]) -> None:
     contract = CompiledSchema(schema)
-    assert not contract.surely_fits([], 1, input_validation.MAX_WORK)
+    assert not contract.surely_fits([], 1, 2, input_validation.MAX_WORK)
     assert verdict(contract, b"{}")[0] == (422 if schema is CHAIN else 200)
 
 

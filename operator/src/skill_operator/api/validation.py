@@ -135,7 +135,7 @@ def _examples(examples: list[Example], takes: _Side, gives: _Side) -> Iterator[_
         size = f"{MAX_UNITS} values or {MAX_UNITS * CHARACTERS_PER_UNIT // 1024} KiB of text"
         yield "spec.examples", f"are too much together; they may hold about {size}"
         return
-    budget = WorkBudget(WORK_UNITS)
+    budget = WorkBudget(WORK_UNITS, WORK_UNITS)
     outcomes: dict[Hashable, tuple[int, Hashable]] = {}
     for index, example in enumerate(examples):
         path = f"spec.examples[{index}]"

@@ -36,7 +36,7 @@ def _surely_fits(schema: CompiledSchema, body: bytes) -> bool:
     try:
         text = body.decode().strip(" \t\r\n")
         value, end = _DECODER.raw_decode(text)
-        return end == len(text) and schema.surely_fits(value, _max_weight(body), MAX_WORK)
+        return end == len(text) and schema.surely_fits(value, _max_weight(body), len(text), MAX_WORK)
     except (ValueError, RecursionError):
         return False
 
@@ -55,7 +55,7 @@ def _validate_fully(schema: CompiledSchema | None, body: bytes, meta: ObjectMeta
     if schema is None or flaw(value) is not None:
         return
     try:
-        misfits = schema.misfits(value, WorkBudget(MAX_WORK), MAX_MISFITS)
+        misfits = schema.misfits(value, WorkBudget(MAX_WORK, MAX_WORK), MAX_MISFITS)
     except TooMuchWorkError:
         return
     if misfits:

@@ -13,9 +13,11 @@ from copy import deepcopy
 from itertools import islice
 from typing import Any, Final, NamedTuple
 
-from jsonschema_rs import Draft202012Validator, FancyRegexOptions, ValidationError, ValidationErrorKind
+from jsonschema_rs import Draft202012Validator, ValidationError, ValidationErrorKind
 
-from skill_operator.untrusted.json_values import Place, brief, children, weight
+from skill_operator.runtime_contract import MAX_PATTERNS_KIB
+from skill_operator.untrusted.json_values import Place, brief, children, flaw, weight
+from skill_operator.untrusted.patterns import OPTIONS, TOO_LARGE_TOGETHER, compiled_kib, refusal
 
 DRAFT: Final = "https://json-schema.org/draft/2020-12/schema"
 MAX_UNITS: Final = 4096
@@ -23,12 +25,15 @@ MAX_PATTERNS: Final = 64
 MAX_PATTERN_LENGTH: Final = 1024
 MAX_INDEX_DIGITS: Final = 9  # Python refuses to convert thousands of digits
 
-_REGEX: Final = FancyRegexOptions(backtrack_limit=10_000, size_limit=1 << 20, dfa_size_limit=1 << 20)
+REPEATS: Final = 4  # of what lies in place beside unevaluated…: the library looks there again, and inside, again
 _MASK: Final = "\0"
+_UNEVALUATED: Final = frozenset({"unevaluatedProperties", "unevaluatedItems"})
+_COMPARED: Final = ("const", "required", "dependentRequired")
 _DYNAMIC: Final = ("$dynamicRef", "$recursiveRef")
 _IN_PLACE: Final = frozenset({"not", "if", "then", "else"})
 _IN_PLACE_LISTS: Final = frozenset({"allOf", "anyOf", "oneOf"})
 _IN_PLACE_MAPS: Final = frozenset({"dependentSchemas", "dependencies"})
+_ALL_IN_PLACE: Final = _IN_PLACE | _IN_PLACE_LISTS | _IN_PLACE_MAPS
 _PER_CHILD: Final = frozenset(
     {"additionalProperties", "unevaluatedProperties", "propertyNames", "items", "contains", "unevaluatedItems"}
 )
@@ -60,50 +65,143 @@ class TooMuchWorkError(Exception):
 
 
 class WorkBudget:
-    """WorkBudget counts the units of work that are left."""
+    """WorkBudget counts the units of work that are left, and those of searches with patterns.
 
-    def __init__(self, units: int) -> None:
+    A unit is about a microsecond at worst: a value that is looked at, or a character that a pattern of one KiB is
+    tried on.
+    """
+
+    def __init__(self, units: int, searches: int) -> None:
         self._left = units
+        self._searches_left = searches
 
-    def pay(self, units: int) -> None:
+    def pay(self, units: int, searches: int = 0) -> None:
         """Take units from the budget. Raises TooMuchWorkError where it has fewer."""
         self._left -= units
-        if self._left < 0:
+        self._searches_left -= searches
+        if self._left < 0 or self._searches_left < 0:
             raise TooMuchWorkError
 
 
-class CompiledSchema:
-    """CompiledSchema validates values. It takes schemas and values that `json_values.flaw` accepts."""
+class _NodeCost(NamedTuple):
+    """_NodeCost is what one schema, without those inside it, costs each value that is held against it.
 
-    def __init__(self, schema: dict[str, Any]) -> None:
-        """Compile the schema. Raises BadSchemaError."""
-        _scan(schema)
+    `units` are the values that the value is compared with. `text_kib` and `names_kib` are the sizes of the patterns
+    that each of its characters, or of its members' names, is searched for. `repeats` is how often its schemas in place
+    are evaluated.
+    """
+
+    units: int
+    text_kib: int
+    names_kib: int
+    repeats: int
+
+
+class _Breadth(NamedTuple):
+    """_Breadth is a bound on what a value costs: `units` for each unit of its weight, `kib` for each character."""
+
+    units: float
+    kib: float
+
+
+class CompiledSchema:
+    """CompiledSchema validates values. It takes any schema, and values that `json_values.flaw` accepts."""
+
+    def __init__(self, schema: dict[str, Any], max_patterns_kib: int = MAX_PATTERNS_KIB) -> None:
+        """Compile the schema.
+
+        Raises BadSchemaError, or TooMuchWorkError where the patterns of a schema that may be good compile to more than
+        `max_patterns_kib`.
+        """
+        if found := flaw(schema):
+            raise BadSchemaError(Misfit(*found))
+        self._costs = _scan(schema, max_patterns_kib)
         try:
-            self._validator = Draft202012Validator(schema, offline=True, pattern_options=_REGEX, mask=_MASK)
+            self._validator = Draft202012Validator(
+                schema, offline=True, validate_formats=False, pattern_options=OPTIONS, mask=_MASK
+            )
         except ValidationError as error:
             raise BadSchemaError(Misfit(tuple(error.instance_path), _schema_message(error))) from error
         except ValueError as error:
             raise BadSchemaError(Misfit((), str(error))) from error
         self._schema = schema
         try:
-            self._breadth = _breadth(schema, (), {})
+            self._breadth = self._measure((), {})
         except RecursionError:  # a chain of a thousand references
-            self._breadth = math.inf
+            self._breadth = _Breadth(math.inf, math.inf)
 
-    def surely_fits(self, value: Any, weight: int, units: int) -> bool:
-        """Return whether a value of at most this weight fits, if that costs at most `units` units of work; else False.
+    def surely_fits(self, value: Any, weight: int, characters: int, units: int) -> bool:
+        """Return whether a value of at most this size fits, if that costs at most `units` units of work; else False.
 
         It takes every value that is made of JSON, but no half of a surrogate pair.
         """
-        return 2 * self._breadth * weight <= units and bool(self._validator.is_valid(value))
+        cost = 2 * self._breadth.units * weight + (self._breadth.kib and 2 * self._breadth.kib * characters)
+        return cost <= units and bool(self._validator.is_valid(value))
 
     def misfits(self, value: Any, budget: WorkBudget, most: int) -> list[Misfit]:
         """Return the first misfits of the value, by place. Raises TooMuchWorkError before any of the work is done."""
-        _pay(self._schema, value, budget)
+        self._pay(value, budget)
         if self._validator.is_valid(value):
             return []
         errors = islice(self._validator.iter_errors(value), 16 * most)
         return sorted((Misfit(tuple(error.instance_path), _message(error)) for error in errors), key=_order)[:most]
+
+    def _measure(self, place: Place, known: dict[Place, _Breadth]) -> _Breadth:
+        """Return the costs of all schemas once references are replaced by what they name; infinite for a cycle.
+
+        Where none leads back, the values that one of them is held against lie side by side in the whole value. So
+        `_pay` never pays more for it than twice the whole value's weight.
+        """
+        if place in known:
+            return known[place]
+        known[place] = _Breadth(math.inf, math.inf)  # for whoever comes back here
+        node = value_at(self._schema, place)
+        if not isinstance(node, dict):
+            known[place] = _Breadth(1, 0)
+            return known[place]
+        cost = self._costs[id(node)]
+        units, kib = 1.0 + cost.units, float(cost.text_kib + cost.names_kib)
+        inside = [
+            ((*place, *inner), cost.repeats if inner[0] in _ALL_IN_PLACE else 1)
+            for inner, _ in _subschemas(node)
+            if inner[0] not in _UNUSED
+        ]
+        if "$ref" in node:
+            inside.append((resolve_reference(self._schema, node["$ref"]) or (), cost.repeats))
+        for inner, times in inside:
+            breadth = self._measure(inner, known)
+            units, kib = units + times * breadth.units, kib + times * breadth.kib
+        known[place] = _Breadth(units, kib)
+        return known[place]
+
+    def _pay(self, value: Any, budget: WorkBudget) -> None:
+        """Pay for everything that an evaluation without any short cut would look at."""
+        waiting: list[tuple[Any, Any]] = [(self._schema, value)]
+        while waiting:
+            schema, part = waiting.pop()
+            if not isinstance(schema, dict):
+                budget.pay(1 + weight(part))
+                continue
+            cost = self._costs[id(schema)]
+            searches = cost.text_kib * len(part) if isinstance(part, str) else 0
+            if cost.names_kib and isinstance(part, dict):
+                searches += cost.names_kib * sum(map(len, part))
+            budget.pay(1 + weight(part) + cost.units, searches)
+            if "$ref" in schema:
+                place = resolve_reference(self._schema, schema["$ref"])
+                waiting += [(value_at(self._schema, place or ()), part)] * cost.repeats
+            inside = list(children(part))
+            for place, inner in _subschemas(schema):
+                keyword = place[0]
+                if keyword in _ALL_IN_PLACE:
+                    waiting += [(inner, part)] * cost.repeats
+                elif keyword == "properties":
+                    if isinstance(part, dict) and place[1] in part:
+                        waiting.append((inner, part[str(place[1])]))
+                elif keyword == "propertyNames":
+                    waiting.extend((inner, key) for key, _ in inside)
+                elif keyword in _PER_CHILD or keyword in _PER_CHILD_LISTS or keyword in _PER_CHILD_MAPS:
+                    waiting.extend((inner, child) for _, child in inside)
 
 
 def _order(misfit: Misfit) -> tuple[list[tuple[int, str]], str]:
@@ -125,8 +223,6 @@ def _message(error: ValidationError) -> str:
             text = f"{shown} fits more than one of the alternatives of oneOf"
         case ValidationErrorKind.FalseSchema():
             text = "nothing may stand here"
-        case ValidationErrorKind.BacktrackLimitExceeded() | ValidationErrorKind.RegexEngineFailure():
-            text = f"the pattern is too expensive to try on {shown}"
         case _:
             text = error.message.replace(_MASK, shown)
     return text
@@ -154,16 +250,47 @@ def rebase(root: dict[str, Any], to: str) -> dict[str, Any]:
     return copy
 
 
-def _scan(root: dict[str, Any]) -> None:
-    """Raise BadSchemaError for what is not allowed in a schema."""
+def _scan(root: dict[str, Any], max_patterns_kib: int) -> dict[int, _NodeCost]:
+    """Return the cost of each schema by its identity.
+
+    Raises BadSchemaError for what is not allowed in a schema, and TooMuchWorkError for patterns that are too large.
+    """
     if weight(root) > MAX_UNITS:
         raise BadSchemaError(Misfit((), f"is too large: more than {MAX_UNITS} values"))
-    patterns = 0
+    costs: dict[int, _NodeCost] = {}
+    count = total_kib = 0
     for place, node in _reachable(root):
         _refuse_keywords(node, place)
-        patterns += _patterns(node, place)
-        if patterns > MAX_PATTERNS:
+        patterns = list(_patterns(node, place))
+        count += len(patterns)
+        if count > MAX_PATTERNS:
             raise BadSchemaError(Misfit(place, f"more than {MAX_PATTERNS} patterns"))
+        sizes = {"pattern": 0, "patternProperties": 0}
+        for where, pattern in patterns:
+            kib = compiled_kib(pattern, max_patterns_kib - total_kib)
+            if kib is None and max_patterns_kib < MAX_PATTERNS_KIB:
+                raise TooMuchWorkError
+            if kib is None:
+                reason = refusal(pattern) if compiled_kib(pattern) is None else TOO_LARGE_TOGETHER
+                raise BadSchemaError(Misfit((*place, *where), f"{brief(pattern)} {reason}"))
+            sizes[str(where[0])] += kib
+            total_kib += kib
+        costs[id(node)] = _NodeCost(
+            _compared(node),
+            sizes["pattern"],
+            2 * sizes["patternProperties"],
+            REPEATS if _UNEVALUATED & node.keys() else 1,
+        )
+    return costs
+
+
+def _compared(node: dict[str, Any]) -> int:
+    """Return the number of values that each value is compared with, one by one."""
+    alternatives = node.get("enum")
+    found = [node[keyword] for keyword in _COMPARED if keyword in node]
+    if isinstance(alternatives, list) and any(isinstance(value, dict | list) for value in alternatives):
+        found.append(alternatives)
+    return sum(map(weight, found))
 
 
 def _reachable(root: dict[str, Any]) -> Iterator[tuple[Place, dict[str, Any]]]:
@@ -193,14 +320,16 @@ def _refuse_keywords(node: dict[str, Any], place: Place) -> None:
             raise BadSchemaError(Misfit((*place, keyword), 'only plain references are taken, such as "#/$defs/line"'))
 
 
-def _patterns(node: dict[str, Any], place: Place) -> int:
-    """Return the number of patterns in this one schema, without those inside it."""
+def _patterns(node: dict[str, Any], place: Place) -> Iterator[tuple[Place, str]]:
+    """Yield the patterns in this one schema, without those inside it, each with its place there."""
     keyed = node.get("patternProperties")
-    texts = [node.get("pattern"), *(keyed if isinstance(keyed, dict) else ())]
-    found = [text for text in texts if isinstance(text, str)]
-    if any(len(text) > MAX_PATTERN_LENGTH for text in found):
-        raise BadSchemaError(Misfit(place, f"has a pattern of more than {MAX_PATTERN_LENGTH} characters"))
-    return len(found)
+    found: list[tuple[Place, Any]] = [(("pattern",), node.get("pattern"))]
+    found += [(("patternProperties", key), key) for key in (keyed if isinstance(keyed, dict) else ())]
+    for where, pattern in found:
+        if isinstance(pattern, str):
+            if len(pattern) > MAX_PATTERN_LENGTH:
+                raise BadSchemaError(Misfit(place, f"has a pattern of more than {MAX_PATTERN_LENGTH} characters"))
+            yield where, pattern
 
 
 def _target(root: dict[str, Any], reference: Any, place: Place) -> Place:
@@ -249,47 +378,3 @@ def _subschemas(node: dict[str, Any]) -> Iterator[tuple[Place, Any]]:
             yield (keyword,), inner
         elif (keyword in _LISTS and isinstance(inner, list)) or (keyword in _MAPS and isinstance(inner, dict)):
             yield from (((keyword, key), child) for key, child in children(inner))
-
-
-def _breadth(root: dict[str, Any], place: Place, known: dict[Place, float]) -> float:
-    """Return the number of schemas once references are replaced by what they name; infinite for a cycle.
-
-    Where none leads back, the values that one of them is held against lie side by side in the whole value. So `_pay`
-    never pays more for it than twice the whole value's weight.
-    """
-    if place in known:
-        return known[place]
-    known[place] = math.inf  # for whoever comes back here
-    node, total = value_at(root, place), 1.0
-    if isinstance(node, dict):
-        inside = [(*place, *inner) for inner, _ in _subschemas(node) if inner[0] not in _UNUSED]
-        if "$ref" in node:
-            inside.append(resolve_reference(root, node["$ref"]) or ())
-        total += sum(_breadth(root, inner, known) for inner in inside)
-    known[place] = total
-    return total
-
-
-def _pay(root: dict[str, Any], value: Any, budget: WorkBudget) -> None:
-    """Pay for everything that an evaluation without any short cut would look at."""
-    waiting: list[tuple[Any, Any]] = [(root, value)]
-    while waiting:
-        schema, part = waiting.pop()
-        budget.pay(1 + weight(part))
-        if not isinstance(schema, dict):
-            continue
-        if "$ref" in schema:
-            place = resolve_reference(root, schema["$ref"])
-            waiting.append((value_at(root, place or ()), part))
-        inside = list(children(part))
-        for place, inner in _subschemas(schema):
-            keyword = place[0]
-            if keyword in _IN_PLACE or keyword in _IN_PLACE_LISTS or keyword in _IN_PLACE_MAPS:
-                waiting.append((inner, part))
-            elif keyword == "properties":
-                if isinstance(part, dict) and place[1] in part:
-                    waiting.append((inner, part[str(place[1])]))
-            elif keyword == "propertyNames":
-                waiting.extend((inner, key) for key, _ in inside)
-            elif keyword in _PER_CHILD or keyword in _PER_CHILD_LISTS or keyword in _PER_CHILD_MAPS:
-                waiting.extend((inner, child) for _, child in inside)
