@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any, Final, NotRequired, TypedDict
+from typing import Any, Final, NotRequired, TypeGuard, TypedDict
 
 MAX_FINISH_REASON_CHARACTERS: Final = 64
 MAX_ERROR_CHARACTERS: Final = 1000
@@ -60,5 +60,5 @@ def _usage(usage: Any) -> dict[str, int]:
     return {kind: count for kind, count in found.items() if _is_count(count)}
 
 
-def _is_count(value: Any) -> bool:
+def _is_count(value: Any) -> TypeGuard[int]:
     return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= HIGHEST_COUNT
