@@ -25,6 +25,7 @@ MAX_PATTERNS: Final = 64
 MAX_PATTERN_LENGTH: Final = 1024
 MAX_INDEX_DIGITS: Final = 9  # Python refuses to convert thousands of digits
 
+_META: Final = Draft202012Validator({"$ref": DRAFT}, offline=True, validate_formats=False)
 REPEATS: Final = 4  # of what lies in place beside unevaluated…: the library looks there again, and inside, again
 _MASK: Final = "\0"
 _UNEVALUATED: Final = frozenset({"unevaluatedProperties", "unevaluatedItems"})
@@ -235,10 +236,22 @@ def _schema_message(error: ValidationError) -> str:
     return error.message.replace(_MASK, brief(error.instance))
 
 
+def is_presentable(schema: Any) -> bool:
+    """Return whether a schema is one, small and local, so that it can be shown to others; nothing is compiled."""
+    if not isinstance(schema, dict) or weight(schema, MAX_UNITS) > MAX_UNITS or flaw(schema):
+        return False
+    try:
+        for place, node in _reachable(schema):
+            _refuse_keywords(node, place)
+    except BadSchemaError:
+        return False
+    return bool(_META.is_valid(schema))
+
+
 def rebase(root: dict[str, Any], to: str) -> dict[str, Any]:
     """Return the schema for use inside another document, at the reference `to` (`#/components/…`).
 
-    It takes schemas that `CompiledSchema` accepts. What looks like a reference but is a value, such as a constant, is
+    It takes schemas that `is_presentable` accepts. What looks like a reference but is a value, such as a constant, is
     kept.
     """
     copy: dict[str, Any] = deepcopy(root)
@@ -255,8 +268,7 @@ def _scan(root: dict[str, Any], max_patterns_kib: int) -> dict[int, _NodeCost]:
 
     Raises BadSchemaError for what is not allowed in a schema, and TooMuchWorkError for patterns that are too large.
     """
-    if weight(root) > MAX_UNITS:
-        raise BadSchemaError(Misfit((), f"is too large: more than {MAX_UNITS} values"))
+    _refuse_size(root)
     costs: dict[int, _NodeCost] = {}
     count = total_kib = 0
     for place, node in _reachable(root):
@@ -282,6 +294,11 @@ def _scan(root: dict[str, Any], max_patterns_kib: int) -> dict[int, _NodeCost]:
             REPEATS if _UNEVALUATED & node.keys() else 1,
         )
     return costs
+
+
+def _refuse_size(root: dict[str, Any]) -> None:
+    if weight(root, MAX_UNITS) > MAX_UNITS:
+        raise BadSchemaError(Misfit((), f"is too large: more than {MAX_UNITS} values"))
 
 
 def _compared(node: dict[str, Any]) -> int:

@@ -52,10 +52,10 @@ def children(value: Any) -> Iterator[tuple[str | int, Any]]:
         yield from enumerate(value)
 
 
-def weight(value: Any) -> int:
-    """Return the size of a value in units: its nodes, and a share of its text."""
+def weight(value: Any, limit: float = math.inf) -> int:
+    """Return the size of a value in units: its nodes, and a share of its text. Beyond `limit` it counts no further."""
     total, waiting = 0, [value]
-    while waiting:
+    while waiting and total <= limit:
         node = waiting.pop()
         total += 1
         if isinstance(node, str):

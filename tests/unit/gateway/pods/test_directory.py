@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
+import json
+import tracemalloc
 from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 
 from skill_operator import naming
-from skill_operator.gateway.pods.directory import KINDS, Backend, Directory, parse_backend
+from skill_operator.gateway.http.openapi import openapi_document
+from skill_operator.gateway.mcp import _tool
+from skill_operator.gateway.pods import directory as directory_module
+from skill_operator.gateway.pods.directory import KINDS, Backend, Directory, parse_backend, parse_skill
+from skill_operator.naming import SkillKey
+from skill_operator.untrusted import json_schema, patterns
 from tests.unit.gateway.objects import UID, deployment, pod, skill
 
 
@@ -205,3 +213,88 @@ async def test_nobody_is_called_with_what_a_dead_watch_knew() -> None:
 
     with pytest.raises(ExceptionGroup):
         await Directory().watch(Dead(), [])  # type: ignore[arg-type]
+
+
+def nested(levels: int, key: str) -> dict[str, Any]:
+    return json.loads(f'{{"{key}":' * levels + "{}" + "}" * levels)
+
+
+DOUBLING = {"$ref": "#/$defs/a0", "$defs": {f"a{i}": {"allOf": [{"$ref": f"#/$defs/a{i + 1}"}] * 2} for i in range(60)}}
+HOSTILE: dict[str, dict[str, Any]] = {
+    "deep schema": {"input": {"type": "object"} | nested(300, "not")},
+    "deep output": {"output": nested(300, "items")},
+    "wide schema": {"input": {"type": "object", "enum": [[]] * 20_000}},
+    "long schema": {"input": {"type": "object", "description": "x" * 1_400_000}},
+    "deep example": {"examples": [{"name": "a", "input": nested(700, "a"), "output": 1}]},
+    "wide example": {"examples": [{"name": "a", "input": [[]] * 20_000, "output": 1}]},
+    "long example": {"examples": [{"name": "a", "input": "x" * 1_400_000, "output": 1}]},
+    "many examples": {"examples": [{"name": f"e{n}", "input": {"a": "x" * 20_000}, "output": 1} for n in range(64)]},
+    "half a pair": {"examples": [{"name": "a", "input": "\ud800", "output": 1}]},
+    "foreign reference": {"input": {"type": "object", "$ref": "http://203.0.113.1/"}},
+    "no schema": {"output": {"type": 7}},
+    "source and more": {"source": {"inline": "x" * 65_000}, "description": "\U0001f600" * 16_000},
+    "what may just be": {
+        "input": {"type": "object", "properties": {f"p{n:04}": {"title": "t"} for n in range(1300)}},
+        "output": {"enum": [{f"p{n}": {}} for n in range(1300)]},
+        "description": "\U0001f600" * 16_000,
+    },
+}
+
+
+@pytest.mark.parametrize("what", HOSTILE)
+def test_an_entry_is_small_and_can_be_shown(what: str) -> None:
+    body = json.dumps(skill(**HOSTILE[what]))
+    parsed = json.loads(body)
+    tracemalloc.start()
+    try:
+        entry = parse_skill(parsed)
+        del parsed
+        gc.collect()
+        assert tracemalloc.get_traced_memory()[0] < 2 << 20
+        copied = parse_skill(json.loads(body))
+        gc.collect()
+        assert tracemalloc.get_traced_memory()[0] < 2 << 20
+    finally:
+        tracemalloc.stop()
+    assert entry.skill is not None
+    assert copied.skill is not None
+    json.dumps(openapi_document([entry], "https://skills.example", authenticated=True)).encode()
+    _tool("a", entry, "2026-07-28").model_dump_json()
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"properties": {f"p{n}": {"pattern": r"^\p{L}{1,64}$"} for n in range(4)}},
+        {"properties": {f"p{n}": {"pattern": r"^\p{L}+$"} for n in range(64)}},
+        {"patternProperties": {r"^.{1,2000}$": {}}},
+        {"pattern": "(?=a)(a+)+$"},
+        {"$ref": "#/$defs/a"},
+        nested(300, "not"),
+    ],
+    ids=str,
+)
+def test_costly_patterns_are_left_to_the_pods(schema: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    compiled_kib = 0
+
+    def count(pattern: str, max_kib: int = 4096) -> int | None:
+        nonlocal compiled_kib
+        found = patterns.compiled_kib(pattern, max_kib)
+        compiled_kib += found or 0
+        return found
+
+    monkeypatch.setattr(json_schema, "compiled_kib", count)
+    directory = Directory()
+    directory.on_skill("ADDED", skill(input={"type": "object"} | schema))
+    assert directory.input_schema(next(iter(directory.entries.values()))) is None
+    assert compiled_kib <= directory_module.MAX_PATTERNS_KIB
+
+
+def test_few_schemas_are_kept_compiled() -> None:
+    directory = Directory()
+    for n in range(directory_module.MAX_COMPILED_SCHEMAS + 20):
+        body = skill(f"s{n}")
+        body["metadata"]["uid"] = f"u{n}"
+        directory.on_skill("ADDED", body)
+        assert directory.input_schema(directory.entries[SkillKey("finance", f"s{n}")]) is not None
+    assert len(directory._input_schemas) == directory_module.MAX_COMPILED_SCHEMAS

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import random
 import time
@@ -21,13 +22,21 @@ from skill_operator.k8s import pod_status
 from skill_operator.k8s.interface import UNREADABLE, Cluster, Object
 from skill_operator.k8s.pod_status import PodProblem
 from skill_operator.naming import SkillKey
-from skill_operator.untrusted.json_schema import BadSchemaError, CompiledSchema
+from skill_operator.untrusted.json_schema import BadSchemaError, CompiledSchema, TooMuchWorkError, is_presentable
+from skill_operator.untrusted.json_values import flaw, weight
+from skill_operator.untrusted.text import printable
 
 log = logging.getLogger(__name__)
 OwnerKey = tuple[str, str]  # namespace and uid of a Skill
 DeploymentKey = tuple[str, str]  # namespace and name: others may label a Deployment, but two never share a name
 KINDS = ("Skill", "Pod", "Deployment")
 DRAIN_TIMEOUT_SECONDS = 15.0  # three times what the controller allows itself
+NOT_SHOWN = {"description": "the schema in the Skill's spec is not valid"}
+MAX_EXAMPLES_BYTES = 64 << 10
+MAX_EXAMPLES_UNITS = 4096
+MAX_PATTERNS_KIB = 256
+"""A schema whose patterns compile to more is left to the skills' own pods: to compile it would hold up all calls."""
+MAX_COMPILED_SCHEMAS = 256
 T = TypeVar("T")
 LABELS = naming.MANAGED | {naming.COMPONENT: "skill"}
 
@@ -51,7 +60,11 @@ class ScaleState(NamedTuple):
 
 @dataclass(frozen=True)
 class SkillEntry:
-    """SkillEntry is a Skill as the gateway needs it; `skill` is None where a newer API stored what it cannot parse."""
+    """SkillEntry is a Skill as the gateway needs it; `skill` is None where it cannot be read.
+
+    A schema that the gateway cannot show is `NOT_SHOWN` there, and examples of more than `MAX_EXAMPLES_BYTES` are left
+    out, so that an entry takes less than 2 MiB, whatever was stored.
+    """
 
     meta: ObjectMeta
     skill: Skill | None
@@ -82,11 +95,27 @@ def parse_skill(body: Object) -> SkillEntry:
     if UNREADABLE in body:
         return SkillEntry(meta, None)
     try:
-        skill = Skill.model_validate(body)
-    except ValidationError as error:
-        log.warning("skill %s/%s cannot be parsed: %s", meta.namespace, meta.name, error)
+        skill = Skill.model_validate(body | {"spec": _shown(body["spec"])})
+    except (ValidationError, KeyError, TypeError, AttributeError) as error:
+        log.warning("skill %s/%s cannot be parsed: %s", meta.namespace, meta.name, printable(str(error), 300))
         return SkillEntry(meta, None)
     return SkillEntry(skill.metadata, skill)
+
+
+def _shown(spec: Object) -> Object:
+    """Return the spec without what the gateway never reads, nor what is too much for it."""
+    shown = {key: value for key, value in spec.items() if key not in {"source", "generation"}}
+    for side in ("input", "output"):
+        if isinstance(shown.get(side), dict) and not is_presentable(shown[side]):
+            shown[side] = NOT_SHOWN
+    examples = shown.get("examples", [])
+    if (
+        weight(examples, MAX_EXAMPLES_UNITS) > MAX_EXAMPLES_UNITS
+        or any(flaw(example) for example in examples)
+        or len(json.dumps(examples)) > MAX_EXAMPLES_BYTES
+    ):
+        shown["examples"] = []
+    return shown
 
 
 def parse_backend(body: Object) -> Backend | None:
@@ -199,18 +228,20 @@ class Directory:
     def input_schema(self, entry: SkillEntry) -> CompiledSchema | None:
         """Return the compiled input schema; it is compiled once per generation, at the first call.
 
-        None where the pods may run another one, since the spec is not deployed yet or has no valid schema. Then only
-        the skill itself can validate.
+        None where the pods may run another one, since the spec is not deployed yet or has no valid schema, and where
+        its patterns are too large for a process that serves everybody. Then only the skill itself can validate.
         """
         meta = entry.meta
-        if entry.skill is None or not entry.current:
+        if entry.skill is None or not entry.current or entry.skill.spec.input == NOT_SHOWN:
             return None
         generation, compiled = self._input_schemas.get(meta.uid, (None, None))
         if generation != meta.generation:
             try:
-                compiled = CompiledSchema(entry.skill.spec.input)
-            except BadSchemaError:
+                compiled = CompiledSchema(entry.skill.spec.input, MAX_PATTERNS_KIB)
+            except (BadSchemaError, TooMuchWorkError):
                 compiled = None
+            while len(self._input_schemas) >= MAX_COMPILED_SCHEMAS:
+                del self._input_schemas[next(iter(self._input_schemas))]
             self._input_schemas[meta.uid] = (meta.generation, compiled)
         return compiled
 
