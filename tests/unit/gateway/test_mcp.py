@@ -18,6 +18,7 @@ from mcp.shared.exceptions import MCPError
 from mcp.shared.subscriptions import ToolsListChanged
 from prometheus_client import REGISTRY
 
+from skill_operator import naming
 from skill_operator.gateway import json_bounds, mcp
 from skill_operator.gateway.access.limits import FairShares
 from tests.unit.gateway.access import test_kubernetes
@@ -90,6 +91,21 @@ async def test_a_call(world: Guarded, mode: str) -> None:
     assert json.loads(result.content[0].text) == {"total": 3}  # type: ignore[union-attr]
     assert (json.loads(calls[0].body), "x-skill-caller: alice" in calls[0].head.lower()) == ({"lines": []}, True)
     assert "good" not in calls[0].head
+
+
+@pytest.mark.parametrize("name", ["a.b", "a" * 253])
+async def test_a_tool_leads_to_its_own_skill_whoever_imitates_its_name(world: Guarded, name: str) -> None:
+    await world.pod(fine)
+    world.api_server.rights = {("finance", ""), ("finance", name)}
+    tool, flat = naming.tool("finance", name), name.replace(".", "-")[:31]
+    rivals = [tool.removeprefix("finance__"), *(f"{flat}-{naming.digest(name)[:length]}" for length in (8, 16, 32))]
+    world.know(body=deployed(name))
+    for body in map(deployed, rivals):
+        body["metadata"]["uid"] = "of-a-rival"
+        world.directory.on_skill("ADDED", body)
+    async with agent(world, "auto") as client:
+        assert len(set(await names(client))) == len({name, *rivals})
+        assert (await client.call_tool(tool, {"lines": []})).structured_content == {"total": 3}
 
 
 async def test_calls_are_counted(world: Guarded, caplog: pytest.LogCaptureFixture) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from skill_operator import naming
-from skill_operator.gateway.http.openapi import openapi_document
+from skill_operator.gateway.http.openapi import encode_openapi
 from skill_operator.gateway.mcp import _tool
 from skill_operator.gateway.pods import directory as directory_module
 from skill_operator.gateway.pods.directory import KINDS, Backend, Directory, parse_backend, parse_skill
@@ -258,7 +258,7 @@ def test_an_entry_is_small_and_can_be_shown(what: str) -> None:
         tracemalloc.stop()
     assert entry.skill is not None
     assert copied.skill is not None
-    json.dumps(openapi_document([entry], "https://skills.example", authenticated=True)).encode()
+    encode_openapi([entry], "https://skills.example", authenticated=True)
     _tool("a", entry, "2026-07-28").model_dump_json()
 
 
