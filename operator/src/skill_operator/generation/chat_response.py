@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any, Final, NotRequired, TypeGuard, TypedDict
+from typing import Any, Final, NotRequired, TypedDict, TypeGuard
 
 MAX_FINISH_REASON_CHARACTERS: Final = 64
 MAX_ERROR_CHARACTERS: Final = 1000
@@ -56,8 +56,8 @@ def _message_text(content: Any) -> str:
 
 def _usage(usage: Any) -> dict[str, int]:
     counts = usage if isinstance(usage, dict) else {}
-    found = {kind: counts.get(f"{kind}_tokens") for kind in ("prompt", "completion", "total")}
-    return {kind: count for kind, count in found.items() if _is_count(count)}
+    found = ((kind, counts.get(f"{kind}_tokens")) for kind in ("prompt", "completion", "total"))
+    return {kind: count for kind, count in found if _is_count(count)}
 
 
 def _is_count(value: Any) -> TypeGuard[int]:

@@ -6,7 +6,6 @@ candidates and the accepted source lie in the Skill's namespace, for its people 
 
 from __future__ import annotations
 
-import difflib
 import json
 
 from skill_operator import naming, runtime_contract
@@ -15,6 +14,7 @@ from skill_operator.generation import ledger_history
 from skill_operator.generation.daily_quota import DailyUsage
 from skill_operator.generation.ledger import Attempt, Ledger
 from skill_operator.generation.ledger_history import LedgerHistory
+from skill_operator.generation.line_diff import unified_diff
 from skill_operator.generation.request import task_hash
 from skill_operator.k8s.interface import Object
 from skill_operator.resources.common import metadata
@@ -24,6 +24,7 @@ HISTORY_KEY = "ledger.json"
 DAILY_USAGE_KEY = "account.json"
 CANDIDATES_KEY = "ledger.json"
 SOURCE_KEY = "skill.py"
+MAX_DIFF_LINES = 4000
 MAX_DIFF_CHARACTERS = 32 * 1024  # a longer one is cut: both files are there
 
 
@@ -108,10 +109,11 @@ def _describe_verdict(attempt: Attempt) -> str:
 
 
 def _diff(previous: Attempt, attempt: Attempt) -> str:
-    """Return the unified diff of two attempts, cut to MAX_DIFF_CHARACTERS."""
+    """Return the unified diff of two attempts, cut to MAX_DIFF_CHARACTERS, or nothing for too many lines."""
     names = (f"attempt-{previous.number}.py", f"attempt-{attempt.number}.py")
-    lines = difflib.unified_diff(previous.source.splitlines(), attempt.source.splitlines(), *names, lineterm="")
-    return "\n".join(lines)[:MAX_DIFF_CHARACTERS]
+    if max(previous.source.count("\n"), attempt.source.count("\n")) > MAX_DIFF_LINES:
+        return ""
+    return "\n".join(unified_diff(previous.source, attempt.source, *names))[:MAX_DIFF_CHARACTERS]
 
 
 def source_map(skill: Skill, source: str) -> Object:
