@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -14,7 +15,8 @@ from skill_operator.generation.ledger import Call, ReadyCandidate, Wait
 from skill_operator.generation.provider import Provider
 from skill_operator.naming import SkillKey
 from skill_operator.settings import ImageSettings, ModelEndpoint, Settings
-from tests.unit.generation.world import Wire, completion_response
+from skill_operator.untrusted.worker import Worker, WorkerFailed
+from tests.unit.generation.world import InlineWorker, Wire, completion_response
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
 MODEL = ModelEndpoint(name="main", base_url="http://model/v1", model="m-1")
@@ -108,3 +110,27 @@ async def test_another_author_counts_a_pending_call_as_lost() -> None:
     assert [event.message for event in step.events] == [
         "The operator was restarted while main was writing; its reply is lost. No attempt is spent."
     ]
+
+
+class BrokenWorker(Worker):
+    """It exceeds its limits, whatever it gets."""
+
+    async def call(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        raise WorkerFailed(f"{function.__name__} exceeded a limit")
+
+
+async def test_a_reply_that_cannot_be_read_within_the_limits_is_one_without_code() -> None:
+    bench = Bench()
+    bench.author = Author(
+        SETTINGS, Provider(bench.wire, InlineWorker()), bench.woken.put_nowait, lambda: NOW, BrokenWorker()
+    )
+    bench.wire.respond(completion_response(f"```python\n{CODE}```", (100, 50)))
+    first = bench.author.advance(INPUTS, NOW)
+    assert first.request is not None
+    bench.author.start_call(first.request)
+    await asyncio.wait_for(bench.woken.get(), 10)
+    step = bench.author.advance(store(INPUTS, first), NOW)
+    assert isinstance(step.decision, Call)
+    assert step.tokens >= 150, "the reply is paid"
+    assert [event.reason for event in step.events] == ["NoCode"]
+    assert "too complex to be read" in step.events[0].message

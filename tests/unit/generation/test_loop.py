@@ -11,7 +11,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from skill_operator import naming
+from skill_operator import naming, runtime_contract
 from skill_operator.settings import (
     DailyTokenSettings,
     EgressProxySettings,
@@ -328,6 +328,35 @@ async def test_a_new_base_image_tries_the_accepted_code_first(world: World) -> N
     assert world.check() == code("return 2")
     assert "gone in 3.15" in prompts(world)[-1]
     assert world.status["generation"]["attempts"] == 1
+
+
+async def test_code_that_was_accepted_and_is_refused_now_is_a_repeat_with_other_comments(world: World) -> None:
+    await writes(world, "return 1")
+    world.verdict(passed=True)
+    await world.reconcile()
+    world.manifest = {"python": "3.14.0"}
+    images = IMAGES.model_copy(update={"checker": f"c@sha256:{'3' * 64}"})
+    world.settings = world.settings.model_copy(update={"images": images})
+    world.operators[0] = world.operator()
+    world.now += timedelta(days=1)
+    await world.reconcile(2)
+    world.verdict(passed=False, gate="mypy", message="gone in 3.14", line=1)
+    await world.reconcile()
+    await writes(world, "# as before\n    return 1")
+    assert world.check() is None
+    assert "CodeRepeated" in {reason for reason, _ in world.events.recorded}
+
+
+@pytest.mark.parametrize("source", ["x" * (runtime_contract.MAX_SOURCE_BYTES + 1), "é" * 40_000])
+async def test_planted_code_that_is_too_long_is_no_candidate(world: World, source: str) -> None:
+    await writes(world, "return 1")
+    world.verdict(passed=True)
+    await world.reconcile()
+    world.store.objects["ConfigMap", NAMESPACE, f"{NAME}-source"]["data"]["skill.py"] = source
+    uid = world.store.objects["Skill", NAMESPACE, NAME]["metadata"]["uid"]
+    del world.store.objects["ConfigMap", world.settings.namespace, naming.ledger(uid)]
+    await world.reconcile(2)
+    assert world.check() is None or source not in str(world.check())
 
 
 @pytest.mark.parametrize("lost", ["ledger", "candidates", "both"])

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from mypy import api as mypy
 
+from skill_operator.generation import typed_dicts
 from skill_operator.generation.typed_dicts import MAX_MODULE_CHARACTERS, types_module
 
 Json = dict[str, Any]
@@ -245,3 +246,41 @@ def test_whatever_the_schema_the_text_is_ascii_python_that_runs(first: Any, seco
     assert text.isascii()
     assert {"Input", "Output"} <= defined(text).keys()
     assert text == types_module(first, second)
+
+
+def tree(width: int, depth: int) -> dict[str, object]:
+    leaf: dict[str, object] = {"type": "string"}
+    return {"anyOf": [tree(width, depth - 1) for _ in range(width)]} if depth else leaf
+
+
+def shared(depth: int) -> dict[str, object]:
+    """Return a schema that is small as a graph, and huge when every way through it is walked."""
+    found: dict[str, object] = {"type": "string"}
+    for _ in range(depth):
+        found = {"type": ["object", "array"] * 20, "items": found, "additionalProperties": found}
+    return found
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        tree(5, 6),
+        {"anyOf": [{"type": "string"}] * 100_000},
+        {"oneOf": [tree(4, 5)] * 100},
+        shared(8),
+        {"type": "object", "properties": {"a b" * 100_000: {"type": "string"}}},
+    ],
+    ids=["tree", "union", "unions", "shared", "key"],
+)
+def test_the_schemas_looked_at_are_bounded(schema: dict[str, object], monkeypatch: pytest.MonkeyPatch) -> None:
+    visits = 0
+    original = typed_dicts._TypedDictWriter.type_of
+
+    def count(self: typed_dicts._TypedDictWriter, *arguments: Any) -> str:
+        nonlocal visits
+        visits += 1
+        return original(self, *arguments)
+
+    monkeypatch.setattr(typed_dicts._TypedDictWriter, "type_of", count)
+    compile(typed_dicts.types_module(schema, schema), "skill_types.py", "exec")
+    assert visits <= 10 * typed_dicts.MAX_SCHEMAS

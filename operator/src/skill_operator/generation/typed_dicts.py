@@ -16,6 +16,7 @@ HEADER = (
 UNKNOWN_TYPES = "\nInput: TypeAlias = dict[str, Any]\n\nOutput: TypeAlias = Any\n"
 MAX_DEPTH = 8
 MAX_TYPES = 200
+MAX_SCHEMAS = 4000  # that are looked at for one module; the rest is Any
 MAX_FIELDS = 200
 MAX_MODULE_CHARACTERS = 48 * 1024
 MAX_EXPRESSION_CHARACTERS = 2000
@@ -23,6 +24,7 @@ MAX_LITERAL_VALUES = 64
 MAX_LITERAL_CHARACTERS = 200
 MAX_NAME_CHARACTERS = 60
 MAX_NAME_PART_CHARACTERS = 30
+MAX_KEY_CHARACTERS = 1000  # of a key that are read for a name
 _SIMPLE_TYPES = {"string": "str", "integer": "int", "number": "float", "boolean": "bool", "null": "None"}
 _TYPE_NAMES = {
     *_SIMPLE_TYPES.values(),
@@ -50,6 +52,7 @@ class _TypedDictWriter:
 
     def __init__(self) -> None:
         self.definitions: list[str] = []
+        self._visited = 0
         self._names: set[str] = {"Input", "Output", "Any", "Literal", "NotRequired", "TypeAlias", "TypedDict"}
         self._schema: Any = None
         self._types_by_reference: dict[str, str] = {}  # `Any` while a reference is being resolved
@@ -62,7 +65,9 @@ class _TypedDictWriter:
 
     def type_of(self, schema: Any, name: str, depth: int) -> str:
         """Return the type of a schema as a Python expression; `name` is for the TypedDict that it may need."""
-        if not isinstance(schema, dict) or depth > MAX_DEPTH or len(self.definitions) > MAX_TYPES:
+        self._visited += 1
+        is_too_much = depth > MAX_DEPTH or self._visited > MAX_SCHEMAS or len(self.definitions) > MAX_TYPES
+        if not isinstance(schema, dict) or is_too_much:
             return "Any"
         if "$ref" in schema:
             return self._reference_type(schema["$ref"], name, depth)
@@ -71,6 +76,8 @@ class _TypedDictWriter:
         if "const" in schema:
             return _literal([schema["const"]])
         union = schema.get("anyOf") or schema.get("oneOf")
+        if isinstance(union, list) and len(union) > MAX_SCHEMAS:
+            return "Any"
         if isinstance(union, list) and union and "properties" not in schema:
             return _union([self.type_of(option, f"{name}Option{n}", depth + 1) for n, option in enumerate(union, 1)])
         kind = schema.get("type")
@@ -173,6 +180,8 @@ def _union(options: list[str]) -> str:
 
 def _camel_case(text: str) -> str:
     return (
-        "".join(word[:1].upper() + word[1:] for word in re.findall(r"[A-Za-z0-9]+", text))[:MAX_NAME_PART_CHARACTERS]
+        "".join(word[:1].upper() + word[1:] for word in re.findall(r"[A-Za-z0-9]+", text[:MAX_KEY_CHARACTERS]))[
+            :MAX_NAME_PART_CHARACTERS
+        ]
         or "Field"
     )
