@@ -295,12 +295,16 @@ class LivePod:
 def pod(world: World, spec: Object | None = None, **meta: Any) -> LivePod:
     """Add a pod of the Skill, as its Deployment makes them, or of another spec."""
     template = world.store.objects["Deployment", NAMESPACE, CHILD]["spec"]["template"]
-    owner = {"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "skill-echo-1", "uid": "uid-of-skill-echo-1"}
+    owner = {"kind": "ReplicaSet", "name": "skill-echo-1", "uid": "uid-of-skill-echo-1", "controller": True}
+    foreign = {"kind": "ReplicaSet", "name": "shop-1", "uid": "uid-of-shop-1"}
     place = {"namespace": NAMESPACE, "name": "skill-echo-1"}
     world.store.put({"kind": "ReplicaSet", "metadata": place | {"uid": owner["uid"]}})
+    world.store.put(
+        {"kind": "ReplicaSet", "metadata": {"namespace": NAMESPACE, "name": "shop-1", "uid": foreign["uid"]}}
+    )
     found = place | {"name": "p", "uid": "uid-of-p", "labels": template["metadata"]["labels"]} | meta
     whole = {"terminationGracePeriodSeconds": 3607, **(spec or template["spec"])}
-    world.store.put({"kind": "Pod", "metadata": found | {"ownerReferences": [owner]}, "spec": whole})
+    world.store.put({"kind": "Pod", "metadata": found | {"ownerReferences": [owner, foreign]}, "spec": whole})
     return LivePod(world, "p")
 
 
@@ -315,6 +319,7 @@ async def test_a_pod_that_loses_a_secret_has_seconds_however_long_its_calls_take
     await world.reconcile()
     assert running_pod["metadata"]["deletionGracePeriodSeconds"] == END_SECONDS
     assert ("ReplicaSet", NAMESPACE, "skill-echo-1") not in world.store.objects, "it makes the pod anew"
+    assert ("ReplicaSet", NAMESPACE, "shop-1") in world.store.objects, "whoever may write pods may add owners"
     assert REVIEW_SECONDS + END_SECONDS < 60
     done = len([place for place in store(world).writes if place[0] == "Pod"])
     await world.reconcile(3)

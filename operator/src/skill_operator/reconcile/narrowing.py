@@ -19,6 +19,7 @@ from skill_operator.isolation.cluster_networks import FRESH_SECONDS
 from skill_operator.k8s.interface import Cluster, Object
 from skill_operator.reconcile.ownership import belongs_to, was_left_behind
 from skill_operator.reconcile.result import ConditionUpdate, EventNote
+from skill_operator.resources.deployment import replica_sets
 from skill_operator.resources.network_policy import narrowed_policy
 from skill_operator.resources.service_account import may_get_secret, name_of
 from skill_operator.settings import Settings
@@ -136,7 +137,7 @@ def narrow(
     deployment = live.deployment if deleting or excess else None
     pods = tuple(pod for pod in live.pods if _held(pod) - granted)
     staying = tuple(filter(_is_staying, pods))
-    replica_sets = {owner["metadata"]["uid"]: owner for pod in staying for owner in _replica_sets(pod)}
+    makers = {owner["metadata"]["uid"]: owner for pod in staying for owner in replica_sets(skill, pod)}
     conditions: tuple[ConditionUpdate, ...] = ()
     if excess := excess.union(*map(_held, staying)) - granted:
         names = sorted({name for name, _ in excess})
@@ -144,7 +145,7 @@ def narrow(
         message = advise_grant(skill, named) if named else f"spec.secrets no longer names Secret {_join(names)}"
         conditions = not_granted(message, ended=True)
     return Narrowing(
-        delete=tuple(filter(None, (deployment, live.leftover, *replica_sets.values()))),
+        delete=tuple(filter(None, (deployment, live.leftover, *makers.values()))),
         ending=tuple(pod for pod in pods if _is_staying(pod) or _grace_seconds(pod) > END_SECONDS),
         policy=policy,
         remaining=replace(
@@ -165,16 +166,6 @@ def _is_staying(pod: Object) -> bool:
 
 def _grace_seconds(pod: Object) -> int:
     return int(pod["metadata"].get("deletionGracePeriodSeconds", 0))
-
-
-def _replica_sets(pod: Object) -> list[Object]:
-    """Return the ReplicaSets that make such a pod anew: its Deployment may be gone, and they not."""
-    namespace = pod["metadata"]["namespace"]
-    return [
-        {"kind": "ReplicaSet", "metadata": {"namespace": namespace, "name": owner["name"], "uid": owner["uid"]}}
-        for owner in pod["metadata"].get("ownerReferences", ())
-        if owner["kind"] == "ReplicaSet"
-    ]
 
 
 def _template(live: LiveState) -> Object:

@@ -88,6 +88,20 @@ def deployment(
     }
 
 
+def replica_sets(skill: Skill, pod: Object) -> list[Object]:
+    """Return what makes this pod anew, by kind, name and uid: a ReplicaSet of a Deployment that may be gone.
+
+    Whoever may write pods may add owners, so that one of another name is left alone.
+    """
+    prefix = f"{naming.child(skill.metadata.name)}-"
+    namespace = pod["metadata"]["namespace"]
+    return [
+        {"kind": "ReplicaSet", "metadata": {"namespace": namespace, "name": owner["name"], "uid": owner["uid"]}}
+        for owner in pod["metadata"].get("ownerReferences", ())
+        if owner["kind"] == "ReplicaSet" and owner.get("controller") and owner["name"].startswith(prefix)
+    ]
+
+
 def _proxy_env(skill: Skill, settings: Settings) -> list[Object]:
     """Return the environment that points HTTP clients to the egress proxy, by address, since the pod has no DNS.
 
