@@ -329,3 +329,36 @@ async def test_a_head_has_ten_seconds_from_its_first_byte(world: World) -> None:
     await settled(lambda: waits[-1] == protocol.HEAD_TIMEOUT_SECONDS and len(waits) >= 3)
     assert waits == [protocol.KEEP_ALIVE_SECONDS, protocol.HEAD_TIMEOUT_SECONDS, protocol.HEAD_TIMEOUT_SECONDS]
     writer.close()
+
+
+@pytest.mark.parametrize("waiting", [NEXT, b"GET / HTTP/1.1\r\n\r\n"], ids=["calls", "others"])
+async def test_requests_that_wait_for_their_turn_are_bounded_in_all(world: World, waiting: bytes) -> None:
+    began, release = asyncio.Event(), asyncio.Event()
+
+    async def slow(call: Call) -> None:
+        began.set()
+        await release.wait()
+        await call.say(reply(GOOD))
+
+    await world.pod(slow)
+    world.know()
+    shares = world.gateway.services.pipelined
+    shares.total = 100
+    port = int(world.url.rpartition(":")[2])
+    opened = []
+    for count in (20, 20, 200):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(NEXT + waiting * count)
+        opened.append((reader, writer))
+        await began.wait()
+    first, third, second = opened
+    assert statuses(await second[0].read()) in ([400], []), "it alone has more than may be"
+    second[1].close()
+    await settled(lambda: shares.held == 40)
+    release.set()
+    for reader, writer in (first, third):
+        for _ in range(21):
+            head = await reader.readuntil(b"\r\n\r\n")
+            await reader.readexactly(int(re.search(rb"(?i)content-length: (\d+)", head)[1]))  # type: ignore[index]
+        writer.close()
+    assert (shares.held, shares._callers) == (0, {})

@@ -33,6 +33,7 @@ from skill_operator.settings import Settings
 log = logging.getLogger(__name__)
 DRAIN_SECONDS = 8.0  # until no Service leads here any more: EndpointSlices and kube-proxy take seconds on a busy node
 SHUTDOWN_TIMEOUT_SECONDS = 25
+MAX_PIPELINED_REQUESTS = 4096  # that wait for the one before them on their connection
 MAX_REQUESTS = 1024  # in flight, of those that are no calls over HTTP
 GC_THRESHOLD = 20_000  # new objects between collections: calls make no cycles, and one takes as long as several calls
 
@@ -97,8 +98,9 @@ def make_server(
 ) -> GatewayServer:
     """Return the server for callers, over HTTP and MCP; with a certificate it speaks TLS."""
     connections = ConnectionLimiter(settings.gateway.connections)
-    origins, requests = allowed_origins(settings), FairShares(MAX_REQUESTS)
-    services = GatewayServices(invoker, authorizer, origins, Deadlines(), connections, requests)
+    requests, pipelined = FairShares(MAX_REQUESTS), FairShares(MAX_PIPELINED_REQUESTS)
+    origins = allowed_origins(settings)
+    services = GatewayServices(invoker, authorizer, origins, Deadlines(), connections, requests, pipelined)
     mcp_server = McpServer(services)
     app = routes.make_app(services, mcp_server, settings)
     options: dict[str, Any] = {"host": "0.0.0.0", "port": settings.listen_port}

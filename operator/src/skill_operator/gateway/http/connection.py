@@ -29,6 +29,7 @@ class GatewayServices:
     deadlines: Deadlines
     connections: ConnectionLimiter
     requests: FairShares
+    pipelined: FairShares
 
     @contextmanager
     def admit_request(self, caller: Caller) -> Iterator[None]:

@@ -118,6 +118,7 @@ class CallerConnection(HttpToolsProtocol):
         self._body_bytes = 0
         self._discarding = False
         self._address: str | None = None  # once it counts as open
+        self._pipelined = 0  # requests that wait for their turn
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Start to wait for the first request."""
@@ -152,6 +153,7 @@ class CallerConnection(HttpToolsProtocol):
             return
         self.flow.resume_reading()
         if self.pipeline:
+            self._give_back_pipelined(1)
             self._start_asgi_task(*self.pipeline.pop())
         else:
             self._await_request()
@@ -162,6 +164,7 @@ class CallerConnection(HttpToolsProtocol):
         super().connection_lost(exc)
         self.services.deadlines.clear(self)
         if self._address is not None:
+            self._give_back_pipelined(self._pipelined)
             self.services.connections.give_back(self._address)
         if running is not None:
             running.on_caller_disconnected()
@@ -270,6 +273,7 @@ class CallerConnection(HttpToolsProtocol):
             self.url, self.expect_100_continue = url, expects_continue
             self.headers.extend(headers)
             super().on_headers_complete()
+            self._take_pipelined()
             return
         former = self.cycle
         exchange = Exchange(self, key, self.headers, self.expect_100_continue)
@@ -279,6 +283,19 @@ class CallerConnection(HttpToolsProtocol):
         else:
             self.flow.pause_reading()
             self.pipeline.appendleft((self.cycle, self.app))
+            self._take_pipelined()
+
+    def _take_pipelined(self) -> None:
+        """Count a request that waits for its turn. Raises ValueError, which ends the connection, where many do."""
+        if len(self.pipeline) > self._pipelined and self._address is not None:
+            if not self.services.pipelined.take(self._address, self._address):
+                raise ValueError(self._pipelined)
+            self._pipelined += 1
+
+    def _give_back_pipelined(self, count: int) -> None:
+        if count and self._pipelined and self._address is not None:
+            self.services.pipelined.give_back(self._address, self._address, count)
+            self._pipelined -= count
 
     def on_body(self, body: bytes) -> None:
         """Pass a part of the body on to the request that it belongs to."""
