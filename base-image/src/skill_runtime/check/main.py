@@ -13,18 +13,26 @@ from skill_runtime import egress_gate, guard, log, process, signals, termination
 from skill_runtime import operator_contract as oc
 from skill_runtime.check import dynamic, report, static
 from skill_runtime.check.candidate import WritablePaths
+from skill_runtime.check.findings import GateFinding
 from skill_runtime.check.request import CheckRequest, EncodedRequest
 from skill_runtime.settings import RuntimeSettings, RuntimeSettingsError
 
+_READ_FILE = ".read"
+"""File of the first phase in the folder that both share: it says, signed, what was read and found good."""
 _SHARED_MEMORY = (Path("/dev/shm"),) if os.getuid() == oc.SANDBOX_UID else ()  # elsewhere it is somebody else's, too
 _EXIT_TERMINATED = 143  # as of a process that SIGTERM ends
 
 
 def main() -> int:
-    """Run the whole check and return its exit code; EXIT_OK says that there is a report, not that it passed."""
+    """Run the check, or the phase that ENV_CHECK_PHASE names, and return the exit code.
+
+    The phase that reads the code leaves a report where it refuses it, and EXIT_REFUSED; else a token for the phase that
+    runs it. That phase, and a whole check, leave a report and EXIT_OK, whether the code passes or not.
+    """
     signals.SignalReceiver(lambda: process.end(_EXIT_TERMINATED), reap=False)  # it waits for its tools
     try:
         encoded = EncodedRequest.take(os.environ)
+        phase = os.environ.get(oc.ENV_CHECK_PHASE, "")
         settings = RuntimeSettings.read(os.environ)
         proof = egress_gate.EgressProof(os.environ)
         if not termination.wait_for_proof(proof, settings.termination_log):
@@ -34,11 +42,18 @@ def main() -> int:
     except RuntimeSettingsError as error:
         log.write("error", "invalid check request", detail=str(error))
         return oc.EXIT_UNUSABLE
+    token = settings.scratch / _READ_FILE
+    finding, passed = None, 0
     try:
         start, cpu = time.monotonic(), _cpu_seconds()
-        with tempfile.TemporaryDirectory(prefix="check-", dir=settings.scratch, ignore_cleanup_errors=True) as folder:
-            finding, passed = static.run_gates(request, settings, Path(folder)), 0
+        if phase != oc.PHASE_RUN:
+            finding = _read_code(request, settings)
+        else:
+            _expect_token(token, encoded.sign(request.digest))
         static_end, cpu = time.monotonic(), _cpu_seconds() - cpu
+        if finding is None and phase == oc.PHASE_READ:
+            token.write_text(encoded.sign(request.digest))
+            return oc.EXIT_OK
         if finding is None:
             _place_skill(request, settings.skill)
             writable = WritablePaths((settings.scratch, *_SHARED_MEMORY), settings.termination_log)
@@ -60,7 +75,19 @@ def main() -> int:
         staticCPU=round(cpu, 3),
         seconds=round(time.monotonic() - start, 3),
     )
-    return oc.EXIT_OK
+    return oc.EXIT_REFUSED if phase == oc.PHASE_READ else oc.EXIT_OK
+
+
+def _read_code(request: CheckRequest, settings: RuntimeSettings) -> GateFinding | None:
+    """Run the gates that only read, in a folder of which nothing is left."""
+    with tempfile.TemporaryDirectory(prefix="check-", dir=settings.scratch, ignore_cleanup_errors=True) as folder:
+        return static.run_gates(request, settings, Path(folder))
+
+
+def _expect_token(path: Path, token: str) -> None:
+    """Raise RuntimeSettingsError unless the first phase left this token."""
+    if not path.is_file() or path.read_text() != token:
+        raise RuntimeSettingsError("the code was not read before: somebody changed the ConfigMap")
 
 
 def _place_skill(request: CheckRequest, path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
+import hmac
 import zlib
 from collections.abc import MutableMapping
 from dataclasses import dataclass
@@ -68,6 +69,10 @@ class EncodedRequest:
         if not secret:
             raise RuntimeSettingsError(f"{oc.ENV_REPORT_KEY} is not set")
         return cls("".join(parts), secret)
+
+    def sign(self, text: str) -> str:
+        """Return the HMAC-SHA256 of the text, by the key of the report."""
+        return hmac.new(self.key, text.encode(), "sha256").hexdigest()
 
     def decode(self) -> CheckRequest:
         """Decode the request. Raises RuntimeSettingsError where it is malformed."""

@@ -30,12 +30,19 @@ class PodProblem:
 
 
 def find_termination(pod: Object) -> Object | None:
-    """Return the terminated state of the pod's only container, or None. It is known 2 s before its Job has ended."""
-    for container in pod.get("status", {}).get("containerStatuses", []):
+    """Return the terminated state of the container that the pod ended with, or None. A Job ends 2 s after it."""
+    for container in _containers(pod.get("status", {})):
         end: Object | None = container.get("state", {}).get("terminated")
         if end is not None:
             return end
     return None
+
+
+def _containers(status: Object) -> list[Object]:
+    """Return the states of the pod's containers, but for those that ended well before the last one started."""
+    first = status.get("initContainerStatuses", [])
+    going_on = [c for c in first if c.get("state", {}).get("terminated", {}).get("exitCode") != 0]
+    return [*going_on, *status.get("containerStatuses", [])]
 
 
 class JobOutcome(NamedTuple):
@@ -86,7 +93,10 @@ def is_creating(pod: Object) -> bool:
     status = pod.get("status", {})
     if status.get("phase") != "Pending" or not pod.get("spec", {}).get("nodeName"):
         return False
-    waiting = [c.get("state", {}).get("waiting", {}).get("reason", "") for c in status.get("containerStatuses", [])]
+    states = [container.get("state", {}) for container in _containers(status)]
+    if any("running" in state for state in states):
+        return False
+    waiting = [state.get("waiting", {}).get("reason", "") for state in states]
     return all(reason in {"", "ContainerCreating", "PodInitializing"} for reason in waiting)
 
 
@@ -99,7 +109,7 @@ def pod_problem(pod: Object, warnings: Sequence[Object] = ()) -> PodProblem | No
             return PodProblem("Unschedulable", f"pod {name} finds no node: {condition.get('message', '')}")
     if status.get("reason") == "Evicted":
         return _evicted(pod)
-    for container in status.get("containerStatuses", []):
+    for container in _containers(status):
         state, last = container.get("state", {}), container.get("lastState", {}).get("terminated")
         waiting = state.get("waiting", {})
         reason = waiting.get("reason", "")

@@ -126,6 +126,7 @@ def job(
 ) -> Object:
     """Return the Job of a check.
 
+    Its first container has the tools and reads the code. The second runs it, on the image that production builds on.
     The examples arrive in the environment of PID 1, which no other process of the pod can read.
     """
     env: list[dict[str, Any]] = [
@@ -138,18 +139,30 @@ def job(
     volumes, mounts = _files(name)
     if skill.spec.secrets:
         mounts.append({"name": "secrets", "mountPath": SECRETS, "readOnly": True})
-    container = isolated_container(
-        settings,
-        name="check",
-        image=pull_reference(settings, settings.images.checker),
-        command=[*runtime_contract.RUNTIME_COMMAND, runtime_contract.COMMAND_CHECK],
-        env=[*env, {"name": runtime_contract.ENV_REPORT_KEY, "value": report_key}],
-        resources=settings.check.resources.model_dump(),
-        volumeMounts=mounts,
+    images = {
+        runtime_contract.PHASE_READ: settings.images.checker,
+        runtime_contract.PHASE_RUN: settings.images.runtime,
+    }
+    reading, running = (
+        isolated_container(
+            settings,
+            name="check" if phase == runtime_contract.PHASE_RUN else phase,
+            image=pull_reference(settings, image),
+            command=[*runtime_contract.RUNTIME_COMMAND, runtime_contract.COMMAND_CHECK],
+            env=[
+                *env,
+                {"name": runtime_contract.ENV_REPORT_KEY, "value": report_key},
+                {"name": runtime_contract.ENV_CHECK_PHASE, "value": phase},
+            ],
+            resources=settings.check.resources.model_dump(),
+            volumeMounts=mounts if phase == runtime_contract.PHASE_RUN else [],
+        )
+        for phase, image in images.items()
     )
     pod = isolated_pod(
         settings,
-        [container],
+        [running],
+        initContainers=[reading],
         user_namespace=user_namespace,
         runtime_class=skill.spec.runtime_class_name,
         restartPolicy="Never",

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from skill_operator import naming
+from skill_operator import naming, runtime_contract
 from skill_operator.generation.holdout import split_examples
 from skill_operator.reconcile.result import Progress, Ref
 from skill_operator.reconcile.stages.check import MAX_INCONCLUSIVE_CHECKS, examine
@@ -57,8 +57,10 @@ def test_the_candidate_sees_no_expected_output() -> None:
     volumes = job["spec"]["template"]["spec"]["volumes"]
     assert [v["name"] for v in volumes] == ["tmp", "skill", "contract"]
     assert [v["configMap"]["items"][0]["key"] for v in volumes[1:]] == ["skill.py", "contract.json"]
-    (container,) = job["spec"]["template"]["spec"]["containers"]
-    mounts = {mount["mountPath"]: mount for mount in container["volumeMounts"]}
+    (reading,), (running,) = (job["spec"]["template"]["spec"][kind] for kind in ("initContainers", "containers"))
+    assert reading["image"].endswith(SETTINGS.images.checker)
+    assert running["image"].endswith(SETTINGS.images.runtime), "nothing tells it from production"
+    mounts = {mount["mountPath"]: mount for mount in running["volumeMounts"]}
     assert mounts["/skill/skill.py"]["readOnly"], "the candidate cannot change what it is judged by"
     assert config_map["data"]["skill.py"] == SOURCE
     assert "expected" not in config_map["data"]["contract.json"]
@@ -280,3 +282,33 @@ def test_checks_of_former_candidates_are_removed() -> None:
     assert {(r.kind, r.name) for r in result.delete} == {("ConfigMap", "echo-check-old"), ("Job", "echo-check-old")}
     other, _ = examine(observed(skill(examples=[])), Progress(source=SOURCE), SETTINGS, NOW)
     assert other.create[0]["metadata"]["name"] != name
+
+
+def read(end: dict[str, Any], job_name: str) -> dict[str, Any]:
+    """A pod whose first container has ended, and whose second has not started."""
+    waiting = {"state": {"waiting": {"reason": "PodInitializing"}}}
+    return {
+        "metadata": pod(job_name)["metadata"],
+        "status": {
+            "phase": "Pending",
+            "initContainerStatuses": [{"state": {"terminated": end}}],
+            "containerStatuses": [waiting],
+        },
+    }
+
+
+def test_code_that_is_refused_when_it_is_read_is_never_run() -> None:
+    name, _, job = begun()
+    end = {"exitCode": runtime_contract.EXIT_REFUSED, "message": signed(BAD, job)}
+    state = observed(jobs={name: job}, pods=(read(end, name),))
+    _, report = examine(state, Progress(source=SOURCE), SETTINGS, NOW)
+    assert report is not None
+    assert (report.passed, report.gate) == (False, "mypy")
+
+
+def test_code_that_was_read_has_no_verdict_yet() -> None:
+    name, _, job = begun()
+    state = observed(jobs={name: job}, pods=(read({"exitCode": 0, "message": ""}, name),))
+    result, report = examine(state, Progress(source=SOURCE), SETTINGS, NOW)
+    assert report is None
+    assert result.conditions[0].reason == "Checking"

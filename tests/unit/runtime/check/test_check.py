@@ -683,3 +683,31 @@ def test_a_check_looks_as_production_does(tmp_path):
     assert len(checked) > 4
     for look in checked:
         assert look in (loaded, called), {key: (look[key], called[key]) for key in look if look[key] != called[key]}
+
+
+def phase(folder, name, source, **more):
+    """One container of a check, as its pod runs them one after the other."""
+    log = folder / "termination-log"
+    log.unlink(missing_ok=True)
+    return check(folder, source, env={"SKILL_CHECK_PHASE": name, **more.pop("env", {})}, **more)
+
+
+def test_the_two_containers_of_a_check_have_one_verdict(tmp_path):
+    read = phase(tmp_path, "read", GOOD)
+    assert (read.code, read.last_word) == (0, "")
+    ran = phase(tmp_path, "run", GOOD, env={"SKILL_TOOLS": str(tmp_path / "no-tools")})
+    assert (ran.code, ran.report["passed"], ran.report["passedExamples"]) == (0, True, 3)
+    assert not list((tmp_path / "scratch").iterdir())
+
+
+def test_what_is_refused_when_it_is_read_ends_the_pod(tmp_path):
+    read = phase(tmp_path, "read", "import subprocess\n" + GOOD)
+    assert (read.code, read.report["passed"], read.report["gate"]) == (4, False, "policy")
+
+
+def test_nothing_runs_that_was_not_read(tmp_path):
+    """The request of a container is read when it starts, so the ConfigMap may be exchanged in between."""
+    assert phase(tmp_path, "run", GOOD).code == 2
+    assert phase(tmp_path, "read", GOOD).code == 0
+    other = phase(tmp_path, "run", GOOD + "#")
+    assert (other.code, other.last_word) == (2, "")

@@ -127,7 +127,7 @@ def _ended(
         return _not_isolated(observed, run.name, end), None
     report = (
         read_signed(str(end.get("message", "")), _report_key(run.job))
-        if end.get("exitCode") == runtime_contract.EXIT_OK
+        if end.get("exitCode") in {runtime_contract.EXIT_OK, runtime_contract.EXIT_REFUSED}
         else None
     )
     if report is not None and report.subject != resource.subject(run.content):
