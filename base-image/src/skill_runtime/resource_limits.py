@@ -7,8 +7,6 @@ import os
 import shutil
 from pathlib import Path
 
-from skill_runtime import operator_contract as oc
-
 MAX_PROCESSES = 256
 """Processes and threads of all calls together. Kubernetes limits them for a whole node at best."""
 MAX_FILE_BYTES = 1 << 30
@@ -56,9 +54,9 @@ def count_oom_kills() -> int:
 def empty_scratch(scratch: Path, *, always: bool = False) -> bool:
     """Empty the scratch folder when it is nearly full, and return whether it was emptied.
 
-    What fills the folder is memory of the pod. Only PID 1 empties /tmp: elsewhere it may be somebody else's, too.
+    What fills the folder is memory of the pod. Only PID 1 empties it: elsewhere it may be somebody else's too.
     """
-    if os.getpid() != 1 and scratch == Path(oc.SCRATCH_DIRECTORY):
+    if os.getpid() != 1:
         return False
     disk = os.statvfs(scratch)
     if (
@@ -67,10 +65,27 @@ def empty_scratch(scratch: Path, *, always: bool = False) -> bool:
         and disk.f_favail > disk.f_files * (1 - _NEARLY_FULL_RATIO)
     ):
         return False
-    for entry in os.scandir(scratch):
+    empty_folder(scratch)
+    return True
+
+
+def _open_folders(folder: str) -> None:
+    """Give this user all rights to its folders in there, which it may have taken from itself."""
+    with contextlib.suppress(OSError):
+        os.chmod(folder, 0o700)  # noqa: PTH101 - of a DirEntry
+    for place, names, _ in os.walk(folder):
+        for path in (os.path.join(place, name) for name in names):  # noqa: PTH118 - as os.walk has it
+            with contextlib.suppress(OSError):
+                if not os.path.islink(path):  # noqa: PTH114 - as os.walk has it
+                    os.chmod(path, 0o700)  # noqa: PTH101 - as os.walk has it
+
+
+def empty_folder(folder: Path) -> None:
+    """Remove what is in the folder, as far as this user may."""
+    for entry in os.scandir(folder):
         if entry.is_dir(follow_symlinks=False):
+            _open_folders(entry.path)
             shutil.rmtree(entry.path, ignore_errors=True)
         else:
             with contextlib.suppress(OSError):
                 os.unlink(entry.path)  # noqa: PTH108 - a DirEntry is no Path
-    return True

@@ -32,9 +32,11 @@ class WritablePaths:
     """The file of the termination message."""
 
     def clear(self) -> None:
-        """Empty all of it."""
+        """Empty all of it. Raises WorkerError where something stays."""
         for folder in self.folders:
-            resource_limits.empty_scratch(folder, always=True)
+            resource_limits.empty_folder(folder)
+            if any(folder.iterdir()):
+                raise WorkerError("the code left files that cannot be removed")
         if self.log is not None:
             termination.write_message(self.log, "")
 

@@ -19,7 +19,7 @@ from skill_runtime.settings import RuntimeSettings, RuntimeSettingsError
 
 _READ_FILE = ".read"
 """File of the first phase in the folder that both share: it says, signed, what was read and found good."""
-_SHARED_MEMORY = (Path("/dev/shm"),) if os.getuid() == oc.SANDBOX_UID else ()  # elsewhere it is somebody else's, too
+_SHARED_MEMORY = Path("/dev/shm")
 _EXIT_TERMINATED = 143  # as of a process that SIGTERM ends
 
 
@@ -56,8 +56,7 @@ def main() -> int:
             return oc.EXIT_OK
         if finding is None:
             _place_skill(request, settings.skill)
-            writable = WritablePaths((settings.scratch, *_SHARED_MEMORY), settings.termination_log)
-            result = asyncio.run(dynamic.run_gates(request, settings.skill, writable))
+            result = asyncio.run(dynamic.run_gates(request, settings.skill, _writable_paths(settings)))
             finding, passed = result.finding, result.passed
     except RuntimeSettingsError as error:
         log.write("error", "the code is not the one to check", detail=str(error))
@@ -82,6 +81,13 @@ def _read_code(request: CheckRequest, settings: RuntimeSettings) -> GateFinding 
     """Run the gates that only read, in a folder of which nothing is left."""
     with tempfile.TemporaryDirectory(prefix="check-", dir=settings.scratch, ignore_cleanup_errors=True) as folder:
         return static.run_gates(request, settings, Path(folder))
+
+
+def _writable_paths(settings: RuntimeSettings) -> WritablePaths:
+    """Return what a candidate can write. Outside of a pod, /tmp and /dev/shm are somebody else's, too."""
+    in_pod = os.getpid() == 1 and os.getuid() == oc.SANDBOX_UID
+    scratch = () if settings.scratch == Path(oc.SCRATCH_DIRECTORY) and not in_pod else (settings.scratch,)
+    return WritablePaths((*scratch, _SHARED_MEMORY) if in_pod else scratch, settings.termination_log)
 
 
 def _expect_token(path: Path, token: str) -> None:

@@ -571,11 +571,19 @@ MEMORY = os.path.join(PLACE, "memory")
 )
 
 
-@pytest.mark.parametrize("memory", ["scratch/memory", "termination-log"])
-@pytest.mark.parametrize("prefix", [(), PRIVATE_PIDS], ids=["", "PID 1"])
+@pytest.mark.parametrize("memory", ["scratch/memory", "scratch/closed/memory", "termination-log"])
+@pytest.mark.parametrize("prefix", [(), (*PRIVATE_PIDS, *NO_CAPABILITIES)], ids=["", "PID 1"])
 def test_nothing_is_remembered_between_two_processes(tmp_path, memory, prefix):
     path = str(tmp_path / memory)
     source = REMEMBERING.replace('os.path.join(PLACE, "memory")', repr(path)).replace("LAST", str(HIDDEN))
+    if "closed" in memory:  # a folder that its owner may not look into
+        source = source.replace(
+            "    known = ",
+            "    os.makedirs(os.path.dirname(MEMORY), exist_ok=True)\n    os.chmod(os.path.dirname(MEMORY), 0o700)\n    known = ",
+        )
+        source = source.replace(
+            "    return {'n': known", "    os.chmod(os.path.dirname(MEMORY), 0)\n    return {'n': known"
+        )
     source = source.replace("os.path.exists(MEMORY)", "os.path.exists(MEMORY) and os.path.getsize(MEMORY)")
     report = check(tmp_path, source, prefix=prefix).report
     assert (report["passed"], report["gate"]) == (False, "schema")
