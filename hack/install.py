@@ -27,6 +27,7 @@ from hack.model import deploy
 
 NAMESPACE = RELEASE
 BUILDS = f"{NAMESPACE}-builds"
+NODES = f"{NAMESPACE}-nodes"
 _FORWARDING = re.compile(r"Forwarding from 127\.0\.0\.1:(\d+)")
 
 
@@ -44,21 +45,24 @@ def install(cluster: Cluster, *values: Path, bases: dict[str, str] | None = None
     if bases is None:
         with step("started the registry"):
             rollout(cluster, "registry")
+            rollout(cluster, "registry-mirror", kind="daemonset", namespace=NODES)
         push(cluster, built)
     with step("started controller and gateway"):
         rollout(cluster, "controller")
         rollout(cluster, "gateway")
 
 
-def rollout(cluster: Cluster, component: str, seconds: int = 180) -> None:
-    """Wait for a Deployment of the chart. Raises ClusterError with its pods' description and logs."""
-    name = f"deployment/{NAMESPACE}-{component}"
+def rollout(
+    cluster: Cluster, component: str, seconds: int = 180, kind: str = "deployment", namespace: str = NAMESPACE
+) -> None:
+    """Wait for a workload of the chart. Raises ClusterError with its pods' description and logs."""
+    name = f"{kind}/{NAMESPACE}-{component}"
     try:
-        cluster.kubectl("-n", NAMESPACE, "rollout", "status", name, f"--timeout={seconds}s")
+        cluster.kubectl("-n", namespace, "rollout", "status", name, f"--timeout={seconds}s")
     except ClusterError as error:
         selector = f"app.kubernetes.io/component={component}"
-        pods = cluster.kubectl("-n", NAMESPACE, "describe", "pods", "-l", selector, check=False)[-2500:]
-        logs = cluster.kubectl("-n", NAMESPACE, "logs", "-l", selector, "--tail=20", check=False)
+        pods = cluster.kubectl("-n", namespace, "describe", "pods", "-l", selector, check=False)[-2500:]
+        logs = cluster.kubectl("-n", namespace, "logs", "-l", selector, "--tail=20", check=False)
         raise ClusterError(f"{name} does not become ready: {error}\n{pods}\n{logs}") from error
 
 

@@ -23,10 +23,15 @@ GROUPS = {"secrets": "", "pods": "", "jobs": "batch", "deployments": "apps", "sk
 
 @pytest.fixture
 def namespaces(cluster: Cluster) -> Iterator[tuple[str, str]]:
-    """The operator's, restricted, and the builder's."""
+    """The operator's, restricted, and the builder's. A release that has the mirrors' is told it by the builder's name."""
     restricted = {f"pod-security.kubernetes.io/{mode}": "restricted" for mode in ("enforce", "warn")}
     with cluster.namespace("chart", restricted) as own, cluster.namespace("builds") as builds:
-        yield own, builds
+        nodes = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": f"{builds}-nodes"}}
+        cluster.apply(nodes)
+        try:
+            yield own, builds
+        finally:
+            cluster.kubectl("delete", "namespace", f"{builds}-nodes", "--wait=false")
 
 
 def told(own: str, builds: str) -> list[str]:
@@ -34,6 +39,7 @@ def told(own: str, builds: str) -> list[str]:
     return [
         setting("fullnameOverride", own),
         setting("builder.namespace", builds),
+        setting("registry.mirror.namespace", f"{builds}-nodes"),
         setting("priorityClass.name", own),
         setting("registry.nodePort", 32000 + uuid.uuid4().int % 700),
     ]
@@ -60,11 +66,11 @@ def account_kubeconfig(cluster: Cluster, namespace: str, account: str, folder: P
     return file
 
 
-def ensure_push_secret(kubeconfig: Path, settings: Path, htpasswd: Path) -> None:
+def ensure_secrets(kubeconfig: Path, settings: Path, htpasswd: Path) -> None:
     """The init container's process."""
     environment = os.environ | {"KUBECONFIG": str(kubeconfig), "SKILL_OPERATOR_SETTINGS": str(settings)}
     environment["PYTHONPATH"] = str(ROOT / "operator" / "src")
-    command = [sys.executable, "-m", "skill_operator", "registry-credentials", str(htpasswd)]
+    command = [sys.executable, "-m", "skill_operator", "registry-credentials", str(htpasswd), f"{htpasswd}-readers"]
     subprocess.run(command, env=environment, check=True, timeout=60)
 
 
@@ -83,16 +89,16 @@ def test_the_registry_makes_its_credential_with_the_rights_it_has(
     def live() -> Object:
         return cluster.get("secret", "-n", builds, "registry-push")
 
-    ensure_push_secret(kubeconfig, settings, htpasswd)
+    ensure_secrets(kubeconfig, settings, htpasswd)
     first = live()
     assert first["type"] == "kubernetes.io/dockerconfigjson"
     assert usable_credential(first, registry)
     assert htpasswd.read_text().startswith("builder:$2")
-    ensure_push_secret(kubeconfig, settings, htpasswd)
+    ensure_secrets(kubeconfig, settings, htpasswd)
     assert live() == first
 
     cluster.kubectl("patch", "secret", "-n", builds, "registry-push", "-p", '{"data": {".dockerconfigjson": "e30="}}')
-    ensure_push_secret(kubeconfig, settings, htpasswd)
+    ensure_secrets(kubeconfig, settings, htpasswd)
     assert usable_credential(live(), registry) not in (None, usable_credential(first, registry))
 
 
@@ -114,6 +120,7 @@ def test_what_the_accounts_may_not_do(cluster: Cluster, namespaces: tuple[str, s
         return allowed
 
     assert may("registry", "get", "secrets/registry-push", builds)
+    assert may("registry", "get", "secrets/registry-read", f"{builds}-nodes")
     assert may("controller", "create", "jobs", builds)
     assert may("gateway", "watch", "skills", own)
     for account, verb, what, namespace in [

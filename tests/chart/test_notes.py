@@ -42,7 +42,7 @@ def test_the_example_is_a_good_skill(case: str) -> None:
 
 
 def test_what_is_insecure_is_said_while_it_is() -> None:
-    assert "whoever reaches a node's port 30500" in notes("default")
+    assert "nodes alone read, at 127.0.0.1:30500" in notes("default")
     assert "30500" not in notes("external-registry")
     assert "Builds use plain HTTP to the registry" not in notes("external-registry")
     assert "Builds use plain HTTP to the registry" in notes("external-registry", setting("registry.insecure", True))

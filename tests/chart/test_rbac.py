@@ -92,7 +92,7 @@ def test_no_process_reads_a_secret_of_a_user(case: str) -> None:
         assert "secrets" not in {resource for rule in role["rules"] for resource in rule["resources"]}
 
 
-def test_the_registry_makes_one_secret() -> None:
+def test_the_registry_makes_two_secrets() -> None:
     found = list(rules(render(), "registry"))
     builds = f"{NAMESPACE}-builds"
     assert [rule for namespace, rule in found if namespace == builds] == [
@@ -100,11 +100,15 @@ def test_the_registry_makes_one_secret() -> None:
         {"apiGroups": [""], "resources": ["secrets"], "resourceNames": ["registry-push"], "verbs": ["get", "patch"]},
         {"apiGroups": ["batch"], "resources": ["jobs"], "verbs": ["list"]},
     ]
+    assert [rule for namespace, rule in found if namespace == f"{NAMESPACE}-nodes"] == [
+        {"apiGroups": [""], "resources": ["secrets"], "verbs": ["create"]},
+        {"apiGroups": [""], "resources": ["secrets"], "resourceNames": ["registry-read"], "verbs": ["get", "patch"]},
+    ]
 
 
 def test_the_registry_s_sweeper_sees_what_is_wanted_and_no_more() -> None:
-    builds = f"{NAMESPACE}-builds"
-    elsewhere = [rule for namespace, rule in rules(render(), "registry") if namespace != builds]
+    secrets = {f"{NAMESPACE}-builds", f"{NAMESPACE}-nodes"}
+    elsewhere = [rule for namespace, rule in rules(render(), "registry") if namespace not in secrets]
     assert elsewhere == [
         {"apiGroups": ["skill-operator.dev"], "resources": ["skills"], "verbs": ["list"]},
         {"apiGroups": [""], "resources": ["pods"], "verbs": ["list"]},

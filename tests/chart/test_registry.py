@@ -23,8 +23,11 @@ import yaml
 
 from skill_operator.k8s.errors import Conflict
 from skill_operator.registry.docker_config import RegistryCredential, render_docker_config
+from skill_operator.registry.mirror import read_authorization
 from skill_operator.registry.push_secret import (
+    MIRROR_CONFIG,
     ensure_push_secret,
+    ensure_read_secret,
     generate_credential,
     htpasswd_line,
     registry_host,
@@ -36,6 +39,7 @@ from tests.chart.render import NAMESPACE, Object, containers, pod, program, rend
 
 REGISTRY = "skill-operator-registry.operators.svc:5000"
 GOOD = RegistryCredential("builder", "p" * 43)
+MIRROR = RegistryCredential("mirror", "r" * 43)
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 
 
@@ -62,6 +66,7 @@ class Secrets:
     rivals: list[Object] = field(default_factory=list)
     writes: list[str] = field(default_factory=list)
     version: int = 0
+    place: tuple[str, str] = (f"{NAMESPACE}-builds", "registry-push")
 
     def put(self, obj: Object) -> Object:
         self.version += 1
@@ -75,7 +80,7 @@ class Secrets:
             self.put(self.rivals.pop(0))
 
     async def get(self, kind: str, namespace: str | None, name: str) -> Object | None:
-        assert (kind, namespace, name) == ("Secret", f"{NAMESPACE}-builds", "registry-push")
+        assert (kind, namespace, name) == ("Secret", *self.place)
         return self.live
 
     async def create(self, obj: Object) -> Object:
@@ -220,6 +225,18 @@ def test_the_name_a_credential_is_looked_up_by(push: str, name: str) -> None:
     assert registry_host(push) == name
 
 
+async def test_the_mirrors_have_a_credential_of_their_own(settings: Settings, tmp_path: Path) -> None:
+    cluster = Secrets(place=(f"{NAMESPACE}-nodes", MIRROR_CONFIG))
+    for _ in range(2):
+        await ensure_read_secret(cluster, settings, tmp_path / "readers")  # type: ignore[arg-type]
+    assert cluster.writes == ["create"]
+    assert cluster.live
+    assert agreed(cluster, tmp_path / "readers").user == "mirror"
+    kept = tmp_path / "config.json"
+    kept.write_bytes(base64.b64decode(cluster.live["data"][".dockerconfigjson"]))
+    assert read_authorization(kept) == agreed(cluster, tmp_path / "readers").header
+
+
 # --- the real registry ---
 
 
@@ -273,17 +290,18 @@ class Registry:
         return str(answer[0]["Docker-Content-Digest"])
 
     def status(self, repository: str, reference: str) -> int:
-        return self.call("GET", f"{self.reader}/v2/{repository}/manifests/{reference}", Accept=MANIFEST)[0]
+        return self.call("GET", f"{self.reader}/v2/{repository}/manifests/{reference}", MIRROR, Accept=MANIFEST)[0]
 
     def pull(self, reference: str) -> int:
         return self.status("skills/a/b", reference)
 
     def whole(self, repository: str, reference: str) -> bool:
         """Whether a node could pull it."""
-        _, (_, text) = self.call("GET", f"{self.reader}/v2/{repository}/manifests/{reference}", Accept=MANIFEST)
+        url = f"{self.reader}/v2/{repository}/manifests/{reference}"
+        _, (_, text) = self.call("GET", url, MIRROR, Accept=MANIFEST)
         manifest = json.loads(text)
         for each in (manifest["config"], *manifest["layers"]):
-            status, answer = self.call("GET", f"{self.reader}/v2/{repository}/blobs/{each['digest']}")
+            status, answer = self.call("GET", f"{self.reader}/v2/{repository}/blobs/{each['digest']}", MIRROR)
             assert (status, len(answer[1])) == (200, each["size"])
         return True
 
@@ -316,7 +334,8 @@ def registry(tmp_path: Path) -> Iterator[Registry]:
     """Both containers as the chart configures them; only folders and ports are the test's."""
     distribution = program("registry")
     (tmp_path / "data").mkdir()
-    (tmp_path / "htpasswd").write_text(htpasswd_line(GOOD))
+    (tmp_path / "writers").write_text(htpasswd_line(GOOD))
+    (tmp_path / "readers").write_text(htpasswd_line(MIRROR))
     urls = {}
     with ExitStack() as stack:
         for name in ("writer", "reader"):
@@ -324,8 +343,7 @@ def registry(tmp_path: Path) -> Iterator[Registry]:
             config["storage"]["filesystem"]["rootdirectory"] = str(tmp_path / "data")
             port = free_port()
             config["http"]["addr"] = f"127.0.0.1:{port}"
-            if "auth" in config:
-                config["auth"]["htpasswd"]["path"] = str(tmp_path / "htpasswd")
+            config["auth"]["htpasswd"]["path"] = str(tmp_path / Path(config["auth"]["htpasswd"]["path"]).name)
             file = tmp_path / f"{name}.yml"
             file.write_text(yaml.safe_dump(config))
             urls[name] = f"http://127.0.0.1:{port}"
@@ -333,7 +351,7 @@ def registry(tmp_path: Path) -> Iterator[Registry]:
         yield Registry(**urls)
 
 
-def test_only_the_builder_pushes_and_everybody_reads(registry: Registry) -> None:
+def test_only_the_builder_pushes_and_only_the_mirrors_read(registry: Registry) -> None:
     for server in (registry.writer, registry.reader):
         assert registry.call("GET", f"{server}/")[0] == 200  # what the probes ask for
     digest = registry.push(GOOD)
@@ -341,11 +359,19 @@ def test_only_the_builder_pushes_and_everybody_reads(registry: Registry) -> None
     for stranger in (None, RegistryCredential("builder", "q" * 43), RegistryCredential("root", GOOD.password)):
         assert registry.call("POST", f"{registry.writer}/v2/skills/a/b/blobs/uploads/", stranger)[0] == 401
         assert registry.call("GET", f"{registry.writer}/v2/skills/a/b/manifests/r1", stranger)[0] == 401
+    config = registry.call("GET", f"{registry.reader}/v2/skills/a/b/manifests/r1", MIRROR, Accept=MANIFEST)
+    blob = json.loads(config[1][1])["config"]["digest"]
+    paths = ("", "_catalog", "skills/a/b/tags/list", "skills/a/b/manifests/r1", f"skills/a/b/manifests/{digest}")
+    for stranger in (None, GOOD, RegistryCredential(MIRROR.user, "q" * 43)):
+        for path in (*paths, f"skills/a/b/blobs/{blob}"):
+            assert registry.call("GET", f"{registry.reader}/v2/{path}", stranger)[0] == 401
+            assert registry.call("HEAD", f"{registry.reader}/v2/{path}", stranger)[0] == 401
+    assert registry.call("POST", f"{registry.writer}/v2/skills/a/b/blobs/uploads/", MIRROR)[0] == 401
 
 
 def test_the_reader_only_reads(registry: Registry) -> None:
     digest = registry.push(GOOD)
-    for user in (None, GOOD):
+    for user in (MIRROR,):
         assert registry.call("POST", f"{registry.reader}/v2/skills/a/b/blobs/uploads/", user)[0] == 405
         assert registry.call("PUT", f"{registry.reader}/v2/skills/a/b/manifests/r2", user, b"{}")[0] == 405
         assert registry.call("DELETE", f"{registry.reader}/v2/skills/a/b/manifests/{digest}", user)[0] == 405
@@ -454,12 +480,12 @@ def test_containers_of_the_pod() -> None:
     assert sweeper["args"] == ["registry-sweep", mounts["sweeper"]["data"]["mountPath"]]
     assert "ports" not in sweeper
     assert "auth" not in mounts["sweeper"]
-    assert credentials["args"] == ["registry-credentials", "/auth/htpasswd"]
+    assert credentials["args"] == ["registry-credentials", "/auth/writers", "/auth/readers"]
     assert reader["image"] == writer["image"] == "docker.io/library/registry:3"
     assert mounts["reader"]["data"]["readOnly"]
     assert not mounts["writer"]["data"]["readOnly"]
     assert mounts["writer"]["auth"]["readOnly"]
-    assert "auth" not in mounts["reader"]
+    assert mounts["reader"]["auth"]["readOnly"]
     assert "data" not in mounts["credentials"]
     assert deployment["spec"]["strategy"] == {"type": "Recreate"}
     config = render().component("ConfigMap", "registry")["data"]
@@ -467,7 +493,7 @@ def test_containers_of_the_pod() -> None:
         text = yaml.safe_load(config[Path(container["args"][1]).name])
         assert text["http"]["addr"] == f":{container['ports'][0]['containerPort']}"
         assert text["storage"]["filesystem"]["rootdirectory"] == mounts[container["name"]]["data"]["mountPath"]
-    writer_auth = yaml.safe_load(config["writer.yml"])["auth"]["htpasswd"]["path"]
-    assert writer_auth == credentials["args"][1]
+    checked = [yaml.safe_load(config[f"{name}.yml"])["auth"]["htpasswd"]["path"] for name in ("writer", "reader")]
+    assert checked == credentials["args"][1:]
     (auth_volume,) = (v for v in pod(deployment)["spec"]["volumes"] if v["name"] == "auth")
     assert auth_volume["emptyDir"]["medium"] == "Memory"

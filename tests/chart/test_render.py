@@ -9,6 +9,8 @@ import pytest
 import yaml
 
 from skill_operator import naming
+from skill_operator.registry import mirror as mirror_module
+from skill_operator.registry import push_secret
 from tests.chart.render import (
     CASES,
     CHART,
@@ -16,6 +18,7 @@ from tests.chart.render import (
     RELEASE,
     ROOT,
     Object,
+    Refused,
     Rendered,
     call,
     containers,
@@ -31,9 +34,9 @@ OPEN_TO_OPERATOR = {"app.kubernetes.io/name", "app.kubernetes.io/instance", "app
 
 
 def deployments(rendered: Rendered) -> list[Object]:
-    found = rendered.kind("Deployment")
+    found = rendered.kind("Deployment", "DaemonSet")
     assert len(found) >= 2
-    assert not rendered.kind("DaemonSet", "StatefulSet", "Pod", "Job", "CronJob")  # else the tests below look past them
+    assert not rendered.kind("StatefulSet", "Pod", "Job", "CronJob")  # else the tests below look past them
     return found
 
 
@@ -166,8 +169,8 @@ def test_every_pod_has_one_policy(case: str) -> None:
         (policy,) = (
             policy
             for policy in rendered.kind("NetworkPolicy")
-            if policy["metadata"]["namespace"] == NAMESPACE
-            and matches(policy["spec"]["podSelector"], labels(pod(deployment)))
+            if policy["metadata"]["namespace"] == deployment["metadata"]["namespace"]
+            and (not policy["spec"]["podSelector"] or matches(policy["spec"]["podSelector"], labels(pod(deployment))))
         )
         assert "Ingress" in policy["spec"]["policyTypes"]
         for rule in policy["spec"].get("ingress") or []:
@@ -232,9 +235,50 @@ def test_the_gateway_is_not_published() -> None:
     assert sorted(port["port"] for spec in services for port in spec["ports"]) == [80, 8082, 8083]
 
 
-def test_only_the_nodes_read_through_the_node_port() -> None:
-    (service,) = (s for s in render().kind("Service") if s["spec"]["type"] != "ClusterIP")
-    assert [(p["nodePort"], p["targetPort"]) for p in service["spec"]["ports"]] == [(30500, "reader")]
+@every_case
+def test_nothing_is_published_but_the_mirror_to_its_own_node(case: str) -> None:
+    rendered = render(case)
+    assert {service["spec"]["type"] for service in rendered.kind("Service")} == {"ClusterIP"}
+    opened = [
+        (labels(each)["app.kubernetes.io/component"], port["hostIP"], port["hostPort"])
+        for each in deployments(rendered)
+        for container in containers(each)
+        for port in container.get("ports", [])
+        if "hostPort" in port
+    ]
+    assert opened == ([] if case == "external-registry" else [("registry-mirror", "127.0.0.1", 30500)])
+
+
+def test_images_are_read_with_a_credential_that_the_mirrors_alone_hold() -> None:
+    rendered = render()
+    mirror = rendered.component("DaemonSet", "registry-mirror")
+    place = mirror["metadata"]["namespace"]
+    (volume,) = (v for v in pod(mirror)["spec"]["volumes"] if v["name"] == "credential")
+    (source,) = volume["projected"]["sources"]
+    assert source["secret"]["name"] == push_secret.MIRROR_CONFIG
+    holders = [o["metadata"] for o in rendered.kind("Deployment", "DaemonSet") if push_secret.MIRROR_CONFIG in str(o)]
+    assert holders == [mirror["metadata"]]
+    *command, upstream, config = next(containers(mirror))["command"]
+    assert command == ["python3", "-m", mirror_module.__name__]
+    assert config == "/etc/registry/config.json"
+    (service,) = (s for s in rendered.kind("Service") if labels(s)["app.kubernetes.io/component"] == "registry")
+    host, _, port = upstream.partition(":")
+    assert host == f"{service['metadata']['name']}.{NAMESPACE}.svc"
+    assert int(port) in {each["port"] for each in service["spec"]["ports"]}
+    (rule,) = rendered.component("NetworkPolicy", "registry-mirror")["spec"]["ingress"]
+    (peer,) = rule["from"]
+    assert peer["namespaceSelector"] == {"matchLabels": {"kubernetes.io/metadata.name": NAMESPACE}}
+    assert matches(peer["podSelector"], labels(pod(rendered.component("Deployment", "controller"))))
+    assert json.loads(rendered.settings())["registry"]["mirrorNamespace"] == place
+
+
+@pytest.mark.parametrize("taken", [NAMESPACE, f"{NAMESPACE}-builds"])
+def test_the_mirrors_have_a_namespace_of_their_own(taken: str) -> None:
+    with pytest.raises(Refused, match=r"registry\.mirror\.namespace: .* is in use"):
+        render("default", setting("registry.mirror.namespace", taken))
+    theirs = render("default", setting("registry.mirror", {"namespace": "elsewhere", "createNamespace": False}))
+    assert "elsewhere" not in {o["metadata"]["name"] for o in theirs.kind("Namespace")}
+    assert theirs.component("DaemonSet", "registry-mirror")["metadata"]["namespace"] == "elsewhere"
 
 
 def test_builds_reach_the_registry_and_nothing_else() -> None:
@@ -261,7 +305,11 @@ def test_builds_reach_the_registry_and_nothing_else() -> None:
     assert matches(builders["podSelector"], build)
     assert [port["port"] for port in read["ports"]] == [5001]
     (reader,) = read["from"]
-    assert matches(reader["podSelector"], labels(pod(rendered.component("Deployment", "controller"))))
+    mirror = rendered.component("DaemonSet", "registry-mirror")
+    assert reader["namespaceSelector"] == {
+        "matchLabels": {"kubernetes.io/metadata.name": mirror["metadata"]["namespace"]}
+    }
+    assert matches(reader["podSelector"], labels(pod(mirror)))
 
 
 NO_PROXY = setting("egressProxy.enabled", False)
@@ -296,7 +344,9 @@ def test_the_port_of_a_registry_elsewhere(push: str, insecure: bool, port: int) 
 
 def test_nothing_is_left_of_the_embedded_registry() -> None:
     rendered = render("external-registry")
-    assert not [obj for obj in rendered.objects if labels(obj).get("app.kubernetes.io/component") == "registry"]
+    assert not [
+        obj for obj in rendered.objects if labels(obj).get("app.kubernetes.io/component", "").startswith("registry")
+    ]
 
 
 def test_the_controller_alone_holds_what_it_reads_a_registry_by() -> None:
@@ -319,7 +369,8 @@ def test_the_builder_namespace() -> None:
     here = {obj["kind"] for obj in rendered.objects if obj["metadata"].get("namespace") == f"{NAMESPACE}-builds"}
     assert here == {"ServiceAccount", "ResourceQuota", "LimitRange", "NetworkPolicy", "Role", "RoleBinding"}
     assert rendered.component("ServiceAccount", "builder")["metadata"]["name"] == "builder"
-    assert not render("default", setting("builder.createNamespace", False)).kind("Namespace")
+    theirs = render("default", setting("builder.createNamespace", False)).kind("Namespace")
+    assert [obj["metadata"]["name"] for obj in theirs] == [f"{NAMESPACE}-nodes"]
 
 
 def test_priority() -> None:
@@ -434,6 +485,7 @@ def test_crds_are_rendered_unchanged() -> None:
 def test_kinds_are_those_that_were_thought_of(case: str) -> None:
     """A new kind needs a look at every test above."""
     known = {"Namespace", "CustomResourceDefinition", "PriorityClass", "ServiceAccount", "ConfigMap", "Deployment"}
+    known |= {"DaemonSet"}
     known |= {"Service", "NetworkPolicy", "PodDisruptionBudget", "ResourceQuota", "LimitRange", "PersistentVolumeClaim"}
     roles = {"".join(pair) for pair in itertools.product(("", "Cluster"), ("Role", "RoleBinding"))}
     policies = {"ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding"}

@@ -119,7 +119,7 @@ def test_addresses_are_those_of_the_services(case: str, release: str, tmp_path: 
     push = urlsplit(f"//{found.registry.push}")
     read, gateway = urlsplit(found.registry.read), urlsplit(found.gateway_url)
     assert ports[push.hostname or "", push.port or 0] == "writer"
-    assert ports[read.hostname or "", read.port or 0] == "reader"
+    assert ports[read.hostname or "", read.port or 0] == "mirror"
     assert ports[gateway.hostname or "", gateway.port or 80] == "http"
     proxy = urlsplit(f"//{found.egress_proxy.address}")
     assert ports[proxy.hostname or "", proxy.port or 0] == "proxy"

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from hack.install import NAMESPACE
+from hack.install import NAMESPACE, NODES
 from hack.model.deploy import MODEL_NAMESPACE
 from hack.model.deploy import NAME as MODEL
 from tests.hostile.canary import ADDRESS, Canary, FreePod, free_pod, host, spy
@@ -68,6 +68,8 @@ def addresses(operator: Operator) -> tuple[list[list[Any]], str]:
         [internal, 30500],
         [service(NAMESPACE, f"{NAMESPACE}-registry"), 5000],
         [pod("registry"), 5000],
+        [pod("registry"), 5001],
+        [service(NODES, f"{NAMESPACE}-registry-mirror"), 5002],
         [service(NAMESPACE, f"{NAMESPACE}-gateway"), 80],
         [pod("gateway"), 8080],
         [pod("gateway"), 8084],
@@ -99,8 +101,10 @@ def prison(operator: Operator) -> Iterator[Prison]:
 def test_r15_nothing_answers_a_skill(prison: Prison) -> None:
     """API server, kubelet, registry, gateway, beacon, controller, model, name server, a neighbour, the internet."""
     with host(prison.operator.cluster):
-        closed = {5000, 30500, 8081}  # to all but builds, nodes and scrapers
-        open_to_all = [t for t in prison.inside if t[1] not in closed] + OUTSIDE
+        ports = {5000, 5001, 5002, 30500, 8081}  # of builds, nodes and scrapers
+        closed = [t for t in prison.inside if t[1] in ports]
+        open_to_all = [t for t in prison.inside if t not in closed] + OUTSIDE
+        assert prison.free.says(f"reached({closed!r}, 3)") == []
         assert prison.free.says(f"reached({open_to_all!r}, 3)") == names(open_to_all)
         with Canary(prison.operator.cluster) as canary:
             everything = prison.inside + prison.neighbour("spy") + OUTSIDE

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from hack.cluster.identity import STATES
-from hack.install import NAMESPACE
+from hack.install import NAMESPACE, NODES
 from tests.integration.installed import Operator
 
 pytestmark = [pytest.mark.cluster, pytest.mark.quiet("examines what all other tests did"), pytest.mark.last]
@@ -28,6 +28,7 @@ RARE: dict[Right, str] = {
     (BUILDS, "", "configmaps", "delete"): "the sweeper, of a build whose Job is gone",
     (BUILDS, "", "events", "list"): "of a build's pod that does not start",
     (BUILDS, "", "secrets", "patch"): "a credential that is no longer usable is made anew",
+    (NODES, "", "secrets", "patch"): "likewise",
 }
 """Rights that no test uses, and why they are needed."""
 

@@ -17,6 +17,22 @@
 {{- $namespace -}}
 {{- end -}}
 
+{{/* A namespace of its own: a port of the node needs Pod Security "privileged", and it holds the read credential. */}}
+{{- define "skill-operator.mirrorNamespace" -}}
+{{- $namespace := .Values.registry.mirror.namespace | default (printf "%s-nodes" .Release.Namespace) -}}
+{{- if has $namespace (concat .Values.watch.namespaces (list .Release.Namespace (include "skill-operator.builderNamespace" .))) -}}
+{{- fail (printf "registry.mirror.namespace: %q is in use; the registry's mirrors need a namespace of their own" $namespace) -}}
+{{- end -}}
+{{- $namespace -}}
+{{- end -}}
+
+{{/* Namespaces of the operator itself, where no Skill may be. */}}
+{{- define "skill-operator.ownNamespaces" -}}
+{{- $own := list .Release.Namespace (include "skill-operator.builderNamespace" .) -}}
+{{- if .Values.registry.embedded }}{{ $own = append $own (include "skill-operator.mirrorNamespace" .) }}{{ end -}}
+{{- toJson $own -}}
+{{- end -}}
+
 {{/* What selects the pods of one component. Takes (list $ component). */}}
 {{- define "skill-operator.selector" -}}
 {{- $root := index . 0 -}}
@@ -148,7 +164,8 @@ readinessProbe:
 {{- dict
   "push" ($r.push | default (printf "%s:5000" $host))
   "pull" ($r.pull | default (printf "localhost:%d" (int $r.nodePort)))
-  "read" ($r.read | default (printf "http://%s:5001" $host))
+  "read" ($r.read | default (printf "http://%s-registry-mirror.%s.svc:5002" (include "skill-operator.fullname" .) (include "skill-operator.mirrorNamespace" .)))
+  "mirrorNamespace" (include "skill-operator.mirrorNamespace" .)
   "credentials" ""
   "trustedHosts" $r.trustedHosts
   "insecure" true
@@ -160,6 +177,7 @@ readinessProbe:
 {{- dict
   "push" (required "registry.push: where does the builder push to? (registry.embedded is false)" $r.push)
   "pull" (required "registry.pull: where do the nodes pull from? (registry.embedded is false)" $r.pull)
+  "mirrorNamespace" ""
   "read" (required "registry.read: which URL serves the registry's manifests? (registry.embedded is false)" $r.read)
   "credentials" (ternary "/etc/skill-operator/registry/config.json" "" (ne $r.readSecret ""))
   "trustedHosts" $r.trustedHosts
@@ -264,13 +282,15 @@ writer.yml: |
   storage:
     filesystem: {rootdirectory: /var/lib/registry}
   auth:
-    htpasswd: {realm: skill-operator, path: /auth/htpasswd}
+    htpasswd: {realm: skill-operator, path: /auth/writers}
   http:
     addr: :5000
     headers: {X-Content-Type-Options: [nosniff]}
 reader.yml: |
   version: 0.1
   log: {level: info, accesslog: {disabled: true}}
+  auth:
+    htpasswd: {realm: skill-operator, path: /auth/readers}
   storage:
     filesystem: {rootdirectory: /var/lib/registry}
     maintenance:
@@ -281,15 +301,27 @@ reader.yml: |
     headers: {X-Content-Type-Options: [nosniff]}
 {{- end -}}
 
-{{/* CEL: the images of all containers of a pod. */}}
+{{/* CEL: the images of a pod: those of its containers, and those that it mounts. */}}
 {{- define "skill-operator.imagesOf" -}}
-{{ . }}.spec.containers.map(c, c.image) + {{ . }}.spec.?initContainers.orValue([]).map(c, c.image) + {{ . }}.spec.?ephemeralContainers.orValue([]).map(c, c.image)
+{{ . }}.spec.containers.map(c, c.image) + {{ . }}.spec.?initContainers.orValue([]).map(c, c.image) + {{ . }}.spec.?ephemeralContainers.orValue([]).map(c, c.image) + {{ . }}.spec.?volumes.orValue([]).map(v, v.?image.?reference.orValue(''))
 {{- end -}}
 
-{{/* Where a policy holds: where Skills live, but not in the release's own namespace. Takes (list $ name). */}}
+{{/* CEL: whether one of these objects, or the pods that it makes, bears labels of the operator's own. */}}
+{{- define "skill-operator.isOurs" -}}
+{{ . }}.exists(o, o != null && [o.?metadata, o.?spec.?template.?metadata, o.?spec.?jobTemplate.?metadata, o.?spec.?jobTemplate.?spec.?template.?metadata].exists(m, m.?labels.orValue({}).exists(k, k.startsWith('skill-operator.dev/') || (k == 'app.kubernetes.io/managed-by' && m.?labels.orValue({})[k] == 'skill-operator'))))
+{{- end -}}
+
+{{/* Where a policy holds: in these namespaces, else where Skills live, but not in the release's own. Takes (list $ name)
+     or (list $ name namespaces). */}}
 {{- define "skill-operator.admissionBinding" -}}
 {{- $root := index . 0 -}}
 {{- $name := printf "%s-%s" (include "skill-operator.fullname" $root) (index . 1) -}}
+{{- $where := dict "key" "kubernetes.io/metadata.name" "operator" "NotIn" "values" (list $root.Release.Namespace) -}}
+{{- if gt (len .) 2 -}}
+{{- $where = merge (dict "operator" "In" "values" (index . 2)) $where -}}
+{{- else if $root.Values.watch.namespaces -}}
+{{- $where = merge (dict "operator" "In" "values" (append $root.Values.watch.namespaces (include "skill-operator.builderNamespace" $root))) $where -}}
+{{- end -}}
 apiVersion: admissionregistration.k8s.io/v1
 kind: ValidatingAdmissionPolicyBinding
 metadata:
@@ -300,10 +332,5 @@ spec:
   validationActions: [Deny]
   matchResources:
     namespaceSelector:
-      matchExpressions:
-        {{- if $root.Values.watch.namespaces }}
-        - {key: kubernetes.io/metadata.name, operator: In, values: {{ toJson (append $root.Values.watch.namespaces (include "skill-operator.builderNamespace" $root)) }}}
-        {{- else }}
-        - {key: kubernetes.io/metadata.name, operator: NotIn, values: {{ toJson (list $root.Release.Namespace) }}}
-        {{- end }}
+      matchExpressions: [{{ toJson $where }}]
 {{- end -}}

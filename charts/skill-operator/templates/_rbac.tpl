@@ -180,14 +180,22 @@ subjects:
 {{- end -}}
 
 {{/* RBAC cannot name what is about to be created, so the first rule has no name. */}}
-{{- define "skill-operator.credentialRules" -}}
+{{- define "skill-operator.secretRules" -}}
 - apiGroups: [""]
   resources: [secrets]
   verbs: [create]
 - apiGroups: [""]
   resources: [secrets]
-  resourceNames: [{{ include "skill-operator.pushSecret" . }}]
+  resourceNames: [{{ . }}]
   verbs: [get, patch]
+{{- end -}}
+
+{{- define "skill-operator.readCredentialRules" -}}
+{{- include "skill-operator.secretRules" "registry-read" -}}
+{{- end -}}
+
+{{- define "skill-operator.credentialRules" -}}
+{{- include "skill-operator.secretRules" (include "skill-operator.pushSecret" .) }}
 - apiGroups: [batch]
   resources: [jobs]
   verbs: [list]

@@ -36,7 +36,7 @@ from skill_operator.reconcile.egress_proxy import EgressProxy
 from skill_operator.reconcile.reconciler import Reconciler
 from skill_operator.reconcile.usage_collector import UsageCollector, over_http
 from skill_operator.registry import client, garbage_collector
-from skill_operator.registry.push_secret import ensure_push_secret
+from skill_operator.registry.push_secret import ensure_push_secret, ensure_read_secret
 from skill_operator.settings import Settings, SettingsError, load
 from skill_operator.sweeper import Sweeper
 from skill_operator.work_queue import WorkQueue
@@ -144,10 +144,11 @@ async def run_doctor(settings: Settings) -> int:
         return await doctor(cluster, settings)
 
 
-async def ensure_credentials(settings: Settings, htpasswd: Path) -> int:
-    """Make the builder's credential for the embedded registry. Return the exit code."""
+async def ensure_credentials(settings: Settings, writers: Path, readers: Path) -> int:
+    """Make the credentials of builder and mirrors for the embedded registry. Return the exit code."""
     async with connect("skill-operator-registry") as cluster:
-        await ensure_push_secret(cluster, settings, htpasswd)
+        await ensure_push_secret(cluster, settings, writers)
+        await ensure_read_secret(cluster, settings, readers)
     return 0
 
 
@@ -158,8 +159,9 @@ def main() -> None:
     add("controller", help="reconcile Skills (one at a time leads, by Lease)")
     add("doctor", help="report what this cluster offers of what the operator needs; run it in a controller's pod")
     add("gateway", help="relay calls to skills (any number)")
-    command = add("registry-credentials", help="make the builder's credential for the embedded registry")
-    command.add_argument("htpasswd", type=Path, help="file to write for the registry")
+    command = add("registry-credentials", help="make the credentials of builder and mirrors for the embedded registry")
+    command.add_argument("writers", type=Path, help="htpasswd file of who pushes, to write for the registry")
+    command.add_argument("readers", type=Path, help="htpasswd file of who reads, to write for the registry")
     command = add("registry-sweep", help="free the embedded registry's disk of images of deleted skills")
     command.add_argument("root", type=Path, help="folder in which the registry keeps its data")
     command.add_argument("--once", action="store_true", help="sweep once, now")
@@ -181,7 +183,7 @@ def main() -> None:
         case "registry-sweep":
             run = garbage_collector.run(settings, options.root, once=options.once, grace=options.grace)
         case _:
-            run = ensure_credentials(settings, options.htpasswd)
+            run = ensure_credentials(settings, options.writers, options.readers)
     try:
         sys.exit(asyncio.run(run))
     except SettingsError as error:

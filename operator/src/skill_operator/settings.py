@@ -42,7 +42,7 @@ class RegistrySettings(_SettingsModel):
     )
     pull: str = Field(default="localhost:30500", description="address that the nodes pull from")
     read: str = Field(
-        default="http://skill-operator-registry.skill-operator.svc:5001",
+        default="http://skill-operator-registry-mirror.skill-operator-nodes.svc:5002",
         description="URL that the controller reads manifests from",
     )
     credentials: str = Field(
@@ -58,6 +58,9 @@ class RegistrySettings(_SettingsModel):
     )
     pull_secret: str = Field(
         default="", description="name of the image pull Secret in the namespaces of skills; empty: none"
+    )
+    mirror_namespace: str = Field(
+        default="skill-operator-nodes", description="namespace of the embedded registry's mirrors; empty: none"
     )
     sweep_seconds: int = Field(
         default=3600, ge=10, description="seconds between two sweeps of the embedded registry's disk"

@@ -1,7 +1,8 @@
-"""Make the credential by which builds push: in the cluster, so that no values file and no release ever holds it.
+"""Make the credentials of the embedded registry: in the cluster, so that no values file and no release ever holds one.
 
-The registry's init container runs this. The Secret in the builder namespace is the truth; the htpasswd file that the
-registry checks against is derived from it each time the registry starts.
+The registry's init container runs this. Builds push by a Secret in the builder namespace, and the mirrors of the nodes
+read by one in a namespace of their own. The Secrets are the truth; the htpasswd files that the registry checks against
+are derived from them each time the registry starts.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import re
 import secrets
 import tempfile
 from pathlib import Path
+from typing import NamedTuple
 
 import bcrypt
 
@@ -24,6 +26,8 @@ from skill_operator.settings import Settings
 DATA_KEY = ".dockerconfigjson"
 TYPE = "kubernetes.io/dockerconfigjson"
 USER = "builder"
+MIRROR_CONFIG = "registry-read"
+READER = "mirror"
 BCRYPT_ROUNDS = (
     4  # the password has 256 random bits: a slow hash protects nothing, and each request of a build would pay it
 )
@@ -32,9 +36,16 @@ _USER = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _PASSWORD = re.compile(r"[!-~]{32,72}")  # printable, too long to guess; bcrypt reads no further than 72 bytes
 
 
-def generate_credential() -> RegistryCredential:
+class _Place(NamedTuple):
+    """_Place is where a Secret is."""
+
+    namespace: str
+    name: str
+
+
+def generate_credential(user: str = USER) -> RegistryCredential:
     """Return a new credential with a random password."""
-    return RegistryCredential(USER, secrets.token_urlsafe(32))
+    return RegistryCredential(user, secrets.token_urlsafe(32))
 
 
 def registry_host(push: str) -> str:
@@ -67,19 +78,26 @@ async def ensure_push_secret(cluster: Cluster, settings: Settings, htpasswd: Pat
     """
     if not settings.registry.push_secret:
         raise ValueError("registry.pushSecret is empty: name the Secret that keeps the push credential")
-    credential = await _read_or_create(cluster, settings)
+    place = _Place(settings.builder_namespace, settings.registry.push_secret)
+    credential = await _read_or_create(cluster, place, registry_host(settings.registry.push), USER)
     _write(htpasswd, htpasswd_line(credential))
 
 
-async def _read_or_create(cluster: Cluster, settings: Settings) -> RegistryCredential:
+async def ensure_read_secret(cluster: Cluster, settings: Settings, htpasswd: Path) -> None:
+    """Make the Secret of the mirrors and the file `htpasswd` agree, as `ensure_push_secret` does."""
+    place = _Place(settings.registry.mirror_namespace, MIRROR_CONFIG)
+    credential = await _read_or_create(cluster, place, registry_host(settings.registry.push), READER)
+    _write(htpasswd, htpasswd_line(credential))
+
+
+async def _read_or_create(cluster: Cluster, place: _Place, registry: str, user: str) -> RegistryCredential:
     """Return the credential that the cluster holds in the end. Another writer that was faster wins."""
-    namespace, name = settings.builder_namespace, settings.registry.push_secret
-    registry = registry_host(settings.registry.push)
+    namespace, name = place
     for _ in range(ATTEMPTS):
         live = await cluster.get("Secret", namespace, name)
         if live is not None and (found := usable_credential(live, registry)) is not None:
             return found
-        fresh = generate_credential()
+        fresh = generate_credential(user)
         secret = _secret(namespace, name, render_docker_config(fresh, registry))
         try:
             if live is None:
