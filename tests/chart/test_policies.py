@@ -3,24 +3,34 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 
-from tests.chart.render import NAMESPACE, render, setting
+from tests.chart.render import NAMESPACE, Object, render, setting
 
+OWN = [NAMESPACE, f"{NAMESPACE}-builds", f"{NAMESPACE}-nodes"]
 KINDS = ("ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding")
+
+
+def image_pattern(rule: Object) -> str:
+    """Return the pattern of the names that images of skills have, in lower case."""
+    pattern, _ = json.JSONDecoder().raw_decode(rule["expression"].partition(".lowerAscii().matches(")[2])
+    return str(pattern)
 
 
 def test_each_policy_is_bound_and_denies() -> None:
     rendered = render()
     policies, bindings = (rendered.kind(kind) for kind in KINDS)
     assert {p["metadata"]["name"] for p in policies} == {b["spec"]["policyName"] for b in bindings}
-    assert len(policies) == 4
+    assert len(policies) == 8
     assert all(policy["spec"]["failurePolicy"] == "Fail" for policy in policies)
     for binding in bindings:
         assert binding["spec"]["validationActions"] == ["Deny"]
         (where,) = binding["spec"]["matchResources"]["namespaceSelector"]["matchExpressions"]
-        assert where == {"key": "kubernetes.io/metadata.name", "operator": "NotIn", "values": [NAMESPACE]}
+        own = binding["spec"]["policyName"].endswith("-namespaces")
+        chosen = {"operator": "In", "values": OWN} if own else {"operator": "NotIn", "values": [NAMESPACE]}
+        assert where == {"key": "kubernetes.io/metadata.name"} | chosen
 
 
 def test_only_the_controller_of_this_release_makes_workloads() -> None:
@@ -47,16 +57,39 @@ def test_images_come_from_the_registry_that_nodes_pull_from() -> None:
 @pytest.mark.parametrize("case", ["default", "external-registry"])
 def test_images_of_skills_are_known_by_the_names_that_nodes_have_for_them(case: str) -> None:
     (rule,) = render(case).one(KINDS[0], "skill-operator-images")["spec"]["validations"]
+    pattern = image_pattern(rule)
     registry = {"default": "localhost:30500", "external-registry": "registry.example:8443/skills"}[case]
-    assert f"i.startsWith('{registry}/skills/')" in rule["expression"]
-    assert ("'^[^/]+:30500/skills/'" in rule["expression"]) == (case == "default")
+    host, _, path = registry.partition("/")
+    name, _, port = host.partition(":")
+    place = f"{path}/skills" if path else "skills"
+    spellings = [f"{name}:{port}", f"{name.upper()}:{port}", f"{name}:000{port}"]
+    if case == "default":
+        spellings += [f"127.0.0.1:{port}", f"[::1]:{port}", f"node-1.example:0{port}"]
+    images = [*(f"{spelling}/{place}/team/add@sha256:1" for spelling in spellings), "sha256:1"]
+    assert [image for image in images if not re.search(pattern, image.lower())] == []
+    others = [f"{name}:{port}/skill-operator/runtime:1", "docker.io/library/python:3", f"x/{name}:{port}/{place}/a"]
+    assert [image for image in others if re.search(pattern, image.lower())] == []
+
+
+@pytest.mark.parametrize("pull", ["registry.example", "registry.example/a.b/c"])
+def test_a_registry_without_a_port_is_known_by_the_port_that_is_meant(pull: str) -> None:
+    (rule,) = render("external-registry", setting("registry.pull", pull)).one(KINDS[0], "skill-operator-images")[
+        "spec"
+    ]["validations"]
+    host, slash, path = pull.partition("/")
+    pattern = image_pattern(rule)
+    for port in ("", ":443", ":0443", ":80"):
+        assert re.search(pattern, f"{host}{port}{slash}{path}/skills/team/add")
+    assert not re.search(pattern, f"registryxexample{slash}{path}/skills/team/add")
 
 
 def test_where_namespaces_are_named_they_hold_there_alone() -> None:
     on = setting("admission.enabled", True)
     for binding in render("namespaced", on).kind(KINDS[1]):
         (where,) = binding["spec"]["matchResources"]["namespaceSelector"]["matchExpressions"]
-        assert (where["operator"], set(where["values"])) == ("In", {"finance", "legal", "builds"})
+        own = binding["spec"]["policyName"].endswith("-namespaces")
+        places = {NAMESPACE, "builds", f"{NAMESPACE}-nodes"} if own else {"finance", "legal", "builds"}
+        assert (where["operator"], set(where["values"])) == ("In", places)
 
 
 @pytest.mark.parametrize("kind", KINDS)
