@@ -161,3 +161,12 @@ def test_what_a_value_is_compared_with_is_paid(schema: dict[str, Any]) -> None:
 
 def test_a_list_of_words_is_looked_up_at_once() -> None:
     CompiledSchema({"items": {"enum": [f"x{n}" for n in range(300)]}}).misfits(["x1"] * 300, WorkBudget(2000, 0), 1)
+
+
+def test_what_unevaluated_looks_back_at_is_bounded() -> None:
+    """To compile this would take hours, without any value."""
+    twice = {f"d{n}": {"allOf": [{"$ref": f"#/$defs/d{n + 1}"}] * 2, **UNEVALUATED} for n in range(40)}
+    for schema in ({"$ref": "#/$defs/d0", "$defs": twice | {"d40": True}}, {"allOf": [{"$ref": "#"}], **UNEVALUATED}):
+        with pytest.raises(BadSchemaError, match="apply beside it in place"):
+            CompiledSchema(schema)
+    CompiledSchema({"properties": {"kids": {"items": {"$ref": "#"}}}, **UNEVALUATED})

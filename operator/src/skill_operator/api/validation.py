@@ -8,6 +8,7 @@ from __future__ import annotations
 import builtins
 import ipaddress
 import keyword
+import math
 import re
 from collections.abc import Hashable, Iterable, Iterator
 from itertools import islice
@@ -17,6 +18,7 @@ from pydantic import ValidationError
 
 from skill_operator.api.egress_networks import BlockedNetwork, NeverGranted, exceptions
 from skill_operator.api.v1alpha1 import HOST, INSIDE_HOST, NO_HOST, Egress, Example, SkillSpec, is_host
+from skill_operator.runtime_contract import MAX_PATTERNS_KIB
 from skill_operator.untrusted.json_schema import BadSchemaError, CompiledSchema, TooMuchWorkError, WorkBudget
 from skill_operator.untrusted.json_values import CHARACTERS_PER_UNIT, Place, canonical, flaw, located, weight
 from skill_operator.untrusted.text import printable
@@ -24,7 +26,21 @@ from skill_operator.untrusted.text import printable
 MAX_PROBLEMS: Final = 10
 MAX_PROBLEMS_PER_VALUE: Final = 3
 MAX_UNITS: Final = 16_384  # of all examples: what a check Job can carry, and what a model could ever read
-WORK_UNITS: Final = 250_000  # units for all examples of a spec, about a third of a second
+WORK_UNITS: Final = 250_000  # for all examples of a spec, about a third of a second
+SEARCH_UNITS: Final = 64_000_000
+
+
+class Effort(NamedTuple):
+    """Effort bounds what it may cost to judge one spec."""
+
+    spec_units: float
+    patterns_kib: int
+    units: int
+    searches: int
+
+
+WHOLE: Final = Effort(math.inf, MAX_PATTERNS_KIB, WORK_UNITS, SEARCH_UNITS)
+QUICK: Final = Effort(4096, 256, 10_000, 10_000)  # about 20 ms, at most, of whoever serves others meanwhile
 
 _PATH_LIMIT: Final = 256
 _MESSAGE_LIMIT: Final = 512
@@ -42,8 +58,30 @@ class SpecProblem(NamedTuple):
 
 
 def problems(spec: SkillSpec) -> list[SpecProblem]:
-    """Return at most ten problems of a spec, none for a good spec. It never raises, whatever the spec holds."""
-    return _printable(_find_problems(spec))
+    """Return at most ten problems of a spec, none for a good spec. It never raises, whatever the spec holds.
+
+    It can take seconds and hundreds of megabytes: a process that serves others calls `quick_problems` first.
+    """
+    return _printable(_find_problems(spec, WHOLE))
+
+
+def quick_problems(spec: SkillSpec) -> list[SpecProblem] | None:
+    """Return what `problems` does, or None where that takes longer than a shared event loop can wait."""
+    parts = [spec.input, spec.output, *((example.input, example.output) for example in spec.examples)]
+    left = QUICK.spec_units
+    for part in parts:
+        left -= sum(weight(value, left) for value in part) if isinstance(part, tuple) else weight(part, left)
+        if left < 0:
+            return None
+    try:
+        return _printable(_find_problems(spec, QUICK))
+    except TooMuchWorkError:
+        return None
+
+
+def problems_of(raw: dict[str, Any]) -> list[tuple[str, str]]:
+    """Return the problems of a stored spec, for a worker process: the arguments and the result are JSON."""
+    return [(problem.path, problem.message) for problem in problems(SkillSpec.model_validate(raw))]
 
 
 def never_granted(spec: SkillSpec, blocked_networks: Iterable[BlockedNetwork]) -> list[SpecProblem]:
@@ -71,16 +109,16 @@ def _printable(found: Iterable[_Located]) -> list[SpecProblem]:
     ]
 
 
-def _find_problems(spec: SkillSpec) -> Iterator[_Located]:
+def _find_problems(spec: SkillSpec, effort: Effort) -> Iterator[_Located]:
     if not spec.description.strip():
         yield "spec.description", "says nothing"
-    takes, gives = _Side("input", spec.input), _Side("output", spec.output)
+    takes, gives = _Side("input", spec.input, effort), _Side("output", spec.output, effort)
     yield from takes.problems
     if takes.contract and spec.input.get("type") != "object":
         yield "spec.input.type", "must be object: the body of a call is a JSON object"
     yield from gives.problems
     yield from _repeated("spec.examples", [example.name for example in spec.examples])
-    yield from _examples(spec.examples, takes, gives)
+    yield from _examples(spec.examples, takes, gives, effort)
     for index, egress in enumerate(spec.egress):
         yield from _egress(f"spec.egress[{index}]", egress)
     yield from _blocked_grants(spec, ())
@@ -90,18 +128,14 @@ def _find_problems(spec: SkillSpec) -> Iterator[_Located]:
 class _Side:
     """_Side is one of the two schemas, compiled where that is possible."""
 
-    def __init__(self, name: str, schema: dict[str, Any]) -> None:
+    def __init__(self, name: str, schema: dict[str, Any], effort: Effort) -> None:
         self.name = name
         self.contract: CompiledSchema | None = None
         self.problems: list[_Located] = []
-        path = f"spec.{name}"
-        if found := flaw(schema):
-            self.problems.append(_at(path, *found))
-            return
         try:
-            self.contract = CompiledSchema(schema)
+            self.contract = CompiledSchema(schema, effort.patterns_kib)
         except BadSchemaError as error:
-            self.problems.append(_at(path, *error.misfit))
+            self.problems.append(_at(f"spec.{name}", *error.misfit))
 
     def misfits(self, path: str, value: Any, budget: WorkBudget) -> Iterator[_Located]:
         """Yield where an example does not fit; nothing if the schema itself is wrong, which is reported already."""
@@ -123,7 +157,7 @@ def _repeated(path: str, names: list[str]) -> Iterator[_Located]:
             yield f"{path}[{index}].name", f"{name} is the name of {path}[{first}] too"
 
 
-def _examples(examples: list[Example], takes: _Side, gives: _Side) -> Iterator[_Located]:
+def _examples(examples: list[Example], takes: _Side, gives: _Side, effort: Effort) -> Iterator[_Located]:
     flawed = [
         _at(f"spec.examples[{index}]", *found) for index, example in enumerate(examples) if (found := _flaw(example))
     ]
@@ -135,7 +169,7 @@ def _examples(examples: list[Example], takes: _Side, gives: _Side) -> Iterator[_
         size = f"{MAX_UNITS} values or {MAX_UNITS * CHARACTERS_PER_UNIT // 1024} KiB of text"
         yield "spec.examples", f"are too much together; they may hold about {size}"
         return
-    budget = WorkBudget(WORK_UNITS, WORK_UNITS)
+    budget = WorkBudget(effort.units, effort.searches)
     outcomes: dict[Hashable, tuple[int, Hashable]] = {}
     for index, example in enumerate(examples):
         path = f"spec.examples[{index}]"
@@ -146,6 +180,8 @@ def _examples(examples: list[Example], takes: _Side, gives: _Side) -> Iterator[_
             if example.error is None:
                 yield from gives.misfits(path, example.output, budget)
         except TooMuchWorkError:
+            if effort is not WHOLE:
+                raise
             yield path, "checking it takes too much work; the schemas repeat themselves without end or nearly so"
             return
         outcome = ("error", example.error) if example.error is not None else ("output", canonical(example.output))

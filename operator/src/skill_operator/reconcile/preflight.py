@@ -11,16 +11,18 @@ from pydantic import ValidationError
 from skill_operator.api import conditions as api
 from skill_operator.api.egress_networks import BlockedNetwork
 from skill_operator.api.v1alpha1 import Skill, SkillSpec
-from skill_operator.api.validation import SpecProblem, never_granted, problems
+from skill_operator.api.validation import SpecProblem, never_granted
 from skill_operator.isolation.cluster_networks import ClusterNetworksUnknown
 from skill_operator.k8s.interface import UNREADABLE, Object
 from skill_operator.reconcile.context import ReconcileContext
 from skill_operator.reconcile.result import ConditionUpdate, Result
+from skill_operator.reconcile.spec_check import SpecCheck
 from skill_operator.registry.client import BaseImage, RegistryUnavailable
 from skill_operator.settings import Settings
 
 log = logging.getLogger(__name__)
 REGISTRY_RETRY_SECONDS = 5.0
+SPEC_CHECK_POLL_SECONDS = 1.0
 CLUSTER_NETWORKS_RETRY_SECONDS = 60.0
 
 
@@ -38,6 +40,7 @@ class Preflight:
     def __init__(self, settings: Settings, context: ReconcileContext) -> None:
         self._settings = settings
         self._context = context
+        self._spec_check = SpecCheck()
         self._base: BaseImage | None = None
 
     def check_namespace(self, skill: Skill) -> Result | None:
@@ -47,9 +50,15 @@ class Preflight:
         message = f"namespace {skill.metadata.namespace} is the operator's own: move the Skill to another namespace"
         return Result.stalled(ConditionUpdate(api.GENERATED, "False", "NamespaceReserved", message))
 
-    def check_spec(self, skill: Skill) -> Result | None:
-        """Return why this spec must not run, as far as spec and settings alone tell; else None."""
-        found = [*problems(skill.spec), *self._not_allowed(skill.spec)]
+    def check_spec(self, skill: Skill, body: Object) -> Result | None:
+        """Return why this spec must not run, as far as spec and settings alone tell; else None.
+
+        A result without conditions waits for the check of a spec that takes long.
+        """
+        known = self._spec_check.problems(skill, body["spec"])
+        if known is None:
+            return Result.waiting(after=SPEC_CHECK_POLL_SECONDS)
+        found = [*known, *self._not_allowed(skill.spec)]
         return _invalid(f"{problem.path}: {problem.message}" for problem in found) if found else None
 
     async def check_installation(self, skill: Skill) -> Prerequisites | Result:

@@ -116,7 +116,7 @@ class Reconciler:
         try:
             live = await self._take_away(body, narrowing)
             refusal = unreadable or self._preflight.check_namespace(skill) or check_suspended(skill)
-            if refusal is None and (refusal := self._preflight.check_spec(skill)) is not None:
+            if refusal is None and (refusal := self._preflight.check_spec(skill, body)) and refusal.conditions:
                 self._author.cancel(SkillKey(skill.metadata.namespace, skill.metadata.name))
             found: Observed | Result = refusal or await self._prepare(skill, body, live, now)
         except NotWritten as problem:

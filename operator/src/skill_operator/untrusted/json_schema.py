@@ -22,6 +22,7 @@ from skill_operator.untrusted.patterns import OPTIONS, TOO_LARGE_TOGETHER, compi
 DRAFT: Final = "https://json-schema.org/draft/2020-12/schema"
 MAX_UNITS: Final = 4096
 MAX_PATTERNS: Final = 64
+MAX_IN_PLACE: Final = 512
 MAX_PATTERN_LENGTH: Final = 1024
 MAX_INDEX_DIGITS: Final = 9  # Python refuses to convert thousands of digits
 
@@ -117,6 +118,10 @@ class CompiledSchema:
         if found := flaw(schema):
             raise BadSchemaError(Misfit(*found))
         self._costs = _scan(schema, max_patterns_kib)
+        try:
+            _refuse_unevaluated(schema)
+        except RecursionError:  # a chain of a thousand references
+            raise BadSchemaError(Misfit((), "is a chain of too many references")) from None
         try:
             self._validator = Draft202012Validator(
                 schema, offline=True, validate_formats=False, pattern_options=OPTIONS, mask=_MASK
@@ -299,6 +304,31 @@ def _scan(root: dict[str, Any], max_patterns_kib: int) -> dict[int, _NodeCost]:
 def _refuse_size(root: dict[str, Any]) -> None:
     if weight(root, MAX_UNITS) > MAX_UNITS:
         raise BadSchemaError(Misfit((), f"is too large: more than {MAX_UNITS} values"))
+
+
+def _refuse_unevaluated(root: dict[str, Any]) -> None:
+    """Raise BadSchemaError where a keyword looks back at too many schemas: to compile that takes all their time."""
+    known: dict[Place, float] = {}
+    for place, node in _reachable(root):
+        keyword = next(iter(_UNEVALUATED & node.keys()), None)
+        if keyword is not None and _in_place_size(root, place, known) > MAX_IN_PLACE:
+            message = f"more than {MAX_IN_PLACE} schemas, or endlessly many, apply beside it in place"
+            raise BadSchemaError(Misfit((*place, keyword), message))
+
+
+def _in_place_size(root: dict[str, Any], place: Place, known: dict[Place, float]) -> float:
+    """Return the number of schemas that apply in place once references are replaced; infinite for a cycle."""
+    if place in known:
+        return known[place]
+    known[place] = math.inf
+    node, total = value_at(root, place), 1.0
+    if isinstance(node, dict):
+        inside = [(*place, *inner) for inner, _ in _subschemas(node) if inner[0] in _ALL_IN_PLACE]
+        if "$ref" in node:
+            inside.append(resolve_reference(root, node["$ref"]) or ())
+        total += sum(_in_place_size(root, inner, known) for inner in inside)
+    known[place] = total
+    return total
 
 
 def _compared(node: dict[str, Any]) -> int:
