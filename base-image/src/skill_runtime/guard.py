@@ -22,7 +22,8 @@ STALL_SECONDS = 30.0
 """The time by which a look may be late before the watchdog ends the pod."""
 MAX_MISSED_BEATS = 2
 """The number of looks in a row between which the event loop may have had no turn."""
-_FAREWELL_SECONDS = 1.0
+_FAREWELL_SECONDS = 5.0
+"""The time for the last words, which nobody may ever read."""
 
 
 class Guard:
@@ -53,7 +54,7 @@ class Guard:
             try:
                 self._proof.recheck()
             except EgressNotBlockedError as error:
-                self._wind_up(_FAREWELL_SECONDS)  # also where nobody reads the log
+                self._wind_up(_FAREWELL_SECONDS)
                 termination.report_open_egress(error, self._termination_log)
                 process.end(oc.EXIT_EGRESS_NOT_BLOCKED)
 
