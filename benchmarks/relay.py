@@ -47,7 +47,7 @@ from skill_operator.gateway.pods.connection import ConnectionPool
 from skill_operator.gateway.pods.directory import Directory
 from skill_operator.k8s.interface import Object
 from skill_operator.observability import logs
-from skill_operator.settings import ImageSettings, Settings
+from skill_operator.settings import CallLimitSettings, GatewayLimitSettings, GatewaySettings, ImageSettings, Settings
 
 ROUNDS = int(os.environ.get("ROUNDS", "5"))
 SECONDS = float(os.environ.get("SECONDS", "4"))
@@ -92,7 +92,9 @@ class ApiServer:
 async def gateway(port: int, upstream: int) -> None:
     """The gateway as it is, but for the cluster: it knows one Skill, whose pod is the upstream."""
     logs.configure("info")
-    settings = Settings(images=ImageSettings(runtime="r", checker="c", builder="b"), listen_port=port)
+    often = CallLimitSettings(per_minute=1_000_000, concurrent=256)  # it is counted, and never reached
+    limits = GatewaySettings(limits=GatewayLimitSettings(caller=often))
+    settings = Settings(images=ImageSettings(runtime="r", checker="c", builder="b"), listen_port=port, gateway=limits)
     directory = Directory()
     directory.unsynced.clear()
     meta = {"name": "echo", "namespace": "bench", "uid": "u-1", "generation": 1}
