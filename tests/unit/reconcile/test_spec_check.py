@@ -124,7 +124,7 @@ def with_patterns(made: Callable[[int], str], count: int) -> dict[str, Any]:
 
 
 HOSTILE: dict[str, dict[str, Any]] = {
-    "empty lists": {"examples": examples(1, [[]] * 60_000)},
+    "empty lists": {"examples": examples(1, [[]] * 25_000)},
     "wide examples": {"examples": examples(64, {str(key): 0 for key in range(500)})},
     "long texts": {"examples": examples(64, "x" * 20_000)},
     "deep": {"examples": examples(1, [[[[0] * 50] * 50]] * 2)},

@@ -40,7 +40,7 @@ class Effort(NamedTuple):
 
 
 WHOLE: Final = Effort(math.inf, MAX_PATTERNS_KIB, WORK_UNITS, SEARCH_UNITS)
-QUICK: Final = Effort(4096, 256, 10_000, 10_000)  # about 20 ms, at most, of whoever serves others meanwhile
+QUICK: Final = Effort(4096, 256, 6000, 6000)  # about 20 ms, at most, of whoever serves others meanwhile
 
 _PATH_LIMIT: Final = 256
 _MESSAGE_LIMIT: Final = 512

@@ -16,7 +16,7 @@ from skill_operator.untrusted.json_values import CHARACTERS_PER_UNIT, flaw, loca
 from skill_operator.untrusted.text import printable
 
 MAX_VALIDATED_BYTES = 1 << 15
-MAX_WORK = 10_000
+MAX_WORK = 5_000
 MAX_MISFITS = 5
 
 

@@ -38,7 +38,8 @@ MIN_WATCH_SECONDS = 1.0
 MAX_PAUSE_SECONDS = 5.0  # until a watch starts again: so long no skill wakes once the API server is back
 TOKEN = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
 SILENCE_SECONDS = 70  # a live watch brings a bookmark every minute
-PAGE_SIZE = 100
+PAGE_SIZE = 40
+MAX_WARNINGS = 500
 MAX_PAGE_BYTES = MAX_DOCUMENT_BYTES
 MAX_OBJECT_BYTES = 16 << 20  # a text of etcd's 1.5 MiB, each character of it escaped
 MAX_REPORTED = 1000
@@ -135,7 +136,7 @@ class ApiServer:
 
     async def warnings(self, namespace: str, uid: str) -> Items:
         """Return the Warning events about the object of this uid, oldest first."""
-        query = {"fieldSelector": f"involvedObject.uid={uid},type=Warning", "limit": str(PAGE_SIZE)}
+        query = {"fieldSelector": f"involvedObject.uid={uid},type=Warning", "limit": str(MAX_WARNINGS)}
         found = _items(await self._call("GET", _path("Event", namespace), query), "Event")
         return sorted(found, key=lambda event: str(event.get("lastTimestamp") or event.get("eventTime") or ""))
 

@@ -15,8 +15,8 @@ from skill_operator.k8s.interface import UNREADABLE, Object
 
 MAX_DOCUMENT_BYTES: Final = 2 << 20
 """A longer document is not parsed whole; the longest object that etcd stores is shorter."""
-MAX_NODES: Final = 65_536
-"""A document of more values than this is not parsed whole: a few milliseconds, and a few megabytes."""
+MAX_NODES: Final = 32_768
+"""A document of more values than this is not parsed whole: some milliseconds, and a megabyte or two."""
 MAX_SAFE_LEVELS: Final = 500
 """Any parser of any Python takes so many levels."""
 OBJECT_LEVELS: Final = 4
