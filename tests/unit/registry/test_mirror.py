@@ -37,7 +37,7 @@ async def serving(config: Path, response: bytes, seen: list[bytes]) -> AsyncIter
         writer.close()
 
     registry = await asyncio.start_server(answer, "127.0.0.1", 0)
-    upstream = f"127.0.0.1:{registry.sockets[0].getsockname()[1]}"
+    upstream = f"localhost:{registry.sockets[0].getsockname()[1]}"
     async with registry, await mirror.serve(upstream, config, "127.0.0.1", 0) as server:
         yield server.sockets[0].getsockname()[1]
 
@@ -118,3 +118,16 @@ async def test_a_registry_that_is_away_is_said(config: Path) -> None:
     async with await mirror.serve("127.0.0.1:1", config, "127.0.0.1", 0) as server:
         port = server.sockets[0].getsockname()[1]
         assert (await send(port, b"GET /v2/ HTTP/1.1\r\n\r\n")).startswith(b"HTTP/1.1 502 ")
+
+
+async def test_pulls_go_on_while_the_cluster_has_no_dns(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def fail(*_: object, **__: object) -> None:
+        raise OSError("no name resolves")
+
+    async with serving(config, b"HTTP/1.1 200 OK\r\n\r\n", []) as port:
+        assert (await send(port, b"GET /v2/ HTTP/1.1\r\n\r\n")).startswith(b"HTTP/1.1 200 ")
+        monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", fail)
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"GET /v2/ HTTP/1.1\r\n\r\n")
+        assert (await reader.read()).startswith(b"HTTP/1.1 200 ")
+        writer.close()

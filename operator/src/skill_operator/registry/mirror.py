@@ -59,6 +59,7 @@ class RegistryMirror:
         """Pass on to `host:port` with the credential that `config` has at that time."""
         self._upstream = upstream
         self._config = config
+        self._address = ""  # under which the registry answered last: pulls must not wait for the cluster's DNS
         self._slots = asyncio.Semaphore(MAX_CONNECTIONS)
 
     async def __call__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -76,11 +77,9 @@ class RegistryMirror:
         if request is None:
             writer.write(b"HTTP/1.1 405 Method Not Allowed\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")
             return await writer.drain()
-        host, _, port = self._upstream.rpartition(":")
         try:
-            async with asyncio.timeout(CONNECT_TIMEOUT_SECONDS):
-                source, upstream = await asyncio.open_connection(host, int(port), limit=CHUNK_BYTES)
-        except OSError:  # TimeoutError is one
+            source, upstream = await self._connect()
+        except OSError:
             writer.write(b"HTTP/1.1 502 Bad Gateway\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")
             return await writer.drain()
         with contextlib.closing(upstream):
@@ -91,6 +90,17 @@ class RegistryMirror:
                         return None
                     writer.write(chunk)
                     await writer.drain()
+
+    async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """Connect to the registry. Raises OSError, of which TimeoutError is one."""
+        host, _, port = self._upstream.rpartition(":")
+        for address in filter(None, (self._address, host)):
+            with contextlib.suppress(OSError):
+                async with asyncio.timeout(CONNECT_TIMEOUT_SECONDS):
+                    streams = await asyncio.open_connection(address, int(port), limit=CHUNK_BYTES)
+                self._address = streams[1].get_extra_info("peername")[0]
+                return streams
+        raise OSError(f"no way to {self._upstream}")
 
 
 async def serve(upstream: str, config: Path, host: str | None = None, port: int = PORT) -> asyncio.Server:
