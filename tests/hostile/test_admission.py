@@ -239,6 +239,8 @@ class Impersonator:
         """Return the status and the text of the response."""
         headers = {"Impersonate-User": self.user, "Impersonate-Group": self.group, "Content-Type": media}
         query = {} if store else {"dryRun": "All"}
+        if method == "DELETE" and not store:  # which heeds no query where it has a body
+            body = body | {"dryRun": ["All"]}
         if "apply-patch" in media:
             query |= {"fieldManager": self.user, "force": "true"}
         url = f"{self.client.configuration.host}{path}?{urlencode(query)}"

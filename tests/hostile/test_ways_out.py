@@ -101,7 +101,7 @@ def prison(operator: Operator) -> Iterator[Prison]:
 def test_r15_nothing_answers_a_skill(prison: Prison) -> None:
     """API server, kubelet, registry, gateway, beacon, controller, model, name server, a neighbour, the internet."""
     with host(prison.operator.cluster):
-        ports = {5000, 5001, 5002, 30500, 8081}  # of builds, nodes and scrapers
+        ports = {5000, 5001, 5002, 30500, 8081, 8084}  # of builds, nodes, scrapers and the controller
         closed = [t for t in prison.inside if t[1] in ports]
         open_to_all = [t for t in prison.inside if t not in closed] + OUTSIDE
         assert prison.free.says(f"reached({closed!r}, 3)") == []
