@@ -43,11 +43,14 @@ import time
 from operator import attrgetter
 
 def run(input: dict) -> dict:
-    if input["what"] == "end":
-        attrgetter("kill")(os)(1, 15)
-    time.sleep(3)
-    return {"said": "still there"}
+    name = input["what"]
+    if name == "kill":
+        attrgetter(name)(os)(1, 15)
+    if name != "hello":
+        time.sleep(1.5)
+    return {"said": name}
 """
+ECHO = [{"name": "echo", "input": {"what": "hello"}, "output": {"said": "hello"}}]
 Object = dict[str, Any]
 
 
@@ -132,7 +135,7 @@ class Hostile:
 
     def signals(self, _turn: int) -> None:
         """Call a skill that asks its own PID 1 to end."""
-        answer = self._operator.call(self._namespace, "signals", {"what": "end"})
+        answer = self._operator.call(self._namespace, "signals", {"what": "kill"})
         self.outcomes[f"signals {answer.status}"] += 1
 
 
@@ -140,11 +143,12 @@ def prepare(operator: Operator, namespaces: tuple[str, ...], hostile: str) -> No
     """Make the Skills that are called, and give the hostile tenant its rights."""
     for namespace in namespaces:
         apply(operator, namespace, skill("steady", idleTimeoutSeconds=0))
-    apply(operator, hostile, skill("signals", source={"inline": SIGNALS}, idleTimeoutSeconds=0))
+    apply(operator, hostile, skill("signals", source={"inline": SIGNALS}, idleTimeoutSeconds=0, examples=ECHO))
     binding = ("-n", hostile, "create", "rolebinding", "edit", "--clusterrole=edit", f"--user={USER}")
     operator.cluster.kubectl(*binding)
     for namespace in namespaces:
         operator.ready(namespace, "steady")
+    operator.ready(hostile, "signals")
 
 
 @contextmanager
