@@ -37,6 +37,8 @@ USER = "mallory"
 GATEWAY = f"http://{NAMESPACE}-gateway.{NAMESPACE}.svc"
 FAT = 1_300_000  # bytes, which the API server stores
 DEEP = 9_900  # levels, likewise
+MAX_OBJECTS = 15
+"""The objects of each kind that are stored; later ones of the same names are refused."""
 SIGNALS = """
 import os
 import time
@@ -80,7 +82,7 @@ class Hostile:
         for turn in itertools.count():
             if self._stop.is_set():
                 return
-            attack(turn)
+            attack(turn % MAX_OBJECTS)
             self._stop.wait(1)
 
     def _kubectl(self, *arguments: str, stdin: str | None = None) -> str:
@@ -104,10 +106,9 @@ class Hostile:
 
     def fat_skills(self, turn: int) -> None:
         """Create Skills as large as the API server takes them, and dear to decode."""
-        if turn < 15:
-            empty: list[list[int]] = [[]] * (FAT // 3)
-            body = skill(f"fat-{turn}", examples=[{"name": "one", "input": {"what": empty}, "output": {"said": ""}}])
-            self._create(json.dumps(body, separators=(",", ":")))
+        empty: list[list[int]] = [[]] * (FAT // 3)
+        body = skill(f"fat-{turn}", examples=[{"name": "one", "input": {"what": empty}, "output": {"said": ""}}])
+        self._create(json.dumps(body, separators=(",", ":")))
 
     def deep_skill(self, turn: int) -> None:
         """Create Skills nested as deep as the API server takes them, which JSON decoders may not."""
@@ -119,7 +120,7 @@ class Hostile:
         if turn == 0:
             crowd = [skill(f"crowd-{n}", source={"inline": "x"}) for n in range(200)]
             self._create(json.dumps({"apiVersion": "v1", "kind": "List", "items": crowd}))
-        self._kubectl("annotate", "skills", "--all", "--overwrite", f"skill-operator.dev/retry={turn}")
+        self._kubectl("annotate", "skills", "--all", "--overwrite", f"skill-operator.dev/retry={time.monotonic_ns()}")
 
     def labels(self, turn: int) -> None:
         """Make objects that look like the operator's own."""
