@@ -55,7 +55,7 @@ class Guard:
                 self._proof.recheck()
             except EgressNotBlockedError as error:
                 self._wind_up(_FAREWELL_SECONDS)
-                termination.report_open_egress(error, self._termination_log)
+                termination.report_open_egress(error, self._termination_log, last=True)
                 process.end(oc.EXIT_EGRESS_NOT_BLOCKED)
 
     def _check_loop(self) -> None:
@@ -64,7 +64,7 @@ class Guard:
         if self._missed_beats >= MAX_MISSED_BEATS:
             message = f"the server stood still for {self._missed_beats * self._interval_seconds:.0f} s"
             self._wind_up(_FAREWELL_SECONDS)
-            termination.write_message(self._termination_log, message)
+            termination.write_message(self._termination_log, message, last=True)
             log.write("error", "server failed", detail=message)
             process.end(oc.EXIT_FAILED)
         self._missed_beats += 1

@@ -41,7 +41,7 @@ async def status(client: aiohttp.ClientSession, url: str) -> int:
     try:
         async with client.get(url) as answer:
             return answer.status
-    except aiohttp.ClientConnectorError:
+    except aiohttp.ClientConnectionError:  # refused, or closed between two requests
         return 0
 
 

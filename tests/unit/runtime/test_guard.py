@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -44,6 +45,7 @@ def wound_up(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
     seconds: list[float] = []
     monkeypatch.setattr(process, "end", end)
+    monkeypatch.setattr(termination, "_writing", threading.Lock())
     monkeypatch.setattr(guard.threading.Thread, "start", lambda _self: None)
     monkeypatch.setattr(guard.time, "sleep", lambda _seconds: None)
     monkeypatch.setattr(guard.faulthandler, "dump_traceback_later", lambda value, **_more: seconds.append(value))
@@ -68,10 +70,22 @@ def test_egress_that_opens_ends_the_process(tmp_path: Path, wound_up: list[float
     assert wound_up == [50, 50, 50, 5], "one for each look in time, and one for the end"
 
 
+def test_what_ends_with_the_process_has_no_last_word(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The loop sees the end of what it serves before its own, and would write what it makes of that."""
+    monkeypatch.setattr(termination, "_writing", threading.Lock())
+    path = tmp_path / "log"
+    termination.report_open_egress(EgressNotBlockedError("10.0.0.1:443", "it could be reached"), path, last=True)
+    loop = threading.Thread(target=termination.write_message, args=(path, "the process ended"), daemon=True)
+    loop.start()
+    loop.join(0.2)
+    assert loop.is_alive()
+    assert json.loads(path.read_text())["target"] == "10.0.0.1:443"
+
+
 def test_a_message_that_cannot_be_written_leaves_the_end_to_the_watchdog(
     tmp_path: Path, wound_up: list[float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(*_arguments: object) -> None:
+    def fail(*_arguments: object, **_more: object) -> None:
         raise MemoryError
 
     monkeypatch.setattr(termination, "report_open_egress", fail)
