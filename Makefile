@@ -7,8 +7,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 VENV_DOCS := .venv-docs
 CODE := operator/src base-image/src hack tests examples benchmarks
+ON_CLUSTER := tests/chart tests/hostile tests/integration
 WORKERS ?= 4
-export WORKERS
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -17,8 +17,7 @@ demo: cluster images ## start the cluster, install the chart, apply three exampl
 	@$(PYTHON) -m hack.demo
 
 test: export NO_SKIPS = 1
-test: verify install ## run every check and test
-	@$(BIN)/python -m hack.suite unit
+test: verify install unit integration ## run every check and test
 
 cluster: ## start the cluster, without the operator
 	@$(PYTHON) -m hack.cluster up
@@ -35,8 +34,11 @@ install: cluster images ## install the chart into the namespace skill-operator
 unit: $(VENV)/ready ## run the tests that need no cluster; without helm those of the chart are skipped
 	@$(BIN)/pytest -q --numprocesses auto --durations 20 -m "not cluster" tests
 
-integration: $(VENV)/ready install ## run the tests on the cluster and on a second one, WORKERS at once
-	@$(BIN)/python -m hack.suite
+integration: $(VENV)/ready install ## run the tests on the cluster: first WORKERS side by side, then one by one
+	@failed=0; \
+	$(BIN)/pytest -q --numprocesses $(WORKERS) --dist loadgroup --durations 20 -m "cluster and not serial" $(ON_CLUSTER) || failed=1; \
+	$(BIN)/pytest -q --durations 20 -m "cluster and serial" $(ON_CLUSTER) || failed=1; \
+	exit $$failed
 
 verify: $(VENV)/ready ## check format, lint, types, import layers and generated files
 	@$(BIN)/ruff format --check --quiet $(CODE)

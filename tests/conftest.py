@@ -30,9 +30,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         config.hook.pytest_deselected(items=[item for item in items if item.get_closest_marker("bare")])
         items[:] = [item for item in items if not item.get_closest_marker("bare")]
     for item in items:
-        for marker in filter(None, map(item.get_closest_marker, ("serial", "quiet"))):
-            if not marker.args:
-                raise pytest.UsageError(f"{item.nodeid}: {marker.name} needs a reason")
+        serial = item.get_closest_marker("serial")
+        if serial and not serial.args:
+            raise pytest.UsageError(f"{item.nodeid}: serial needs a reason")
         if item.get_closest_marker("cluster") and not item.get_closest_marker("xdist_group") and _shares_fixture(item):
             item.add_marker(pytest.mark.xdist_group(item.nodeid.partition("::")[0]))
     if hasattr(config, "workerinput"):

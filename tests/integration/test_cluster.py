@@ -246,7 +246,7 @@ def second(cluster: Cluster) -> Iterator[dict[str, set[str]]]:
 
 @pytest.mark.cluster
 @pytest.mark.bare
-@pytest.mark.serial("starts another cluster, and looks at the health of this one")
+@pytest.mark.serial("starts a second cluster, which takes the whole machine")
 def test_a_second_cluster_stands_beside_the_first_and_leaves_nothing(
     cluster: Cluster, second: dict[str, set[str]]
 ) -> None:
@@ -276,7 +276,7 @@ def test_a_second_cluster_stands_beside_the_first_and_leaves_nothing(
 @pytest.mark.cluster
 @pytest.mark.bare
 @pytest.mark.parametrize("moment", ["slot", "init", "begun", "pki/ca.crt", "containerd.toml", "pids/apiserver"])
-@pytest.mark.serial("starts another cluster, and looks at the health of this one")
+@pytest.mark.serial("starts a second cluster, which takes the whole machine")
 def test_what_crashed_half_way_is_undone(second: dict[str, set[str]], moment: str) -> None:
     """`up` is killed as soon as the file is there; what `down` then leaves, the fixture sees."""
     crash(command("up"), moment)

@@ -62,7 +62,7 @@ def test_what_cannot_be_right_wakes_nobody(operator: Operator, space: str) -> No
     assert replicas(operator, space) == 0
 
 
-@pytest.mark.quiet("measures how soon a Skill sleeps")
+@pytest.mark.serial("measures how soon a Skill sleeps")
 def test_it_sleeps_when_nobody_calls_and_loses_nothing(operator: Operator, space: str) -> None:
     """Calls come until it sleeps, at the very end as often as at the beginning."""
     limit = 6
