@@ -17,7 +17,7 @@ import pytest
 
 from hack import images
 from hack.cluster.access import Cluster
-from hack.install import BUILDS, NAMESPACE, forward
+from hack.install import BUILDS, NAMESPACE, NODES, forward
 from skill_operator import naming
 from skill_operator.api.v1alpha1 import Skill
 from skill_operator.k8s.client import ApiServer, connect
@@ -60,7 +60,7 @@ class Registry:
 
 @pytest.fixture(scope="module")
 def registry(operator: Operator) -> Iterator[Registry]:
-    with forward(operator.cluster, f"service/{NAMESPACE}-registry", 5001) as port:
+    with forward(operator.cluster, f"service/{NAMESPACE}-registry-mirror", 5002, NODES) as port:
         yield Registry(port)
 
 
@@ -377,9 +377,12 @@ def test_r10_r14_r48_the_registry_takes_nothing_from_those_without_its_credentia
 ) -> None:
     """As a skill's pod would try, had it a way to the registry by mistake."""
     place, digest = repository(built["Skill"])
-    with forward(operator.cluster, f"service/{NAMESPACE}-registry", 5000) as port:
-        writer = f"http://127.0.0.1:{port}/v2"
-        for url, refused in ((writer, 401), (registry.url, 405)):
+    service = f"service/{NAMESPACE}-registry"
+    with forward(operator.cluster, service, 5000) as writer, forward(operator.cluster, service, 5001) as reader:
+        ways = {f"http://127.0.0.1:{port}/v2": 401 for port in (writer, reader)}
+        for url in ways:
+            assert http("GET", f"{url}/{place}/manifests/{digest}", None).status == 401
+        for url, refused in (ways | {registry.url: 405}).items():
             assert http("POST", f"{url}/{place}/blobs/uploads/", b"").status == refused
             assert http("PUT", f"{url}/{place}/manifests/latest", b"{}").status == refused
             assert http("DELETE", f"{url}/{place}/manifests/{digest}", None).status == refused

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
 from hack.install import NAMESPACE
+from skill_operator import naming
 from skill_operator.k8s.client import ApiServer, connect
 from skill_operator.k8s.errors import Conflict
 from tests.integration.installed import Operator, until
@@ -132,11 +134,15 @@ def test_an_operator_that_is_killed_while_a_model_writes_asks_anew_and_counts_bo
 
 @pytest.mark.serial("deletes the record of the day's tokens")
 def test_the_day_s_tokens_of_a_namespace_end(operator: Operator, namespace: str) -> None:
-    dear = reply("    return {}") | {"usage": {"prompt_tokens": 999_000, "completion_tokens": 500}}
+    dear = reply("    return {}") | {"usage": {"prompt_tokens": 2_000, "completion_tokens": 1_500}}
+    usage = {"day": f"{datetime.now(UTC):%Y-%m-%d}", "spent": {namespace: 994_000}, "out": {}}
+    meta = {"name": "skill-operator-account", "namespace": NAMESPACE, "labels": naming.MANAGED}
+    data = {"account.json": json.dumps(usage)}
+    operator.cluster.apply({"apiVersion": "v1", "kind": "ConfigMap", "metadata": meta, "data": data})
     try:
         marker = skill(operator, namespace, "dear", [dear], generation={"tokenBudget": 3_000_000})
         found = operator.reason(namespace, "dear", "Ready", "QuotaExhausted")
-        assert "used 999500 of 1000000" in found["message"]
+        assert "used 997500 of 1000000" in found["message"]
         assert "generation.dailyTokens.namespace" in found["message"]
         operator.cluster.kubectl("-n", namespace, "delete", "skill", "dear")
         again = skill(operator, namespace, "dear", [dear], generation={"tokenBudget": 3_000_000})
