@@ -13,7 +13,6 @@ import itertools
 import json
 import logging
 import time
-from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
@@ -75,7 +74,6 @@ class McpServer:
         self._bus = InMemorySubscriptionBus()
         self._listen = ListenHandler(self._bus, max_subscriptions=MAX_STREAMS)
         self._streams = FairShares(MAX_STREAMS)
-        self._stream_counts: Counter[str] = Counter()
         self._reading = FairShares(MAX_READING_BYTES)
         self._bodies = FairShares(MAX_BODIES_BYTES)
         self._weights: dict[str, int] = {}  # of the tools that can be described
@@ -114,12 +112,8 @@ class McpServer:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve a request of a caller who is authenticated by its token, and whose body is not too much."""
         request = Request(scope)
-        services = self._services
-        services.origins.check(request.headers.get("origin", ""), request.headers.get("host", ""))
-        address = request.client.host if request.client else ""
-        caller = await services.authorizer.authenticate(request.headers.get("authorization", ""), address)
-        request.state.caller = caller
-        with services.admit_request(caller):
+        async with self._services.admit(request) as caller:
+            request.state.caller = caller
             size = min(int(request.headers.get("content-length", MAX_REQUEST_BYTES)), MAX_REQUEST_BYTES + 1)
             if size > MAX_REQUEST_BYTES:
                 raise _request_too_large()
@@ -239,19 +233,15 @@ class McpServer:
         self, ctx: Context, params: types.SubscriptionsListenRequestParams
     ) -> types.SubscriptionsListenResult:
         caller = _caller(ctx)
-        with self._streams.hold(caller.namespace, caller.name) as admitted:
-            if not admitted or self._stream_counts[caller.name] >= MAX_STREAMS_PER_CALLER:
-                message = (
-                    f"you, or all callers, have as many streams open as may be ({MAX_STREAMS_PER_CALLER}); close one"
-                )
-                raise MCPError(types.INTERNAL_ERROR, message)
-            self._stream_counts[caller.name] += 1
-            metrics.set_mcp_streams(self._stream_counts.total())
-            try:
+        try:
+            with self._streams.hold(caller.namespace, caller.name) as admitted:
+                if not admitted or self._streams.held_by(caller.name) > MAX_STREAMS_PER_CALLER:
+                    most = f"as many streams open as may be ({MAX_STREAMS_PER_CALLER})"
+                    raise MCPError(types.INTERNAL_ERROR, f"you, or all callers, have {most}; close one")
+                metrics.set_mcp_streams(self._streams.held)
                 return await self._listen(ctx, params)
-            finally:
-                self._stream_counts -= Counter({caller.name: 1})
-                metrics.set_mcp_streams(self._stream_counts.total())
+        finally:
+            metrics.set_mcp_streams(self._streams.held)
 
 
 def record_tool_call(entry: SkillEntry, request_id: str, outcome: str, seconds: float) -> None:

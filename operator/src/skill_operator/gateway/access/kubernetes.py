@@ -184,11 +184,10 @@ class KubernetesAuthorizer:
         renewal = self._digest(authorization) in self._identities
         if not renewal:
             self._refused_tokens.check(address, "those from your address with tokens that nobody knows")
-        spec = {"token": _token(authorization), "audiences": self._audiences}
+        token = _token(authorization)
+        spec = {"token": token, "audiences": self._audiences}
         queue = self._renewals if renewal else self._reviews
-        identity = self._identify(
-            _token(authorization), await self._review("TokenReview", spec, queue, "tokens", address)
-        )
+        identity = self._identify(token, await self._review("TokenReview", spec, queue, "tokens", address))
         if identity.caller is None:
             self._refused_tokens.record(address)
         return identity

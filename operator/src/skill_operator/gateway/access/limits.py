@@ -56,6 +56,10 @@ class FairShares:
             else:
                 del holders[key]
 
+    def held_by(self, caller: str) -> int:
+        """Return how much of the pool this caller holds."""
+        return self._callers.get(caller, 0)
+
     @contextmanager
     def hold(self, namespace: str, caller: str, amount: int = 1) -> Iterator[bool]:
         """Hold so much of the pool while the context is open; it yields whether the shares allow it."""

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
 import httptools
+from starlette.requests import Request
 from uvicorn.protocols.http.flow_control import FlowControl
 
 from skill_operator.gateway.access.authorizer import Authorizer, Caller
@@ -31,14 +32,20 @@ class GatewayServices:
     requests: FairShares
     pipelined: FairShares
 
-    @contextmanager
-    def admit_request(self, caller: Caller) -> Iterator[None]:
-        """Hold a place for a request that is no call over HTTP while the context is open. Raises Problem (503)."""
+    @asynccontextmanager
+    async def admit(self, request: Request) -> AsyncIterator[Caller]:
+        """Authenticate the caller of what is no call over HTTP, and hold a place for it while the context is open.
+
+        Raises Problem (401, 403, 429, 503).
+        """
+        self.origins.check(request.headers.get("origin", ""), request.headers.get("host", ""))
+        address = request.client.host if request.client else ""
+        caller = await self.authorizer.authenticate(request.headers.get("authorization", ""), address)
         with self.requests.hold(caller.namespace, caller.name) as admitted:
             if not admitted:
                 detail = f"{self.requests.held} requests are in flight, and yours hold their share of the places"
                 raise Problem("overloaded", detail, 1)
-            yield
+            yield caller
 
 
 class RunningExchange(Protocol):

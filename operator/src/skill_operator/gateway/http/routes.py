@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol
 
 from starlette.applications import Starlette
@@ -75,7 +74,7 @@ class Routes:
 
     async def list_skills(self, request: Request) -> Response:
         """Return the Skills that the caller may call, in all namespaces or in `?namespace=`."""
-        async with self._admit(request) as caller:
+        async with self._services.admit(request) as caller:
             entries = await self._visible(caller, request.query_params.get("namespace"))
             return JSONResponse({"skills": [self._summary(entry) for entry in entries]})
 
@@ -85,7 +84,7 @@ class Routes:
         A thread makes it, one at a time: the schemas of a thousand Skills must not hold up the calls of others.
         """
         authenticated = self._settings.gateway.auth != "none"
-        async with self._admit(request) as caller:
+        async with self._services.admit(request) as caller:
             if caller.name in self._openapi_callers:
                 raise Problem("concurrency-limit", "your former request for this document is not answered yet", 1)
             self._openapi_callers.add(caller.name)
@@ -101,7 +100,7 @@ class Routes:
     async def describe_skill(self, request: Request) -> Response:
         """Return one Skill with its schemas, its examples and its time limit."""
         key = SkillKey(request.path_params["namespace"], request.path_params["name"])
-        async with self._admit(request) as caller:
+        async with self._services.admit(request) as caller:
             await self._services.authorizer.authorize(caller, key)
             return self._describe(self._services.invoker.lookup(key))
 
@@ -113,16 +112,6 @@ class Routes:
             seconds = {"callTimeoutSeconds": spec.call_timeout_seconds}
             description |= {"input": spec.input, "output": spec.output, "examples": examples} | seconds
         return JSONResponse(description)
-
-    @asynccontextmanager
-    async def _admit(self, request: Request) -> AsyncIterator[Caller]:
-        """Authenticate the caller, and hold a place for the request while the context is open."""
-        self._services.origins.check(request.headers.get("origin", ""), request.headers.get("host", ""))
-        address = request.client.host if request.client else ""
-        authorization = request.headers.get("authorization", "")
-        caller = await self._services.authorizer.authenticate(authorization, address)
-        with self._services.admit_request(caller):
-            yield caller
 
     async def _visible(self, caller: Caller, namespace: str | None) -> list[SkillEntry]:
         """Return what the caller may call, sorted by namespace and name.
