@@ -347,15 +347,21 @@ async def test_strange_arguments_are_the_skill_s_to_judge(world: Guarded, argume
     assert len(calls) <= 1
 
 
-@pytest.mark.parametrize("body", [b"", b"{", b"\xff", b"[" * 50_000, b'"' + b"x" * 100_000 + b'"', b"NaN"])
-async def test_what_a_pod_says_is_never_believed(world: Guarded, body: bytes) -> None:
-    async def strange(call: Call) -> None:
+async def call_answered_by(world: Guarded, body: bytes) -> Any:
+    """Return what an agent gets of a pod that answers its call with this body."""
+
+    async def answer(call: Call) -> None:
         await call.say(reply(body))
 
-    await world.pod(strange)
+    await world.pod(answer)
     world.know(body=deployed(output={}))
     async with agent(world, "auto") as client:
-        result = await client.call_tool("finance__invoice", {"lines": []})
+        return await client.call_tool("finance__invoice", {"lines": []})
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"\xff", b"[" * 50_000, b'"' + b"x" * 100_000 + b'"', b"NaN"])
+async def test_what_a_pod_says_is_never_believed(world: Guarded, body: bytes) -> None:
+    result = await call_answered_by(world, body)
     assert result.is_error is not body.startswith(b'"')
 
 
@@ -496,13 +502,7 @@ async def test_bodies_of_one_namespace_leave_room_for_others(world: Guarded) -> 
     ids=["text", "lists", "levels", "much"],
 )
 async def test_an_agent_gets_no_answer_that_holds_up_others(world: Guarded, body: bytes) -> None:
-    async def long(call: Call) -> None:
-        await call.say(reply(body))
-
-    await world.pod(long)
-    world.know(body=deployed(output={}))
-    async with agent(world, "auto") as client:
-        result = await client.call_tool("finance__invoice", {"lines": []})
+    result = await call_answered_by(world, body)
     assert result.is_error
     assert "over HTTP" in result.content[0].text  # type: ignore[union-attr]
     assert len(result.model_dump_json()) < 2000

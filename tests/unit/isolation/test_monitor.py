@@ -7,13 +7,13 @@ import json
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
 
 import pytest
 
 from skill_operator.isolation import monitor, prober
 from skill_operator.isolation.monitor import PROVEN, IsolationMonitor
 from skill_operator.settings import Settings
+from tests.unit.raw_http import exchange
 from tests.unit.reconcile.samples import SETTINGS
 
 
@@ -166,21 +166,13 @@ async def test_without_a_prober_nothing_is_watched() -> None:
         await asyncio.wait_for(looking.run(), 0.05)
 
 
-async def asked(ask: int, request: bytes) -> Any:
-    reader, writer = await asyncio.open_connection("127.0.0.1", ask)
-    writer.write(request)
-    answer = await reader.read()
-    writer.close()
-    return answer
-
-
 async def test_the_prober_survives_what_it_is_asked() -> None:
     ask = port()
     async with served(ask, port()), listening() as open_port:
         for request in (b"\r\n\r\n", b"GET /\r\n\r\n", b"\xff\xfe\r\n\r\n", b"G" * 9000, b"GET / HTTP/1.1 x\r\n\r\n"):
-            await asked(ask, request)
+            await exchange(ask, request)
         targets = "&".join(
             f"target={t}" for t in ("x", "127.0.0.1:x", "127.0.0.1:99999999", "[::1]:1", f"127.0.0.1:{open_port}")
         )
-        answer = await asked(ask, f"GET /?{targets} HTTP/1.1\r\n\r\n".encode())
+        answer = await exchange(ask, f"GET /?{targets} HTTP/1.1\r\n\r\n".encode())
         assert json.loads(answer.partition(b"\r\n\r\n")[2]) == {"reached": [f"127.0.0.1:{open_port}"]}

@@ -11,6 +11,7 @@ import pytest
 
 from skill_operator.registry import mirror
 from skill_operator.registry.docker_config import RegistryCredential, render_docker_config
+from tests.unit.raw_http import exchange
 
 DIGEST = b"sha256:" + b"a" * 64
 BLOB = b"/v2/skills/team/add/blobs/" + DIGEST
@@ -42,21 +43,13 @@ async def serving(config: Path, response: bytes, seen: list[bytes]) -> AsyncIter
         yield server.sockets[0].getsockname()[1]
 
 
-async def send(port: int, request: bytes) -> bytes:
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    writer.write(request)
-    response = await reader.read()
-    writer.close()
-    return response
-
-
 @pytest.mark.parametrize("method", [b"GET", b"HEAD"])
 async def test_a_read_is_passed_on_and_its_bytes_come_back(method: bytes, config: Path) -> None:
     response = b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n" + b"x" * 300_000
     seen: list[bytes] = []
     async with serving(config, response, seen) as port:
         assert (
-            await send(port, method + b" " + BLOB + b" HTTP/1.1\r\nHost: localhost\r\nRange: bytes=1-\r\n\r\n")
+            await exchange(port, method + b" " + BLOB + b" HTTP/1.1\r\nHost: localhost\r\nRange: bytes=1-\r\n\r\n")
             == response
         )
     (request,) = seen
@@ -83,7 +76,7 @@ REFUSED = [
 async def test_anything_else_is_refused_here(first: bytes, config: Path) -> None:
     seen: list[bytes] = []
     async with serving(config, b"", seen) as port:
-        assert (await send(port, first + b"\r\nHost: localhost\r\n\r\n")).startswith(b"HTTP/1.1 405 ")
+        assert (await exchange(port, first + b"\r\nHost: localhost\r\n\r\n")).startswith(b"HTTP/1.1 405 ")
     assert seen == []
 
 
@@ -92,7 +85,7 @@ async def test_a_head_has_a_bound(config: Path) -> None:
     async with serving(config, b"", seen) as port:
         head = b"GET /v2/ HTTP/1.1\r\nX: " + b"x" * 2 * mirror.MAX_HEAD_BYTES + b"\r\n\r\n"
         with contextlib.suppress(ConnectionError):
-            assert (await send(port, head)).startswith(b"HTTP/1.1 405 ")
+            assert (await exchange(port, head)).startswith(b"HTTP/1.1 405 ")
     assert seen == []
 
 
@@ -117,7 +110,7 @@ def test_what_frames_a_request_is_not_passed_on(field: bytes) -> None:
 async def test_a_registry_that_is_away_is_said(config: Path) -> None:
     async with await mirror.serve("127.0.0.1:1", config, "127.0.0.1", 0) as server:
         port = server.sockets[0].getsockname()[1]
-        assert (await send(port, b"GET /v2/ HTTP/1.1\r\n\r\n")).startswith(b"HTTP/1.1 502 ")
+        assert (await exchange(port, b"GET /v2/ HTTP/1.1\r\n\r\n")).startswith(b"HTTP/1.1 502 ")
 
 
 async def test_pulls_go_on_while_the_cluster_has_no_dns(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -125,9 +118,6 @@ async def test_pulls_go_on_while_the_cluster_has_no_dns(config: Path, monkeypatc
         raise OSError("no name resolves")
 
     async with serving(config, b"HTTP/1.1 200 OK\r\n\r\n", []) as port:
-        assert (await send(port, b"GET /v2/ HTTP/1.1\r\n\r\n")).startswith(b"HTTP/1.1 200 ")
+        assert (await exchange(port, b"GET /v2/ HTTP/1.1\r\n\r\n")).startswith(b"HTTP/1.1 200 ")
         monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", fail)
-        reader, writer = await asyncio.open_connection("127.0.0.1", port)
-        writer.write(b"GET /v2/ HTTP/1.1\r\n\r\n")
-        assert (await reader.read()).startswith(b"HTTP/1.1 200 ")
-        writer.close()
+        assert (await exchange(port, b"GET /v2/ HTTP/1.1\r\n\r\n")).startswith(b"HTTP/1.1 200 ")
