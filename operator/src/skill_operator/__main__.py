@@ -44,6 +44,7 @@ from skill_operator.work_queue import WorkQueue
 log = logging.getLogger("skill_operator")
 LEASE_NAME = "skill-operator-controller"
 SHUTDOWN_SECONDS = 10.0
+SWITCH_SECONDS = 0.001  # so long a thread that works through a stranger's bytes makes the loop wait, not 5 ms
 
 
 def _now() -> datetime:
@@ -172,6 +173,7 @@ def main() -> None:
     except SettingsError as error:
         sys.exit(f"skill-operator: {error}")
     logs.configure(settings.log_level)
+    sys.setswitchinterval(SWITCH_SECONDS)
     match options.command:
         case "controller":
             run = controller(settings)

@@ -14,7 +14,7 @@ import kopf
 from aiohttp.connector import Connection
 
 from skill_operator import naming
-from skill_operator.k8s.decoding import parse_object, small_object
+from skill_operator.k8s.decoding import METADATA, METADATA_LIST, parse_list, small_object
 from skill_operator.k8s.watch_health import WatchHealth
 from skill_operator.naming import SkillKey
 from skill_operator.settings import Settings
@@ -144,7 +144,17 @@ def _session(found: kopf.ConnectionInfo) -> aiohttp.ClientSession:
         proxy=found.proxy_url,
         trust_env=found.trust_env,
         response_class=_Response,
+        middlewares=(_ask_for_metadata,),
     )
+
+
+async def _ask_for_metadata(request: aiohttp.ClientRequest, send: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
+    """Have lists and watches hold the metadata of objects alone: this module reads no more, and strangers write it."""
+    if "watch" in request.url.query:
+        request.headers["Accept"] = METADATA
+    elif "limit" in request.url.query:
+        request.headers["Accept"] = METADATA_LIST
+    return await send(request)
 
 
 class _Response(aiohttp.ClientResponse):
@@ -159,7 +169,10 @@ class _Response(aiohttp.ClientResponse):
 
     async def json(self, **_: Any) -> Any:
         """Return the value of the body, in whose objects nothing is missing that this module reads."""
-        return (await parse_object(await self.read(), outer_levels=2))[0]
+        document = await parse_list(await self.read())
+        if isinstance(document, dict) and document.get("items", ()) is None:  # how an empty list of metadata comes
+            document["items"] = []
+        return document
 
 
 class _Lines:

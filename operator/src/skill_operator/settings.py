@@ -285,7 +285,7 @@ class Settings(_SettingsModel):
     )
     resync_seconds: int = Field(default=600, ge=10, description="seconds between two reconciles of an unchanged Skill")
     lease_seconds: int = Field(
-        default=15, ge=3, description="seconds until another controller takes over from a silent leader"
+        default=30, ge=3, description="seconds until another controller takes over from a silent leader"
     )
     listen_port: int = Field(default=8080, description="port of the gateway's API")
     beacon_port: int = Field(default=8082, description="port of the gateway's beacon")

@@ -36,6 +36,12 @@ def skill(name: str, filler: str = "1", managed: str = "{}") -> str:
     return f'{{"kind":"Skill","metadata":{meta},"spec":{spec}}}'
 
 
+def metadata(text: str) -> str:
+    """What the API server returns of an object where its metadata alone is asked for."""
+    meta = text[text.index('"metadata":') : text.index(',"spec":')]
+    return f'{{"kind":"PartialObjectMetadata","apiVersion":"meta.k8s.io/v1",{meta}}}'
+
+
 WIDE = "[" + ",".join(["[]"] * 70_000) + "]"
 TOO_MUCH = {
     "lists in lists": skill("bad", "[" * DEEP + "]" * DEEP),
@@ -73,13 +79,17 @@ async def test_a_list_has_all_others(server: Server, api: ApiServer, what: str) 
         meta: dict[str, Any] = {"resourceVersion": "9"}
         if start + size < len(objects):
             meta["continue"] = str(start + size)
-        items = ",".join(objects[start : start + size])
+        accept = request.headers["Accept"]
+        assert accept in ("application/json", decoding.METADATA_LIST)
+        alone = accept == decoding.METADATA_LIST
+        items = ",".join(metadata(text) if alone else text for text in objects[start : start + size])
         return web.Response(text=f'{{"apiVersion":"v1","items":[{items}],"metadata":{json.dumps(meta)}}}')
 
     server.answers = [page] * 30
     listed = await api.list("Skill")
     assert [obj["metadata"]["name"] for obj in listed if UNREADABLE not in obj] == [f"s{n}" for n in range(20)]
     assert [obj["metadata"]["name"] for obj in listed if UNREADABLE in obj] == ["bad"]
+    assert {(obj["apiVersion"], obj["kind"]) for obj in listed} == {("skill-operator.dev/v1alpha1", "Skill")}
     assert len(server.requests) < 20
 
 
@@ -112,6 +122,7 @@ async def informer(server: Server) -> AsyncIterator[aiohttp.ClientSession]:
     async with aiohttp.ClientSession(
         f"http://127.0.0.1:{server.port}/",  # type: ignore[attr-defined]
         response_class=handlers._Response,
+        middlewares=(handlers._ask_for_metadata,),
     ) as session:
         yield session
 
@@ -131,6 +142,16 @@ async def test_the_informer_can_parse_what_it_watches(server: Server, informer: 
     async with informer.get("skills?watch=true") as response:
         events = [json.loads(line) async for line in iter_jsonlines(response.content)]
     assert [event["object"]["metadata"]["uid"] for event in events] == ["u-a", "u-bad", "u-b"]
+
+
+async def test_the_informer_asks_for_metadata_alone(server: Server, informer: Any) -> None:
+    for body in ({"items": None, "metadata": {}}, {}, {}):
+        server.will(200, body)
+    assert (await (await informer.get("skills?limit=16")).json())["items"] == []
+    await informer.get("skills?watch=true")
+    await informer.get("apis")
+    accepted = [request.headers["Accept"] for request in server.requests]
+    assert accepted == [decoding.METADATA_LIST, decoding.METADATA, "*/*"]
 
 
 JSON = st.recursive(
@@ -153,6 +174,25 @@ def shallow(value: Any, levels: int) -> Any:
 def test_a_cut_is_what_a_parser_would_cut(value: Any, levels: int, escaped: bool) -> None:
     text = json.dumps(value, ensure_ascii=escaped).encode()
     assert json.loads(decoding.cut(text, levels)) == shallow(value, levels)
+
+
+@given(JSON, JSON, st.integers(0, 2), st.booleans())
+@settings(max_examples=100, deadline=None)
+def test_metadata_alone_is_what_a_parser_would_leave(meta: Any, other: Any, outer: int, first: bool) -> None:
+    """A text "metadata", or a key inside other values, does not count."""
+    alone = {"kind": "metadata", "more": {"metadata": other} if first else 0, "metadata": {"a": meta}}
+    text: Any = alone | {"spec": other, "status": {"metadata": {}}}
+    for _ in range(outer):
+        alone, text = {"object": alone}, {"object": text}
+    found = json.loads(decoding.metadata_alone(json.dumps(text, separators=(",", ":")).encode(), outer))
+    assert found == shallow(alone, outer + decoding.OBJECT_LEVELS)
+
+
+def test_the_spec_is_not_read_for_the_metadata(monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[int] = []
+    monkeypatch.setattr(decoding, "cut", lambda raw, _: read.append(len(raw)) or raw)
+    decoding.metadata_alone(TOO_MUCH["empty lists"].encode())
+    assert read[0] < 1000
 
 
 @given(JSON)

@@ -18,7 +18,7 @@ import aiohttp
 from kubernetes.aio import config
 from kubernetes.aio.client import ApiClient, Configuration
 
-from skill_operator.k8s.decoding import MAX_DOCUMENT_BYTES, mark, parse_object, parse_whole
+from skill_operator.k8s.decoding import MAX_DOCUMENT_BYTES, METADATA_LIST, mark, parse_list, parse_object, parse_whole
 from skill_operator.k8s.errors import (
     ClusterError,
     Conflict,
@@ -145,15 +145,15 @@ class ApiServer:
     ) -> AsyncGenerator[tuple[Items, str], None]:
         """Yield all objects, page by page, each page with the resource version that it is true for.
 
-        A page that is too much is asked for again with fewer objects, down to one. An object that is too much by
-        itself is its skeleton.
+        A page that is too much is asked for again with fewer objects, down to one. Of an object that is too much by
+        itself the metadata alone is asked for.
         """
         query = _selector(labels)
-        size = PAGE_SIZE
+        size, whole = PAGE_SIZE, True
         while True:
-            page, whole = await self._page(_path(kind, namespace), query | {"limit": str(size)}, size)
+            page = await self._page(_path(kind, namespace), query | {"limit": str(size)}, whole=whole)
             if page is None:
-                size = max(1, size // 8)
+                size, whole = max(1, size // 8), size > 1
                 continue
             items = _items(page, kind)
             meta = page["metadata"]
@@ -161,16 +161,17 @@ class ApiServer:
             if not meta.get("continue"):
                 return
             query["continue"] = meta["continue"]
-            size = min(2 * size, PAGE_SIZE)
+            size, whole = min(2 * size, PAGE_SIZE), True
 
-    async def _page(self, path: str, query: dict[str, str], size: int) -> tuple[Object | None, bool]:
-        """Return a page and whether it is whole; no page where it is too much and holds more than one object."""
-        raw = await self._read("GET", path, query, None, "application/json", MAX_PAGE_BYTES if size > 1 else None)
+    async def _page(self, path: str, query: dict[str, str], *, whole: bool) -> Object | None:
+        """Return a page of whole objects, or of their metadata; None where it is too much to be whole."""
+        accept = "application/json" if whole else METADATA_LIST
+        raw = await self._read("GET", path, query, max_bytes=MAX_PAGE_BYTES if whole else None, accept=accept)
         if raw is None:
-            return None, False
+            return None
         with _as_unavailable(f"GET {path}"):
-            page, whole = (parse_whole(raw), True) if size > 1 else await parse_object(raw, outer_levels=2)
-        return (None, False) if page is None and size > 1 else (_object(page, f"GET {path}"), whole)
+            page = parse_whole(raw) if whole else await parse_list(raw)
+        return None if page is None and whole else _object(page, f"GET {path}")
 
     def _skeleton(self, obj: Object) -> Object:
         """Return the marked skeleton; each version of an object is logged and counted once."""
@@ -300,21 +301,21 @@ class ApiServer:
         self, method: str, path: str, query: dict[str, str] | None = None, body: Object | Items | None = None,
         content_type: str = "application/json",
     ) -> Object:  # fmt: skip
-        raw = await self._read(method, path, query or {}, body, content_type, None) or b""
+        raw = await self._read(method, path, query or {}, body, content_type) or b""
         with _as_unavailable(f"{method} {path}"):
             document, whole = await parse_object(raw)
         obj = _object(document, f"{method} {path}")
         return obj if whole or "metadata" not in obj else self._skeleton(obj)
 
     async def _read(
-        self, method: str, path: str, query: dict[str, str], body: Object | Items | None, content_type: str,
-        max_bytes: int | None,
+        self, method: str, path: str, query: dict[str, str], body: Object | Items | None = None,
+        content_type: str = "application/json", accept: str = "application/json", max_bytes: int | None = None,
     ) -> bytes | None:  # fmt: skip
         """Return the body of a response; None where it is longer than `max_bytes`."""
         timeout = aiohttp.ClientTimeout(total=TIMEOUT_SECONDS)
         raw = bytearray()
         try:
-            response = await self._send(method, path, query, body, content_type, timeout)
+            response = await self._send(method, path, query, body, content_type, timeout, accept)
             async with response:
                 await _raise_for(response)
                 async for chunk in response.content.iter_any():
@@ -330,13 +331,13 @@ class ApiServer:
 
     async def _send(
         self, method: str, path: str, query: dict[str, str], body: Object | Items | None, content_type: str,
-        limits: aiohttp.ClientTimeout,
+        limits: aiohttp.ClientTimeout, accept: str = "application/json",
     ) -> aiohttp.ClientResponse:  # fmt: skip
         """Send a request on the client library's own session, which brings identity and trust.
 
         The library's own way to send would buffer watches.
         """
-        headers = {"Accept": "application/json", "Content-Type": content_type}
+        headers = {"Accept": accept, "Content-Type": content_type}
         try:
             _, url, headers, _, _ = await self._api.param_serialize(
                 method, "/" + path, query_params=list(query.items()), header_params=headers,
@@ -401,8 +402,9 @@ def _selector(labels: dict[str, str] | None) -> dict[str, str]:
 
 
 def _items(listed: Object, kind: str) -> list[Object]:
-    """Return the items of a list with their kind, which the API server leaves out."""
-    return [{"apiVersion": listed.get("apiVersion"), **item, "kind": kind} for item in listed["items"]]
+    """Return the items of a list with their type, which a list leaves out, and a list of metadata has its own for."""
+    version = PATHS[kind][0].removeprefix("apis/").removeprefix("api/")
+    return [item | {"apiVersion": version, "kind": kind} for item in listed["items"] or ()]
 
 
 async def _event(line: bytes) -> tuple[str, Object, bool]:
