@@ -61,7 +61,8 @@ def test_always_printable_and_within_the_limit(text, limit, lines):
     [
         ("spec.a: bad\nspec.b: worse", "spec.a: bad; spec.b: worse"),
         ("a\r\nb\n\n  > 7 |  x = 1\n", "a; b; > 7 | x = 1"),
-        ("no\nEvents:  <none>\nStatus:\n  Ready", "no; Events: <none>; Status:; Ready"),
+        ("no\nEvents:  <none>\nStatus:\n  Ready", "no; Events: <none>; Status: Ready"),
+        ("A test fails.\nexample one\nexample two;", "A test fails. example one; example two;"),
         ("a\rb\x0bc\x0cd\x85e\u2028f\u2029g\x1c", "a\\rb\\x0bc\\x0cd\\x85e\\u2028f\\u2029g\\x1c"),
         ("\n\n", ""),
     ],

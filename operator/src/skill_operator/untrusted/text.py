@@ -7,6 +7,7 @@ import unicodedata
 # Control (C0, C1), format (bidirectional overrides, zero-width, tags), surrogate, private, unassigned, line, paragraph.
 _HIDDEN = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 _ELLIPSIS = "…"
+_ENDS_OF_SENTENCES = (".", "!", "?", ":", ";")
 MAX_EXPANSION = 4  # how much longer than its one line a text is read, because of blanks
 
 
@@ -33,13 +34,14 @@ def printable(text: str, limit: int, *, lines: bool = False) -> str:
 
 
 def single_line(text: str, limit: int) -> str:
-    """Return the text as one printable line of at most `limit` characters. Semicolons join its lines.
+    """Return the text as one printable line of at most `limit` characters; semicolons join lines that end no sentence.
 
     It is for what people read among the lines of others, as in `kubectl describe`: no text can add a line there.
     """
     shown = printable(text.replace("\r\n", "\n"), MAX_EXPANSION * limit, lines=True)
-    lines = (" ".join(line.split()) for line in shown.split("\n"))
-    return printable("; ".join(filter(None, lines)), limit)
+    lines = [line for raw in shown.split("\n") if (line := " ".join(raw.split()))]
+    ends = [" " if line.endswith(_ENDS_OF_SENTENCES) else "; " for line in lines[:-1]] + [""]
+    return printable("".join(line + end for line, end in zip(lines, ends, strict=False)), limit)
 
 
 def _cut(kept: list[str], limit: int) -> str:
