@@ -131,7 +131,22 @@ readinessProbe:
 {{- define "skill-operator.gatewayHosts" -}}
 {{- $name := printf "%s-gateway" (include "skill-operator.fullname" .) -}}
 {{- $full := printf "%s.%s" $name .Release.Namespace -}}
-{{- concat (list $name $full (printf "%s.svc" $full) (printf "%s.svc.cluster.local" $full)) .Values.gateway.hosts | toJson -}}
+{{- concat (list $name $full (printf "%s.svc" $full) (printf "%s.svc.cluster.local" $full)) .Values.gateway.hosts .Values.gateway.tls.extraNames | uniq | toJson -}}
+{{- end -}}
+
+{{/* The Secret with the gateway's certificate: the user's, or what the controller makes (skill_operator.naming). Empty:
+     plain HTTP. */}}
+{{- define "skill-operator.gatewayCertificate" -}}
+{{- $tls := .Values.gateway.tls -}}
+{{- if and $tls.selfSigned $tls.secretName -}}
+{{- fail "gateway.tls: set secretName or selfSigned, not both" -}}
+{{- else if and $tls.extraNames (not $tls.selfSigned) -}}
+{{- fail "gateway.tls.extraNames are for selfSigned: a certificate of your own has its names already" -}}
+{{- else if $tls.selfSigned -}}
+{{- printf "%s-gateway-certificate" (include "skill-operator.fullname" .) -}}
+{{- else -}}
+{{- $tls.secretName -}}
+{{- end -}}
 {{- end -}}
 
 {{- define "skill-operator.registryHost" -}}
@@ -214,6 +229,7 @@ readinessProbe:
 {{/* settings.json of both processes: skill_operator.settings.Settings. */}}
 {{- define "skill-operator.settings" -}}
 {{- $fullname := include "skill-operator.fullname" . -}}
+{{- $tls := ne (include "skill-operator.gatewayCertificate" .) "" -}}
 {{- dict
   "namespace" .Release.Namespace
   "builderNamespace" (include "skill-operator.builderNamespace" .)
@@ -224,7 +240,7 @@ readinessProbe:
     "checker" (required "images.checker: the reference by digest of the image that skills are checked in" .Values.images.checker)
     "builder" .Values.images.builder)
   "models" (include "skill-operator.modelSettings" . | fromJsonArray)
-  "gatewayURL" (.Values.gateway.url | default (printf "%s://%s-gateway.%s.svc" (ternary "https" "http" (ne .Values.gateway.tls.secretName "")) $fullname .Release.Namespace))
+  "gatewayURL" (.Values.gateway.url | default (printf "%s://%s-gateway.%s.svc" (ternary "https" "http" $tls) $fullname .Release.Namespace))
   "gatewayLabels" (include "skill-operator.selector" (list . "gateway") | fromYaml)
   "gateway" (dict
     "auth" .Values.gateway.auth
@@ -233,7 +249,11 @@ readinessProbe:
     "limits" .Values.gateway.limits
     "connections" .Values.gateway.connections
     "wake" .Values.gateway.wake
-    "tlsFolder" (ternary "/etc/skill-operator-tls" "" (ne .Values.gateway.tls.secretName "")))
+    "tlsFolder" (ternary "/etc/skill-operator-tls" "" $tls)
+    "selfSigned" (dict
+      "enabled" .Values.gateway.tls.selfSigned
+      "service" (printf "%s-gateway" $fullname)
+      "extraNames" .Values.gateway.tls.extraNames))
   "egressProxy" (dict
     "address" (ternary (printf "%s-egress-proxy.%s.svc:3128" $fullname .Release.Namespace) "" .Values.egressProxy.enabled)
     "deployment" (printf "%s-egress-proxy" $fullname)

@@ -126,6 +126,21 @@ subjects:
 - apiGroups: [""]
   resources: [configmaps]
   verbs: [get, list, create, patch, delete]
+{{- if .Values.gateway.tls.selfSigned }}
+{{- /* The gateway's own CA and certificate. RBAC cannot name what is about to be created, so the first rule has no name. */}}
+{{- $gateway := printf "%s-gateway" (include "skill-operator.fullname" .) }}
+- apiGroups: [""]
+  resources: [secrets]
+  verbs: [create]
+- apiGroups: [""]
+  resources: [secrets]
+  resourceNames: [{{ $gateway }}-ca-key, {{ include "skill-operator.gatewayCertificate" . }}]
+  verbs: [get, update]
+- apiGroups: [""]
+  resources: [configmaps]
+  resourceNames: [{{ $gateway }}-ca]
+  verbs: [update]
+{{- end }}
 {{- /* The gateways, whose usage reports the controller collects. */}}
 - apiGroups: [""]
   resources: [pods]

@@ -12,6 +12,7 @@ import signal
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Protocol
 
 import aiohttp
 import uvloop
@@ -27,6 +28,7 @@ from skill_operator.isolation.service_addresses import resolve_service_addresses
 from skill_operator.isolation.user_namespaces import NodeFeaturesCache
 from skill_operator.k8s.client import connect
 from skill_operator.k8s.events import EventRecorder
+from skill_operator.k8s.interface import Cluster
 from skill_operator.k8s.lease import Lease
 from skill_operator.k8s.watch_health import WatchHealth
 from skill_operator.observability import health, logs, metrics
@@ -49,6 +51,20 @@ SWITCH_SECONDS = 0.001  # so long a thread that works through a stranger's bytes
 
 def _now() -> datetime:
     return datetime.now(UTC)
+
+
+class _Part(Protocol):
+    """_Part is what the leading controller runs until it stops leading."""
+
+    async def run(self) -> None:
+        """Run until cancelled."""
+
+
+def _certificate_rotator(cluster: Cluster, settings: Settings) -> _Part:
+    from skill_operator.certificates import rotator  # who brings a certificate needs none of its OpenSSL
+
+    names = rotator.server_names(settings, rotator.read_resolv_conf())
+    return rotator.CertificateRotator(cluster, settings, _now, names)
 
 
 async def controller(settings: Settings) -> int:
@@ -104,7 +120,10 @@ async def controller(settings: Settings) -> int:
                 await asyncio.gather(leading, return_exceptions=True)
                 await lease.release()  # it may just have been won
                 return 0
-            tasks = [asyncio.create_task(part.run()) for part in (work, recorder, usage_collector, monitor)]
+            parts: list[_Part] = [work, recorder, usage_collector, monitor]
+            if settings.gateway.self_signed.enabled:
+                parts.append(_certificate_rotator(cluster, settings))
+            tasks = [asyncio.create_task(part.run()) for part in parts]
             watching = asyncio.create_task(informer.run(stop))
             lost = asyncio.create_task(lease.lost.wait())
             await asyncio.wait({stopped, lost, watching, *tasks}, return_when=asyncio.FIRST_COMPLETED)

@@ -22,6 +22,7 @@ MANAGER = "skill-operator"
 MANAGED = {MANAGED_BY: MANAGER}  # labels of everything that the operator makes
 WATCH_SELECTOR = f"{MANAGED_BY}={MANAGER},{UID_LABEL}"  # of what the controller watches beside Skills
 LEDGER = "ledger"  # component of the ledger of one Skill
+GATEWAY_CERTIFICATE = "gateway-certificate"  # component of what holds the gateway's own certificate
 
 REVISION_DIGEST = f"{GROUP}/revision-digest"  # annotation of the pod template and of a build: the whole revision
 CONTRACT_HASH = f"{GROUP}/contract"  # annotation of the pod template: a changed contract is a new pod
@@ -87,6 +88,21 @@ def truncate(name: str, suffix: str = "") -> str:
 def is_label(text: str) -> bool:
     """Return whether a text is one label of DNS, as names of namespaces are, and cut names of Skills."""
     return len(text) <= MAX_LENGTH and _DNS_LABEL.fullmatch(text) is not None
+
+
+def gateway_authority(service: str) -> str:
+    """Return the name of the Secret with the key of the gateway's CA, which only the controller reads."""
+    return f"{service}-ca-key"
+
+
+def gateway_trust(service: str) -> str:
+    """Return the name of the ConfigMap with the certificates of the gateway's CA, which callers trust."""
+    return f"{service}-ca"
+
+
+def gateway_certificate(service: str) -> str:
+    """Return the name of the Secret with the gateway's serving certificate and its key, which gateways mount."""
+    return f"{service}-certificate"
 
 
 def _must_cut(name: str) -> bool:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import os
-from ipaddress import IPv4Network, IPv6Network
+import re
+from ipaddress import IPv4Network, IPv6Network, ip_address
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic.alias_generators import to_camel
 
 SETTINGS_FILE = Path(os.environ.get("SKILL_OPERATOR_SETTINGS", "/etc/skill-operator/settings.json"))
+
+MAX_HOST_LENGTH = 253  # of a name of DNS
+_HOST = re.compile(r"([a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?\.)*[a-z]([-a-z0-9]{0,61}[a-z0-9])?")
 
 
 class SettingsError(Exception):
@@ -200,6 +204,35 @@ class WakeSettings(_SettingsModel):
     queue: int = Field(default=100, ge=1, description="number of calls of one skill that wait at once, in each replica")
 
 
+def is_host_name(text: str) -> bool:
+    """Return whether a text is a host name in lower case. One whose last label begins with a digit is none."""
+    return len(text) <= MAX_HOST_LENGTH and _HOST.fullmatch(text) is not None
+
+
+def _server_name(text: str) -> str:
+    """Return an IP address or a host name as it is. Raises ValueError for anything else."""
+    if is_host_name(text):
+        return text
+    try:
+        if "%" not in text and ip_address(text):
+            return text
+    except ValueError:
+        pass
+    raise ValueError(f"{text[:80]!r} is neither a host name in lower case, without port or wildcard, nor an IP address")
+
+
+class SelfSignedSettings(_SettingsModel):
+    """SelfSignedSettings say for which names the controller makes the gateway's certificate."""
+
+    enabled: bool = Field(default=False, description="whether the controller makes and renews the certificate")
+    service: str = Field(
+        default="skill-operator-gateway", description="name of the gateway's Service; what holds the certificate has it"
+    )
+    extra_names: list[Annotated[str, AfterValidator(_server_name)]] = Field(
+        default_factory=list, description="host names and IP addresses beside those of the Service"
+    )
+
+
 class GatewaySettings(_SettingsModel):
     """GatewaySettings govern who may call skills, and how many calls at once."""
 
@@ -221,6 +254,7 @@ class GatewaySettings(_SettingsModel):
     limits: GatewayLimitSettings = GatewayLimitSettings()
     connections: ConnectionLimitSettings = ConnectionLimitSettings()
     tls_folder: str = Field(default="", description="folder of tls.crt and tls.key; empty: plain HTTP")
+    self_signed: SelfSignedSettings = SelfSignedSettings()
     wake: WakeSettings = WakeSettings()
 
 
