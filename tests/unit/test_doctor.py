@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,9 @@ from aiohttp import web
 
 from skill_operator import doctor
 from skill_operator.k8s.errors import Forbidden
-from skill_operator.settings import ModelEndpoint, Settings
+from skill_operator.settings import ModelEndpoint, SelfSignedSettings, Settings
+from tests.unit.certificates.samples import SERVING, TRUST, Clock, Stored, rotator
+from tests.unit.certificates.samples import SETTINGS as OWN
 from tests.unit.reconcile.samples import SETTINGS
 
 GOOD_NODE: dict[str, Any] = {
@@ -121,6 +124,80 @@ async def test_an_open_cluster_is_bad_and_said_to_be() -> None:
     assert "isolation.required: true" in line.todo
 
 
+def encryption(**changes: Any) -> Any:
+    settings: Settings = SETTINGS.model_copy(update=changes)
+    return doctor._encryption(FakeApiServer(), settings)  # type: ignore[arg-type]
+
+
+async def test_what_is_plain_is_named_with_what_to_do() -> None:
+    models = [
+        ModelEndpoint(name="near", base_url="http://inference.models.svc:8000/v1", model="m"),
+        ModelEndpoint(name="keyed", base_url="HTTP://models.example/v1", model="m", api_key_file="/key"),
+        ModelEndpoint(name="safe", base_url="https://models.example/v1", model="m"),
+    ]
+    lines = {line.check: line for line in await encryption(models=models)}
+    assert {check: line.state for check, line in lines.items()} == dict.fromkeys(
+        ["TLS, gateway", "TLS, registry", "TLS, model near", "TLS, model keyed"], "plain"
+    )
+    assert all(line.todo and line.found.startswith("plain HTTP: ") for line in lines.values())
+    assert "gateway.tls.selfSigned: true" in lines["TLS, gateway"].todo
+    assert "registry.embedded: false" in lines["TLS, registry"].todo
+    assert ["and the key" in lines[f"TLS, model {name}"].found for name in ("near", "keyed")] == [False, True]
+
+
+@pytest.mark.parametrize(
+    ("insecure", "read", "found"),
+    [
+        (False, "https://r.example", "HTTPS"),
+        (True, "https://r.example", "plain HTTP: pushes to r.example, credentials included"),
+        (False, "http://u:secret@r.example/x", "plain HTTP: reads of r.example, credentials included"),
+        (True, "http://r.example", "plain HTTP: pushes to r.example and reads of r.example, credentials included"),
+    ],
+)
+async def test_a_registry_elsewhere_is_plain_by_what_it_is_used_for(insecure: bool, read: str, found: str) -> None:
+    place = SETTINGS.registry.model_copy(update={"insecure": insecure, "read": read, "push": "r.example/team"})
+    _, line = await encryption(registry=place, registry_labels={})
+    assert (line.found, line.state) == (found, "ok" if found == "HTTPS" else "plain")
+    assert ("registry.insecure: false" in line.todo) is (found != "HTTPS")
+
+
+async def test_a_certificate_of_one_s_own_is_ok_unread() -> None:
+    """The controller may not read that Secret."""
+    line, *_ = await encryption(gateway=SETTINGS.gateway.model_copy(update={"tls_folder": "/etc/skill-operator-tls"}))
+    assert (line.state, line.todo) == ("ok", "")
+    assert "gateway.tls.secretName" in line.found
+
+
+async def test_the_gateway_s_own_certificate_is_examined(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor.rotator, "read_resolv_conf", str)
+    own = OWN.gateway.model_copy(update={"tls_folder": "/etc/skill-operator-tls"})
+    stored, clock = Stored(), Clock()
+    clock.now = datetime.now(UTC)
+
+    async def line(gateway: Any = own) -> Any:
+        settings = OWN.model_copy(update={"gateway": gateway})
+        return await doctor._gateway_encryption(stored, settings)  # type: ignore[arg-type]
+
+    assert (await line()).found == "there is no certificate that can be used"
+    await rotator(stored, clock).rotate()
+    assert (await line()).state == "ok"
+    assert r"get configmap skill-operator-gateway-ca -o jsonpath='{.data.ca\.crt}'" in (await line()).found
+    more = SelfSignedSettings(enabled=True, extra_names=["skills.example"])
+    assert "is for other names" in (await line(own.model_copy(update={"self_signed": more}))).found
+    bundle = stored.data(TRUST)["ca.crt"]
+    stored.data(TRUST)["ca.crt"] = "rubbish"
+    found = await line()
+    assert (found.state, found.found) == ("bad", "callers do not get the CA of the certificate")
+    assert "log of the controller" in found.todo
+    stored.data(TRUST)["ca.crt"] = bundle
+    stored.objects[SERVING]["metadata"]["labels"] = {}
+    found = await line()
+    assert (found.state, "is not the operator's: delete or rename it" in found.todo) == ("bad", True)
+    stored, clock.now = Stored(), clock.now - timedelta(days=100)
+    await rotator(stored, clock).rotate()
+    assert (await line()).found.startswith("the certificate is valid until 20")
+
+
 @pytest.mark.parametrize(
     ("live", "state", "found"),
     [
@@ -151,6 +228,8 @@ async def test_what_may_not_be_asked_is_unknown_and_the_rest_is_still_said() -> 
         "Pod Security",
         "registry, read",
         "model",
+        "TLS, gateway",
+        "TLS, registry",
     }
     assert next(line for line in lines if line.check == "cluster's networks").state == "bad"
     text = doctor.table(lines)

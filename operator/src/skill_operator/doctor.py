@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
@@ -16,6 +17,7 @@ from urllib.parse import urlsplit
 import aiohttp
 
 from skill_operator import naming
+from skill_operator.certificates import rotator
 from skill_operator.isolation import service_addresses
 from skill_operator.isolation.cluster_networks import ClusterNetworks, ClusterNetworksUnknown
 from skill_operator.isolation.monitor import IsolationMonitor
@@ -26,7 +28,8 @@ from skill_operator.registry import client
 from skill_operator.registry.client import RegistryUnavailable
 from skill_operator.settings import ModelEndpoint, Settings
 
-State = Literal["ok", "bad", "unknown"]
+State = Literal["ok", "plain", "bad", "unknown"]
+"""A `plain` part works, and what it says can be read on the network."""
 PLUGINS = {
     "calico-node": "Calico", "cilium": "Cilium", "antrea": "Antrea", "kindnet": "kindnet", "kube-router": "kube-router",
     "aws-node": "AWS VPC CNI", "flannel": "flannel (enforces no policies)", "weave-net": "Weave Net",
@@ -57,6 +60,7 @@ async def examine(cluster: Cluster, settings: Settings) -> list[DoctorLine]:
         lambda: _pod_security(cluster, settings),
         lambda: _registry(cluster, settings),
         lambda: _models(settings),
+        lambda: _encryption(cluster, settings),
     ]
     lines: list[DoctorLine] = []
     for check in checks:
@@ -234,6 +238,57 @@ async def _model(endpoint: ModelEndpoint) -> DoctorLine:
     return DoctorLine(
         check, "unknown", f"{place} responds {code} to a request for its models; not every endpoint lists them"
     )
+
+
+async def _encryption(cluster: Cluster, settings: Settings) -> list[DoctorLine]:
+    """Name what goes over the network in plain HTTP, and say how to change that."""
+    return [await _gateway_encryption(cluster, settings), _registry_encryption(settings), *_model_encryption(settings)]
+
+
+async def _gateway_encryption(cluster: Cluster, settings: Settings) -> DoctorLine:
+    check, gateway = "TLS, gateway", settings.gateway
+    if not gateway.tls_folder:
+        todo = "set gateway.tls.selfSigned: true or gateway.tls.secretName, or encrypt the network of pods"
+        return DoctorLine(check, "plain", "plain HTTP: tokens, inputs and answers can be read on the network", todo)
+    if not gateway.self_signed.enabled:
+        return DoctorLine(check, "ok", "HTTPS, with the certificate that gateway.tls.secretName names")
+    try:
+        objects = await rotator.read_objects(cluster, settings)
+    except rotator.NotOurs as error:
+        return DoctorLine(check, "bad", "the controller cannot keep the gateway's certificate", str(error))
+    names = rotator.server_names(settings, await asyncio.to_thread(rotator.read_resolv_conf))
+    if problem := rotator.find_problem(objects, datetime.now(UTC), names):
+        todo = "wait five minutes; if it lasts, read the log of the controller that leads"
+        return DoctorLine(check, "bad", problem, todo)
+    trust = naming.gateway_trust(gateway.self_signed.service)
+    command = f"kubectl -n {settings.namespace} get configmap {trust} -o jsonpath='{{.data.ca\\.crt}}'"
+    return DoctorLine(check, "ok", f"HTTPS, with a certificate of the controller's; callers get the CA by: {command}")
+
+
+def _registry_encryption(settings: Settings) -> DoctorLine:
+    check, registry = "TLS, registry", settings.registry
+    plain = [f"pushes to {registry.push.partition('/')[0]}"] if registry.insecure else []
+    if urlsplit(registry.read).scheme == "http":
+        plain.append(f"reads of {urlsplit(registry.read).netloc.rpartition('@')[2]}")
+    if not plain:
+        return DoctorLine(check, "ok", "HTTPS")
+    todo = "give it TLS; then set registry.insecure: false and an https:// address in registry.read"
+    if settings.registry_labels:
+        todo = "the embedded registry has no TLS: use one that has (registry.embedded: false)"
+    return DoctorLine(check, "plain", f"plain HTTP: {' and '.join(plain)}, credentials included", todo)
+
+
+def _model_encryption(settings: Settings) -> list[DoctorLine]:
+    return [
+        DoctorLine(
+            f"TLS, model {endpoint.name}",
+            "plain",
+            f"plain HTTP: prompts, replies{' and the key' if endpoint.api_key_file else ''} can be read on the network",
+            "use an https:// address in models[].baseURL",
+        )
+        for endpoint in settings.models
+        if urlsplit(endpoint.base_url).scheme == "http"
+    ]
 
 
 async def doctor(cluster: Cluster, settings: Settings) -> int:

@@ -20,6 +20,8 @@ from skill_operator.certificates.issuing import (
     Certificate,
     encode_certificates,
     is_issued_by,
+    is_serving_for,
+    is_valid,
     issue_authority,
     issue_serving,
     parse_certificates,
@@ -106,6 +108,21 @@ def find(objects: Objects) -> Found:
         former += [c for c in _published(objects.config_map) if is_issued_by(serving.certificate, c)]
     present = None if authority is None else authority.certificate
     return Found(authority, serving, tuple(dict.fromkeys(c for c in former if c != present)))
+
+
+def find_problem(objects: Objects, now: datetime, names: tuple[str, ...]) -> str:
+    """Return why callers who trust the ConfigMap would refuse the gateway at one of these names, or nothing."""
+    serving = read_key_pair(_data(objects.serving))
+    if serving is None:
+        return "there is no certificate that can be used"
+    if not is_valid(serving.certificate, now):
+        return f"the certificate is valid until {serving.certificate.not_valid_after_utc:%Y-%m-%d}"
+    issuers = [ca for ca in _published(objects.config_map) if is_issued_by(serving.certificate, ca)]
+    if not issuers or not is_valid(issuers[0], now):
+        return "callers do not get the CA of the certificate"
+    if not is_serving_for(serving.certificate, names, issuers[0]):
+        return "the certificate is for other names than gateway.tls.extraNames and the Service's"
+    return ""
 
 
 class CertificateRotator:
