@@ -36,7 +36,6 @@ NEW_SKILL_SECONDS = 45.0
 SLOWER = 3.0
 USER = "mallory"
 LIMITS = {"cpu": "500m", "memory": "512Mi"}  # of the pod that attacks, and of those that measure: else they starve
-GATEWAY = f"http://{NAMESPACE}-gateway.{NAMESPACE}.svc"
 FAT = 1_300_000  # bytes, which the API server stores
 DEEP = 9_900  # levels, likewise
 SKILLS = "apis/skill-operator.dev/v1alpha1/namespaces/{}/skills"
@@ -171,7 +170,7 @@ def calls(operator: Operator, namespaces: tuple[str, ...], seconds: float) -> It
     for namespace in namespaces:
         token = operator.cluster.caller(namespace)
         plan = f"{namespace}/steady:0:{seconds}:0.2"
-        operator.run_script(namespace, Path(caller.__file__), GATEWAY, token, plan, limits=LIMITS)
+        operator.run_script(namespace, Path(caller.__file__), operator.service.url, token, plan, limits=LIMITS)
     yield made
     for namespace in namespaces:
         wait = ("wait", "--for=jsonpath={.status.phase}=Succeeded", "pod/caller", f"--timeout={seconds + 120:.0f}s")
@@ -229,7 +228,7 @@ def soak(operator: Operator, namespaces: tuple[str, ...], hostile: str) -> bool:
     attacker = Path(__file__).with_name("soak_attacker.py")
     attacks = Hostile(operator, hostile)
     with calls(operator, namespaces, SECONDS) as beside, attacks.at_work():
-        operator.run_script(hostile, attacker, GATEWAY, token, hostile, str(SECONDS), limits=LIMITS)
+        operator.run_script(hostile, attacker, operator.service.url, token, hostile, str(SECONDS), limits=LIMITS)
         took = new_skills(operator, namespaces, SECONDS)
     wait = ("wait", "--for=jsonpath={.status.phase}=Succeeded", "pod/soak-attacker", "--timeout=120s")
     operator.cluster.kubectl("-n", hostile, *wait, check=False)

@@ -22,7 +22,7 @@ from benchmarks import show
 from benchmarks.__main__ import bare, base_image, code, fenced, reached, seconds_until, skill
 from hack.cluster.access import Cluster as Machine
 from hack.cluster.cli import current
-from hack.install import NAMESPACE, forward
+from hack.gateway import forwarded_gateway
 from skill_operator.k8s.client import connect
 from skill_operator.k8s.interface import Cluster
 
@@ -87,18 +87,19 @@ async def written(machine: Machine, session: aiohttp.ClientSession, url: str) ->
 
 
 @contextmanager
-def gateway(machine: Machine) -> Iterator[tuple[str, str]]:
-    """Its address, and a token that may call everything."""
-    with forward(machine, f"service/{NAMESPACE}-gateway", 80) as port:
-        yield f"http://127.0.0.1:{port}", machine.caller("default", "bench", everywhere=True)
+def gateway(machine: Machine) -> Iterator[tuple[str, aiohttp.ClientSession]]:
+    """Its address, and a session of a caller who may call everything."""
+    with forwarded_gateway(machine) as (service, port):
+        headers = {"Authorization": f"Bearer {machine.caller('default', 'bench', everywhere=True)}"}
+        connector = aiohttp.TCPConnector(ssl=service.forwarded_context or True)
+        yield f"{service.scheme}://127.0.0.1:{port}", aiohttp.ClientSession(connector=connector, headers=headers)
 
 
 async def main() -> None:
     mine = current()
     machine = Machine(mine, mine.status())
     ratios, waited, ours, theirs = [], [], [], []
-    with gateway(machine) as (address, token):
-        session = aiohttp.ClientSession(headers={"Authorization": f"Bearer {token}"})
+    with gateway(machine) as (address, session):
         async with connect("skill-operator-bench") as cluster, session, fenced(cluster) as namespace:
             wanted = skill(namespace, NAME)
             wanted["spec"]["idleTimeoutSeconds"] = 0

@@ -6,6 +6,7 @@ python3 -m hack.demo
 from __future__ import annotations
 
 import json
+import ssl
 import sys
 import time
 import urllib.error
@@ -17,7 +18,8 @@ from hack.cluster.cli import current
 from hack.cluster.engine import export
 from hack.cluster.identity import CHECKOUT, cluster_name
 from hack.cluster.shell import ClusterError, say
-from hack.install import NAMESPACE, forward, install
+from hack.gateway import forwarded_gateway, read_gateway
+from hack.install import NAMESPACE, install
 from hack.model import deploy
 
 DEMO = "demo"
@@ -42,12 +44,13 @@ def demo(cluster: Cluster) -> bool:
     if not _follow(cluster):
         return False
     token = cluster.caller(DEMO)
-    with forward(cluster, f"service/{NAMESPACE}-gateway", 80) as port:
+    with forwarded_gateway(cluster) as (gateway, port):
         for name, body in CALLS.items():
             say(
                 f"\n$ curl -H \"Authorization: Bearer $TOKEN\" -d '{json.dumps(body)}' $GATEWAY/v1/skills/{DEMO}/{name}"
             )
-            say(_post(f"http://127.0.0.1:{port}/v1/skills/{DEMO}/{name}", body, token))
+            url = f"{gateway.scheme}://127.0.0.1:{port}/v1/skills/{DEMO}/{name}"
+            say(_post(url, body, token, gateway.forwarded_context))
     return True
 
 
@@ -88,10 +91,10 @@ def _follow(cluster: Cluster) -> bool:
     return False
 
 
-def _post(url: str, body: dict[str, Any], token: str) -> str:
+def _post(url: str, body: dict[str, Any], token: str, context: ssl.SSLContext | None) -> str:
     headers = {"Content-Type": "application/json", "Authorization": f"Bearer {token}"}
     request = urllib.request.Request(url, json.dumps(body).encode(), headers)
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=context))
     try:
         with opener.open(request, timeout=60) as response:
             return str(response.read().decode())
@@ -103,20 +106,26 @@ def main() -> int:
     """Run the demo and say how to go on."""
     engine = current()
     try:
-        if not demo(Cluster(engine, engine.status())):
+        cluster = Cluster(engine, engine.status())
+        if not demo(cluster):
             return 1
+        gateway = read_gateway(cluster)
     except ClusterError as error:
         say(f"error: {error}")
         return 1
+    trust = ""
+    if gateway.authorities:
+        trust = f"""
+  kubectl -n {NAMESPACE} get configmap {NAMESPACE}-gateway-ca -o jsonpath='{{.data.ca\\.crt}}' > gateway-ca.crt"""
     say(f"""
 Next:
   {export(cluster_name())}
   kubectl -n {DEMO} get skills                          # the Skills
   kubectl -n {DEMO} describe skill invoice-total        # its conditions and events
   kubectl -n {DEMO} get configmap invoice-total-source -o yaml   # the code that was accepted
-  kubectl -n {NAMESPACE} port-forward service/{NAMESPACE}-gateway 8080:80 &
+  kubectl -n {NAMESPACE} port-forward service/{NAMESPACE}-gateway 8080:{gateway.port} &{trust}
   TOKEN=$(kubectl -n {DEMO} create token caller --audience skill-gateway)
-  curl -H "Authorization: Bearer $TOKEN" -d '{{"text": "to be or not to be"}}' http://127.0.0.1:8080/v1/skills/{DEMO}/word-count
+  {gateway.curl(8080)}/v1/skills/{DEMO}/word-count -H "Authorization: Bearer $TOKEN" -d '{{"text": "to be or not"}}'
 To stop:
   make down                                            # leaves nothing""")
     return 0

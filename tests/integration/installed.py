@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import ssl
 import tempfile
 import time
 import urllib.error
@@ -23,6 +24,7 @@ from kubernetes import client, config
 from hack import images
 from hack.cluster.access import Cluster
 from hack.cluster.cli import current
+from hack.gateway import GatewayService, forwarded_gateway
 from hack.install import NAMESPACE, forward, install
 from hack.model import deploy
 from skill_operator.naming import GROUP, VERSION
@@ -60,6 +62,12 @@ class Operator:
     gateway: int
     model: int
     token: str  # of one who may call every Skill
+    service: GatewayService
+
+    @property
+    def url(self) -> str:
+        """Return the gateway's address on this machine."""
+        return f"{self.service.scheme}://127.0.0.1:{self.gateway}"
 
     def skill(self, namespace: str, name: str) -> dict[str, Any]:
         """Return a Skill. Most polls of tests come here, so no kubectl is started."""
@@ -99,8 +107,9 @@ class Operator:
             ) from None
 
     def call(self, namespace: str, name: str, body: Any, raw: bytes | None = None) -> Answer:
-        url = f"http://127.0.0.1:{self.gateway}/v1/skills/{namespace}/{name}"
-        return http("POST", url, raw if raw is not None else json.dumps(body).encode(), token=self.token)
+        url = f"{self.url}/v1/skills/{namespace}/{name}"
+        data = raw if raw is not None else json.dumps(body).encode()
+        return http("POST", url, data, token=self.token, context=self.service.forwarded_context)
 
     def asked(self, marker: str) -> list[dict[str, Any]]:
         """The requests that the model got about this marker."""
@@ -113,7 +122,10 @@ class Operator:
         assert http("PATCH", f"http://127.0.0.1:{self.model}/script", json.dumps(script).encode()).status < 300
 
     def run_script(self, namespace: str, script: Path, *arguments: str, limits: dict[str, str] | None = None) -> None:
-        """Start a pod that runs it with the operator's libraries; both have its name without the suffix."""
+        """Start a pod that runs it with the operator's libraries; both have its name without the suffix.
+
+        Where the gateway publishes a CA, the script trusts no other.
+        """
         name = script.stem.replace("_", "-")
         meta = {"name": name, "namespace": namespace}
         container = {
@@ -124,10 +136,14 @@ class Operator:
             "command": ["python3", f"/script/{script.name}", *arguments],
             "volumeMounts": [{"name": "script", "mountPath": "/script"}],
         }
+        files = {script.name: script.read_text()}
+        if self.service.authorities:
+            files["ca.crt"] = self.service.authorities
+            container["env"] = [{"name": "SSL_CERT_FILE", "value": "/script/ca.crt"}]
         volume = {"name": "script", "configMap": {"name": name}}
         spec = {"restartPolicy": "Never", "containers": [container], "volumes": [volume]}
         self.cluster.apply(
-            {"apiVersion": "v1", "kind": "ConfigMap", "metadata": meta, "data": {script.name: script.read_text()}},
+            {"apiVersion": "v1", "kind": "ConfigMap", "metadata": meta, "data": files},
             {"apiVersion": "v1", "kind": "Pod", "metadata": meta, "spec": spec},
         )
 
@@ -148,15 +164,16 @@ class Operator:
     def _reaches(self) -> bool:
         """A forwarded port leads to one pod, and is opened anew only after a connection to one that is gone."""
         try:
-            return http("GET", f"http://127.0.0.1:{self.gateway}/v1/skills", None, token=self.token).status == 200
+            context = self.service.forwarded_context
+            return http("GET", f"{self.url}/v1/skills", None, token=self.token, context=context).status == 200
         except (OSError, HTTPException):
             return False
 
 
-def http(method: str, url: str, body: bytes | None, token: str = "") -> Answer:
+def http(method: str, url: str, body: bytes | None, token: str = "", context: ssl.SSLContext | None = None) -> Answer:
     headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {token}"} if token else {})
     request = urllib.request.Request(url, body, headers, method=method)
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=context))
     try:
         with opener.open(request, timeout=60) as answer:
             status, data, told = answer.status, answer.read(), answer.headers
@@ -191,10 +208,10 @@ def install_for_tests(cluster: Cluster, bases: dict[str, str] | None = None, **v
 def connected(cluster: Cluster) -> Iterator[Operator]:
     """Forward ports to the installed operator's gateway and to the model."""
     with (
-        forward(cluster, f"service/{NAMESPACE}-gateway", 80) as gateway,
+        forwarded_gateway(cluster) as (service, gateway),
         forward(cluster, f"service/{deploy.NAME}", 8000, deploy.MODEL_NAMESPACE) as scripted,
     ):
-        yield Operator(cluster, gateway, scripted, cluster.caller("default", "tests", everywhere=True))
+        yield Operator(cluster, gateway, scripted, cluster.caller("default", "tests", everywhere=True), service)
 
 
 @contextmanager

@@ -46,7 +46,7 @@ def race(operator: Operator, namespace: str, names: list[str], seconds: float, k
     """The skills are there, with an idle time of IDLE."""
     keys = [f"{namespace}/{name}" for name in names]
     before = patches(operator)
-    arguments = [f"http://{NAMESPACE}-gateway.{NAMESPACE}.svc", operator.token, str(seconds), str(IDLE), *keys]
+    arguments = [operator.service.url, operator.token, str(seconds), str(IDLE), *keys]
     killed, end = 0, time.monotonic() + seconds
     with Watch(operator, namespace) as watch:
         operator.run_script(namespace, Path(__file__).with_name("racer.py"), *arguments)

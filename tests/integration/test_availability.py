@@ -49,8 +49,8 @@ def engine(operator: Operator) -> Iterator[Bare]:
 
 def calling(operator: Operator, namespace: str, *plans: str, during: Callable[[], None]) -> list[dict[str, Any]]:
     """Calls from a pod, as caller.py makes them, while something happens."""
-    url, cluster = f"http://{NAMESPACE}-gateway.{NAMESPACE}.svc", operator.cluster
-    operator.run_script(namespace, Path(__file__).with_name("caller.py"), url, operator.token, *plans)
+    cluster, script = operator.cluster, Path(__file__).with_name("caller.py")
+    operator.run_script(namespace, script, operator.service.url, operator.token, *plans)
 
     def log() -> str:
         return cluster.kubectl("-n", namespace, "logs", "caller", check=False)

@@ -50,7 +50,7 @@ class Team:
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.operator.gateway}"
+        return self.operator.url
 
     @asynccontextmanager
     async def agent(self, token: str) -> AsyncIterator[Client]:
