@@ -14,8 +14,8 @@ Every Skill says by itself what it waits for. Look in this order:
 2. `kubectl describe skill NAME` shows all conditions and the latest events. The message of a condition says what to
    do, often with the command.
 3. The list below explains each reason. Search the page for the word.
-4. `make doctor` examines the cluster: nodes, network plugin, isolation, registry and models. It says what to do about
-   each finding.
+4. `make doctor` examines the cluster: nodes, network plugin, isolation, registry, models and encryption. It says what
+   to do about each finding.
 5. The logs have the rest. Each line names the Skill, and one request id runs through gateway, skill and controller.
 
 ```sh
