@@ -125,7 +125,10 @@ def test_the_controller_alone_may_keep_the_certificate_and_no_other_secret(case:
     both = [naming.gateway_authority(service), naming.gateway_certificate(service)]
     assert found == [
         (NAMESPACE, {"apiGroups": [""], "resources": ["secrets"], "verbs": ["create"]}),
-        (NAMESPACE, {"apiGroups": [""], "resources": ["secrets"], "resourceNames": both, "verbs": ["get", "update"]}),
+        (
+            NAMESPACE,
+            {"apiGroups": [""], "resources": ["secrets"], "resourceNames": both, "verbs": ["get", "update", "delete"]},
+        ),
     ]
     updated = [
         rule

@@ -135,7 +135,7 @@ subjects:
 - apiGroups: [""]
   resources: [secrets]
   resourceNames: [{{ $gateway }}-ca-key, {{ include "skill-operator.gatewayCertificate" . }}]
-  verbs: [get, update]
+  verbs: [get, update, delete]
 - apiGroups: [""]
   resources: [configmaps]
   resourceNames: [{{ $gateway }}-ca]

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from skill_operator.certificates.rotator import CertificateRotator
-from skill_operator.k8s.errors import Conflict
+from skill_operator.k8s.errors import Conflict, Invalid, Unavailable
 from skill_operator.settings import GatewaySettings, SelfSignedSettings, Settings
 from tests.unit.reconcile.samples import SETTINGS as PLAIN
 
@@ -36,6 +36,7 @@ class Stored:
         self.objects: dict[tuple[str, str], dict[str, Any]] = {}
         self.writes: list[tuple[str, str]] = []
         self.version = 0
+        self.writes_left = -1  # until the API server is away
 
     async def get(self, kind: str, namespace: str, name: str) -> dict[str, Any] | None:
         assert namespace == NAMESPACE
@@ -50,16 +51,25 @@ class Stored:
         live = self.objects[obj["kind"], obj["metadata"]["name"]]
         if obj["metadata"]["resourceVersion"] != live["metadata"]["resourceVersion"]:
             raise Conflict("it has changed", 409)
-        assert obj.get("type") == live.get("type"), "the type of a Secret cannot change"
+        if live.get("immutable") or obj.get("type") != live.get("type"):
+            raise Invalid("field is immutable", 422)
         self._store(obj)
 
+    async def delete(self, kind: str, namespace: str, name: str, uid: str) -> None:
+        assert (namespace, self.objects[kind, name]["metadata"]["uid"]) == (NAMESPACE, uid)
+        del self.objects[kind, name]
+
     def _store(self, obj: dict[str, Any]) -> None:
+        if not self.writes_left:
+            raise Unavailable("the API server does not answer")
+        self.writes_left -= 1
         key = obj["kind"], obj["metadata"]["name"]
         assert all(isinstance(value, str) for value in obj["data"].values())
         self.version += 1
         self.writes.append(key)
         self.objects[key] = copy.deepcopy(obj)
-        self.objects[key]["metadata"]["resourceVersion"] = str(self.version)
+        meta = self.objects[key]["metadata"]
+        meta |= {"resourceVersion": str(self.version), "uid": meta.get("uid", str(self.version))}
 
     def data(self, key: tuple[str, str]) -> dict[str, Any]:
         found: dict[str, Any] = self.objects[key]["data"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import random
 from collections.abc import Callable
@@ -10,12 +11,13 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
+from prometheus_client import REGISTRY
 
 from skill_operator.certificates import issuing
 from skill_operator.certificates import rotator as module
 from skill_operator.certificates.issuing import is_issued_by, parse_certificates, read_key_pair
 from skill_operator.certificates.rotator import NotOurs, cluster_domain, server_names
-from skill_operator.k8s.errors import Conflict, Forbidden
+from skill_operator.k8s.errors import Conflict, Forbidden, Unavailable
 from skill_operator.settings import GatewaySettings, SelfSignedSettings
 from tests.unit.certificates.samples import (
     AUTHORITY,
@@ -58,7 +60,7 @@ def believed(cluster: Stored, names: tuple[str, ...] = NAMES) -> bool:
 
 async def test_all_is_made_in_the_order_of_trust_and_then_left_alone(cluster: Stored, clock: Clock) -> None:
     await rotator(cluster, clock).rotate()
-    assert cluster.writes == [AUTHORITY, TRUST, SERVING]
+    assert cluster.writes == [TRUST, AUTHORITY, SERVING]
     assert believed(cluster)
     assert {cluster.objects[key]["type"] for key in (AUTHORITY, SERVING)} == {"kubernetes.io/tls"}
     assert set(cluster.data(AUTHORITY)) == set(cluster.data(SERVING)) == {"tls.crt", "tls.key"}
@@ -156,6 +158,31 @@ async def test_new_names_are_served_when_callers_know_the_new_ca(cluster: Stored
     assert "former.crt" not in cluster.data(AUTHORITY)
 
 
+@pytest.mark.parametrize("key", OURS, ids=["authority", "trust", "serving"])
+@pytest.mark.parametrize(
+    "fields", [{"immutable": True}, {"type": "Opaque"}, {"type": "kubernetes.io/dockerconfigjson"}]
+)
+async def test_what_cannot_be_changed_is_made_anew(
+    key: tuple[str, str], fields: dict[str, Any], cluster: Stored, clock: Clock
+) -> None:
+    await rotator(cluster, clock).rotate()
+    uid = cluster.objects[key]["metadata"]["uid"]
+    applies = key != TRUST or "immutable" in fields  # a ConfigMap has no type
+    cluster.objects[key] |= fields if applies else {}
+    cluster.objects[key]["data"] = {"a": "b"}
+    await rotator(cluster, clock).rotate()
+    assert believed(cluster)
+    assert (cluster.objects[key]["metadata"]["uid"] != uid) is applies
+    assert "immutable" not in cluster.objects[key]
+
+
+async def test_when_it_expires_is_measured(cluster: Stored, clock: Clock) -> None:
+    await rotator(cluster, clock).rotate()
+    name = "skill_operator_certificate_expiry_timestamp_seconds"
+    for certificate, life in (("serving", 90 * DAY), ("authority", 5 * 365 * DAY)):
+        assert REGISTRY.get_sample_value(name, {"certificate": certificate}) == (NOW + life).timestamp()
+
+
 async def test_objects_of_others_are_left_alone(cluster: Stored, clock: Clock) -> None:
     for key in OURS:
         cluster.objects = {key: {"kind": key[0], "metadata": {"name": key[1], "resourceVersion": "1"}, "data": {}}}
@@ -222,15 +249,16 @@ class History:
         self.shown: list[tuple[datetime, Any]] = []
 
     def note(self, cluster: Stored, now: datetime) -> None:
-        pair = read_key_pair(cluster.data(SERVING))
-        assert pair is not None
-        for views, value in ((self.bundles, cluster.bundle), (self.shown, pair.certificate)):
-            if not views or views[-1][1] != value:
+        """Nobody loads what is lost or spoilt."""
+        pair = read_key_pair(cluster.objects.get(SERVING, {}).get("data") or {})
+        bundle = cluster.bundle if TRUST in cluster.objects else b""
+        for views, value in ((self.bundles, bundle), (self.shown, pair and pair.certificate)):
+            if value and value != b"rubbish" and (not views or views[-1][1] != value):
                 views.append((now, value))
 
     def current(self, views: list[tuple[datetime, Any]], now: datetime) -> list[Any]:
         """Every value that somebody may still have."""
-        ends = [began for began, _ in views[1:]] + [now + LAG]
+        ends = [began for began, _ in views[1:]] + [now + LAG] * bool(views)
         return [value for (_, value), end in zip(views, ends, strict=True) if end > now - LAG]
 
     def check(self, now: datetime) -> None:
@@ -261,6 +289,14 @@ async def test_for_decades_no_caller_meets_a_certificate_that_it_does_not_know(s
     random_, cluster, clock, history, names = random.Random(seed), Stored(), Clock(), History(), NAMES
     seen = set()
     for _ in range(100):
+        if random_.random() < 0.2:  # the controller ends in the middle, for a day; nothing else happens meanwhile
+            cluster.writes_left = random_.randint(0, 2)
+            with contextlib.suppress(Unavailable):
+                await rotator(cluster, clock, names).rotate()
+            cluster.writes_left = -1
+            history.note(cluster, clock.now)
+            clock.now += random_.choice([timedelta(minutes=3), DAY])
+            history.check(clock.now)
         for pause in (timedelta(0), timedelta(seconds=10), timedelta(minutes=1), timedelta(minutes=10)):
             clock.now += pause
             await rotator(cluster, clock, names).rotate()

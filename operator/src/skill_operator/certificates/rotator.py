@@ -31,6 +31,7 @@ from skill_operator.certificates.issuing import (
 from skill_operator.certificates.renewal import Found, needed_former, why_new_authority, why_new_serving
 from skill_operator.k8s.errors import ClusterError, Conflict
 from skill_operator.k8s.interface import Cluster, Object
+from skill_operator.observability import metrics
 from skill_operator.settings import Settings, is_host_name
 
 log = logging.getLogger(__name__)
@@ -153,8 +154,8 @@ class CertificateRotator:
     async def rotate(self) -> None:
         """Do what is due now. Raises ClusterError and NotOurs; what was written until then is consistent.
 
-        A CA is stored before it is published, and published before it signs, so that no caller meets a certificate
-        whose CA it cannot know.
+        A CA is published before it is stored, and stored before it signs: whatever ends this process in between, no
+        caller meets a certificate whose CA it cannot know.
         """
         objects = await read_objects(self._cluster, self._settings)
         found, now, service = find(objects), self._now(), self._settings.gateway.self_signed.service
@@ -169,19 +170,20 @@ class CertificateRotator:
         data = authority.encode()
         if found.former:
             data[FORMER_KEY] = encode_certificates(found.former)
-        await self._write_secret(objects.authority, naming.gateway_authority(service), data)
         await self._write_config_map(objects.config_map, encode_certificates([authority.certificate, *found.former]))
+        await self._write_secret(objects.authority, naming.gateway_authority(service), data)
         serving = found.serving
         if reason := why_new_serving(now, found, self._names):
             serving = issue_serving(now, self._names, authority)
             log.info("the gateway gets a new certificate: %s", reason)
         if serving is not None:
             await self._write_secret(objects.serving, naming.gateway_certificate(service), serving.encode())
+            metrics.set_certificate_expiry("serving", serving.certificate.not_valid_after_utc)
+        metrics.set_certificate_expiry("authority", authority.certificate.not_valid_after_utc)
 
     async def _write_secret(self, live: Object | None, name: str, data: Mapping[str, bytes]) -> None:
         encoded = {key: base64.b64encode(value).decode() for key, value in data.items()}
-        kind = live.get("type") if live else TLS_TYPE  # which cannot change; nobody mounts it by type
-        await self._write(live, {"kind": "Secret", "type": kind, "data": encoded}, name)
+        await self._write(live, {"kind": "Secret", "type": TLS_TYPE, "data": encoded}, name)
 
     async def _write_config_map(self, live: Object | None, bundle: bytes) -> None:
         name = naming.gateway_trust(self._settings.gateway.self_signed.service)
@@ -190,13 +192,20 @@ class CertificateRotator:
     async def _write(self, live: Object | None, wanted: Object, name: str) -> None:
         """Create the object, or replace it where its data differs. Raises Conflict if somebody else was faster.
 
-        Replaced and not applied, so that what others wrote beside our data goes. Metadata of others stays.
+        Replaced and not applied, so that what others wrote beside our data goes. Metadata of others stays. What cannot
+        be changed is deleted first.
         """
+        if live is not None and _data(live) == wanted["data"] and not live.get("binaryData"):
+            return
+        if live is not None and (live.get("immutable") or live.get("type") != wanted.get("type")):
+            metadata = live["metadata"]
+            await self._cluster.delete(wanted["kind"], metadata["namespace"], name, metadata["uid"])
+            live = None
         if live is None:
             labels = naming.MANAGED | {naming.COMPONENT: naming.GATEWAY_CERTIFICATE}
             metadata = {"name": name, "namespace": self._settings.namespace, "labels": labels}
             await self._cluster.create({"apiVersion": "v1", "metadata": metadata, **wanted})
-        elif _data(live) != wanted["data"] or live.get("binaryData"):
+        else:
             await self._cluster.replace({"apiVersion": "v1", "metadata": live["metadata"], **wanted})
 
 

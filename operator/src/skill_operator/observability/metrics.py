@@ -10,6 +10,7 @@ from bisect import bisect_left
 from collections import Counter as Tally
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
+from datetime import datetime
 from itertools import accumulate
 from math import inf
 from typing import Literal
@@ -63,6 +64,11 @@ _BUILD_DURATION = Histogram(
 )
 _BUILDS_WAITING = Gauge("skill_operator_builds_waiting", "Number of Skills that wait until a build may start.")
 _SCALE_TO_ZERO = Counter("skill_operator_scale_to_zero_total", "Number of times that an idle Skill was scaled to zero.")
+_CERTIFICATE_EXPIRY = Gauge(
+    "skill_operator_certificate_expiry_timestamp_seconds",
+    "Unix time at which the gateway's own certificate (serving) or its CA (authority) expires.",
+    ["certificate"],
+)
 
 
 def record_queue_wait(seconds: float, depth: int) -> None:
@@ -289,3 +295,8 @@ def set_mcp_streams(number: int) -> None:
 def record_certificate_load(outcome: str) -> None:
     """Count an attempt to load the TLS certificate; `outcome` is `loaded` or `failed`."""
     _CERTIFICATE_LOADS.labels(outcome).inc()
+
+
+def set_certificate_expiry(certificate: str, expiry: datetime) -> None:
+    """Publish when the gateway's own certificate expires; `certificate` is `serving` or `authority`."""
+    _CERTIFICATE_EXPIRY.labels(certificate).set(expiry.timestamp())
