@@ -229,7 +229,7 @@ class SelfSignedSettings(_SettingsModel):
         default="skill-operator-gateway", description="name of the gateway's Service; what holds the certificate has it"
     )
     extra_names: list[Annotated[str, AfterValidator(_server_name)]] = Field(
-        default_factory=list, description="host names and IP addresses beside those of the Service"
+        default_factory=list, max_length=64, description="host names and IP addresses beside those of the Service"
     )
 
 

@@ -216,13 +216,13 @@ def test_a_pair_is_read_as_it_was_written() -> None:
 
 @pytest.mark.filterwarnings("ignore:Parsed a serial number")
 def test_each_flipped_byte_is_read_or_refused_and_never_raises() -> None:
-    """Every byte of the certificate in four ways: what still parses is told from the real one by its signature."""
+    """Every byte of the certificate in two ways: what still parses is told from the real one by its signature."""
     authority = issue_authority(NOW, MORE_NAMES).certificate
     serving = issue_serving(NOW, MORE_NAMES, issue_authority(NOW, MORE_NAMES)).certificate
     for certificate in (authority, serving):
         der = bytearray(certificate.public_bytes(Encoding.DER))
         for position in range(len(der)):
-            for flip in (0x01, 0x20, 0x80, 0xFF):
+            for flip in (0x01, 0x80):
                 der[position] ^= flip
                 text = b"-----BEGIN CERTIFICATE-----\n" + b64(bytes(der)).encode() + b"\n-----END CERTIFICATE-----\n"
                 for read in issuing.parse_certificates(text):

@@ -237,6 +237,56 @@ async def test_a_problem_is_logged_once_and_tried_again(
     ]
 
 
+async def test_a_secret_that_cannot_be_written_costs_one_ca(cluster: Stored, clock: Clock) -> None:
+    """A quota or a policy may refuse it for days: what callers read must not change with each look."""
+    mine, bundles = rotator(cluster, clock), set()
+    for _ in range(5):
+        cluster.writes_left = 0 if bundles else 1
+        with pytest.raises(Unavailable):
+            await mine.rotate()
+        bundles.add(cluster.bundle)
+        clock.now += timedelta(hours=1)
+    assert len(bundles) == len(cluster.writes) == 1
+    cluster.writes_left = -1
+    await mine.rotate()
+    assert {cluster.bundle} == bundles
+    assert believed(cluster)
+
+
+async def test_a_surprise_ends_nothing(
+    cluster: Stored, clock: Clock, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(module, "CHECK_SECONDS", 0.0)
+    looks, enough = 0, asyncio.Event()
+
+    def surprised(_: object) -> None:
+        nonlocal looks
+        looks += 1
+        if looks == 3:
+            enough.set()
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(module, "find", surprised)
+    running = asyncio.create_task(rotator(cluster, clock).run())
+    async with asyncio.timeout(10):
+        await enough.wait()
+    assert not running.done()
+    running.cancel()
+    assert "a look at the gateway's certificate failed" in caplog.text
+
+
+async def test_as_many_and_as_long_names_as_may_be_overlap_as_well(cluster: Stored, clock: Clock) -> None:
+    label = "a" * 60
+    for number in range(9):
+        extra = tuple(f"n{number}-{each:02}.{label}.{label}.{label}.{'b' * 55}.example" for each in range(64))
+        assert len(SelfSignedSettings(extra_names=list(extra)).extra_names) == 64
+        clock.now += timedelta(minutes=2)
+        await rotator(cluster, clock, (*NAMES, *extra)).rotate()
+        assert len(parse_certificates(cluster.bundle)) == number + 1
+    sizes = [len(json.dumps(each)) for each in cluster.objects.values()]
+    assert max(sizes) < 512 << 10, "etcd takes 1.5 MiB"
+
+
 LAG = timedelta(minutes=2)
 """So late a kubelet brings a changed Secret or ConfigMap to a pod."""
 

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from ipaddress import ip_address, ip_network
+from itertools import islice
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
@@ -27,7 +28,8 @@ CLOCK_SKEW = timedelta(hours=1)
 AUTHORITY_LIFE = timedelta(days=5 * 365)
 SERVING_LIFE = timedelta(days=90)
 CERTIFICATE_KEY, PRIVATE_KEY = "tls.crt", "tls.key"  # as in a Secret of type kubernetes.io/tls
-MAX_CERTIFICATES_BYTES = 1 << 15
+MAX_CERTIFICATES_BYTES = 1 << 18  # nine CAs for as many and as long names as the settings allow
+MAX_CERTIFICATES = 16
 MAX_KEY_BYTES = 512  # a key on P-256 takes 241: one that takes long to check is not even parsed
 _PEM = re.compile(rb"-----BEGIN CERTIFICATE-----[^-]+-----END CERTIFICATE-----")
 _UNUSABLE = (
@@ -135,10 +137,10 @@ def read_certificates(data: object) -> tuple[Certificate, ...]:
 
 
 def parse_certificates(text: bytes) -> tuple[Certificate, ...]:
-    """Return the certificates of a PEM text that can be used, in their order."""
+    """Return the certificates of a PEM text that can be used, in their order, of the first MAX_CERTIFICATES."""
     if len(text) > MAX_CERTIFICATES_BYTES:
         return ()
-    found = map(_parse, _PEM.findall(text))
+    found = (_parse(match[0]) for match in islice(_PEM.finditer(text), MAX_CERTIFICATES))
     return tuple(certificate for certificate in found if certificate is not None)
 
 

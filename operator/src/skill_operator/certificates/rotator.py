@@ -18,6 +18,7 @@ from pathlib import Path
 from skill_operator import naming
 from skill_operator.certificates.issuing import (
     Certificate,
+    KeyPair,
     encode_certificates,
     is_issued_by,
     is_serving_for,
@@ -137,6 +138,7 @@ class CertificateRotator:
         self._now = now
         self._names = names
         self._problem = ""
+        self._unstored: KeyPair | None = None  # a CA that is published already, and whose Secret could not be written
 
     async def run(self) -> None:
         """Rotate until cancelled. A problem is logged once, and tried again."""
@@ -147,6 +149,8 @@ class CertificateRotator:
                 if str(error) != self._problem and not isinstance(error, Conflict):
                     log.error("the gateway's certificate cannot be kept: %s", error)  # noqa: TRY400 - it says enough
                 self._problem = str(error)
+            except Exception:  # a surprise in the bytes of others must not end the controller
+                log.exception("a look at the gateway's certificate failed")
             else:
                 self._problem = ""
             await asyncio.sleep(CHECK_SECONDS)
@@ -161,7 +165,7 @@ class CertificateRotator:
         found, now, service = find(objects), self._now(), self._settings.gateway.self_signed.service
         if reason := why_new_authority(now, found, self._names):
             former = () if found.authority is None else (found.authority.certificate,)
-            found = replace(found, authority=issue_authority(now, self._names), former=former + found.former)
+            found = replace(found, authority=self._next_authority(now), former=former + found.former)
             log.info("the gateway gets a new CA: %s", reason)
         authority = found.authority
         if authority is None:
@@ -171,7 +175,9 @@ class CertificateRotator:
         if found.former:
             data[FORMER_KEY] = encode_certificates(found.former)
         await self._write_config_map(objects.config_map, encode_certificates([authority.certificate, *found.former]))
+        self._unstored = authority
         await self._write_secret(objects.authority, naming.gateway_authority(service), data)
+        self._unstored = None
         serving = found.serving
         if reason := why_new_serving(now, found, self._names):
             serving = issue_serving(now, self._names, authority)
@@ -180,6 +186,12 @@ class CertificateRotator:
             await self._write_secret(objects.serving, naming.gateway_certificate(service), serving.encode())
             metrics.set_certificate_expiry("serving", serving.certificate.not_valid_after_utc)
         metrics.set_certificate_expiry("authority", authority.certificate.not_valid_after_utc)
+
+    def _next_authority(self, now: datetime) -> KeyPair:
+        """Return a new CA, but not another one each time that its Secret cannot be written."""
+        if self._unstored is not None and not why_new_authority(now, Found(self._unstored, None), self._names):
+            return self._unstored
+        return issue_authority(now, self._names)
 
     async def _write_secret(self, live: Object | None, name: str, data: Mapping[str, bytes]) -> None:
         encoded = {key: base64.b64encode(value).decode() for key, value in data.items()}
