@@ -83,7 +83,9 @@ def forward(cluster: Cluster, target: str, port: int, namespace: str = NAMESPACE
             for _ in process.stdout or ():  # a line for each connection, which somebody must read
                 pass
             process.wait()
-            while not stop.wait(0.2):
+            pause = 0.2
+            while not stop.wait(pause):
+                pause = min(2 * pause, 3.0)  # the Service may have no such port for minutes
                 with suppress(ClusterError):
                     process, _ = _forwarding([*command, f"{local}:{port}"])
                     break
