@@ -20,7 +20,7 @@ from skill_operator.gateway.http import routes
 from skill_operator.gateway.http.connection import GatewayServices
 from skill_operator.gateway.http.deadlines import Deadlines
 from skill_operator.gateway.http.protocol import GatewayServer, ServerConfig
-from skill_operator.gateway.http.tls import Certificate
+from skill_operator.gateway.http.tls import Certificate, CertificateError
 from skill_operator.gateway.invocation import POD_PORT, Invoker
 from skill_operator.gateway.mcp import McpServer
 from skill_operator.gateway.pods.activator import Activator
@@ -33,6 +33,7 @@ from skill_operator.settings import Settings
 log = logging.getLogger(__name__)
 DRAIN_SECONDS = 8.0  # until no Service leads here any more: EndpointSlices and kube-proxy take seconds on a busy node
 SHUTDOWN_TIMEOUT_SECONDS = 25
+CERTIFICATE_WAIT_SECONDS = 0.5  # between two looks, until there is a first certificate
 MAX_PIPELINED_REQUESTS = 4096  # that wait for the one before them on their connection
 MAX_REQUESTS = 1024  # in flight, of those that are no calls over HTTP
 GC_THRESHOLD = 20_000  # new objects between collections: calls make no cycles, and one takes as long as several calls
@@ -46,7 +47,9 @@ async def serve(settings: Settings, cluster: Cluster) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    certificate = Certificate(Path(settings.gateway.tls_folder)) if settings.gateway.tls_folder else None
+    certificate = await _load_certificate(settings, stop)
+    if stop.is_set():
+        return
     directory = Directory(skill_listeners=[_forget_metrics])
     ready = {
         "directory": lambda: None if directory.ready else "skills and pods are not listed yet",
@@ -84,6 +87,30 @@ async def serve(settings: Settings, cluster: Cluster) -> None:
             certificate_task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await watch_task
+
+
+async def _load_certificate(settings: Settings, stop: asyncio.Event) -> Certificate | None:
+    """Return the certificate, or None for plain HTTP. Raises CertificateError where it cannot be used.
+
+    One that the controller makes is waited for instead, until the startup probe gives up: it makes a missing or spoilt
+    one anew.
+    """
+    folder, problem = Path(settings.gateway.tls_folder), ""
+    if not settings.gateway.tls_folder:
+        return None
+    while True:
+        try:
+            return Certificate(folder)
+        except CertificateError as error:
+            if not settings.gateway.self_signed.enabled:
+                raise
+            if stop.is_set():
+                return None
+            if str(error) != problem:
+                problem = str(error)
+                log.warning("the gateway waits for its certificate: %s", problem)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(stop.wait(), CERTIFICATE_WAIT_SECONDS)
 
 
 def freeze_garbage_collector() -> None:
