@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from skill_operator.generation.reply import MAX_REPLY_CHARACTERS, MAX_SOURCE_BYTES, extract_source, fingerprint, parse
@@ -244,12 +244,13 @@ HOSTILE_PARTS = [
 
 @settings(max_examples=25, deadline=None)
 @given(st.text("`~ \n", max_size=3), st.lists(st.sampled_from(HOSTILE_PARTS), min_size=1, max_size=4), st.booleans())
+@example("", ["'", "'"], False)
 def test_the_work_grows_no_faster_than_the_reply(prefix: str, parts: list[str], is_fenced: bool) -> None:
     def work(repeats: int) -> int:
         text = prefix + "".join(parts) * repeats
         return count_lines(lambda: extract_source(fenced(text) if is_fenced else text, "stop"))
 
-    small, large = work(100), work(200)
+    small, large = max(map(work, range(95, 101))), work(200)  # whether so many quotes are Python differs
     assert large <= 2.2 * small + 500
 
 
