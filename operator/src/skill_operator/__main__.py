@@ -37,7 +37,8 @@ from skill_operator.reconcile.context import ReconcileContext
 from skill_operator.reconcile.egress_proxy import EgressProxy
 from skill_operator.reconcile.reconciler import Reconciler
 from skill_operator.reconcile.usage_collector import UsageCollector, over_http
-from skill_operator.registry import client, garbage_collector
+from skill_operator.registry import garbage_collector
+from skill_operator.registry.monitor import RegistryMonitor
 from skill_operator.registry.push_secret import ensure_push_secret, ensure_read_secret
 from skill_operator.settings import Settings, SettingsError, load
 from skill_operator.sweeper import Sweeper
@@ -86,11 +87,13 @@ async def controller(settings: Settings) -> int:
         informer = Informer(settings, queue.add, watch_health)
         resync = Resync(cluster, settings, queue, watch_health)
         monitor = IsolationMonitor(settings, resync.queue_all)
+        registry = RegistryMonitor(settings, resync.queue_all, _now)
         usage_collector = UsageCollector(cluster, settings, over_http(session, settings.usage_port), queue.add)
         egress_proxy = EgressProxy(cluster, settings)
         recorder = EventRecorder(cluster, "skill-operator")
         context = ReconcileContext(
-            read_base=lambda: client.read_base(settings),
+            read_registry=registry.read,
+            is_image_lost=lambda image, ask_again: registry.is_lost(image, ask_again=ask_again),
             blocked_networks=ClusterNetworks(cluster, settings).read,
             isolation=lambda: monitor.verdict,
             node_features=NodeFeaturesCache(cluster, settings.isolation).read,
@@ -120,7 +123,7 @@ async def controller(settings: Settings) -> int:
                 await asyncio.gather(leading, return_exceptions=True)
                 await lease.release()  # it may just have been won
                 return 0
-            parts: list[_Part] = [work, recorder, usage_collector, monitor]
+            parts: list[_Part] = [work, recorder, usage_collector, monitor, registry]
             if settings.gateway.self_signed.enabled:
                 parts.append(_certificate_rotator(cluster, settings))
             tasks = [asyncio.create_task(part.run()) for part in parts]

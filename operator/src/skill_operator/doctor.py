@@ -172,7 +172,7 @@ async def _registry(cluster: Cluster, settings: Settings) -> list[DoctorLine]:
         lines.append(DoctorLine("registry, push", *await _check_push(settings, base.registry_address)))
     except RegistryUnavailable as error:
         lines.append(
-            DoctorLine("registry, read", "bad", str(error), "see deployment skill-operator-registry, or registry.read")
+            DoctorLine("registry, read", "bad", str(error), "see statefulset skill-operator-registry, or registry.read")
         )
     mine = naming.MANAGED | {naming.COMPONENT: "skill"}
     found = [pod for namespace in settings.namespace_scopes for pod in await cluster.list("Pod", namespace, mine)]

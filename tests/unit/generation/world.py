@@ -32,7 +32,8 @@ from skill_operator.reconcile.build_queue import BuildQueue
 from skill_operator.reconcile.context import ReconcileContext
 from skill_operator.reconcile.reconciler import Reconciler
 from skill_operator.reconcile.usage_collector import UsageCollector
-from skill_operator.registry.client import BaseImage
+from skill_operator.registry.client import BaseImage, RegistryUnavailable
+from skill_operator.registry.monitor import RegistryState
 from skill_operator.settings import Settings
 from skill_operator.untrusted.worker import Worker
 
@@ -204,6 +205,9 @@ class World:
         self.blocked: tuple[BlockedNetwork, ...] = ()
         self.isolation = PROVEN
         self.built: list[str] = []
+        self.registry_problem: RegistryUnavailable | None = None
+        self.knows_base = True
+        self.lost: set[str] = set()  # images that the registry has no more
         self.operators = [self.operator()]
 
     def operator(self) -> Operator:
@@ -367,8 +371,11 @@ class Operator:
         self.author = Author(world.settings, provider, lambda *_: None, lambda: world.now, InlineWorker())
         base = BaseImage(dict(world.manifest), "10.96.1.1")
 
-        async def read_base() -> BaseImage:
-            return base
+        async def registry() -> RegistryState:
+            return RegistryState(base if world.knows_base else None, world.registry_problem)
+
+        async def is_lost(image: str, _ask_again: bool) -> bool:
+            return image in world.lost and world.registry_problem is None
 
         async def blocked_networks() -> tuple[BlockedNetwork, ...]:
             return world.blocked
@@ -382,7 +389,7 @@ class Operator:
         async def proxy(_: tuple[BlockedNetwork, ...]) -> bool:
             return True
 
-        context = ReconcileContext(read_base, blocked_networks, lambda: world.isolation, nodes, proxy)
+        context = ReconcileContext(registry, is_lost, blocked_networks, lambda: world.isolation, nodes, proxy)
         build_queue = BuildQueue(world.store, world.settings, lambda _: None)
         self.reconciler = Reconciler(
             world.store,

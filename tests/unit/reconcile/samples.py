@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Any, cast
 
@@ -63,9 +64,18 @@ def observed(of: Skill | None = None, **more: Any) -> Observed:
     return Observed(**(values | more))
 
 
-def stage_context(settings: Settings = SETTINGS, now: datetime = NOW) -> StageContext:
-    """Return what stages get that neither write code nor wait for a turn to build."""
-    return StageContext(settings, now, cast("Author", None), cast("BuildQueue", None))
+async def nothing_lost(_image: str, _ask_again: bool) -> bool:
+    return False
+
+
+def stage_context(
+    settings: Settings = SETTINGS,
+    now: datetime = NOW,
+    build_queue: Any = None,
+    is_image_lost: Callable[[str, bool], Awaitable[bool]] = nothing_lost,
+) -> StageContext:
+    """Return what stages get that write no code. Where nothing else is said, none waits for a turn to build."""
+    return StageContext(settings, now, cast("Author", None), cast("BuildQueue", build_queue), is_image_lost)
 
 
 def pod(job: str = "", end: dict[str, Any] | None = None, **more: Any) -> dict[str, Any]:

@@ -48,3 +48,27 @@ async def test_a_job_that_is_made_while_the_list_is_on_its_way_counts() -> None:
     await queue.reconcile_ended(SECOND)
     await queue.reconcile_ended(FIRST)
     assert await queue.request(SECOND) == 0
+
+
+async def test_what_somebody_waits_for_is_built_first() -> None:
+    """Of one namespace or of several: a registry that lost everything makes many wait whom nobody calls."""
+    server, woken = Slow(), list[SkillKey]()
+    queue = BuildQueue(cast("Cluster", server), ONE, woken.append)
+    assert await queue.request(FIRST) == 0
+    renewed = [SkillKey(namespace, f"renewed-{n}") for namespace in ("team", "other") for n in range(3)]
+    for key in renewed:
+        assert await queue.request(key, urgent=False) > 0
+    called = renewed[2]
+    assert await queue.request(SECOND, urgent=True) == 1
+    assert await queue.request(called, urgent=True) == 1, "it waited already, and is called now"
+    for key in (*renewed, SECOND):
+        await queue.reconcile_ended(key)
+    turns = []
+    done = FIRST
+    for _ in range(7):
+        await queue.reconcile_ended(done)
+        done = woken[-1]
+        turns.append(done)
+        assert await queue.request(done) == 0
+    assert turns[:2] == [called, SECOND]
+    assert set(turns[2:]) == set(renewed) - {called}

@@ -26,6 +26,7 @@ class Answers:
         self.status = 200
         self.url = ""
         self.asked: list[str] = []  # the folder of each image that was read
+        self.methods: list[str] = []  # of the requests for manifests
         self.forge: set[str] = set()
         self.location = ""  # where blobs are
         self.stored: list[dict[str, str]] = []  # the headers of what was read there
@@ -38,6 +39,7 @@ class Answers:
         return json.dumps({"config": {"digest": digest(self._config(image))}}).encode()
 
     async def manifest(self, request: web.Request) -> web.Response:
+        self.methods.append(request.method)
         self.asked.append(request.path.removeprefix("/v2/").partition("/")[0])
         image, wanted = request.match_info["image"], request.match_info["digest"]
         data = self._manifest(image)
@@ -225,3 +227,37 @@ async def test_redirects_end(answers: Answers) -> None:
     answers.location = "/v2/base/runtime/blobs/again"
     with pytest.raises(RegistryUnavailable, match="redirected more than"):
         await read_base(answers.settings())
+
+
+def platform(letter: str, system: str, machine: str) -> dict[str, object]:
+    return {"digest": f"sha256:{letter * 64}", "platform": {"os": system, "architecture": machine}}
+
+
+AMD64, ARM64 = platform("a", "linux", "amd64"), platform("b", "linux", "arm64")
+
+
+@pytest.mark.parametrize(
+    ("manifests", "told"),
+    [
+        ([AMD64, ARM64], [f"{AMD64['digest']} for linux/amd64", f"{ARM64['digest']} for linux/arm64"]),
+        ([AMD64, platform("c", "unknown", "unknown")], ["(sha256:" + "a" * 64 + " for linux/amd64)"]),
+        ([], ["names none"]),
+        ([7, None, {}, {"digest": "sha256:x", "platform": {}}], ["names none"]),
+        ([platform("d", "linux\n\x1b[31m", "amd64")], ["sha256:" + "d" * 64]),
+        ([AMD64] * 500, ["linux/amd64"]),
+    ],
+)
+@pytest.mark.parametrize("kind", ["oci.image.index.v1", "docker.distribution.manifest.list.v2"])
+async def test_an_index_of_several_platforms_is_told_as_such(
+    answers: Answers, manifests: list[object], told: list[str], kind: str
+) -> None:
+    document = {"schemaVersion": 2, "mediaType": f"application/vnd.{kind}+json", "manifests": manifests}
+    data = json.dumps(document).encode()
+    answers._manifest = lambda _: data  # type: ignore[method-assign]
+    with pytest.raises(client.BaseImageInvalid, match="is an index of images for several platforms") as caught:
+        await read_base(answers.settings())
+    message = str(caught.value)
+    assert all(each in message for each in told)
+    assert message.isprintable()
+    assert len(message) < 2000
+    assert f"application/vnd.{kind}+json" in client.ACCEPT, "else some registries deny that there is such an image"

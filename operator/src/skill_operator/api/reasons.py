@@ -119,13 +119,23 @@ REASONS: Final[Mapping[str, Reason]] = {
     ),
     "RegistryUnavailable": Reason(
         ReasonGroup.SPEC,
-        (GENERATED,),
-        "The registry does not answer, or does not hold the base image yet. The operator asks again.",
-        "Run `make doctor`. See the registry's pod, or `registry.read` and `registry.readSecret` of the chart.",
+        (GENERATED, VERIFIED, BUILT),
+        "The registry does not answer, or does not hold the base image yet. The operator asks again, and goes on by itself. "
+        "A Skill that works stays Ready; its `Built` says what cannot be renewed.",
+        "Run `make doctor`. See the registry's pod, or `registry.read` and `registry.readSecret` of the chart. Where its "
+        "claim finds no StorageClass, set `registry.persistence.enabled: false`.",
+    ),
+    "BaseImageInvalid": Reason(
+        ReasonGroup.SPEC,
+        (GENERATED, VERIFIED, BUILT),
+        "`images.runtime` or `images.checker` of the chart is no base image: it is an index of several platforms, or "
+        "lacks the operator's label.",
+        "Give the digests that `make publish` writes. Of an index, give the digest of one platform's image, as the "
+        "message lists them.",
     ),
     "BaseImagesDiffer": Reason(
         ReasonGroup.SPEC,
-        (GENERATED,),
+        (GENERATED, VERIFIED, BUILT),
         "The runtime and checker images hold different libraries, so nothing is built.",
         "Set `images.runtime` and `images.checker` of the chart to images of one build.",
     ),
@@ -337,6 +347,13 @@ REASONS: Final[Mapping[str, Reason]] = {
         "The build failed, which is not the code's fault. It is made again.",
         "Read the message and the build's pod: `kubectl -n skill-operator-builds get jobs,pods`.",
     ),
+    "ImageLost": Reason(
+        ReasonGroup.BUILD,
+        (BUILT,),
+        "The registry no longer has the image. The operator builds it again from the source that it keeps, first the "
+        "images that somebody calls for. Meanwhile the Skill goes on with what the nodes have.",
+        "Wait. To prevent it, set `registry.persistence.enabled: true` of the chart.",
+    ),
     # Pods that do not start or do not stay.
     "Unschedulable": Reason(
         ReasonGroup.PODS,
@@ -426,12 +443,6 @@ REASONS: Final[Mapping[str, Reason]] = {
         (DEPLOYED,),
         "The egress proxy, through which hosts are called, does not answer yet.",
         "Wait. If it lasts, see `deployment/skill-operator-egress-proxy`.",
-    ),
-    "ImageLost": Reason(
-        ReasonGroup.RUN,
-        (DEPLOYED,),
-        "The registry no longer has the image. It is built again.",
-        "Wait. To prevent it, set `registry.persistence.enabled: true` of the chart.",
     ),
     "Awake": Reason(ReasonGroup.RUN, (ACTIVE,), "A pod answers calls.", NOTHING),
     "Asleep": Reason(ReasonGroup.RUN, (ACTIVE,), "No pod runs. The next call wakes the Skill.", NOTHING),

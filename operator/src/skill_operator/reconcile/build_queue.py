@@ -39,18 +39,21 @@ class BuildQueue:
         self._wake = wake
         self._clock = clock
         self._lock = asyncio.Lock()
-        self._waiting: dict[SkillKey, None] = {}  # in order of arrival
+        self._waiting: dict[SkillKey, bool] = {}  # in order of arrival: whether somebody waits for the image
         self._reserved: dict[SkillKey, float] = {}  # until when its place is kept
         self._admitted: set[SkillKey] = set()  # may build; the Job may not exist yet
         self._requests: set[SkillKey] = set()  # of the reconciles that are under way
 
-    async def request(self, key: SkillKey) -> int:
-        """Return 0 if the Skill may build now, else its position in the queue. Raises ClusterError."""
+    async def request(self, key: SkillKey, *, urgent: bool = True) -> int:
+        """Return 0 if the Skill may build now, else its position in the queue. Raises ClusterError.
+
+        All that is `urgent` comes first. What is not renews an image that nobody needs at the moment.
+        """
         async with self._lock:
             self._requests.add(key)
             self._expire()
             if key not in self._reserved:
-                self._waiting.setdefault(key)
+                self._waiting[key] = urgent
                 await self._reserve()
             if key in self._reserved:
                 del self._reserved[key]
@@ -99,7 +102,8 @@ class BuildQueue:
                 self._wake(key)
 
     def _order(self, busy: Counter[str]) -> list[SkillKey]:
-        return fair_order(self._waiting, busy)
+        groups = ([key for key, is_urgent in self._waiting.items() if is_urgent is first] for first in (True, False))
+        return [key for group in groups for key in fair_order(group, busy)]
 
 
 def fair_order(queue: Iterable[SkillKey], busy: Counter[str]) -> list[SkillKey]:

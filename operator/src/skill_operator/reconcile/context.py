@@ -11,7 +11,7 @@ from skill_operator.generation.author import Author
 from skill_operator.isolation.monitor import IsolationVerdict
 from skill_operator.isolation.user_namespaces import NodeFeatures
 from skill_operator.reconcile.build_queue import BuildQueue
-from skill_operator.registry.client import BaseImage
+from skill_operator.registry.monitor import RegistryState
 from skill_operator.settings import Settings
 
 
@@ -19,12 +19,14 @@ from skill_operator.settings import Settings
 class ReconcileContext:
     """ReconcileContext reads the state of the installation that concerns every Skill.
 
-    `read_base` reads the base image from the registry. `blocked_networks` are the networks that no grant of egress
-    opens. `isolation` is the latest proof that NetworkPolicies are enforced. `node_features` tell whether pods get
+    `read_registry` tells what is known of the registry. `is_image_lost` tells whether the registry answers and no longer
+    has an image; where its second argument is true, the registry itself is asked. `blocked_networks` are the networks
+    that no grant of egress opens. `isolation` is the latest proof that NetworkPolicies are enforced. `node_features` tell whether pods get
     user namespaces. `start_egress_proxy` runs the egress proxy and returns whether it answers.
     """
 
-    read_base: Callable[[], Awaitable[BaseImage]]
+    read_registry: Callable[[], Awaitable[RegistryState]]
+    is_image_lost: Callable[[str, bool], Awaitable[bool]]
     blocked_networks: Callable[[], Awaitable[tuple[BlockedNetwork, ...]]]
     isolation: Callable[[], IsolationVerdict]
     node_features: Callable[[], Awaitable[NodeFeatures]]
@@ -39,3 +41,4 @@ class StageContext:
     now: datetime
     author: Author
     build_queue: BuildQueue
+    is_image_lost: Callable[[str, bool], Awaitable[bool]]

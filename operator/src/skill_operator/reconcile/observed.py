@@ -23,6 +23,7 @@ from skill_operator.reconcile.preflight import Prerequisites
 from skill_operator.reconcile.result import Ref
 from skill_operator.reconcile.usage_collector import UsageSnapshot
 from skill_operator.registry.client import BaseImage
+from skill_operator.registry.monitor import RegistryState
 from skill_operator.settings import Settings
 
 POD_START_SECONDS = 3.0  # in which a pod starts, unless something is wrong
@@ -51,6 +52,7 @@ class Observed:
     blocked_networks: tuple[BlockedNetwork, ...]
     isolation: IsolationVerdict
     nodes: NodeFeatures
+    registry: RegistryState = field(default_factory=RegistryState)
     egress_proxy_ready: bool = True  # or not needed
     ledger: Object | None = None
     daily_usage: Object | None = None
@@ -125,6 +127,7 @@ async def observe(
         deployment=live.deployment,
         policies=live.policies,
         base=prerequisites.base,
+        registry=prerequisites.registry,
         blocked_networks=prerequisites.blocked_networks,
         isolation=isolation,
         nodes=nodes,

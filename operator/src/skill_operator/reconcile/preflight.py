@@ -14,14 +14,15 @@ from skill_operator.api.v1alpha1 import Skill, SkillSpec
 from skill_operator.api.validation import SpecProblem, never_granted
 from skill_operator.isolation.cluster_networks import ClusterNetworksUnknown
 from skill_operator.k8s.interface import UNREADABLE, Object
+from skill_operator.reconcile import registry_away
 from skill_operator.reconcile.context import ReconcileContext
 from skill_operator.reconcile.result import ConditionUpdate, Result
 from skill_operator.reconcile.spec_check import SpecCheck
 from skill_operator.registry.client import BaseImage, RegistryUnavailable
+from skill_operator.registry.monitor import RegistryState
 from skill_operator.settings import Settings
 
 log = logging.getLogger(__name__)
-REGISTRY_RETRY_SECONDS = 5.0
 SPEC_CHECK_POLL_SECONDS = 1.0
 CLUSTER_NETWORKS_RETRY_SECONDS = 60.0
 
@@ -31,17 +32,17 @@ class Prerequisites:
     """Prerequisites are the facts that preflight found and the stages build on."""
 
     base: BaseImage
+    registry: RegistryState
     blocked_networks: tuple[BlockedNetwork, ...]
 
 
 class Preflight:
-    """Preflight checks what concerns a Skill before anything of it is observed. It keeps the base image once read."""
+    """Preflight checks what concerns a Skill before anything of it is observed."""
 
     def __init__(self, settings: Settings, context: ReconcileContext) -> None:
         self._settings = settings
         self._context = context
         self._spec_check = SpecCheck()
-        self._base: BaseImage | None = None
 
     def check_namespace(self, skill: Skill) -> Result | None:
         """Return that no Skill may be where the operator's own objects are, since their names would meet; else None."""
@@ -70,16 +71,13 @@ class Preflight:
             return Result.stalled(update, after=CLUSTER_NETWORKS_RETRY_SECONDS)
         if found := never_granted(skill.spec, blocked_networks):
             return _invalid(map(str, found))
-        try:
-            self._base = self._base or await self._context.read_base()
-        except RegistryUnavailable as error:
-            log.warning("the base image cannot be read yet: %s", error)
-            if api.is_true(skill.status.conditions, api.READY, skill.metadata.generation):
-                # It runs; the base image is needed for changes alone.
-                return Result.failed(retry_after=REGISTRY_RETRY_SECONDS)
-            update = ConditionUpdate(api.GENERATED, "Unknown", error.reason, str(error))
-            return Result.failed(update, retry_after=REGISTRY_RETRY_SECONDS)
-        return Prerequisites(self._base, blocked_networks)
+        registry = await self._context.read_registry()
+        if registry.base is not None:
+            return Prerequisites(registry.base, registry, blocked_networks)
+        problem = registry.problem or RegistryUnavailable("the registry has not been read yet")
+        if api.is_true(skill.status.conditions, api.READY, skill.metadata.generation):  # the base is for changes alone
+            return Result.done(registry_away.keep(skill.status.image, problem))
+        return registry_away.hold(api.GENERATED, problem)
 
     def _not_allowed(self, spec: SkillSpec) -> Iterator[SpecProblem]:
         """Yield what the installation forbids: a Skill must not choose weaker isolation than the installation's."""

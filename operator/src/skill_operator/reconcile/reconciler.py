@@ -23,6 +23,7 @@ from skill_operator.k8s.watch_health import WatchHealth
 from skill_operator.naming import SkillKey
 from skill_operator.observability import metrics
 from skill_operator.observability.logs import context as log_context
+from skill_operator.reconcile import registry_away
 from skill_operator.reconcile.build_queue import BuildQueue
 from skill_operator.reconcile.context import ReconcileContext, StageContext
 from skill_operator.reconcile.narrowing import END_SECONDS, LiveState, Narrowing, narrow, read_live
@@ -216,7 +217,7 @@ class Reconciler:
     async def _run_stages(self, observed: Observed, narrowed: Sequence[ConditionUpdate], now: datetime) -> float | None:
         """Run the stages until one is not done, and those that tolerate it; then write the status once."""
         skill = observed.skill
-        context = StageContext(self._settings, now, self._author, self._build_queue)
+        context = StageContext(self._settings, now, self._author, self._build_queue, self._context.is_image_lost)
         progress = Progress(types=types_module(skill.spec.input, skill.spec.output))
         conditions = [*narrowed]
         delays: list[float] = []
@@ -226,7 +227,9 @@ class Reconciler:
             if blocked_at is not None and blocked_at.name not in stage.tolerates:
                 continue
             result = stage.decide(observed, progress, context)
-            if stage.confirm is not None:
+            if result.create and observed.registry.problem is not None:  # nothing could be pulled or pushed
+                result = registry_away.hold(stage.condition, observed.registry.problem)
+            elif stage.confirm is not None:
                 result = await stage.confirm(result, observed, progress, context)
             try:
                 observed = await self._writer.write(observed, result)
@@ -269,8 +272,8 @@ class Reconciler:
 
     def _announce(self, body: Object, changed: Condition, status: SkillStatus) -> None:
         warn = changed.status == "False" and changed.type != api.ACTIVE
-        if changed.type == api.BUILT and changed.status != "Unknown":
-            metrics.record_build("built" if changed.status == "True" else "failed")
+        if changed.reason == "BuildFailed" and changed.type == api.BUILT:
+            metrics.record_build("failed")
         log.info(
             "condition changed",
             extra={"stage": changed.type, "reason": changed.reason, "revision": status.revision},

@@ -58,6 +58,7 @@ class Writes(TypedDict, total=False):
     call: CompletionRequest | None
     patch: tuple[Patch, ...]
     delete: tuple[Ref, ...]
+    evict: tuple[Object, ...]
     apply: tuple[Object, ...]
     create: tuple[Object, ...]
     events: tuple[EventNote, ...]
@@ -70,8 +71,8 @@ class Result:
     `after` is the number of seconds until the next reconcile, where no event will announce a change. `record` is
     written before all else, in this order, and only over what was observed: if somebody else wrote it meanwhile, the
     reconcile ends. `call` is a request to a model; it starts in the background once all of `record` is written.
-    `create` is for what cannot change once it exists (Jobs), `apply` for all else. Nothing is written twice: what
-    already is as wanted stays untouched.
+    `evict` are pods that never started; others take their place. `create` is for what cannot change once it exists
+    (Jobs), `apply` for all else. Nothing is written twice: what already is as wanted stays untouched.
     """
 
     conditions: tuple[ConditionUpdate, ...]
@@ -81,6 +82,7 @@ class Result:
     call: CompletionRequest | None = None
     patch: tuple[Patch, ...] = ()
     delete: tuple[Ref, ...] = ()
+    evict: tuple[Object, ...] = ()
     apply: tuple[Object, ...] = ()
     create: tuple[Object, ...] = ()
     events: tuple[EventNote, ...] = ()

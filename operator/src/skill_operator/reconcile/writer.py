@@ -22,6 +22,7 @@ log = logging.getLogger(__name__)
 # One more word in a NetworkPolicy may open what it blocks, and the API server adds none.
 EXACT_KINDS = frozenset({"NetworkPolicy"})
 NAME_TAKEN = "NameTaken"
+EVICTION_SECONDS = 0  # for a pod that never started
 
 
 class NotWritten(ClusterError):
@@ -35,7 +36,7 @@ class NotWritten(ClusterError):
 
 
 class Writer:
-    """Writer does what a stage decided: record, call, patch, delete, apply, create."""
+    """Writer does what a stage decided: record, call, patch, delete, evict, apply, create."""
 
     def __init__(self, cluster: Cluster, builder_namespace: str, start: Callable[[CompletionRequest], None]) -> None:
         """`start` makes the call to a model that the record now holds."""
@@ -61,6 +62,8 @@ class Writer:
         for ref in result.delete:
             if (live := observed.find(ref)) is not None:
                 await delete(self._cluster, live)
+        for pod in result.evict:
+            await evict(self._cluster, pod, EVICTION_SECONDS)
         # All are looked at before the first is written: half a Skill helps nobody.
         found = await asyncio.gather(*(read_own(self._cluster, wanted) for wanted in result.apply))
         for wanted, live in zip(result.apply, found, strict=True):

@@ -26,19 +26,44 @@ MAX_DOCUMENT_BYTES = 1024 * 1024
 MAX_REDIRECTS = 3
 _DIGEST = re.compile(r"(?:sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128})")
 TIMEOUT = aiohttp.ClientTimeout(total=10)
-ACCEPT = "application/vnd.oci.image.manifest.v1+json, application/vnd.docker.distribution.manifest.v2+json"
+_MANIFESTS = ("application/vnd.oci.image.manifest.v1+json", "application/vnd.docker.distribution.manifest.v2+json")
+_INDEXES = ("application/vnd.oci.image.index.v1+json", "application/vnd.docker.distribution.manifest.list.v2+json")
+ACCEPT = ", ".join((*_MANIFESTS, *_INDEXES))  # an index, too: some registries say of one that they have no such image
+MAX_NAMED_PLATFORMS = 8
 
 
 class RegistryUnavailable(Exception):
-    """RegistryUnavailable says that the registry does not respond or lacks the base image; it is tried again."""
+    """RegistryUnavailable says that no base image can be read; it is tried again. This class itself: no answer came.
+
+    `lasting` is True where only a person can help, so that there is no hurry.
+    """
 
     reason = "RegistryUnavailable"
+    lasting = False
+
+
+class RegistryAccessDenied(RegistryUnavailable):
+    """RegistryAccessDenied says that the controller may not read the registry."""
+
+    lasting = True
+
+
+class BaseImageMissing(RegistryUnavailable):
+    """BaseImageMissing says that the registry answers and has no such image."""
+
+
+class BaseImageInvalid(RegistryUnavailable):
+    """BaseImageInvalid says that skills cannot be built on what the chart's values name."""
+
+    reason = "BaseImageInvalid"
+    lasting = True
 
 
 class BaseImagesDiffer(RegistryUnavailable):
     """BaseImagesDiffer says that a skill would be checked in one image and run on another."""
 
     reason = "BaseImagesDiffer"
+    lasting = True
 
 
 @dataclass(frozen=True)
@@ -72,46 +97,113 @@ async def read_base(settings: Settings) -> BaseImage:
         raise RegistryUnavailable(f"the host of {settings.registry.push} cannot be resolved: {error}") from error
 
 
+async def check_base(settings: Settings) -> None:
+    """Ask whether the registry still answers and has both base images: a request each, and none for their content.
+
+    Raises RegistryUnavailable.
+    """
+    for image in (settings.images.runtime, settings.images.checker):
+        repository, _ = _locate(settings, image)
+        try:
+            status = await _head(settings, image)
+        except RegistryAuthError as error:
+            raise RegistryAccessDenied(f"{image} cannot be read: {error}") from error
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise _no_answer(repository, error) from error
+        if status in {401, 403}:
+            raise _access_denied(repository)
+        if status == 404:
+            raise _missing(f"{repository}: {image}")
+        if status >= 400:
+            raise RegistryUnavailable(f"the registry of {repository} does not answer: HTTP {status}")
+
+
 async def _read_label(settings: Settings, image: str) -> dict[str, Any]:
     repository, digest = _locate(settings, image)
     try:
         async with _session(settings) as session:
             url = f"{repository}/manifests/{digest or 'latest'}"
-            config_digest = _config_digest(await _get(session, url, ACCEPT, digest, settings.registry))
+            manifest = json.loads(await _get(session, url, ACCEPT, digest, settings.registry))
+            config_digest = _config_digest(manifest, image)
             url = f"{repository}/blobs/{config_digest}"
             config = json.loads(await _get(session, url, "*/*", config_digest, settings.registry))
             return {**json.loads(config["config"]["Labels"][LABEL])}
     except RegistryAuthError as error:
-        raise RegistryUnavailable(f"{image} cannot be read: {error}") from error
+        raise RegistryAccessDenied(f"{image} cannot be read: {error}") from error
     except (aiohttp.ClientError, TimeoutError, OSError) as error:
-        raise RegistryUnavailable(
-            f"the registry of {repository} does not answer: {error or type(error).__name__}"
-        ) from error
+        raise _no_answer(repository, error) from error
     except (KeyError, TypeError, ValueError, RecursionError) as error:
-        raise RegistryUnavailable(f"{image} is no base image of this operator: it lacks the label {LABEL}") from error
+        raise BaseImageInvalid(f"{image} is no base image of this operator: it lacks the label {LABEL}") from error
 
 
-def _config_digest(manifest: bytes) -> str:
-    """Return the digest of an image's config. Raises an error of LookupError, TypeError or ValueError."""
-    found = json.loads(manifest)["config"]["digest"]
+def _no_answer(repository: str, error: Exception) -> RegistryUnavailable:
+    return RegistryUnavailable(f"the registry of {repository} does not answer: {error or type(error).__name__}")
+
+
+def _access_denied(url: str) -> RegistryUnavailable:
+    return RegistryAccessDenied(f"{url} may not be read: set registry.readSecret to a credential that may")
+
+
+def _missing(url: str) -> RegistryUnavailable:
+    return BaseImageMissing(
+        f"{url} does not exist: the chart's registry gets the base images from registry.bases at its start (see make "
+        "install), another registry by make publish"
+    )
+
+
+def _config_digest(manifest: Any, image: str) -> str:
+    """Return the digest of an image's config. Raises BaseImageInvalid, LookupError, TypeError or ValueError."""
+    match manifest:
+        case {"manifests": [*platforms]} if "config" not in manifest:
+            raise BaseImageInvalid(_describe_index(platforms, image))
+    found = manifest["config"]["digest"]
     if _DIGEST.fullmatch(found) is None:
         raise ValueError("the manifest names no digest of a config")
     return str(found)
 
 
-async def is_lost(settings: Settings, image: str) -> bool:
-    """Return whether the registry responds that it has no such image (`<pull address>/<repository>@<digest>`)."""
-    repository, digest = _locate(settings, image)
+def _describe_index(manifests: list[Any], image: str) -> str:
+    """Return that an image is an index of several (OCI image spec), and which ones it could name instead.
+
+    A skill's image is built for one platform, so nobody but a person can choose.
+    """
+    platforms = []
+    for each in manifests:
+        match each:
+            case {"digest": str(digest), "platform": {"os": str(system), "architecture": str(machine)}} if (
+                _DIGEST.fullmatch(digest) and system != "unknown"
+            ):
+                platforms.append(f"{digest} for {printable(f'{system}/{machine}', 60)}")
+    listed = ", ".join(platforms[:MAX_NAMED_PLATFORMS]) or "it names none"
+    return (
+        f"{image} is an index of images for several platforms, and skills are built for one: give images.runtime and "
+        f"images.checker the digest of one platform's image ({listed})"
+    )
+
+
+async def is_stored(settings: Settings, image: str) -> bool | None:
+    """Return whether the registry has the image (`<pull address>/<repository>@<digest>`), or None without an answer."""
     try:
-        async with (
-            _session(settings) as session,
-            session.head(
-                f"{repository}/manifests/{digest}", headers={"Accept": ACCEPT}, allow_redirects=False
-            ) as response,
-        ):
-            return response.status == 404
+        status = await _head(settings, image)
     except (aiohttp.ClientError, TimeoutError, OSError, RegistryAuthError):
-        return False
+        return None
+    return {200: True, 404: False}.get(status)
+
+
+async def is_lost(settings: Settings, image: str) -> bool:
+    """Return whether the registry responds that it has no such image."""
+    return await is_stored(settings, image) is False
+
+
+async def _head(settings: Settings, image: str) -> int:
+    """Return the status by which the registry responds to a request for an image's manifest."""
+    repository, digest = _locate(settings, image)
+    url = f"{repository}/manifests/{digest or 'latest'}"
+    async with (
+        _session(settings) as session,
+        session.head(url, headers={"Accept": ACCEPT}, allow_redirects=False) as response,
+    ):
+        return response.status
 
 
 def _session(settings: Settings) -> aiohttp.ClientSession:
@@ -138,9 +230,9 @@ async def _get(session: aiohttp.ClientSession, url: str, accept: str, digest: st
     """
     async with session.get(url, headers={"Accept": accept}, allow_redirects=False) as response:
         if response.status in {401, 403}:
-            raise RegistryUnavailable(f"{url} may not be read: set registry.readSecret to a credential that may")
+            raise _access_denied(url)
         if response.status == 404:
-            raise RegistryUnavailable(f"{url} does not exist: push the base images first (make install does)")
+            raise _missing(url)
         body, location = await _read(response, url)
     for _ in range(MAX_REDIRECTS):
         if not location:

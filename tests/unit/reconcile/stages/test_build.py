@@ -4,14 +4,16 @@ import base64
 import gzip
 import io
 import tarfile
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
 
 from skill_operator import naming
-from skill_operator.reconcile.result import Progress
-from skill_operator.reconcile.stages.build import build
+from skill_operator.reconcile.result import Progress, Result
+from skill_operator.reconcile.stages.build import build, confirm
+from skill_operator.registry.client import BaseImage, RegistryUnavailable
+from skill_operator.registry.monitor import RegistryState
 from tests.unit.reconcile.samples import DIGEST, NOW, SETTINGS, SOURCE, observed, pod, skill, stage_context
 
 
@@ -185,9 +187,124 @@ def test_a_build_is_named_and_marked_by_whole_digests() -> None:
     assert other.create[0]["metadata"]["name"] != name, "of a Skill of the same name that came later"
 
 
-def test_a_lost_image_is_built_again_though_it_still_runs() -> None:
-    _, before = at({"exitCode": 0, "message": DIGEST})
-    live = running(before.revision, before.image)
-    assert build(observed(deployment=live), Progress(source=SOURCE), stage_context()).is_done
-    forgotten = skill({"revisionDigest": before.revision, "image": ""})
-    assert build(observed(forgotten, deployment=live), Progress(source=SOURCE), stage_context()).create
+# --- the registry was away ---
+
+UNPULLED = pod(state={"waiting": {"reason": "ErrImagePull", "message": "not found"}})
+OTHER_DIGEST = "sha256:" + "b" * 64
+
+
+class Turns:
+    """The build queue: what was requested, and what it answers."""
+
+    def __init__(self, position: int = 0) -> None:
+        self.position = position
+        self.urgent: list[bool] = []
+
+    async def request(self, _key: object, *, urgent: bool) -> int:
+        self.urgent.append(urgent)
+        return self.position
+
+
+class Registry:
+    """The registry, which has lost every image; and how it was asked."""
+
+    def __init__(self, *lost: str) -> None:
+        self.lost = lost
+        self.requests: list[tuple[str, bool]] = []
+
+    async def is_image_lost(self, image: str, ask_again: bool) -> bool:
+        self.requests.append((image, ask_again))
+        return image in self.lost
+
+
+def built_before() -> Progress:
+    return at({"exitCode": 0, "message": DIGEST})[1]
+
+
+async def decide(state: Any, registry: Registry, turns: Turns) -> tuple[Result, Progress]:
+    context = stage_context(build_queue=turns, is_image_lost=registry.is_image_lost)
+    progress = Progress(source=SOURCE)
+    return await confirm(build(state, progress, context), state, progress, context), progress
+
+
+@pytest.mark.parametrize("place", ["status", "history", "deployment"])
+@pytest.mark.parametrize(("pods", "urgent"), [((), False), ((UNPULLED,), True)])
+async def test_a_lost_image_is_built_again_beside_what_runs(place: str, pods: Any, urgent: bool) -> None:
+    before = built_before()
+    entry = recorded(before.revision, before.image)
+    status = {"status": entry, "history": {"history": [entry | {"time": NOW.isoformat()}]}, "deployment": {}}[place]
+    live = running(before.revision, before.image) if place == "deployment" else None
+    registry, turns = Registry(before.image), Turns()
+    state = observed(skill(status), deployment=live, pods=pods)
+    result, progress = await decide(state, registry, turns)
+    assert registry.requests == [(before.image, urgent)], "whoever cannot pull wants to know it now"
+    assert result.is_done, "the Skill goes on"
+    assert progress.image == before.image
+    assert [(c.type, c.status, c.reason) for c in result.conditions] == [("Built", "False", "ImageLost")]
+    assert [each["kind"] for each in (*result.apply, *result.create)] == ["ConfigMap", "Job"]
+    assert turns.urgent == [urgent], "what somebody calls for comes first"
+    waits, _ = await decide(state, registry, Turns(3))
+    assert waits.is_done
+    assert not waits.create
+    assert waits.after
+    stored, _ = await decide(state, Registry(), turns)
+    assert stored.conditions[0].reason == "Built"
+    assert not stored.create
+
+
+async def test_a_lost_image_is_replaced_when_the_new_one_is_built() -> None:
+    name, _, job = begun()
+    before = built_before()
+    state = observed(
+        skill(recorded(before.revision, before.image)),
+        builds={name: job},
+        build_pods=(pod(name, {"exitCode": 0, "message": OTHER_DIGEST, "finishedAt": NOW.isoformat()}),),
+    )
+    state.builds[name]["metadata"]["creationTimestamp"] = NOW.isoformat()
+    result, progress = await decide(state, Registry(before.image), Turns())
+    assert progress.image.endswith(f"@{OTHER_DIGEST}")
+    assert result.conditions[0].reason == "Built"
+
+
+async def test_the_build_that_made_the_lost_image_is_not_taken_for_another() -> None:
+    name, _, job = begun()
+    before = built_before()
+    state = observed(
+        skill(recorded(before.revision, before.image)),
+        builds={name: job},
+        build_pods=(pod(name, {"exitCode": 0, "message": DIGEST}),),
+    )
+    result, progress = await decide(state, Registry(before.image), Turns())
+    assert result.conditions[0].reason == "ImageLost"
+    assert [ref.name for ref in result.delete] == [name]
+    assert result.after is not None
+    assert progress.image == before.image
+
+
+async def test_a_skill_that_has_its_image_goes_on_while_the_registry_is_away() -> None:
+    before = built_before()
+    away = RegistryState(BaseImage({}, ""), RegistryUnavailable("the registry does not answer: refused"))
+    state = observed(skill(recorded(before.revision, before.image)), registry=away)
+    result, progress = await decide(state, Registry(), Turns())
+    assert result.is_done
+    assert progress.image == before.image
+    (told,) = result.conditions
+    assert (told.type, told.status, told.reason) == ("Built", "True", "RegistryUnavailable")
+    assert "cannot be built again" in told.message
+    assert "does not answer: refused" in told.message
+    assert not result.delete
+
+
+def test_a_build_that_failed_while_the_registry_was_away_is_made_again_when_it_is_back() -> None:
+    name, _, job = begun()
+    job["metadata"]["annotations"]["skill-operator.dev/failures"] = "60"
+    end = {"exitCode": 1, "message": "no route", "finishedAt": NOW.isoformat()}
+    failed = (pod(name, end),)
+
+    def made_again(back_since: datetime | None) -> bool:
+        state = observed(builds={name: job}, build_pods=failed, registry=RegistryState(back_since=back_since))
+        return bool(build(state, Progress(source=SOURCE), stage_context(now=NOW + timedelta(seconds=2))).create)
+
+    assert made_again(NOW + timedelta(seconds=1))
+    assert not made_again(NOW - timedelta(seconds=1)), "it failed for another reason"
+    assert not made_again(None)

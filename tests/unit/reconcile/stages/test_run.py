@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -12,8 +13,10 @@ from skill_operator.isolation.user_namespaces import NodeFeatures
 from skill_operator.reconcile.result import Progress, Result
 from skill_operator.reconcile.stages import run as stage
 from skill_operator.reconcile.stages.isolation import require_isolation
+from skill_operator.registry.client import RegistryUnavailable
+from skill_operator.registry.monitor import RegistryState
 from skill_operator.resources.contract import text
-from tests.unit.reconcile.samples import DIGEST, SETTINGS, observed, pod, skill, stage_context
+from tests.unit.reconcile.samples import DIGEST, NOW, SETTINGS, observed, pod, skill, stage_context
 
 
 def run(state: Any, done: Progress, settings: Any) -> Result:
@@ -281,6 +284,31 @@ def test_what_is_wrong_with_a_pod_is_said(state: dict[str, Any], reason: str) ->
     assert not result.is_done
     assert result.conditions[0].reason == reason
     assert not result.is_stalled
+
+
+@pytest.mark.parametrize(
+    ("reason", "created", "back", "away", "evicted"),
+    [
+        ("ImagePullBackOff", 0, 60, False, True),
+        ("ErrImagePull", 0, 60, False, True),
+        ("ErrImagePull", 61, 60, False, False),  # it failed since, for another reason
+        ("ErrImagePull", 0, 60, True, False),  # and is away again
+        ("ErrImagePull", 0, None, False, False),  # it never was away
+        ("CreateContainerConfigError", 0, 60, False, False),
+    ],
+)
+def test_a_pod_that_could_not_pull_is_made_anew_when_the_registry_is_back(
+    reason: str, created: int, back: int | None, away: bool, evicted: bool
+) -> None:
+    """The kubelet itself tries again after up to five minutes."""
+    stuck = mine(
+        state={"waiting": {"reason": reason, "message": "refused"}},
+        creationTimestamp=(NOW + timedelta(seconds=created)).isoformat(),
+    )
+    back_since = None if back is None else NOW + timedelta(seconds=back)
+    registry = RegistryState(None, RegistryUnavailable("away") if away else None, back_since)
+    result = run(observed(pods=(stuck,), registry=registry), progress(), SETTINGS)
+    assert result.evict == ((stuck,) if evicted else ())
 
 
 def test_missing_isolation_is_for_a_person_to_mend() -> None:

@@ -38,8 +38,8 @@ STAGES: tuple[Stage, ...] = (
     Stage("isolation", VERIFIED, isolation.require_isolation),
     Stage("check", VERIFIED, check.check),
     Stage("review", BUILT, review.review),
-    Stage("build", BUILT, build.build, confirm=build.wait_for_turn),
-    Stage("run", DEPLOYED, run.run, confirm=run.rebuild_lost_image),
+    Stage("build", BUILT, build.build, confirm=build.confirm),
+    Stage("run", DEPLOYED, run.run),
     # An earlier revision that still runs must sleep too, whatever its successor waits for.
     Stage(
         "scale",

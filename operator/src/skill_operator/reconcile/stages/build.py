@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from datetime import datetime
 
 from skill_operator import naming
@@ -12,6 +13,7 @@ from skill_operator.k8s import pod_status
 from skill_operator.k8s.interface import Object
 from skill_operator.naming import SkillKey
 from skill_operator.observability import metrics
+from skill_operator.reconcile import registry_away
 from skill_operator.reconcile.context import StageContext
 from skill_operator.reconcile.job_retry import JobRetry, finished_at
 from skill_operator.reconcile.observed import POD_START_SECONDS, Observed
@@ -23,6 +25,7 @@ from skill_operator.untrusted.text import printable
 DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 FIRST_BACKOFF_SECONDS = 5.0
 POD_PROBLEM_RETRY_SECONDS = 5.0
+REBUILD_SECONDS = 0.1
 # For the number in the status alone: the queue wakes the Skill whose turn it is.
 QUEUE_POLL_SECONDS = 15.0
 
@@ -34,11 +37,21 @@ def build(observed: Observed, progress: Progress, context: StageContext) -> Resu
     """
     settings = context.settings
     progress.revision = naming.revision(progress.source, settings.images.runtime)
+    image = _known_image(observed, progress.revision, settings)
+    if not image:
+        return _make_image(observed, progress, context)
+    progress.image = image
+    if observed.registry.problem is not None:
+        return Result.done(registry_away.keep(image, observed.registry.problem))
+    jobs = tuple(Ref("Job", settings.builder_namespace, name) for name in observed.builds)
+    return Result.done(ConditionUpdate(BUILT, "True", "Built", image), delete=jobs)
+
+
+def _make_image(observed: Observed, progress: Progress, context: StageContext) -> Result:
+    """Have a Job make the image. Done when there is one."""
+    settings = context.settings
     name = resource.name(observed.skill, settings, progress.revision)
     jobs = tuple(Ref("Job", settings.builder_namespace, other) for other in observed.builds)
-    if image := _known_image(observed, progress.revision, settings):
-        progress.image = image
-        return Result.done(ConditionUpdate(BUILT, "True", "Built", image), delete=jobs)
     old = tuple(ref for ref in jobs if ref.name != name)
     job = observed.builds.get(name)
     if job is None:
@@ -64,30 +77,65 @@ def build(observed: Observed, progress: Progress, context: StageContext) -> Resu
     return Result.waiting(running, after=None if observed.pods_of(name) else POD_START_SECONDS, delete=old)
 
 
-async def wait_for_turn(result: Result, observed: Observed, progress: Progress, context: StageContext) -> Result:
+async def confirm(result: Result, observed: Observed, progress: Progress, context: StageContext) -> Result:
+    """Build an image again that the registry lost, and hold a new build back until it is its turn."""
+    unpulled = _is_unpulled(observed)
+    recorded = _known_image(observed, progress.revision, context.settings)
+    if recorded and await context.is_image_lost(recorded, unpulled):
+        rebuilt = _rebuild(observed, progress, context, recorded)
+        return await _wait_for_turn(rebuilt, observed, context, urgent=unpulled)
+    if result.is_done and not recorded:
+        _measure(observed)
+    return await _wait_for_turn(result, observed, context, urgent=True)
+
+
+def _is_unpulled(observed: Observed) -> bool:
+    """Return whether a node cannot pull the image for a pod of the Skill, so that somebody may wait for it."""
+    problems = map(observed.problem, observed.pods)
+    return any(problem is not None and problem.reason == pod_status.PULL_FAILED for problem in problems)
+
+
+def _rebuild(observed: Observed, progress: Progress, context: StageContext, lost: str) -> Result:
+    """Return a build of an image that the registry lost. Until it is done the Skill goes on with what nodes have."""
+    result = _make_image(observed, progress, context)
+    if result.is_done and progress.image != lost:
+        _measure(observed)
+        return result
+    if result.is_done:  # by the Job that made the lost one
+        jobs = tuple(Ref("Job", context.settings.builder_namespace, name) for name in observed.builds)
+        result = Result.waiting(after=REBUILD_SECONDS, delete=jobs)
+    progress.image = lost
+    failure = "".join(f": {each.message}" for each in result.conditions if each.status == "False")
+    message = f"the registry no longer has {lost}; the operator builds it again, from the source that it keeps{failure}"
+    return replace(result, conditions=(ConditionUpdate(BUILT, "False", "ImageLost", message),), outcome="done")
+
+
+async def _wait_for_turn(result: Result, observed: Observed, context: StageContext, *, urgent: bool) -> Result:
     """Hold a new build back until the queue gives it a turn: few run at once, however many Skills want one."""
     settings, meta = context.settings, observed.skill.metadata
-    if result.is_done and progress.image != observed.skill.status.image:
-        _measure(observed)
     if not result.create:
         return result
-    position = await context.build_queue.request(SkillKey(meta.namespace, meta.name))
+    position = await context.build_queue.request(SkillKey(meta.namespace, meta.name), urgent=urgent)
     if not position:
         return result
+    after = QUEUE_POLL_SECONDS + position
+    if result.is_done:  # it goes on without: its place in the queue is nobody's concern
+        return replace(result, create=(), apply=(), delete=(), after=after)
     message = (
         f"number {position} in the build queue; "
         f"{settings.build.concurrency} builds run at once (build.concurrency in the chart's values)"
     )
     queued = ConditionUpdate(BUILT, "Unknown", "Queued", message)
-    return Result.waiting(queued, after=QUEUE_POLL_SECONDS + position)
+    return Result.waiting(queued, after=after)
 
 
 def _measure(observed: Observed) -> None:
-    """Count how long the builds took that worked, from their Job to their image."""
+    """Count the builds that worked, and how long they took, from their Job to their image."""
     for job in observed.builds.values():
         for pod in observed.pods_of(job["metadata"]["name"]):
             if (end := pod_status.find_termination(pod)) is not None and end.get("exitCode") == 0:
                 created_at = pod_status.parse_time(job["metadata"]["creationTimestamp"])
+                metrics.record_build("built")
                 metrics.observe_build_duration((pod_status.parse_time(end["finishedAt"]) - created_at).total_seconds())
 
 
@@ -104,7 +152,7 @@ def _known_image(observed: Observed, revision: str, settings: Settings) -> str:
 def _recorded_image(observed: Observed, revision: str) -> str:
     status, live = observed.skill.status, observed.deployment
     if status.revision_digest == revision:
-        return status.image  # empty where it was lost: then what runs must not be taken for it
+        return status.image
     for past in status.history:
         if past.revision_digest == revision:
             return past.image
@@ -140,6 +188,9 @@ def _retry(
     observed: Observed, progress: Progress, context: StageContext, job: Object, cause: str, failed_at: datetime
 ) -> Result:
     retry = JobRetry.of(job, failed_at, FIRST_BACKOFF_SECONDS)
+    back_since = observed.registry.back_since
+    if back_since is not None and failed_at < back_since:  # it may well have failed for want of the registry
+        retry = replace(retry, at=min(retry.at, context.now))
     message = (
         f"build {retry.failures + 1} failed: {printable(cause, 600)}. The next attempt starts at "
         f"{retry.at:%H:%M:%S} UTC. Check that the registry {context.settings.registry.push} runs and accepts the "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 from skill_operator import naming
@@ -16,7 +17,6 @@ from skill_operator.reconcile.context import StageContext
 from skill_operator.reconcile.observed import POD_START_SECONDS, Observed
 from skill_operator.reconcile.result import ConditionUpdate, Progress, Result
 from skill_operator.reconcile.stages.isolation import isolated_condition
-from skill_operator.registry import client
 from skill_operator.resources.contract import config_map, fingerprint
 from skill_operator.resources.deployment import deployment
 from skill_operator.resources.network_policy import skill_policy
@@ -26,7 +26,6 @@ from skill_operator.settings import Settings
 
 EGRESS_PROXY_RETRY_SECONDS = 1.0
 POD_PROBLEM_RETRY_SECONDS = 30.0
-REBUILD_SECONDS = 0.1
 
 
 def run(observed: Observed, progress: Progress, context: StageContext) -> Result:
@@ -65,17 +64,7 @@ def run(observed: Observed, progress: Progress, context: StageContext) -> Result
             after=POD_START_SECONDS,
             apply=wanted,
         )
-    return _not_ready(observed, pods, wanted, settings)
-
-
-async def rebuild_lost_image(result: Result, observed: Observed, progress: Progress, context: StageContext) -> Result:
-    """Have an image built again that no node can pull, since the registry lost it: by a disk, or a sweep too many."""
-    unpulled = any(update.reason == pod_status.PULL_FAILED for update in result.conditions)
-    if not unpulled or not progress.image or not await client.is_lost(context.settings, progress.image):
-        return result
-    progress.status["image"], progress.status["history"] = "", []
-    message = f"the registry no longer has {progress.image}: the operator builds it again"
-    return Result.failed(ConditionUpdate(DEPLOYED, "False", "ImageLost", message), retry_after=REBUILD_SECONDS)
+    return replace(_not_ready(observed, pods, wanted, settings), evict=_pods_to_pull_again(observed, pods))
 
 
 def _record_revision(observed: Observed, progress: Progress, context: StageContext) -> None:
@@ -156,6 +145,20 @@ def _is_current(pod: Object, observed: Observed, progress: Progress) -> bool:
         bool(labels.get(naming.COMPONENT) == "skill")
         and bool(annotations.get(naming.REVISION_DIGEST) == progress.revision)
         and bool(annotations.get(naming.CONTRACT_HASH) == fingerprint(observed.skill))
+    )
+
+
+def _pods_to_pull_again(observed: Observed, pods: list[Object]) -> tuple[Object, ...]:
+    """Return the pods that could not pull while the registry was away: the kubelet tries again minutes later."""
+    back_since = observed.registry.back_since
+    if back_since is None or observed.registry.problem is not None:
+        return ()
+    return tuple(
+        pod
+        for pod in pods
+        if (problem := observed.problem(pod)) is not None
+        and problem.reason == pod_status.PULL_FAILED
+        and pod_status.parse_time(pod["metadata"]["creationTimestamp"]) < back_since
     )
 
 
