@@ -1,5 +1,7 @@
 """Build this checkout's images: `runtime` and `checker` from base-image/, operator and egress proxy from operator/.
 
+A fifth one, `bases`, is the operator's image and the two base images as files: the chart's registry starts with them.
+
     python3 -m hack.images
 
 The cache keeps each image under a key of everything it is made from, so only a change builds it again. The paths and
@@ -11,7 +13,10 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import sys
+import tempfile
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,7 +58,8 @@ IMAGES = (
     ImageTarget("operator", "operator", "operator"),
     ImageTarget("egress-proxy", "operator", "egress-proxy", installs=True),
 )
-ARCHIVES = ("operator", "egress-proxy")
+BASES = "bases"
+ARCHIVES = ("operator", "egress-proxy", BASES)
 """Images that are loaded onto the node as archives; the others are pushed to the registry."""
 _loaded: set[str] = set()
 """Paths of the archives that this process has loaded: a node reports a new image only after a while."""
@@ -78,11 +84,54 @@ def build_all() -> dict[str, dict[str, str]]:
             if not path.exists():
                 with step(f"built {image.name}"):
                     _build(image, name, base, docker=docker)
-                    _export(image, name, path, docker=docker)
+                    _export(image.name, name, path, docker=docker)
             made[image.name] = {"path": str(path), "name": name}
             if image.name not in ARCHIVES:
                 made[image.name]["digest"] = json.loads((path / "index.json").read_text())["manifests"][0]["digest"]
+        made[BASES] = _bases(made, docker=docker)
     return made
+
+
+def _bases(made: dict[str, dict[str, str]], *, docker: bool) -> dict[str, str]:
+    """Build the image that the chart's registry is seeded from, unless it is in the cache; return path and name."""
+    operator, layouts = made["operator"], [Path(made[name]["path"]) for name in ("runtime", "checker")]
+    identity = " ".join((operator["name"], made["runtime"]["digest"], made["checker"]["digest"]))
+    key = hashlib.sha256(identity.encode()).hexdigest()[:16]
+    name, path = f"localhost/skill-operator/{BASES}:{key}", CACHE / f"{BASES}-{key}.tar"
+    if path.exists():
+        return {"path": str(path), "name": name}
+    with step(f"built {BASES}"), tempfile.TemporaryDirectory(dir=CACHE) as folder:
+        context = Path(folder)
+        merge_layouts(layouts, context / BASES)
+        (context / "Dockerfile").write_text(f"FROM {operator['name']}\nCOPY {BASES} /{BASES}\n")
+        if docker:
+            if not succeeds("docker", "image", "inspect", operator["name"]):  # pruned; the cache has it
+                run("docker", "load", "--quiet", "--input", operator["path"])
+            run("docker", "build", "--quiet", "--tag", name, context)
+        else:
+            if not succeeds("buildah", "inspect", "--type", "image", operator["name"]):
+                run("buildah", "pull", "--quiet", f"docker-archive:{operator['path']}")
+            run("buildah", "bud", "--quiet", "--layers", "--isolation", "chroot", "--tag", name, context)
+        _export(BASES, name, path, docker=docker)
+    return {"path": str(path), "name": name}
+
+
+def merge_layouts(layouts: Iterable[Path], target: Path) -> None:
+    """Write one OCI image layout with all that these hold, for any user to read. What they share is there once."""
+    index: dict[str, object] = {"schemaVersion": 2}
+    manifests: list[object] = []
+    target.mkdir()
+    (target / "oci-layout").write_text('{"imageLayoutVersion":"1.0.0"}')
+    for layout in layouts:
+        manifests += json.loads((layout / "index.json").read_text())["manifests"]
+        for blob in layout.glob("blobs/*/*"):
+            place = target / blob.relative_to(layout)
+            if not place.exists():
+                place.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(blob, place)
+    (target / "index.json").write_text(json.dumps(index | {"manifests": manifests}))
+    for path in (target, *target.rglob("*")):
+        path.chmod(0o755 if path.is_dir() else 0o644)
 
 
 def _build(image: ImageTarget, name: str, base: str, *, docker: bool) -> None:
@@ -126,14 +175,14 @@ def _compact(manifest: str) -> str:
     return json.dumps(json.loads(manifest), separators=(",", ":"), sort_keys=True)
 
 
-def _export(image: ImageTarget, name: str, path: Path, *, docker: bool) -> None:
+def _export(which: str, name: str, path: Path, *, docker: bool) -> None:
     """Export an image for the cluster.
 
     Base images are compressed with zstd: every build reads all of them, and gunzip would take most of its time.
     """
     draft = path.with_name(f"{path.name}.draft")
     run("rm", "-rf", draft)
-    if image.name in ARCHIVES:
+    if which in ARCHIVES:
         if docker:
             run("docker", "save", "--output", draft, name)
         else:

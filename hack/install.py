@@ -7,7 +7,6 @@ Idempotent. The images must have been built (`python3 -m hack.images`).
 
 from __future__ import annotations
 
-import base64
 import json
 import re
 import subprocess
@@ -17,12 +16,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from hack import images, publish
+from hack import images
 from hack.cluster.access import Cluster
 from hack.cluster.cli import current
 from hack.cluster.identity import CHECKOUT, RELEASE
-from hack.cluster.packages import ensure
-from hack.cluster.shell import ClusterError, run, say, step, wait
+from hack.cluster.shell import ClusterError, run, say, step
 from hack.model import deploy
 
 NAMESPACE = RELEASE
@@ -32,21 +30,20 @@ _FORWARDING = re.compile(r"Forwarding from 127\.0\.0\.1:(\d+)")
 
 
 def install(cluster: Cluster, *values: Path, bases: dict[str, str] | None = None) -> None:
-    """Load operator and egress proxy, install the chart, push the base images, wait until both processes are ready.
+    """Load the chart's images, install the chart, wait until its registry, controller and gateway are ready.
 
     `bases` names runtime and checker in a registry that is not the chart's and that has them already.
     """
     built = images.built()
     for which in images.ARCHIVES:
         images.load(cluster, which)
-    pushed = {name: f"skill-operator/{name}@{built[name]['digest']}" for name in ("runtime", "checker")}
+    seeded = {name: f"skill-operator/{name}@{built[name]['digest']}" for name in ("runtime", "checker")}
     with step("installed the chart"):
-        _helm(cluster, built, bases or pushed, values)
+        _helm(cluster, built, bases or seeded, values)
     if bases is None:
         with step("started the registry"):
-            rollout(cluster, "registry")
+            rollout(cluster, "registry", kind="statefulset")
             rollout(cluster, "registry-mirror", kind="daemonset", namespace=NODES)
-        push(cluster, built)
     with step("started controller and gateway"):
         rollout(cluster, "controller")
         rollout(cluster, "gateway")
@@ -119,6 +116,8 @@ def _forwarding(command: list[str]) -> tuple[subprocess.Popen[str], int]:
 def _helm(cluster: Cluster, built: dict[str, dict[str, str]], bases: dict[str, str], values: tuple[Path, ...]) -> None:
     repository, _, tag = built["operator"]["name"].rpartition(":")
     proxy, _, proxy_tag = built["egress-proxy"]["name"].rpartition(":")
+    seeds, _, seeds_tag = built[images.BASES]["name"].rpartition(":")
+    persistence = {"registry": {"persistence": {"enabled": _has_default_storage(cluster)}}}
     settings = {
         "image.repository": repository,
         "image.tag": tag,
@@ -127,43 +126,34 @@ def _helm(cluster: Cluster, built: dict[str, dict[str, str]], bases: dict[str, s
         "images.runtime": bases["runtime"],
         "images.checker": bases["checker"],
         "images.builder": "localhost/kaniko:1",
+        "registry.bases.repository": seeds,
+        "registry.bases.tag": seeds_tag,
         "registry.image": "localhost/registry:3",
     }
     chosen = [part for key, value in settings.items() for part in ("--set-string", f"{key}={value}")]
     files = [part for path in values for part in ("--values", str(path))]
-    run(
+    upgrade: tuple[str | Path, ...] = (
         cluster.tools / "helm", f"--kubeconfig={cluster.kubeconfig}", "upgrade", "--install", NAMESPACE,
         CHECKOUT / "charts" / "skill-operator", "--namespace", NAMESPACE, "--create-namespace",
-        "--take-ownership", "--force-conflicts", *chosen, *files,
+        "--take-ownership", "--force-conflicts", "--values", "-", *files, *chosen,
     )  # fmt: skip
+    try:
+        run(*upgrade, stdin=json.dumps(persistence))
+    except ClusterError as error:
+        if "updates to statefulset spec" not in str(error):
+            raise
+        # Kubernetes changes no claim of a StatefulSet. The images come back by themselves.
+        cluster.kubectl("-n", NAMESPACE, "delete", "statefulset", f"{NAMESPACE}-registry")
+        run(*upgrade, stdin=json.dumps(persistence))
 
 
-def push(cluster: Cluster, built: dict[str, dict[str, str]]) -> None:
-    """Push runtime and checker to the chart's registry through a port-forward, unless it has them already."""
-    ensure(("skopeo",))
-    user, password = _credential(cluster)
-    with forward(cluster, f"service/{NAMESPACE}-registry", 5000) as port:
-        for name in ("runtime", "checker"):
-            image = built[name]
-            place = f"127.0.0.1:{port}/skill-operator/{name}"
-            known = ("skopeo", "inspect", "--tls-verify=false", "--raw", "--creds", f"{user}:{password}")
-            if run(*known, f"docker://{place}@{image['digest']}", check=False):
-                continue
-            options = ("--dest-tls-verify=false", f"--dest-creds={user}:{password}")
-            publish.push(name, image, f"{place}:latest", *options)
-
-
-def _credential(cluster: Cluster) -> tuple[str, str]:
-    wait("the registry's credential", 60, lambda: bool(_secret(cluster)))
-    config = json.loads(base64.b64decode(_secret(cluster)))
-    (entry,) = config["auths"].values()
-    user, _, password = base64.b64decode(entry["auth"]).decode().partition(":")
-    return user, password
-
-
-def _secret(cluster: Cluster) -> str:
-    path = "jsonpath={.data.\\.dockerconfigjson}"
-    return cluster.kubectl("-n", BUILDS, "get", "secret", "registry-push", "-o", path, check=False).strip()
+def _has_default_storage(cluster: Cluster) -> bool:
+    """Return whether a claim that names no StorageClass gets a volume."""
+    classes = cluster.get("storageclasses")["items"]
+    return any(
+        each["metadata"].get("annotations", {}).get("storageclass.kubernetes.io/is-default-class") == "true"
+        for each in classes
+    )
 
 
 def main(arguments: list[str]) -> int:

@@ -20,14 +20,16 @@ from hack.cluster.shell import ClusterError, run, say, step
 
 
 def publish(built: dict[str, dict[str, str]], place: str, *options: str) -> dict[str, str]:
-    """Push every image to `place`, which is host[:port][/path], and return each one's digest there.
+    """Push the images to `place`, which is host[:port][/path], and return each one's digest there.
 
-    The options are skopeo's.
+    The registry there has the base images itself, so that nothing is seeded. The options are skopeo's.
     """
     ensure(("skopeo",))
     digests = {}
     with tempfile.TemporaryDirectory() as folder:
         for name, image in built.items():
+            if name == images.BASES:
+                continue
             digest_file = Path(folder, name)
             tag = image["name"].rpartition(":")[2]
             push(name, image, f"{place}/{name}:{tag}", f"--digestfile={digest_file}", *options)

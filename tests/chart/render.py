@@ -22,6 +22,7 @@ ROOT = Path(__file__).parents[2]
 CHART = ROOT / "charts" / "skill-operator"
 CASES = tuple(sorted(path.name.removesuffix("-values.yaml") for path in (CHART / "ci").glob("*-values.yaml")))
 RELEASE = "skill-operator"
+WORKLOADS = ("Deployment", "StatefulSet", "DaemonSet")
 NAMESPACE = "operators"
 
 
@@ -66,6 +67,11 @@ class Rendered:
 
     def component(self, kind: str, component: str) -> Object:
         (found,) = (obj for obj in self.kind(kind) if labels(obj)["app.kubernetes.io/component"] == component)
+        return found
+
+    def workload(self, component: str) -> Object:
+        """What makes the component's pods."""
+        (found,) = (obj for obj in self.kind(*WORKLOADS) if labels(obj)["app.kubernetes.io/component"] == component)
         return found
 
     def settings(self) -> str:

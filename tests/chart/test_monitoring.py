@@ -106,7 +106,7 @@ def test_the_prometheus_operator_finds_both_processes() -> None:
     rendered = render("default", *WATCHED, setting("metrics.podMonitor.labels", {"release": "prom"}), apis=PROMETHEUS)
     for component in ("controller", "gateway"):
         monitor = rendered.component("PodMonitor", component)
-        template = pod(rendered.component("Deployment", component))
+        template = pod(rendered.workload(component))
         assert monitor["spec"]["selector"]["matchLabels"].items() <= template["metadata"]["labels"].items()
         (endpoint,) = monitor["spec"]["podMetricsEndpoints"]
         ports = {port["name"]: port["containerPort"] for port in template["spec"]["containers"][0]["ports"]}

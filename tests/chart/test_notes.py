@@ -22,13 +22,16 @@ def notes(case: str, *more: str) -> str:
 @pytest.mark.parametrize("case", CASES)
 def test_commands_name_what_exists(case: str) -> None:
     text, rendered = notes(case), render(case)
-    named = set(re.findall(r"(deployment|service)/([a-z0-9-]+)", text))
-    assert {kind for kind, _ in named} == {"deployment", "service"}
+    named = set(re.findall(r"(deployment|statefulset|service)/([a-z0-9-]+)", text))
+    kinds = {"deployment": "Deployment", "statefulset": "StatefulSet", "service": "Service"}
+    assert {kind for kind, _ in named} >= {"deployment", "service"}
     for kind, name in named:
-        assert rendered.one(kind.capitalize(), name)["metadata"]["namespace"] == NAMESPACE
+        assert rendered.one(kinds[kind], name)["metadata"]["namespace"] == NAMESPACE
     rollout = re.search(r"rollout status (.*)", text)
     assert rollout
-    assert len(rollout[1].split()) == len(rendered.kind("Deployment")) - 1  # the egress proxy waits for a Skill
+    assert (
+        len(rollout[1].split()) == len(rendered.kind("Deployment", "StatefulSet")) - 1
+    )  # the egress proxy waits for a Skill
     assert "kubectl delete skills --all -A" in text
 
 
@@ -70,3 +73,12 @@ def test_who_reads_the_metrics_is_said() -> None:
 def test_where_the_example_goes() -> None:
     assert "localhost:8080/v1/skills/finance/double" in notes("namespaced")
     assert "localhost:8080/v1/skills/default/double" in notes("default")
+
+
+def test_where_images_live_is_said() -> None:
+    assert "set registry.persistence.enabled=false" in notes("default")
+    forgetful = notes("default", setting("registry.persistence.enabled", False))
+    assert "Images live as long as the registry's pod" in forgetful
+    assert "StorageClass" not in forgetful
+    assert "StorageClass" not in notes("external-registry")
+    assert "StorageClass" not in notes("ha"), "it names one"

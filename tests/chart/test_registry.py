@@ -33,9 +33,11 @@ from skill_operator.registry.push_secret import (
     registry_host,
     usable_credential,
 )
+from skill_operator.registry.seed import seed
 from skill_operator.registry.storage import RegistryStorage, StoredImage
 from skill_operator.settings import Settings
 from tests.chart.render import NAMESPACE, Object, containers, pod, program, render
+from tests.unit.registry.test_seed import SHARED, Layout
 
 REGISTRY = "skill-operator-registry.operators.svc:5000"
 GOOD = RegistryCredential("builder", "p" * 43)
@@ -470,13 +472,48 @@ def used(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
+# --- the base images ---
+
+
+def test_the_registry_serves_what_it_was_seeded_with(registry: Registry, tmp_path: Path) -> None:
+    """It has them before it starts; that it runs here already shows that it keeps no list of its own."""
+    layout, storage = Layout(tmp_path / "bases"), RegistryStorage(tmp_path / "data", grace=600)
+    images = {"skill-operator/runtime": layout.runtime, "skill-operator/checker": layout.checker}
+    for repository, digest in images.items():
+        assert registry.status(repository, digest) == 404
+    for _ in range(2):
+        seed(layout.settings(), layout.folder, storage)
+        for repository, digest in images.items():
+            assert registry.status(repository, digest) == 200
+            assert registry.whole(repository, digest)
+    assert registry.status("skill-operator/runtime", layout.checker) == 404, "each in its own repository"
+
+
+def test_builds_on_a_seeded_base_survive_the_sweep(registry: Registry, tmp_path: Path) -> None:
+    layout, storage = Layout(tmp_path / "bases"), RegistryStorage(tmp_path / "data", grace=0, settle=0)
+    seed(layout.settings(), layout.folder, storage)
+    built = registry.image("skills/a/b", "r1", SHARED, b"skill.py")
+    storage.collect()
+    assert registry.whole("skills/a/b", built)
+    assert registry.whole("skill-operator/runtime", layout.runtime)
+    storage.remove(StoredImage("skill-operator/runtime", layout.runtime))
+    storage.remove(StoredImage("skill-operator/checker", layout.checker))
+    storage.collect()
+    assert registry.status("skill-operator/runtime", layout.runtime) == 404
+    seed(layout.settings(), layout.folder, storage)
+    assert registry.whole("skill-operator/runtime", layout.runtime)
+    assert registry.whole("skills/a/b", built)
+
+
 # --- how the chart puts it together ---
 
 
 def test_containers_of_the_pod() -> None:
-    deployment = render().component("Deployment", "registry")
-    credentials, reader, writer, sweeper = containers(deployment)
-    mounts = {c["name"]: {m["name"]: m for m in c["volumeMounts"]} for c in (credentials, reader, writer, sweeper)}
+    deployment = render().workload("registry")
+    credentials, bases, reader, writer, sweeper = containers(deployment)
+    mounts = {c["name"]: {m["name"]: m for m in c["volumeMounts"]} for c in containers(deployment)}
+    assert bases["args"][-1] == mounts["bases"]["data"]["mountPath"]
+    assert "auth" not in mounts["bases"]
     assert sweeper["args"] == ["registry-sweep", mounts["sweeper"]["data"]["mountPath"]]
     assert "ports" not in sweeper
     assert "auth" not in mounts["sweeper"]
@@ -487,7 +524,6 @@ def test_containers_of_the_pod() -> None:
     assert mounts["writer"]["auth"]["readOnly"]
     assert mounts["reader"]["auth"]["readOnly"]
     assert "data" not in mounts["credentials"]
-    assert deployment["spec"]["strategy"] == {"type": "Recreate"}
     config = render().component("ConfigMap", "registry")["data"]
     for container in (reader, writer):
         text = yaml.safe_load(config[Path(container["args"][1]).name])

@@ -17,6 +17,7 @@ from tests.chart.render import (
     NAMESPACE,
     RELEASE,
     ROOT,
+    WORKLOADS,
     Object,
     Refused,
     Rendered,
@@ -34,9 +35,9 @@ OPEN_TO_OPERATOR = {"app.kubernetes.io/name", "app.kubernetes.io/instance", "app
 
 
 def deployments(rendered: Rendered) -> list[Object]:
-    found = rendered.kind("Deployment", "DaemonSet")
+    found = rendered.kind(*WORKLOADS)
     assert len(found) >= 2
-    assert not rendered.kind("StatefulSet", "Pod", "Job", "CronJob")  # else the tests below look past them
+    assert not rendered.kind("Pod", "Job", "CronJob")  # else the tests below look past them
     return found
 
 
@@ -144,7 +145,8 @@ def test_tokens_are_only_where_they_are_used(case: str) -> None:
 def test_every_mount_has_its_volume(case: str) -> None:
     for deployment in deployments(render(case)):
         mounted = {mount["name"] for container in containers(deployment) for mount in container["volumeMounts"]}
-        assert mounted == {volume["name"] for volume in pod(deployment)["spec"]["volumes"]}
+        claims = {claim["metadata"]["name"] for claim in deployment["spec"].get("volumeClaimTemplates", [])}
+        assert mounted == claims | {volume["name"] for volume in pod(deployment)["spec"]["volumes"]}
 
 
 @every_case
@@ -256,7 +258,7 @@ def test_images_are_read_with_a_credential_that_the_mirrors_alone_hold() -> None
     (volume,) = (v for v in pod(mirror)["spec"]["volumes"] if v["name"] == "credential")
     (source,) = volume["projected"]["sources"]
     assert source["secret"]["name"] == push_secret.MIRROR_CONFIG
-    holders = [o["metadata"] for o in rendered.kind("Deployment", "DaemonSet") if push_secret.MIRROR_CONFIG in str(o)]
+    holders = [o["metadata"] for o in rendered.kind(*WORKLOADS) if push_secret.MIRROR_CONFIG in str(o)]
     assert holders == [mirror["metadata"]]
     *command, upstream, config = next(containers(mirror))["command"]
     assert command == ["python3", "-m", mirror_module.__name__]
@@ -295,7 +297,7 @@ def test_builds_reach_the_registry_and_nothing_else() -> None:
     (peer,) = rule["to"]
     assert rule["ports"] == [{"protocol": "TCP", "port": 5000}]
     assert peer["namespaceSelector"] == {"matchLabels": {"kubernetes.io/metadata.name": NAMESPACE}}
-    assert matches(peer["podSelector"], labels(pod(rendered.component("Deployment", "registry"))))
+    assert matches(peer["podSelector"], labels(pod(rendered.workload("registry"))))
 
     push, read = rendered.component("NetworkPolicy", "registry")["spec"]["ingress"]
     assert [port["port"] for port in push["ports"]] == [5000]
@@ -406,7 +408,7 @@ def test_the_operator_image() -> None:
     by_digest = next(containers(render("ha").component("Deployment", "gateway")))
     assert by_digest["image"] == "registry.example/skill-operator/operator@sha256:" + "c" * 64
     by_tag = render("default", setting("image.tag", "0a1b"))
-    assert next(containers(by_tag.component("Deployment", "registry")))["image"].endswith("/operator:0a1b")
+    assert next(containers(by_tag.workload("registry")))["image"].endswith("/operator:0a1b")
 
 
 def test_a_changed_setting_restarts_both_processes() -> None:
@@ -423,26 +425,56 @@ def test_the_registry_outlives_changes_that_do_not_concern_it() -> None:
     """Its images may live in an emptyDir."""
 
     def registry(*more: str) -> Object:
-        return pod(render("default", *more).component("Deployment", "registry"))
+        return pod(render("default", *more).workload("registry"))
 
     assert registry() == registry(setting("logLevel", "debug"), setting("controller.workers", 9))
     assert registry() != registry(setting("builder.namespace", "elsewhere"))
+    other = "skill-operator/runtime@sha256:" + "f" * 64
+    assert registry() != registry(setting("images.runtime", other)), "its init container brings it"
 
 
 def test_where_images_are_kept() -> None:
-    def data(rendered: Rendered) -> Object:
-        volumes = pod(rendered.component("Deployment", "registry"))["spec"]["volumes"]
-        found: Object = next(volume for volume in volumes if volume["name"] == "data")
-        return found
+    """In a claim, which whoever runs the StatefulSet makes anew where it was deleted."""
 
-    assert data(render())["emptyDir"]
-    kept = render("ha")
-    (claim,) = kept.kind("PersistentVolumeClaim")
-    assert data(kept)["persistentVolumeClaim"]["claimName"] == claim["metadata"]["name"]
-    assert claim["spec"]["storageClassName"] == "fast"
+    def data(rendered: Rendered) -> list[Object]:
+        assert not rendered.kind("PersistentVolumeClaim"), "nobody would make it anew"
+        registry = rendered.workload("registry")
+        assert registry["kind"] == "StatefulSet"
+        assert registry["spec"]["replicas"] == 1, "one volume, one writer"
+        claims = registry["spec"].get("volumeClaimTemplates", [])
+        return [obj["spec"] for obj in claims] + [v for v in pod(registry)["spec"]["volumes"] if v["name"] == "data"]
+
+    once = {"accessModes": ["ReadWriteOnce"]}
+    assert data(render()) == [once | {"resources": {"requests": {"storage": "10Gi"}}}]
+    fast = once | {"storageClassName": "fast", "resources": {"requests": {"storage": "50Gi"}}}
+    assert data(render("ha")) == [fast]
+    without = render("default", setting("registry.persistence.enabled", False))
+    assert data(without) == [{"name": "data", "emptyDir": {"sizeLimit": "10Gi"}}]
     theirs = render("ha", setting("registry.persistence.existingClaim", "images"))
-    assert not theirs.kind("PersistentVolumeClaim")
-    assert data(theirs)["persistentVolumeClaim"]["claimName"] == "images"
+    assert data(theirs) == [{"name": "data", "persistentVolumeClaim": {"claimName": "images"}}]
+
+
+@pytest.mark.parametrize("more", [(), (setting("registry.persistence.enabled", False),)])
+def test_the_registry_starts_with_the_base_images(more: tuple[str, ...]) -> None:
+    """Before it serves anybody, and with what the settings of this version name."""
+    registry = render("default", *more).workload("registry")
+    seed = pod(registry)["spec"]["initContainers"][-1]
+    assert seed["name"] == "bases"
+    assert seed["image"] == "localhost/skill-operator/bases:0.1.0"
+    mounts = {mount["mountPath"]: mount["name"] for mount in seed["volumeMounts"]}
+    command, layout, root = seed["args"]
+    assert (command, layout) == ("registry-seed", "/bases")
+    assert mounts[root] == "data"
+    assert mounts["/etc/skill-operator"] == "settings"
+    assert "token" not in mounts.values()
+    by_digest = render("default", setting("registry.bases.digest", "sha256:" + "d" * 64), *more).workload("registry")
+    assert pod(by_digest)["spec"]["initContainers"][-1]["image"].endswith("/bases@sha256:" + "d" * 64)
+    by_hand = render("default", setting("registry.bases.repository", ""), *more).workload("registry")
+    assert [c["name"] for c in pod(by_hand)["spec"]["initContainers"]] == ["credentials"]
+
+
+def test_a_new_registry_s_pod_is_never_kept_from_replacing_one_that_cannot_start() -> None:
+    assert render().workload("registry")["spec"]["podManagementPolicy"] == "Parallel"
 
 
 @pytest.mark.parametrize("release", ["x", "skill-operator", "a" * 53, "my-skill-operator"])
@@ -485,8 +517,8 @@ def test_crds_are_rendered_unchanged() -> None:
 def test_kinds_are_those_that_were_thought_of(case: str) -> None:
     """A new kind needs a look at every test above."""
     known = {"Namespace", "CustomResourceDefinition", "PriorityClass", "ServiceAccount", "ConfigMap", "Deployment"}
-    known |= {"DaemonSet"}
-    known |= {"Service", "NetworkPolicy", "PodDisruptionBudget", "ResourceQuota", "LimitRange", "PersistentVolumeClaim"}
+    known |= {"DaemonSet", "StatefulSet"}
+    known |= {"Service", "NetworkPolicy", "PodDisruptionBudget", "ResourceQuota", "LimitRange"}
     roles = {"".join(pair) for pair in itertools.product(("", "Cluster"), ("Role", "RoleBinding"))}
     policies = {"ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding"}
     assert {obj["kind"] for obj in render(case).objects} <= known | roles | policies

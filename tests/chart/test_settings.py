@@ -11,7 +11,7 @@ import pytest
 from pydantic import BaseModel
 
 from skill_operator.settings import ImageSettings, Settings, load
-from tests.chart.render import CASES, NAMESPACE, Object, Rendered, containers, labels, pod, render, setting
+from tests.chart.render import CASES, NAMESPACE, WORKLOADS, Object, Rendered, containers, labels, pod, render, setting
 
 every_case = pytest.mark.parametrize("case", CASES)
 
@@ -28,7 +28,8 @@ def secrets(deployment: Object) -> dict[str, tuple[str, str]]:
     found = {}
     for container in containers(deployment):
         for mount in container["volumeMounts"]:
-            (volume,) = (v for v in pod(deployment)["spec"]["volumes"] if v["name"] == mount["name"])
+            volumes = pod(deployment)["spec"]["volumes"]
+            volume: Object = next((v for v in volumes if v["name"] == mount["name"]), {})  # else it is of a claim
             assert "secret" not in volume
             for source in volume.get("projected", {}).get("sources", []):
                 for item in source.get("secret", {}).get("items", []):
@@ -74,7 +75,7 @@ def test_defaults_are_the_same_on_both_sides(tmp_path: Path) -> None:
 def test_both_processes_get_them(case: str) -> None:
     rendered = render(case)
     for component in ("controller", "gateway"):
-        deployment = rendered.component("Deployment", component)
+        deployment = rendered.workload(component)
         (container,) = containers(deployment)
         assert container["args"] == [component]
         (mount,) = (m for m in container["volumeMounts"] if m["mountPath"] == "/etc/skill-operator")
@@ -99,10 +100,10 @@ def test_labels_are_those_of_the_pods(case: str, tmp_path: Path) -> None:
             assert wanted == {}
             continue
         assert wanted
-        deployment = rendered.component("Deployment", component)
+        deployment = rendered.workload(component)
         assert wanted.items() <= labels(pod(deployment)).items()
         assert deployment["metadata"]["namespace"] == found.namespace
-        others = [d for d in rendered.kind("Deployment") if d is not deployment]
+        others = [d for d in rendered.kind(*WORKLOADS) if d is not deployment]
         assert not [other for other in others if wanted.items() <= labels(pod(other)).items()]
 
 
@@ -153,7 +154,7 @@ def test_keys_of_models_are_in_the_controller_only(tmp_path: Path) -> None:
     assert large.timeout_seconds == 60
     assert (local.api_key_file, local.max_reply_tokens) == ("", 2048)
     for component in ("gateway", "registry"):
-        assert secrets(rendered.component("Deployment", component)) == {}
+        assert secrets(rendered.workload(component)) == {}
 
 
 def test_models_of_one_secret(tmp_path: Path) -> None:

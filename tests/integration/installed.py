@@ -149,7 +149,8 @@ class Operator:
 
     def scale(self, component: str, replicas: int) -> None:
         """Until so many pods are there, none is on its way out, and the gateway is reached again if it is that."""
-        name = f"deployment/{NAMESPACE}-{component}"
+        kind = "statefulset" if component == "registry" else "deployment"
+        name = f"{kind}/{NAMESPACE}-{component}"
         self.cluster.kubectl("-n", NAMESPACE, "scale", name, f"--replicas={replicas}")
         self.cluster.kubectl("-n", NAMESPACE, "rollout", "status", name, "--timeout=120s")
         selector = f"app.kubernetes.io/component={component}"

@@ -456,7 +456,7 @@ def test_r45_images_of_deleted_skills_free_the_disk(operator: Operator, registry
     cluster = operator.cluster
 
     def there(*command: str) -> str:
-        where = ("-n", NAMESPACE, "exec", f"deployment/{NAMESPACE}-registry", "-c", "sweeper", "--")
+        where = ("-n", NAMESPACE, "exec", f"statefulset/{NAMESPACE}-registry", "-c", "sweeper", "--")
         return cluster.kubectl(*where, *command)
 
     def sweep() -> None:

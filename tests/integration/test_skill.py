@@ -8,8 +8,7 @@ from typing import Any
 
 import pytest
 
-from hack import images
-from hack.install import NAMESPACE, push
+from hack.install import NAMESPACE
 from tests.integration.installed import RUNTIME_CLASS, Operator, until
 
 pytestmark = pytest.mark.cluster
@@ -240,11 +239,10 @@ def test_a_registry_that_was_down_is_used_when_it_is_back(operator: Operator, na
     operator.scale("registry", 0)
     try:
         apply(operator, namespace, skill("patient"))
-        failed = operator.reason(namespace, "patient", "Ready", "BuildFailed")
-        assert "registry" in failed["message"]
+        waits = operator.reason(namespace, "patient", "Ready", "RegistryUnavailable")
+        assert "registry" in waits["message"]
     finally:
         operator.scale("registry", 1)
-    push(operator.cluster, images.built())
     operator.ready(namespace, "patient", 180)
 
 

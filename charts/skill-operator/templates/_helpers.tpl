@@ -153,10 +153,6 @@ readinessProbe:
 {{- printf "%s-registry.%s.svc" (include "skill-operator.fullname" .) .Release.Namespace -}}
 {{- end -}}
 
-{{- define "skill-operator.registryClaim" -}}
-{{- .Values.registry.persistence.existingClaim | default (printf "%s-registry" (include "skill-operator.fullname" .)) -}}
-{{- end -}}
-
 {{/* The Secret that the embedded registry makes for the builder, or the one the user made. */}}
 {{- define "skill-operator.pushSecret" -}}
 {{- if .Values.registry.embedded -}}registry-push{{- else -}}{{ .Values.registry.pushSecret }}{{- end -}}

@@ -40,6 +40,8 @@ from skill_operator.reconcile.usage_collector import UsageCollector, over_http
 from skill_operator.registry import garbage_collector
 from skill_operator.registry.monitor import RegistryMonitor
 from skill_operator.registry.push_secret import ensure_push_secret, ensure_read_secret
+from skill_operator.registry.seed import SeedError, seed
+from skill_operator.registry.storage import RegistryStorage
 from skill_operator.settings import Settings, SettingsError, load
 from skill_operator.sweeper import Sweeper
 from skill_operator.work_queue import WorkQueue
@@ -175,6 +177,18 @@ async def ensure_credentials(settings: Settings, writers: Path, readers: Path) -
     return 0
 
 
+async def seed_registry(settings: Settings, layout: Path, root: Path) -> int:
+    """Put the base images into the data of the embedded registry. Return the exit code.
+
+    Where that fails, the registry starts all the same: nodes pull what it has, and Skills report what it lacks.
+    """
+    try:
+        seed(settings, layout, RegistryStorage(root, settings.registry.sweep_grace_seconds))
+    except (SeedError, OSError) as error:
+        log.warning("the registry gets no base images: %s", error)
+    return 0
+
+
 def main() -> None:
     """Run the subcommand that the command line names."""
     parser = argparse.ArgumentParser(prog="skill-operator", description=__doc__)
@@ -185,6 +199,9 @@ def main() -> None:
     command = add("registry-credentials", help="make the credentials of builder and mirrors for the embedded registry")
     command.add_argument("writers", type=Path, help="htpasswd file of who pushes, to write for the registry")
     command.add_argument("readers", type=Path, help="htpasswd file of who reads, to write for the registry")
+    command = add("registry-seed", help="put the base images into the embedded registry's data before it starts")
+    command.add_argument("layout", type=Path, help="folder of the OCI image layout that holds them")
+    command.add_argument("root", type=Path, help="folder in which the registry keeps its data")
     command = add("registry-sweep", help="free the embedded registry's disk of images of deleted skills")
     command.add_argument("root", type=Path, help="folder in which the registry keeps its data")
     command.add_argument("--once", action="store_true", help="sweep once, now")
@@ -204,6 +221,8 @@ def main() -> None:
         case "gateway":
             with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:  # it relays; the others wait
                 sys.exit(runner.run(gateway(settings)))
+        case "registry-seed":
+            run = seed_registry(settings, options.layout, options.root)
         case "registry-sweep":
             run = garbage_collector.run(settings, options.root, once=options.once, grace=options.grace)
         case _:

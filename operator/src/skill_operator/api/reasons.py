@@ -120,10 +120,10 @@ REASONS: Final[Mapping[str, Reason]] = {
     "RegistryUnavailable": Reason(
         ReasonGroup.SPEC,
         (GENERATED, VERIFIED, BUILT),
-        "The registry does not answer, or does not hold the base image yet. The operator asks again, and goes on by itself. "
-        "A Skill that works stays Ready; its `Built` says what cannot be renewed.",
-        "Run `make doctor`. See the registry's pod, or `registry.read` and `registry.readSecret` of the chart. Where its "
-        "claim finds no StorageClass, set `registry.persistence.enabled: false`.",
+        "The registry does not answer, or does not hold the base image yet. The operator asks again, and goes on by "
+        "itself. A Skill that works stays Ready; its `Built` says what cannot be renewed.",
+        "Run `make doctor`. See the registry's pod, or `registry.read` and `registry.readSecret` of the chart. Where "
+        "the pod's claim finds no StorageClass, set `registry.persistence.enabled: false`.",
     ),
     "BaseImageInvalid": Reason(
         ReasonGroup.SPEC,

@@ -19,10 +19,11 @@ from skill_operator.settings import Settings
 class ReconcileContext:
     """ReconcileContext reads the state of the installation that concerns every Skill.
 
-    `read_registry` tells what is known of the registry. `is_image_lost` tells whether the registry answers and no longer
-    has an image; where its second argument is true, the registry itself is asked. `blocked_networks` are the networks
-    that no grant of egress opens. `isolation` is the latest proof that NetworkPolicies are enforced. `node_features` tell whether pods get
-    user namespaces. `start_egress_proxy` runs the egress proxy and returns whether it answers.
+    `read_registry` tells what is known of the registry. `is_image_lost` tells whether the registry answers and no
+    longer has an image; where its second argument is true, the registry itself is asked. `blocked_networks` are the
+    networks that no grant of egress opens. `isolation` is the latest proof that NetworkPolicies are enforced.
+    `node_features` tell whether pods get user namespaces. `start_egress_proxy` runs the egress proxy and returns
+    whether it answers.
     """
 
     read_registry: Callable[[], Awaitable[RegistryState]]

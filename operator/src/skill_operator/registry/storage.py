@@ -1,17 +1,18 @@
-"""List and remove images on the embedded registry's disk, while the registry runs.
+"""List, add and remove images on the embedded registry's disk.
 
-The layout is that of CNCF distribution. Its own `garbage-collect` wants the registry stopped or read-only; this does
-not, because it leaves alone whatever is younger than `grace`, removes the link to a blob before the blob, and puts a
-blob back if somebody linked it meanwhile.
+The layout is that of CNCF distribution. Images are added before the registry starts, and removed while it runs. Its own
+`garbage-collect` wants it stopped or read-only; this does not, because it leaves alone whatever is younger than
+`grace`, removes the link to a blob before the blob, and puts a blob back if somebody linked it meanwhile.
 """
 
 from __future__ import annotations
 
 import json
 import logging
+import os
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,6 +42,37 @@ class RegistryStorage:
         self._grace = grace
         self._settle = settle
         self._clock = clock
+
+    def has_blob(self, digest: str, size: int) -> bool:
+        """Return whether there is a blob of this digest and of so many bytes."""
+        try:
+            return self._blob(digest).stat().st_size == size
+        except FileNotFoundError:
+            return False
+
+    def put_blob(self, digest: str, chunks: Iterable[bytes]) -> None:
+        """Write a blob: as a whole or not at all, also when the node fails. Nobody can read it before it is linked."""
+        place = self._blob(digest)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        draft = place.with_name("data.draft")
+        with draft.open("wb") as file:
+            for chunk in chunks:
+                file.write(chunk)
+            file.flush()
+            os.fsync(file.fileno())
+        draft.replace(place)
+
+    def link_layer(self, repository: str, digest: str) -> None:
+        """Let a blob be read in a repository."""
+        _link(self._repositories / repository / "_layers", digest)
+
+    def link_manifest(self, repository: str, digest: str) -> None:
+        """Let an image be read in a repository by its digest."""
+        _link(self._repositories / repository / "_manifests/revisions", digest)
+
+    def _blob(self, digest: str) -> Path:
+        name = digest.removeprefix("sha256:")
+        return self._blobs / name[:2] / name / "data"
 
     def images(self, prefix: str) -> list[StoredImage]:
         """Return the images below `prefix` that are older than the grace period."""
@@ -151,6 +183,15 @@ def references(manifest: bytes) -> set[str]:
         return {str(each["digest"]) for each in listed}
     except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
         raise ValueError(f"this is no OCI manifest: {error}") from error
+
+
+def _link(folder: Path, digest: str) -> None:
+    link = folder / digest.replace(":", "/") / "link"
+    if _text(link) != digest:
+        link.parent.mkdir(parents=True, exist_ok=True)
+        draft = link.with_name("link.draft")
+        draft.write_text(digest, encoding="ascii")
+        draft.replace(link)
 
 
 def _text(path: Path) -> str:
