@@ -477,6 +477,22 @@ def test_a_new_registry_s_pod_is_never_kept_from_replacing_one_that_cannot_start
     assert render().workload("registry")["spec"]["podManagementPolicy"] == "Parallel"
 
 
+@pytest.mark.parametrize("push", ["registry.example", "registry.example:8443/team", "a.example/b/c/d"])
+def test_names_of_one_level_are_admitted_where_they_are_used(push: str) -> None:
+    place = [setting(f"registry.{key}", push) for key in ("push", "pull")]
+    nested = json.dumps(render("external-registry", *place).kind("ValidatingAdmissionPolicy"))
+    flat = json.dumps(
+        render("external-registry", *place, setting("registry.flatNames", True)).kind("ValidatingAdmissionPolicy")
+    )
+    for text in (nested, flat):
+        assert "'/skills/' + request.namespace + '/'" in text, "what was built before the switch goes on"
+    assert "'/skills-' + request.namespace + '@'" in flat
+    assert "'/skills-'" not in nested
+    embedded = render("default", setting("registry.flatNames", True))
+    assert json.loads(embedded.settings())["registry"]["flatNames"] is False
+    assert "'/skills-'" not in json.dumps(embedded.kind("ValidatingAdmissionPolicy"))
+
+
 @pytest.mark.parametrize("release", ["x", "skill-operator", "a" * 53, "my-skill-operator"])
 def test_names_fit(release: str) -> None:
     rendered = render("default", release=release)

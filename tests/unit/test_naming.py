@@ -43,6 +43,7 @@ def every_name(skill: str, namespace: str = "team") -> dict[str, set[str]]:
         "build": {naming.build(skill, uid, "f" * 64)},
         "ledger": {naming.ledger(uid)},
         "repository": {naming.repository(namespace, skill)},
+        "tag": {naming.flat_tag(skill, "f" * 64)},
     }
 
 
@@ -87,7 +88,38 @@ def test_no_two_skills_share_a_tool_and_clients_take_its_name(here: str, there: 
         assert naming.tool(*rival) != tool
 
 
+LONG_NAMES = st.from_regex(
+    r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?){0,4}", fullmatch=True
+)
+COMPONENT = re.compile(r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*")  # of a repository's name, by CNCF distribution
+TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")  # OCI distribution spec
+LONGEST_PLACE = "r" * 126  # as long as the chart lets a registry's host and path be
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    NAMESPACES,
+    st.one_of(LONG_NAMES.filter(lambda name: len(name) <= 253), st.sampled_from(["y" * 253, "a." * 126 + "a"])),
+)
+def test_registries_take_every_name_that_kubernetes_takes(namespace: str, skill: str) -> None:
+    for repository in (naming.repository(namespace, skill), naming.flat_repository(namespace)):
+        assert len(f"{LONGEST_PLACE}/{repository}") <= 255
+        assert all(COMPONENT.fullmatch(component) for component in repository.split("/"))
+    assert TAG.fullmatch(naming.flat_tag(skill, "f" * 64))
+    assert "/" not in naming.flat_repository(namespace)
+
+
+def test_long_names_that_end_alike_have_repositories_of_their_own() -> None:
+    names = ["y" * 252 + end for end in "ab"]
+    assert naming.repository("team", names[0]) != naming.repository("team", names[1])
+    assert naming.repository("team", names[0]).startswith("skills/team/yyy")
+    assert naming.repository("t" * 63, names[0]) != naming.repository("t" * 62 + "u", names[0])
+
+
 def test_a_short_plain_name_stays_readable() -> None:
+    assert naming.repository("finance", "echo.v2") == "skills/finance/echo.v2"
+    assert naming.flat_repository("finance") == "skills-finance"
+    assert naming.flat_tag("echo", "f" * 64) == "echo-" + "f" * 64
     assert naming.child("echo") == "skill-echo"
     assert naming.source("echo") == "echo-source"
     assert naming.tool("finance", "echo") == "finance__echo"

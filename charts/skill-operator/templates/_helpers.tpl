@@ -180,6 +180,7 @@ readinessProbe:
   "credentials" ""
   "trustedHosts" $r.trustedHosts
   "insecure" true
+  "flatNames" false
   "pushSecret" (include "skill-operator.pushSecret" .)
   "pullSecret" $r.pullSecret
   "sweepSeconds" $r.sweep.everySeconds
@@ -193,6 +194,7 @@ readinessProbe:
   "credentials" (ternary "/etc/skill-operator/registry/config.json" "" (ne $r.readSecret ""))
   "trustedHosts" $r.trustedHosts
   "insecure" $r.insecure
+  "flatNames" $r.flatNames
   "pushSecret" (include "skill-operator.pushSecret" .)
   "pullSecret" $r.pullSecret
   "sweepSeconds" $r.sweep.everySeconds

@@ -39,6 +39,7 @@ SHARED_QUOTA = "skill-quota"
 SHARED_NAMES = frozenset({SHARED_POLICY, SHARED_QUOTA})  # of each namespace: no child of a Skill is called so
 REPOSITORIES = "skills"  # of images, in the registry
 MAX_LENGTH = 63  # of a label's value and of a Service's name
+MAX_REPOSITORY_LENGTH = 128  # clients of registries take 255 characters, with the registry's host and path
 MAX_TOOL_LENGTH = 64  # of a tool's name: many clients of MCP refuse the whole list for one that is longer
 HASH_LENGTH = 32  # of a hash within a name: 128 bits
 LABEL_HASH_LENGTH = 10  # of a hash in a label, for people to read: nothing is compared by it
@@ -157,8 +158,25 @@ def build(skill: str, uid: str, *identity: str) -> str:
 
 
 def repository(namespace: str, skill: str) -> str:
-    """Return the image repository of a Skill. Namespaces hold no slash, so `a/b` is never two Skills."""
-    return f"{REPOSITORIES}/{namespace}/{skill}"
+    """Return the image repository of a Skill. Namespaces hold no slash, so `a/b` is never two Skills.
+
+    A hash stands for the end of a name that is too long, as `truncate` does it.
+    """
+    whole = f"{REPOSITORIES}/{namespace}/{skill}"
+    if len(whole) <= MAX_REPOSITORY_LENGTH and _ENDS_WITH_HASH.search(skill) is None:
+        return whole
+    length = MAX_REPOSITORY_LENGTH - len(whole) + len(skill)
+    return f"{REPOSITORIES}/{namespace}/{_cut(skill, digest(skill), length=length)}"
+
+
+def flat_repository(namespace: str) -> str:
+    """Return the image repository of all Skills of a namespace, of one level."""
+    return f"{REPOSITORIES}-{namespace}"
+
+
+def flat_tag(skill: str, rev: str) -> str:
+    """Return the tag of a revision's image in the repository that Skills share: at most 128 characters (OCI)."""
+    return f"{truncate(skill)}-{rev}"
 
 
 def tool(namespace: str, skill: str) -> str:

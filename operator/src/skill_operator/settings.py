@@ -66,6 +66,9 @@ class RegistrySettings(_SettingsModel):
     mirror_namespace: str = Field(
         default="skill-operator-nodes", description="namespace of the embedded registry's mirrors; empty: none"
     )
+    flat_names: bool = Field(
+        default=False, description="whether the images of a namespace share one repository, skills-NAMESPACE"
+    )
     sweep_seconds: int = Field(
         default=3600, ge=10, description="seconds between two sweeps of the embedded registry's disk"
     )

@@ -74,21 +74,17 @@ async def _find_used_digests(cluster: Cluster, settings: Settings) -> set[str]:
 
 async def _find_building(cluster: Cluster, settings: Settings) -> set[str]:
     jobs = await cluster.list("Job", settings.builder_namespace, naming.MANAGED)
-    return {naming.repository(*_built_skill(job)) for job in jobs}
+    return {_built_repository(job, settings) for job in jobs}
 
 
-def _built_skill(job: Object) -> tuple[str, str]:
-    """Return namespace and name of the Skill that a build is for.
-
-    Its label may be truncated, so they are read from the destination.
-    """
+def _built_repository(job: Object, settings: Settings) -> str:
+    """Return the repository that a build pushes to. The label of its Skill may be truncated, so the build tells."""
     (destination,) = (
         argument.partition("=")[2]
         for argument in job["spec"]["template"]["spec"]["containers"][0]["args"]
         if argument.startswith("--destination=")
     )
-    _, namespace, name = destination.rpartition(":")[0].rsplit("/", 2)
-    return namespace, name
+    return str(destination).rpartition(":")[0].removeprefix(f"{settings.registry.push}/")
 
 
 def _is_watched(settings: Settings, repository: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from skill_operator import naming
 from skill_operator.settings import Settings
 
 
@@ -16,6 +17,16 @@ def pull_reference(settings: Settings, image: str) -> str:
 def push_reference(settings: Settings, image: str) -> str:
     """Return the reference by which the builder pulls or pushes the image."""
     return image if has_host(image) else f"{settings.registry.push}/{image}"
+
+
+def skill_repository(settings: Settings, namespace: str, skill: str) -> str:
+    """Return the repository of a Skill's images, without the registry's address."""
+    return naming.flat_repository(namespace) if settings.registry.flat_names else naming.repository(namespace, skill)
+
+
+def skill_tag(settings: Settings, skill: str, rev: str) -> str:
+    """Return the tag of a revision's image in that repository."""
+    return naming.flat_tag(skill, rev) if settings.registry.flat_names else rev
 
 
 def has_host(image: str) -> bool:

@@ -10,7 +10,7 @@ import tarfile
 from skill_operator import __version__, naming
 from skill_operator.api.v1alpha1 import Skill
 from skill_operator.k8s.interface import Object
-from skill_operator.registry.references import has_host, pull_reference, push_reference
+from skill_operator.registry.references import has_host, pull_reference, push_reference, skill_repository, skill_tag
 from skill_operator.resources.common import build_metadata
 from skill_operator.settings import Settings
 
@@ -71,12 +71,13 @@ def job(
     knows its files) and speaks to the registry alone: there is no DNS, `registry_address` comes by hostAliases.
     """
     meta, job_name = skill.metadata, name(skill, settings, rev)
+    destination = f"{skill_repository(settings, meta.namespace, meta.name)}:{skill_tag(settings, meta.name, rev)}"
     registry = settings.registry.push.partition("/")[0]
     host = registry.partition(":")[0]
     arguments = [
         f"--context=tar:///context/{CONTEXT}",
         "--dockerfile=Dockerfile",
-        f"--destination={settings.registry.push}/{naming.repository(meta.namespace, meta.name)}:{rev}",
+        f"--destination={settings.registry.push}/{destination}",
         "--digest-file=/dev/termination-log",
         "--skip-push-permission-check",
         "--skip-default-registry-fallback",

@@ -14,6 +14,7 @@ from skill_operator.reconcile.result import Progress, Result
 from skill_operator.reconcile.stages.build import build, confirm
 from skill_operator.registry.client import BaseImage, RegistryUnavailable
 from skill_operator.registry.monitor import RegistryState
+from skill_operator.settings import Settings
 from tests.unit.reconcile.samples import DIGEST, NOW, SETTINGS, SOURCE, observed, pod, skill, stage_context
 
 
@@ -308,3 +309,47 @@ def test_a_build_that_failed_while_the_registry_was_away_is_made_again_when_it_i
     assert made_again(NOW + timedelta(seconds=1))
     assert not made_again(NOW - timedelta(seconds=1)), "it failed for another reason"
     assert not made_again(None)
+
+
+# --- names as registries take them ---
+
+
+def named(settings: Settings, name: str = "echo") -> tuple[str, str]:
+    """Where a build of this Skill pushes to, and what its pods pull."""
+    of = skill()
+    of = of.model_copy(update={"metadata": of.metadata.model_copy(update={"name": name})})
+    progress, context = Progress(source=SOURCE), stage_context(settings)
+    (job,) = build(observed(of), progress, context).create
+    (container,) = job["spec"]["template"]["spec"]["containers"]
+    (destination,) = (a.partition("=")[2] for a in container["args"] if a.startswith("--destination="))
+    name = job["metadata"]["name"]
+    done = observed(of, builds={name: job}, build_pods=(pod(name, {"exitCode": 0, "message": DIGEST}),))
+    built = Progress(source=SOURCE)
+    assert build(done, built, context).is_done
+    again = Progress(source=SOURCE)
+    known = of.model_copy(update={"status": skill(recorded(built.revision, built.image)).status})
+    assert build(observed(known), again, context).is_done, "it is known as the Skill's own"
+    return destination.removeprefix(f"{settings.registry.push}/"), built.image
+
+
+@pytest.mark.parametrize("flat", [True, False])
+@pytest.mark.parametrize("name", ["echo", "y" * 253, "a.b", "x-" + "0" * 32])
+def test_what_is_pushed_is_what_is_pulled(flat: bool, name: str) -> None:
+    registry = SETTINGS.registry.model_copy(update={"flat_names": flat, "push": "r.example/a", "pull": "p.example/a"})
+    settings = SETTINGS.model_copy(update={"registry": registry})
+    pushed, pulled = named(settings, name)
+    repository, _, tag = pushed.rpartition(":")
+    assert pulled == f"p.example/a/{repository}@{DIGEST}"
+    assert repository.count("/") == (0 if flat else 2)
+    assert len(f"r.example/a/{repository}") <= 255
+    assert len(tag) <= 128
+
+
+def test_of_one_repository_no_two_skills_share_a_tag() -> None:
+    """Else the registry's rules for what has no tag would delete the former one's image."""
+    registry = SETTINGS.registry.model_copy(update={"flat_names": True})
+    settings = SETTINGS.model_copy(update={"registry": registry})
+    names = ("echo", "echo-b", "echo.b", "y" * 253, "y" * 252)
+    pushed = [named(settings, name)[0] for name in names]
+    assert {each.rpartition(":")[0] for each in pushed} == {"skills-team"}
+    assert len(set(pushed)) == len(names)

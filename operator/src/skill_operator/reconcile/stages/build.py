@@ -18,6 +18,7 @@ from skill_operator.reconcile.context import StageContext
 from skill_operator.reconcile.job_retry import JobRetry, finished_at
 from skill_operator.reconcile.observed import POD_START_SECONDS, Observed
 from skill_operator.reconcile.result import ConditionUpdate, Progress, Ref, Result
+from skill_operator.registry.references import skill_repository
 from skill_operator.resources import build as resource
 from skill_operator.settings import Settings
 from skill_operator.untrusted.text import printable
@@ -164,7 +165,7 @@ def _recorded_image(observed: Observed, revision: str) -> str:
 
 
 def _repository(skill: Skill, settings: Settings) -> str:
-    return f"{settings.registry.pull}/{naming.repository(skill.metadata.namespace, skill.metadata.name)}"
+    return f"{settings.registry.pull}/{skill_repository(settings, skill.metadata.namespace, skill.metadata.name)}"
 
 
 def _make(observed: Observed, progress: Progress, context: StageContext, failures: int) -> tuple[Object, Object]:

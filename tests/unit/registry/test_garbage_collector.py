@@ -1,0 +1,50 @@
+"""What a sweep leaves alone, whatever the Skill is called."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from skill_operator.k8s.interface import Cluster
+from skill_operator.reconcile.result import Progress
+from skill_operator.reconcile.stages.build import build
+from skill_operator.registry.garbage_collector import sweep
+from skill_operator.registry.references import skill_repository
+from skill_operator.registry.storage import RegistryStorage
+from tests.unit.reconcile.samples import DIGEST, SETTINGS, SOURCE, observed, skill, stage_context
+
+NAMES = ["echo", "a.b", "y" * 253, "x-" + "0" * 32]
+
+
+class Objects:
+    """An API server that has these objects, whatever labels are asked for."""
+
+    def __init__(self, **kinds: list[dict[str, Any]]) -> None:
+        self.kinds = kinds
+
+    async def list(self, kind: str, *_: Any) -> list[dict[str, Any]]:
+        return self.kinds.get(kind, [])
+
+
+def store(root: Path, repository: str) -> RegistryStorage:
+    storage = RegistryStorage(root, grace=0, settle=0)
+    storage.put_blob(DIGEST, [json.dumps({"schemaVersion": 2, "layers": []}).encode()])
+    storage.link_manifest(repository, DIGEST)
+    return storage
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("state", ["building", "in use", "gone"])
+async def test_only_images_of_nobody_are_swept(tmp_path: Path, name: str, state: str) -> None:
+    of = skill()
+    of = of.model_copy(update={"metadata": of.metadata.model_copy(update={"name": name})})
+    (job,) = build(observed(of), Progress(source=SOURCE), stage_context()).create
+    repository = skill_repository(SETTINGS, "team", name)
+    storage = store(tmp_path, repository)
+    used = {"status": {"image": f"{SETTINGS.registry.pull}/{repository}@{DIGEST}"}}
+    objects = Objects(Job=[job] if state == "building" else [], Skill=[used] if state == "in use" else [])
+    await sweep(cast("Cluster", objects), SETTINGS, storage)
+    assert [image.repository for image in storage.images("skills/")] == ([] if state == "gone" else [repository])
