@@ -1,0 +1,205 @@
+"""The embedded registry goes, with all that it held, and comes back: nobody has to do anything."""
+
+from __future__ import annotations
+
+import json
+import time
+import urllib.error
+from collections import Counter
+from collections.abc import Iterator
+from functools import partial
+from typing import Any
+
+import pytest
+
+from hack import images
+from hack.cluster.access import Cluster
+from hack.install import BUILDS, NAMESPACE, NODES, forward
+from tests.integration.installed import Operator, until
+from tests.integration.test_build import Registry, repository
+from tests.integration.test_skill import SOURCE, apply, skill
+
+pytestmark = [pytest.mark.cluster, pytest.mark.serial("deletes the registry's data"), pytest.mark.timeout(900)]
+SELECTOR = ("-n", NAMESPACE, "-l", "app.kubernetes.io/component=registry")
+SKILLS = ("awake", "asleep", "pinned", "another")
+
+
+@pytest.fixture
+def registry(operator: Operator) -> Iterator[Registry]:
+    with forward(operator.cluster, f"service/{NAMESPACE}-registry-mirror", 5002, NODES) as port:
+        yield Registry(port)
+
+
+def holds(registry: Registry, place: str, digest: str) -> bool:
+    """Whether the registry answers, and has this image."""
+    try:
+        return bool(registry.manifest(place, digest))
+    except (OSError, ValueError, urllib.error.URLError):
+        return False
+
+
+def pod_uid(cluster: Cluster) -> str:
+    """The registry's pod, once one is Ready and none is on its way out."""
+    found = cluster.get("pods", *SELECTOR)["items"]
+    if len(found) != 1 or "deletionTimestamp" in found[0]["metadata"]:
+        return ""
+    conditions = {c["type"]: c["status"] for c in found[0].get("status", {}).get("conditions", [])}
+    return str(found[0]["metadata"]["uid"]) if conditions.get("Ready") == "True" else ""
+
+
+def lose_everything(cluster: Cluster) -> None:
+    """Delete the registry's pod, and its claim where it has one."""
+    before = until("a registry", 120, lambda: pod_uid(cluster))
+    cluster.kubectl("delete", "persistentvolumeclaims", *SELECTOR, "--wait=false")
+    cluster.kubectl("delete", "pods", *SELECTOR)
+    until("another pod of the registry", 180, lambda: pod_uid(cluster) not in {"", before})
+
+
+def log_lines(cluster: Cluster, since: str) -> Counter[str]:
+    """What the controller logged of the registry, without its details."""
+    text = cluster.kubectl("-n", NAMESPACE, "logs", f"deployment/{NAMESPACE}-controller", f"--since-time={since}")
+    messages = [json.loads(line).get("message", "") for line in text.splitlines() if line.startswith("{")]
+    return Counter(message.partition(":")[0] for message in messages if "registry" in message)
+
+
+def now(cluster: Cluster) -> str:
+    return cluster.node("date", "-u", "+%Y-%m-%dT%H:%M:%SZ").strip()
+
+
+def ready(operator: Operator, namespace: str) -> dict[str, str]:
+    return {name: str(operator.condition(namespace, name, "Ready").get("status")) for name in SKILLS}
+
+
+@pytest.fixture
+def skills(operator: Operator, namespace: str) -> str:
+    """The namespace of four Skills, one of which sleeps."""
+    for name in SKILLS:
+        apply(operator, namespace, skill(name, source={"inline": f"{SOURCE}\n# {name}\n"}))
+    for name in SKILLS:
+        operator.ready(namespace, name, 180)
+    operator.cluster.kubectl("-n", namespace, "scale", "deployment/skill-asleep", "--replicas=0")
+    operator.reason(namespace, "asleep", "Active", "Asleep")
+    return namespace
+
+
+def test_a_registry_that_lost_everything_comes_back_by_itself(
+    operator: Operator, skills: str, registry: Registry
+) -> None:
+    cluster, namespace = operator.cluster, skills
+    lost = {name: operator.skill(namespace, name)["status"]["image"] for name in SKILLS}
+    lose_everything(cluster)
+    for which in ("runtime", "checker"):
+        place, digest = f"skill-operator/{which}", images.built()[which]["digest"]
+        until(f"{which} is back", 60, partial(holds, registry, place, digest))
+        manifest = registry.manifest(place, digest)
+        assert all(registry.blob(place, each) for each in (manifest["config"], *manifest["layers"]))
+    not_ready: list[dict[str, str]] = []
+
+    def all_back() -> bool:
+        states = ready(operator, namespace)
+        if set(states.values()) != {"True"}:
+            not_ready.append(states)
+        found = {name: operator.skill(namespace, name) for name in SKILLS}
+        return all(
+            body["status"]["image"] != lost[name] and holds(registry, *repository(body)) for name, body in found.items()
+        )
+
+    until("every image is back", 300, all_back)
+    assert not not_ready, "what ran stays Ready"
+    for name in SKILLS:
+        assert operator.ready(namespace, name)["status"]["image"] != lost[name]
+        assert operator.condition(namespace, name, "Built")["reason"] == "Built"
+        assert operator.call(namespace, name, {"what": name}).body == {"said": name}
+    apply(operator, namespace, skill("new", source={"inline": f"{SOURCE}\n# new\n"}))
+    operator.ready(namespace, "new", 180)
+    jobs = ("-n", BUILDS, "jobs", "-l", f"skill-operator.dev/skill-namespace={namespace}")
+    until("no build is left", 60, lambda: not cluster.get(*jobs)["items"])
+
+
+def test_an_outage_is_told_once_and_all_go_on_when_it_ends(operator: Operator, skills: str) -> None:
+    cluster, namespace = operator.cluster, skills
+    since = now(cluster)
+    operator.scale("registry", 0)
+    try:
+        for name in SKILLS:
+            away = operator.reason(namespace, name, "Built", "RegistryUnavailable")
+            assert away["status"] == "True"
+            assert operator.condition(namespace, name, "Ready")["status"] == "True"
+        for name in ("first", "second"):
+            apply(operator, namespace, skill(name, source={"inline": f"{SOURCE}\n# {name}\n"}))
+            operator.reason(namespace, name, "Ready", "RegistryUnavailable")
+        before = versions(operator, namespace)
+        deadline = time.monotonic() + 15  # many probes
+        while time.monotonic() < deadline:
+            assert operator.call(namespace, "awake", {"what": "still here"}).body == {"said": "still here"}
+        assert versions(operator, namespace) == before, "nothing is written without news"
+    finally:
+        operator.scale("registry", 1)
+    until("the registry's pod", 120, lambda: pod_uid(cluster))
+    back = time.monotonic()
+
+    def all_go_on() -> bool:
+        waiting = {str(operator.condition(namespace, name, "Ready").get("reason")) for name in ("first", "second")}
+        kept = {str(operator.condition(namespace, name, "Built").get("reason")) for name in SKILLS}
+        return "RegistryUnavailable" not in waiting | kept
+
+    until("all Skills go on", 30, all_go_on)
+    assert time.monotonic() - back < 10, "five seconds, and what this test and the endpoints take"
+    for name in ("first", "second"):
+        operator.ready(namespace, name, 180)
+    found = log_lines(cluster, since)
+    assert found["the registry is away"] <= 2, "the registry, then its first answers without its base"
+    assert found["the registry is back"] == 1
+    assert found.total() <= 4, found
+
+
+def versions(operator: Operator, namespace: str) -> dict[str, Any]:
+    names = (*SKILLS, "first", "second")
+    return {name: operator.skill(namespace, name)["metadata"]["resourceVersion"] for name in names}
+
+
+def test_a_restart_of_every_workload_needs_nobody(operator: Operator, skills: str) -> None:
+    """As a drained node or a changed chart does it."""
+    cluster, namespace = operator.cluster, skills
+    workloads = ("deployment", "statefulset")
+    for kind in workloads:
+        cluster.kubectl("-n", NAMESPACE, "rollout", "restart", kind)
+    for kind in workloads:
+        for item in cluster.get("-n", NAMESPACE, kind)["items"]:
+            cluster.kubectl(
+                "-n", NAMESPACE, "rollout", "status", f"{kind}/{item['metadata']['name']}", "--timeout=180s"
+            )
+    apply(operator, namespace, skill("new", source={"inline": f"{SOURCE}\n# after the restart\n"}))
+    operator.ready(namespace, "new", 240)
+    for name in SKILLS:
+        operator.ready(namespace, name, 240)
+        until(f"{name} answers", 60, partial(answers, operator, namespace, name))
+
+
+def answers(operator: Operator, namespace: str, name: str) -> bool:
+    return operator.call(namespace, name, {"what": "x"}).status == 200
+
+
+def test_a_wake_whose_image_is_lost_is_told_so_and_mended(operator: Operator, namespace: str) -> None:
+    """Its node has not the image, nor has the registry: the call is told when to come again, and then it works."""
+    apply(operator, namespace, skill("forgotten"))
+    image = operator.ready(namespace, "forgotten")["status"]["image"]
+    absent = image.partition("@")[0] + "@sha256:" + "0" * 64
+    cluster = operator.cluster
+    status = json.dumps({"status": {"image": absent, "history": []}})
+    cluster.kubectl(
+        "-n", namespace, "patch", "skill", "forgotten", "--type=merge", "--subresource=status", "-p", status
+    )
+    cluster.kubectl("-n", namespace, "delete", "deployment", "skill-forgotten")
+    seen: list[int] = []
+
+    def mended() -> bool:
+        answer = operator.call(namespace, "forgotten", {"what": "back"})
+        seen.append(answer.status)
+        if answer.status == 503 and answer.body["type"].endswith("image-pull-failed"):
+            assert int(answer.headers["Retry-After"]) > 0
+        return answer.status == 200
+
+    until("it answers again", 180, mended)
+    assert set(seen) <= {200, 503, 504}
+    assert operator.ready(namespace, "forgotten")["status"]["image"] not in {absent, ""}
