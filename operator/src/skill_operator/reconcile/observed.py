@@ -17,7 +17,15 @@ from skill_operator.api.v1alpha1 import Skill
 from skill_operator.isolation.monitor import IsolationVerdict
 from skill_operator.isolation.user_namespaces import NodeFeatures, UserNamespace
 from skill_operator.k8s.interface import Cluster, Object
-from skill_operator.k8s.pod_status import PodProblem, age, explain_refusal, is_creating, pod_problem
+from skill_operator.k8s.pod_status import (
+    PULL_FAILED,
+    PodProblem,
+    age,
+    explain_refusal,
+    is_creating,
+    parse_time,
+    pod_problem,
+)
 from skill_operator.reconcile.narrowing import LiveState, named_secrets, review_secrets
 from skill_operator.reconcile.preflight import Prerequisites
 from skill_operator.reconcile.result import Ref
@@ -85,6 +93,16 @@ class Observed:
     def problem(self, pod: Object) -> PodProblem | None:
         """Return why this pod does not run, if that is known."""
         return pod_problem(pod, self.warnings.get(pod["metadata"].get("uid", ""), ()))
+
+    def could_pull_now(self, pod: Object) -> bool:
+        """Return whether a node failed to pull for this pod while the registry was away, which it no longer is.
+
+        The kubelet itself tries again after up to five minutes.
+        """
+        back_since, problem = self.registry.back_since, self.problem(pod)
+        if back_since is None or self.registry.problem is not None or problem is None:
+            return False
+        return problem.reason == PULL_FAILED and parse_time(pod["metadata"]["creationTimestamp"]) < back_since
 
     def refusal(self, job: Object) -> PodProblem | None:
         """Return why this Job may make no pod, if that is known."""

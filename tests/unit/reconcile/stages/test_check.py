@@ -16,6 +16,7 @@ from skill_operator import naming, runtime_contract
 from skill_operator.generation.holdout import split_examples
 from skill_operator.reconcile.result import Progress, Ref
 from skill_operator.reconcile.stages.check import MAX_INCONCLUSIVE_CHECKS, examine
+from skill_operator.registry.monitor import RegistryState
 from skill_operator.resources import check as resource
 from tests.unit.reconcile.samples import NOW, SETTINGS, SOURCE, observed, pod, skill
 
@@ -312,3 +313,16 @@ def test_code_that_was_read_has_no_verdict_yet() -> None:
     result, report = examine(state, Progress(source=SOURCE), SETTINGS, NOW)
     assert report is None
     assert result.conditions[0].reason == "Checking"
+
+
+@pytest.mark.parametrize(("back", "anew"), [(60, True), (-60, False), (None, False)])
+def test_a_check_that_could_not_pull_is_made_anew_when_the_registry_is_back(back: int | None, anew: bool) -> None:
+    name, _, job = begun()
+    waiting = {"waiting": {"reason": "ImagePullBackOff", "message": "refused"}}
+    stuck = pod(name, state=waiting, creationTimestamp=NOW.isoformat())
+    registry = RegistryState(back_since=None if back is None else NOW + timedelta(seconds=back))
+    result, _ = examine(
+        observed(jobs={name: job}, pods=(stuck,), registry=registry), Progress(source=SOURCE), SETTINGS, NOW
+    )
+    assert result.conditions[0].reason == "ImagePullFailed"
+    assert [(ref.kind, ref.name) for ref in result.delete] == ([("Job", name)] if anew else [])

@@ -88,7 +88,8 @@ def examine(
         if end is not None:
             return _ended(observed, progress, settings, run, end, now)
         if (problem := observed.problem(pod)) is not None:
-            return _blocked(problem, old), None
+            anew = (Ref("Job", skill.metadata.namespace, name),) if observed.could_pull_now(pod) else ()
+            return _blocked(problem, (*old, *anew)), None
     return _no_verdict(observed, progress, settings, run, now, old)
 
 

@@ -64,7 +64,7 @@ def run(observed: Observed, progress: Progress, context: StageContext) -> Result
             after=POD_START_SECONDS,
             apply=wanted,
         )
-    return replace(_not_ready(observed, pods, wanted, settings), evict=_pods_to_pull_again(observed, pods))
+    return replace(_not_ready(observed, pods, wanted, settings), evict=tuple(filter(observed.could_pull_now, pods)))
 
 
 def _record_revision(observed: Observed, progress: Progress, context: StageContext) -> None:
@@ -145,20 +145,6 @@ def _is_current(pod: Object, observed: Observed, progress: Progress) -> bool:
         bool(labels.get(naming.COMPONENT) == "skill")
         and bool(annotations.get(naming.REVISION_DIGEST) == progress.revision)
         and bool(annotations.get(naming.CONTRACT_HASH) == fingerprint(observed.skill))
-    )
-
-
-def _pods_to_pull_again(observed: Observed, pods: list[Object]) -> tuple[Object, ...]:
-    """Return the pods that could not pull while the registry was away: the kubelet tries again minutes later."""
-    back_since = observed.registry.back_since
-    if back_since is None or observed.registry.problem is not None:
-        return ()
-    return tuple(
-        pod
-        for pod in pods
-        if (problem := observed.problem(pod)) is not None
-        and problem.reason == pod_status.PULL_FAILED
-        and pod_status.parse_time(pod["metadata"]["creationTimestamp"]) < back_since
     )
 
 
