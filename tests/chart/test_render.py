@@ -444,7 +444,7 @@ def test_where_images_are_kept() -> None:
         claims = registry["spec"].get("volumeClaimTemplates", [])
         return [obj["spec"] for obj in claims] + [v for v in pod(registry)["spec"]["volumes"] if v["name"] == "data"]
 
-    once = {"accessModes": ["ReadWriteOnce"]}
+    once = {"accessModes": ["ReadWriteOnce"], "volumeMode": "Filesystem"}  # a default would look like drift
     assert data(render()) == [once | {"resources": {"requests": {"storage": "10Gi"}}}]
     fast = once | {"storageClassName": "fast", "resources": {"requests": {"storage": "50Gi"}}}
     assert data(render("ha")) == [fast]

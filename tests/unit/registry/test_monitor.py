@@ -24,12 +24,14 @@ class Skills:
     def __init__(self) -> None:
         self.queued = 0
         self.failures = 0
+        self.event = asyncio.Event()
 
     async def queue_all(self) -> None:
         if self.failures:
             self.failures -= 1
             raise Unavailable("no answer", 503)
         self.queued += 1
+        self.event.set()
 
 
 @pytest.fixture
@@ -145,11 +147,15 @@ async def test_an_image_is_asked_for_once_while_the_registry_stays(answers: Answ
     assert await monitor.is_lost(absent, ask_again=False), "it is asked again"
 
 
+@pytest.mark.parametrize("namespace", ["operators-nodes", ""], ids=["embedded", "elsewhere"])
 @pytest.mark.parametrize("status", [502, 404, 401])
 async def test_the_pauses_grow_and_nobody_waits_long_for_what_recovers_by_itself(
-    answers: Answers, monitor: RegistryMonitor, status: int
+    answers: Answers, skills: Skills, status: int, namespace: str
 ) -> None:
-    assert monitor._pause_seconds() == module.EMBEDDED_PERIOD_SECONDS
+    monitor = RegistryMonitor(answers.settings(mirror_namespace=namespace), skills.queue_all, lambda: NOW)
+    await monitor.update()
+    steady = module.EMBEDDED_PERIOD_SECONDS if namespace else module.PERIOD_SECONDS
+    assert monitor._pause_seconds() == steady
     answers.status = status
     pauses = []
     for _ in range(30):
@@ -157,5 +163,26 @@ async def test_the_pauses_grow_and_nobody_waits_long_for_what_recovers_by_itself
         pauses.append(monitor._pause_seconds())
     assert pauses == sorted(pauses)
     assert pauses[0] < 1
-    assert pauses[-1] == (60 if status == 401 else 4)
+    assert pauses[-1] == (60 if status == 401 and not namespace else 4), "failed logins may lock an account"
     assert module.EMBEDDED_TIMEOUT_SECONDS < 5
+    answers.status = 200
+    await monitor.update()
+    assert monitor._pause_seconds() == steady
+
+
+async def test_it_probes_by_itself_and_wakes_the_skills_within_five_seconds(answers: Answers, skills: Skills) -> None:
+    monitor = RegistryMonitor(answers.settings(), skills.queue_all, lambda: NOW)
+    answers.status = 502
+    async with asyncio.timeout(20):
+        running = asyncio.create_task(monitor.run())
+        state = await monitor.read()
+        assert state.problem is not None
+        await skills.event.wait()
+        skills.event.clear()
+        answers.status = 200
+        began = asyncio.get_running_loop().time()
+        await skills.event.wait()
+        assert asyncio.get_running_loop().time() - began < 5
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+    assert (await monitor.read()).problem is None

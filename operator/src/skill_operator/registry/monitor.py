@@ -19,7 +19,7 @@ from skill_operator.settings import Settings
 
 log = logging.getLogger(__name__)
 FIRST_BACKOFF_SECONDS, MAX_BACKOFF_SECONDS = 0.5, 4.0  # whoever waits for the registry goes on within five seconds
-MAX_LASTING_BACKOFF_SECONDS = 60.0  # where a person must help, and further failed logins may lock an account
+MAX_LASTING_BACKOFF_SECONDS = 60.0  # where a person must help, and failed logins elsewhere may lock an account
 EMBEDDED_PERIOD_SECONDS = 3.0  # its restart takes longer, so that none goes unnoticed
 PERIOD_SECONDS = 30.0  # of a registry elsewhere, which counts requests
 EMBEDDED_TIMEOUT_SECONDS, TIMEOUT_SECONDS = 4.0, 30.0
@@ -134,5 +134,6 @@ class RegistryMonitor:
         """Return the seconds from the beginning of one probe to that of the next."""
         if self._state.problem is None:
             return EMBEDDED_PERIOD_SECONDS if self._is_embedded else PERIOD_SECONDS
-        limit = MAX_LASTING_BACKOFF_SECONDS if self._state.problem.lasting else MAX_BACKOFF_SECONDS
+        in_no_hurry = self._state.problem.lasting and not self._is_embedded
+        limit = MAX_LASTING_BACKOFF_SECONDS if in_no_hurry else MAX_BACKOFF_SECONDS
         return min(limit, FIRST_BACKOFF_SECONDS * 2.0 ** min(self._failures - 1, 10))
