@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from http.client import HTTPException
 from typing import Any
 
 import pytest
@@ -15,7 +17,7 @@ from hack.install import BUILDS, NAMESPACE, forward
 from hack.publish import publish
 from skill_operator.registry.docker_config import RegistryCredential, render_docker_config
 from skill_operator.registry.push_secret import htpasswd_line
-from tests.integration.installed import Operator, install_for_tests, installed
+from tests.integration.installed import Operator, install_for_tests, installed, until
 from tests.integration.test_skill import apply, skill
 
 pytestmark = [
@@ -66,8 +68,11 @@ def login(namespace: str, name: str, host: str) -> dict[str, Any]:
 
 
 @pytest.fixture
-def elsewhere(operator: Operator, cluster: Cluster) -> Iterator[tuple[Operator, str]]:
-    """The operator with such a registry, and a namespace that may pull from it. Afterwards all is as before."""
+def elsewhere(operator: Operator, cluster: Cluster) -> Iterator[tuple[Operator, str, Callable[[], None]]]:
+    """The operator with such a registry, a namespace that may pull from it, and a switch to names of one level.
+
+    Afterwards all is as before.
+    """
     with cluster.namespace("elsewhere") as there, cluster.namespace("skills") as space:
         cluster.apply(*registry(there))
         cluster.kubectl("-n", there, "wait", "--for=condition=Ready", "pod/registry", "--timeout=60s")
@@ -95,16 +100,33 @@ def elsewhere(operator: Operator, cluster: Cluster) -> Iterator[tuple[Operator, 
         bases = {name: f"{name}@{digests[name]}" for name in ("runtime", "checker")}
         try:
             with installed(cluster, bases, registry=place) as made:
-                yield made, space
+
+                def flatten() -> None:
+                    install_for_tests(cluster, bases, registry=place | {"flatNames": True})
+
+                yield made, space, flatten
         finally:
             install_for_tests(cluster)
 
 
-def test_a_skill_lives_on_a_private_registry_elsewhere(elsewhere: tuple[Operator, str]) -> None:
-    operator, space = elsewhere
+def test_a_skill_lives_on_a_private_registry_elsewhere(
+    elsewhere: tuple[Operator, str, Callable[[], None]],
+) -> None:
+    operator, space, flatten = elsewhere
     apply(operator, space, skill("abroad"))
     operator.ready(space, "abroad")
     image = operator.skill(space, "abroad")["status"]["image"]
     assert f"/{TEAM}/skills/{space}/abroad@sha256:" in image
     assert operator.call(space, "abroad", {"what": "far away"}).body == {"said": "far away"}
     assert USER.password not in operator.cluster.kubectl("-n", NAMESPACE, "logs", f"deployment/{NAMESPACE}-controller")
+    flatten()
+    flat = f"/{TEAM}/skills-{space}@sha256:"
+    until("its image has a name of one level", 180, lambda: flat in operator.skill(space, "abroad")["status"]["image"])
+    operator.ready(space, "abroad", 180)
+
+    def answers() -> bool:
+        with suppress(OSError, HTTPException):  # the forwarded port may still lead to the former gateway
+            return bool(operator.call(space, "abroad", {"what": "as near"}).body == {"said": "as near"})
+        return False
+
+    until("it answers", 60, answers)

@@ -234,6 +234,15 @@ def test_an_image_that_the_registry_lost_is_built_again(operator: Operator, name
     assert operator.call(namespace, "forgotten", {"what": "back"}).body == {"said": "back"}
 
 
+def test_a_name_as_long_as_kubernetes_takes_is_one_that_registries_take(operator: Operator, namespace: str) -> None:
+    name = "monthly-" + "y" * 245
+    assert len(name) == 253
+    apply(operator, namespace, skill(name))
+    image = operator.ready(namespace, name, 180)["status"]["image"]
+    assert f"/skills/{namespace}/monthly-yyy" in image
+    assert operator.call(namespace, name, {"what": "long"}).body == {"said": "long"}
+
+
 @pytest.mark.serial("stops the registry")
 def test_a_registry_that_was_down_is_used_when_it_is_back(operator: Operator, namespace: str) -> None:
     operator.scale("registry", 0)

@@ -117,6 +117,28 @@ async def test_a_registry_must_ask_who_pushes(code: int, state: str) -> None:
         assert (await doctor._check_push(settings, ""))[0] == state
 
 
+UNBOUND = "0/1 nodes are available: pod has unbound immediate PersistentVolumeClaims."
+
+
+@pytest.mark.parametrize(
+    ("conditions", "settings", "todo"),
+    [
+        ([{"type": "PodScheduled", "status": "False", "message": UNBOUND}], {}, "registry.persistence.enabled: false"),
+        ([{"type": "PodScheduled", "status": "False", "message": "no room"}], {}, "finds no node: no room"),
+        ([], {}, "see statefulset skill-operator-registry"),
+        ([], {"watch_namespaces": ["team"]}, "see statefulset skill-operator-registry"),
+        ([], {"registry_labels": {}}, "see registry.read"),
+    ],
+)
+async def test_a_registry_that_is_not_there_says_why(conditions: Any, settings: Any, todo: str) -> None:
+    registry = SETTINGS.registry.model_copy(update={"read": "http://127.0.0.1:1"})
+    pod = {"metadata": {"name": "registry-0", "labels": {}}, "status": {"conditions": conditions}}
+    server = FakeApiServer(Pod=[pod])
+    line, *_ = await doctor._registry(server, SETTINGS.model_copy(update={"registry": registry} | settings))  # type: ignore[arg-type]
+    assert (line.check, line.state) == ("registry, read", "bad")
+    assert todo in line.todo
+
+
 async def test_an_open_cluster_is_bad_and_said_to_be() -> None:
     lax: Settings = SETTINGS.model_copy(update={"isolation": SETTINGS.isolation.model_copy(update={"required": False})})
     (line,) = await doctor._isolation(lax)

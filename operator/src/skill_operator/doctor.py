@@ -24,6 +24,7 @@ from skill_operator.isolation.monitor import IsolationMonitor
 from skill_operator.isolation.user_namespaces import REQUIREMENTS, nodes_without_user_namespaces
 from skill_operator.k8s.errors import ClusterError
 from skill_operator.k8s.interface import Cluster
+from skill_operator.k8s.pod_status import pod_problem
 from skill_operator.registry import client
 from skill_operator.registry.client import RegistryUnavailable
 from skill_operator.settings import ModelEndpoint, Settings
@@ -171,9 +172,7 @@ async def _registry(cluster: Cluster, settings: Settings) -> list[DoctorLine]:
         lines.append(DoctorLine("registry, read", "ok", f"{settings.images.runtime[:60]}… with its manifest"))
         lines.append(DoctorLine("registry, push", *await _check_push(settings, base.registry_address)))
     except RegistryUnavailable as error:
-        lines.append(
-            DoctorLine("registry, read", "bad", str(error), "see statefulset skill-operator-registry, or registry.read")
-        )
+        lines.append(DoctorLine("registry, read", "bad", str(error), await _explain_absence(cluster, settings)))
     mine = naming.MANAGED | {naming.COMPONENT: "skill"}
     found = [pod for namespace in settings.namespace_scopes for pod in await cluster.list("Pod", namespace, mine)]
     states = [s for pod in found for s in pod.get("status", {}).get("containerStatuses", [])]
@@ -183,6 +182,19 @@ async def _registry(cluster: Cluster, settings: Settings) -> list[DoctorLine]:
         why = f"no pod of a skill has run yet, so no node has pulled from {settings.registry.pull}"
         lines.append(DoctorLine("registry, pull", "unknown", why, "create a Skill, and run the doctor again"))
     return lines
+
+
+async def _explain_absence(cluster: Cluster, settings: Settings) -> str:
+    """Return what to do about a registry that cannot be read: of the embedded one its pod says more."""
+    if not settings.registry_labels:
+        return "see registry.read and registry.readSecret"
+    if not settings.watch_namespaces:  # else the operator may not list these pods
+        for pod in await cluster.list("Pod", settings.namespace, settings.registry_labels):
+            if (problem := pod_problem(pod)) is not None:
+                no_storage = "PersistentVolumeClaim" in problem.message
+                hint = ": without a default StorageClass, set registry.persistence.enabled: false" if no_storage else ""
+                return f"{problem.message}{hint}"
+    return "see statefulset skill-operator-registry"
 
 
 async def _check_push(settings: Settings, address: str) -> tuple[State, str, str]:
