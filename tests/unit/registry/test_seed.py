@@ -146,11 +146,35 @@ def test_an_image_that_the_layout_lacks_keeps_nobody_from_starting(
     assert not [path for path in files(root) if "/runtime/" in path]
 
 
-def test_a_new_version_comes_beside_the_former_one(layout: Layout, root: Path) -> None:
+def revisions(root: Path, repository: str) -> set[str]:
+    folder = root / "docker/registry/v2/repositories" / repository / "_manifests/revisions/sha256"
+    return {f"sha256:{path.parent.name}" for path in folder.glob("*/link")}
+
+
+def test_a_new_version_takes_the_place_of_the_former_one(layout: Layout, root: Path) -> None:
+    """A claim that lives for years would else be full of them."""
     start(layout, root)
-    before = files(root)
+    built = layout.image(SHARED, b"skill.py")
+    seed(  # as a build does it: in a repository of its own, with layers of the base
+        layout.settings(checker=f"skills/team/runtime@{built}"), layout.folder, RegistryStorage(root, 600)
+    )
     newer = layout.image(SHARED, b"new")
-    start(layout, root, layout.settings(runtime=f"skill-operator/runtime@{newer}"))
-    after = files(root)
-    assert before.items() <= after.items()
-    assert [path for path in after if f"/revisions/{newer.replace(':', '/')}/link" in path]
+    settings = layout.settings(runtime=f"skill-operator/runtime@{newer}")
+    seed(settings, layout.folder, RegistryStorage(root, 600))
+    assert revisions(root, "skill-operator/runtime") == {layout.runtime, newer}, "a build may still use it"
+    old = RegistryStorage(root, grace=0, settle=0)
+    seed(settings, layout.folder, old)
+    assert revisions(root, "skill-operator/runtime") == {newer}
+    assert revisions(root, "skill-operator/checker") == {layout.checker}
+    assert revisions(root, "skills/team/runtime") == {built}
+    old.collect()
+    assert hashlib.sha256(SHARED).hexdigest() in {path.parent.name for path in root.rglob("blobs/sha256/*/*/data")}
+    start(layout, root)
+    assert layout.runtime in revisions(root, "skill-operator/runtime"), "and back"
+
+
+def test_two_base_images_of_one_repository_stay_both(layout: Layout, root: Path) -> None:
+    settings = layout.settings(runtime=f"bases@{layout.runtime}", checker=f"bases@{layout.checker}")
+    for _ in range(2):
+        seed(settings, layout.folder, RegistryStorage(root, grace=0, settle=0))
+        assert revisions(root, "bases") == {layout.runtime, layout.checker}

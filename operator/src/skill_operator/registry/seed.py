@@ -38,16 +38,22 @@ def seed(settings: Settings, layout: Path, storage: RegistryStorage) -> None:
     """Put the base images of the settings into the registry's storage, which nobody else writes meanwhile.
 
     Base images with a host of their own are elsewhere. One that the layout does not hold is left to whoever pushes it.
-    Raises SeedError and OSError.
+    Those of former versions go: what was built on them holds its layers itself. Raises SeedError and OSError.
     """
-    for image in (settings.images.runtime, settings.images.checker):
+    images = (settings.images.runtime, settings.images.checker)
+    current = {image.partition("@")[2] for image in images}
+    for image in images:
         repository, _, digest = image.partition("@")
         if has_host(image):
             log.info("a base image is in a registry of its own", extra={"image": image})
         elif _DIGEST.fullmatch(digest) is None or not _path(layout, digest).is_file():
             log.warning("registry.bases does not hold %s: push it to the registry", image)
         else:
-            _seed_image(layout, storage, repository.partition(":")[0], digest)
+            name = repository.partition(":")[0]
+            _seed_image(layout, storage, name, digest)
+            for former in storage.images(name):
+                if former.repository == name and former.digest not in current:
+                    storage.remove(former)
 
 
 def _seed_image(layout: Path, storage: RegistryStorage, repository: str, digest: str) -> None:
