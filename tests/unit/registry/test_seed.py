@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import os
 from pathlib import Path
 from typing import Any
 
@@ -151,26 +152,33 @@ def revisions(root: Path, repository: str) -> set[str]:
     return {f"sha256:{path.parent.name}" for path in folder.glob("*/link")}
 
 
-def test_a_new_version_takes_the_place_of_the_former_one(layout: Layout, root: Path) -> None:
-    """A claim that lives for years would else be full of them."""
+def test_of_former_versions_the_latest_stays(layout: Layout, root: Path) -> None:
+    """A claim that lives for years would else be full of them, and the former controller still looks for its own."""
     start(layout, root)
     built = layout.image(SHARED, b"skill.py")
-    seed(  # as a build does it: in a repository of its own, with layers of the base
-        layout.settings(checker=f"skills/team/runtime@{built}"), layout.folder, RegistryStorage(root, 600)
-    )
-    newer = layout.image(SHARED, b"new")
-    settings = layout.settings(runtime=f"skill-operator/runtime@{newer}")
-    seed(settings, layout.folder, RegistryStorage(root, 600))
-    assert revisions(root, "skill-operator/runtime") == {layout.runtime, newer}, "a build may still use it"
-    old = RegistryStorage(root, grace=0, settle=0)
-    seed(settings, layout.folder, old)
-    assert revisions(root, "skill-operator/runtime") == {newer}
+    start(layout, root, layout.settings(checker=f"skills/team/runtime@{built}"))  # as a build does it
+    versions = [layout.runtime, *(layout.image(SHARED, b"version %d" % number) for number in range(3))]
+    for number, version in enumerate(versions):
+        seed(
+            layout.settings(runtime=f"skill-operator/runtime@{version}"),
+            layout.folder,
+            RegistryStorage(root, grace=0, settle=0),
+        )
+        assert revisions(root, "skill-operator/runtime") == set(versions[max(0, number - 1) : number + 1])
+        link = root / "docker/registry/v2/repositories/skill-operator/runtime/_manifests/revisions"
+        os.utime(link / version.replace(":", "/") / "link", (number, number))
     assert revisions(root, "skill-operator/checker") == {layout.checker}
     assert revisions(root, "skills/team/runtime") == {built}
-    old.collect()
+    RegistryStorage(root, grace=0, settle=0).collect()
     assert hashlib.sha256(SHARED).hexdigest() in {path.parent.name for path in root.rglob("blobs/sha256/*/*/data")}
     start(layout, root)
-    assert layout.runtime in revisions(root, "skill-operator/runtime"), "and back"
+    assert layout.runtime in revisions(root, "skill-operator/runtime"), "a rollback brings it back"
+
+
+def test_what_is_young_stays(layout: Layout, root: Path) -> None:
+    for content in (b"one", b"two", b"three"):
+        start(layout, root, layout.settings(runtime=f"skill-operator/runtime@{layout.image(content)}"))
+    assert len(revisions(root, "skill-operator/runtime")) == 3, "a build may still use it"
 
 
 def test_two_base_images_of_one_repository_stay_both(layout: Layout, root: Path) -> None:

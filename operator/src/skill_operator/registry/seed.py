@@ -38,7 +38,7 @@ def seed(settings: Settings, layout: Path, storage: RegistryStorage) -> None:
     """Put the base images of the settings into the registry's storage, which nobody else writes meanwhile.
 
     Base images with a host of their own are elsewhere. One that the layout does not hold is left to whoever pushes it.
-    Those of former versions go: what was built on them holds its layers itself. Raises SeedError and OSError.
+    Raises SeedError and OSError.
     """
     images = (settings.images.runtime, settings.images.checker)
     current = {image.partition("@")[2] for image in images}
@@ -51,9 +51,17 @@ def seed(settings: Settings, layout: Path, storage: RegistryStorage) -> None:
         else:
             name = repository.partition(":")[0]
             _seed_image(layout, storage, name, digest)
-            for former in storage.images(name):
-                if former.repository == name and former.digest not in current:
-                    storage.remove(former)
+            _remove_former(storage, name, current)
+
+
+def _remove_former(storage: RegistryStorage, repository: str, current: set[str]) -> None:
+    """Remove the base images of former versions: what was built on them holds its layers itself.
+
+    The latest stays, since the controller of the former version may still run beside this registry.
+    """
+    former = [each for each in storage.images(repository) if each.repository == repository]
+    for image in [each for each in former if each.digest not in current][:-1]:
+        storage.remove(image)
 
 
 def _seed_image(layout: Path, storage: RegistryStorage, repository: str, digest: str) -> None:

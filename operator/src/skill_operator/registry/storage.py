@@ -75,14 +75,15 @@ class RegistryStorage:
         return self._blobs / name[:2] / name / "data"
 
     def images(self, prefix: str) -> list[StoredImage]:
-        """Return the images below `prefix` that are older than the grace period."""
-        return [
-            StoredImage(name, f"sha256:{link.parent.name}")
+        """Return the images below `prefix` that are older than the grace period, the oldest first."""
+        found = [
+            (self._age_seconds(link), StoredImage(name, f"sha256:{link.parent.name}"))
             for name, repository in self._iterate_repositories()
             if name.startswith(prefix)
             for link in repository.glob("_manifests/revisions/sha256/*/link")
-            if self._is_old(link)
         ]
+        found.sort(key=lambda each: each[0], reverse=True)
+        return [image for seconds, image in found if seconds >= self._grace]
 
     def remove(self, image: StoredImage) -> None:
         """Remove the links of an image, so that nobody can pull it. An empty repository is deleted.
@@ -168,10 +169,13 @@ class RegistryStorage:
             yield str(path.parent.relative_to(self._repositories)), path.parent
 
     def _is_old(self, path: Path) -> bool:
-        """Return whether the file is older than the grace period. A file that has just gone is not."""
+        return self._age_seconds(path) >= self._grace
+
+    def _age_seconds(self, path: Path) -> float:
+        """Return how long ago the file was written. One that has just gone is younger than any."""
         with suppress(FileNotFoundError):
-            return self._clock() - path.stat().st_mtime >= self._grace
-        return False
+            return self._clock() - path.stat().st_mtime
+        return float("-inf")
 
 
 def references(manifest: bytes) -> set[str]:
