@@ -10,6 +10,7 @@ import os
 import secrets
 import signal
 import sys
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
@@ -112,6 +113,7 @@ async def controller(settings: Settings) -> int:
             watch_health,
             usage_collector,
         )
+        reconciler.hold_refused_writes(time.monotonic)
         sweeper = Sweeper(cluster, settings, resync.list_skills, egress_proxy.stop)
         work = Controller(settings, reconciler, queue, resync, sweeper)
         lease = Lease(cluster, settings.namespace, LEASE_NAME, identity, settings.lease_seconds)

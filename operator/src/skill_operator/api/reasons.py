@@ -101,9 +101,10 @@ REASONS: Final[Mapping[str, Reason]] = {
     ),
     "ObjectRefused": Reason(
         ReasonGroup.SPEC,
-        _STAGES,
-        "The cluster refuses an object of the Skill: by a quota, a policy or a webhook. The message has its own words.",
-        "Raise the quota or change the policy that the message names. The operator tries again each minute.",
+        (*_STAGES, EVENT),
+        "The cluster refuses an object of the Skill, or its status: by a quota, a policy, a webhook or missing rights. "
+        "The message has its own words. What runs goes on.",
+        "Do what the message says. The operator tries again within two minutes, and at once what a new spec changes.",
     ),
     "LeftoverDeleted": Reason(
         ReasonGroup.SPEC,

@@ -52,6 +52,10 @@ class LiveState:
         """Tell whether the Skill's policy lets anything out."""
         return self.policy is not None and bool(self.policy["spec"].get("egress"))
 
+    def find_policy(self, name: str) -> Object | None:
+        """Return the NetworkPolicy of that name, whose it may be."""
+        return next((policy for policy in self.policies if policy["metadata"]["name"] == name), None)
+
     def staying_pods(self) -> tuple[Object, ...]:
         """Return the pods that are not ending."""
         return tuple(filter(_is_staying, self.pods))

@@ -7,7 +7,7 @@ state older than its own last write.
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from skill_operator import naming
@@ -80,11 +80,24 @@ class Observed:
         return [self.body, *children]
 
     def find(self, ref: Ref) -> Object | None:
-        """Return the object of the Skill that is referred to, if it was there."""
-        objects = {"ConfigMap": self.config_maps.values(), "Job": (*self.jobs.values(), *self.builds.values())}
+        """Return the object that is referred to, if it was there: of the Skill, or a policy of its namespace."""
+        objects = {
+            "ConfigMap": self.config_maps.values(),
+            "Job": (*self.jobs.values(), *self.builds.values()),
+            "NetworkPolicy": self.policies,
+        }
         some = objects.get(ref.kind, () if self.deployment is None else (self.deployment,))
-        place = (ref.namespace, ref.name)
-        return next((o for o in some if (o["metadata"]["namespace"], o["metadata"]["name"]) == place), None)
+        identity = (ref.kind, ref.namespace, ref.name)
+        return next(
+            (o for o in some if (o["kind"], o["metadata"]["namespace"], o["metadata"]["name"]) == identity), None
+        )
+
+    def with_written(self, obj: Object) -> Observed:
+        """Return it with a ConfigMap of the Skill's namespace as it is now, since two stages may write the same one."""
+        meta = obj["metadata"]
+        if obj["kind"] != "ConfigMap" or meta["namespace"] != self.skill.metadata.namespace:
+            return self
+        return replace(self, config_maps={**self.config_maps, meta["name"]: obj})
 
     def pods_of(self, job: str) -> list[Object]:
         """Return the pods of a Job, whichever namespace it lives in."""

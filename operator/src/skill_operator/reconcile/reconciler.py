@@ -8,6 +8,7 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from datetime import datetime
+from functools import partial
 
 from skill_operator import naming
 from skill_operator.api import conditions as api
@@ -16,7 +17,7 @@ from skill_operator.api.v1alpha1 import Condition, Skill, SkillStatus
 from skill_operator.generation.author import Author
 from skill_operator.generation.typed_dicts import types_module
 from skill_operator.isolation.cluster_networks import ClusterNetworksUnknown
-from skill_operator.k8s.errors import ClusterError, NotFound
+from skill_operator.k8s.errors import ClusterError, Forbidden, Invalid, NotFound
 from skill_operator.k8s.events import EventRecorder
 from skill_operator.k8s.interface import Cluster, Object
 from skill_operator.k8s.watch_health import WatchHealth
@@ -29,20 +30,21 @@ from skill_operator.reconcile.context import ReconcileContext, StageContext
 from skill_operator.reconcile.narrowing import END_SECONDS, LiveState, Narrowing, narrow, read_live
 from skill_operator.reconcile.observed import Observed, observe
 from skill_operator.reconcile.preflight import Preflight, Prerequisites, check_suspended, parse
+from skill_operator.reconcile.refusals import OBJECT_REFUSED, NotWritten, RefusalTracker, equal_words, refusals_of
 from skill_operator.reconcile.result import ConditionUpdate, Progress, Result, StatusPatch
 from skill_operator.reconcile.stages import STAGES, Stage
 from skill_operator.reconcile.stages.isolation import isolation_condition
 from skill_operator.reconcile.stages.scale import drain_token, may_scale_to_zero
 from skill_operator.reconcile.status import summarize, transitions
 from skill_operator.reconcile.usage_collector import UsageCollector
-from skill_operator.reconcile.writer import NAME_TAKEN, NotWritten, Writer, apply_changed, delete, evict
+from skill_operator.reconcile.writer import NAME_TAKEN, Writer, apply_changed, delete, evict
 from skill_operator.resources.network_policy import default_deny
 from skill_operator.resources.quota import quota
 from skill_operator.settings import Settings
 
 log = logging.getLogger(__name__)
 USAGE_AGE_SECONDS = 1.0
-MIN_REFUSAL_RETRY_SECONDS, MAX_REFUSAL_RETRY_SECONDS = 5.0, 60.0
+MIN_REFUSAL_RETRY_SECONDS, MAX_REFUSAL_RETRY_SECONDS = 60.0, 120.0
 
 
 class Reconciler:
@@ -69,8 +71,13 @@ class Reconciler:
         self._build_queue = build_queue
         self._watch_health = watch_health
         self._usage_collector = usage_collector
+        self._refusals = RefusalTracker()
         self._preflight = Preflight(settings, context)
         self._writer = Writer(cluster, settings.builder_namespace, author.start_call)
+
+    def hold_refused_writes(self, clock: Callable[[], float]) -> None:
+        """Hold back what was refused until it is due again, whatever event comes before. `clock` tells seconds."""
+        self._refusals = RefusalTracker(clock)
 
     async def reconcile(self, key: SkillKey) -> float | None:
         """Reconcile one Skill. Return seconds until the next reconcile, or None where only an event can change it."""
@@ -86,7 +93,8 @@ class Reconciler:
         with log_context(skill=key.name, namespace=key.namespace):
             body = await self._cluster.get("Skill", key.namespace, key.name)
             if body is not None and "deletionTimestamp" not in body["metadata"]:
-                return await self._reconcile_present(body)
+                return await self._reconcile_present(key, body)
+            self._refusals.forget(key)
             self._author.cancel(key)
             await self._delete_builds(key)
             return None if body is None else await self._end(body)  # somebody's finalizer may keep it for ever
@@ -109,32 +117,72 @@ class Reconciler:
         for job in await self._cluster.list("Job", self._settings.builder_namespace, naming.MANAGED | labels):
             await delete(self._cluster, job)
 
-    async def _reconcile_present(self, body: Object) -> float | None:
+    async def _reconcile_present(self, key: SkillKey, body: Object) -> float | None:
+        """Reconcile a Skill that is there, and tell what is refused where no stage is there to tell it."""
+        try:
+            return await self._run(key, body)
+        except _Untold as untold:
+            return untold.after
+        except NotWritten as problem:  # of the status itself: an event is all that is left to tell it by
+            if (after := self._refusals.quick_retry_seconds(key, problem)) is not None:
+                return after
+            if self._refusals.is_news(key, problem):
+                self._recorder.record(body, "Warning", problem.reason, problem.message)
+            return self._refusals.retry_seconds(key, problem, MIN_REFUSAL_RETRY_SECONDS)
+
+    async def _run(self, key: SkillKey, body: Object) -> float | None:
         now = self._clock()
         skill, unreadable = parse(body)
-        live = await read_live(self._cluster, skill)
-        narrowing = narrow(skill, live, self._settings, await self._blocked_networks(skill, live))
+        narrowed: tuple[ConditionUpdate, ...] = ()
+        review_after = None
+        live = LiveState()
         try:
+            live = await read_live(self._cluster, skill)
+            narrowing = narrow(skill, live, self._settings, await self._blocked_networks(skill, live))
+            narrowed, review_after = narrowing.conditions, narrowing.after
             live = await self._take_away(body, narrowing)
             refusal = unreadable or self._preflight.check_namespace(skill) or check_suspended(skill)
             if refusal is None and (refusal := self._preflight.check_spec(skill, body)) and refusal.conditions:
-                self._author.cancel(SkillKey(skill.metadata.namespace, skill.metadata.name))
+                self._author.cancel(key)
             found: Observed | Result = refusal or await self._prepare(skill, body, live, now)
-        except NotWritten as problem:
-            found = _not_written(problem, skill, api.GENERATED, now)
+        except (NotWritten, Forbidden, Invalid) as problem:
+            found = self._refused(problem, skill, api.GENERATED, now)
         if isinstance(found, Observed):
-            after = await self._run_stages(found, narrowing.conditions, now)
+            after = await self._run_stages(found, narrowed, now)
         else:
             after = found.after
-            await self._report_refusal(skill, body, live, narrowing.conditions, found, now)
-        return min((each for each in (after, narrowing.after) if each is not None), default=None)
+            await self._report_refusal(skill, body, live, narrowed, found, now)
+        return min((each for each in (after, review_after) if each is not None), default=None)
+
+    def _refused(
+        self, problem: NotWritten | Forbidden | Invalid, skill: Skill, condition: str, now: datetime
+    ) -> Result:
+        """Return the result of what was refused: a write, or a request of the operator. Raises _Untold.
+
+        No event announces that it is allowed now, so that it is tried again.
+        """
+        if not isinstance(problem, NotWritten):
+            message = f"the cluster refuses a request of the operator: {problem.message}"
+            problem = NotWritten(OBJECT_REFUSED, message, problem)
+        key = _key(skill)
+        if (after := self._refusals.quick_retry_seconds(key, problem)) is not None:
+            raise _Untold(after)
+        known = api.get_condition(skill.status.conditions, condition)
+        seconds, message = MIN_REFUSAL_RETRY_SECONDS, problem.message
+        if known is not None and known.reason == problem.reason:
+            seconds = max(seconds, (now - known.last_transition_time).total_seconds())  # doubles the time since then
+            message = known.message if equal_words(known.message, message) else message
+        after = self._refusals.retry_seconds(key, problem, min(MAX_REFUSAL_RETRY_SECONDS, seconds))
+        update = ConditionUpdate(condition, "False", problem.reason, message)
+        taken = problem.reason == NAME_TAKEN
+        return Result.stalled(update, after=after) if taken else Result.failed(update, retry_after=after)
 
     async def _prepare(self, skill: Skill, body: Object, live: LiveState, now: datetime) -> Observed | Result:
         """Return what the stages build on, or what is missing."""
         found = await self._preflight.check_installation(skill)
         if isinstance(found, Result):
             return found
-        await self._isolate_namespace(skill.metadata.namespace)
+        await self._isolate_namespace(_key(skill), live)
         return await self._observe(skill, body, live, found, now)
 
     async def _blocked_networks(self, skill: Skill, live: LiveState) -> tuple[BlockedNetwork, ...]:
@@ -184,11 +232,13 @@ class Reconciler:
             conditions.insert(0, isolation_condition(skill, self._settings, live.policies, verdict, user_namespace))
         await self._report(skill, body, conditions, refusal, {}, now)
 
-    async def _isolate_namespace(self, namespace: str) -> None:
+    async def _isolate_namespace(self, key: SkillKey, live: LiveState) -> None:
         """Apply what isolates a namespace before its first pod is made."""
-        await apply_changed(self._cluster, default_deny(namespace))
+        check = partial(self._refusals.check, key)
+        policy = default_deny(key.namespace)
+        await apply_changed(self._cluster, policy, live.find_policy(policy["metadata"]["name"]), check)
         if self._settings.priority_class_name:
-            await apply_changed(self._cluster, quota(self._settings, namespace))
+            await apply_changed(self._cluster, quota(self._settings, key.namespace), check=check)
 
     async def _observe(
         self, skill: Skill, body: Object, live: LiveState, prerequisites: Prerequisites, now: datetime
@@ -216,12 +266,13 @@ class Reconciler:
 
     async def _run_stages(self, observed: Observed, narrowed: Sequence[ConditionUpdate], now: datetime) -> float | None:
         """Run the stages until one is not done, and those that tolerate it; then write the status once."""
-        skill = observed.skill
+        skill, key = observed.skill, _key(observed.skill)
         context = StageContext(self._settings, now, self._author, self._build_queue, self._context.is_image_lost)
         progress = Progress(types=types_module(skill.spec.input, skill.spec.output))
         conditions = [*narrowed]
         delays: list[float] = []
         blocked_at: Stage | None = None
+        refused = False
         last = Result.done()
         for stage in STAGES:
             if blocked_at is not None and blocked_at.name not in stage.tolerates:
@@ -232,9 +283,9 @@ class Reconciler:
             elif stage.confirm is not None:
                 result = await stage.confirm(result, observed, progress, context)
             try:
-                observed = await self._writer.write(observed, result)
+                observed = await self._writer.write(observed, result, partial(self._refusals.check, key))
             except NotWritten as problem:
-                result = _not_written(problem, skill, stage.condition, now)
+                result, refused = self._refused(problem, skill, stage.condition, now), True
             for event in result.events:
                 self._recorder.record(observed.body, event.type, event.reason, event.message)
             conditions += result.conditions
@@ -246,6 +297,8 @@ class Reconciler:
         if "last_active_time" in progress.status:
             metrics.record_scale_to_zero()
         await self._report(skill, observed.body, conditions, last, progress.status, now)
+        if not refused:
+            self._refusals.forget(key)
         return min(delays, default=None)
 
     async def _report(
@@ -257,16 +310,19 @@ class Reconciler:
         patch: StatusPatch,
         now: datetime,
     ) -> None:
-        """Write the status, if it changed, and an event for each condition that did."""
+        """Write the status, if it changed, and an event for each condition that did.
+
+        Raises NotWritten where that is refused.
+        """
         status = summarize(skill, conditions, last, now, patch)
         wire = status.wire()
         if body.get("status", {}) == wire:
             return
         meta = {"name": skill.metadata.name, "namespace": skill.metadata.namespace}
-        with contextlib.suppress(NotFound):  # deleted meanwhile
-            await self._cluster.apply_status(
-                {"apiVersion": naming.API_VERSION, "kind": "Skill", "metadata": meta, "status": wire}
-            )
+        wanted: Object = {"apiVersion": naming.API_VERSION, "kind": "Skill", "metadata": meta, "status": wire}
+        self._refusals.check(_key(skill), wanted)
+        with refusals_of(wanted), contextlib.suppress(NotFound):  # deleted meanwhile
+            await self._cluster.apply_status(wanted)
         for changed in transitions(skill.status.conditions, status.conditions):
             self._announce(body, changed, status)
 
@@ -281,11 +337,13 @@ class Reconciler:
         self._recorder.record(body, "Warning" if warn else "Normal", changed.reason, changed.message or changed.type)
 
 
-def _not_written(problem: NotWritten, skill: Skill, condition: str, now: datetime) -> Result:
-    """Return the result of a stage whose object was not written. No event announces that it could be: it is retried."""
-    known = api.get_condition(skill.status.conditions, condition)
-    seconds = (now - known.last_transition_time).total_seconds() if known and known.reason == problem.reason else 0
-    after = min(MAX_REFUSAL_RETRY_SECONDS, max(MIN_REFUSAL_RETRY_SECONDS, seconds))  # doubles the time since it began
-    update = ConditionUpdate(condition, "False", problem.reason, problem.message)
-    taken = problem.reason == NAME_TAKEN
-    return Result.stalled(update, after=after) if taken else Result.failed(update, retry_after=after)
+def _key(skill: Skill) -> SkillKey:
+    return SkillKey(skill.metadata.namespace, skill.metadata.name)
+
+
+class _Untold(Exception):
+    """_Untold ends a reconcile whose refusal nobody needs to read. It comes again in `after` seconds."""
+
+    def __init__(self, after: float) -> None:
+        super().__init__()
+        self.after = after

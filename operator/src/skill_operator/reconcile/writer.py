@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 from skill_operator import naming
 from skill_operator.generation.request import CompletionRequest
-from skill_operator.k8s.errors import ClusterError, Conflict, Forbidden, Invalid, NotFound, TooManyRequests
+from skill_operator.k8s.errors import Conflict, Invalid, NotFound, TooManyRequests
 from skill_operator.k8s.interface import Cluster, Object
 from skill_operator.reconcile.observed import Observed
 from skill_operator.reconcile.ownership import belongs_to, was_left_behind
-from skill_operator.reconcile.result import Result
+from skill_operator.reconcile.refusals import OBJECT_REFUSED, NotWritten, refusals, refusals_of
+from skill_operator.reconcile.result import Ref, Result
 from skill_operator.resources import build as build_resource
 
 log = logging.getLogger(__name__)
@@ -23,16 +23,8 @@ log = logging.getLogger(__name__)
 EXACT_KINDS = frozenset({"NetworkPolicy"})
 NAME_TAKEN = "NameTaken"
 EVICTION_SECONDS = 0  # for a pod that never started
-
-
-class NotWritten(ClusterError):
-    """NotWritten says why an object was not written; `reason` and `message` are those of a condition."""
-
-    retryable = False
-
-    def __init__(self, reason: str, message: str) -> None:
-        super().__init__(message)
-        self.reason = reason
+_DENIED = "denied"  # by a policy; a patch whose test failed is Invalid too
+Check = Callable[[Object], None]
 
 
 class Writer:
@@ -44,20 +36,24 @@ class Writer:
         self._builder_namespace = builder_namespace
         self._start = start
 
-    async def write(self, observed: Observed, result: Result) -> Observed:
-        """Write all that `result` wants. Return `observed` with the records as they are now.
+    async def write(self, observed: Observed, result: Result, check: Check = lambda _: None) -> Observed:
+        """Write all that `result` wants. Return `observed` with the records and the ConfigMaps as they are now.
 
-        Raises Conflict if somebody else wrote a record meanwhile; then nothing else of the result is written. Raises
-        NotWritten for an object that the cluster refuses, or whose name another object has.
+        `check` raises NotWritten for an object that must not be tried yet. Raises Conflict if somebody else wrote a
+        record meanwhile; then nothing else of the result is written. Raises NotWritten for an object that the cluster
+        refuses, or whose name another object has.
         """
         observed = await self._record(observed, result)
         if result.call is not None:  # before anything can come in between
             self._start(result.call)
         for patch in result.patch:
-            with _refusals(patch.kind, patch.namespace, patch.name):
+            with refusals(patch.kind, patch.namespace, patch.name):
                 try:
                     await self._cluster.patch(patch.kind, patch.namespace, patch.name, list(patch.operations))
-                except (Invalid, NotFound) as error:  # its event brings the next reconcile
+                except (Invalid, NotFound) as error:
+                    if _DENIED in error.message:
+                        raise
+                    # Its event brings the next reconcile.
                     log.info("a patch was dropped, since the object has changed: %s", error.message)
         for ref in result.delete:
             if (live := observed.find(ref)) is not None:
@@ -65,20 +61,27 @@ class Writer:
         for pod in result.evict:
             await evict(self._cluster, pod, EVICTION_SECONDS)
         # All are looked at before the first is written: half a Skill helps nobody.
-        found = await asyncio.gather(*(read_own(self._cluster, wanted) for wanted in result.apply))
+        found = await asyncio.gather(*(self._read_own(observed, wanted) for wanted in result.apply))
         for wanted, live in zip(result.apply, found, strict=True):
-            await _apply_over(self._cluster, wanted, live)
+            observed = observed.with_written(await _apply_over(self._cluster, wanted, live, check))
         for wanted in result.create:
+            check(wanted)
             created = await create_absent(self._cluster, wanted)
             if created is not None and created["metadata"]["namespace"] == self._builder_namespace:
                 await self._hand_over(result.apply, created)
         return observed
 
+    async def _read_own(self, observed: Observed, wanted: Object) -> Object | None:
+        """Return the object that `wanted` is to replace; it is read again only where it was not observed."""
+        meta = wanted["metadata"]
+        live = observed.find(Ref(wanted["kind"], meta["namespace"], meta["name"]))
+        return await read_own(self._cluster, wanted, live)
+
     async def _record(self, observed: Observed, result: Result) -> Observed:
         """Write the records first: if somebody wrote one meanwhile, nothing else of this reconcile may happen."""
         for wanted in result.record:
             known = "resourceVersion" in wanted["metadata"]
-            with _refusals_of(wanted):
+            with refusals_of(wanted, conflicts=False):
                 live = await (self._cluster.apply(wanted) if known else self._cluster.create(wanted))
             if live["metadata"]["name"] == naming.ACCOUNT:
                 observed = replace(observed, daily_usage=live)
@@ -90,19 +93,27 @@ class Writer:
         """Let a build's Job own its context, so that the two are deleted together."""
         for context in contexts:
             meta = context["metadata"] | {"ownerReferences": [build_resource.owner(job)]}
-            with _refusals_of(context):
+            with refusals_of(context):
                 await self._cluster.apply(context | {"metadata": meta})
 
 
-async def apply_changed(cluster: Cluster, wanted: Object) -> Object:
-    """Apply `wanted`, unless the cluster already holds all it says. Return the live object. Raises NotWritten."""
-    return await _apply_over(cluster, wanted, await read_own(cluster, wanted))
+async def apply_changed(
+    cluster: Cluster, wanted: Object, live: Object | None = None, check: Check = lambda _: None
+) -> Object:
+    """Apply `wanted`, unless the cluster already holds all it says. Return the live object. Raises NotWritten.
+
+    `live` is what `wanted` replaces, where that was read a moment ago. `check` raises for what must not be tried yet.
+    """
+    return await _apply_over(cluster, wanted, await read_own(cluster, wanted, live), check)
 
 
-async def read_own(cluster: Cluster, wanted: Object) -> Object | None:
-    """Return the object that `wanted` is to replace, if there is one. Raises NotWritten where it is somebody else's."""
+async def read_own(cluster: Cluster, wanted: Object, live: Object | None = None) -> Object | None:
+    """Return the object that `wanted` is to replace, if there is one: `live`, where that was read a moment ago.
+
+    Raises NotWritten where it is somebody else's.
+    """
     meta = wanted["metadata"]
-    live = await cluster.get(wanted["kind"], meta["namespace"], meta["name"])
+    live = live or await cluster.get(wanted["kind"], meta["namespace"], meta["name"])
     if live is not None and not await _is_own(cluster, live, wanted):
         raise _name_taken(wanted)
     return live
@@ -113,50 +124,50 @@ async def _is_own(cluster: Cluster, live: Object, wanted: Object) -> bool:
     return belongs_to(live, labels) or await was_left_behind(cluster, live, labels)
 
 
-async def _apply_over(cluster: Cluster, wanted: Object, live: Object | None) -> Object:
+async def _apply_over(cluster: Cluster, wanted: Object, live: Object | None, check: Check) -> Object:
     meta = wanted["metadata"]
     annotations = meta.get("annotations", {}) | {naming.APPLIED_ANNOTATION: _digest(wanted)}
     wanted = wanted | {"metadata": meta | {"annotations": annotations}}
-    if (
-        live is not None
-        and holds(live, wanted)
-        and (wanted["kind"] not in EXACT_KINDS or holds(wanted["spec"], live["spec"]))
-    ):
+    if live is not None and holds(live, wanted) and _adds_nothing(live, wanted):
         return live
     if live is not None and "uid" in live["metadata"]:  # so that no other object of that name is written over
         wanted["metadata"]["uid"] = live["metadata"]["uid"]
-    with _refusals_of(wanted):
-        return await cluster.apply(wanted)
+    check(wanted)
+    with refusals_of(wanted):
+        written = await cluster.apply(wanted)
+    if not _adds_nothing(written, wanted):
+        raise NotWritten(OBJECT_REFUSED, _changed_on_its_way(wanted), obj=wanted)
+    return written
+
+
+def _adds_nothing(live: Object, wanted: Object) -> bool:
+    """Return whether `live` says no more than `wanted`, where one more word is one too many."""
+    return wanted["kind"] not in EXACT_KINDS or holds(wanted["spec"], live["spec"])
+
+
+def _changed_on_its_way(wanted: Object) -> str:
+    return (
+        f"the cluster changes {wanted['kind']} {wanted['metadata']['namespace']}/{wanted['metadata']['name']} as it is "
+        "written, so that it would let more in or out: exempt NetworkPolicies with the label "
+        f"{naming.MANAGED_BY}={naming.MANAGER} from the mutating webhook or policy that does so"
+    )
 
 
 async def delete(cluster: Cluster, live: Object) -> None:
     """Delete this very object, and none that took its name meanwhile. Raises NotWritten."""
     meta = live["metadata"]
-    with _refusals_of(live):
+    with refusals_of(live):
         await cluster.delete(live["kind"], meta["namespace"], meta["name"], meta.get("uid"))
 
 
 async def evict(cluster: Cluster, pod: Object, grace_seconds: int) -> None:
     """Have this very pod end in `grace_seconds`. Raises NotWritten."""
     meta = pod["metadata"]
-    with _refusals_of(pod):
+    with refusals_of(pod):
         try:
             await cluster.evict(meta["namespace"], meta["name"], meta["uid"], grace_seconds)
         except TooManyRequests as error:  # once it is ending, since what made it is gone, nothing keeps it
             log.info("a pod is not evicted yet: %s", error.message)
-
-
-@contextlib.contextmanager
-def _refusals(kind: str, namespace: str, name: str) -> Iterator[None]:
-    """Raise NotWritten, with the words of the API server, where it refuses a write and a retry does not help."""
-    try:
-        yield
-    except (Forbidden, Invalid, NotFound) as error:
-        raise NotWritten("ObjectRefused", f"the cluster refuses {kind} {namespace}/{name}: {error.message}") from error
-
-
-def _refusals_of(obj: Object) -> contextlib.AbstractContextManager[None]:
-    return _refusals(obj["kind"], obj["metadata"]["namespace"], obj["metadata"]["name"])
 
 
 def _name_taken(wanted: Object) -> NotWritten:
@@ -173,14 +184,16 @@ def _digest(wanted: Object) -> str:
 
 async def create_absent(cluster: Cluster, wanted: Object) -> Object | None:
     """Create what cannot change later. Return None if it is there already. Raises NotWritten."""
-    with _refusals_of(wanted):
+    with refusals_of(wanted):
         try:
             return await cluster.create(wanted)
         except Conflict:
             meta = wanted["metadata"]
-            others = await cluster.list(wanted["kind"], meta["namespace"], naming.MANAGED)
-        live = next((other for other in others if other["metadata"]["name"] == meta["name"]), None)
-        if live is None or not await _is_own(cluster, live, wanted):
+            others = await cluster.list(wanted["kind"], meta["namespace"])
+            live = next((other for other in others if other["metadata"]["name"] == meta["name"]), None)
+            if live is None:  # not of that kind: a quota may conflict with itself
+                raise
+        if not await _is_own(cluster, live, wanted):
             raise _name_taken(wanted)
         if not belongs_to(live, meta["labels"]):
             await delete(cluster, live)  # of a former Skill; that it is gone brings the next reconcile
