@@ -33,6 +33,10 @@ APPROVE_ANNOTATION = f"{GROUP}/approve"
 APPLIED_ANNOTATION = f"{GROUP}/applied"  # a digest of what was applied: it shows what is no longer wanted
 DRAIN_ANNOTATION = f"{GROUP}/draining"  # of a Deployment that is about to scale to zero: since when
 
+SKILL_CONTAINER = "skill"  # the one container of a pod that answers calls
+CHECK_CONTAINERS = ("read", "check")  # in the order in which they run
+BUILD_CONTAINER = "kaniko"
+CONTAINERS = frozenset({SKILL_CONTAINER, *CHECK_CONTAINERS, BUILD_CONTAINER})  # all others of a pod were injected
 ACCOUNT = "skill-operator-account"  # ConfigMap of the day's tokens, in the operator's namespace
 SHARED_POLICY = "skill-default-deny"
 SHARED_QUOTA = "skill-quota"

@@ -26,6 +26,7 @@ from skill_operator.generation.provider import Provider
 from skill_operator.isolation.monitor import PROVEN
 from skill_operator.isolation.user_namespaces import NodeFeatures
 from skill_operator.k8s.errors import Conflict
+from skill_operator.k8s.pod_status import find_container
 from skill_operator.k8s.watch_health import WatchHealth
 from skill_operator.naming import SkillKey
 from skill_operator.reconcile.build_queue import BuildQueue
@@ -304,7 +305,7 @@ class World:
     def verdict(self, *, passed: bool, gate: str = "", message: str = "", line: int | None = None) -> None:
         """The check ends, with a report as its PID 1 signs it."""
         name, job = self._running_check()
-        env = job["spec"]["template"]["spec"]["containers"][0]["env"]
+        env = find_container(job["spec"]["template"]["spec"], "check")["env"]
         key = next(e["value"] for e in env if e["name"] == "SKILL_REPORT_KEY")
         subject = hashlib.sha256(self._bundle_bytes(name)).hexdigest()
         report = {"subject": subject, "passed": passed, "gate": gate or None, "message": message, "line": line}

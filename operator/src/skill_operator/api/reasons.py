@@ -386,6 +386,12 @@ REASONS: Final[Mapping[str, Reason]] = {
         "The node cannot pull the image.",
         "Check that nodes reach `registry.pull`, and that `registry.pullSecret` is in the namespace.",
     ),
+    "InjectedContainerFailed": Reason(
+        ReasonGroup.PODS,
+        _PODS,
+        "A container that a webhook of the cluster injects into the pod fails. Pods of Skills have no way out.",
+        "Exempt pods with the label `app.kubernetes.io/managed-by=skill-operator` from the injection.",
+    ),
     "PodConfigInvalid": Reason(
         ReasonGroup.PODS,
         _PODS,
@@ -451,8 +457,9 @@ REASONS: Final[Mapping[str, Reason]] = {
     "ScaledByHand": Reason(
         ReasonGroup.RUN,
         (ACTIVE,),
-        "Somebody set the Deployment's replicas to more than 1, so the Skill does not sleep.",
-        "Set `spec.replicas` of the Deployment to 1 to let it sleep.",
+        "Somebody, or a HorizontalPodAutoscaler, set the Deployment's replicas to more than 1. The operator leaves "
+        "them as they are, and the Skill does not sleep.",
+        "Set `spec.replicas` of the Deployment, or `minReplicas` of the autoscaler, to 1 to let it sleep.",
     ),
     "CallTimeout": Reason(
         ReasonGroup.RUN,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple
 
-from skill_operator import runtime_contract
+from skill_operator import naming, runtime_contract
 from skill_operator.k8s.interface import Object
 
 PULL_FAILED = "ImagePullFailed"
@@ -30,8 +30,11 @@ class PodProblem:
 
 
 def find_termination(pod: Object) -> Object | None:
-    """Return the terminated state of the container that the pod ended with, or None. A Job ends 2 s after it."""
-    for container in _containers(pod.get("status", {})):
+    """Return the terminated state of the container that the pod ended with, or None. A Job ends 2 s after it.
+
+    What a webhook injected into the pod neither ends it nor goes on for it.
+    """
+    for container in _own(_containers(pod.get("status", {}))):
         end: Object | None = container.get("state", {}).get("terminated")
         if end is not None:
             return end
@@ -43,6 +46,21 @@ def _containers(status: Object) -> list[Object]:
     first = status.get("initContainerStatuses", [])
     going_on = [c for c in first if c.get("state", {}).get("terminated", {}).get("exitCode") != 0]
     return [*going_on, *status.get("containerStatuses", [])]
+
+
+def _own(containers: Sequence[Object]) -> Sequence[Object]:
+    """Return those that the operator asked for; all of a pod that has none of them."""
+    return [container for container in containers if not _is_injected(container)] or containers
+
+
+def _is_injected(container: Object) -> bool:
+    return container.get("name") not in naming.CONTAINERS
+
+
+def find_container(pod_spec: Object, name: str) -> Object:
+    """Return the container of that name in the spec of a pod, or the only one. A webhook may put others before it."""
+    containers: list[Object] = pod_spec["containers"]
+    return next((each for each in containers if each.get("name") == name or len(containers) == 1), {})
 
 
 class JobOutcome(NamedTuple):
@@ -109,18 +127,40 @@ def pod_problem(pod: Object, warnings: Sequence[Object] = ()) -> PodProblem | No
             return PodProblem("Unschedulable", f"pod {name} finds no node: {condition.get('message', '')}")
     if status.get("reason") == "Evicted":
         return _evicted(pod)
-    for container in _containers(status):
-        state, last = container.get("state", {}), container.get("lastState", {}).get("terminated")
-        waiting = state.get("waiting", {})
-        reason = waiting.get("reason", "")
-        if reason in PULL_REASONS:
-            return PodProblem(PULL_FAILED, f"the node cannot pull {container['image']}: {waiting.get('message', '')}")
-        if reason in CONFIG_REASONS:
-            return PodProblem("PodConfigInvalid", f"pod {name} cannot start: {waiting.get('message', '')}")
-        end = state.get("terminated") or last
-        if end is not None and (reason == "CrashLoopBackOff" or state.get("terminated") or last):
-            return explain_termination(end)
+    containers = _containers(status)
+    own = _own(containers)
+    injected = [container for container in containers if container not in own]
+    problems = [
+        *(_container_problem(name, each) for each in own),
+        *(_injected_problem(name, each) for each in injected),
+    ]
+    if (problem := next(filter(None, problems), None)) is not None:
+        return problem
     return _stuck(name, warnings[-1]) if warnings and is_creating(pod) else None
+
+
+def _container_problem(pod: str, container: Object) -> PodProblem | None:
+    """Return why a container of the pod does not run, if that is known."""
+    state, last = container.get("state", {}), container.get("lastState", {}).get("terminated")
+    waiting = state.get("waiting", {})
+    reason, message = waiting.get("reason", ""), waiting.get("message", "")
+    if reason in PULL_REASONS:
+        return PodProblem(PULL_FAILED, f"the node cannot pull {container['image']}: {message}")
+    if reason in CONFIG_REASONS:
+        return PodProblem("PodConfigInvalid", f"pod {pod} cannot start: {message}")
+    end = state.get("terminated") or last
+    return None if end is None else explain_termination(end)
+
+
+def _injected_problem(pod: str, container: Object) -> PodProblem | None:
+    """Return why a container does not run that a webhook of the cluster put into the pod. It may end, with success."""
+    end = container.get("state", {}).get("terminated")
+    problem = None if end is not None and end.get("exitCode") == 0 else _container_problem(pod, container)
+    if problem is None:
+        return None
+    reason = problem.reason if problem.reason in {PULL_FAILED, "PodConfigInvalid"} else "InjectedContainerFailed"
+    name = container.get("name")
+    return PodProblem(reason, f"container {name}, which a webhook of the cluster injects: {problem.message}")
 
 
 def incidents(pods: Sequence[Object]) -> list[tuple[datetime, PodProblem]]:
@@ -130,7 +170,7 @@ def incidents(pods: Sequence[Object]) -> list[tuple[datetime, PodProblem]]:
         status = pod.get("status", {})
         if status.get("reason") == "Evicted":
             found.append((parse_time(status.get("startTime") or pod["metadata"]["creationTimestamp"]), _evicted(pod)))
-        for container in status.get("containerStatuses", []):
+        for container in _own(status.get("containerStatuses", [])):
             end = container.get("lastState", {}).get("terminated")
             if end is not None and end.get("finishedAt"):
                 problem = explain_termination(end)

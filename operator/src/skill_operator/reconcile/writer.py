@@ -200,14 +200,31 @@ async def create_absent(cluster: Cluster, wanted: Object) -> Object | None:
     return None
 
 
-def holds(live: Any, wanted: Any) -> bool:
-    """Tell whether every value of `wanted` is in `live`.
+def holds(live: Any, wanted: Any, field: str = "") -> bool:
+    """Tell whether every value of `wanted` is in `live`; both are values of the field of that name.
 
-    What the API server added does not count. It leaves empty lists out, so that an absent list equals an empty one.
+    What the API server or a webhook added does not count: in lists that the API server merges by a key, such as
+    containers, that may be items too. It leaves empty lists out, so that an absent list equals an empty one.
     """
     if isinstance(wanted, dict):
-        return isinstance(live, dict) and all(holds(live.get(k), v) for k, v in wanted.items())
+        return isinstance(live, dict) and all(holds(live.get(k), v, k) for k, v in wanted.items())
     if isinstance(wanted, list):
         items = [] if live is None else live
-        return isinstance(items, list) and len(items) == len(wanted) and all(map(holds, items, wanted))
+        if not isinstance(items, list):
+            return False
+        if (key := _MERGE_KEYS.get(field)) is not None:
+            known = {item.get(key): item for item in items if isinstance(item, dict)}
+            return all(holds(known.get(item.get(key)), item) for item in wanted)
+        return len(items) == len(wanted) and all(map(holds, items, wanted))
     return bool(live == wanted)
+
+
+_MERGE_KEYS = {  # of lists that more than one may write to
+    "containers": "name",
+    "env": "name",
+    "imagePullSecrets": "name",
+    "initContainers": "name",
+    "ownerReferences": "uid",
+    "volumeMounts": "mountPath",
+    "volumes": "name",
+}

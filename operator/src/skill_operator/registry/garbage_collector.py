@@ -13,6 +13,7 @@ from skill_operator import naming
 from skill_operator.k8s.client import connect
 from skill_operator.k8s.errors import ClusterError
 from skill_operator.k8s.interface import Cluster, Object
+from skill_operator.k8s.pod_status import find_container
 from skill_operator.registry.storage import RegistryStorage
 from skill_operator.settings import Settings
 
@@ -81,7 +82,7 @@ def _built_repository(job: Object, settings: Settings) -> str:
     """Return the repository that a build pushes to. The label of its Skill may be truncated, so the build tells."""
     (destination,) = (
         argument.partition("=")[2]
-        for argument in job["spec"]["template"]["spec"]["containers"][0]["args"]
+        for argument in find_container(job["spec"]["template"]["spec"], naming.BUILD_CONTAINER)["args"]
         if argument.startswith("--destination=")
     )
     return str(destination).rpartition(":")[0].removeprefix(f"{settings.registry.push}/")

@@ -97,7 +97,7 @@ def job(
         mounts.append({"name": "push", "mountPath": "/push", "readOnly": True})
     builder = settings.images.builder
     container = {
-        "name": "kaniko",
+        "name": naming.BUILD_CONTAINER,
         "image": builder if has_host(builder) else pull_reference(settings, builder),
         "imagePullPolicy": "IfNotPresent",
         "args": arguments,

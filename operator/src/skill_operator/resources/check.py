@@ -146,7 +146,7 @@ def job(
     reading, running = (
         isolated_container(
             settings,
-            name="check" if phase == runtime_contract.PHASE_RUN else phase,
+            name=container,
             image=pull_reference(settings, image),
             command=[*runtime_contract.RUNTIME_COMMAND, runtime_contract.COMMAND_CHECK],
             env=[
@@ -157,7 +157,7 @@ def job(
             resources=settings.check.resources.model_dump(),
             volumeMounts=mounts if phase == runtime_contract.PHASE_RUN else [],
         )
-        for phase, image in images.items()
+        for container, (phase, image) in zip(naming.CHECK_CONTAINERS, images.items(), strict=True)
     )
     pod = isolated_pod(
         settings,

@@ -39,7 +39,7 @@ def deployment(
         volumes.append({"name": "secrets", "projected": {"defaultMode": SECRET_MODE, "sources": _secrets(skill)}})
     container = isolated_container(
         settings,
-        name="skill",
+        name=naming.SKILL_CONTAINER,
         image=image,
         command=[*runtime_contract.RUNTIME_COMMAND, runtime_contract.COMMAND_SERVE],
         ports=[{"name": "http", "containerPort": HTTP_PORT, "protocol": "TCP"}],

@@ -160,7 +160,7 @@ def _recorded_image(observed: Observed, revision: str) -> str:
     template = live["spec"]["template"] if live is not None else {}
     # On the template, where the admission policy lets nobody but the operator write.
     if template.get("metadata", {}).get("annotations", {}).get(naming.REVISION_DIGEST) == revision:
-        return str(template["spec"]["containers"][0]["image"])
+        return str(pod_status.find_container(template["spec"], naming.SKILL_CONTAINER).get("image", ""))
     return ""
 
 

@@ -252,5 +252,5 @@ def _others(observed: Observed, name: str) -> tuple[Ref, ...]:
 
 
 def _report_key(job: Object) -> str:
-    env = job["spec"]["template"]["spec"]["containers"][0].get("env", [])
+    env = pod_status.find_container(job["spec"]["template"]["spec"], naming.CHECK_CONTAINERS[-1]).get("env", [])
     return next((str(e.get("value", "")) for e in env if e["name"] == runtime_contract.ENV_REPORT_KEY), "")

@@ -42,7 +42,10 @@ def scale(observed: Observed, progress: Progress, context: StageContext) -> Resu
     if replicas == 0:
         return Result.done()
     if replicas > 1:
-        message = f"somebody set spec.replicas of its Deployment to {replicas}; the Skill sleeps only while that is 1"
+        message = (
+            f"somebody, or an autoscaler, set spec.replicas of its Deployment to {replicas}; "
+            "the Skill sleeps only while that is 1"
+        )
         by_hand = ConditionUpdate(ACTIVE, "True", "ScaledByHand", message)
         return Result.done(by_hand, patch=_cancel_drain(observed, token))
     if not idle_timeout:
