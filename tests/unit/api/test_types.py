@@ -136,7 +136,23 @@ def test_good(fields):
         secret(key=""),
         *(
             {"resources": {"limits": {"cpu": quantity}}}
-            for quantity in ("", "-1", "1e3", "1 ", "1g", "m", "1Ei", "0x1", True, 1.5, None, "9" * 21, "1\n")
+            for quantity in (
+                "",
+                "-1",
+                "1e",
+                "1 ",
+                "1g",
+                "m",
+                "1ei",
+                "0x1",
+                True,
+                1.5,
+                None,
+                "9" * 21,
+                "1\n",
+                "1e999",
+                ".",
+            )
         ),
         {"callTimeoutSeconds": 0},
         {"callTimeoutSeconds": 3601},

@@ -121,7 +121,8 @@ class _Translation:
                 name: self.translate(child, f"{path}.{name}", trail) for name, child in node["properties"].items()
             }
         if "items" in node:
-            made["items"] = self.translate(node["items"], f"{path}[]", trail)
+            # No defaults in a list: tools that compare a manifest with the live object compare lists whole.
+            made["items"] = _Translation(self._definitions, defaults=False).translate(node["items"], f"{path}[]", trail)
         if isinstance(node.get("additionalProperties"), dict):
             made["additionalProperties"] = self.translate(node["additionalProperties"], f"{path}{{}}", trail)
         if "anyOf" in node:

@@ -23,6 +23,8 @@ from pydantic import (
 )
 from pydantic.alias_generators import to_camel
 
+from skill_operator.api.quantity import MAX_LENGTH as MAX_QUANTITY_LENGTH
+from skill_operator.api.quantity import QUANTITY, canonical
 from skill_operator.naming import API_VERSION
 
 DNS_LABEL = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
@@ -35,7 +37,6 @@ NO_HOST = (
 )
 INSIDE = r"[.](localhost|localdomain|local|svc|internal|intranet|private|corp|home|lan|onion|arpa)$"
 INSIDE_HOST = "must be a name of the internet: those of the cluster and of private networks are never granted"
-QUANTITY = r"^([0-9]+(\.[0-9]+)?|\.[0-9]+)(m|k|M|G|T|Ki|Mi|Gi|Ti)?$"
 MESSAGE_LIMIT = 4096
 
 
@@ -68,13 +69,14 @@ Name = Annotated[str, Field(min_length=1, max_length=63, pattern=DNS_LABEL)]
 Quantity = Annotated[
     str,
     BeforeValidator(_text),
-    Field(min_length=1, max_length=20, pattern=QUANTITY),
+    Field(min_length=1, max_length=MAX_QUANTITY_LENGTH, pattern=QUANTITY),
+    AfterValidator(canonical),
     WithJsonSchema(
         {
             "anyOf": [{"type": "integer"}, {"type": "string"}],
             "x-kubernetes-int-or-string": True,
             "minimum": 0,
-            "maxLength": 20,
+            "maxLength": MAX_QUANTITY_LENGTH,
             "pattern": QUANTITY,
         }
     ),
@@ -194,7 +196,8 @@ class SecretGrant(ApiModel):
     secret_key_ref: SecretKeyRef = Field(description="Secret in the Skill's namespace, and the key in it, to mount.")
     disclosure: Literal["Redacted", "Allowed"] = Field(
         default="Redacted",
-        description="Redacted takes the value out of answers, whatever its encoding. Allowed lets answers carry it. "
+        description="Redacted, the default, takes the value out of answers, whatever its encoding. Allowed lets "
+        "answers carry it. "
         "It never reaches a log.",
     )
 
@@ -202,7 +205,10 @@ class SecretGrant(ApiModel):
 class ResourceRequests(ApiModel):
     """Resources that the scheduler reserves for a pod of the Skill."""
 
-    cpu: Quantity = Field(default="50m", description="CPU that the scheduler reserves for a pod.")
+    cpu: Quantity = Field(
+        default="50m",
+        description="CPU that the scheduler reserves for a pod. The API takes no bare fraction: write 500m or '0.5'.",
+    )
     memory: Quantity = Field(default="64Mi", description="Memory that the scheduler reserves for a pod.")
 
     def quantities(self) -> dict[str, str]:
@@ -213,7 +219,11 @@ class ResourceRequests(ApiModel):
 class ResourceLimits(ApiModel):
     """Resources that a pod of the Skill may use at most."""
 
-    cpu: Quantity = Field(default="500m", description="CPU that a pod may use at most; beyond it the pod is throttled.")
+    cpu: Quantity = Field(
+        default="500m",
+        description="CPU that a pod may use at most; beyond it the pod is throttled. The API takes no bare fraction: "
+        "write 500m or '0.5'.",
+    )
     memory: Quantity = Field(
         default="256Mi", description="Memory that a pod may use at most; a call that uses more is ended."
     )

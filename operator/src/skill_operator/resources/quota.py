@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from skill_operator import naming
+from skill_operator.api.quantity import canonical
 from skill_operator.k8s.interface import Object
 from skill_operator.settings import Settings
 
@@ -21,8 +22,8 @@ def quota(settings: Settings, namespace: str) -> Object:
         "spec": {
             "hard": {
                 "pods": str(isolation.namespace_pods),
-                "limits.cpu": isolation.namespace_cpu,
-                "limits.memory": isolation.namespace_memory,
+                "limits.cpu": canonical(isolation.namespace_cpu),
+                "limits.memory": canonical(isolation.namespace_memory),
             },
             "scopeSelector": {
                 "matchExpressions": [
