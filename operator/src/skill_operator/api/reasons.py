@@ -87,6 +87,12 @@ REASONS: Final[Mapping[str, Reason]] = {
         "The spec has a mistake that the API server cannot see. The message names each field.",
         "Correct the fields that the message names. No model was called.",
     ),
+    "KeywordIgnored": Reason(
+        ReasonGroup.SPEC,
+        (EVENT,),
+        "A schema of the spec has a keyword that does nothing: misspelt, of another dialect, or for another type.",
+        "Correct or remove the keywords that the message names. The Skill works without.",
+    ),
     "NamespaceReserved": Reason(
         ReasonGroup.SPEC,
         (GENERATED,),

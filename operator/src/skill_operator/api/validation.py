@@ -21,6 +21,7 @@ from skill_operator.api.v1alpha1 import HOST, INSIDE_HOST, NO_HOST, Egress, Exam
 from skill_operator.runtime_contract import MAX_PATTERNS_KIB
 from skill_operator.untrusted.json_schema import BadSchemaError, CompiledSchema, TooMuchWorkError, WorkBudget
 from skill_operator.untrusted.json_values import CHARACTERS_PER_UNIT, Place, canonical, flaw, located, weight
+from skill_operator.untrusted.schema_keywords import idle_keywords, refused_null
 from skill_operator.untrusted.text import printable
 
 MAX_PROBLEMS: Final = 10
@@ -89,6 +90,12 @@ def never_granted(spec: SkillSpec, blocked_networks: Iterable[BlockedNetwork]) -
     return _printable(_blocked_grants(spec, tuple(blocked_networks)))
 
 
+def advice(spec: SkillSpec) -> list[SpecProblem]:
+    """Return what a good spec says in vain: keywords of its schemas that do nothing. At most ten, as of problems."""
+    sides = (("spec.input", spec.input), ("spec.output", spec.output))
+    return _printable(_at(base, *misfit) for base, schema in sides for misfit in idle_keywords(schema))
+
+
 def read_spec(raw: object) -> tuple[SkillSpec | None, list[SpecProblem]]:
     """Return the spec that no API server has validated, such as a file, and its problems; None for another shape.
 
@@ -136,6 +143,8 @@ class _Side:
             self.contract = CompiledSchema(schema, effort.patterns_kib)
         except BadSchemaError as error:
             self.problems.append(_at(f"spec.{name}", *error.misfit))
+        else:
+            self.problems += [_at(f"spec.{name}", *misfit) for misfit in refused_null(schema)]
 
     def misfits(self, path: str, value: Any, budget: WorkBudget) -> Iterator[_Located]:
         """Yield where an example does not fit; nothing if the schema itself is wrong, which is reported already."""

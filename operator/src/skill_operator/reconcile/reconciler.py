@@ -14,6 +14,7 @@ from skill_operator import naming
 from skill_operator.api import conditions as api
 from skill_operator.api.egress_networks import BlockedNetwork
 from skill_operator.api.v1alpha1 import Condition, Skill, SkillStatus
+from skill_operator.api.validation import advice
 from skill_operator.generation.author import Author
 from skill_operator.generation.typed_dicts import types_module
 from skill_operator.isolation.cluster_networks import ClusterNetworksUnknown
@@ -144,6 +145,8 @@ class Reconciler:
             refusal = unreadable or self._preflight.check_namespace(skill) or check_suspended(skill)
             if refusal is None and (refusal := self._preflight.check_spec(skill, body)) and refusal.conditions:
                 self._author.cancel(key)
+            if refusal is None:
+                self._advise(skill, body)
             found: Observed | Result = refusal or await self._prepare(skill, body, live, now)
         except (NotWritten, Forbidden, Invalid) as problem:
             found = self._refused(problem, skill, api.GENERATED, now)
@@ -153,6 +156,13 @@ class Reconciler:
             after = found.after
             await self._report_refusal(skill, body, live, narrowed, found, now)
         return min((each for each in (after, review_after) if each is not None), default=None)
+
+    def _advise(self, skill: Skill, body: Object) -> None:
+        """Record an event about what a spec says in vain, once for each generation of it."""
+        if skill.status.observed_generation == skill.metadata.generation:
+            return
+        if lines := [str(problem) for problem in advice(skill.spec)]:
+            self._recorder.record(body, "Warning", "KeywordIgnored", "\n".join(lines))
 
     def _refused(
         self, problem: NotWritten | Forbidden | Invalid, skill: Skill, condition: str, now: datetime

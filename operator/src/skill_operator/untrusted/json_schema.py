@@ -246,7 +246,7 @@ def is_presentable(schema: Any) -> bool:
     if not isinstance(schema, dict) or weight(schema, MAX_UNITS) > MAX_UNITS or flaw(schema):
         return False
     try:
-        for place, node in _reachable(schema):
+        for place, node in reachable(schema):
             _refuse_keywords(node, place)
     except BadSchemaError:
         return False
@@ -260,7 +260,7 @@ def rebase(root: dict[str, Any], to: str) -> dict[str, Any]:
     kept.
     """
     copy: dict[str, Any] = deepcopy(root)
-    for _, node in list(_reachable(copy)):
+    for _, node in list(reachable(copy)):
         if "$ref" in node:
             node["$ref"] = to + str(node["$ref"]).removeprefix("#")
     for own in ("$id", "$schema"):  # a base of its own would make the references point elsewhere again
@@ -276,7 +276,7 @@ def _scan(root: dict[str, Any], max_patterns_kib: int) -> dict[int, _NodeCost]:
     _refuse_size(root)
     costs: dict[int, _NodeCost] = {}
     count = total_kib = 0
-    for place, node in _reachable(root):
+    for place, node in reachable(root):
         _refuse_keywords(node, place)
         patterns = list(_patterns(node, place))
         count += len(patterns)
@@ -309,7 +309,7 @@ def _refuse_size(root: dict[str, Any]) -> None:
 def _refuse_unevaluated(root: dict[str, Any]) -> None:
     """Raise BadSchemaError where a keyword looks back at too many schemas: to compile that takes all their time."""
     known: dict[Place, float] = {}
-    for place, node in _reachable(root):
+    for place, node in reachable(root):
         keyword = next(iter(_UNEVALUATED & node.keys()), None)
         if keyword is not None and _in_place_size(root, place, known) > MAX_IN_PLACE:
             message = f"more than {MAX_IN_PLACE} schemas, or endlessly many, apply beside it in place"
@@ -340,7 +340,7 @@ def _compared(node: dict[str, Any]) -> int:
     return sum(map(weight, found))
 
 
-def _reachable(root: dict[str, Any]) -> Iterator[tuple[Place, dict[str, Any]]]:
+def reachable(root: dict[str, Any]) -> Iterator[tuple[Place, dict[str, Any]]]:
     """Yield everything that is or can be reached as a schema. Raises BadSchemaError for a dangling reference."""
     waiting: list[Place] = [()]
     visited: set[Place] = set()
