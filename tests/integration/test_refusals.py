@@ -197,7 +197,6 @@ def test_a_limit_range_that_refuses_pods_is_told(operator: Operator, namespace: 
 
 def rolled_once(operator: Operator, namespace: str) -> bool:
     """Return whether another reconcile leaves the Deployment as the first one made it."""
-
     spec = json.dumps({"spec": {"callLimits": {"perMinute": 7}}})  # which no pod knows of
     operator.cluster.kubectl("-n", namespace, "patch", "skill", "odd", "--type=merge", "-p", spec)
     generation = operator.skill(namespace, "odd")["metadata"]["generation"]

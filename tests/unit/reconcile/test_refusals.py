@@ -324,6 +324,23 @@ async def test_a_refused_read_is_told(kind: str, error: ClusterError) -> None:
     assert len(world.events.recorded) == 1
 
 
+@pytest.mark.parametrize("refusal", STATUS_REFUSALS.values(), ids=STATUS_REFUSALS)
+async def test_a_refused_deletion_is_told_by_one_event(refusal: ClusterError) -> None:
+    world = another(await running(secrets=[], egress=[]))
+    skill = world.store.objects["Skill", NAMESPACE, NAME]
+    skill["metadata"] |= {"deletionTimestamp": "2030-01-01T12:00:00Z", "finalizers": ["example.com/mine"]}
+    store(world).refusals["Deployment", NAMESPACE] = refusal
+    for _ in range(6):
+        after = await world.reconcile()
+    assert after == MIN_REFUSAL_RETRY_SECONDS
+    ((reason, message),) = world.events.recorded
+    assert reason == "ObjectRefused"
+    assert refusal.message in message
+    store(world).refusals.clear()
+    await world.reconcile()
+    assert live(world, "Deployment") is None
+
+
 async def test_an_api_server_that_is_away_refuses_nothing() -> None:
     world = policy_world()
     store(world).refusals["ConfigMap", NAMESPACE] = Unavailable("the API server does not answer: timeout")

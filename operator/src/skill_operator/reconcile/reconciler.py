@@ -93,12 +93,29 @@ class Reconciler:
     async def _reconcile(self, key: SkillKey) -> float | None:
         with log_context(skill=key.name, namespace=key.namespace):
             body = await self._cluster.get("Skill", key.namespace, key.name)
-            if body is not None and "deletionTimestamp" not in body["metadata"]:
-                return await self._reconcile_present(key, body)
-            self._refusals.forget(key)
-            self._author.cancel(key)
-            await self._delete_builds(key)
-            return None if body is None else await self._end(body)  # somebody's finalizer may keep it for ever
+            try:
+                if body is not None and "deletionTimestamp" not in body["metadata"]:
+                    return await self._reconcile_present(key, body)
+                self._author.cancel(key)
+                await self._delete_builds(key)
+                if body is not None:  # somebody's finalizer may keep it for ever
+                    return await self._end(body)
+                self._refusals.forget(key)
+            except _Untold as untold:
+                return untold.after
+            except NotWritten as problem:
+                return self._tell_by_event(key, body, problem)
+        return None
+
+    def _tell_by_event(self, key: SkillKey, body: Object | None, problem: NotWritten) -> float:
+        """Tell once of what no condition can tell: the status itself is refused, or the Skill is being deleted."""
+        if (after := self._refusals.quick_retry_seconds(key, problem)) is not None:
+            return after
+        if self._refusals.is_news(key, problem):
+            log.warning("a write is refused: %s", problem.message)
+            if body is not None:
+                self._recorder.record(body, "Warning", problem.reason, problem.message)
+        return self._refusals.retry_seconds(key, problem, MIN_REFUSAL_RETRY_SECONDS)
 
     async def _end(self, body: Object) -> float | None:
         """End what a Skill runs that is being deleted. The garbage collector waits until the Skill is gone."""
@@ -119,19 +136,6 @@ class Reconciler:
             await delete(self._cluster, job)
 
     async def _reconcile_present(self, key: SkillKey, body: Object) -> float | None:
-        """Reconcile a Skill that is there, and tell what is refused where no stage is there to tell it."""
-        try:
-            return await self._run(key, body)
-        except _Untold as untold:
-            return untold.after
-        except NotWritten as problem:  # of the status itself: an event is all that is left to tell it by
-            if (after := self._refusals.quick_retry_seconds(key, problem)) is not None:
-                return after
-            if self._refusals.is_news(key, problem):
-                self._recorder.record(body, "Warning", problem.reason, problem.message)
-            return self._refusals.retry_seconds(key, problem, MIN_REFUSAL_RETRY_SECONDS)
-
-    async def _run(self, key: SkillKey, body: Object) -> float | None:
         now = self._clock()
         skill, unreadable = parse(body)
         narrowed: tuple[ConditionUpdate, ...] = ()
