@@ -62,7 +62,8 @@ def test_a_full_quota_is_told_once_and_gone_on_from(operator: Operator, namespac
     apply(operator, namespace, odd())
     told = operator.reason(namespace, "odd", "Ready", "ObjectRefused", 120)
     assert "exceeded quota: tenant" in told["message"]
-    assert f"Service {namespace}/skill-odd; raise the quota" in told["message"]
+    assert f"Service {namespace}/skill-odd: " in told["message"]
+    assert "raise the quota" in told["message"]
     until("an event", 30, lambda: events(operator, namespace, "ObjectRefused"))
     assert events(operator, namespace, "ObjectRefused") == [1]
     operator.cluster.apply(quota | {"spec": {"hard": {"count/services": "5"}}})

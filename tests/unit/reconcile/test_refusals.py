@@ -341,6 +341,19 @@ async def test_a_refused_deletion_is_told_by_one_event(refusal: ClusterError) ->
     assert live(world, "Deployment") is None
 
 
+@pytest.mark.parametrize(
+    "words", ["denied: " + "x" * 5000, "denied\n\x1b[31m\u202e" + "y " * 3000], ids=["long", "hostile"]
+)
+async def test_what_to_do_is_said_after_words_of_any_length(words: str) -> None:
+    world = policy_world()
+    store(world).refusals["ConfigMap", NAMESPACE] = Forbidden(words, 403)
+    await world.reconcile()
+    message = world.condition("Ready")["message"]
+    assert message.isprintable()
+    assert "change the policy, or exempt" in message
+    assert len(message) < 1024
+
+
 async def test_an_api_server_that_is_away_refuses_nothing() -> None:
     world = policy_world()
     store(world).refusals["ConfigMap", NAMESPACE] = Unavailable("the API server does not answer: timeout")

@@ -16,6 +16,7 @@ from skill_operator.naming import SkillKey
 from skill_operator.untrusted.text import single_line
 
 OBJECT_REFUSED: Final = "ObjectRefused"
+MAX_WORDS: Final = 700  # characters of the API server's, so that a message has room for what to do
 ENDING_RETRY_SECONDS: Final = 120.0  # of what a namespace that ends has no place for
 MAX_RETRY_AFTER_SECONDS: Final = 600.0  # that the API server may ask for
 QUICK_RETRY_SECONDS: Final = (1.0, 4.0)  # of what may be over by then: a conflict, a webhook that starts
@@ -73,7 +74,8 @@ def refusals(
         is_away = isinstance(error, Unavailable) and not error.status
         if is_away or (isinstance(error, Conflict) and not conflicts):
             raise
-        message = f"the cluster refuses {kind} {namespace}/{name}; {_advise(error)}. Its words: {error.message}"
+        words = single_line(error.message, MAX_WORDS)
+        message = f"the cluster refuses {kind} {namespace}/{name}: {words} — {_advise(error)}"
         raise NotWritten(OBJECT_REFUSED, message, error, namespace, obj) from error
 
 
