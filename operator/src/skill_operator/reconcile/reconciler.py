@@ -45,7 +45,7 @@ from skill_operator.settings import Settings
 
 log = logging.getLogger(__name__)
 USAGE_AGE_SECONDS = 1.0
-MIN_REFUSAL_RETRY_SECONDS, MAX_REFUSAL_RETRY_SECONDS = 60.0, 120.0
+MIN_REFUSAL_RETRY_SECONDS, MAX_REFUSAL_RETRY_SECONDS = 60.0, 90.0
 
 
 class Reconciler:
@@ -292,13 +292,13 @@ class Reconciler:
             if blocked_at is not None and blocked_at.name not in stage.tolerates:
                 continue
             result = stage.decide(observed, progress, context)
-            if result.create and observed.registry.problem is not None:  # nothing could be pulled or pushed
-                result = registry_away.hold(stage.condition, observed.registry.problem)
-            elif stage.confirm is not None:
-                result = await stage.confirm(result, observed, progress, context)
             try:
+                if result.create and observed.registry.problem is not None:  # nothing could be pulled or pushed
+                    result = registry_away.hold(stage.condition, observed.registry.problem)
+                elif stage.confirm is not None:
+                    result = await stage.confirm(result, observed, progress, context)
                 observed = await self._writer.write(observed, result, partial(self._refusals.check, key))
-            except NotWritten as problem:
+            except (NotWritten, Forbidden, Invalid) as problem:
                 result, refused = self._refused(problem, skill, stage.condition, now), True
             for event in result.events:
                 self._recorder.record(observed.body, event.type, event.reason, event.message)
