@@ -353,6 +353,21 @@ async def test_what_to_do_is_said_after_words_of_any_length(words: str) -> None:
     assert len(message) < 1024
 
 
+async def test_a_grant_is_reviewed_in_time_whatever_is_refused() -> None:
+    """Its pods have the rest of a minute to end in."""
+    world = tenant_world()
+    world.store = PolicyStore()
+    world.operators = [world.operator()]
+    world.store.objects = copy.deepcopy((await running()).store.objects)
+    for target in (*TARGETS, ("status", "")):
+        store(world).refusals = {target: LASTING["kyverno"]}
+        policies(world).refused_status = LASTING["kyverno"] if target == ("status", "") else None
+        world.skill(description=f"Says what it is told, with {target[0]}.")
+        after = await world.reconcile(3)
+        assert after is not None
+        assert after <= 45, target
+
+
 async def test_an_api_server_that_is_away_refuses_nothing() -> None:
     world = policy_world()
     store(world).refusals["ConfigMap", NAMESPACE] = Unavailable("the API server does not answer: timeout")

@@ -28,7 +28,7 @@ from skill_operator.observability.logs import context as log_context
 from skill_operator.reconcile import registry_away
 from skill_operator.reconcile.build_queue import BuildQueue
 from skill_operator.reconcile.context import ReconcileContext, StageContext
-from skill_operator.reconcile.narrowing import END_SECONDS, LiveState, Narrowing, narrow, read_live
+from skill_operator.reconcile.narrowing import END_SECONDS, REVIEW_SECONDS, LiveState, Narrowing, narrow, read_live
 from skill_operator.reconcile.observed import Observed, observe
 from skill_operator.reconcile.preflight import Preflight, Prerequisites, check_suspended, parse
 from skill_operator.reconcile.refusals import OBJECT_REFUSED, NotWritten, RefusalTracker, equal_words, refusals_of
@@ -139,7 +139,7 @@ class Reconciler:
         now = self._clock()
         skill, unreadable = parse(body)
         narrowed: tuple[ConditionUpdate, ...] = ()
-        review_after = None
+        review_after = REVIEW_SECONDS if skill.spec.secrets else None  # even where nothing can be read
         live = LiveState()
         try:
             live = await read_live(self._cluster, skill)
@@ -154,11 +154,14 @@ class Reconciler:
             found: Observed | Result = refusal or await self._prepare(skill, body, live, now)
         except (NotWritten, Forbidden, Invalid) as problem:
             found = self._refused(problem, skill, api.GENERATED, now)
-        if isinstance(found, Observed):
-            after = await self._run_stages(found, narrowed, now)
-        else:
-            after = found.after
-            await self._report_refusal(skill, body, live, narrowed, found, now)
+        try:
+            if isinstance(found, Observed):
+                after = await self._run_stages(found, narrowed, now)
+            else:
+                after = found.after
+                await self._report_refusal(skill, body, live, narrowed, found, now)
+        except NotWritten as problem:  # of the status itself
+            after = self._tell_by_event(key, body, problem)
         return min((each for each in (after, review_after) if each is not None), default=None)
 
     def _advise(self, skill: Skill, body: Object) -> None:
