@@ -280,6 +280,12 @@ class SkillSpec(ApiModel):
     description: str = Field(
         min_length=1, max_length=16384, description="What it must do, in words; what the model reads."
     )
+    summary: str = Field(
+        default="",
+        max_length=1024,
+        description="What it does and when to use it, for agents that choose among tools; no code depends on it. "
+        "Empty: the first paragraph of description.",
+    )
     input: FreeObject = Field(
         description="JSON Schema (2020-12) of the body of a call; its type is object. It has at most 4096 values, 32 "
         "levels and 64 patterns, which are searched in linear time: they neither look around nor refer back."

@@ -1,0 +1,55 @@
+"""A Skill as lists of tools show it to agents: its name, a short description, and schemas that every client takes."""
+
+from __future__ import annotations
+
+import re
+from typing import Final, NamedTuple
+
+from skill_operator import naming
+from skill_operator.api.tool_schema import ListedSchema, listed_input, listed_output
+from skill_operator.api.v1alpha1 import SkillSpec
+
+MAX_DESCRIPTION: Final = 1024  # characters: models' endpoints refuse, and clients cut, what is longer
+_PARAGRAPH_END: Final = re.compile(r"\n[ \t]*\n")
+_SENTENCE_END: Final = re.compile(r"[.!?…](?=\s)|[\u3002\uff01\uff1f]")  # of Chinese and Japanese, too
+_ELLIPSIS: Final = "…"
+
+
+class ListedTool(NamedTuple):
+    """ListedTool is what a list of tools shows of a Skill."""
+
+    name: str
+    description: str
+    input: ListedSchema
+    output: ListedSchema
+    changes: tuple[str, ...]
+
+
+def listed_tool(namespace: str, name: str, spec: SkillSpec) -> ListedTool:
+    """Return the tool that a Skill is. Its schemas must be presentable, and its input an object.
+
+    `changes` say in words what is listed otherwise than the Skill has it.
+    """
+    tool, description = naming.tool(namespace, name), short_description(spec)
+    takes, gives = listed_input(spec.input), listed_output(spec.output)
+    changes = []
+    if naming.skill_of_tool(tool) != (namespace, name):
+        changes.append(f"its name is {tool}")
+    if not spec.summary.strip() and description != spec.description.strip():
+        changes.append("its description is the beginning of spec.description; set spec.summary for a better one")
+    changes += [f"of spec.input, {change}" for change in takes.changes]
+    changes += [f"of spec.output, {change}" for change in gives.changes]
+    return ListedTool(tool, description, takes, gives, tuple(changes))
+
+
+def short_description(spec: SkillSpec) -> str:
+    """Return the summary, or else the description's first paragraph, as many whole sentences of it as fit."""
+    text = spec.summary.strip() or _PARAGRAPH_END.split(spec.description.strip(), maxsplit=1)[0].strip()
+    if len(text) <= MAX_DESCRIPTION:
+        return text
+    ends = [match.end() for match in _SENTENCE_END.finditer(text[: MAX_DESCRIPTION + 1])]
+    fitting = [end for end in ends if end <= MAX_DESCRIPTION]
+    if fitting:
+        return text[: fitting[-1]]
+    cut = text[: MAX_DESCRIPTION - len(_ELLIPSIS)]
+    return cut[: cut.rfind(" ") if " " in cut else None].rstrip() + _ELLIPSIS
