@@ -81,7 +81,9 @@ def test_imitations_of_awkward_names_fail(name: str) -> None:
 @given(NAMESPACES, NAMESPACES, NAMES, NAMES)
 def test_no_two_skills_share_a_tool_and_clients_take_its_name(here: str, there: str, one: str, other: str) -> None:
     tool = naming.tool(here, one)
-    assert re.fullmatch("[a-zA-Z0-9_-]{1,64}", tool)
+    assert re.fullmatch("[a-zA-Z0-9_-]{1,48}", tool)
+    assert tool == f"{here}__{one}" or not NAME.fullmatch(naming.skill_of_tool(tool).name), "a cut name is no other's"
+    assert naming.skill_of_tool(f"{here}__{one}") == (here, one)
     for rival in {(there, other), (there, one), (here, other), *((here, name) for name in imitations(one))} - {
         (here, one)
     }:

@@ -44,7 +44,8 @@ SHARED_NAMES = frozenset({SHARED_POLICY, SHARED_QUOTA})  # of each namespace: no
 REPOSITORIES = "skills"  # of images, in the registry
 MAX_LENGTH = 63  # of a label's value and of a Service's name
 MAX_REPOSITORY_LENGTH = 128  # clients of registries take 255 characters, with the registry's host and path
-MAX_TOOL_LENGTH = 64  # of a tool's name: many clients of MCP refuse the whole list for one that is longer
+MAX_TOOL_LENGTH = 48  # of a tool's name: clients refuse a whole list for one of over 64, which some prefix themselves
+TOOL_HASH_LENGTH = 24  # of a hash within a tool's name: 96 bits
 HASH_LENGTH = 32  # of a hash within a name: 128 bits
 LABEL_HASH_LENGTH = 10  # of a hash in a label, for people to read: nothing is compared by it
 _DNS_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
@@ -114,10 +115,10 @@ def _must_cut(name: str) -> bool:
     return "." in name or name in SHARED_NAMES or _ENDS_WITH_HASH.search(name) is not None
 
 
-def _cut(name: str, identity: str, suffix: str = "", length: int = MAX_LENGTH) -> str:
+def _cut(name: str, identity: str, suffix: str = "") -> str:
     """Return as much of `name` as fits before the hash, which alone tells it from others."""
     tail = f"-{identity[:HASH_LENGTH]}" + (f"-{suffix}" if suffix else "")
-    return name.replace(".", "-")[: length - len(tail)].rstrip("-_") + tail
+    return name.replace(".", "-")[: MAX_LENGTH - len(tail)].rstrip("-") + tail
 
 
 def child(skill: str) -> str:
@@ -184,14 +185,21 @@ def flat_tag(skill: str, rev: str) -> str:
 
 
 def tool(namespace: str, skill: str) -> str:
-    """Return the name of the MCP tool that a Skill is: at most 64 letters, digits, `-` and `_`.
+    """Return the name of the MCP tool that a Skill is: at most 48 letters, digits, `-` and `_`.
 
-    Neither part holds an underscore, so `a__b` is never two Skills.
+    Neither part holds an underscore, so `a__b` is never two Skills. A name that is long or has dots is cut. A hash ends
+    it, after one underscore alone, so it is never a whole name.
     """
     whole = f"{namespace}__{skill}"
-    if len(whole) <= MAX_TOOL_LENGTH and not _must_cut(skill):
+    if len(whole) <= MAX_TOOL_LENGTH and "." not in whole:
         return whole
-    return _cut(whole, digest(namespace, skill), length=MAX_TOOL_LENGTH)
+    tail = f"_{digest(namespace, skill)[:TOOL_HASH_LENGTH]}"
+    return whole.replace(".", "-")[: MAX_TOOL_LENGTH - len(tail)].rstrip("-_") + tail
+
+
+def skill_of_tool(name: str) -> SkillKey:
+    """Return the Skill that a tool's name means where it is not cut, of whatever length. There may be none."""
+    return SkillKey(*name.partition("__")[::2])
 
 
 def labels(skill: str, uid: str, component: str, rev: str = "") -> dict[str, str]:

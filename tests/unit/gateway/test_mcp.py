@@ -19,7 +19,7 @@ from mcp.shared.subscriptions import ToolsListChanged
 from prometheus_client import REGISTRY
 
 from skill_operator import naming
-from skill_operator.gateway import json_bounds, mcp
+from skill_operator.gateway import json_bounds, mcp, tool_catalog
 from skill_operator.gateway.access.limits import FairShares
 from tests.unit.gateway.access import test_kubernetes
 from tests.unit.gateway.http.test_routes import ALICE, Guarded
@@ -68,16 +68,16 @@ async def test_tools_are_listed_while_nothing_runs(world: Guarded, mode: str) ->
     world.directory.on_skill("ADDED", deployed("contract", "legal"))
     async with agent(world, mode) as client:
         tools = {tool.name: tool for tool in (await client.list_tools()).tools}
-    dotted = next(name for name in tools if name.startswith("finance__b-c-"))
+    dotted = next(name for name in tools if name.startswith("finance__b-c_"))
     assert set(tools) == {"finance__invoice", "finance__list", dotted}
     invoice = tools["finance__invoice"]
     assert invoice.description == "Sum.\nWith discount."
     assert invoice.input_schema["required"] == ["lines"]
-    assert invoice.output_schema == {"type": "object"}
+    assert invoice.output_schema == {"type": "object", "properties": {}}
     assert invoice.annotations
     assert (invoice.annotations.read_only_hint, invoice.annotations.open_world_hint) == (True, False)
     assert tools[dotted].annotations.read_only_hint is False  # type: ignore[union-attr]
-    assert tools["finance__list"].output_schema == ({"type": "array"} if mode == "auto" else None)
+    assert tools["finance__list"].output_schema == ({"type": "array", "items": {}} if mode == "auto" else None)
 
 
 @each_revision
@@ -98,7 +98,10 @@ async def test_a_tool_leads_to_its_own_skill_whoever_imitates_its_name(world: Gu
     await world.pod(fine)
     world.api_server.rights = {("finance", ""), ("finance", name)}
     tool, flat = naming.tool("finance", name), name.replace(".", "-")[:31]
-    rivals = [tool.removeprefix("finance__"), *(f"{flat}-{naming.digest(name)[:length]}" for length in (8, 16, 32))]
+    rivals = [
+        tool.removeprefix("finance__").replace("_", "-"),
+        *(f"{flat}-{naming.digest(name)[:length]}" for length in (8, 16, 32)),
+    ]
     world.know(body=deployed(name))
     for body in map(deployed, rivals):
         body["metadata"]["uid"] = "of-a-rival"
@@ -211,7 +214,7 @@ async def test_without_a_token_there_is_nothing(world: Guarded, mode: str, heade
 
 @each_revision
 async def test_pages(world: Guarded, mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mcp, "PAGE_SIZE", 3)
+    monkeypatch.setattr(tool_catalog, "MAX_PAGE_BYTES", 1000)
     world.api_server.rights = {("", "")}
     for number in range(8):
         world.directory.on_skill("ADDED", deployed(f"s{number}"))
@@ -319,7 +322,7 @@ def request(name: Any = "finance__invoice", arguments: Any = None, method: str =
         (request(arguments=[1]), {}, 400),
         (request(), {"MCP-Protocol-Version": "1999-01-01"}, 400),
         (request(), {"Accept": "text/html"}, 406),
-        (request(), {"Content-Type": "text/plain"}, 400),
+        (request(), {"Content-Type": "text/plain"}, 415),
         (request(arguments={"lines": ["x" * (1 << 21)]}), {}, 413),
         (request(), {"Authorization": "Bearer good good"}, 401),
         (request(), {"X-Request-Id": "a" * 5000}, 200),
@@ -558,7 +561,7 @@ async def test_one_skill_hides_no_other(world: Guarded, odd: dict[str, Any]) -> 
 
 
 async def test_a_page_describes_no_more_than_may_be(world: Guarded, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mcp, "MAX_PAGE_WEIGHT", 600)
+    monkeypatch.setattr(tool_catalog, "MAX_PAGE_BYTES", 2000)
     world.api_server.rights = {("", "")}
     for number in range(7):
         large = {"type": "object", "enum": [{} for _ in range(100 * number)]}

@@ -16,6 +16,7 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
+import anyio
 import mcp_types as types
 from mcp.server.context import ServerRequestContext
 from mcp.server.lowlevel import Server
@@ -28,35 +29,35 @@ from starlette.requests import Request
 from starlette.types import Message, Receive, Scope, Send
 
 from skill_operator import __version__, naming
+from skill_operator.api.listed_tool import ListedTool
+from skill_operator.api.tool_schema import AmbiguousNameError, rename
 from skill_operator.gateway import json_bounds
 from skill_operator.gateway.access.authorizer import Caller
 from skill_operator.gateway.access.limits import FairShares
 from skill_operator.gateway.http import access_log
 from skill_operator.gateway.http.connection import GatewayServices
 from skill_operator.gateway.http.exchange import BODY_TIMEOUT_SECONDS
+from skill_operator.gateway.http.mcp_response import McpResponse, ResponseForm, check_content_type, negotiate
 from skill_operator.gateway.invocation import InvocationResponse, gateway_starting
 from skill_operator.gateway.json_bounds import MAX_REQUEST_BYTES
 from skill_operator.gateway.pods.directory import SkillEntry
 from skill_operator.gateway.problems import Problem
-from skill_operator.naming import SkillKey
+from skill_operator.gateway.tool_catalog import ANY_OUTPUT_REVISION, ToolCatalog, has_structured_output
 from skill_operator.observability import metrics
 from skill_operator.untrusted.json_values import parse_json
 from skill_operator.untrusted.text import printable
 
 log = logging.getLogger(__name__)
 Context = ServerRequestContext[Any, Request]
-PAGE_SIZE = 100
 LIST_TTL_MS = 10_000  # how long a client may keep a list; as long as an allowed right is cached
 CHANGE_DELAY_SECONDS = 1.0  # changes within it are published once
 PROGRESS_INTERVAL_SECONDS = 1.0
-MAX_PAGE_WEIGHT = 32_768  # of the schemas of the tools of a page
 MAX_STREAMS = 256  # that wait for changes
 MAX_STREAMS_PER_CALLER = 16
 MAX_READING_BYTES = 1 << 23  # of all bodies that are on their way: a caller has three or four large ones at once
 MAX_BODIES_BYTES = 1 << 25  # of all requests in flight
 MAX_RESPONSE_BYTES = 1 << 20  # of a skill, for an agent
 MAX_TOOL_NAME_CHARACTERS = 320  # a namespace has 63 at most, a Skill 253
-ANY_OUTPUT_REVISION = "2026-07-28"  # before, a tool's structured output was an object
 PROBLEM_META_KEY = f"{naming.GROUP}/problem"
 INSTRUCTIONS = (
     "Each tool is a Skill: a small program that was written from its description and checked against examples. "
@@ -76,7 +77,7 @@ class McpServer:
         self._streams = FairShares(MAX_STREAMS)
         self._reading = FairShares(MAX_READING_BYTES)
         self._bodies = FairShares(MAX_BODIES_BYTES)
-        self._weights: dict[str, int] = {}  # of the tools that can be described
+        self._catalog = ToolCatalog(self._directory)
         self._change = asyncio.Event()
         server: Server[Any] = Server(
             naming.MANAGER,
@@ -87,9 +88,15 @@ class McpServer:
             on_call_tool=self._call_tool,
             on_subscriptions_listen=self._subscribe,
         )
-        self._manager = StreamableHTTPSessionManager(
-            server, stateless=True, max_request_body_size=json_bounds.MAX_REQUEST_BYTES
-        )
+        self._managers = {
+            form: StreamableHTTPSessionManager(
+                server,
+                json_response=form is ResponseForm.JSON,
+                stateless=True,
+                max_request_body_size=MAX_REQUEST_BYTES,
+            )
+            for form in ResponseForm
+        }
 
     @contextlib.asynccontextmanager
     async def run(self) -> AsyncIterator[None]:
@@ -97,7 +104,9 @@ class McpServer:
         for entry in self._directory.entries.values():
             self.on_skill_change(None, entry)
         self._directory.skill_listeners.append(self.on_skill_change)
-        async with self._manager.run():
+        async with contextlib.AsyncExitStack() as stack:
+            for manager in self._managers.values():
+                await stack.enter_async_context(manager.run())
             publish_task = asyncio.create_task(self._publish_changes())
             try:
                 yield
@@ -123,7 +132,23 @@ class McpServer:
                     return
                 json_bounds.check_request(body)
             with self._hold_bytes(self._bodies, caller, len(body)):
-                await self._manager.handle_request(scope, _replay(body, receive), send)
+                await self._serve(request, body, receive, send)
+
+    async def _serve(self, request: Request, body: bytes, receive: Receive, send: Send) -> None:
+        """Have the SDK answer in the form that the caller takes. Raises Problem (406, 415)."""
+        check_content_type(request.headers.get("content-type", ""))
+        accepted = negotiate(request.scope)
+        handle_request = self._managers[accepted.form].handle_request
+        response = McpResponse(accepted, send)
+        if accepted.form is ResponseForm.EVENTS:
+            await handle_request(accepted.scope, _replay(body, receive), response.send)
+            return
+        with anyio.CancelScope() as cancel_scope:  # the SDK itself would not see that the caller leaves
+            watch_task = asyncio.create_task(_cancel_on_disconnect(receive, cancel_scope))
+            try:
+                await handle_request(accepted.scope, _replay(body, _wait_for_ever), response.send)
+            finally:
+                watch_task.cancel()
 
     @contextlib.contextmanager
     def _hold_bytes(self, pool: FairShares, caller: Caller, size: int) -> Iterator[None]:
@@ -135,18 +160,8 @@ class McpServer:
 
     def on_skill_change(self, before: SkillEntry | None, after: SkillEntry | None) -> None:
         """Publish a change of the list of tools, where a Skill's change is one."""
-        entry = after or before
-        if entry is None:
-            return
-        name = naming.tool(entry.meta.namespace, entry.meta.name)
-        if _tool_version(before) == _tool_version(after):
-            return
-        self._weights.pop(name, None)
-        if after is not None and after.skill is not None and _tool_version(after):
-            weight = json_bounds.bounded_weight(after.skill.spec.input, after.skill.spec.output)
-            if weight is not None:
-                self._weights[name] = weight
-        self._change.set()
+        if self._catalog.update(before, after):
+            self._change.set()
 
     async def _publish_changes(self) -> None:
         while True:
@@ -156,29 +171,26 @@ class McpServer:
             await self._bus.publish(ToolsListChanged())
 
     async def _list_tools(self, ctx: Context, params: types.PaginatedRequestParams | None) -> types.ListToolsResult:
-        """Return a page of tools by name: a cursor holds at any replica, whatever Skills come or go meanwhile."""
+        """Return a page of tools by name: a cursor holds at any replica, whatever Skills come or go meanwhile.
+
+        The tools themselves, which are encoded already, come into the response on its way out.
+        """
         after = _decode_cursor(params.cursor if params else None)
-        names = {self._directory.tools[name]: name for name in self._weights}
         try:
             if not self._directory.ready:
                 raise gateway_starting()
-            visible = await self._services.authorizer.filter_visible(_caller(ctx), names)
+            visible = await self._services.authorizer.filter_visible(_caller(ctx), self._catalog.keys)
         except Problem as problem:
             raise MCPError(types.INTERNAL_ERROR, f"{problem.title}: {problem.detail}") from problem
-        rest = sorted(name for key in visible if (name := names[key]) > after and name in self._weights)
-        page = self._page(rest)
-        entries = self._directory.entries
+        page = await self._catalog.page(visible, after, ctx.protocol_version)
+        if ctx.request is not None:
+            McpResponse.insert_tools(ctx.request.scope, page.tools)
         return types.ListToolsResult(
-            tools=[_tool(name, entries[self._directory.tools[name]], ctx.protocol_version) for name in page],
-            next_cursor=base64.urlsafe_b64encode(page[-1].encode()).decode() if len(rest) > len(page) else None,
+            tools=[],
+            next_cursor=base64.urlsafe_b64encode(page.last.encode()).decode() if page.last else None,
             ttl_ms=LIST_TTL_MS,
             cache_scope="private",
         )
-
-    def _page(self, names: list[str]) -> list[str]:
-        """Return the first of the names, as many as one response may describe; at least one, if there is any."""
-        weights = itertools.accumulate(self._weights[name] for name in names[:PAGE_SIZE])
-        return names[: max(1, sum(weight <= MAX_PAGE_WEIGHT for weight in weights))]
 
     async def _call_tool(self, ctx: Context, params: types.CallToolRequestParams) -> types.CallToolResult:
         """Return the skill's result. A problem is a tool error: the model that reads it may know what to do.
@@ -188,7 +200,7 @@ class McpServer:
         caller = _caller(ctx)
         if len(params.name) > MAX_TOOL_NAME_CHARACTERS:
             raise _unknown_tool(params.name)
-        key = self._directory.tools.get(params.name) or SkillKey(*params.name.partition("__")[::2])
+        key = self._directory.tools.get(params.name) or naming.skill_of_tool(params.name)
         request_id = str(ctx.request.state.request_id) if ctx.request else ""
         progress_task: asyncio.Task[None] | None = None
         start_time, outcome, entry = time.monotonic(), access_log.CLIENT_DISCONNECTED, None
@@ -200,12 +212,12 @@ class McpServer:
         try:
             await self._services.authorizer.authorize(caller, key)
             found = self._invoker.lookup(key)
-            if params.name not in self._directory.tools:
-                raise _unknown_tool(params.name)
-            if params.name in self._weights:
-                _check_headers(ctx, found, params.arguments or {})
+            tool, arguments = self._catalog.find(key), params.arguments or {}
+            if tool is not None:
+                _check_headers(ctx, tool, arguments)
+                arguments = _own_names(tool, arguments)
             entry = found
-            body = json.dumps(params.arguments or {}, ensure_ascii=False).encode("utf-8", "surrogatepass")
+            body = json.dumps(arguments, ensure_ascii=False).encode("utf-8", "surrogatepass")
             response = await self._invoker.invoke(
                 entry,
                 body,
@@ -227,7 +239,7 @@ class McpServer:
                 progress_task.cancel()
             if entry is not None:
                 record_tool_call(entry, request_id, outcome, time.monotonic() - start_time)
-        return _tool_result(response, request_id, ctx.protocol_version)
+        return _tool_result(response, tool, request_id, ctx.protocol_version)
 
     async def _subscribe(
         self, ctx: Context, params: types.SubscriptionsListenRequestParams
@@ -283,13 +295,23 @@ def _replay(body: bytes, receive: Receive) -> Receive:
     return next_message
 
 
-def _check_headers(ctx: Context, entry: SkillEntry, arguments: dict[str, Any]) -> None:
+def _check_headers(ctx: Context, tool: ListedTool, arguments: dict[str, Any]) -> None:
     """Raise MCPError where headers of the call (Mcp-Param-*) say something else than its arguments."""
-    if entry.skill is None or ctx.request is None or not is_version_at_least(ctx.protocol_version, ANY_OUTPUT_REVISION):
+    if ctx.request is None or not is_version_at_least(ctx.protocol_version, ANY_OUTPUT_REVISION):
         return
-    rejection = validate_mcp_param_headers(entry.skill.spec.input, arguments, ctx.request.headers)
+    rejection = validate_mcp_param_headers(tool.input.schema, arguments, ctx.request.headers)
     if rejection is not None:
         raise MCPError(rejection.code, rejection.message, rejection.data)
+
+
+def _own_names(tool: ListedTool, arguments: dict[str, Any]) -> dict[str, Any]:
+    """Return the arguments by the names of the Skill's own schema. Raises Problem (422)."""
+    names = {listed: name for name, listed in tool.input.names.items()}
+    try:
+        renamed: dict[str, Any] = rename(arguments, names)
+    except AmbiguousNameError as error:
+        raise Problem("invalid-input", str(error)) from error
+    return renamed
 
 
 def _caller(ctx: Context) -> Caller:
@@ -299,34 +321,9 @@ def _caller(ctx: Context) -> Caller:
     return caller
 
 
-def _tool_version(entry: SkillEntry | None) -> tuple[str, int] | None:
-    """Return what changes with a tool; None for what is none: it cannot be parsed, or nothing can run yet."""
-    skill = entry.skill if entry else None
-    if skill is None or not skill.status.image or skill.spec.input.get("type") != "object":
-        return None
-    return skill.metadata.uid, skill.metadata.generation
-
-
-def _tool(name: str, entry: SkillEntry, version: str) -> types.Tool:
-    if entry.skill is None:
-        raise AssertionError("a Skill that cannot be parsed is no tool")
-    spec = entry.skill.spec
-    return types.Tool(
-        name=name,
-        title=entry.meta.name,
-        description=spec.description,
-        input_schema=spec.input,
-        output_schema=spec.output if _has_structured_output(spec.output.get("type") == "object", version) else None,
-        # A skill without egress can change nothing outside its sandbox.
-        annotations=types.ToolAnnotations(read_only_hint=not spec.egress, open_world_hint=bool(spec.egress)),
-    )
-
-
-def _has_structured_output(is_object: bool, version: str) -> bool:
-    return is_object or is_version_at_least(version, ANY_OUTPUT_REVISION)
-
-
-def _tool_result(response: InvocationResponse, request_id: str, version: str) -> types.CallToolResult:
+def _tool_result(
+    response: InvocationResponse, tool: ListedTool | None, request_id: str, version: str
+) -> types.CallToolResult:
     text = response.body.decode("utf-8", "replace")
     if not json_bounds.is_small(response.body):
         title = "The skill's response has too many values, or levels of them, for an agent; call it over HTTP"
@@ -339,7 +336,14 @@ def _tool_result(response: InvocationResponse, request_id: str, version: str) ->
         return _tool_error(
             value | {"requestId": request_id} if isinstance(value, dict) else {"status": response.status}
         )
-    structured = value if _has_structured_output(isinstance(value, dict), version) else None
+    if tool is not None and tool.output.names:
+        try:
+            value = rename(value, tool.output.names)
+        except AmbiguousNameError:
+            title = "The skill's response has a property under two names; call it over HTTP"
+            return _tool_error({"title": title, "status": 502, "requestId": request_id})
+        text = json.dumps(value, ensure_ascii=False)
+    structured = value if has_structured_output(isinstance(value, dict), version) else None
     return types.CallToolResult(content=[types.TextContent(text=text)], structured_content=structured)
 
 
@@ -363,6 +367,18 @@ def _decode_cursor(cursor: str | None) -> str:
         return base64.b64decode(cursor, altchars=b"-_", validate=True).decode()
     except ValueError as error:
         raise MCPError(types.INVALID_PARAMS, "this cursor was not given by tools/list") from error
+
+
+async def _wait_for_ever() -> Message:
+    await anyio.sleep_forever()
+    raise AssertionError("nothing ends it but its cancellation")
+
+
+async def _cancel_on_disconnect(receive: Receive, scope: anyio.CancelScope) -> None:
+    """End a request once its caller leaves."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
+    scope.cancel()
 
 
 async def _report_progress(ctx: Context, tool: str) -> None:

@@ -68,6 +68,12 @@ PROBLEMS: Mapping[str, ProblemDefinition] = {
         "The path does not support this method.",
         "Use a method that the header `Allow` names; a skill is called with POST.",
     ),
+    "not-acceptable": ProblemDefinition(
+        406,
+        "Not acceptable",
+        "The caller accepts neither JSON nor an event stream, or no event stream where there is nothing else.",
+        "Send `Accept: application/json, text/event-stream`.",
+    ),
     "request-timeout": ProblemDefinition(
         408, "Request body timed out", "The body did not arrive in time.", "Send the whole body at once."
     ),
@@ -76,6 +82,9 @@ PROBLEMS: Mapping[str, ProblemDefinition] = {
     ),
     "unsupported-encoding": ProblemDefinition(
         415, "Content-Encoding not supported", "The body has a Content-Encoding.", "Send the body without encoding."
+    ),
+    "unsupported-media-type": ProblemDefinition(
+        415, "Content-Type not supported", "The body is not JSON.", "Send `Content-Type: application/json`."
     ),
     "host-not-allowed": ProblemDefinition(
         421,

@@ -13,10 +13,11 @@ from typing import Any
 import pytest
 
 from skill_operator import naming
+from skill_operator.api.listed_tool import listed_tool
 from skill_operator.gateway.http.openapi import encode_openapi
-from skill_operator.gateway.mcp import _tool
 from skill_operator.gateway.pods import directory as directory_module
 from skill_operator.gateway.pods.directory import KINDS, Backend, Directory, parse_backend, parse_skill
+from skill_operator.gateway.tool_catalog import encode_tool
 from skill_operator.naming import SkillKey
 from skill_operator.untrusted import json_schema, patterns
 from tests.unit.gateway.objects import UID, deployment, pod, skill
@@ -85,7 +86,12 @@ def test_of_a_deleted_deployment_only_metadata_may_be_left() -> None:
 
 def test_a_tool_leads_to_its_own_skill() -> None:
     directory = Directory()
-    names = ["a.b", "a-b", "a" * 253, *(naming.tool("finance", name)[9:] for name in ("a.b", "a" * 253))]
+    names = [
+        "a.b",
+        "a-b",
+        "a" * 253,
+        *(naming.tool("finance", name)[9:].replace("_", "-") for name in ("a.b", "a" * 253)),
+    ]
     names += [f"a-b-{naming.digest('a.b')[:length]}" for length in (8, 16, 32)]
     for name in names:
         directory.on_skill("ADDED", skill(name))
@@ -259,7 +265,7 @@ def test_an_entry_is_small_and_can_be_shown(what: str) -> None:
     assert entry.skill is not None
     assert copied.skill is not None
     encode_openapi([entry], "https://skills.example", authenticated=True)
-    _tool("a", entry, "2026-07-28").model_dump_json()
+    assert len(encode_tool(listed_tool("finance", "invoice", entry.skill.spec), entry, "2026-07-28")) < 80_000
 
 
 @pytest.mark.parametrize(

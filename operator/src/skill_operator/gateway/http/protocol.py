@@ -22,6 +22,7 @@ from uvicorn.server import ServerState
 
 from skill_operator.gateway.http.connection import GatewayServices, RunningExchange
 from skill_operator.gateway.http.exchange import Exchange
+from skill_operator.gateway.http.paths import has_encoded_slash
 from skill_operator.gateway.http.request_id import resolve_request_id, response_headers
 from skill_operator.gateway.problems import MEDIA_TYPE, Problem
 from skill_operator.naming import SkillKey
@@ -366,7 +367,7 @@ def _skill_key(url: bytes) -> SkillKey | None:
 def _parse_skill_key(url: bytes) -> SkillKey | None:
     path = url.partition(b"?")[0]
     if b"%" in path:
-        path = unquote_to_bytes(path)
+        path = unquote_to_bytes(path) if not has_encoded_slash(path) else b""
     match = _CALL_PATH.fullmatch(path)
     return SkillKey(match[1].decode(errors="replace"), match[2].decode(errors="replace")) if match else None
 

@@ -22,6 +22,7 @@ from skill_operator.gateway.access.authorizer import Caller
 from skill_operator.gateway.http import access_log
 from skill_operator.gateway.http.connection import GatewayServices
 from skill_operator.gateway.http.openapi import encode_openapi
+from skill_operator.gateway.http.paths import has_encoded_slash
 from skill_operator.gateway.http.request_id import resolve_request_id
 from skill_operator.gateway.invocation import gateway_starting
 from skill_operator.gateway.pods.directory import SkillEntry
@@ -151,6 +152,7 @@ class ResponseMiddleware:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        app = _no_such_path if has_encoded_slash(scope["raw_path"]) else self._app
         scope["path"] = scope["path"].removesuffix("/")
         headers = dict(scope["headers"])
         request_id = resolve_request_id(headers.get(b"x-request-id", b""), headers.get(b"traceparent", b""))
@@ -169,7 +171,7 @@ class ResponseMiddleware:
 
         with logs.context(request=request_id):
             try:
-                await self._app(scope, receive, send_with_headers)
+                await app(scope, receive, send_with_headers)
             except Exception:
                 log.exception("a request failed")
                 if status == access_log.CLIENT_CLOSED_REQUEST:
@@ -200,9 +202,17 @@ def _http_exception_response(request: Request, error: Exception) -> Response:
         headers = {"Allow": ", ".join(allowed)}
         return _problem_response(request, Problem("method-not-allowed", detail, headers=headers))
     if error.status_code == 404:
-        return _problem_response(request, Problem("not-found", "there is nothing at this path; see GET /v1/skills"))
+        return _problem_response(request, _not_found())
     detail = f"{error.detail}; see GET /v1/skills"
     return _problem_response(request, Problem("bad-request", detail, status=error.status_code))
+
+
+async def _no_such_path(scope: Scope, receive: Receive, send: Send) -> None:
+    await _problem_response(Request(scope), _not_found())(scope, receive, send)
+
+
+def _not_found() -> Problem:
+    return Problem("not-found", "there is nothing at this path; see GET /v1/skills")
 
 
 def _encode_problem(problem: Problem, request_id: str) -> Response:
