@@ -244,6 +244,7 @@ readinessProbe:
     "auth" .Values.gateway.auth
     "audiences" .Values.gateway.audiences
     "hosts" (include "skill-operator.gatewayHosts" . | fromJsonArray)
+    "origins" .Values.gateway.origins
     "limits" .Values.gateway.limits
     "connections" .Values.gateway.connections
     "wake" .Values.gateway.wake

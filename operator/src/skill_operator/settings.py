@@ -12,6 +12,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from pydantic.alias_generators import to_camel
 
 SETTINGS_FILE = Path(os.environ.get("SKILL_OPERATOR_SETTINGS", "/etc/skill-operator/settings.json"))
+ORIGIN = r"^(null|[a-z][a-z0-9+.-]*://[^/?#@*\s]*)$"
 
 MAX_HOST_LENGTH = 253  # of a name of DNS
 _HOST = re.compile(r"([a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?\.)*[a-z]([-a-z0-9]{0,61}[a-z0-9])?")
@@ -253,6 +254,9 @@ class GatewaySettings(_SettingsModel):
             "skill-operator-gateway.skill-operator.svc.cluster.local",
         ],
         description="with auth none: host names that requests may carry",
+    )
+    origins: list[Annotated[str, Field(max_length=253, pattern=ORIGIN)]] = Field(
+        default_factory=list, description="origins of pages elsewhere that may call, as they send them"
     )
     limits: GatewayLimitSettings = GatewayLimitSettings()
     connections: ConnectionLimitSettings = ConnectionLimitSettings()

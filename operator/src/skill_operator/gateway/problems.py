@@ -56,7 +56,10 @@ PROBLEMS: Mapping[str, ProblemDefinition] = {
         "Bind the ClusterRole `skill-caller` to the caller in the Skill's namespace.",
     ),
     "origin-not-allowed": ProblemDefinition(
-        403, "Origin not allowed", "A web page of another origin sent the request.", "Call from a program."
+        403,
+        "Origin not allowed",
+        "A web page of an origin that `gateway.origins` does not name sent the request.",
+        "Call from a program, or add the origin.",
     ),
     "not-found": ProblemDefinition(404, "Not found", "The gateway has no such path.", "See `GET /v1/skills`."),
     "skill-not-found": ProblemDefinition(

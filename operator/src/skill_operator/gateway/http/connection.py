@@ -81,5 +81,5 @@ class ExchangeConnection(Protocol):
     def write_head(self, status: int, headers: bytes, close: bool, body: bytes | bytearray = b"") -> None:
         """Write status line and headers, and the body or its beginning."""
 
-    def write_problem(self, problem: Problem, request_id: str, close: bool) -> None:
+    def write_problem(self, problem: Problem, request_id: str, close: bool, headers: bytes = b"") -> None:
         """Write a whole response that is a problem."""

@@ -261,7 +261,8 @@ class Exchange:
             framing += b"retry-after: %b\r\n" % head.retry_after
         if self._call is not None and self._call.cold_start_seconds is not None:
             framing += b"x-skill-cold-start: %d\r\n" % round(self._call.cold_start_seconds * 1000)
-        headers = b"%bcontent-type: %b\r\n%b" % (response_headers(self.request_id), head.content_type, framing)
+        own = response_headers(self.request_id) + self._cors_headers()
+        headers = b"%bcontent-type: %b\r\n%b" % (own, head.content_type, framing)
         close = not self.keep_alive or not self.request_complete
         self._connection.write_head(head.status, headers, close, chunk)
 
@@ -307,12 +308,20 @@ class Exchange:
         if self._pod is not None:
             self._pod.set_paused(paused)
 
+    def _cors_headers(self) -> bytes:
+        """Return the header lines by which a browser lets a page of a listed origin read the response."""
+        origin = self._headers.get(b"origin")
+        if origin is None:
+            return b""
+        headers = self._services.origins.response_headers(origin.decode("latin-1"))
+        return "".join(f"{name.lower()}: {value}\r\n" for name, value in headers.items()).encode("latin-1")
+
     # Its end.
 
     def _reject(self, problem: Problem) -> None:
         metrics.record_rejection(problem.slug)
         close = not self.keep_alive or not self.request_complete
-        self._connection.write_problem(problem, self.request_id, close=close)
+        self._connection.write_problem(problem, self.request_id, close, self._cors_headers())
         self._finish(problem.status, problem.slug)
 
     def _finish(self, status: int, outcome: str) -> None:

@@ -351,10 +351,10 @@ class CallerConnection(HttpToolsProtocol):
         end = b"connection: close\r\n\r\n" if close else b"\r\n"
         self.transport.write(b"".join((_STATUS_LINES[status], default_headers, headers, end, body)))
 
-    def write_problem(self, problem: Problem, request_id: str, close: bool) -> None:
-        """Write a whole response that is a problem."""
+    def write_problem(self, problem: Problem, request_id: str, close: bool, headers: bytes = b"") -> None:
+        """Write a whole response that is a problem, with more header lines."""
         body = problem.body(request_id)
-        extra = "".join(f"{name.lower()}: {value}\r\n" for name, value in problem.headers.items()).encode()
+        extra = headers + "".join(f"{name.lower()}: {value}\r\n" for name, value in problem.headers.items()).encode()
         content = b"content-type: %b\r\ncontent-length: %d\r\n" % (MEDIA_TYPE.encode(), len(body))
         self.write_head(problem.status, response_headers(request_id) + content + extra, close, body)
 

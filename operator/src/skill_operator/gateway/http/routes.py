@@ -21,6 +21,7 @@ from skill_operator.gateway import problems
 from skill_operator.gateway.access.authorizer import Caller
 from skill_operator.gateway.http import access_log
 from skill_operator.gateway.http.connection import GatewayServices
+from skill_operator.gateway.http.cors import CorsMiddleware
 from skill_operator.gateway.http.openapi import encode_openapi
 from skill_operator.gateway.http.paths import has_encoded_slash
 from skill_operator.gateway.http.request_id import resolve_request_id
@@ -59,6 +60,7 @@ def make_app(services: GatewayServices, mcp_server: ManagedApp, settings: Settin
         lifespan=lambda _: mcp_server.run(),
     )
     app.router.redirect_slashes = False  # ResponseMiddleware ignores one at the end instead: no redirect to any Host
+    app.add_middleware(CorsMiddleware, origins=services.origins)
     app.add_middleware(ResponseMiddleware)
     return app
 
