@@ -7,7 +7,8 @@ from typing import Final, NamedTuple
 
 from skill_operator import naming
 from skill_operator.api.tool_schema import ListedSchema, listed_input, listed_output
-from skill_operator.api.v1alpha1 import SkillSpec
+from skill_operator.api.v1alpha1 import Skill, SkillSpec
+from skill_operator.untrusted.json_schema import is_presentable
 
 MAX_DESCRIPTION: Final = 1024  # characters: models' endpoints refuse, and clients cut, what is longer
 _PARAGRAPH_END: Final = re.compile(r"\n[ \t]*\n")
@@ -40,6 +41,15 @@ def listed_tool(namespace: str, name: str, spec: SkillSpec) -> ListedTool:
     changes += [f"of spec.input, {change}" for change in takes.changes]
     changes += [f"of spec.output, {change}" for change in gives.changes]
     return ListedTool(tool, description, takes, gives, tuple(changes))
+
+
+def describe_changes(skill: Skill) -> str:
+    """Return in words what agents see of a Skill otherwise than it is; empty where that is nothing, or no tool."""
+    meta, spec = skill.metadata, skill.spec
+    if spec.input.get("type") != "object" or not (is_presentable(spec.input) and is_presentable(spec.output)):
+        return ""
+    changes = listed_tool(meta.namespace, meta.name, spec).changes
+    return f"agents see its tool in a form that every client takes: {'; '.join(changes)}" if changes else ""
 
 
 def short_description(spec: SkillSpec) -> str:

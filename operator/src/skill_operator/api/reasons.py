@@ -112,6 +112,13 @@ REASONS: Final[Mapping[str, Reason]] = {
         "The message has its own words. What runs goes on.",
         "Do what the message says. The operator tries again within two minutes, and at once what a new spec changes.",
     ),
+    "ToolAdapted": Reason(
+        ReasonGroup.SPEC,
+        (EVENT,),
+        "Some clients of agents would refuse the Skill's tool as it is: its name, its description or a schema. Lists of "
+        "tools have it in a form that they take. Each call is judged by the spec.",
+        "Nothing to do. For another form, change what the message names, or set spec.summary.",
+    ),
     "LeftoverDeleted": Reason(
         ReasonGroup.SPEC,
         (EVENT,),

@@ -13,6 +13,7 @@ from functools import partial
 from skill_operator import naming
 from skill_operator.api import conditions as api
 from skill_operator.api.egress_networks import BlockedNetwork
+from skill_operator.api.listed_tool import describe_changes
 from skill_operator.api.v1alpha1 import Condition, Skill, SkillStatus
 from skill_operator.api.validation import advice
 from skill_operator.generation.author import Author
@@ -342,6 +343,8 @@ class Reconciler:
             await self._cluster.apply_status(wanted)
         for changed in transitions(skill.status.conditions, status.conditions):
             self._announce(body, changed, status)
+        if skill.status.observed_generation != skill.metadata.generation and (told := describe_changes(skill)):
+            self._recorder.record(body, "Normal", "ToolAdapted", told)
 
     def _announce(self, body: Object, changed: Condition, status: SkillStatus) -> None:
         warn = changed.status == "False" and changed.type != api.ACTIVE

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from skill_operator import __version__, naming
+from skill_operator.api.listed_tool import short_description
 from skill_operator.gateway.json_bounds import bounded_weight
 from skill_operator.gateway.pods.directory import SkillEntry
 from skill_operator.k8s.interface import Object
@@ -32,6 +33,7 @@ _SUMMARY: Object = {
         "namespace": {"type": "string"},
         "name": {"type": "string"},
         "tool": {"type": "string", "description": "its name over MCP"},
+        "summary": {"type": "string", "description": "what it does and when to use it, in short"},
         "description": {"type": "string"},
         "url": {"type": "string"},
         "ready": {"type": "boolean"},
@@ -129,7 +131,7 @@ def _operations(entry: SkillEntry, schemas: Object) -> Object:
         response["application/json"]["examples"] = {example.name: {"value": example.output} for example in successes}
     headers = {"X-Request-Id": _REQUEST_ID, "X-Skill-Cold-Start": _COLD_START}
     problems = {"default": {"$ref": "#/components/responses/Problem"}}
-    summary = printable(spec.description.strip().partition("\n")[0], 120)
+    summary = printable(short_description(spec).partition("\n")[0], 120)
     return {
         "post": {
             "operationId": tool,

@@ -17,6 +17,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from skill_operator import naming
+from skill_operator.api.listed_tool import short_description
 from skill_operator.gateway import problems
 from skill_operator.gateway.access.authorizer import Caller
 from skill_operator.gateway.http import access_log
@@ -130,7 +131,11 @@ class Routes:
 
     def _summary(self, entry: SkillEntry) -> dict[str, Any]:
         ready = entry.ready
-        described = {"description": entry.skill.spec.description, "url": entry.skill.status.url} if entry.skill else {}
+        described = {}
+        if entry.skill is not None:
+            spec = entry.skill.spec
+            described = {"summary": short_description(spec), "description": spec.description}
+            described["url"] = entry.skill.status.url
         return {
             "namespace": entry.meta.namespace,
             "name": entry.meta.name,
