@@ -27,6 +27,7 @@ def test_defaults():
         },
         "runtimeClassName": "",
         "callTimeoutSeconds": 30,
+        "summary": "",
         "callLimits": {"perMinute": 0, "concurrent": 0},
         "idleTimeoutSeconds": 900,
         "suspend": False,

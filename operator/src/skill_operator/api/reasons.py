@@ -115,8 +115,8 @@ REASONS: Final[Mapping[str, Reason]] = {
     "ToolAdapted": Reason(
         ReasonGroup.SPEC,
         (EVENT,),
-        "Some clients of agents would refuse the Skill's tool as it is: its name, its description or a schema. Lists of "
-        "tools have it in a form that they take. Each call is judged by the spec.",
+        "Some clients of agents would refuse the Skill's tool as it is: its name, its description or a schema. Lists "
+        "of tools have it in a form that they take. Each call is judged by the spec.",
         "Nothing to do. For another form, change what the message names, or set spec.summary.",
     ),
     "LeftoverDeleted": Reason(

@@ -27,7 +27,7 @@ LEVELS: Final = (32, 4, 1)  # of schemas in schemas, tried in turn until the lis
 MAX_VALUES: Final = 256  # of an enum
 MAX_FLAT: Final = 128  # properties of a schema that is within no bounds otherwise
 MAX_NAME: Final = 40  # characters of a listed name before its hash
-MAX_TOLD: Final = 3  # names that a change tells
+MAX_EXAMPLES: Final = 3  # names that a change tells
 _NAME: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _OTHERS: Final = re.compile(r"[^A-Za-z0-9.-]+")
 
@@ -151,8 +151,8 @@ def _changes(schema: dict[str, Any], maker: _Maker, names: Mapping[str, str], le
     if merged and maker.is_object:
         yield f"{' and '.join(merged)} at its top {'is' if len(merged) == 1 else 'are'} resolved into properties"
     if names:
-        told = ", ".join(f"{brief(name)} as {listed}" for name, listed in list(names.items())[:MAX_TOLD])
-        yield f"properties have other names: {told}" + (", …" if len(names) > MAX_TOLD else "")
+        examples = ", ".join(f"{brief(name)} as {listed}" for name, listed in list(names.items())[:MAX_EXAMPLES])
+        yield f"properties have other names: {examples}" + (", …" if len(names) > MAX_EXAMPLES else "")
     if maker.dropped:
         yield f"{', '.join(sorted(maker.dropped))} {'is' if len(maker.dropped) == 1 else 'are'} left out"
     if maker.recursive:
@@ -223,53 +223,53 @@ class _Maker:
         if self._left < 0:
             raise _TooLargeError
 
-    def _follow(self, schema: dict[str, Any], levels: int, seen: frozenset[str]) -> tuple[Any, int, frozenset[str]]:
+    def _follow(self, schema: dict[str, Any], levels: int, visited: frozenset[str]) -> tuple[Any, int, frozenset[str]]:
         """Return what the schema refers to, and how deep to look into it: not where it leads back to itself."""
         reference = str(schema["$ref"])
         target = value_at(self._root, resolve_reference(self._root, reference) or ())
-        if reference not in seen:
-            return target, levels - 1, seen | {reference}
+        if reference not in visited:
+            return target, levels - 1, visited | {reference}
         self.recursive = True
-        return target, 0, seen
+        return target, 0, visited
 
     # The members of an object, whichever keywords tell of them.
 
-    def _shape(self, schema: Any, levels: int, seen: frozenset[str]) -> _Shape:
+    def _shape(self, schema: Any, levels: int, visited: frozenset[str]) -> _Shape:
         self._pay()
         shape = _Shape()
         if not isinstance(schema, dict) or levels <= 0:
             return shape
         self.dropped |= _DROPPED & schema.keys()
-        self._add_own(shape, schema, levels, seen)
-        parts = [(part, levels - 1, seen) for part in schema.get("allOf", ())]
+        self._add_own(shape, schema, levels, visited)
+        parts = [(part, levels - 1, visited) for part in schema.get("allOf", ())]
         if "$ref" in schema:
-            parts.append(self._follow(schema, levels, seen))
+            parts.append(self._follow(schema, levels, visited))
         for part in parts:
             self._add_part(shape, self._shape(*part))
         for keyword in _ALTERNATIVES:
             branches = [branch for branch in schema.get(keyword, ()) if _may_be_object(branch)]
             if branches:
-                self._add_part(shape, self._either([self._shape(branch, levels - 1, seen) for branch in branches]))
+                self._add_part(shape, self._either([self._shape(branch, levels - 1, visited) for branch in branches]))
         if not self._exact:
-            self._add_conditional(shape, schema, levels, seen)
+            self._add_conditional(shape, schema, levels, visited)
         return shape
 
-    def _add_own(self, shape: _Shape, schema: dict[str, Any], levels: int, seen: frozenset[str]) -> None:
+    def _add_own(self, shape: _Shape, schema: dict[str, Any], levels: int, visited: frozenset[str]) -> None:
         for name, inner in schema.get("properties", {}).items():
             if inner is not False:
-                shape.properties[self._names.get(name, name)] = self._property(name, inner, levels - 1, seen)
+                shape.properties[self._names.get(name, name)] = self._property(name, inner, levels - 1, visited)
         for name in schema.get("required", ()):
             listed = self._names.get(name, name)
             if listed not in shape.properties:
                 self._pay()
-                shape.properties[listed] = self._property(name, True, levels - 1, seen)
+                shape.properties[listed] = self._property(name, True, levels - 1, visited)
             shape.required[listed] = None
 
-    def _property(self, name: str, schema: Any, levels: int, seen: frozenset[str]) -> dict[str, Any]:
-        made = self._node(schema, levels, seen)
+    def _property(self, name: str, schema: Any, levels: int, visited: frozenset[str]) -> dict[str, Any]:
+        made = self._node(schema, levels, visited)
         if name in self._names:
-            told = f"The property {brief(name, MAX_TEXT // 2)}. {made.get('description', '')}".strip()
-            made = made | {"description": told[:MAX_TEXT]}
+            description = f"The property {brief(name, MAX_TEXT // 2)}. {made.get('description', '')}".strip()
+            made = made | {"description": description[:MAX_TEXT]}
         return made
 
     @staticmethod
@@ -294,17 +294,17 @@ class _Maker:
         shape.required = {name: None for name, count in needed.items() if count == len(branches)}
         return shape
 
-    def _add_conditional(self, shape: _Shape, schema: dict[str, Any], levels: int, seen: frozenset[str]) -> None:
+    def _add_conditional(self, shape: _Shape, schema: dict[str, Any], levels: int, visited: frozenset[str]) -> None:
         """Add properties that only some objects have: an agent should know of them."""
         conditional = [schema[keyword] for keyword in ("then", "else") if keyword in schema]
         conditional += schema.get("dependentSchemas", {}).values()
         for part in conditional:
-            for name, inner in self._shape(part, levels - 1, seen).properties.items():
+            for name, inner in self._shape(part, levels - 1, visited).properties.items():
                 shape.properties.setdefault(name, inner)
 
     # Any schema.
 
-    def _node(self, schema: Any, levels: int, seen: frozenset[str]) -> dict[str, Any]:
+    def _node(self, schema: Any, levels: int, visited: frozenset[str]) -> dict[str, Any]:
         """Return the listed form of a schema that is not at the top."""
         self._pay()
         if not isinstance(schema, dict):
@@ -313,22 +313,22 @@ class _Maker:
         if levels <= 0:
             return _with_members(made)
         self.dropped |= (_DROPPED - {"prefixItems"}) & schema.keys()
-        made |= self._items(schema, levels - 1, seen)
+        made |= self._items(schema, levels - 1, visited)
         if "properties" in schema or "required" in schema:
             shape = _Shape()
-            self._add_own(shape, schema, levels, seen)
+            self._add_own(shape, schema, levels, visited)
             made["properties"] = shape.properties
             if shape.required:
                 made["required"] = list(shape.required)
-        made |= self._additional(schema, levels - 1, seen)
-        parts = [self._node(part, levels - 1, seen) for part in schema.get("allOf", ())]
+        made |= self._additional(schema, levels - 1, visited)
+        parts = [self._node(part, levels - 1, visited) for part in schema.get("allOf", ())]
         for keyword in _ALTERNATIVES:
             branches = [branch for branch in schema.get(keyword, ()) if branch is not False]
-            known = [self._node(branch, levels - 1, seen) for branch in branches]
+            known = [self._node(branch, levels - 1, visited) for branch in branches]
             if known and {} not in known:
                 parts.append(_one_of(known))
         if "$ref" in schema:
-            parts.insert(0, self._node(*self._follow(schema, levels, seen)))
+            parts.insert(0, self._node(*self._follow(schema, levels, visited)))
         for part in parts:
             made = _both(part, made) if made.keys() <= set(_TEXTS) else _both(made, part)
         return _with_members(made)
@@ -379,24 +379,24 @@ class _Maker:
     def _texts(schema: dict[str, Any]) -> dict[str, Any]:
         return {keyword: str(schema[keyword])[:MAX_TEXT] for keyword in _TEXTS if keyword in schema}
 
-    def _items(self, schema: dict[str, Any], levels: int, seen: frozenset[str]) -> dict[str, Any]:
+    def _items(self, schema: dict[str, Any], levels: int, visited: frozenset[str]) -> dict[str, Any]:
         """Return what is listed of the items: those at a place of their own may stand at any, in all drafts."""
         rest, first = schema.get("items", True), schema.get("prefixItems", [])
         if not first:
-            return {"items": self._node(rest, levels, seen)} if isinstance(rest, dict) else {}
+            return {"items": self._node(rest, levels, visited)} if isinstance(rest, dict) else {}
         self.dropped.add("prefixItems")
-        kinds = [self._node(inner, levels, seen) for inner in [*first, rest] if inner is not False]
+        kinds = [self._node(inner, levels, visited) for inner in [*first, rest] if inner is not False]
         made: dict[str, Any] = {"items": {} if {} in kinds or not kinds else _one_of(kinds)}
         if rest is False:
             made["maxItems"] = min(len(first), schema.get("maxItems", len(first)))
         return made
 
-    def _additional(self, schema: dict[str, Any], levels: int, seen: frozenset[str]) -> dict[str, Any]:
+    def _additional(self, schema: dict[str, Any], levels: int, visited: frozenset[str]) -> dict[str, Any]:
         """Return what is listed of other members. Where patterns of names are left out, nothing can be said."""
         inner = schema.get("additionalProperties", True)
         if inner is True or "patternProperties" in schema:
             return {}
-        return {"additionalProperties": False if inner is False else self._node(inner, levels, seen)}
+        return {"additionalProperties": False if inner is False else self._node(inner, levels, visited)}
 
 
 def _may_be_object(schema: Any) -> bool:

@@ -214,8 +214,8 @@ class McpServer:
             found = self._invoker.lookup(key)
             tool, arguments = self._catalog.find(key), params.arguments or {}
             if tool is not None:
-                _check_headers(ctx, tool, arguments)
                 arguments = _own_names(tool, arguments)
+                _check_headers(ctx, tool, arguments)
             entry = found
             body = json.dumps(arguments, ensure_ascii=False).encode("utf-8", "surrogatepass")
             response = await self._invoker.invoke(
@@ -299,7 +299,8 @@ def _check_headers(ctx: Context, tool: ListedTool, arguments: dict[str, Any]) ->
     """Raise MCPError where headers of the call (Mcp-Param-*) say something else than its arguments."""
     if ctx.request is None or not is_version_at_least(ctx.protocol_version, ANY_OUTPUT_REVISION):
         return
-    rejection = validate_mcp_param_headers(tool.input.schema, arguments, ctx.request.headers)
+    listed = rename(arguments, tool.input.names)
+    rejection = validate_mcp_param_headers(tool.input.schema, listed, ctx.request.headers)
     if rejection is not None:
         raise MCPError(rejection.code, rejection.message, rejection.data)
 

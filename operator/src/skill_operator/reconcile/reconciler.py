@@ -343,8 +343,8 @@ class Reconciler:
             await self._cluster.apply_status(wanted)
         for changed in transitions(skill.status.conditions, status.conditions):
             self._announce(body, changed, status)
-        if skill.status.observed_generation != skill.metadata.generation and (told := describe_changes(skill)):
-            self._recorder.record(body, "Normal", "ToolAdapted", told)
+        if skill.status.observed_generation != skill.metadata.generation and (changes := describe_changes(skill)):
+            self._recorder.record(body, "Normal", "ToolAdapted", changes)
 
     def _announce(self, body: Object, changed: Condition, status: SkillStatus) -> None:
         warn = changed.status == "False" and changed.type != api.ACTIVE

@@ -40,6 +40,7 @@ UNCOVERED: list[dict[str, Any]] = [
     {"deterministic": False},
     {"idleTimeoutSeconds": 60},
     {"callLimits": {"perMinute": 5}},
+    {"summary": "Use it for sums."},
     {"revisionHistoryLimit": 1},
 ]
 

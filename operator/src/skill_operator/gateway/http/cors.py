@@ -1,4 +1,4 @@
-"""What browsers ask for on behalf of pages of listed origins (CORS, in the Fetch standard)."""
+"""Cross-origin requests (CORS, in the Fetch standard): browsers ask for them on behalf of pages of listed origins."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What paths of requests mean. One slash at the end means nothing; each other path has one way to write its slashes."""
+"""The meaning of paths. One slash at the end has none, and there is one way to write each other slash."""
 
 from __future__ import annotations
 
