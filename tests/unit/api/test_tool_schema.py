@@ -230,7 +230,27 @@ def test_a_plain_schema_is_listed_as_it_is() -> None:
 
 
 @pytest.mark.parametrize(
-    "pattern", [r"(?i)a", r"\p{L}", r"(?<n>a)", r"a\-b", r"[[:alpha:]]", r"(?=a)", r"\x{41}", r"\A", r"[a&&b]", "]"]
+    "pattern",
+    [
+        r"(?i)a",
+        r"\p{L}",
+        r"(?<n>a)",
+        r"a\-b",
+        r"[[:alpha:]]",
+        r"(?=a)",
+        r"\x{41}",
+        r"\A",
+        r"[a&&b]",
+        r"[z--a]",
+        "a**",
+        "a++",
+        "a{2}{3}",
+        "^*a",
+        r"[\w-.]",
+        "a{2",
+        r"\_",
+        "]",
+    ],
 )
 def test_a_pattern_that_not_all_clients_read_is_left_out(pattern: str) -> None:
     listed = listed_input(OBJECT | {"properties": {"a": {"type": "string", "pattern": pattern}}})
@@ -248,3 +268,35 @@ def test_every_odd_name_has_a_name_of_its_own(body: dict[str, int]) -> None:
     for name, given_name in listed.names.items():
         with pytest.raises(AmbiguousNameError):
             rename({name: 1, given_name: 2}, {given_name: name})
+
+
+TOKENS = [
+    *r"ab09-_^$.*+?()[]{}|/\,:&~ é",
+    r"\d",
+    r"\w",
+    r"\S",
+    r"\-",
+    "(?:",
+    "{2}",
+    "{1,3}",
+    "[a-z]",
+    "[^",
+    "--",
+    r"\p{L}",
+    "(?=",
+]
+
+
+@given(st.lists(st.sampled_from(TOKENS), max_size=8).map("".join))
+def test_a_listed_pattern_compiles_elsewhere(pattern: str) -> None:
+    listed = listed_input(OBJECT | {"properties": {"a": {"pattern": pattern}}}).schema["properties"]["a"]
+    if "pattern" in listed and is_a_pattern(pattern):
+        re.compile(pattern)
+
+
+def is_a_pattern(pattern: str) -> bool:
+    try:
+        Draft202012Validator({"pattern": pattern})
+    except ValueError:
+        return False
+    return True

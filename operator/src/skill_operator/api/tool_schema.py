@@ -32,10 +32,12 @@ _NAME: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _OTHERS: Final = re.compile(r"[^A-Za-z0-9.-]+")
 
 # What JavaScript (with its flag u), RE2, Rust and Python can all read.
-_ESCAPE: Final = r"\\[dDwWsSnrt^$\\.*+?()\[\]{}|/]"
+_SYNTAX: Final = r"\\[nrt^$\\.*+?()\[\]{}|/]"
+_ONCE: Final = r"(?![*+?{])"  # nothing repeats an anchor, or what is repeated already
 _PORTABLE: Final = re.compile(
-    rf"(?:[^\\\[\](){{}}*+?|^$.]|{_ESCAPE}|\[\^?(?:[^\\\[\]^&~]|{_ESCAPE}|\\-)+\]"
-    r"|[.^$|)]|\((?:\?:)?(?!\?)|[*+?]|\{\d{1,4}(?:,\d{0,4})?\})*"
+    rf"(?:[^\\\[\](){{}}*+?|^$.]|{_SYNTAX}|\\[dDwWsS]"
+    rf"|\[\^?(?:(?!--)[^\\\[\]^&~]|{_SYNTAX}|\\-|\\[dDwWsS](?!-[^\]]))+\]"
+    rf"|\.|\)|[\^$|]{_ONCE}|\((?:\?:)?{_ONCE}|(?:[*+?]|\{{\d{{1,4}}(?:,\d{{0,4}})?\}})\??{_ONCE})*"
 )
 _FORMATS: Final = frozenset({"date-time", "date", "time", "email", "uri", "uuid", "ipv4", "ipv6", "hostname"})
 
