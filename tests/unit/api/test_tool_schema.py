@@ -212,6 +212,14 @@ def test_an_agent_learns_what_it_may_send(
     assert listed.changes or required == ["a"]
 
 
+def test_an_agent_learns_what_belongs_together() -> None:
+    schema = {"anyOf": [{"required": ["a"]}, {"required": ["b", "Unit price"]}], "description": "An order."}
+    listed = listed_input(OBJECT | schema)
+    description = f"An order. Needs a, or b and {listed.names['Unit price']}."
+    assert listed.schema["description"] == description
+    assert listed_output(OBJECT | schema).schema["description"] == "An order."
+
+
 def test_a_plain_schema_is_listed_as_it_is() -> None:
     lines = {"type": "array", "items": {"type": "object", "properties": {"qty": {"type": "integer", "minimum": 0}}}}
     plain = OBJECT | {

@@ -27,6 +27,7 @@ LEVELS: Final = (32, 4, 1)  # of schemas in schemas, tried in turn until the lis
 MAX_VALUES: Final = 256  # of an enum
 MAX_FLAT: Final = 128  # properties of a schema that is within no bounds otherwise
 MAX_NAME: Final = 40  # characters of a listed name before its hash
+MAX_NEEDS: Final = 8  # alternatives that are told apart in words
 MAX_EXAMPLES: Final = 3  # names that a change tells
 _NAME: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _OTHERS: Final = re.compile(r"[^A-Za-z0-9.-]+")
@@ -204,6 +205,7 @@ class _Maker:
         self.dropped: set[str] = set()
         self.recursive = False
         self.is_object = False
+        self._needs: list[str] = []
 
     def top(self, levels: int) -> dict[str, Any]:
         root = self._root
@@ -212,6 +214,8 @@ class _Maker:
         self.is_object = True
         shape = self._shape(root, levels, frozenset({"#"}))
         made = {"type": "object"} | self._texts(root)
+        if self._needs and not self._exact:
+            made["description"] = " ".join([*filter(None, [made.get("description")]), *self._needs])[:MAX_TEXT]
         made |= {keyword: root[keyword] for keyword in ("minProperties", "maxProperties") if keyword in root}
         made |= {"properties": shape.properties}
         if shape.required:
@@ -251,7 +255,9 @@ class _Maker:
         for keyword in _ALTERNATIVES:
             branches = [branch for branch in schema.get(keyword, ()) if _may_be_object(branch)]
             if branches:
-                self._add_part(shape, self._either([self._shape(branch, levels - 1, visited) for branch in branches]))
+                shapes = [self._shape(branch, levels - 1, visited) for branch in branches]
+                self._add_part(shape, self._either(shapes))
+                self._note_needs(shapes)
         if not self._exact:
             self._add_conditional(shape, schema, levels, visited)
         return shape
@@ -295,6 +301,12 @@ class _Maker:
         needed = Counter(name for branch in branches for name in branch.required)
         shape.required = {name: None for name, count in needed.items() if count == len(branches)}
         return shape
+
+    def _note_needs(self, branches: list[_Shape]) -> None:
+        """Note in words which properties belong together, where not all alternatives require the same ones."""
+        needs = list(dict.fromkeys(tuple(branch.required) for branch in branches))
+        if 1 < len(needs) <= MAX_NEEDS:
+            self._needs.append(f"Needs {', or '.join(' and '.join(names) or 'nothing more' for names in needs)}.")
 
     def _add_conditional(self, shape: _Shape, schema: dict[str, Any], levels: int, visited: frozenset[str]) -> None:
         """Add properties that only some objects have: an agent should know of them."""
