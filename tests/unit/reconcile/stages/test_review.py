@@ -125,7 +125,14 @@ def test_every_field_of_the_spec_is_covered_or_left_out_on_purpose() -> None:
     _, parts = approved(**GRANTED)
     covered = {name.removeprefix("spec.") for name in parts} | {"runtimeClassName", "source"}
     left_out = {"description", "examples", "deterministic", "generation"}  # by what the code became of them
-    left_out |= {"review", "suspend", "callLimits", "idleTimeoutSeconds", "revisionHistoryLimit"}  # they grant nothing
+    left_out |= {
+        "summary",
+        "review",
+        "suspend",
+        "callLimits",
+        "idleTimeoutSeconds",
+        "revisionHistoryLimit",
+    }  # they grant nothing
     assert {field.alias or name for name, field in SkillSpec.model_fields.items()} == (
         covered - {"code", "base image", "runtime class"} | left_out
     )
