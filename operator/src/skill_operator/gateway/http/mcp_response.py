@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from enum import Enum, auto
+from itertools import chain
 from typing import Any, NamedTuple
 
 from starlette.datastructures import Headers
@@ -122,20 +123,22 @@ class McpResponse:
             await self._send(message)
 
     async def _continue(self, message: Message) -> None:
+        """Send a part of the body. A list goes in chunks, so that no request holds all of it once more."""
         body, more = message.get("body", b""), message.get("more_body", False)
-        tools: list[bytes] | None = None
+        tools: list[bytes] = []
         if _STATE_KEY in self._state and _NO_TOOLS in body:
             tools = self._state.pop(_STATE_KEY)
-        before, _, after = body.partition(_NO_TOOLS) if tools else (body, b"", b"")
-        parts = [self._prefix + before, *(_joined(tools) if tools else ()), after + (b"" if more else self._suffix)]
-        if self._start is not None:
-            length = str(sum(map(len, parts)))
-            start, self._start = _with_header(self._start, "content-length", length), None
-            await self._send(start)
+        before, _, after = body.partition(_NO_TOOLS) if tools else (b"", b"", body)
+        before, after = self._prefix + before, after + (b"" if more else self._suffix)
         self._prefix = b""
-        for part in filter(None, parts[:-1]):
-            await self._send({"type": "http.response.body", "body": part, "more_body": True})
-        await self._send({"type": "http.response.body", "body": parts[-1], "more_body": more})
+        if self._start is not None:
+            inserted = len(_NO_TOOLS) + sum(map(len, tools)) + len(tools) - 1 if tools else 0
+            start = _with_header(self._start, "content-length", str(len(before) + inserted + len(after)))
+            self._start = None
+            await self._send(start)
+        for chunk in filter(None, chain([before], _joined(tools) if tools else ())):
+            await self._send({"type": "http.response.body", "body": chunk, "more_body": True})
+        await self._send({"type": "http.response.body", "body": after, "more_body": more})
 
 
 def _joined(tools: Iterable[bytes]) -> Iterator[bytes]:
