@@ -115,10 +115,10 @@ def _must_cut(name: str) -> bool:
     return "." in name or name in SHARED_NAMES or _ENDS_WITH_HASH.search(name) is not None
 
 
-def _cut(name: str, identity: str, suffix: str = "") -> str:
+def _cut(name: str, identity: str, suffix: str = "", length: int = MAX_LENGTH) -> str:
     """Return as much of `name` as fits before the hash, which alone tells it from others."""
     tail = f"-{identity[:HASH_LENGTH]}" + (f"-{suffix}" if suffix else "")
-    return name.replace(".", "-")[: MAX_LENGTH - len(tail)].rstrip("-") + tail
+    return name.replace(".", "-")[: length - len(tail)].rstrip("-") + tail
 
 
 def child(skill: str) -> str:
