@@ -46,8 +46,12 @@ def _rules(*rules: tuple[str, str]) -> dict[str, Any]:
 
 
 def _of(field: str) -> str:
-    """CEL for the quantity in a field that may be written as a number too."""
-    return f"quantity(string(self.{field}))"
+    """CEL for the quantity in a field that may be written as a number too, or for one to which no rule objects.
+
+    The API server evaluates rules although the pattern has failed, and would compare 1e9999999999 for minutes.
+    """
+    text, harmless = f"string(self.{field})", "1E" if field.startswith("limits") else "0"
+    return f"quantity({text}.matches(r'{QUANTITY}') ? {text} : '{harmless}')"
 
 
 def _seconds(moment: datetime) -> datetime:
