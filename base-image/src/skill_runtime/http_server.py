@@ -53,6 +53,12 @@ class HttpResponse:
         """Build a response that carries a problem (RFC 9457)."""
         return cls(problem.status, problem.body(detail), "application/problem+json", headers)
 
+    @classmethod
+    def not_taken(cls, reason: str, problem: problems.ProblemType, detail: str) -> HttpResponse:
+        """Build the refusal of a call of which nothing was done, so that the gateway may send it again."""
+        headers = ((oc.HEADER_NOT_TAKEN.lower(), reason), ("retry-after", "1"))
+        return cls.from_problem(problem, detail, *headers)
+
 
 RequestHandler = Callable[[HttpRequest], Awaitable[HttpResponse]]
 """Is cancelled when the caller disconnects."""
@@ -97,9 +103,10 @@ class HttpServer:
     def refusal(self, headers: Mapping[bytes, bytes]) -> HttpResponse | None:
         """Return why a request is not for this pod, or None if it is. A request without a uid is for any."""
         if self.draining:
-            return HttpResponse.from_problem(problems.DRAINING, "call another pod of the skill")
+            return HttpResponse.not_taken(oc.NOT_TAKEN_DRAINING, problems.DRAINING, "call another pod of the skill")
         if self.uid and headers.get(_UID_HEADER, self.uid.encode()) != self.uid.encode():
-            return HttpResponse.from_problem(problems.MISDIRECTED, "look up the address of the skill's pods again")
+            detail = "look up the address of the skill's pods again"
+            return HttpResponse.not_taken(oc.NOT_TAKEN_OTHER_SKILL, problems.MISDIRECTED, detail)
         return None
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -36,11 +36,17 @@ HEADER_CALLER = "X-Skill-Caller"
 HEADER_DEADLINE_MS = "X-Skill-Deadline-Ms"
 HEADER_REQUEST_ID = "X-Request-Id"
 HEADER_SKILL_UID = "X-Skill-Uid"
+HEADER_NOT_TAKEN = "X-Skill-Not-Taken"
+NOT_TAKEN_NO_PLACE = "no-place"
+NOT_TAKEN_DRAINING = "draining"
+NOT_TAKEN_OTHER_SKILL = "other-skill"
 HEADER_TRACEPARENT = "traceparent"
 HEADER_TRACESTATE = "tracestate"
 REQUEST_ID_PATTERN = "[A-Za-z0-9._-]{1,64}"
 PROBLEM_URN_PREFIX = "urn:skill-operator:"
 MAX_BODY_BYTES = 1 << 20
+MAX_RUNNING_CALLS = 4
+MAX_QUEUED_CALLS = 32
 
 # Patterns of schemas: what they may compile to, and for how long one validation may search with them.
 PATTERN_SIZES_KIB = (8, 64, 512, 4096)

@@ -154,7 +154,7 @@ class _SkillService:
         try:
             reply = await self._workers.call(body, request.request_id, request.deadline)
         except worker_pool.OverloadedError:
-            return HttpResponse.from_problem(problems.OVERLOADED, "try again", ("retry-after", "1")), ""
+            return HttpResponse.not_taken(oc.NOT_TAKEN_NO_PLACE, problems.OVERLOADED, "try again"), ""
         except WorkerError as error:
             return HttpResponse.from_problem(problems.SKILL_ERROR, "the skill's process is being replaced"), str(error)
         return self._respond(reply)

@@ -38,11 +38,17 @@ HEADER_CALLER: Final = "X-Skill-Caller"
 HEADER_DEADLINE_MS: Final = "X-Skill-Deadline-Ms"
 HEADER_REQUEST_ID: Final = "X-Request-Id"
 HEADER_SKILL_UID: Final = "X-Skill-Uid"
+HEADER_NOT_TAKEN: Final = "X-Skill-Not-Taken"
+NOT_TAKEN_NO_PLACE: Final = "no-place"
+NOT_TAKEN_DRAINING: Final = "draining"
+NOT_TAKEN_OTHER_SKILL: Final = "other-skill"
 HEADER_TRACEPARENT: Final = "traceparent"
 HEADER_TRACESTATE: Final = "tracestate"
 REQUEST_ID_PATTERN: Final = "[A-Za-z0-9._-]{1,64}"
 PROBLEM_URN_PREFIX: Final = "urn:skill-operator:"
 MAX_BODY_BYTES: Final = 1 << 20
+MAX_RUNNING_CALLS: Final = 4
+MAX_QUEUED_CALLS: Final = 32
 
 # Patterns of schemas: what they may compile to, and for how long one validation may search with them.
 PATTERN_SIZES_KIB: Final = (8, 64, 512, 4096)

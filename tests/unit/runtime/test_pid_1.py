@@ -178,6 +178,7 @@ def test_while_it_drains_nobody_else_can_have_its_port(tmp_path: Path) -> None:
         for path, method in (("/", "POST"), ("/healthz", "GET")):
             response = served.request(method, path, b'{"n": 2}')
             assert (response.status, response.headers["connection"]) == (503, "close")
+            assert response.headers["x-skill-not-taken"] == "draining"
             assert json.loads(response.read())["type"] == "urn:skill-operator:draining"
         let_go.touch()
         assert call.result() == (200, {"n": 1})
@@ -212,7 +213,9 @@ def test_without_ipv6_it_listens_at_ipv4_addresses(monkeypatch: pytest.MonkeyPat
     ],
 )
 def test_a_call_of_another_skill_is_refused(named: Served, headers: dict[str, str], status: int) -> None:
-    assert named.call({"n": 1}, **headers)[0] == status
+    response = named.request("POST", "/", b'{"n": 1}', **headers)
+    assert response.status == status
+    assert response.headers["x-skill-not-taken"] == (None if status == 200 else "other-skill")
 
 
 def test_a_call_of_another_skill_is_refused_before_its_body(named: Served) -> None:

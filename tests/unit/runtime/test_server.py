@@ -391,6 +391,7 @@ def test_too_many_calls_are_turned_away_and_told_when_to_come_back(tmp_path):
         turned_away = [response for response in responses if response.status == 503]
         assert len(turned_away) >= 4
         assert all(response.headers["retry-after"] == "1" for response in turned_away)
+        assert {response.headers["x-skill-not-taken"] for response in turned_away} == {"no-place"}
         assert {slug(json.loads(response.read())) for response in turned_away} == {"overloaded"}
 
 
