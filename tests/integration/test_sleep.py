@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from http.client import HTTPConnection
 from typing import Any
 
@@ -54,6 +55,23 @@ def test_a_call_wakes_it(operator: Operator, space: str) -> None:
         (space, "deployment/skill-echo"): '"call"',
     }
     told_in(operator, answer.headers["x-request-id"], logs)
+
+
+@pytest.mark.parametrize("number", [60, 100])
+def test_a_burst_at_a_sleeping_skill_is_answered(operator: Operator, space: str, number: int) -> None:
+    """More calls than its pod takes at once; `gateway.wake.queue` is 100. The same burst, once it is awake."""
+    put_to_sleep(operator, space)
+    for state in ("asleep", "awake"):
+        start = threading.Barrier(number, timeout=60)
+
+        def call(index: int, start: threading.Barrier = start, state: str = state) -> tuple[int, Answer]:
+            start.wait()
+            return index, operator.call(space, "echo", {"what": f"{state} {index}"})
+
+        with ThreadPoolExecutor(number) as threads:
+            answers = list(threads.map(call, range(number)))
+        assert [answer.body for _, answer in answers if answer.status != 200] == []
+        assert [answer.body for _, answer in answers] == [{"said": f"{state} {index}"} for index, _ in answers]
 
 
 def test_what_cannot_be_right_wakes_nobody(operator: Operator, space: str) -> None:

@@ -202,9 +202,11 @@ class ConnectionLimitSettings(_SettingsModel):
 
 
 class WakeSettings(_SettingsModel):
-    """WakeSettings bound the calls that wait for a cold start."""
+    """WakeSettings bound the calls that wait for a pod, or for a place in one."""
 
-    seconds: float = Field(default=60, gt=0, description="seconds that a call waits for a pod of its skill")
+    seconds: float = Field(
+        default=60, gt=0, description="seconds that a call waits for a pod of its skill and a place in it"
+    )
     queue: int = Field(default=100, ge=1, description="number of calls of one skill that wait at once, in each replica")
 
 

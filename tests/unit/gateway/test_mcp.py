@@ -21,6 +21,7 @@ from prometheus_client import REGISTRY
 from skill_operator import naming
 from skill_operator.gateway import json_bounds, mcp, tool_catalog
 from skill_operator.gateway.access.limits import FairShares
+from skill_operator.gateway.pods import connection
 from tests.unit.gateway.access import test_kubernetes
 from tests.unit.gateway.http.test_routes import ALICE, Guarded
 from tests.unit.gateway.objects import deployment, pod, skill
@@ -497,7 +498,7 @@ async def test_bodies_of_one_namespace_leave_room_for_others(world: Guarded) -> 
 @pytest.mark.parametrize(
     "body",
     [
-        b'{"a": "' + b"x" * mcp.MAX_RESPONSE_BYTES + b'"}',
+        b'{"a": "' + b"x" * connection.MAX_RESPONSE_BYTES + b'"}',
         b"[" + b"[]," * 340_000 + b"[]]",
         b"[" * 200 + b"]" * 200,
         b'{"a": "' + b"x" * (12 << 20) + b'"}',
@@ -507,7 +508,8 @@ async def test_bodies_of_one_namespace_leave_room_for_others(world: Guarded) -> 
 async def test_an_agent_gets_no_answer_that_holds_up_others(world: Guarded, body: bytes) -> None:
     result = await call_answered_by(world, body)
     assert result.is_error
-    assert "over HTTP" in result.content[0].text  # type: ignore[union-attr]
+    told = result.content[0].text  # type: ignore[union-attr]
+    assert ("ask for less" if len(body) > connection.MAX_RESPONSE_BYTES else "over HTTP") in told
     assert len(result.model_dump_json()) < 2000
     assert world.invoker.places.held == 0
 

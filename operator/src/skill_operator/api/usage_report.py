@@ -34,7 +34,7 @@ class SkillUsage(BaseModel):
 
     idle: float = Field(ge=0, description="seconds since its last call began or ended; 0 while one is open")
     open: int = Field(ge=0, description="number of calls that are admitted and not yet answered")
-    waiting: int = Field(ge=0, description="number of these calls that wait for a pod")
+    waiting: int = Field(ge=0, description="number of these calls that wait for a pod, or a place in one")
     failure: CallFailure | None = Field(None, description="last call that exceeded a limit")
     activation: CallEvent | None = Field(None, description="last call for which this gateway scaled it from zero")
 

@@ -19,13 +19,14 @@ from skill_operator.gateway.input_validation import validate_input
 from skill_operator.gateway.pods import request_head
 from skill_operator.gateway.pods.activator import Activator, pod_not_accepting, skill_not_ready
 from skill_operator.gateway.pods.connection import (
-    MAX_RESPONSE_BYTES,
     ConnectionPool,
+    NoPlaceError,
     NotTakenError,
     PodConnection,
     ResponseHead,
 )
 from skill_operator.gateway.pods.directory import Directory, SkillEntry
+from skill_operator.gateway.pods.place_queue import PlaceQueue
 from skill_operator.gateway.problems import TYPE_PREFIX, Problem
 from skill_operator.naming import SkillKey
 from skill_operator.observability import logs, metrics
@@ -36,6 +37,7 @@ POD_PORT = runtime_contract.HTTP_PORT
 MAX_BODY_BYTES = runtime_contract.MAX_BODY_BYTES
 MARGIN_SECONDS = 5.0  # the runtime itself reports a timeout; this is for when it cannot
 MAX_CALLS = 512
+MAX_HELD_BYTES = 1 << 26  # of the large bodies that are kept, for a pod that has no place yet or for another one
 MAX_CONNECT_ATTEMPTS = 5
 MAX_PROBLEM_BYTES = 1 << 12
 _LIMIT_STATUSES = frozenset({500, 504})  # of the problems that say that a call exceeded a limit
@@ -52,7 +54,17 @@ class InvocationResponse(NamedTuple):
 class AdmittedCall:
     """AdmittedCall is a call in flight; it must be closed, whatever its end. It holds its place in all limits."""
 
-    __slots__ = ("_address", "_invoker", "_limit", "caller", "cold_start_seconds", "entry", "refusals", "request_id")
+    __slots__ = (
+        "_address",
+        "_invoker",
+        "_limit",
+        "caller",
+        "cold_start_seconds",
+        "entry",
+        "refusals",
+        "request_id",
+        "wait_deadline",
+    )
 
     def __init__(
         self,
@@ -68,7 +80,8 @@ class AdmittedCall:
         self._invoker = invoker
         self._limit = limit
         self._address = ""
-        self.refusals = 0  # of pods that did not take it
+        self.refusals = 0  # of pods that are not for it
+        self.wait_deadline: float | None = None  # by the loop's clock; None: it has not waited for a pod, or a place
         self.cold_start_seconds: float | None = None  # how long it waited for a pod, if it did
 
     def assign_pod(self, address: str) -> None:
@@ -101,8 +114,9 @@ class AdmittedCall:
 
     def close(self) -> None:
         """End the call and free its place in all limits."""
+        address = self._address
         self.assign_pod("")
-        self._invoker.release(self)
+        self._invoker.release(self, address)
         self._limit.__exit__(None, None, None)
 
     def __enter__(self) -> Self:
@@ -123,9 +137,10 @@ class Invoker:
         self.directory = directory
         self.usage = activator.usage
         self._pool = pool
-        self._activator = activator
+        self._queue = PlaceQueue(directory, activator)
         self._limits = limits or NoLimits()
         self.places = FairShares(MAX_CALLS)
+        self.bodies = FairShares(MAX_HELD_BYTES)
 
     def lookup(self, key: SkillKey) -> SkillEntry:
         """Return the Skill. Raises Problem where there is none."""
@@ -156,8 +171,9 @@ class Invoker:
         metrics.set_calls_in_flight(self.places.held)
         return AdmittedCall(self, entry, caller, request_id, limit)
 
-    def release(self, call: AdmittedCall) -> None:
-        """Count a call as ended."""
+    def release(self, call: AdmittedCall, address: str) -> None:
+        """Count a call as ended, and give its place at this pod to the next one."""
+        self._queue.on_call_end(call.entry.meta.uid, address)
         self.places.give_back(call.caller.namespace, call.caller.name)
         self.usage.end_call(call.entry.meta.uid)
         metrics.set_calls_in_flight(self.places.held)
@@ -167,39 +183,46 @@ class Invoker:
         validate_input(self.directory.input_schema(entry), body, entry.meta)
 
     def take_idle_connection(self, call: AdmittedCall) -> PodConnection | None:
-        """Return an idle connection to the best pod of the Skill, or None."""
-        for backend in self.directory.backends(call.entry.meta):
+        """Return an idle connection to the best pod of the Skill, where that has a place for the call, or None."""
+        meta = call.entry.meta
+        for backend in self.directory.backends(meta):
+            if not self._queue.has_place(meta.uid, backend.address):
+                return None
             connection = self._pool.take(backend.address)
             if connection is not None:
                 call.assign_pod(backend.address)
             return connection
         return None
 
-    async def connect(
-        self, call: AdmittedCall, on_cold_start: Callable[[], Awaitable[None]] | None = None
-    ) -> PodConnection:
-        """Return a connection to the first pod that accepts one; a sleeping Skill is woken. Raises Problem.
+    async def connect(self, call: AdmittedCall, on_wait: Callable[[], Awaitable[None]] | None = None) -> PodConnection:
+        """Return a connection to a pod that has a place for the call; a sleeping Skill is woken. Raises Problem.
 
-        `on_cold_start` is awaited once where the call has to wait for a pod.
+        `on_wait` is awaited once where the call has to wait.
         """
         entry = call.entry
         if entry.skill is None:
             raise skill_not_ready(entry, "its object cannot be read: it is newer than this gateway")
+        failed_addresses = set[str]()
         for backend in self.directory.backends(entry.meta):
-            if backend.ready and (connection := await self._try_connect(call, backend.address)) is not None:
-                return connection
+            if backend.ready and self._queue.has_place(entry.meta.uid, backend.address):
+                call.assign_pod(backend.address)
+                if (connection := await self._try_connect(call, backend.address)) is not None:
+                    return connection
+                failed_addresses.add(backend.address)
         loop = asyncio.get_running_loop()
         start_time = loop.time()
         for _ in range(MAX_CONNECT_ATTEMPTS):
-            address = await self._activator.wait_for_pod(entry, call.request_id, on_cold_start)
-            on_cold_start = None
+            address, cold = await self._queue.wait(call, on_wait, failed_addresses)
+            on_wait = None
             if (connection := await self._try_connect(call, address)) is not None:
-                call.cold_start_seconds = loop.time() - start_time
+                if cold:
+                    call.cold_start_seconds = loop.time() - start_time
                 return connection
+            failed_addresses = {address}
         raise pod_not_accepting()
 
     async def _try_connect(self, call: AdmittedCall, address: str) -> PodConnection | None:
-        call.assign_pod(address)
+        """Return a connection to the pod at which the call has a place; None, and no place, where it accepts none."""
         try:
             return self._pool.take(address) or await self._pool.connect(address)
         except OSError as error:  # the pod has got nothing of the call
@@ -207,8 +230,16 @@ class Invoker:
             call.assign_pod("")
             return None
 
-    def forget_pod(self, call: AdmittedCall, address: str) -> bool:
-        """Forget a pod that did not take the call, and return whether the call may try another."""
+    def on_not_taken(self, call: AdmittedCall, address: str, refusal: NotTakenError | NoPlaceError) -> bool:
+        """Learn from the refusal of a pod that did nothing of the call, and return whether the call may be sent again.
+
+        It may until its time for waiting is over where a place is what was wanting. A pod that is not for this call is
+        forgotten, and a few others may be tried.
+        """
+        call.assign_pod("")
+        if isinstance(refusal, NoPlaceError):
+            self._queue.on_refusal(address)
+            return self._queue.may_wait(call)
         log.warning("the pod at %s does not take the calls of the skill", address)
         self.directory.forget_backend(call.entry.meta, address)
         call.refusals += 1
@@ -217,7 +248,7 @@ class Invoker:
     def usage_report(self) -> str:
         """Return the UsageReport as JSON. The controller asks for it before it scales a Skill to zero."""
         self.usage.retain({entry.meta.uid for entry in self.directory.entries.values()})
-        return self.usage.report(self._activator.waiting, self.directory.drain_tokens()).model_dump_json()
+        return self.usage.report(self._queue.waiting, self.directory.drain_tokens()).model_dump_json()
 
     async def invoke(
         self,
@@ -227,8 +258,7 @@ class Invoker:
         caller: Caller,
         request_id: str,
         timeout_seconds: float = math.inf,
-        max_response_bytes: int = MAX_RESPONSE_BYTES,
-        on_cold_start: Callable[[], Awaitable[None]] | None = None,
+        on_wait: Callable[[], Awaitable[None]] | None = None,
     ) -> InvocationResponse:
         """Call the skill for an authorized caller, and return its whole response. Raises Problem.
 
@@ -240,11 +270,11 @@ class Invoker:
             self.validate(entry, body)
             with logs.context(request=request_id):
                 while True:
-                    connection = self.take_idle_connection(call) or await self.connect(call, on_cold_start)
+                    connection = self.take_idle_connection(call) or await self.connect(call, on_wait)
                     try:
-                        return await self._exchange(call, connection, body, timeout_seconds, max_response_bytes)
-                    except NotTakenError:
-                        if not self.forget_pod(call, connection.address):
+                        return await self._exchange(call, connection, body, timeout_seconds)
+                    except (NotTakenError, NoPlaceError) as refusal:
+                        if not self.on_not_taken(call, connection.address, refusal):
                             raise
 
     async def _exchange(
@@ -253,12 +283,11 @@ class Invoker:
         connection: PodConnection,
         body: bytes,
         timeout_seconds: float,
-        max_response_bytes: int,
     ) -> InvocationResponse:
         """Send the call to one pod and return the response. Raises Problem."""
         entry, caller = call.entry, call.caller
         seconds = min(timeout_seconds, call_timeout_seconds(entry))
-        collector = _ResponseCollector(call, max_response_bytes)
+        collector = _ResponseCollector(call)
         head = request_head.encode_head(entry.encoded_uid, caller.name, call.request_id, int(seconds * 1000), len(body))
         connection.send(head + body, collector)
         try:
@@ -275,9 +304,8 @@ class Invoker:
 class _ResponseCollector:
     """_ResponseCollector is a ResponseHandler that keeps the whole response."""
 
-    def __init__(self, call: AdmittedCall, max_bytes: int) -> None:
+    def __init__(self, call: AdmittedCall) -> None:
         self._call = call
-        self._max_bytes = max_bytes
         self.response: asyncio.Future[InvocationResponse] = asyncio.get_running_loop().create_future()
         self.ended = False
         self._head: ResponseHead | None = None
@@ -287,11 +315,7 @@ class _ResponseCollector:
         self._head = head
 
     def on_data(self, chunk: bytes) -> None:
-        if len(self._body) + len(chunk) <= self._max_bytes:
-            self._body += chunk
-        elif not self.response.done():
-            detail = f"the skill's response is larger than {self._max_bytes} bytes; call it over HTTP, or ask for less"
-            self.response.set_exception(Problem("response-too-large", detail))
+        self._body += chunk
 
     def on_end(self) -> None:
         self.ended = True

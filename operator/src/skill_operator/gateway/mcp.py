@@ -56,7 +56,6 @@ MAX_STREAMS = 256  # that wait for changes
 MAX_STREAMS_PER_CALLER = 16
 MAX_READING_BYTES = 1 << 23  # of all bodies that are on their way: a caller has three or four large ones at once
 MAX_BODIES_BYTES = 1 << 25  # of all requests in flight
-MAX_RESPONSE_BYTES = 1 << 20  # of a skill, for an agent
 MAX_TOOL_NAME_CHARACTERS = 320  # a namespace has 63 at most, a Skill 253
 PROBLEM_META_KEY = f"{naming.GROUP}/problem"
 INSTRUCTIONS = (
@@ -205,7 +204,7 @@ class McpServer:
         progress_task: asyncio.Task[None] | None = None
         start_time, outcome, entry = time.monotonic(), access_log.CLIENT_DISCONNECTED, None
 
-        async def on_cold_start() -> None:
+        async def on_wait() -> None:
             nonlocal progress_task
             progress_task = asyncio.create_task(_report_progress(ctx, params.name))
 
@@ -223,8 +222,7 @@ class McpServer:
                 body,
                 caller=caller,
                 request_id=request_id,
-                max_response_bytes=MAX_RESPONSE_BYTES,
-                on_cold_start=on_cold_start,
+                on_wait=on_wait,
             )
             outcome = f"{response.status // 100}xx"
         except Problem as problem:

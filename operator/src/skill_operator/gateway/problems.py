@@ -140,7 +140,7 @@ PROBLEMS: Mapping[str, ProblemDefinition] = {
     "response-too-large": ProblemDefinition(
         502,
         "Response too large",
-        "The skill's response is larger than 16 MiB, or than 1 MiB for an agent.",
+        "The skill's response is larger than 1 MiB, as JSON in UTF-8.",
         "Ask for less.",
     ),
     "authorization-unavailable": ProblemDefinition(
@@ -155,8 +155,8 @@ PROBLEMS: Mapping[str, ProblemDefinition] = {
     "overloaded": ProblemDefinition(
         503,
         "Too many calls in flight",
-        "The gateway or the skill's pod has as many calls or connections as it takes, or yours hold their share.",
-        "Call again after Retry-After, or add replicas of the gateway.",
+        "The gateway or the skill's pods have as many calls or connections as they take, or yours hold their share.",
+        "Call again after Retry-After; add replicas of the gateway, or raise `gateway.wake.queue`, as the detail says.",
     ),
     "not-ready": ProblemDefinition(
         503,

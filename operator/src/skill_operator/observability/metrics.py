@@ -140,7 +140,9 @@ def record_scale_to_zero() -> None:
 MAX_SKILLS = 200  # that have series of their own in one replica; those that come later are "other" together
 OTHER = ("other", "other")
 
-_CALLS_WAITING = Gauge("skill_gateway_calls_waiting", "Number of calls that wait for a pod of a Skill at zero.")
+_CALLS_WAITING = Gauge(
+    "skill_gateway_calls_waiting", "Number of calls that wait for a pod of their Skill, or for a place in one."
+)
 _ACTIVATIONS = Counter(
     "skill_gateway_activations_total", "Number of times that a Skill was scaled from zero.", ["outcome"]
 )

@@ -13,6 +13,7 @@ import pytest
 from skill_operator.gateway import invocation
 from skill_operator.gateway.access.authorizer import Caller
 from skill_operator.gateway.pods import activator
+from skill_operator.gateway.pods.connection import PodConnection
 from skill_operator.gateway.problems import Problem
 from skill_operator.k8s.errors import Forbidden, Invalid, Unavailable
 from skill_operator.observability import logs
@@ -69,6 +70,54 @@ async def test_many_calls_wake_it_once(world: World) -> None:
     calls = await world.pod(fine)
     assert {status for status, _, _ in await asyncio.gather(*calling)} == {200}
     assert (len(calls), len(world.scaler.patches)) == (30, 1)
+
+
+@pytest.mark.parametrize("round_trip_seconds", [0.001, 0.12, 0.3, 0.9])
+async def test_a_distant_node_wakes_as_a_near_one(
+    world: World, monkeypatch: pytest.MonkeyPatch, round_trip_seconds: float
+) -> None:
+    """The handshake's round trip is simulated: loopback has none."""
+    pool = world.invoker._pool
+    connect, attempts = pool.connect, 0
+
+    async def distant(address: str) -> PodConnection:
+        nonlocal attempts
+        attempts += 1
+        await asyncio.sleep(round_trip_seconds)
+        return await connect(address)
+
+    monkeypatch.setattr(pool, "connect", distant)
+    loop = asyncio.get_running_loop()
+    sleeps(world)
+    wakes(world)
+    calls = await world.pod(fine)
+    started = loop.time()
+    assert (await world.call())[0] == 200
+    assert loop.time() - started < 4 * round_trip_seconds + 5, "no more than some round trips"
+    assert attempts <= 2 + round_trip_seconds / activator.PROBE_OVERLAP_SECONDS
+    assert len(calls) == 1
+    assert not world.directory.in_flight
+
+
+async def test_what_a_pod_drops_holds_up_no_later_attempt(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its network drops all packets until it is set up: attempts of that time hear nothing."""
+    pool = world.invoker._pool
+    connect, attempts = pool.connect, 0
+
+    async def dropped_at_first(address: str) -> PodConnection:
+        nonlocal attempts
+        attempts += 1
+        if attempts <= 3:
+            await asyncio.sleep(3600)
+        return await connect(address)
+
+    monkeypatch.setattr(pool, "connect", dropped_at_first)
+    sleeps(world)
+    wakes(world)
+    await world.pod(fine)
+    async with asyncio.timeout(1):
+        assert (await world.call())[0] == 200
+    assert attempts == 4
 
 
 async def test_a_bad_input_wakes_nobody(world: World) -> None:
@@ -371,7 +420,7 @@ async def test_a_call_from_within(world: World) -> None:
     """As MCP makes it."""
     patches: list[int] = []
 
-    async def on_cold_start() -> None:
+    async def on_wait() -> None:
         patches.append(len(world.scaler.patches))
 
     sleeps(world)
@@ -379,9 +428,7 @@ async def test_a_call_from_within(world: World) -> None:
     await world.pod(fine)
     entry = world.invoker.lookup(("finance", "invoice"))
     caller = Caller("ann")
-    answer = await world.invoker.invoke(
-        entry, b'{"lines": []}', caller=caller, request_id="r1", on_cold_start=on_cold_start
-    )
+    answer = await world.invoker.invoke(entry, b'{"lines": []}', caller=caller, request_id="r1", on_wait=on_wait)
     assert (answer.status, answer.body) == (200, b'{"total": 3}')
     assert "X-Skill-Cold-Start" in answer.headers
     assert patches == [0]

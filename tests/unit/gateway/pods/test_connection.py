@@ -88,7 +88,18 @@ async def test_so_many_pods_and_no_more_are_tried(world: World) -> None:
     assert len(refused) == MAX_CONNECT_ATTEMPTS
 
 
-async def test_a_body_that_is_not_kept_is_not_sent_again(world: World, refused: list[Call]) -> None:
+async def test_a_large_body_is_kept_for_another_pod(world: World, refused: list[Call]) -> None:
+    taken = await world.pod(fine, OWN)
+    world.know(STRANGER)
+    world.directory.on_pod("ADDED", pod("own", OWN, ready=False))
+    body = json.dumps({"lines": ["x" * 1_000_000]}).encode()
+    assert (await world.call(body))[0] == 200
+    assert [call.body for call in taken] == [body]
+    assert world.invoker.bodies.held == 0
+
+
+async def test_a_body_for_which_there_is_no_memory_is_not_sent_again(world: World, refused: list[Call]) -> None:
+    world.invoker.bodies.total, total = 90_000, world.invoker.bodies.total
     taken = await world.pod(fine, OWN)
     world.know(STRANGER)
     world.directory.on_pod("ADDED", pod("own", OWN, ready=False))
@@ -96,6 +107,7 @@ async def test_a_body_that_is_not_kept_is_not_sent_again(world: World, refused: 
     status, problem, _ = await world.call(body)
     assert (status, problem["type"]) == (503, "urn:skill-operator:pod-not-accepting")
     assert not taken
+    world.invoker.bodies.total = total
     assert (await world.call(body))[0] == 200
 
 

@@ -17,7 +17,7 @@ from skill_operator.gateway.http.connection import ExchangeConnection
 from skill_operator.gateway.http.request_id import resolve_request_id, response_headers
 from skill_operator.gateway.invocation import AdmittedCall
 from skill_operator.gateway.pods import request_head
-from skill_operator.gateway.pods.connection import NotTakenError, PodConnection, ResponseHead
+from skill_operator.gateway.pods.connection import NoPlaceError, NotTakenError, PodConnection, ResponseHead
 from skill_operator.gateway.problems import Problem
 from skill_operator.naming import SkillKey
 from skill_operator.observability import logs, metrics
@@ -26,8 +26,8 @@ log = logging.getLogger(__name__)
 BODY_TIMEOUT_SECONDS = 15.0
 MAX_BUFFERED_RESPONSE_BYTES = 1 << 16
 """A shorter response is read in full before the caller gets any of it, so that it is never half a response."""
-MAX_RESENT_BYTES = input_validation.MAX_VALIDATED_BYTES
-"""A longer body is not kept for another pod: the caller sends it again."""
+SMALL_BODY_BYTES = input_validation.MAX_VALIDATED_BYTES
+"""A longer body is kept, for a pod that has no place yet or for another one, only within the memory for such bodies."""
 
 
 class Exchange:
@@ -43,13 +43,14 @@ class Exchange:
     disconnected = False
     request_complete = False
     _received_bytes = 0
+    _held_bytes = 0  # of the memory for bodies
     _call: AdmittedCall | None = None
     _caller = Caller("")
     _pod: PodConnection | None = None
     _task: asyncio.Task[None] | None = None
     _started = False
     _request_chunked = False  # the body, on its way to the pod
-    _resendable = False  # to another pod: the body is kept
+    _resendable = False  # the body is kept
     _head: ResponseHead | None = None
     _response_started = False
 
@@ -130,6 +131,8 @@ class Exchange:
             return
         if self._pod is not None:
             if self._received_bytes <= invocation.MAX_BODY_BYTES:
+                if self._resendable:
+                    self._request_body += chunk
                 self._pod.send_more(request_head.encode_chunk(chunk) if self._request_chunked else chunk, more=True)
                 return
             self._pod.abort()
@@ -173,25 +176,34 @@ class Exchange:
         if pod is not None:
             self._send(pod)
         else:
+            if not self.request_complete:
+                self._connection.flow.pause_reading()
             self._spawn(self._connect(call))
 
     async def _connect(self, call: AdmittedCall) -> None:
         self._services.deadlines.clear(self)
         with logs.context(request=self.request_id):  # of the call that wakes the skill
-            pod = await self._services.invoker.connect(call)
+            pod = await self._services.invoker.connect(call, self._on_wait)
         self._task = None
         self._send(pod)
+
+    async def _on_wait(self) -> None:
+        """Hold memory for the body of a call that must wait. Raises Problem where there is none."""
+        size = len(self._request_body)
+        if size > SMALL_BODY_BYTES and not self._held_bytes and not self._hold_memory(size):
+            detail = "large bodies of calls that wait fill the memory for them, or your share of it; call again"
+            raise Problem("overloaded", detail, 1)
 
     def _send(self, pod: PodConnection) -> None:
         assert self._call is not None  # noqa: S101 - it was admitted
         body = bytes(self._request_body)
-        self._resendable = self.request_complete and len(body) <= MAX_RESENT_BYTES
-        if not self._resendable:
-            self._request_body = bytearray()
         length: int | None = len(body)
         if not self.request_complete:
             announced = self._headers.get(b"content-length")
             length = None if announced is None else int(announced)
+        self._resendable = length is not None and (length <= SMALL_BODY_BYTES or self._hold_memory(length))
+        if not self._resendable:
+            self._request_body = bytearray()
         self._request_chunked = length is None
         seconds = invocation.call_timeout_seconds(self._call.entry)
         head = request_head.encode_head(
@@ -208,6 +220,14 @@ class Exchange:
         pod.send(head + first, self, more=not self.request_complete)
         if not self.request_complete:
             self._connection.flow.resume_reading()
+
+    def _hold_memory(self, size: int) -> bool:
+        """Hold so many bytes of the memory for bodies instead of what is held; return whether the shares allow it."""
+        bodies, caller = self._services.invoker.bodies, self._caller
+        if self._held_bytes:
+            bodies.give_back(caller.namespace, caller.name, self._held_bytes)
+        self._held_bytes = size if size and bodies.take(caller.namespace, caller.name, size) else 0
+        return self._held_bytes == size
 
     def on_timeout(self) -> None:
         """End the call: its deadline is over. Until a pod has the call, the deadline is that of the body alone."""
@@ -284,8 +304,8 @@ class Exchange:
         pod, self._pod = self._pod, None
         if self.response_complete:
             return
-        if isinstance(problem, NotTakenError) and self._call is not None and pod is not None:
-            if self._services.invoker.forget_pod(self._call, pod.address) and self._resendable:
+        if isinstance(problem, NotTakenError | NoPlaceError) and self._call is not None and pod is not None:
+            if self._services.invoker.on_not_taken(self._call, pod.address, problem) and self._resendable:
                 self._send_or_connect(self._call)
             else:
                 self._reject(problem)
@@ -334,6 +354,8 @@ class Exchange:
         if pod is not None:
             pod.abort()
         seconds = time.monotonic() - self._start_time
+        if self._held_bytes:
+            self._hold_memory(0)
         if self._call is not None:
             metrics.record_skill_call(*self._key, outcome, seconds)
             self._call.close()

@@ -1,4 +1,4 @@
-"""Cold starts: the activator scales a Skill from zero and waits until its pod accepts a connection.
+"""Cold starts: the activator scales a Skill from zero and probes its pod until that accepts a connection.
 
 It waits for neither Ready nor an EndpointSlice nor kube-proxy: a pod answers in a third of the time that these take.
 One patch, then the pod's address the moment it is published, then probes until it opens. The scale is the lock:
@@ -8,13 +8,15 @@ whoever turns 0 into 1 has woken the Skill, all others see that it is done.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
-from collections import Counter
-from collections.abc import Awaitable, Callable
+import math
+from asyncio import FIRST_COMPLETED
+from collections.abc import Collection
 
 from skill_operator.api.conditions import DEPLOYED, STALLED, is_true
 from skill_operator.api.v1alpha1 import ObjectMeta
-from skill_operator.gateway.pods.connection import ConnectionPool
+from skill_operator.gateway.pods.connection import CONNECT_TIMEOUT_SECONDS, ConnectionPool
 from skill_operator.gateway.pods.directory import Directory, ScaleState, SkillEntry
 from skill_operator.gateway.pods.usage_tracker import UsageTracker
 from skill_operator.gateway.problems import Problem
@@ -27,9 +29,10 @@ from skill_operator.settings import WakeSettings
 from skill_operator.untrusted.text import printable
 
 log = logging.getLogger(__name__)
-PROBE_TIMEOUT_SECONDS = 0.1
-"""A pod whose network is not set up yet drops what is sent to it: TCP itself would try again only after a second."""
-PROBE_INTERVAL_SECONDS = 0.02
+PROBE_INTERVAL_SECONDS = 0.02  # between attempts at a pod that refuses them
+PROBE_OVERLAP_SECONDS = 0.1
+"""A pod whose network is not set up yet drops what is sent to it: TCP itself would try again only after a second. So
+another attempt begins after this time, and those before it go on, for the answer of a distant node may take longer."""
 RECHECK_SECONDS = 0.5
 GRACE_SECONDS = 3.0  # for an API server that does not respond, and for what may yet recover
 PATCH_TIMEOUT_SECONDS = 2.0
@@ -41,70 +44,80 @@ SCALE_FROM_ZERO_PATCH: Items = [
 _TRANSIENT_REASONS = frozenset({"Unschedulable"})  # an autoscaler may be bringing a node
 
 
-class _Activation:
-    """_Activation is the task that wakes one Skill, and the number of calls that wait for it."""
+class _PodProber:
+    """_PodProber tries to connect to pods, again and again, until one accepts.
 
-    def __init__(self, task: asyncio.Task[str]) -> None:
-        self.task = task
-        self.waiting = 0
+    A new attempt at a pod begins while the earlier ones still wait: neither what a pod drops nor a slow network holds
+    up a wake.
+    """
+
+    def __init__(self, pool: ConnectionPool) -> None:
+        self._pool = pool
+        self._attempts: dict[asyncio.Task[bool], str] = {}
+        self._start_times: dict[str, float] = {}  # of the last attempt at each address
+
+    def probe(self, addresses: Collection[str]) -> None:
+        """Begin the attempts that are due."""
+        now = asyncio.get_running_loop().time()
+        pending = set(self._attempts.values())
+        for address in addresses:
+            interval = PROBE_OVERLAP_SECONDS if address in pending else PROBE_INTERVAL_SECONDS
+            if now - self._start_times.get(address, -math.inf) >= interval:
+                self._start_times[address] = now
+                self._attempts[asyncio.create_task(self._connect(address))] = address
+
+    async def _connect(self, address: str) -> bool:
+        try:
+            self._pool.put(await self._pool.connect(address))
+        except OSError:
+            return False
+        return True
+
+    async def wait(self, changed: asyncio.Event, seconds: float) -> str | None:
+        """Return the address of the first pod that accepts; None after so many seconds, or when the event is set."""
+        end_time = asyncio.get_running_loop().time() + seconds
+        change = asyncio.create_task(changed.wait())
+        try:
+            while (left := end_time - asyncio.get_running_loop().time()) > 0 and not change.done():
+                done, _ = await asyncio.wait({change, *self._attempts}, timeout=left, return_when=FIRST_COMPLETED)
+                ended = {attempt: self._attempts.pop(attempt) for attempt in [*self._attempts] if attempt in done}
+                accepted = next((address for attempt, address in ended.items() if attempt.result()), None)
+                if accepted is not None:
+                    return accepted
+        finally:
+            change.cancel()
+        return None
+
+    @property
+    def pending(self) -> bool:
+        """True while an attempt waits for its answer."""
+        return bool(self._attempts)
+
+    def close(self) -> None:
+        """Give up the attempts that still wait."""
+        for attempt in self._attempts:
+            attempt.cancel()
 
 
 class Activator:
-    """Activator holds calls until a pod accepts them."""
+    """Activator wakes Skills, and finds a pod that accepts connections."""
 
     def __init__(self, cluster: Cluster, directory: Directory, pool: ConnectionPool, settings: WakeSettings) -> None:
         self.usage = UsageTracker()
         self._cluster = cluster
         self._directory = directory
         self._pool = pool
-        self._settings = settings
-        self._activations: dict[str, _Activation] = {}
-        self.waiting: Counter[str] = Counter()  # calls that wait, by uid of the Skill
+        self.settings = settings
 
-    async def wait_for_pod(
-        self, entry: SkillEntry, request_id: str, on_cold_start: Callable[[], Awaitable[None]] | None = None
-    ) -> str:
-        """Return the address of a pod that accepted a connection, which is in the pool now. Raises Problem.
+    async def activate(self, meta: ObjectMeta, request_id: str) -> str:
+        """Return the address of a pod of the Skill that accepted a connection, which is in the pool now.
 
-        `on_cold_start` is awaited once, before anything that takes time.
+        Where none runs, the Skill is woken, for the call with this id. It takes however long it takes. Raises Problem.
         """
-        uid, seconds = entry.meta.uid, self._settings.seconds
-        if self.waiting[uid] >= self._settings.queue:
-            detail = f"{self.waiting[uid]} calls wait for it to wake (gateway.wake.queue of the chart); call again"
-            raise Problem("wake-queue-full", detail, 1)
-        self.waiting[uid] += 1
-        metrics.set_calls_waiting(self.waiting.total())
-        try:
-            if on_cold_start is not None:
-                await on_cold_start()
-            async with asyncio.timeout(seconds):
-                return await self._join_activation(entry.meta, request_id)
-        except TimeoutError as error:
-            detail = f"no pod of it answered within {seconds:g} s: {self._describe_state(entry.meta)}; call again"
-            raise Problem("wake-timeout", detail, 5) from error
-        finally:
-            self.waiting[uid] -= 1
-            if not self.waiting[uid]:
-                del self.waiting[uid]
-            metrics.set_calls_waiting(self.waiting.total())
+        with contextlib.closing(_PodProber(self._pool)) as prober:
+            return await self._activate(meta, request_id, prober)
 
-    async def _join_activation(self, meta: ObjectMeta, request_id: str) -> str:
-        """Wait for the one task that all calls of the Skill share; it ends with the last of them."""
-        activation = self._activations.get(meta.uid)
-        if activation is None or activation.task.done():
-            task = asyncio.create_task(self._activate(meta, request_id))
-            activation = self._activations[meta.uid] = _Activation(task)
-        activation.waiting += 1
-        try:
-            return await asyncio.shield(activation.task)
-        finally:
-            activation.waiting -= 1
-            if not activation.waiting:
-                activation.task.cancel()
-                if self._activations.get(meta.uid) is activation:
-                    del self._activations[meta.uid]
-
-    async def _activate(self, meta: ObjectMeta, request_id: str) -> str:
+    async def _activate(self, meta: ObjectMeta, request_id: str, prober: _PodProber) -> str:
         loop = asyncio.get_running_loop()
         start_time = loop.time()
         patched: ScaleState | None = None
@@ -116,36 +129,26 @@ class Activator:
             entry = self._directory.entries.get(SkillKey(meta.namespace, meta.name))
             if entry is None or entry.meta.uid != meta.uid:
                 raise Problem("skill-not-found", "the skill was deleted while the call waited")
-            if (address := await self._probe_pods(meta)) is not None:
+            addresses = [backend.address for backend in self._directory.backends(meta)]
+            if published_at is None and patched_at is not None and addresses:
+                published_at = loop.time()
+            prober.probe(addresses)
+            if addresses and (address := await prober.wait(changed, PROBE_INTERVAL_SECONDS)) is not None:
                 _record_cold_start(start_time, patched_at, published_at)
                 return address
-            if published_at is None and patched_at is not None and self._directory.backends(meta):
-                published_at = loop.time()
             scale = self._directory.scale(meta)
-            if (problem := self._blocking_problem(entry, scale, loop.time() - start_time)) is not None:
+            waited_seconds = loop.time() - start_time
+            if (problem := self._blocking_problem(entry, scale, waited_seconds, prober.pending)) is not None:
                 metrics.record_activation(problem.slug)
                 raise problem
             asleep = scale is not None and not scale.replicas and scale is not patched
             if scale is not None and asleep and await self._scale_from_zero(meta, scale, request_id, api_grace):
                 patched, patched_at = scale, loop.time()
                 continue  # its pod may be there already
-            pause = PROBE_INTERVAL_SECONDS if self._directory.backends(meta) else RECHECK_SECONDS
-            try:
-                async with asyncio.timeout(pause):
-                    await changed.wait()
-            except TimeoutError:
-                if patched is not None and loop.time() - start_time > GRACE_SECONDS:
-                    patched = None  # the watch should have brought the change: perhaps the Skill sleeps again
-
-    async def _probe_pods(self, meta: ObjectMeta) -> str | None:
-        """Return the address of the first pod that accepts a connection, or None."""
-        for backend in self._directory.backends(meta):
-            try:
-                self._pool.put(await self._pool.connect(backend.address, PROBE_TIMEOUT_SECONDS))
-            except OSError:
-                continue
-            return backend.address
-        return None
+            if not addresses:
+                await prober.wait(changed, RECHECK_SECONDS)
+            if patched is not None and not changed.is_set() and loop.time() - start_time > GRACE_SECONDS:
+                patched = None  # the watch should have brought the change: perhaps the Skill sleeps again
 
     async def _scale_from_zero(
         self, meta: ObjectMeta, scale: ScaleState, request_id: str, api_grace: _GracePeriod
@@ -171,10 +174,14 @@ class Activator:
         log.info("woken", extra={"namespace": meta.namespace, "skill": meta.name})
         return True
 
-    def _blocking_problem(self, entry: SkillEntry, scale: ScaleState | None, waited_seconds: float) -> Problem | None:
+    def _blocking_problem(
+        self, entry: SkillEntry, scale: ScaleState | None, waited_seconds: float, probing: bool
+    ) -> Problem | None:
         """Return why there is no use in waiting, and what would help; None while there is."""
         if entry.skill is None or scale is None:
-            return pod_not_accepting() if self._directory.backends(entry.meta) else skill_asleep(entry)
+            if not self._directory.backends(entry.meta):
+                return skill_asleep(entry)
+            return None if probing and waited_seconds < CONNECT_TIMEOUT_SECONDS else pod_not_accepting()
         conditions = entry.skill.status.conditions
         if not scale.replicas and (
             entry.skill.spec.suspend or (is_true(conditions, STALLED) and not is_true(conditions, DEPLOYED))
@@ -191,7 +198,8 @@ class Activator:
             return Problem("pod-creation-failed", detail, 30)
         return None
 
-    def _describe_state(self, meta: ObjectMeta) -> str:
+    def describe_state(self, meta: ObjectMeta) -> str:
+        """Return what a Skill without a pod that answers waits for."""
         scale = self._directory.scale(meta)
         if scale is None:
             return "it has no Deployment"

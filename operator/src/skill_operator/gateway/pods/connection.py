@@ -10,23 +10,29 @@ import asyncio
 import logging
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import NamedTuple, Protocol, cast
 
 import httptools
 
+from skill_operator import runtime_contract
 from skill_operator.gateway.problems import Problem
 
 log = logging.getLogger(__name__)
-MAX_RESPONSE_BYTES = 1 << 24
+MAX_RESPONSE_BYTES = runtime_contract.MAX_BODY_BYTES
 MAX_HEADER_BYTES = 1 << 15
 CONNECT_TIMEOUT_SECONDS = 2.0
 IDLE_SECONDS = 15.0  # the runtime closes after 75 s, so it is always the gateway that closes first
 SWEEP_SECONDS = 5.0
 # The runtime's statuses. A redirect would send the caller, credentials and all, to where the skill likes.
-ALLOWED_STATUSES = frozenset({200, 400, 413, 422, 500, 503, 504})
+ALLOWED_STATUSES = frozenset({200, 400, 413, 422, 500, 502, 503, 504})
 ALLOWED_CONTENT_TYPES = frozenset({b"application/json", b"application/problem+json"})
+_NOT_TAKEN_HEADER = runtime_contract.HEADER_NOT_TAKEN.lower().encode()
+_NO_PLACE = runtime_contract.NOT_TAKEN_NO_PLACE.encode()
+_NOT_FOR_THIS_POD = frozenset(
+    {runtime_contract.NOT_TAKEN_DRAINING.encode(), runtime_contract.NOT_TAKEN_OTHER_SKILL.encode()}
+)
 
 
 class NotTakenError(Problem):
@@ -35,6 +41,13 @@ class NotTakenError(Problem):
     def __init__(self) -> None:
         detail = "the pod at the address that the gateway knew does not take its calls any more; call again"
         super().__init__("pod-not-accepting", detail, 1)
+
+
+class NoPlaceError(Problem):
+    """The pod has no place for the call, of which nothing has run: it may be sent again."""
+
+    def __init__(self) -> None:
+        super().__init__("overloaded", "its pods have as many calls as they take; call again", 1)
 
 
 class ResponseHead(NamedTuple):
@@ -240,8 +253,8 @@ class PodConnection(asyncio.Protocol):
         if content_type not in ALLOWED_CONTENT_TYPES:
             content_type = content_type.partition(b";")[0].strip().lower()
         length = headers.get(b"content-length")
-        if status == 421 or (status == 503 and headers.get(b"connection", b"").lower() == b"close"):
-            return NotTakenError()
+        if status in {421, 503} and (refusal := _refusal(status, headers)) is not None:
+            return refusal
         if status not in ALLOWED_STATUSES:
             return _invalid_response(f"status {status}")
         if content_type not in ALLOWED_CONTENT_TYPES:
@@ -321,6 +334,19 @@ class ConnectionPool:
                 connection.abort()
         self._idle = defaultdict(list, {address: idle for address, idle in self._idle.items() if idle})
         self._sweep_timer = loop.call_later(SWEEP_SECONDS, self._sweep)
+
+
+def _refusal(status: int, headers: Mapping[bytes, bytes]) -> Problem | None:
+    """Return what a response of 421 or 503 means where nothing of the call has run; None where it is an answer.
+
+    Pods of an earlier release tell it by the status, and by the end of the connection.
+    """
+    reason = headers.get(_NOT_TAKEN_HEADER)
+    if reason == _NO_PLACE and status == 503:
+        return NoPlaceError()
+    if status == 421 or reason in _NOT_FOR_THIS_POD or headers.get(b"connection", b"").lower() == b"close":
+        return NotTakenError()
+    return None
 
 
 def _upstream_closed(error: Exception | None) -> Problem:
