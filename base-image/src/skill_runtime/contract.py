@@ -10,6 +10,7 @@ import jsonschema_rs
 
 from skill_runtime import operator_contract as oc
 from skill_runtime import strict_json
+from skill_runtime.integers import IntegerFinder, may_hold_whole_floats
 from skill_runtime.patterns import EXHAUSTED, OPTIONS, Patterns
 from skill_runtime.settings import RuntimeSettingsError
 from skill_runtime.text import one_line
@@ -23,6 +24,7 @@ class Schema:
         self.document = document
         try:
             self._patterns = Patterns(document)
+            self._integers = IntegerFinder(document, self._patterns.matches)
             self._validator = jsonschema_rs.Draft202012Validator(
                 document,
                 retriever=_refuse_remote,
@@ -46,6 +48,13 @@ class Schema:
             return "does not fit the schema"
         where = "/".join(("", *(str(step) for step in error.instance_path)))
         return one_line(f"{where or '/'}: {error.message}", 300)
+
+    def encode(self, value: Any, text: bytes) -> bytes:
+        """Return the JSON of a value that fits, whose canonical JSON is `text`, with each integer written as one.
+
+        The value is changed alike.
+        """
+        return strict_json.encode(self._integers.convert(value)) if may_hold_whole_floats(text) else text
 
 
 @dataclass(frozen=True)

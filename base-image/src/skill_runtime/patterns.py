@@ -47,6 +47,10 @@ class Patterns:
         """Return the keyword `pattern` of one schema. Raises PatternError."""
         return _Keyword(self, pattern, *self._compile(pattern))
 
+    def matches(self, pattern: str, name: str) -> bool:
+        """Return whether a pattern for names of members matches a name that `start` has paid for."""
+        return self._compile(pattern)[0].is_valid(name)
+
     def pay(self, work: int) -> bool:
         """Take work from what is left; return False where that is too little."""
         self._left -= work

@@ -39,6 +39,7 @@ INVALID_INPUT = ProblemType("invalid-input", 422, "The input does not fit the sk
 INPUT_REJECTED = ProblemType("input-rejected", 422, "The skill rejected the input")
 SKILL_ERROR = ProblemType("skill-error", 500, "The skill failed")
 INVALID_OUTPUT = ProblemType("invalid-output", 500, "The skill's output does not fit its schema")
+RESPONSE_TOO_LARGE = ProblemType("response-too-large", 502, "Response too large")
 OVERLOADED = ProblemType("overloaded", 503, "Too many calls are waiting")
 DRAINING = ProblemType("draining", 503, "The pod is about to end")
 OUT_OF_MEMORY = ProblemType("out-of-memory", 500, "The skill exceeded its memory limit")
@@ -55,11 +56,10 @@ def problem_for(failure: replies.WorkerFailure) -> tuple[ProblemType, str]:
         return exhausted, "spec.resources of the Skill sets the limit"
     if failure.kind == "raised" and "ValueError" in failure.types:
         return INPUT_REJECTED, failure.message
-    if failure.kind in ("unserialisable", "oversized", "malformed"):
-        return (
-            INVALID_OUTPUT,
-            failure.message if failure.kind == "oversized" else "the result cannot be written as JSON",
-        )
+    if failure.kind == "oversized":
+        return RESPONSE_TOO_LARGE, f"{failure.message}; ask for less"
+    if failure.kind in ("unserialisable", "malformed"):
+        return INVALID_OUTPUT, "the result cannot be written as JSON"
     return SKILL_ERROR, "the skill raised an exception; its log has the details"
 
 

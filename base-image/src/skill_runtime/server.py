@@ -87,7 +87,7 @@ async def _serve(
     loop = asyncio.get_running_loop()
     redactor = Redactor(settings.secrets, contract.open_secrets)
     workers = worker_pool.WorkerPool(config, ZygoteClient(zygote), OutputCollector(write_to_log, redactor))
-    service = _SkillService(contract, workers, redactor)
+    service = _SkillService(contract, workers, redactor, settings.max_body_bytes)
     server = HttpServer(service.handle, settings.max_body_bytes, settings.uid)
     stop = asyncio.Event()
     receiver.on_terminate = functools.partial(loop.call_soon_threadsafe, stop.set)
@@ -115,8 +115,11 @@ async def _serve(
 class _SkillService:
     """_SkillService turns requests into responses."""
 
-    def __init__(self, contract: SkillContract, workers: worker_pool.WorkerPool, redactor: Redactor) -> None:
+    def __init__(
+        self, contract: SkillContract, workers: worker_pool.WorkerPool, redactor: Redactor, max_output_bytes: int
+    ) -> None:
         self._contract, self._workers, self._redactor = contract, workers, redactor
+        self._max_output_bytes = max_output_bytes
 
     async def handle(self, request: HttpRequest) -> HttpResponse:
         """Respond to one request."""
@@ -151,6 +154,7 @@ class _SkillService:
             return HttpResponse.from_problem(problems.INVALID_JSON, str(error)), ""
         if violation := self._contract.input.violation(value):
             return HttpResponse.from_problem(problems.INVALID_INPUT, violation), ""
+        body = self._contract.input.encode(value, body)
         try:
             reply = await self._workers.call(body, request.request_id, request.deadline)
         except worker_pool.OverloadedError:
@@ -167,6 +171,11 @@ class _SkillService:
             response = HttpResponse.from_problem(problem, self._redactor.redact_message(detail))
             return response, self._redactor.redact_log_text(reply.exception) + location
         value, text, redacted = self._redactor.redact_output(reply.value, reply.text)
+        if len(text) > self._max_output_bytes:
+            detail = (
+                f"the output is {len(text)} bytes of JSON in UTF-8, and may be {self._max_output_bytes}; ask for less"
+            )
+            return HttpResponse.from_problem(problems.RESPONSE_TOO_LARGE, detail), ""
         if violation := self._contract.output.violation(value):
             hint = "; the value of a secret was taken out of it" if redacted else ""
             detail = self._redactor.redact_message(violation) + hint

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import codecs
 import json
+import math
 from typing import Any
 
-MAX_DEPTH = 100
+from skill_runtime import operator_contract as oc
+
+MAX_DEPTH = oc.MAX_LEVELS
 
 
 class StrictJsonError(Exception):
@@ -23,9 +27,11 @@ def parse(data: bytes) -> Any:
 def canonicalize(data: bytes) -> tuple[Any, bytes]:
     """Parse a value, and return it with its one spelling: no duplicate keys, no escapes, no white space."""
     try:
-        value = json.loads(data.decode("utf-8"), parse_constant=_refuse_constant)
+        if data.startswith(codecs.BOM_UTF8):
+            raise StrictJsonError("it begins with a byte order mark; send UTF-8 without one")
+        value = json.loads(data.decode("utf-8"), parse_constant=_refuse_constant, parse_float=_finite_float)
         _refuse_depth(value)
-        return value, json.dumps(value, allow_nan=False, separators=(",", ":"), ensure_ascii=False).encode("utf-8")
+        return value, encode(value)
     except RecursionError:
         raise StrictJsonError(f"nested deeper than {MAX_DEPTH}") from None
     except UnicodeDecodeError as error:
@@ -36,6 +42,11 @@ def canonicalize(data: bytes) -> tuple[Any, bytes]:
         raise StrictJsonError(f"not JSON: {error.msg} at line {error.lineno} column {error.colno}") from None
     except ValueError as error:
         raise StrictJsonError(f"a number out of range: {error}") from None
+
+
+def encode(value: Any) -> bytes:
+    """Return the one spelling of a value. Raises ValueError for what is no JSON, UnicodeEncodeError for half a pair."""
+    return json.dumps(value, allow_nan=False, separators=(",", ":"), ensure_ascii=False).encode("utf-8")
 
 
 def parse_lenient(data: bytes) -> Any:
@@ -50,9 +61,16 @@ def _refuse_constant(constant: str) -> None:
     raise StrictJsonError(f"not JSON: {constant}")
 
 
+def _finite_float(text: str) -> float:
+    value = float(text)
+    if math.isinf(value):
+        raise ValueError(text[:20])
+    return value
+
+
 def _refuse_depth(value: Any) -> None:
     level = [value] if type(value) in (dict, list) else []
-    for _ in range(MAX_DEPTH):
+    for _ in range(MAX_DEPTH + 1):
         if not level:
             return
         level = [

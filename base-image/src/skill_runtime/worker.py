@@ -25,11 +25,12 @@ def handle_call(body: bytes, run: Callable[[Any], Any], path: str, max_reply_byt
     except BaseException as error:  # noqa: BLE001 - SystemExit is a failure of the call, not an order to us
         return _error_reply("raised", exception_report.describe(error, path))
     try:
-        text = json.dumps(result, allow_nan=False, separators=(",", ":")).encode()
+        text = json.dumps(result, allow_nan=False, separators=(",", ":"), ensure_ascii=False).encode()
     except BaseException as error:  # noqa: BLE001 - the result may be any object
         return _error_reply("unserialisable", exception_report.describe(error, path))
     if len(text) > max_reply_bytes:
-        return _error_reply("oversized", {"types": [], "message": f"{len(text)} bytes", "line": None})
+        message = f"the output is {len(text)} bytes of JSON in UTF-8, and may be {max_reply_bytes}"
+        return _error_reply("oversized", {"types": [], "message": message, "line": None})
     return frames.OUTPUT + text
 
 

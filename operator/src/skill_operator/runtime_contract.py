@@ -47,6 +47,7 @@ HEADER_TRACESTATE: Final = "tracestate"
 REQUEST_ID_PATTERN: Final = "[A-Za-z0-9._-]{1,64}"
 PROBLEM_URN_PREFIX: Final = "urn:skill-operator:"
 MAX_BODY_BYTES: Final = 1 << 20
+MAX_LEVELS: Final = 100
 MAX_RUNNING_CALLS: Final = 4
 MAX_QUEUED_CALLS: Final = 32
 

@@ -14,6 +14,7 @@ from skill_operator.gateway import input_validation
 from skill_operator.gateway.problems import Problem
 from skill_operator.untrusted.json_schema import BadSchemaError, CompiledSchema, WorkBudget
 from skill_operator.untrusted.json_values import weight
+from skill_runtime.strict_json import StrictJsonError, canonicalize
 
 META = ObjectMeta(name="invoice", namespace="finance")
 LINES = {
@@ -153,20 +154,20 @@ def test_a_usual_body_takes_the_short_cut(monkeypatch: pytest.MonkeyPatch) -> No
     ("body", "status"),
     [
         (b"", 400),
-        (b"\xef\xbb\xbf{}", 422),
-        ('{"lines": []}'.encode("utf-16"), 200),
-        ('{"lines": []}'.encode("utf-16-le"), 200),
+        (b"\xef\xbb\xbf{}", 400),
+        ('{"lines": []}'.encode("utf-16"), 400),
+        ('{"lines": []}'.encode("utf-16-le"), 400),
         (b'{"lines": [NaN]}', 400),
         (b'{"lines": []} ]', 400),
         (b'{"lines": [], "lines": 1}', 422),
         (b'{"lines": [], "to": "\\ud83d\\ude00"}', 200),
-        (b'{"lines": [], "to": "\\uDFFF"}', 200),
-        (b'{"lines": 1, "to": "\\udfff"}', 200),
-        (b'{"lines": [], "to": "\xed\xa0\x80"}', 200),
+        (b'{"lines": [], "to": "\\uDFFF"}', 400),
+        (b'{"lines": 1, "to": "\\udfff"}', 400),
+        (b'{"lines": [], "to": "\xed\xa0\x80"}', 400),
         (b'{"lines": [], "to": "\xff"}', 400),
         (b"[" * 20_000, 400),
         (b"[" * 2_000 + b"]" * 2_000, 400),
-        (b'{"lines": 1, "to": 1e999}', 200),
+        (b'{"lines": 1, "to": 1e999}', 400),
         (b'{"lines": 1' + b"0" * 18 + b"}", 422),
         (b'{"lines": 1' + b"0" * 4000 + b"}", 200),
         (b'{"lines": 1' + b"0" * 5000 + b"}", 400),
@@ -177,3 +178,100 @@ def test_a_usual_body_takes_the_short_cut(monkeypatch: pytest.MonkeyPatch) -> No
 def test_bodies_that_are_nearly_json(body: bytes, status: int) -> None:
     """What has a flaw that only the runtime judges is passed on."""
     assert verdict(CompiledSchema(LINES), body)[0] == status
+
+
+# JSON as programs of all kinds write it, and what is nearly JSON.
+NUMBERS = [
+    "0",
+    "-0.0",
+    "1e400",
+    "-1E+999",
+    "1e-400",
+    "9" * 400 + ".0",
+    "9" * 5000,
+    "1" * 4300,
+    "NaN",
+    "Infinity",
+    "01",
+    "1.",
+]
+STRINGS = [
+    '""',
+    r'"\ud83d"',
+    r'"\ud83d\ude00"',
+    r'"\uDE00\ud83d"',
+    r'"\\ud83d"',
+    r'"\u0000"',
+    '"\x00"',
+    '"\u00e9"',
+    "'a'",
+    '"\t"',
+]
+PARTS = st.sampled_from([*NUMBERS, *STRINGS, "null", "true", "True", "", " ", "[]", "{}"])
+DOCUMENTS = st.recursive(
+    PARTS,
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=3).map(lambda items: f"[{', '.join(items)}]"),
+        st.lists(inner, max_size=3).map(lambda items: "{" + ",".join(f'"a": {item}' for item in items) + "}"),
+        st.builds(
+            lambda text, levels: "[" * levels + text + "]" * levels,
+            inner,
+            st.sampled_from([1, 31, 66]),
+        ),
+        st.builds(
+            lambda text, end: text + end, inner, st.sampled_from(["", " ", "\n", "x", "{}", "\x0b", "\ufeff", "\u00a0"])
+        ),
+    ),
+    max_leaves=6,
+)
+ENCODINGS = [
+    "utf-8",
+    "utf-8",
+    "utf-8",
+    "utf-8-sig",
+    "utf-16",
+    "utf-16-le",
+    "utf-16-be",
+    "utf-32",
+    "utf-32-le",
+    "utf-32-be",
+    "latin-1",
+]
+
+
+def is_json_to_the_runtime(body: bytes) -> bool:
+    try:
+        canonicalize(body)
+    except StrictJsonError:
+        return False
+    return True
+
+
+def is_json_to_the_gateway(body: bytes, schema: CompiledSchema | None) -> bool:
+    try:
+        input_validation.validate_input(schema, body, META)
+    except Problem as problem:
+        return problem.status != 400
+    return True
+
+
+@given(DOCUMENTS, st.sampled_from(ENCODINGS))
+@settings(max_examples=500, deadline=None)
+@example("", "utf-8")
+@example("1", "utf-16-le")
+@example("[]", "utf-16")
+def test_what_the_runtime_calls_no_json_wakes_nobody(text: str, encoding: str) -> None:
+    body = text.encode(encoding, "replace")
+    expected = is_json_to_the_runtime(body)
+    may_be_deep = text.count("[") + text.count("{") > 100  # of levels see below
+    for schema in (None,) if may_be_deep else (None, CompiledSchema({}), CompiledSchema({"type": "object"})):
+        assert is_json_to_the_gateway(body, schema) == expected
+
+
+@pytest.mark.parametrize("levels", [32, 33, 99, 100, 101, 200])
+def test_both_count_levels_alike(levels: int) -> None:
+    """Where the schema does not describe them, so that it takes no walk through them, the runtime alone counts."""
+    body = b"[" * levels + b"]" * levels
+    assert is_json_to_the_runtime(body) == (levels <= 100)
+    assert is_json_to_the_gateway(body, None) == (levels <= 100)
+    assert is_json_to_the_gateway(body, CompiledSchema({"type": "object"})) == (levels <= 100)

@@ -7,11 +7,12 @@ import socket
 import struct
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
 
+from skill_runtime import operator_contract as oc
 from skill_runtime.http_server import parse_request_id
 from tests.unit.runtime.harness import GOOD, HEAD, NO_CAPABILITIES, serving, until
 
@@ -220,7 +221,7 @@ def test_a_request_id_has_the_form_that_the_gateway_gives_it(value, accepted):
         (6, 500, "invalid-output"),
         (7, 500, "invalid-output"),
         (8, 500, "invalid-output"),
-        (9, 500, "invalid-output"),
+        (9, 502, "response-too-large"),
         (11, 500, "invalid-output"),
         (12, 500, "invalid-output"),
         (13, 500, "skill-error"),
@@ -313,6 +314,43 @@ def test_time_in_the_queue_is_time_of_the_call(tmp_path):
         assert (status, slug(told)) == (503, "overloaded")
         assert time.monotonic() - began < 3
         assert stuck.result()[0] == 504
+
+
+SIZED = "def run(input):\n    n, character = input['n'], input['character']\n    return {'s': character * n}\n"
+ANY = {"name": "ns/skill", "input": {"type": "object"}, "output": {"type": "object"}, "callTimeoutSeconds": 20}
+
+
+@pytest.fixture(scope="module")
+def sized(tmp_path_factory):
+    def contract(folder, source, _timeout=5):
+        (folder / "skill.py").write_text(source)
+        (folder / "contract.json").write_text(json.dumps(ANY))
+
+    with ExitStack() as stack:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("tests.unit.runtime.harness.contract", contract)
+            served = stack.enter_context(serving(tmp_path_factory.mktemp("sized"), SIZED))
+        yield served
+
+
+@pytest.mark.parametrize("character", ["x", "\u00e9", "\u20ac", "\U0001f4a5", '"', "\x01"])
+def test_the_limit_of_an_answer_is_in_bytes_of_utf_8(sized, character):
+    """Of its JSON, in which some characters are escaped; however many bytes it is of ASCII."""
+    each = len(json.dumps(character, ensure_ascii=False).encode()) - 2
+    most = (oc.MAX_BODY_BYTES - len('{"s":""}')) // each
+    response = sized.request("POST", "/", json.dumps({"n": most, "character": character}).encode())
+    body = response.read()
+    assert (response.status, len(body)) == (200, most * each + len('{"s":""}'))
+    status, told = sized.call({"n": most + 1, "character": character})
+    assert (status, slug(told), told["title"]) == (502, "response-too-large", "Response too large")
+    assert str(oc.MAX_BODY_BYTES) in told["detail"]
+    assert sized.call({"n": 1, "character": character}) == (200, {"s": character}), "the same process goes on"
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le", "utf-32", "utf-32-be"])
+def test_a_body_in_another_encoding_is_no_json(sized, encoding):
+    status, told = sized.call('{"n": 1, "character": "x"}'.encode(encoding))
+    assert (status, slug(told)) == (400, "invalid-json")
 
 
 def asked(served, n, **headers):

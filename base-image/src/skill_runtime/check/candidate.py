@@ -15,6 +15,7 @@ from typing import Any
 from skill_runtime import operator_contract as oc
 from skill_runtime import process, replies, resource_limits, spawn, termination, worker_pool
 from skill_runtime.check.request import CheckRequest
+from skill_runtime.contract import Schema
 from skill_runtime.output import OutputCollector
 from skill_runtime.strict_json import StrictJsonError, canonicalize
 from skill_runtime.worker_client import WorkerError, ZygoteClient
@@ -71,8 +72,8 @@ class _CandidatePool(worker_pool.WorkerPool):
 class CandidateProcess:
     """CandidateProcess calls the candidate; after a call that ends its process the next one gets a new process."""
 
-    def __init__(self, workers: worker_pool.WorkerPool, deadline: float) -> None:
-        self._workers, self._deadline = workers, deadline
+    def __init__(self, workers: worker_pool.WorkerPool, schema: Schema, deadline: float) -> None:
+        self._workers, self._schema, self._deadline = workers, schema, deadline
 
     @property
     def remaining_seconds(self) -> float:
@@ -80,10 +81,14 @@ class CandidateProcess:
         return self._deadline - time.monotonic()
 
     async def call(self, value: Any, max_seconds: float = math.inf) -> replies.WorkerReply:
-        """Return the candidate's reply, within the call's timeout, the deadline and `max_seconds`."""
+        """Return the candidate's reply, within the call's timeout, the deadline and `max_seconds`.
+
+        The candidate gets the value as in production: in its one spelling, with integers where the schema says so.
+        """
         try:
             async with asyncio.timeout(max(0.0, min(self.remaining_seconds, max_seconds))):
-                return await self._workers.call(canonicalize(json.dumps(value).encode())[1])
+                body = self._schema.encode(*canonicalize(json.dumps(value).encode()))
+                return await self._workers.call(body)
         except TimeoutError:
             return replies.WorkerFailure("timeout", message="no answer within the time that is left for this check")
         except StrictJsonError as error:
@@ -117,7 +122,7 @@ async def start_candidate(
         await asyncio.wait((supervisor, loaded), return_when=asyncio.FIRST_COMPLETED)
         if supervisor.done():
             supervisor.result()  # raises
-        yield CandidateProcess(workers, deadline)
+        yield CandidateProcess(workers, request.contract.input, deadline)
     finally:
         loaded.cancel()
         supervisor.cancel()

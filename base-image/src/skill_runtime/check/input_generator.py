@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
 
+from skill_runtime.integers import resolve
+
 MAX_INPUTS = 12
 MAX_INPUT_CHARACTERS = 8000
 """Length of an input, as JSON."""
@@ -22,6 +24,7 @@ _FULLNESS_RATIOS = (0.0, 1.0, 0.5)
 """Share of the optional parts in the first input, the second one and all others."""
 _WINDOW = 100
 """A number without an end in the schema is no farther than this from 0, or from the end that there is."""
+_EXACT_IN_FLOAT = 2**53
 _TEXTS = ("", "a", "Hello, World", "0", "-1.5", "two words", "été", "a\nb", "x" * 40, "A1-b_2", " ", "💥")
 _FORMATS = {
     "date": ("2024-02-29", "1999-12-31", "2030-01-01"),
@@ -63,7 +66,7 @@ def generate(
     rng = random.Random(sha256(json.dumps(schema, sort_keys=True).encode()).digest())
     inputs: dict[str, GeneratedInput] = {}
     for number in range(_MAX_TRIES):
-        builder = _InputBuilder(schema, rng, fullness=_FULLNESS_RATIOS[min(number, 2)])
+        builder = _InputBuilder(schema, rng, number)
         try:
             value = builder.value(schema, list(samples), 0)
         except (_NoValueError, RecursionError, ArithmeticError, ValueError):
@@ -77,11 +80,13 @@ def generate(
 
 
 class _InputBuilder:
-    """_InputBuilder builds one input. `samples` are what the examples have in the same place."""
+    """_InputBuilder builds one input, of the given number. `samples` are what the examples have in the same place."""
 
-    def __init__(self, root: Any, rng: random.Random, fullness: float) -> None:
+    def __init__(self, root: Any, rng: random.Random, number: int) -> None:
+        fullness = _FULLNESS_RATIOS[min(number, 2)]
         self._root, self._rng, self._fullness = root, rng, fullness
         self._nodes = self._lists = 0
+        self._integers = number
         self.described = True
 
     def value(self, schema: Any, samples: list[Any], depth: int) -> Any:
@@ -118,7 +123,7 @@ class _InputBuilder:
         """Return the schema without references, alternatives and conjunctions."""
         for _ in range(_MAX_DEPTH):
             if "$ref" in schema:
-                target = _resolve(self._root, schema["$ref"])
+                target = resolve(self._root, schema["$ref"])
                 schema = _merge({key: value for key, value in schema.items() if key != "$ref"}, target)
                 continue
             key = next((key for key in ("allOf", "anyOf", "oneOf") if isinstance(schema.get(key), list)), None)
@@ -222,7 +227,7 @@ class _InputBuilder:
         if isinstance(step, int | float) and step > 0 and not isinstance(step, bool):
             lowest, highest = math.ceil(minimum / step), math.floor(maximum / step)
             value = self._rng.randint(lowest, max(lowest, highest)) * step
-            return int(value) if whole else value
+            return self._integer(value) if whole else value
         if self._fullness == 0.0 and not self._lists:  # in a list, all being equal is no less than differing
             nearest = min(max(minimum, 0), maximum)
             return int(nearest) if whole else nearest
@@ -230,7 +235,13 @@ class _InputBuilder:
         known = [n for n in samples if isinstance(n, int | float) and not isinstance(n, bool)]
         inside = self._rng.randint(int(minimum), max(int(minimum), int(maximum)))
         number = self._rng.choice([*ends, inside, inside + 0.25, *known, *(n + 1 for n in known)])
-        return int(number) if whole else number
+        return self._integer(number) if whole else number
+
+    def _integer(self, number: float) -> float:
+        """Return a whole number, now and then with a fraction of zero: to JSON Schema 3.0 is an integer, too."""
+        self._integers += 1
+        is_exact = abs(number) < _EXACT_IN_FLOAT
+        return float(int(number)) if is_exact and self._fullness and self._integers % 3 == 0 else int(number)
 
 
 def _range(schema: dict[str, Any], step: float) -> tuple[Any, Any]:
@@ -274,16 +285,3 @@ def _merge(one: dict[str, Any], other: Any) -> dict[str, Any]:
         elif isinstance(mine, list) and isinstance(others, list):
             both[name] = [*mine, *others]
     return both
-
-
-def _resolve(root: Any, reference: Any) -> Any:
-    """Return the schema that `#` or `#/$defs/line` names, or True for another kind of reference."""
-    if not isinstance(reference, str) or not (reference == "#" or reference.startswith("#/")):
-        return True
-    node = root
-    for part in reference[2:].split("/") if len(reference) > 1 else ():
-        step = part.replace("~1", "/").replace("~0", "~")
-        if not isinstance(node, dict) or step not in node:
-            return True
-        node = node[step]
-    return node

@@ -7,6 +7,7 @@ import re
 from itertools import accumulate, islice
 from typing import Any
 
+from skill_operator import runtime_contract
 from skill_operator.gateway.invocation import MAX_BODY_BYTES
 from skill_operator.gateway.problems import Problem
 from skill_operator.untrusted.json_values import CHARACTERS_PER_UNIT, children, flaw
@@ -14,7 +15,7 @@ from skill_operator.untrusted.json_values import CHARACTERS_PER_UNIT, children, 
 ENVELOPE_BYTES = 1 << 16  # around a call's arguments
 MAX_REQUEST_BYTES = MAX_BODY_BYTES + ENVELOPE_BYTES
 MAX_MARKS = 16_384  # brackets, braces and commas: at least one for each value
-MAX_LEVELS = 100
+MAX_LEVELS = runtime_contract.MAX_LEVELS
 MAX_WEIGHT = 8_192  # of what one Skill adds to a description: each value counts twice, 64 characters once
 # Everything up to a bracket, brace or comma that is in no string, or up to the end. It gives nothing back: one pass.
 _TO_MARK = re.compile(rb'[^"\[\]{},]*+(?:"[^"\\]*+(?:\\.[^"\\]*+)*+"?+[^"\[\]{},]*+)*+([\[\]{},]|\Z)', re.DOTALL)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 import math
 from collections.abc import Hashable, Iterator
@@ -21,9 +22,24 @@ def reject_constant(name: str) -> None:
     raise ValueError(f"{name} is no JSON")
 
 
+def finite_float(text: str) -> float:
+    """Return the number. Raises ValueError where no float is that large, though Python's parser says infinity."""
+    value = float(text)
+    if math.isinf(value):
+        raise ValueError(f"{text[:20]} is out of range")
+    return value
+
+
 def parse_json(text: str | bytes) -> Any:
-    """Return the value of a JSON text. Raises ValueError, or RecursionError where it is nested too deeply."""
-    return json.loads(text, parse_constant=reject_constant)
+    """Return the value of a JSON text, in UTF-8 (RFC 8259, section 8.1) and without a byte order mark.
+
+    Raises ValueError, or RecursionError where it is nested too deeply.
+    """
+    if isinstance(text, bytes):
+        if text.startswith(codecs.BOM_UTF8):
+            raise ValueError("it begins with a byte order mark")
+        text = text.decode()
+    return json.loads(text, parse_constant=reject_constant, parse_float=finite_float)
 
 
 def located(base: str, place: Place) -> str:
@@ -67,6 +83,14 @@ def weight(value: Any, limit: float = math.inf) -> int:
     return total
 
 
+def is_deeper(value: Any, levels: int) -> bool:
+    """Return whether a value has more levels of objects and arrays."""
+    level = [value]
+    for _ in range(levels + 1):
+        level = [child for node in level if isinstance(node, dict | list) for _, child in (*children(node), ("", None))]
+    return bool(level)
+
+
 def flaw(value: Any) -> tuple[Place, str] | None:
     """Return place and description of the first flaw that makes a value no JSON for other programs, or None."""
     waiting: list[tuple[Place, Any]] = [((), value)]
@@ -85,10 +109,10 @@ def _flaw_of_one(node: Any) -> str | None:
         case None | bool() | list():
             return None
         case dict():
-            strange = next((key for key in node if not isinstance(key, str) or not _encodes(key)), None)
+            strange = next((key for key in node if not isinstance(key, str) or not encodes(key)), None)
             return None if strange is None else "has a key that is no text"
         case str():
-            return None if _encodes(node) else "holds half of a surrogate pair, which is no text"
+            return None if encodes(node) else "holds half of a surrogate pair, which is no text"
         case int():
             return None if abs(node) <= LARGEST_INTEGER else "is an integer of more than 64 bits"
         case float():
@@ -97,7 +121,8 @@ def _flaw_of_one(node: Any) -> str | None:
             return "is no JSON value"
 
 
-def _encodes(text: str) -> bool:
+def encodes(text: str) -> bool:
+    """Return whether the text is one: no half of a surrogate pair."""
     try:
         text.encode()
     except UnicodeEncodeError:

@@ -126,6 +126,19 @@ async def test_a_bad_input_wakes_nobody(world: World) -> None:
     assert world.scaler.patches == []
 
 
+@pytest.mark.parametrize("size", [0, 40_000, 200_000])
+@pytest.mark.parametrize(
+    "encoding", ["utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-le", "utf-32-be"]
+)
+async def test_a_body_in_another_encoding_wakes_nobody(world: World, encoding: str, size: int) -> None:
+    sleeps(world)
+    wakes(world)
+    status, problem, _ = await world.call(json.dumps({"lines": ["x" * size]}).encode(encoding))
+    assert (status, problem["type"]) == (400, "urn:skill-operator:invalid-json")
+    assert "UTF-8" in problem["detail"]
+    assert world.scaler.patches == []
+
+
 async def test_who_was_woken_by_another_gateway_is_not_woken_again(world: World) -> None:
     async def lost() -> None:
         world.directory.on_deployment("MODIFIED", deployment(1))

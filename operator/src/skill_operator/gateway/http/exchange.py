@@ -169,6 +169,8 @@ class Exchange:
             return
         if self.request_complete:
             self._services.invoker.validate(self._call.entry, bytes(self._request_body))
+        else:
+            input_validation.check_encoding(bytes(self._request_body[:4]))
         self._send_or_connect(self._call)
 
     def _send_or_connect(self, call: AdmittedCall) -> None:
