@@ -10,17 +10,27 @@ from hypothesis import strategies as st
 
 from skill_operator import runtime_contract as rc
 from skill_operator.untrusted.json_schema import BadSchemaError, CompiledSchema, TooMuchWorkError, WorkBudget
-from skill_operator.untrusted.patterns import NOT_LINEAR, TOO_LARGE, compiled_kib, refusal
+from skill_operator.untrusted.patterns import NOT_LINEAR, TOO_LARGE, UNKNOWN, compiled_kib, refusal
 from skill_runtime.contract import Schema
 from skill_runtime.patterns import EXHAUSTED
 from skill_runtime.settings import RuntimeSettingsError
 
 USUAL = [
     r"^\p{L}{1,64}$", r"^[\p{L} .'-]{1,80}$", r"^\S{1,512}$", r"^.{1,2000}$", r"^[^@\s]+@[^@\s]+\.[a-z]{2,}$",
+    r"^[\p{L}\p{N} _-]{1,64}$", r"^[\s\S]{1,4000}$", r"^.{1,255}$", r"^\w{1,1000}$", r"^[^\x00-\x1f]{1,2000}$",
     r"^[A-Z]{2}\d{6}$", r"^\d{4}-\d{2}-\d{2}$", r"^[0-9a-f]{64}$", r"^(?:EUR|USD)$", r"^[^<>]{0,1000}$", r"^a\.b$",
 ]  # fmt: skip
 NEEDS_MEMORY = ["(?=a)b", "(?!a)b", "(?<=a)b", "(?<!a)b", r"(a)\1", r"(?<n>a)\k<n>", "x(?=[)])", r"[(?=](?!b)"]
-LARGE = ["(a{1000}){1000}", r"(\p{L}{50}){50}", r"[^\p{L}]{900}", "(?:(?:(?:ab?){99}){99}){99}"]
+LARGE = [
+    "(a{1000}){1000}",
+    r"^.{1,20000}$",
+    r"^\p{L}{1,4000}$",
+    r"^(?:\p{L}|\p{N}|[ _-]){1,900}$",
+    r"(\p{L}{50}){50}",
+    r"[^\p{L}]{900}",
+    "(?:(?:(?:ab?){99}){99}){99}",
+]
+UNKNOWABLE = [r"\ud800", r"[\ud800-\udfff]{1,80}", r"\p{Foo}", r"^\p{L}{1,9}\p{Nobody}$", "(" * 300 + "a" + ")" * 300]
 BROKEN = ["(", "[", "a{2,1}", "*"]
 PLACES: dict[str, Any] = {
     "here": lambda pattern: {"pattern": pattern},
@@ -61,6 +71,7 @@ def test_usual_patterns_are_taken(pattern: str) -> None:
     [
         *((pattern, NOT_LINEAR) for pattern in NEEDS_MEMORY),
         *((pattern, TOO_LARGE) for pattern in LARGE),
+        *((pattern, UNKNOWN) for pattern in UNKNOWABLE),
         *((pattern, 'is not a "regex"') for pattern in BROKEN),
     ],
 )

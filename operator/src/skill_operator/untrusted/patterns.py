@@ -16,12 +16,14 @@ from skill_operator import runtime_contract as rc
 OPTIONS: Final = RegexOptions(size_limit=rc.PATTERN_SIZES_KIB[-1] << 10, dfa_size_limit=1 << 16)
 TOO_LARGE: Final = "is too large to compile: use maxLength instead of a long repetition"
 TOO_LARGE_TOGETHER: Final = "is too large to compile beside the other patterns: use maxLength instead"
+UNKNOWN: Final = "names characters that are not known, such as half of a surrogate pair, or nests too deeply"
 NOT_LINEAR: Final = "looks around or refers back, which no pattern may: write several patterns under allOf or not"
 
 _TRIALS: Final = tuple(
     (kib, RegexOptions(size_limit=kib << 10, dfa_size_limit=1 << 16)) for kib in rc.PATTERN_SIZES_KIB
 )
 _TOKEN: Final = re.compile(r"\\.|\[(?:\\.|[^\]\\])*\]|\(\?<?[=!]|\(\?>|.", re.DOTALL)
+_REPETITION: Final = re.compile(r"\{\d+(?:,\d*)?\}")
 _NEEDS_MEMORY: Final = re.compile(r"\(\?.+|\\[1-9k]")
 _SYNTAX: Final = Draft202012Validator({"format": "regex"}, validate_formats=True)
 
@@ -43,4 +45,6 @@ def refusal(pattern: str) -> str:
     """Return why a pattern that has no compiled size is refused."""
     if any(_NEEDS_MEMORY.fullmatch(part) for part in _TOKEN.findall(pattern)):
         return NOT_LINEAR
-    return TOO_LARGE if _SYNTAX.is_valid(pattern) else 'is not a "regex"'
+    if not _SYNTAX.is_valid(pattern):
+        return 'is not a "regex"'
+    return UNKNOWN if compiled_kib(_REPETITION.sub("{1}", pattern)) is None else TOO_LARGE
