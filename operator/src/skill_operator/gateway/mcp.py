@@ -206,7 +206,7 @@ class McpServer:
 
         async def on_wait() -> None:
             nonlocal progress_task
-            progress_task = asyncio.create_task(_report_progress(ctx, params.name))
+            progress_task = progress_task or asyncio.create_task(_report_progress(ctx, params.name))
 
         try:
             await self._services.authorizer.authorize(caller, key)
@@ -381,7 +381,7 @@ async def _cancel_on_disconnect(receive: Receive, scope: anyio.CancelScope) -> N
 
 
 async def _report_progress(ctx: Context, tool: str) -> None:
-    """Report progress once a second until the skill is awake: a client takes silence for an end."""
+    """Report progress once a second until a pod has the call: a client takes silence for an end."""
     for seconds in itertools.count():
         await ctx.session.report_progress(seconds, None, f"waking {tool}")
         await asyncio.sleep(PROGRESS_INTERVAL_SECONDS)

@@ -162,6 +162,36 @@ async def test_what_a_pod_refuses_for_want_of_a_place_is_sent_again(
     assert nothing_is_left(world)
 
 
+async def test_so_it_is_over_mcp(world: World, stack: AsyncExitStack) -> None:
+    crowded = Crowded(5)
+    await world.pod(crowded.say)
+    world.know()
+    working(stack, crowded)
+    entry = world.directory.entries[SkillKey("finance", "invoice")]
+    bodies = [b'{"lines": [%d]}' % number for number in range(80)]
+    calls = (world.invoker.invoke(entry, body, caller=Caller("c"), request_id="r") for body in bodies)
+    assert {(answer.status, answer.body) for answer in await asyncio.gather(*calls)} == {(200, GOOD)}
+    assert sorted(crowded.taken) == sorted(bodies)
+    assert nothing_is_left(world)
+
+
+async def test_gateways_share_the_places_of_a_pod(world: World, stack: AsyncExitStack) -> None:
+    other = World(stack)
+    await other.start()
+    other.invoker._pool._port = world.port
+    crowded = Crowded(CALL_PLACES)
+    await world.pod(crowded.say)
+    world.know()
+    other.know()
+    working(stack, crowded)
+    for answers, _ in await asyncio.gather(burst(world, 100), burst(other, 100)):
+        assert answers == {(200, ""): 100}
+    assert len(crowded.taken) == 200
+    assert crowded.refused < 400, "most are held until there is a place"
+    assert nothing_is_left(world)
+    assert nothing_is_left(other)
+
+
 async def test_a_large_body_is_kept_for_a_pod_that_has_no_place(world: World, stack: AsyncExitStack) -> None:
     crowded = Crowded(2)
     await world.pod(crowded.say)
