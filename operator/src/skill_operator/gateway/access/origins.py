@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from functools import lru_cache
 from urllib.parse import urlsplit
 
+from skill_operator import runtime_contract
 from skill_operator.gateway.problems import Problem
 from skill_operator.settings import Settings
 
@@ -16,7 +17,7 @@ _DEFAULT_PORTS = {"http": 80, "https": 443}
 _WEB_ORIGIN = re.compile(r"(https?)://(.*)", re.IGNORECASE)
 _AUTHORITY = re.compile(r"([a-z0-9._-]+|\[[0-9a-f:.]+\])(?::([0-9]{1,5}))?", re.IGNORECASE)
 _HEADER_NAMES = re.compile(r"[A-Za-z0-9_-]{1,64}(?:[ \t]*,[ \t]*[A-Za-z0-9_-]{1,64}){0,63}")
-_EXPOSED = "X-Request-Id, X-Skill-Cold-Start, Retry-After, WWW-Authenticate"
+_EXPOSED = f"{runtime_contract.HEADER_REQUEST_ID}, X-Skill-Cold-Start, Retry-After, WWW-Authenticate"
 _PREFLIGHT_SECONDS = 600
 
 
