@@ -29,8 +29,8 @@ KINDS = frozenset({
 STATES = frozenset({
     "Complete", "ContainerCreating", "CrashLoopBackOff", "CreateContainerConfigError", "CreateContainerError",
     "EmptyDir", "ErrImageNeverPull", "ErrImagePull", "Failed", "FailedCreatePodSandBox", "FailedMount",
-    "FailureTarget", "ImagePullBackOff", "InvalidImageName", "PodInitializing", "PodScheduled", "ReplicaFailure",
-    "RunContainerError", "Running", "Succeeded", "SuccessCriteriaMet",
+    "FailureTarget", "ImagePullBackOff", "InvalidImageName", "PodInitializing", "PodScheduled", "ProbeWarning",
+    "ReplicaFailure", "RunContainerError", "Running", "Succeeded", "SuccessCriteriaMet", "Unhealthy",
 })  # fmt: skip
 VALUES = frozenset({
     "Accept", "Allowed", "Authorization", "Auto", "Automatic", "Exists", "ExternalIP", "Host", "InternalIP", "Labels",

@@ -11,6 +11,9 @@ from skill_operator import naming, runtime_contract
 from skill_operator.k8s.interface import Object
 
 PULL_FAILED = "ImagePullFailed"
+PROBE_WARNINGS = frozenset(
+    {"Unhealthy", "ProbeWarning"}
+)  # of a container that runs, though the pod does not say so yet
 PULL_REASONS = {"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull"}
 ENFORCE = (
     "the cluster's network plugin must enforce NetworkPolicies for ingress and egress, towards the API server and the "
@@ -136,7 +139,8 @@ def pod_problem(pod: Object, warnings: Sequence[Object] = ()) -> PodProblem | No
     ]
     if (problem := next(filter(None, problems), None)) is not None:
         return problem
-    return _stuck(name, warnings[-1]) if warnings and is_creating(pod) else None
+    delays = [warning for warning in warnings if warning.get("reason") not in PROBE_WARNINGS]
+    return _stuck(name, delays[-1]) if delays and is_creating(pod) else None
 
 
 def _container_problem(pod: str, container: Object) -> PodProblem | None:

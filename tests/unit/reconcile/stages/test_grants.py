@@ -102,6 +102,9 @@ def test_events_tell_why_a_pod_does_not_begin(reason: str, message: str, told: s
     assert pod_status.pod_problem(pod) is None
     running = pod | {"status": {"phase": "Running"}}
     assert pod_status.pod_problem(running, warnings) is None
+    probed = [{"reason": reason, "message": "Startup probe failed"} for reason in ("Unhealthy", "ProbeWarning")]
+    assert pod_status.pod_problem(pod, probed) is None, "its container runs"
+    assert pod_status.pod_problem(pod, [*warnings, *probed]) == trouble
 
 
 NO_USERS = "can't set `spec.hostUsers: false`, RuntimeClass handler does not support user namespaces"
