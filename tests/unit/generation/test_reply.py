@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 import time
-from collections.abc import Callable
 
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from skill_operator.generation.reply import MAX_REPLY_CHARACTERS, MAX_SOURCE_BYTES, extract_source, fingerprint, parse
+from tests.unit.counting import count_lines
 
 CODE = 'def run(input):\n    return {"n": 1}\n'
 OTHER = 'def run(input):\n    return {"n": 2}\n'
@@ -216,23 +215,6 @@ def test_what_is_taken_always_parses_and_defines_run(parts: list[str], finish_re
         tree = parse(reply.source)
         assert tree is not None
         assert "run" in {getattr(node, "name", "") for node in tree.body}
-
-
-def count_lines(function: Callable[[], object]) -> int:
-    """Return how many lines of Python the function executes."""
-    count, previous = 0, sys.gettrace()
-
-    def trace(*_: object) -> object:
-        nonlocal count
-        count += 1
-        return trace
-
-    sys.settrace(trace)
-    try:
-        function()
-    finally:
-        sys.settrace(previous)
-    return count
 
 
 SINGLE_QUOTES, DOUBLE_QUOTES = 3 * chr(39), 3 * chr(34)

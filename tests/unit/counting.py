@@ -1,0 +1,23 @@
+"""Counts work that must be bounded, on whatever machine the tests run."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+
+
+def count_lines(function: Callable[[], object]) -> int:
+    """Return how many lines of Python the function executes."""
+    count, previous = 0, sys.gettrace()
+
+    def trace(*_: object) -> object:
+        nonlocal count
+        count += 1
+        return trace
+
+    sys.settrace(trace)
+    try:
+        function()
+    finally:
+        sys.settrace(previous)
+    return count
