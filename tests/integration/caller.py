@@ -2,13 +2,14 @@
 
     python3 caller.py URL TOKEN NAMESPACE/NAME:FROM:TO:EVERY…
 
-Times are seconds from the first call of all; the last line is JSON, the first says that it begins.
+Times are seconds from the first call of all; SIGTERM ends it sooner. The last line is JSON, the first says that it begins.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import signal
 import sys
 import time
 from typing import Any
@@ -16,11 +17,13 @@ from typing import Any
 import aiohttp
 
 
-async def calls(session: aiohttp.ClientSession, url: str, plan: str, began: float) -> list[dict[str, Any]]:
+async def calls(
+    session: aiohttp.ClientSession, url: str, plan: str, began: float, stop: asyncio.Event
+) -> list[dict[str, Any]]:
     name, start, end, every = plan.split(":")
     made: list[dict[str, Any]] = []
     due = began + float(start)
-    while due < began + float(end):
+    while due < began + float(end) and not stop.is_set():
         await asyncio.sleep(due - time.monotonic())
         at = time.monotonic() - began
         try:
@@ -39,11 +42,13 @@ async def calls(session: aiohttp.ClientSession, url: str, plan: str, began: floa
 
 async def main() -> None:
     url, token, *plans = sys.argv[1:]
+    stop = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     headers = {"Authorization": f"Bearer {token}"}
     async with aiohttp.ClientSession(headers=headers, timeout=aiohttp.ClientTimeout(total=90)) as session:
         print("begins", flush=True)
         began = time.monotonic()
-        made = await asyncio.gather(*(calls(session, url, plan, began) for plan in plans))
+        made = await asyncio.gather(*(calls(session, url, plan, began, stop) for plan in plans))
     print(json.dumps([one for of_plan in made for one in of_plan]))
 
 

@@ -47,8 +47,10 @@ def engine(operator: Operator) -> Iterator[Bare]:
     operator.cluster.kubectl("-n", NAMESPACE, "rollout", "status", f"deployment/{NAMESPACE}-controller")
 
 
-def calling(operator: Operator, namespace: str, *plans: str, during: Callable[[], None]) -> list[dict[str, Any]]:
-    """Calls from a pod, as caller.py makes them, while something happens."""
+def calling(
+    operator: Operator, namespace: str, *plans: str, during: Callable[[], None], until_then: bool = False
+) -> list[dict[str, Any]]:
+    """Calls from a pod, as caller.py makes them, while something happens; `until_then` no longer than that."""
     cluster, script = operator.cluster, Path(__file__).with_name("caller.py")
     operator.run_script(namespace, script, operator.service.url, operator.token, *plans)
 
@@ -57,7 +59,10 @@ def calling(operator: Operator, namespace: str, *plans: str, during: Callable[[]
 
     until("the first call", 60, lambda: "begins" in log())
     during()
-    until("the last call", 180, lambda: log().rstrip().endswith("]"))
+    if until_then:
+        cluster.kubectl("-n", namespace, "exec", "caller", "--", "python3", "-c", "import os; os.kill(1, 15)")
+    over = "--for=jsonpath={.status.phase}=Succeeded"
+    cluster.kubectl("-n", namespace, "wait", over, "pod/caller", "--timeout=180s")
     found: list[dict[str, Any]] = json.loads(log().splitlines()[-1])
     cluster.kubectl("-n", namespace, "delete", "pod", "caller")
     return found

@@ -155,8 +155,8 @@ def test_what_is_deleted_comes_back_and_no_call_is_lost(encrypted: Operator, spa
         assert len(bundle) == 2
         assert bundle[1:] == known, "the former CA, whose certificate still serves"
 
-    calls = calling(encrypted, space, f"{space}/awake:0:170:0.5", during=deleted)
-    assert len(calls) > 100
+    calls = calling(encrypted, space, f"{space}/awake:0:600:0.2", during=deleted, until_then=True)
+    assert len(calls) > 50
     assert [call for call in calls if call["status"] != 200] == []
 
 
