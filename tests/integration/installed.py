@@ -30,18 +30,19 @@ from hack.model import deploy
 from skill_operator.naming import GROUP, VERSION
 
 T = TypeVar("T")
-POLL_SECONDS = 0.2  # a kubectl costs 0.1 s of CPU, which tests that run side by side share
+POLL_SECONDS = 0.1, 0.5  # at first, at most: a kubectl costs 0.1 s of CPU, which tests that run side by side share
 
 
 def until(what: str, seconds: float, look: Callable[[], T | None]) -> T:
     """What `look` returns once it is true."""
-    deadline = time.monotonic() + seconds
+    began = time.monotonic()
     while True:
         found = look()
         if found:
             return found
-        assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
-        time.sleep(POLL_SECONDS)
+        waited = time.monotonic() - began
+        assert waited < seconds, f"not within {seconds} s: {what}"
+        time.sleep(min(max(POLL_SECONDS[0], waited / 10), POLL_SECONDS[1]))
 
 
 RUNTIME_CLASS = "of-the-tests"  # may be asked for, and is not there unless a test makes it

@@ -153,7 +153,7 @@ def test_what_is_deleted_comes_back_and_no_call_is_lost(encrypted: Operator, spa
         recreated(encrypted, CA_KEY)
         bundle = parse_certificates(changed(encrypted, TRUST, published)["data"]["ca.crt"].encode())
         assert len(bundle) == 2
-        assert bundle[1:] == known, "the former CA, whose certificate still serves"
+        assert bundle[1:] == known[:1], "the former CA, whose certificate still serves"
 
     calls = calling(encrypted, space, f"{space}/awake:0:600:0.2", during=deleted, until_then=True)
     assert len(calls) > 50
