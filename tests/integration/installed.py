@@ -45,6 +45,7 @@ def until(what: str, seconds: float, look: Callable[[], T | None]) -> T:
         time.sleep(min(max(POLL_SECONDS[0], waited / 10), POLL_SECONDS[1]))
 
 
+SCRIPT_REQUESTS = {"cpu": "100m", "memory": "64Mi"}  # little, or skills would have to leave a small node
 RUNTIME_CLASS = "of-the-tests"  # may be asked for, and is not there unless a test makes it
 
 
@@ -131,7 +132,7 @@ class Operator:
         meta = {"name": name, "namespace": namespace}
         container = {
             "name": name,
-            "resources": {"limits": limits or {}},
+            "resources": {"limits": limits, "requests": SCRIPT_REQUESTS} if limits else {},
             "image": images.built()["operator"]["name"],
             "imagePullPolicy": "Never",
             "command": ["python3", f"/script/{script.name}", *arguments],
