@@ -169,10 +169,7 @@ class _Response(aiohttp.ClientResponse):
 
     async def json(self, **_: Any) -> Any:
         """Return the value of the body, in whose objects nothing is missing that this module reads."""
-        document = await parse_list(await self.read())
-        if isinstance(document, dict) and document.get("items", ()) is None:  # how an empty list of metadata comes
-            document["items"] = []
-        return document
+        return await parse_list(await self.read())
 
 
 class _Lines:

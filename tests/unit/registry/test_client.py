@@ -11,7 +11,7 @@ import pytest
 from aiohttp import web
 
 from skill_operator.registry import client
-from skill_operator.registry.client import BaseImagesDiffer, RegistryUnavailable, is_lost, read_base
+from skill_operator.registry.client import BaseImagesDiffer, RegistryUnavailable, is_stored, read_base
 from skill_operator.settings import ImageSettings, RegistrySettings, Settings
 
 MANIFEST = {"python": "3.13", "rootEntries": ["bin", "usr"], "distributions": {f"d{n}": "1" for n in range(30_000)}}
@@ -140,9 +140,9 @@ async def test_a_label_without_end_is_cut(answers: Answers, monkeypatch: pytest.
 async def test_an_image_is_lost_only_if_the_registry_says_so(answers: Answers, status: int, said: bool) -> None:
     answers.status = status
     image = answers.image("runtime", "localhost:30500/")
-    assert await is_lost(answers.settings(), image) is said
+    assert (await is_stored(answers.settings(), image) is False) is said
     answers.url = "http://127.0.0.1:1"
-    assert await is_lost(answers.settings(), image) is False
+    assert await is_stored(answers.settings(), image) is not False
 
 
 @pytest.mark.parametrize("folder", ["", "reg.example:5000/team/"])
@@ -155,9 +155,9 @@ async def test_a_registry_that_is_shared_has_our_images_under_a_path(answers: An
         update={"images": plain.images.model_copy(update={"runtime": image}), "registry": place}
     )
     assert (await read_base(settings)).root_entries == ("bin", "usr")
-    assert not await is_lost(settings, answers.image("runtime", "reg.example:5000/team/"))
+    assert await is_stored(settings, answers.image("runtime", "reg.example:5000/team/")) is not False
     assert set(answers.asked) == {"team"}
-    assert await is_lost(settings, f"reg.example:5000/team/base/other@{digest(b'')}")
+    assert await is_stored(settings, f"reg.example:5000/team/base/other@{digest(b'')}") is False
 
 
 @pytest.mark.parametrize("forged", ["manifest", "config"])

@@ -404,7 +404,7 @@ def _selector(labels: dict[str, str] | None) -> dict[str, str]:
 def _items(listed: Object, kind: str) -> list[Object]:
     """Return the items of a list with their type, which a list leaves out, and a list of metadata has its own for."""
     version = PATHS[kind][0].removeprefix("apis/").removeprefix("api/")
-    return [item | {"apiVersion": version, "kind": kind} for item in listed["items"] or ()]
+    return [item | {"apiVersion": version, "kind": kind} for item in listed["items"]]
 
 
 async def _event(line: bytes) -> tuple[str, Object, bool]:

@@ -109,9 +109,11 @@ async def parse_object(raw: bytes, outer_levels: int = 0) -> tuple[Any, bool]:
 
 async def parse_list(raw: bytes) -> Any:
     """Return the value of a list, whose objects are skeletons where it is too much. Raises ValueError for no JSON."""
-    if (value := parse_whole(raw)) is not None:
-        return value
-    return json.loads(await asyncio.to_thread(cut, raw, LIST_LEVELS + OBJECT_LEVELS))
+    if (value := parse_whole(raw)) is None:
+        value = json.loads(await asyncio.to_thread(cut, raw, LIST_LEVELS + OBJECT_LEVELS))
+    if isinstance(value, dict) and value.get("items", ()) is None:  # how an empty list of metadata comes
+        value["items"] = []
+    return value
 
 
 def mark(obj: Object) -> Object:

@@ -11,9 +11,8 @@ from skill_operator import naming, runtime_contract
 from skill_operator.k8s.interface import Object
 
 PULL_FAILED = "ImagePullFailed"
-PROBE_WARNINGS = frozenset(
-    {"Unhealthy", "ProbeWarning"}
-)  # of a container that runs, though the pod does not say so yet
+# Of a container that runs, though the pod does not say so yet.
+PROBE_WARNINGS = frozenset({"Unhealthy", "ProbeWarning"})
 PULL_REASONS = {"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull"}
 ENFORCE = (
     "the cluster's network plugin must enforce NetworkPolicies for ingress and egress, towards the API server and the "

@@ -190,11 +190,6 @@ async def is_stored(settings: Settings, image: str) -> bool | None:
     return {200: True, 404: False}.get(status)
 
 
-async def is_lost(settings: Settings, image: str) -> bool:
-    """Return whether the registry responds that it has no such image."""
-    return await is_stored(settings, image) is False
-
-
 async def _head(settings: Settings, image: str) -> int:
     """Return the status by which the registry responds to a request for an image's manifest."""
     repository, digest = _locate(settings, image)
