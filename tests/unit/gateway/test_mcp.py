@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from typing import Any
 
 import httpx2
@@ -23,11 +23,12 @@ from skill_operator.gateway import json_bounds, mcp, tool_catalog
 from skill_operator.gateway.access.limits import FairShares
 from skill_operator.gateway.pods import connection
 from tests.unit.gateway.access import test_kubernetes
-from tests.unit.gateway.http.test_routes import ALICE, Guarded
+from tests.unit.gateway.http.test_routes import ALICE, Guarded, world
 from tests.unit.gateway.objects import deployment, pod, skill
 from tests.unit.gateway.pods.test_activator import settled, wakes
 from tests.unit.gateway.world import Call, fine, reply
 
+__all__ = ["world"]
 pytestmark = pytest.mark.timeout(30)
 each_revision = pytest.mark.parametrize("mode", ["auto", "legacy"])
 IMAGE = "localhost:30500/skills/finance/invoice@sha256:0"
@@ -37,14 +38,6 @@ def deployed(name: str = "invoice", namespace: str = "finance", **spec: Any) -> 
     body = skill(name, namespace, **spec)
     body["status"]["image"] = IMAGE
     return body
-
-
-@pytest.fixture
-async def world() -> AsyncIterator[Guarded]:
-    async with AsyncExitStack() as stack:
-        made = Guarded(stack)
-        await made.start()
-        yield made
 
 
 @asynccontextmanager

@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
 from typing import Any
 
 import pytest
@@ -21,11 +19,12 @@ from skill_operator.gateway import tool_catalog
 from skill_operator.gateway.http.mcp_response import ResponseForm, negotiate
 from skill_operator.gateway.problems import Problem
 from skill_operator.gateway.tool_catalog import ToolCatalog
-from tests.unit.gateway.http.test_routes import ALICE, Guarded
+from tests.unit.gateway.http.test_routes import ALICE, Guarded, world
 from tests.unit.gateway.pods.test_activator import settled
 from tests.unit.gateway.test_mcp import ENVELOPE, agent, deployed, each_revision
 from tests.unit.gateway.world import Call, fine, reply
 
+__all__ = ["world"]
 pytestmark = pytest.mark.timeout(60)
 REVISIONS = [*HANDSHAKE_PROTOCOL_VERSIONS, *MODERN_PROTOCOL_VERSIONS]
 JSON, EVENTS = "application/json", "text/event-stream"
@@ -48,14 +47,6 @@ ACCEPTED = [
     (f"{BOTH}, */*;q=0.1", EVENTS),
     ("application/*, text/*", EVENTS),
 ]
-
-
-@pytest.fixture
-async def world() -> AsyncIterator[Guarded]:
-    async with AsyncExitStack() as stack:
-        made = Guarded(stack)
-        await made.start()
-        yield made
 
 
 async def ask(
