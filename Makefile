@@ -7,7 +7,6 @@ VENV := .venv
 BIN := $(VENV)/bin
 VENV_DOCS := .venv-docs
 CODE := operator/src base-image/src hack tests examples benchmarks
-ON_CLUSTER := tests/chart tests/hostile tests/integration
 WORKERS ?= 4
 
 help: ## list the targets
@@ -34,11 +33,8 @@ install: cluster images ## install the chart into the namespace skill-operator
 unit: $(VENV)/ready ## run the tests that need no cluster; without helm those of the chart are skipped
 	@$(BIN)/pytest -q --numprocesses auto --durations 20 -m "not cluster" tests
 
-integration: $(VENV)/ready install ## run the tests on the cluster: first WORKERS side by side, then one by one
-	@failed=0; \
-	$(BIN)/pytest -q --numprocesses $(WORKERS) --dist loadgroup --durations 20 -m "cluster and not serial" $(ON_CLUSTER) || failed=1; \
-	$(BIN)/pytest -q --durations 20 -m "cluster and serial" $(ON_CLUSTER) || failed=1; \
-	exit $$failed
+integration: $(VENV)/ready install ## run the tests that need a cluster, WORKERS of them side by side
+	@$(BIN)/python -m hack.integration $(WORKERS)
 
 verify: $(VENV)/ready ## check format, lint, types, import layers and generated files
 	@$(BIN)/ruff format --check --quiet $(CODE)

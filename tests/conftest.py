@@ -30,9 +30,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         config.hook.pytest_deselected(items=[item for item in items if item.get_closest_marker("bare")])
         items[:] = [item for item in items if not item.get_closest_marker("bare")]
     for item in items:
-        serial = item.get_closest_marker("serial")
-        if serial and not serial.args:
-            raise pytest.UsageError(f"{item.nodeid}: serial needs a reason")
+        for name in ("serial", "last"):
+            mark = item.get_closest_marker(name)
+            if mark and not mark.args:
+                raise pytest.UsageError(f"{item.nodeid}: {name} needs a reason")
         if item.get_closest_marker("cluster") and not item.get_closest_marker("xdist_group") and _shares_fixture(item):
             item.add_marker(pytest.mark.xdist_group(item.nodeid.partition("::")[0]))
     if hasattr(config, "workerinput"):

@@ -136,7 +136,7 @@ def pods_of(operator: Operator, namespace: str, name: str) -> list[dict[str, Any
     return found
 
 
-@pytest.mark.serial("measures what a neighbour notices")
+@pytest.mark.last("measures what a neighbour notices")
 def test_the_neighbour_does_not_notice_and_the_caller_is_told(operator: Operator, pair: str) -> None:
     idle = p95([seconds(operator, pair) for _ in range(40)])
     with ThreadPoolExecutor() as threads:

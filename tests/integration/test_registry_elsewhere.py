@@ -23,7 +23,7 @@ from tests.integration.test_skill import apply, skill
 pytestmark = [
     pytest.mark.cluster,
     pytest.mark.serial("installs the chart with another registry"),
-    pytest.mark.last,
+    pytest.mark.last("leaves an installation that others cannot use"),
     pytest.mark.timeout(600),
 ]
 USER = RegistryCredential("ada", "s3cret" * 6)
