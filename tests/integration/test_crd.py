@@ -153,7 +153,12 @@ def test_schemas_and_examples_are_kept_as_they_are(cluster: Cluster, namespace: 
         ({"resources": {"requests": {"cpu": -1}}}, "spec.resources.requests.cpu"),
         ({"resources": {"limits": {"cpu": "1e"}}}, "spec.resources.limits.cpu"),
         ({"resources": {"limits": {"cpu": "1e999999999"}}}, "spec.resources.limits.cpu"),
-        ({"resources": {"limits": {"cpu": 0.5}}}, "spec.resources.limits.cpu in body must be of type"),
+        ({"resources": {"limits": {"cpu": 0.01}}}, "requests.cpu is more than limits.cpu"),
+        ({"resources": {"limits": {"cpu": 0.0}}}, "limits.cpu must be more than 0, which is no limit"),
+        *(
+            ({"resources": {"limits": {"cpu": odd}}}, "spec.resources.limits.cpu")
+            for odd in (True, {}, [], ["1"], -0.5)
+        ),
         ({"review": "auto"}, 'supported values: "Automatic", "Manual"'),
         ({"generation": {"maxAttempts": 4}}, "should be less than or equal to 3"),
         ({"generation": {"tokenBudget": 10}}, "should be greater than or equal to 1000"),

@@ -221,17 +221,17 @@ def test_a_quantity_is_rolled_once_however_it_is_written(operator: Operator, nam
     assert rolled_once(operator, namespace)
 
 
-TAKEN = ["0.5", ".5", "500m", 1, "+1", "1.", "1e3", "1E3", "1e-1", "1E", "1P", "1Ei", "100000u", "1k"]
+TAKEN = ["0.5", 0.5, 1e8, ".5", "500m", 1, "+1", "1.", "1e3", "1E3", "1e-1", "1E", "1P", "1Ei", "100000u", "1k"]
 
 
 @pytest.mark.parametrize("cpu", TAKEN, ids=repr)
-def test_what_pods_take_as_a_quantity_skills_take(operator: Operator, namespace: str, cpu: str | int) -> None:
+def test_what_pods_take_as_a_quantity_skills_take(operator: Operator, namespace: str, cpu: str | float) -> None:
     tried = ("apply", "--server-side", "--dry-run=server", "-n", namespace, "-f", "-")
     body = odd(resources={"requests": {"cpu": 0, "memory": 0}, "limits": {"cpu": cpu}})
     operator.cluster.kubectl(*tried, stdin=json.dumps(body))
 
 
-@pytest.mark.parametrize("cpu", [0.5, "1e", "-1", "1 ", "one", "1e999999999"], ids=repr)
+@pytest.mark.parametrize("cpu", ["1e", "-1", "1 ", "one", "1e999999999"], ids=repr)
 def test_what_is_no_quantity_is_refused_in_words(operator: Operator, namespace: str, cpu: str | float) -> None:
     tried = ("apply", "--server-side", "--dry-run=server", "-n", namespace, "-f", "-")
     with pytest.raises(ClusterError, match=r"spec.resources.limits.cpu"):

@@ -52,7 +52,19 @@ def test_names_and_columns():
 
 def test_unknown_fields_are_kept_only_in_schemas_and_examples(schema):
     kept = {path for path, node in schemas(schema) if node.get("x-kubernetes-preserve-unknown-fields")}
-    assert kept == {".spec.input", ".spec.output", ".spec.examples[].input", ".spec.examples[].output"}
+    quantities = {
+        f".spec.resources.{kind}.{name}"
+        for kind, names in (("requests", ("cpu", "memory")), ("limits", ("cpu", "memory", "ephemeral-storage")))
+        for name in names
+    }
+    free = {".spec.input", ".spec.output", ".spec.examples[].input", ".spec.examples[].output"}
+    assert kept == free | quantities
+
+
+def test_a_quantity_is_a_number_or_a_text(schema):
+    (found,) = {str(sorted(node.items())) for path, node in schemas(schema) if path.endswith("requests.cpu")}
+    assert "'maxItems', 0" in found
+    assert "'maxProperties', 0" in found
 
 
 def test_everything_is_bounded(schema):
@@ -68,7 +80,7 @@ def test_everything_is_bounded(schema):
 
 def test_it_is_structural(schema):
     for path, node in schemas(schema):
-        typeless = node.get("x-kubernetes-int-or-string") or node.get("x-kubernetes-preserve-unknown-fields")
+        typeless = node.get("x-kubernetes-preserve-unknown-fields")
         assert node.get("type") in {"object", "array", "string", "integer", "boolean"} or typeless, path
         assert not node.keys() & {"$ref", "$defs", "title", "const", "definitions"}, path
         assert node.get("additionalProperties") is not False, path
@@ -218,11 +230,7 @@ ATOMIC = {"x-kubernetes-list-type": "atomic"}
         (Node, {}, "Holder.held.child: Node contains itself"),
         (EitherOr, {}, "Holder.held: oneOf may say only which fields are required"),
         (int, {"json_schema_extra": {"x-kubernetes-embedded-resource": True}}, "x-kubernetes-embedded-resource"),
-        (
-            int,
-            {"json_schema_extra": {"anyOf": [{"type": "integer"}], "x-kubernetes-int-or-string": True}},
-            "the only union",
-        ),
+        (int, {"json_schema_extra": {"x-kubernetes-int-or-string": True}}, "x-kubernetes-int-or-string"),
     ],
 )
 def test_what_cannot_be_said_is_an_error(annotation, field, message):

@@ -96,7 +96,10 @@ def test_no_deployment_is_rolled_twice_for_how_a_quantity_is_written() -> None:
         text, _ = generated(chance)
         if len(text) > 20:
             continue
-        spec = {"resources": {"limits": {"cpu": text, "memory": text, "ephemeral-storage": text}}}
+        if not valued(canonical(text)):
+            continue
+        limits = {"cpu": text, "memory": text, "ephemeral-storage": text}
+        spec = {"resources": {"requests": {"cpu": "0", "memory": "0"}, "limits": limits}}
         wanted = deployment(skill(**spec), SETTINGS, "r", "i", replicas=None, user_namespace=True)
         stored = deepcopy(wanted)
         pod = stored["spec"]["template"]["spec"]

@@ -43,6 +43,21 @@ def test_the_other_limits_stay_when_one_is_given():
 
 def test_a_quantity_may_be_written_as_a_number():
     assert spec(resources={"limits": {"cpu": 2}}).resources.limits.cpu == "2"
+    assert spec(resources={"limits": {"cpu": 0.5}}).resources.limits.cpu == "500m"
+
+
+@pytest.mark.parametrize(
+    ("resources", "message"),
+    [
+        ({"limits": {"cpu": "10m"}}, "requests.cpu is more than limits.cpu"),
+        ({"requests": {"memory": "0.3Gi"}}, "requests.memory is more than limits.memory"),
+        *(({"limits": {name: 0}}, f"limits.{name} must be more than 0") for name in ("cpu", "memory")),
+        ({"limits": {"ephemeral-storage": "0Mi"}}, "limits.ephemeral-storage must be more than 0"),
+    ],
+)
+def test_resources_that_no_pod_could_have_are_refused(resources, message):
+    with pytest.raises(ValidationError, match=message):
+        spec(resources=resources)
 
 
 def test_a_null_output_is_an_output():
@@ -98,7 +113,7 @@ def secret(name="a", source="s", key="k"):
         {"egress": [{"cidr": "::/0", "ports": [1, 65535]}]},
         example(name="a" * 63, error="json_Error2"),
         secret(key=".dockerconfigjson", source="a.b-c.d"),
-        {"resources": {"requests": {"memory": "1.5Gi", "cpu": ".5"}}},
+        {"resources": {"requests": {"memory": "1.5Gi", "cpu": ".5"}, "limits": {"memory": "2e9"}}},
     ],
 )
 def test_good(fields):
@@ -147,7 +162,6 @@ def test_good(fields):
                 "1ei",
                 "0x1",
                 True,
-                1.5,
                 None,
                 "9" * 21,
                 "1\n",

@@ -25,18 +25,33 @@ def canonical(text: str) -> str:
 
     A text that is no quantity is returned as it is.
     """
-    if re.match(QUANTITY, text) is None or (parts := _PARTS.fullmatch(text)) is None:
+    if (parts := _parse(text)) is None:
         return text
-    suffix, exponent = parts["suffix"], parts["exponent"]
-    factor = (
-        Fraction(1024) ** _BINARY.index(suffix) if suffix in _BINARY else Fraction(10) ** _exponent(suffix, exponent)
-    )
-    milli = min(1000 * MAX_VALUE, -(-Fraction(parts["number"]) * factor * 1000 // 1))
+    milli = min(1000 * MAX_VALUE, -(-_exact(parts) * 1000 // 1))
     if not milli:
         return "0"
-    if suffix in _BINARY[1:] and milli % (1024 * 1000) == 0:
+    if parts["suffix"] in _BINARY[1:] and milli % (1024 * 1000) == 0:
         return _binary(milli // 1000)
-    return _decimal(milli, as_exponent=exponent is not None)
+    return _decimal(milli, as_exponent=parts["exponent"] is not None)
+
+
+def value(text: str) -> Fraction:
+    """Return the value of a quantity. A text that is no quantity counts as 0."""
+    parts = _parse(text)
+    return Fraction(0) if parts is None else _exact(parts)
+
+
+def _parse(text: str) -> re.Match[str] | None:
+    """Return the parts of a quantity, or None."""
+    return _PARTS.fullmatch(text) if re.match(QUANTITY, text) else None
+
+
+def _exact(parts: re.Match[str]) -> Fraction:
+    """Return the value of what was parsed."""
+    suffix = parts["suffix"]
+    binary = suffix in _BINARY
+    factor = Fraction(1024) ** _BINARY.index(suffix) if binary else Fraction(10) ** _exponent(suffix, parts["exponent"])
+    return Fraction(parts["number"]) * factor
 
 
 def _exponent(suffix: str, exponent: str | None) -> int:

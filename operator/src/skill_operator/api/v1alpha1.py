@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     AfterValidator,
@@ -20,11 +20,12 @@ from pydantic import (
     Field,
     PlainSerializer,
     WithJsonSchema,
+    model_validator,
 )
 from pydantic.alias_generators import to_camel
 
 from skill_operator.api.quantity import MAX_LENGTH as MAX_QUANTITY_LENGTH
-from skill_operator.api.quantity import QUANTITY, canonical
+from skill_operator.api.quantity import QUANTITY, canonical, value
 from skill_operator.naming import API_VERSION
 
 DNS_LABEL = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
@@ -45,23 +46,14 @@ def _rules(*rules: tuple[str, str]) -> dict[str, Any]:
     return {"x-kubernetes-validations": [{"rule": rule, "message": message} for rule, message in rules]}
 
 
-def _of(field: str) -> str:
-    """CEL for the quantity in a field that may be written as a number too, or for one to which no rule objects.
-
-    The API server evaluates rules although the pattern has failed, and would compare 1e9999999999 for minutes.
-    """
-    text, harmless = f"string(self.{field})", "1E" if field.startswith("limits") else "0"
-    return f"quantity({text}.matches(r'{QUANTITY}') ? {text} : '{harmless}')"
-
-
 def _seconds(moment: datetime) -> datetime:
     """UTC in whole seconds, as the API server keeps it: what is read back equals what was written."""
     return moment.astimezone(UTC).replace(microsecond=0)
 
 
 def _text(value: Any) -> Any:
-    """`cpu: 1` is a number in YAML and a quantity all the same."""
-    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+    """`cpu: 1` and `cpu: 0.5` are numbers in YAML and quantities all the same."""
+    return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
 
 
 Time = Annotated[
@@ -76,12 +68,13 @@ Quantity = Annotated[
     Field(min_length=1, max_length=MAX_QUANTITY_LENGTH, pattern=QUANTITY),
     AfterValidator(canonical),
     WithJsonSchema(
-        {
-            "anyOf": [{"type": "integer"}, {"type": "string"}],
-            "x-kubernetes-int-or-string": True,
+        {  # of no type, since a structural schema has none for "a number or a text": pods take `cpu: 0.5`
+            "x-kubernetes-preserve-unknown-fields": True,
             "minimum": 0,
             "maxLength": MAX_QUANTITY_LENGTH,
             "pattern": QUANTITY,
+            "maxItems": 0,
+            "maxProperties": 0,
         }
     ),
 ]
@@ -211,7 +204,7 @@ class ResourceRequests(ApiModel):
 
     cpu: Quantity = Field(
         default="50m",
-        description="CPU that the scheduler reserves for a pod. The API takes no bare fraction: write 500m or '0.5'.",
+        description="CPU that the scheduler reserves for a pod.",
     )
     memory: Quantity = Field(default="64Mi", description="Memory that the scheduler reserves for a pod.")
 
@@ -225,8 +218,7 @@ class ResourceLimits(ApiModel):
 
     cpu: Quantity = Field(
         default="500m",
-        description="CPU that a pod may use at most; beyond it the pod is throttled. The API takes no bare fraction: "
-        "write 500m or '0.5'.",
+        description="CPU that a pod may use at most; beyond it the pod is throttled.",
     )
     memory: Quantity = Field(
         default="256Mi", description="Memory that a pod may use at most; a call that uses more is ended."
@@ -245,28 +237,21 @@ class ResourceLimits(ApiModel):
 class Resources(ApiModel):
     """Compute resources of a pod."""
 
-    model_config = ConfigDict(
-        json_schema_extra=_rules(
-            (f"{_of('requests.cpu')}.compareTo({_of('limits.cpu')}) <= 0", "requests.cpu is more than limits.cpu"),
-            (
-                f"{_of('requests.memory')}.compareTo({_of('limits.memory')}) <= 0",
-                "requests.memory is more than limits.memory",
-            ),
-            *(
-                (f"{_of(field)}.isGreaterThan(quantity('0'))", f"{field} must be more than 0, which is no limit")
-                for field in ("limits.cpu", "limits.memory")
-            ),
-            (
-                f"{_of('limits.ephemeral__dash__storage')}.isGreaterThan(quantity('0'))",
-                "limits.ephemeral-storage must be more than 0, which is no limit",
-            ),
-        )
-    )
-
     requests: ResourceRequests = Field(
         default=ResourceRequests(), description="Resources that the scheduler reserves for a pod."
     )
     limits: ResourceLimits = Field(default=ResourceLimits(), description="Resources that a pod may use at most.")
+
+    @model_validator(mode="after")
+    def _compare(self) -> Self:
+        """Refuse what no pod could have. The chart's admission policy says the same at once."""
+        requests, limits = self.requests.quantities(), self.limits.quantities()
+        for name, limit in limits.items():
+            if not value(limit):
+                raise ValueError(f"limits.{name} must be more than 0, which is no limit")
+            if value(requests.get(name, "0")) > value(limit):
+                raise ValueError(f"requests.{name} is more than limits.{name}")
+        return self
 
 
 class CallLimits(ApiModel):
