@@ -9,9 +9,9 @@ from typing import get_args
 import pytest
 
 from skill_operator import naming, runtime_contract
-from skill_operator.reconcile.stages.check import CheckReport
+from skill_operator.reconcile.check_report import CheckReport, ReportedQuestion
 from skill_runtime import operator_contract, zygote
-from skill_runtime.check import findings, policy
+from skill_runtime.check import findings, policy, questions
 
 ROOT = Path(__file__).parents[2]
 SOURCES = (ROOT / "operator/src/skill_operator", ROOT / "base-image/src/skill_runtime")
@@ -43,7 +43,11 @@ ELSEWHERE = {
     SOURCES[1] / "settings.py": "settings of the runtime that only tests use",
     GATEWAY_API: "the gateway's own API has a request id, too",
 }
-FOLLOWERS = {"GATES": "a Literal stands for the names of gates"}
+FOLLOWERS = {
+    "GATES": "a Literal stands for the names of gates",
+    "QUESTION_KINDS": "a Literal stands for the kinds of questions",
+    "MUTANTS_SKIPPED_REASONS": "a Literal stands for these reasons",
+}
 """Entries that no module reads, and why."""
 
 
@@ -104,6 +108,15 @@ def test_what_cannot_read_the_contract_follows_it():
     assert get_args(findings.Gate) == operator_contract.GATES
     assert {field.alias or name for name, field in CheckReport.model_fields.items()} == {
         value for name, value in constants(operator_contract).items() if name.startswith("REPORT_")
+    }
+    skipped = CheckReport.model_fields["mutants_skipped"].annotation
+    assert get_args(get_args(skipped)[0]) == operator_contract.MUTANTS_SKIPPED_REASONS
+    assert get_args(questions.QuestionKind) == operator_contract.QUESTION_KINDS
+    assert get_args(ReportedQuestion.model_fields["kind"].annotation) == operator_contract.QUESTION_KINDS
+    assert {*ReportedQuestion.model_fields} == {
+        value
+        for name, value in constants(operator_contract).items()
+        if name.startswith("QUESTION_") and name != "QUESTION_KINDS"
     }
     assert zygote._SYNTHETIC_TYPES == policy._TYPES == operator_contract.TYPES_MODULE
     assert operator_contract.MANIFEST_LABEL.partition("/")[0] == naming.GROUP

@@ -6,11 +6,14 @@ No held-out example runs before all else holds, so it cannot show in what is rep
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from skill_runtime.check import examples, schema_properties
 from skill_runtime.check.candidate import NOTHING_WRITABLE, CandidateProcess, WritablePaths, start_candidate
 from skill_runtime.check.findings import GateFinding, excerpt
+from skill_runtime.check.questions import OpenQuestion
 from skill_runtime.check.request import CheckRequest
 from skill_runtime.worker_client import LoadError, WorkerError
 
@@ -18,9 +21,19 @@ TIMEOUT_SECONDS = 75.0
 """The time for all of these gates together."""
 
 
-async def run_gates(
-    request: CheckRequest, skill: Path, writable: WritablePaths = NOTHING_WRITABLE
-) -> examples.ExamplesResult:
+@dataclass(frozen=True)
+class DynamicResult:
+    """DynamicResult says what is wrong with what a candidate does, or what was seen of it that is right."""
+
+    finding: GateFinding | None
+    passed: int = 0
+    """Examples that pass."""
+    records: Sequence[schema_properties.RecordedCall] = ()
+    """Calls with generated inputs and, of a deterministic Skill, with those of visible examples."""
+    questions: tuple[OpenQuestion, ...] = ()
+
+
+async def run_gates(request: CheckRequest, skill: Path, writable: WritablePaths = NOTHING_WRITABLE) -> DynamicResult:
     """Return what is wrong with what the candidate does, and how many examples pass.
 
     It runs in two processes, one after the other: where they differ is chance, time or memory of earlier calls. The
@@ -32,25 +45,30 @@ async def run_gates(
         async with start_candidate(request, skill, writable, deadline) as candidate:
             result = await examples.run_examples(request, visible, candidate)
             if result.finding:
-                return result
+                return DynamicResult(result.finding, result.passed)
             records, finding = await schema_properties.check_inputs(request, visible, candidate)
             if finding:
-                return examples.ExamplesResult(finding, result.passed)
+                return DynamicResult(finding, result.passed)
             if not request.deterministic:
-                return await _run_hidden(request, candidate, result.passed)
+                return await _run_hidden(request, candidate, result.passed, records)
         async with start_candidate(request, skill, writable, deadline) as candidate:
             finding = await schema_properties.check_determinism(records, candidate)
             if finding:
-                return examples.ExamplesResult(finding, result.passed)
-            return await _run_hidden(request, candidate, result.passed)
+                return DynamicResult(finding, result.passed)
+            return await _run_hidden(request, candidate, result.passed, records)
     except WorkerError as error:
-        return examples.ExamplesResult(_load_finding(error, request.source), 0)
+        return DynamicResult(_load_finding(error, request.source))
 
 
-async def _run_hidden(request: CheckRequest, candidate: CandidateProcess, passed: int) -> examples.ExamplesResult:
+async def _run_hidden(
+    request: CheckRequest,
+    candidate: CandidateProcess,
+    passed: int,
+    records: Sequence[schema_properties.RecordedCall],
+) -> DynamicResult:
     hidden = [example for example in request.examples if example.hidden]
     result = await examples.run_examples(request, hidden, candidate)
-    return examples.ExamplesResult(result.finding, passed + result.passed)
+    return DynamicResult(result.finding, passed + result.passed, records)
 
 
 def _load_finding(error: WorkerError, source: str) -> GateFinding:

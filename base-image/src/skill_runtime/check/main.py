@@ -43,7 +43,7 @@ def main() -> int:
         log.write("error", "invalid check request", detail=str(error))
         return oc.EXIT_UNUSABLE
     token = settings.scratch / _READ_FILE
-    finding, passed = None, 0
+    finding, evidence = None, report.CheckEvidence()
     try:
         start, cpu = time.monotonic(), _cpu_seconds()
         if phase != oc.PHASE_RUN:
@@ -57,18 +57,21 @@ def main() -> int:
         if finding is None:
             _place_skill(request, settings.skill)
             result = asyncio.run(dynamic.run_gates(request, settings.skill, _writable_paths(settings)))
-            finding, passed = result.finding, result.passed
+            finding = result.finding
+            evidence = report.CheckEvidence(
+                result.passed, sum(record.is_promise_kept for record in result.records), questions=result.questions
+            )
     except RuntimeSettingsError as error:
         log.write("error", "the code is not the one to check", detail=str(error))
         return oc.EXIT_UNUSABLE
     finally:
         process.kill_all()
-    termination.write_message(settings.termination_log, report.sign_report(encoded.key, request, finding, passed))
+    termination.write_message(settings.termination_log, report.sign_report(encoded.key, request, finding, evidence))
     log.write(
         "info",
         "verdict",
         gate=finding.gate if finding else "passed",
-        passed=passed,
+        passed=evidence.passed_examples,
         examples=len(request.examples),
         staticSeconds=round(static_end - start, 3),
         staticCPU=round(cpu, 3),

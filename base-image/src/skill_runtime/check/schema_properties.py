@@ -30,6 +30,13 @@ class RecordedCall:
 
     input: Any
     reply: replies.WorkerReply
+    is_generated: bool = True
+
+    @property
+    def is_promise_kept(self) -> bool:
+        """Return whether a generated input got an output that fits its schema, or ValueError."""
+        kept = isinstance(self.reply, replies.SkillOutput) or _is_rejection(self.reply)
+        return self.is_generated and kept
 
 
 async def check_inputs(
@@ -58,7 +65,8 @@ async def check_inputs(
     for example in visible:
         if time.monotonic() > deadline:
             break
-        records.append(RecordedCall(example.input, await candidate.call(example.input, CALL_SECONDS)))
+        reply = await candidate.call(example.input, CALL_SECONDS)
+        records.append(RecordedCall(example.input, reply, is_generated=False))
     return records, None
 
 

@@ -322,6 +322,13 @@ REASONS: Final[Mapping[str, Reason]] = {
     # The check.
     "Checking": Reason(ReasonGroup.CHECK, (VERIFIED,), "The check of the candidate is starting or running.", "Wait."),
     "Verified": Reason(ReasonGroup.CHECK, (VERIFIED,), "The code passed every gate and every example.", NOTHING),
+    "WeakExamples": Reason(
+        ReasonGroup.CHECK,
+        (VERIFIED,),
+        "The code passed, and is used. The examples do not say which of two answers is right for the input in the "
+        "message.",
+        "Add an example with that input and the right answer. If both are right, leave it.",
+    ),
     "CheckRefused": Reason(
         ReasonGroup.CHECK,
         (VERIFIED,),

@@ -5,27 +5,65 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 from pydantic.alias_generators import to_camel
 
 from skill_operator import runtime_contract
+from skill_operator.untrusted.text import single_line
+
+MAX_TEXT_CHARACTERS = 4096  # of any text in a report: a termination message has no more bytes
+
+
+# Foreign text: whatever comes becomes one printable line.
+QuestionInput = Annotated[
+    str,
+    Field(max_length=MAX_TEXT_CHARACTERS),
+    AfterValidator(lambda text: single_line(text, runtime_contract.MAX_QUESTION_INPUT_CHARACTERS)),
+]
+QuestionAnswer = Annotated[
+    str,
+    Field(max_length=MAX_TEXT_CHARACTERS),
+    AfterValidator(lambda text: single_line(text, runtime_contract.MAX_QUESTION_ANSWER_CHARACTERS)),
+]
+
+
+class ReportedQuestion(BaseModel):
+    """An input of which examples and schemas do not say what is right, with two possible answers.
+
+    It is for people: no prompt may ever hold one, since what is asked depends on examples that are held out.
+    """
+
+    kind: Literal["edge", "mutant", "opinion"]
+    input: QuestionInput
+    answers: tuple[QuestionAnswer, QuestionAnswer]
+
+    @property
+    def text(self) -> str:
+        """The question in words."""
+        one, other = self.answers
+        return f"`{self.input}`: {one}, or {other}?"
 
 
 class CheckReport(BaseModel):
-    """The checker's verdict on a candidate. `private` is for people: no prompt may ever hold it."""
+    """The checker's verdict on a candidate. `private` and `questions` are for people: no prompt may ever hold them."""
 
     model_config = ConfigDict(alias_generator=to_camel, validate_by_name=True, validate_by_alias=True)
 
     subject: Annotated[str, Field(max_length=64)] = ""
     passed: bool
     gate: Annotated[str, Field(max_length=32, pattern=r"^[a-z-]+$")] | None = None
-    message: Annotated[str, Field(max_length=4096)] = ""
-    private: Annotated[str, Field(max_length=4096)] = ""
+    message: Annotated[str, Field(max_length=MAX_TEXT_CHARACTERS)] = ""
+    private: Annotated[str, Field(max_length=MAX_TEXT_CHARACTERS)] = ""
     line: Annotated[int, Field(ge=0, le=1_000_000)] | None = None
     passed_examples: Annotated[int, Field(ge=0, le=1000)] = 0
     total_examples: Annotated[int, Field(ge=0, le=1000)] = 0
+    promises: Annotated[int, Field(ge=0, le=1000)] = 0
+    mutants: Annotated[int, Field(ge=0, le=1000)] = 0
+    mutants_killed: Annotated[int, Field(ge=0, le=1000)] = 0
+    mutants_skipped: Literal["Granted", "NotDeterministic", "Slow"] | None = None
+    questions: Annotated[tuple[ReportedQuestion, ...], Field(max_length=runtime_contract.MAX_QUESTIONS)] = ()
 
     def wire(self) -> dict[str, Any]:
         """Return the report as the checker writes it."""

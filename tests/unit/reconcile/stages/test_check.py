@@ -14,6 +14,7 @@ import pytest
 
 from skill_operator import naming, runtime_contract
 from skill_operator.generation.holdout import split_examples
+from skill_operator.reconcile.check_report import parse
 from skill_operator.reconcile.result import Progress, Ref
 from skill_operator.reconcile.stages.check import MAX_INCONCLUSIVE_CHECKS, examine
 from skill_operator.registry.monitor import RegistryState
@@ -326,3 +327,61 @@ def test_a_check_that_could_not_pull_is_made_anew_when_the_registry_is_back(back
     )
     assert result.conditions[0].reason == "ImagePullFailed"
     assert [(ref.kind, ref.name) for ref in result.delete] == ([("Job", name)] if anew else [])
+
+
+QUESTION = {"kind": "edge", "input": '{"xs": []}', "answers": ["IndexError", "an answer"]}
+
+
+def weak(*questions: dict[str, Any]) -> dict[str, Any]:
+    return GOOD | {"questions": [*questions]}
+
+
+def test_weak_examples_are_told_and_the_skill_goes_on() -> None:
+    name, _, job = begun()
+    result, _ = ended({"exitCode": 0, "message": signed(weak(QUESTION, QUESTION), job)}, name, job)
+    assert result.is_done
+    (condition,) = result.conditions
+    assert (condition.status, condition.reason) == ("True", "WeakExamples")
+    assert '`{"xs": []}`: IndexError, or an answer?' in condition.message
+    assert f"1 more: report.json in the ConfigMap {name}" in condition.message
+
+
+def test_without_a_question_the_examples_are_not_called_weak() -> None:
+    name, _, job = begun()
+    result, _ = ended({"exitCode": 0, "message": signed(weak(), job)}, name, job)
+    assert result.conditions[0].reason == "Verified"
+
+
+def test_weak_examples_are_still_known_after_a_restart() -> None:
+    name, stored, seal = verdict(weak(QUESTION | {"answers": ["a\x1b[31m", "b\nc"]}))
+    state = observed(skill({"verdict": seal}), config_maps={name: stored})
+    result, _ = examine(state, Progress(source=SOURCE), SETTINGS, NOW)
+    assert result.is_done
+    assert result.conditions[0].reason == "WeakExamples"
+
+
+@pytest.mark.parametrize("text", ["a\x1b[31mb", "a\u202eb", "a\nb\r\nc", "x" * 4000, "💥" * 900, "\x00" * 900])
+def test_a_question_becomes_one_printable_line(text: str) -> None:
+    report = parse(json.dumps(weak({"kind": "mutant", "input": text, "answers": [text, text]})))
+    assert report is not None
+    (question,) = report.questions
+    assert len(question.input) <= 300
+    assert all(len(answer) <= 200 for answer in question.answers)
+    assert question.text.isprintable()
+    assert parse(json.dumps(report.wire())) == report, "what is read back is what was sealed"
+
+
+@pytest.mark.parametrize(
+    "questions",
+    [
+        [QUESTION] * 4,
+        [QUESTION | {"kind": "other"}],
+        [QUESTION | {"answers": ["one"]}],
+        [QUESTION | {"answers": ["one", "two", "three"]}],
+        [QUESTION | {"input": {"xs": []}}],
+        [QUESTION | {"input": "x" * 5000}],
+        {},
+    ],
+)
+def test_questions_of_another_form_are_no_report(questions: Any) -> None:
+    assert parse(json.dumps(GOOD | {"questions": questions})) is None

@@ -36,7 +36,8 @@ def test_a_good_candidate_passes(tmp_path):
     assert len(subject) == 64
     assert ended.report == {
         "subject": subject, "passed": True, "gate": None, "message": "", "private": "", "line": None,
-        "passedExamples": 3, "totalExamples": 3,
+        "passedExamples": 3, "totalExamples": 3, "promises": 12, "mutants": 0, "mutantsKilled": 0,
+        "mutantsSkipped": None, "questions": [],
     }  # fmt: skip
     assert not list((tmp_path / "scratch").iterdir())
 

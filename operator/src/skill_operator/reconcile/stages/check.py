@@ -8,6 +8,7 @@ status.
 from __future__ import annotations
 
 import secrets
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Literal, NamedTuple
@@ -18,7 +19,7 @@ from skill_operator.generation.holdout import split_examples
 from skill_operator.generation.store import source_map
 from skill_operator.k8s import pod_status
 from skill_operator.k8s.interface import Object
-from skill_operator.reconcile.check_report import CheckReport, parse, read_signed
+from skill_operator.reconcile.check_report import CheckReport, ReportedQuestion, parse, read_signed
 from skill_operator.reconcile.context import StageContext
 from skill_operator.reconcile.job_retry import JobRetry, finished_at
 from skill_operator.reconcile.observed import POD_START_SECONDS, Observed
@@ -229,11 +230,21 @@ def _verdict(report: CheckReport, name: str, delete: tuple[Ref, ...]) -> Result:
     if report.passed:
         total = report.total_examples
         message = f"policy, lint and types hold; {total} of {total} examples pass"
-        return Result.done(ConditionUpdate(VERIFIED, "True", "Verified", message), delete=delete)
+        if not report.questions:
+            return Result.done(ConditionUpdate(VERIFIED, "True", "Verified", message), delete=delete)
+        message += _ask(report.questions, name)
+        return Result.done(ConditionUpdate(VERIFIED, "True", "WeakExamples", message), delete=delete)
     line = f"skill.py line {report.line}: " if report.line else ""
     more = f" Which one, and why: {resource.REPORT} in the ConfigMap {name}" if report.private else ""
     message = f"{report.gate}: {line}{report.message}{more}"
     return Result.waiting(ConditionUpdate(VERIFIED, "False", "CheckRefused", message), delete=delete)
+
+
+def _ask(questions: Sequence[ReportedQuestion], name: str) -> str:
+    """Return the first question, where there are others, and how to answer."""
+    first, *others = questions
+    more = f" {len(others)} more: {resource.REPORT} in the ConfigMap {name}." if others else ""
+    return f", but they leave open what is right for {first.text} Add an example that says so.{more}"
 
 
 def _others(observed: Observed, name: str) -> tuple[Ref, ...]:
