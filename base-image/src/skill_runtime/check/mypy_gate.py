@@ -1,33 +1,38 @@
-"""The mypy gate: only errors that show a mistake rather than a habit, and only from a configuration of ours."""
+"""The mypy gate: only errors that mean a crash, and only from a configuration of ours."""
 
 from __future__ import annotations
 
 import json
-import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from skill_runtime import operator_contract as oc
 from skill_runtime.check import tools
+from skill_runtime.check.certain_errors import CandidateTree, ImportedMember, MypyError
 from skill_runtime.check.findings import GateFinding
 
-CODES = frozenset(("name-defined", "attr-defined", "call-arg", "import-not-found"))
-"""Errors about what would crash. Of HumanEval's 164 reference solutions these reject none; `arg-type` and
-`return-value` would reject some, and idioms such as `max(counts, key=counts.get)`."""
 CONFIGURATION = Path(__file__).with_name("mypy.ini")
-_NO_KEY = "has no key"
-"""The one error about a TypedDict that is no matter of habit: there is no such field in the schema."""
-_TOP_MODULE = re.compile(r'named "\w+"')
-"""A module that the policy has judged: it may be absent where the code catches ImportError."""
 _INLINE_CONFIGURATION = "# mypy:"
 """mypy reads its inline configuration from every line that starts so, inside of strings as well."""
 _TIMEOUT_SECONDS, _MEMORY_BYTES = 20.0, 1 << 29
+_HAS_MEMBER = """
+import importlib, sys
+module, *steps = sys.argv[1:]
+try:
+    thing = importlib.import_module(module)
+    for step in steps:
+        if not hasattr(thing, step):
+            importlib.import_module(f"{thing.__name__}.{step}")
+        thing = getattr(thing, step)
+except (ImportError, AttributeError):
+    sys.exit(1)
+"""
+"""Ends with 1 where a module, or a member of it, is not there. Submodules may have been imported by others."""
 
 
 def check(source: str, types: str, programs: Path, folder: Path) -> GateFinding | None:
-    """Return the first error that counts in a source without comments.
+    """Return the first error that means a crash, in a source without comments that the policy has parsed before.
 
     mypy runs nothing of the candidate; if mypy fails, the examples decide.
     """
@@ -37,21 +42,24 @@ def check(source: str, types: str, programs: Path, folder: Path) -> GateFinding 
     cache = folder / "mypy"
     if (programs / "cache").is_dir():
         shutil.copytree(programs / "cache", cache)  # mypy writes to its cache, and the image is read-only
-    result = _run(programs, folder, cache)
-    for error in sorted(_errors(result.stdout), key=lambda error: int(error["line"])):
-        if _counts(error):
-            line = int(error["line"])
-            hint = f" ({error['hint']})" if error.get("hint") else ""
-            return GateFinding("mypy", f"line {line}: {error['code']}: {error['message']}{hint}", line)
+    errors = sorted(_errors(_run(programs, folder, cache).stdout), key=lambda error: error.span)
+    tree = CandidateTree(text, types) if errors else None
+    for error in errors:
+        certain = tree is not None and tree.is_certain(error)
+        if isinstance(certain, ImportedMember):
+            certain = not _may_exist(certain, programs, folder)
+        if certain:
+            line = error.span[0]
+            hint = f" ({error.hint})" if error.hint else ""
+            return GateFinding("mypy", f"line {line}: {error.code}: {error.message}{hint}", line)
     return None
 
 
-def _counts(error: dict[str, Any]) -> bool:
-    if error["severity"] != "error" or error["file"] != "skill.py":
-        return False
-    if error["code"] == "import-not-found" and _TOP_MODULE.search(error["message"]):
-        return False
-    return error["code"] in CODES or (error["code"] == "typeddict-item" and _NO_KEY in error["message"])
+def _may_exist(member: ImportedMember, programs: Path, folder: Path) -> bool:
+    """Return whether the module itself has what its stubs may only lack."""
+    argv = [str(programs / "bin" / "python3"), "-I", "-c", _HAS_MEMBER, *member.path]
+    result = tools.run_tool(argv, timeout_seconds=_TIMEOUT_SECONDS, cwd=folder, memory_bytes=_MEMORY_BYTES)
+    return result.code != 1
 
 
 def _run(programs: Path, folder: Path, cache: Path) -> tools.ToolResult:
@@ -62,7 +70,10 @@ def _run(programs: Path, folder: Path, cache: Path) -> tools.ToolResult:
     return tools.run_tool(argv, timeout_seconds=_TIMEOUT_SECONDS, cwd=folder, memory_bytes=_MEMORY_BYTES)
 
 
-def _errors(output: str) -> Iterator[dict[str, Any]]:
+def _errors(output: str) -> Iterator[MypyError]:
+    """Yield the errors of the candidate's file from what mypy printed."""
     for line in output.splitlines():
-        if line.startswith("{"):
-            yield json.loads(line)
+        entry = json.loads(line) if line.startswith("{") else {}
+        if entry.get("severity") == "error" and entry["file"] == oc.SKILL_FILE:
+            numbers = (entry["line"], entry["column"], entry["end_line"], entry["end_column"])
+            yield MypyError(entry["code"] or "", entry["message"], entry["hint"] or "", numbers)

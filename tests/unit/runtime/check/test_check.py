@@ -57,7 +57,8 @@ def test_plain_annotations_pass_too(tmp_path):
         ("import subprocess\n" + GOOD, "policy", 1, "> "),
         ("def run(input:\n", "ruff", 1, "SyntaxError"),
         (HEAD + "    return {'n': undefined}  # noqa\n", "ruff", 4, "undefined"),
-        (HEAD + "    return {'n': input['n'].nothing()}\n", "mypy", 4, 'has no attribute "nothing"'),
+        (HEAD + "    import math\n    return {'n': math.nothing(1)}\n", "mypy", 5, 'has no attribute "nothing"'),
+        (HEAD + "    return {'n': input['n'].nothing()}\n", "examples", 4, "has no attribute 'nothing'"),
         (
             "def other(a: int) -> int:\n    return a\n\n" + HEAD + "    return {'n': other(1, 2)}\n",
             "mypy",

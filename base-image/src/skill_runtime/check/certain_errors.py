@@ -1,0 +1,299 @@
+"""Which complaints of mypy mean that the line raises when it runs.
+
+mypy infers the type of a variable from its first value, so what it says of members and calls of *variables* is often
+untrue: a dict of mixed values is `dict[str, object]` to it. What it says of modules, of their classes, of functions
+that are defined once and of fields that no schema has does not depend on what it inferred.
+"""
+
+from __future__ import annotations
+
+import ast
+import builtins
+import re
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+Span = tuple[int, int, int, int]
+"""First line and column of an expression, then those of its end, as `ast` counts them."""
+ImportPath = tuple[str, ...]
+"""Name of a module, then the members that lead from there to something."""
+
+_OF_MODULE = re.compile(r'^Module (?:"[\w.]+" )?has no attribute|^"type\[[\w.]+\]" has no attribute')
+_NO_KEY = re.compile(r'^TypedDict ".*" has no key')
+"""The one error about a TypedDict that is no matter of habit: there is no such field in the schema."""
+_TOP_MODULE = re.compile(r'named "\w+"')
+"""A module that the policy has judged: it may be absent where the code catches ImportError."""
+_CAUGHT = {
+    "import-not-found": {"ImportError", "ModuleNotFoundError"},
+    "attr-defined": {"AttributeError", "ImportError"},
+    "call-arg": {"TypeError"},
+    "typeddict-item": {"KeyError", "LookupError"},
+}
+"""The codes of complaints that may count, with the exceptions that follow from them."""
+_CATCH_ALL = {"Exception", "BaseException"}
+_KEY_METHODS = {"get", "pop", "setdefault"}
+
+
+@dataclass(frozen=True)
+class MypyError:
+    """MypyError is an error in the candidate's file."""
+
+    code: str
+    message: str
+    hint: str
+    span: Span
+
+
+@dataclass(frozen=True)
+class ImportedMember:
+    """ImportedMember is something that a module is said not to have, so that the module itself can be asked."""
+
+    path: ImportPath
+
+
+class CandidateTree:
+    """CandidateTree knows what the names of a candidate stand for. `types` is the text of the module of its types."""
+
+    def __init__(self, source: str, types: str) -> None:
+        self._tree = ast.parse(source)
+        self._fields = set(_fields(ast.parse(types)))
+        self._nodes = list(ast.walk(self._tree))
+        self._parents = {id(child): node for node in self._nodes for child in ast.iter_child_nodes(node)}
+
+    def is_certain(self, error: MypyError) -> bool | ImportedMember:
+        """Return whether the place of the error raises when it runs, or the member on which that depends."""
+        if error.code not in _CAUGHT:
+            return False
+        for node in self._at(error.span):
+            if not self._may_be_skipped(node, _CAUGHT[error.code] | _CATCH_ALL) and (
+                certain := self._is_certain_at(node, error)
+            ):
+                return certain
+        return False
+
+    def _is_certain_at(self, node: ast.AST, error: MypyError) -> bool | ImportedMember:
+        match node:
+            case ast.Import(names=[alias]) if error.code == "import-not-found" and not _TOP_MODULE.search(
+                error.message
+            ):
+                return ImportedMember((alias.name,))
+            case ast.ImportFrom(module=str(module)) if error.code == "import-not-found":
+                return not _TOP_MODULE.search(error.message) and ImportedMember((module,))
+            case ast.ImportFrom(module=str(module), names=names) if _OF_MODULE.search(error.message):
+                named = [
+                    alias.name for alias in names if f'"{alias.name}"' in error.message.split(" has no attribute ")[-1]
+                ]
+                return ImportedMember((module, named[0])) if named else False
+            case ast.Attribute(ctx=ast.Load()) if error.code == "attr-defined" and _OF_MODULE.search(error.message):
+                path = self._import_path(node)
+                return ImportedMember(path) if path and not self._is_asked_for(node.attr) else False
+            case ast.Call() if error.code == "call-arg":
+                return self._is_known(node.func)
+            case ast.Constant(value=str(key)) if _NO_KEY.search(error.message):
+                return self._is_lookup(node) and key not in self._fields and key not in self._keys_asked_for
+            case _:
+                return False
+
+    def _at(self, span: Span) -> Iterator[ast.AST]:
+        """Yield the nodes at a place; of an import mypy may know the line alone."""
+        for node in self._nodes:
+            if isinstance(node, ast.Import | ast.ImportFrom):
+                if node.lineno == span[0]:
+                    yield node
+            elif _span(node) == span:
+                yield node
+
+    def _may_be_skipped(self, node: ast.AST, exceptions: set[str]) -> bool:
+        """Return whether what follows is caught, or the place is for type checkers alone."""
+        child, parent = node, self._parents.get(id(node))
+        while parent is not None:
+            match parent:
+                case ast.Try(body=body, handlers=handlers) if child in body:
+                    if any(each.type is None or exceptions & _names(each.type) for each in handlers):
+                        return True
+                case ast.If(test=test) if "TYPE_CHECKING" in _names(test):
+                    return True
+                case ast.With(items=items) if any("suppress" in _names(item.context_expr) for item in items):
+                    return True
+                case _:
+                    pass
+            child, parent = parent, self._parents.get(id(parent))
+        return False
+
+    @cached_property
+    def _bindings(self) -> dict[str, list[ast.AST]]:
+        """All places that give a name a value, wherever they are in the file."""
+        bindings: dict[str, list[ast.AST]] = {}
+        for node in self._nodes:
+            parent = self._parents.get(id(node))
+            place = parent if isinstance(parent, ast.Assign) and parent.targets == [node] else node
+            for name in _bound(node):
+                bindings.setdefault(name, []).append(place)
+        return bindings
+
+    def _only_binding(self, name: str) -> ast.AST | None:
+        places = self._bindings.get(name, [])
+        return places[0] if len(places) == 1 else None
+
+    def _import_path(self, node: ast.expr) -> ImportPath:
+        """Return what a chain of members leads to, if it begins at a name that is only ever imported; else nothing."""
+        steps: list[str] = []
+        while isinstance(node, ast.Attribute):
+            steps.insert(0, node.attr)
+            node = node.value
+        if not isinstance(node, ast.Name):
+            return ()
+        imported = {_imported(place, node.id) for place in self._bindings.get(node.id, ())}
+        return (*imported.pop(), *steps) if len(imported) == 1 and () not in imported else ()
+
+    def _is_asked_for(self, member: str) -> bool:
+        """Return whether the code asks somewhere whether there is such a member."""
+        return any(
+            isinstance(node, ast.Call)
+            and _names(node.func) & {"hasattr", "getattr"}
+            and any(isinstance(argument, ast.Constant) and argument.value == member for argument in node.args)
+            for node in self._nodes
+        )
+
+    @cached_property
+    def _keys_asked_for(self) -> set[object]:
+        """Keys for which the code asks, or which it sets."""
+        keys = set[object]()
+        for node in self._nodes:
+            match node:
+                case ast.Compare(left=ast.Constant(value=key), ops=[ast.In() | ast.NotIn()]):
+                    keys.add(key)
+                case ast.Call(func=ast.Attribute(attr=method), args=[ast.Constant(value=key), *_]):
+                    keys |= {key} if method in _KEY_METHODS else set()
+                case ast.Subscript(slice=ast.Constant(value=key), ctx=ast.Store()):
+                    keys.add(key)
+                case _:
+                    pass
+        return keys
+
+    def _is_lookup(self, key: ast.Constant) -> bool:
+        parent = self._parents.get(id(key))
+        return isinstance(parent, ast.Subscript) and parent.slice is key and isinstance(parent.ctx, ast.Load)
+
+    def _is_known(self, function: ast.expr) -> bool:
+        """Return whether it is certain which function a call means: one of Python, or one of the file."""
+        if path := self._import_path(function):
+            return path[0].partition(".")[0] in sys.stdlib_module_names
+        match function:
+            case ast.Name(id=name) if name not in self._bindings:
+                return hasattr(builtins, name)
+            case ast.Name(id=name):
+                place = self._only_binding(name)
+                is_method = isinstance(self._parents.get(id(place)), ast.ClassDef)
+                is_function = isinstance(place, ast.FunctionDef | ast.AsyncFunctionDef) and not is_method
+                return is_function or self._is_plain_class(place)
+            case ast.Attribute(value=owner, attr=method):
+                cls = self._class_of(owner)
+                return cls is not None and self._is_plain_class(cls) and self._defines_alone(cls, method)
+            case _:
+                return False
+
+    def _class_of(self, owner: ast.expr) -> ast.ClassDef | None:
+        """Return the class of the file whose object this certainly is, but for classes that inherit from it."""
+        match owner:
+            case ast.Call(func=ast.Name(id=name)):
+                place = self._only_binding(name)
+                return place if isinstance(place, ast.ClassDef) else None
+            case ast.Name(id=name):
+                place = self._only_binding(name)
+                if isinstance(place, ast.Assign) and isinstance(place.value, ast.Call):
+                    return self._class_of(place.value)
+                return self._class_of_self(owner)
+            case _:
+                return None
+
+    def _class_of_self(self, name: ast.Name) -> ast.ClassDef | None:
+        node = self._parents.get(id(name))
+        while node is not None and not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            node = self._parents.get(id(node))
+        cls = self._parents.get(id(node))
+        if not isinstance(node, ast.FunctionDef) or not isinstance(cls, ast.ClassDef) or node.decorator_list:
+            return None
+        return cls if node.args.args and node.args.args[0].arg == name.id else None
+
+    def _is_plain_class(self, cls: ast.AST | None) -> bool:
+        """Return whether nothing but the file's text makes the class: no base or decorator that is computed."""
+        if not isinstance(cls, ast.ClassDef):
+            return False
+        return all(self._is_plain_base(base) for base in (*cls.bases, *(word.value for word in cls.keywords))) and all(
+            self._import_path(each.func if isinstance(each, ast.Call) else each) for each in cls.decorator_list
+        )
+
+    def _is_plain_base(self, base: ast.expr) -> bool:
+        if isinstance(base, ast.Subscript):
+            return self._is_plain_base(base.value)
+        if isinstance(base, ast.Name) and base.id in self._bindings:
+            place = self._only_binding(base.id)
+            return self._is_plain_class(place) if isinstance(place, ast.ClassDef) else bool(self._import_path(base))
+        return isinstance(base, ast.Name | ast.Constant) or bool(self._import_path(base))
+
+    def _defines_alone(self, cls: ast.ClassDef, method: str) -> bool:
+        """Return whether the class defines the method, and nothing else in the file could stand in its place."""
+        defined = [node for node in self._bindings.get(method, ()) if isinstance(node, ast.FunctionDef)]
+        set_later = any(
+            isinstance(n, ast.Attribute) and n.attr == method and not isinstance(n.ctx, ast.Load) for n in self._nodes
+        )
+        return len(defined) == 1 and defined[0] in cls.body and not set_later
+
+
+def _span(node: ast.AST) -> Span | None:
+    if not isinstance(node, ast.expr):
+        return None
+    return (node.lineno, node.col_offset, node.end_lineno or node.lineno, node.end_col_offset or node.col_offset)
+
+
+def _names(node: ast.AST) -> set[str]:
+    """Return the names of an expression, the last one of each chain of members too."""
+    return {
+        each.id if isinstance(each, ast.Name) else each.attr
+        for each in ast.walk(node)
+        if isinstance(each, ast.Name | ast.Attribute)
+    }
+
+
+def _bound(node: ast.AST) -> Iterator[str]:
+    """Yield the names that a node gives a value."""
+    match node:
+        case ast.Import(names=names) | ast.ImportFrom(names=names):
+            yield from (alias.asname or alias.name.partition(".")[0] for alias in names)
+        case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
+            yield name
+        case ast.arg(arg=name):
+            yield name
+        case ast.ExceptHandler(name=str(name)) | ast.MatchAs(name=str(name)) | ast.MatchStar(name=str(name)):
+            yield name
+        case ast.MatchMapping(rest=str(name)):
+            yield name
+        case ast.Name(id=name, ctx=ast.Store() | ast.Del()):
+            yield name
+        case _:
+            pass
+
+
+def _imported(node: ast.AST, name: str) -> ImportPath:
+    """Return what an import binds to the name; nothing if the node is no import."""
+    if isinstance(node, ast.Import):
+        for alias in node.names:
+            if (alias.asname or alias.name.partition(".")[0]) == name:
+                return (alias.name if alias.asname else alias.name.partition(".")[0],)
+    if isinstance(node, ast.ImportFrom) and node.module:
+        for alias in node.names:
+            if (alias.asname or alias.name) == name:
+                return (node.module, alias.name)
+    return ()
+
+
+def _fields(types: ast.Module) -> Iterator[str]:
+    """Yield the names of all fields in the module of types, of classes and of calls of TypedDict alike."""
+    for node in ast.walk(types):
+        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+            yield node.target.id
+        elif isinstance(node, ast.Dict):
+            yield from (key.value for key in node.keys if isinstance(key, ast.Constant) and isinstance(key.value, str))
