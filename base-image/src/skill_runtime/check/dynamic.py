@@ -46,16 +46,16 @@ async def run_gates(request: CheckRequest, skill: Path, writable: WritablePaths 
             result = await examples.run_examples(request, visible, candidate)
             if result.finding:
                 return DynamicResult(result.finding, result.passed)
-            records, finding = await schema_properties.check_inputs(request, visible, candidate)
-            if finding:
-                return DynamicResult(finding, result.passed)
+            inputs = await schema_properties.check_inputs(request, visible, candidate)
+            if inputs.finding:
+                return DynamicResult(inputs.finding, result.passed)
             if not request.deterministic:
-                return await _run_hidden(request, candidate, result.passed, records)
+                return await _run_hidden(request, candidate, result.passed, inputs)
         async with start_candidate(request, skill, writable, deadline) as candidate:
-            finding = await schema_properties.check_determinism(records, candidate)
+            finding = await schema_properties.check_determinism(inputs.records, candidate)
             if finding:
                 return DynamicResult(finding, result.passed)
-            return await _run_hidden(request, candidate, result.passed, records)
+            return await _run_hidden(request, candidate, result.passed, inputs)
     except WorkerError as error:
         return DynamicResult(_load_finding(error, request.source))
 
@@ -64,11 +64,11 @@ async def _run_hidden(
     request: CheckRequest,
     candidate: CandidateProcess,
     passed: int,
-    records: Sequence[schema_properties.RecordedCall],
+    inputs: schema_properties.InputsResult,
 ) -> DynamicResult:
     hidden = [example for example in request.examples if example.hidden]
     result = await examples.run_examples(request, hidden, candidate)
-    return DynamicResult(result.finding, passed + result.passed, records)
+    return DynamicResult(result.finding, passed + result.passed, inputs.records, inputs.questions)
 
 
 def _load_finding(error: WorkerError, source: str) -> GateFinding:

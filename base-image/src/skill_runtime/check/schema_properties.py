@@ -11,10 +11,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from skill_runtime import replies
-from skill_runtime.check import input_generator
+from skill_runtime.check import input_generator, least_values
 from skill_runtime.check.candidate import CandidateProcess
 from skill_runtime.check.examples import MAX_VALUE_CHARACTERS, first_difference
 from skill_runtime.check.findings import GateFinding, excerpt
+from skill_runtime.check.input_generator import GeneratedInput
+from skill_runtime.check.questions import OpenQuestion
 from skill_runtime.check.request import CheckExample, CheckRequest
 from skill_runtime.text import one_line, one_line_json
 
@@ -22,6 +24,11 @@ ROUND_SECONDS, CALL_SECONDS = 10.0, 2.0
 """Time for each of the two rounds, and for one call of it. What takes longer is checked by examples alone."""
 
 _MISTAKES = frozenset(("TypeError", "AttributeError", "NameError", "ImportError"))
+_NEVER_OF_A_VALUE = frozenset(("NameError", "ImportError")), "UnboundLocalError"
+"""Exceptions that no value explains, but for a variable that gets its value in a loop."""
+_OTHER_ANSWER = "an answer, or ValueError?"
+_MAX_CULPRITS = 4
+"""Least values of one input that are tried alone."""
 
 
 @dataclass(frozen=True)
@@ -39,12 +46,21 @@ class RecordedCall:
         return self.is_generated and kept
 
 
+@dataclass(frozen=True)
+class InputsResult:
+    """InputsResult holds the replies to all inputs, and what is wrong with the first that violates the schema."""
+
+    records: Sequence[RecordedCall]
+    finding: GateFinding | None = None
+    questions: tuple[OpenQuestion, ...] = ()
+
+
 async def check_inputs(
     request: CheckRequest, visible: Sequence[CheckExample], candidate: CandidateProcess
-) -> tuple[list[RecordedCall], GateFinding | None]:
+) -> InputsResult:
     """Call with generated inputs and with those of the examples.
 
-    Returns the replies, or the finding of the first one that violates the schema.
+    What fails on a least value alone, of which no example says what is right, is a question instead of a finding.
     """
     deadline = time.monotonic() + ROUND_SECONDS
     inputs = input_generator.generate(
@@ -52,22 +68,26 @@ async def check_inputs(
         [example.input for example in visible],
         lambda value: request.contract.input.violation(value) is None,
     )
-    records = []
+    records, questions = [], dict[str, OpenQuestion]()
     for generated in inputs:
         if time.monotonic() > deadline:
             break
         reply = await candidate.call(generated.value, CALL_SECONDS)
         if finding := _find_violation(request, generated, reply):
-            return [], finding
+            edge = await _find_edge(request, visible, generated, reply, candidate)
+            if not isinstance(edge, OpenQuestion):
+                return InputsResult([], edge or finding)
+            questions.setdefault(f"{_outcome(reply)} {finding.line}", edge)
         records.append(RecordedCall(generated.value, reply))
+    asked = tuple(questions.values())
     if not request.deterministic:
-        return records, None
+        return InputsResult(records, None, asked)
     for example in visible:
         if time.monotonic() > deadline:
             break
         reply = await candidate.call(example.input, CALL_SECONDS)
         records.append(RecordedCall(example.input, reply, is_generated=False))
-    return records, None
+    return InputsResult(records, None, asked)
 
 
 async def check_determinism(records: Sequence[RecordedCall], candidate: CandidateProcess) -> GateFinding | None:
@@ -81,9 +101,7 @@ async def check_determinism(records: Sequence[RecordedCall], candidate: Candidat
     return None
 
 
-def _find_violation(
-    request: CheckRequest, generated: input_generator.GeneratedInput, reply: replies.WorkerReply
-) -> GateFinding | None:
+def _find_violation(request: CheckRequest, generated: GeneratedInput, reply: replies.WorkerReply) -> GateFinding | None:
     given = f"an input that fits the input schema:\n  input:    {_format(generated.value)}\n"
     if isinstance(reply, replies.SkillOutput):
         violation = request.contract.output.violation(reply.value)
@@ -100,6 +118,60 @@ def _find_violation(
     context = f"\n  at line {reply.line}:\n{excerpt(request.source, reply.line)}" if reply.line else ""
     actual = one_line(reply.exception, 2 * MAX_VALUE_CHARACTERS)
     return GateFinding("schema", f"{given}{expected}\n  got:      {actual}{context}", reply.line)
+
+
+async def _find_edge(
+    request: CheckRequest,
+    visible: Sequence[CheckExample],
+    generated: GeneratedInput,
+    reply: replies.WorkerReply,
+    candidate: CandidateProcess,
+) -> OpenQuestion | GateFinding | None:
+    """Return the question that a failure is, where it follows from a least value that no example shows.
+
+    The input is tried again with ordinary values in the place of all least ones, then of all but one. Returns the
+    finding where it fails with ordinary values, too, and None where it has no such place or the failure is of
+    another kind.
+    """
+    schema = request.contract.input
+    samples, fields = [example.input for example in visible], least_values.field_names(schema.document)
+    places = least_values.find_unshown(generated.value, samples, fields)
+    if not places or not _may_be_of_a_value(reply):
+        return None
+
+    async def fails(kept: least_values.Place | None) -> tuple[GeneratedInput, replies.WorkerReply, GateFinding] | None:
+        value = least_values.make_ordinary(generated.value, places, samples, fields, kept)
+        changed = GeneratedInput(value, generated.described, generated.minimal)
+        if value == generated.value or schema.violation(value) is not None:
+            return None
+        again = await candidate.call(value, CALL_SECONDS)
+        finding = _find_violation(request, changed, again)
+        return None if finding is None else (changed, again, finding)
+
+    if failed := await fails(None):
+        return failed[2]
+    for place in places[:_MAX_CULPRITS]:
+        if len(places) > 1 and (failed := await fails(place)) and _may_be_of_a_value(failed[1]):
+            generated, reply, _ = failed
+            break
+    return OpenQuestion.about("edge", generated.value, (_describe(request, reply), _OTHER_ANSWER))
+
+
+def _may_be_of_a_value(reply: replies.WorkerReply) -> bool:
+    """Return whether a value may be why the call failed: not that of the process, of its time or of a missing name."""
+    if isinstance(reply, replies.SkillOutput):
+        return True
+    never, but = _NEVER_OF_A_VALUE
+    is_missing_name = not never.isdisjoint(reply.types) and but not in reply.types
+    return reply.kind in ("raised", "unserialisable") and "Exception" in reply.types and not is_missing_name
+
+
+def _describe(request: CheckRequest, reply: replies.WorkerReply) -> str:
+    if isinstance(reply, replies.SkillOutput):
+        return (
+            f"{_outcome(reply)}, which does not fit the output schema: {request.contract.output.violation(reply.value)}"
+        )
+    return reply.exception
 
 
 def _find_change(first: RecordedCall, second: replies.WorkerReply) -> GateFinding | None:
