@@ -48,9 +48,24 @@ def replied(
 
 
 def refused(
-    ledger: Ledger, source: str, gate: str = "examples", message: str = "wrong", line: int | None = None
+    ledger: Ledger,
+    source: str,
+    gate: str = "examples",
+    message: str = "wrong",
+    line: int | None = None,
+    private: str = "",
 ) -> Ledger:
-    return ledger_rules.record_verdict(replied(ledger, source), passed=False, gate=gate, message=message, line=line)
+    return ledger_rules.record_verdict(
+        replied(ledger, source), passed=False, gate=gate, message=message, line=line, private=private
+    )
+
+
+def refused_in_turn(*messages: str, **verdict: Any) -> Ledger:
+    """Return a ledger with a different program for each message."""
+    ledger = opened()
+    for number, message in enumerate(messages):
+        ledger = refused(ledger, f"program {number}", message=message, **verdict)
+    return ledger
 
 
 def report(passed: int, total: int, got: str = "4") -> str:
@@ -132,6 +147,38 @@ def test_no_progress_is_a_fresh_start_then_the_end() -> None:
     assert reason(step(other, max_attempts=4)) == "repair"
 
 
+@pytest.mark.parametrize("max_attempts", [1, 2, 3, 4, 5])
+def test_neither_stalls_nor_disputes_end_the_work_before_the_third_candidate(max_attempts: int) -> None:
+    for message in ("got 3", report(4, 5)):
+        for count in range(1, min(3, max_attempts)):
+            assert isinstance(step(refused_in_turn(*[message] * count), max_attempts=max_attempts), Call)
+
+
+@pytest.mark.parametrize(
+    ("messages", "expected"),
+    [
+        ("aaaa", "NoProgress"),
+        ("aaa", "fresh"),
+        ("aabb", "fresh"),
+        ("aabba", "repair"),
+        ("aabaa", "fresh"),
+        ("baaa", "fresh"),
+        ("baaaa", "NoProgress"),
+    ],
+)
+def test_only_three_stalls_in_a_row_end_the_work_before_its_limit(messages: str, expected: str) -> None:
+    assert reason(step(refused_in_turn(*messages), max_attempts=9)) == expected
+
+
+def test_with_the_last_attempt_the_most_specific_reason_is_given() -> None:
+    assert reason(step(refused_in_turn(*"aab"))) == "AttemptsExhausted"
+    assert reason(step(refused_in_turn(*"baa"))) == "AttemptsExhausted", "its fresh start was never made"
+    assert reason(step(refused_in_turn(*"aaa"))) == "NoProgress"
+    disputed = refused_in_turn(report(4, 5), "x", report(4, 5))
+    assert reason(step(disputed)) == "SuspectSpec"
+    assert reason(step(disputed, max_attempts=4)) == "repair"
+
+
 def test_more_examples_passed_is_progress() -> None:
     ledger = refused(opened(), "a", message=report(1, 5))
     assert reason(step(refused(ledger, "b", message=report(2, 5)))) == "repair"
@@ -156,16 +203,43 @@ def test_a_later_gate_is_progress() -> None:
 
 
 def test_different_programs_that_agree_against_one_example_make_the_spec_suspect() -> None:
-    once = refused(opened(), "a", message=report(4, 5))
-    assert reason(step(refused(once, "b", message=report(4, 5)))) == "SuspectSpec"
-    assert reason(step(refused(once, "b", message=report(4, 5, got="7")))) == "fresh"
-    assert reason(step(refused(refused(opened(), "a", message=report(3, 5)), "b", message=report(3, 5)))) == "fresh"
-    assert reason(step(refused(refused(opened(), "a", message=report(0, 1)), "b", message=report(0, 1)))) == "fresh"
+    found = step(refused_in_turn(*[report(4, 5)] * 3), max_attempts=5)
+    assert isinstance(found, Stop)
+    assert found.reason == "SuspectSpec"
+    assert found.message.startswith("3 different programs answer 4 where the example 'one' wants 3: either may be")
+    assert found.limit == 0, "more attempts would not settle it"
+    assert reason(step(refused_in_turn(*[report(4, 5)] * 2), max_attempts=2)) == "SuspectSpec"
+    two = refused_in_turn(report(4, 5), report(4, 5, got="7"))
+    assert reason(step(two, max_attempts=2)) == "AttemptsExhausted", "they do not agree"
+    for several in (report(3, 5), report(0, 1)):
+        assert reason(step(refused_in_turn(several, several), max_attempts=2)) == "AttemptsExhausted"
+
+
+def held_out(got: str, name: str = "one") -> str:
+    example = CheckExample(name, {"a": 1}, hidden=True, output=3, has_output=True, error="")
+    return report_hidden([FailedExample(example, got)], 1, 2, "").private
+
+
+def test_programs_that_agree_against_a_held_out_example_make_the_spec_suspect() -> None:
+    def ledger(*reports: str) -> Ledger:
+        made = opened()
+        for number, private in enumerate(reports):
+            made = refused(made, f"program {number}", "hidden", f"{number}/2", private=private)
+        return made
+
+    found = step(ledger(*[held_out("4")] * 3))
+    assert isinstance(found, Stop)
+    assert found.reason == "SuspectSpec"
+    assert "answer 4 where the held-out example 'one' wants 3" in found.message
+    assert "one" not in found.report
+    for other in (held_out("5"), held_out("4", "two"), held_out("KeyError: 4"), ""):
+        assert reason(step(ledger(other, held_out("4")), max_attempts=2)) == "AttemptsExhausted"
+    assert reason(step(ledger(held_out("KeyError: 4"), held_out("KeyError: 4")), max_attempts=2)) == "AttemptsExhausted"
 
 
 def test_the_same_exception_twice_says_nothing_against_the_spec() -> None:
-    crash = report(4, 5, got="KeyError: 'a'")
-    assert reason(step(refused(refused(opened(), "a", message=crash, line=3), "b", message=crash, line=4))) == "fresh"
+    for got in ("KeyError: 'a'", "4, which does not fit the output schema: /a is 4", "timeout", "nullify: 1"):
+        assert reason(step(refused_in_turn(*[report(4, 5, got=got)] * 2), max_attempts=2)) == "AttemptsExhausted"
 
 
 def test_the_same_forbidden_thing_twice_is_for_a_person_to_decide() -> None:
@@ -294,13 +368,17 @@ def test_what_was_stopped_stays_stopped() -> None:
     assert step(stopped, max_attempts=9, token_budget=10**6) == Stop("LoopDetected", "again", "report")
 
 
-@pytest.mark.parametrize(("name", "value"), [("token_budget", 40_000), ("max_attempts", 4)])
-def test_raising_the_limit_that_was_reached_lets_the_work_go_on(name: str, value: int) -> None:
-    ledger = opened()
-    if name == "max_attempts":
-        ledger = refused(refused(refused(ledger, "a", message="x"), "b", message="y"), "c", message="z")
-    else:
-        ledger = replied(refused(ledger, "a"), "", tokens=19_000)
+@pytest.mark.parametrize(
+    ("name", "value", "messages"),
+    [
+        ("token_budget", 40_000, ""),
+        ("max_attempts", 4, "xyz"),
+        ("max_attempts", 4, "xxx"),
+        ("max_attempts", 4, [report(4, 5), "x", report(4, 5)]),
+    ],
+)
+def test_raising_the_limit_that_was_reached_lets_the_work_go_on(name: str, value: int, messages: str) -> None:
+    ledger = refused_in_turn(*messages) if messages else replied(refused(opened(), "a"), "", tokens=19_000)
     found = step(ledger)
     assert isinstance(found, Stop)
     stopped = ledger_rules.stop(ledger, found)

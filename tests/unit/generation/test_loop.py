@@ -51,10 +51,12 @@ async def writes(world: World, body: str, tokens: tuple[int, int] = (100, 50)) -
     await world.receive(completion_response(fenced(body), tokens))
 
 
-async def refused(world: World, body: str, gate: str = "mypy", message: str = "no", line: int | None = None) -> None:
+async def refused(
+    world: World, body: str, gate: str = "mypy", message: str = "no", line: int | None = None, private: str = ""
+) -> None:
     """One whole attempt."""
     await writes(world, body)
-    world.verdict(passed=False, gate=gate, message=message, line=line)
+    world.verdict(passed=False, gate=gate, message=message, line=line, private=private)
     await world.reconcile()
 
 
@@ -135,11 +137,40 @@ async def test_no_progress(world: World) -> None:
 
 
 async def test_suspect_spec(world: World) -> None:
-    for number in range(2):
-        await refused(world, f"return {number}", "examples", "1/2 visible examples pass.\nexample 'b': got 3")
+    example = "example 'b':\n  input:    {}\n  expected: 4\n  got:      3"
+    for number in range(3):
+        await refused(world, f"return {number}", "examples", f"1/2 visible examples pass.\n{example}")
     await world.reconcile()
     assert world.reason == "SuspectSpec"
-    assert len(world.wire.requests) == 2
+    assert "3 different programs answer 3 where the example 'b' wants 4" in world.condition("Ready")["message"]
+
+
+async def test_a_dispute_over_a_held_out_example_is_told_to_people_and_to_no_model(world: World) -> None:
+    """Also after more attempts are allowed, and after the rules that end generation have seen it."""
+    private = "example 'hidden-name':\n  input:    {}\n  expected: 'hidden-value'\n  got:      \"hidden-answer\""
+    for number in range(3):
+        await refused(world, f"return {number}", "hidden", f"All pass, but only 0 of {number} held-out", None, private)
+    await world.reconcile()
+    assert world.reason == "SuspectSpec"
+    message = world.condition("Ready")["message"]
+    assert "\"hidden-answer\" where the held-out example 'hidden-name' wants 'hidden-value'" in message
+    view = world.store.objects["ConfigMap", NAMESPACE, naming.candidates(NAME)]["data"]
+    assert private in view["attempt-2.txt"]
+    world.skill(generation={"maxAttempts": 5})
+    await world.reconcile()
+    assert world.reason == "SuspectSpec", "three programs are enough to ask a person"
+    world.annotate(naming.RETRY_ANNOTATION, "1")
+    world.now += timedelta(minutes=1)
+    await refused(world, "return 7", "hidden", "All pass, but only 0 of 7 held-out", None, private)
+    for text in ("I cannot.", fenced("return 7"), fenced("return 8")):
+        await world.start_call()
+        world.wire.respond(completion_response(text, (100, 5)))
+        await world.finish_calls()
+        world.wire.respond(None)
+    await world.reconcile()
+    assert world.check() == code("return 8"), "a repair, an unusable reply and a fresh start were asked for"
+    assert len(prompts(world)) == 7
+    assert not any("hidden-" in prompt for prompt in prompts(world))
 
 
 async def test_policy_refused(world: World) -> None:

@@ -225,14 +225,14 @@ REASONS: Final[Mapping[str, Reason]] = {
     "NoProgress": Reason(
         ReasonGroup.SOURCE,
         (GENERATED,),
-        "Candidates fail in the same way, after a fresh start too.",
+        "The latest candidates fail in the same way, after a fresh start too.",
         "Make the description or the examples clearer at the point that the message names.",
     ),
     "SuspectSpec": Reason(
         ReasonGroup.SOURCE,
         (GENERATED,),
-        "Different programs agree with each other and disagree with one example.",
-        "Check that example. Correct it, or the description.",
+        "Different programs give the same answer to one example, and not the one that it wants. Either may be wrong.",
+        "Check that example, which the message names. If it is right, describe what leads to it; else correct it.",
     ),
     "PolicyRefused": Reason(
         ReasonGroup.SOURCE,

@@ -139,7 +139,7 @@ class GenerationSpec(ApiModel):
     model: str = Field(
         default="", max_length=253, description="Name of a configured endpoint; empty is the default one."
     )
-    max_attempts: int = Field(default=3, ge=1, le=3, description="Candidates that may be checked.")
+    max_attempts: int = Field(default=3, ge=1, le=5, description="Candidates that a model may write.")
     token_budget: int = Field(
         default=20000, ge=1000, le=10_000_000, description="Tokens that may be spent on one spec."
     )

@@ -234,14 +234,27 @@ class Author:
         self._pool.submit(request.skill, request.call_id, lambda: self._complete_and_read(request))
 
     def record_verdict(
-        self, inputs: GenerationInput, now: datetime, *, passed: bool, gate: str, message: str, line: int | None
+        self,
+        inputs: GenerationInput,
+        now: datetime,
+        *,
+        passed: bool,
+        gate: str,
+        message: str,
+        line: int | None,
+        private: str = "",
     ) -> GenerationUpdate | None:
-        """Record the verdict on the candidate. Return None if the ledger has no candidate."""
+        """Record the verdict on the candidate. Return None if the ledger has no candidate.
+
+        `private` is what the verdict says to people alone.
+        """
         state = _open(inputs, self._settings, now)
         candidate = state.ledger.last
         if candidate is None or candidate.state not in {"candidate", "passed"}:
             return None
-        ledger = ledger_rules.record_verdict(state.ledger, passed=passed, gate=gate, message=message, line=line)
+        ledger = ledger_rules.record_verdict(
+            state.ledger, passed=passed, gate=gate, message=message, line=line, private=private
+        )
         state = state.with_ledger(ledger)
         return GenerationUpdate(
             attempt=_describe_attempt(candidate.number, state.limits),

@@ -10,21 +10,25 @@ import json
 import re
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from itertools import pairwise
+from itertools import pairwise, takewhile
 from typing import Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict
+
+from skill_operator.generation.disputes import Dispute, find_dispute
 
 AttemptState = Literal["reserved", "candidate", "passed", "failed", "repeat", "empty"]
 CallKind = Literal["first", "repair", "fresh"]
 MIN_REPLY_TOKENS = 256  # with less left, a call could not produce a file
 MAX_CONSECUTIVE_EMPTY_REPLIES = 2
 MAX_REPEATS = 2
-MAX_STALLS = 2
+MAX_STALLS_IN_A_ROW = 3  # so that the first repairs are never cut short: one of three that succeed has stalled before
+MAX_PROGRAMS_IN_DISPUTE = 3  # two that agree are wrong together more often than the example is
 MAX_SOURCES_BYTES = 400 * 1024  # all code of a ledger, as JSON; a ConfigMap ends at 1 MiB
 MAX_REPORT_CHARACTERS = 3000
 GATES = ("size", "policy", "ruff", "mypy", "examples", "schema", "hidden")
 CLARIFY_ADVICE = "make the description or the examples clearer, and generation starts again"
+NO_PROGRESS = f"the model makes no progress, even after a fresh start: {CLARIFY_ADVICE}"
 _EXAMPLE_COUNT = re.compile(r"\b(\d{1,4})(?:/| of )(\d{1,4})\b")
 _CODE_EXCERPT = re.compile(r"^[> ] +\d+ \| .*\n?", re.MULTILINE)
 _VARYING_PART = re.compile(r"0x[0-9a-fA-F]+|\d+|(/[\w.-]+)+")
@@ -54,6 +58,7 @@ class Attempt(StoredModel):
     fingerprint: str = ""
     gate: str = ""
     message: str = ""
+    private: str = ""  # what failed among the held-out examples: people read it, and no prompt holds it
     line: int | None = None
 
     @property
@@ -221,7 +226,7 @@ def _call_kind(ledger: Ledger) -> CallKind:
     code = ledger.latest_code
     if code is None:
         return "first"
-    return "repair" if code.state == "failed" and not _count_stalls(ledger.attempts[-2:]) else "fresh"
+    return "repair" if code.state == "failed" and not _count_stalls_in_a_row(ledger.attempts[-2:]) else "fresh"
 
 
 def _find_wait(ledger: Ledger, limits: GenerationLimits, now: datetime) -> Wait | None:
@@ -246,23 +251,32 @@ def _find_stop(ledger: Ledger, limits: GenerationLimits, now: datetime) -> Stop 
     if len(policy_refusals) > len(set(policy_refusals)):
         advice = "grant it in the spec if it is an egress or a secret, or describe a way without it"
         return Stop("PolicyRefused", f"the model insists on something forbidden: {advice}", report)
-    disputes = [attempt.complaint for attempt in attempts if _disputes_one_example(attempt)]
-    if len(disputes) > len(set(disputes)):
-        message = "different programs agree with each other, and not with the example: correct it, or the description"
-        return Stop("SuspectSpec", message, report)
-    if _count_stalls(attempts) >= MAX_STALLS:
-        return Stop("NoProgress", f"the model makes no progress, even after a fresh start: {CLARIFY_ADVICE}", report)
+    dispute = _find_dispute(attempts)
+    if dispute is not None and dispute.programs >= MAX_PROGRAMS_IN_DISPUTE:
+        return Stop("SuspectSpec", dispute.message, report)
+    if _count_stalls_in_a_row(attempts) >= MAX_STALLS_IN_A_ROW:
+        return Stop("NoProgress", NO_PROGRESS, report)
     latest_states = [attempt.state for attempt in attempts[-MAX_CONSECUTIVE_EMPTY_REPLIES:]]
     if latest_states == ["empty"] * MAX_CONSECUTIVE_EMPTY_REPLIES:
         return _stop_after_empty_replies(attempts[-1])
     if ledger.attempt_count >= limits.max_attempts:
-        count = f"{ledger.attempt_count} of {limits.max_attempts} attempts"
-        return Stop("AttemptsExhausted", f"{count} were refused: {CLARIFY_ADVICE}", report, limits.max_attempts)
+        return _stop_at_limit(ledger, limits, dispute)
     ends_at = deadline(ledger, limits)
     if ends_at is not None and now > ends_at:
         message = f"no code was accepted within {limits.deadline} of the first reply: {CLARIFY_ADVICE}"
         return Stop("DeadlineExceeded", message, report)
     return None
+
+
+def _stop_at_limit(ledger: Ledger, limits: GenerationLimits, dispute: Dispute | None) -> Stop:
+    """Return the end for want of attempts, with the most specific reason that is known."""
+    report, limit = _describe_best(ledger), limits.max_attempts
+    if dispute is not None:
+        return Stop("SuspectSpec", dispute.message, report, limit)
+    if _count_stalls_in_a_row(ledger.attempts) > 1:  # so the fresh start between them came no further either
+        return Stop("NoProgress", NO_PROGRESS, report, limit)
+    count = f"{ledger.attempt_count} of {limit} attempts"
+    return Stop("AttemptsExhausted", f"{count} were refused: {CLARIFY_ADVICE}", report, limit)
 
 
 def deadline(ledger: Ledger, limits: GenerationLimits) -> datetime | None:
@@ -279,28 +293,38 @@ def _stop_after_empty_replies(last: Attempt) -> Stop:
 
 
 def _is_limit_raised(ledger: Ledger, limits: GenerationLimits) -> bool:
-    """Return whether the limit that stopped generation has been raised since."""
-    current = {"BudgetExhausted": limits.token_budget, "AttemptsExhausted": limits.max_attempts}
-    return current.get(ledger.stop, 0) > ledger.stop_limit
+    """Return whether the limit that stopped generation has been raised since. A stop without a limit stays."""
+    current = limits.token_budget if ledger.stop == "BudgetExhausted" else limits.max_attempts
+    return 0 < ledger.stop_limit < current
 
 
-def _count_stalls(attempts: tuple[Attempt, ...]) -> int:
-    """Return how often a candidate failed like the one before it and made no more progress."""
+def _is_stall(earlier: Attempt, later: Attempt) -> bool:
+    """Return whether a refused candidate failed like the one before it and made no more progress."""
+    return later.signature == earlier.signature and later.progress <= earlier.progress
+
+
+def _count_stalls_in_a_row(attempts: tuple[Attempt, ...]) -> int:
+    """Return how many of the latest refused candidates stalled, one after the other."""
     failed_attempts = [attempt for attempt in attempts if attempt.state == "failed"]
-    return sum(
-        later.signature == earlier.signature and later.progress <= earlier.progress
-        for earlier, later in pairwise(failed_attempts)
-    )
+    stalls = [_is_stall(earlier, later) for earlier, later in pairwise(failed_attempts)]
+    return len(list(takewhile(bool, reversed(stalls))))
 
 
-def _disputes_one_example(attempt: Attempt) -> bool:
-    """Return whether all examples but one pass and that one returned a value: the example may be wrong, not the code.
+def _find_dispute(attempts: tuple[Attempt, ...]) -> Dispute | None:
+    """Return the example that different programs answer alike, and not as it wants; a visible one first.
 
-    A report with a line number is an exception, which says nothing against the example.
+    A visible example is in dispute only where all others pass, a held-out one where all visible examples pass.
     """
+    failed_attempts = [attempt for attempt in attempts if attempt.state == "failed"]
+    visible = [attempt.message for attempt in failed_attempts if _fails_one_example(attempt)]
+    held_out = [attempt.private for attempt in failed_attempts if attempt.gate == "hidden"]
+    return find_dispute(visible, held_out=False) or find_dispute(held_out, held_out=True)
+
+
+def _fails_one_example(attempt: Attempt) -> bool:
+    """Return whether all visible examples but one pass, of at least two."""
     passed, total = attempt.example_counts
-    has_answer = attempt.state == "failed" and attempt.gate == "examples" and attempt.line is None
-    return has_answer and 1 < total == passed + 1
+    return attempt.gate == "examples" and 1 < total == passed + 1
 
 
 def _describe_best(ledger: Ledger) -> str:
@@ -408,14 +432,17 @@ def find_readopted(ledger: Ledger) -> str:
     return next((attempt.source for attempt in ledger.attempts if attempt.number == 0), "")
 
 
-def record_verdict(ledger: Ledger, *, passed: bool, gate: str, message: str, line: int | None) -> Ledger:
-    """Return the ledger with the verdict on the last candidate.
+def record_verdict(
+    ledger: Ledger, *, passed: bool, gate: str, message: str, line: int | None, private: str = ""
+) -> Ledger:
+    """Return the ledger with the verdict on the last candidate. `private` is for people alone.
 
     Code that has passed may still fail: the check runs again if its verdict was lost.
     """
     if ledger.last is None or ledger.last.state not in {"candidate", "passed"}:
         return ledger
-    return _update_last(ledger, state="passed" if passed else "failed", gate=gate, message=message, line=line)
+    state = "passed" if passed else "failed"
+    return _update_last(ledger, state=state, gate=gate, message=message, private=private, line=line)
 
 
 def stop(ledger: Ledger, stop: Stop) -> Ledger:

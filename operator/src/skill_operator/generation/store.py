@@ -99,11 +99,12 @@ def _describe_verdict(attempt: Attempt) -> str:
     price = f"{attempt.tokens} tokens{', estimated' if attempt.estimated else ''}"
     origin = f"written by {attempt.endpoint}, {price}" if attempt.number else "accepted before for the same task"
     line = f", line {attempt.line}" if attempt.line else ""
+    held_out = f"\nWhat no model is shown:\n{attempt.private}" if attempt.private else ""
     verdicts = {
         "candidate": "is being checked",
         "passed": "passed every check",
         "repeat": f"was not checked: {attempt.message}",
-        "failed": f"was refused by {attempt.gate}{line}:\n{attempt.message}",
+        "failed": f"was refused by {attempt.gate}{line}:\n{attempt.message}{held_out}",
     }
     return f"{origin}\n{verdicts.get(attempt.state, attempt.state)}\n"
 

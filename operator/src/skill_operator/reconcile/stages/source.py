@@ -59,7 +59,13 @@ def record_verdict(
     if inputs is None:
         return result
     update = context.author.record_verdict(
-        inputs, context.now, passed=report.passed, gate=report.gate or "", message=report.message, line=report.line
+        inputs,
+        context.now,
+        passed=report.passed,
+        gate=report.gate or "",
+        message=report.message,
+        line=report.line,
+        private=report.private,
     )
     if update is None:
         return result
