@@ -17,8 +17,9 @@ from hack.model import server
 from hack.model.server import Script, ScriptedModel, ScriptError
 from skill_operator.api.v1alpha1 import Example, Skill
 from skill_operator.generation import prompt
+from skill_operator.generation.fingerprint import fingerprint
 from skill_operator.generation.holdout import split_examples
-from skill_operator.generation.reply import extract_source, fingerprint
+from skill_operator.generation.reply import extract_source
 
 ROOT = Path(__file__).parents[3]
 RECORDED = json.loads((ROOT / "hack/model/recorded.json").read_bytes())

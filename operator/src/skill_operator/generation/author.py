@@ -21,6 +21,7 @@ from skill_operator.generation import daily_quota, ledger_history, store
 from skill_operator.generation import ledger as ledger_rules
 from skill_operator.generation.circuit_breaker import CircuitBreaker
 from skill_operator.generation.daily_quota import DailyQuota, DailyUsage
+from skill_operator.generation.fingerprint import text_fingerprint
 from skill_operator.generation.ledger import Call, GenerationLimits, Ledger, ReadyCandidate, Stop, Wait
 from skill_operator.generation.ledger_history import LedgerHistory
 from skill_operator.generation.provider import (
@@ -31,7 +32,7 @@ from skill_operator.generation.provider import (
     Provider,
     estimate,
 )
-from skill_operator.generation.reply import read_reply, text_fingerprint
+from skill_operator.generation.reply import read_reply
 from skill_operator.generation.request import (
     FRESH_START_TEMPERATURE,
     CompletionRequest,

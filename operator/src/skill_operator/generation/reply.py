@@ -6,7 +6,6 @@ The text is parsed, never run. It is untrusted and may be anything, a parser bom
 from __future__ import annotations
 
 import ast
-import hashlib
 import re
 import textwrap
 from collections.abc import Iterator
@@ -14,6 +13,7 @@ from typing import Final, Literal, NamedTuple
 
 from skill_operator import runtime_contract
 from skill_operator.generation.autofix import autofix, parse, without_unused_imports
+from skill_operator.generation.fingerprint import fingerprint, text_fingerprint
 
 ENTRY_POINT: Final = "run"
 MAX_REPLY_CHARACTERS: Final = 1 << 20
@@ -158,23 +158,6 @@ def _describe_syntax_error(source: str) -> str:
     return ""
 
 
-def fingerprint(source: str) -> str:
-    """Return a hash that is equal for programs that differ only in comments, docstrings, spacing or local names."""
-    tree = parse(source)
-    if tree is None:
-        return text_fingerprint(source)
-    try:
-        text = ast.dump(_NameNormalizer().normalize(tree))
-    except RecursionError:
-        return text_fingerprint(source)
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]
-
-
-def text_fingerprint(source: str) -> str:
-    """Return a fingerprint that only the same text has. It costs no parsing."""
-    return hashlib.sha256(f"text:{source}".encode("utf-8", "surrogatepass")).hexdigest()[:32]
-
-
 def read_reply(text: str, finish_reason: str, accepted_source: str) -> tuple[str, Flaw, str, str]:
     """Return the extracted source with its flaw and message, and its fingerprint. A worker process does this.
 
@@ -299,113 +282,3 @@ def _without_thoughts(text: str) -> str:
         closing = text.find(closing_tag, tag.end(), end)
         position = closing + len(closing_tag) if closing >= 0 else end
     return "".join((*kept, text[position:end]))
-
-
-class _NameNormalizer(ast.NodeTransformer):
-    """_NameNormalizer drops docstrings and numbers local names in the order of their appearance."""
-
-    def __init__(self) -> None:
-        self._scopes: list[dict[str, str]] = []
-        self._count = 0
-
-    def normalize(self, tree: ast.Module) -> ast.AST:
-        """Return the module with its docstrings dropped and its local names numbered."""
-        tree.body = _without_docstring(tree.body)
-        return self.generic_visit(tree)
-
-    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
-        return self._visit_function(node)
-
-    def visit_AsyncFunctionDef(self, node: ast.AsyncFunctionDef) -> ast.AST:
-        return self._visit_function(node)
-
-    def visit_ClassDef(self, node: ast.ClassDef) -> ast.AST:
-        node.name = self._normal_name(node.name)
-        node.body = _without_docstring(node.body)
-        return self.generic_visit(node)
-
-    def visit_Lambda(self, node: ast.Lambda) -> ast.AST:
-        return self._visit_scope(node, {arg.arg for arg in _arguments(node.args)})
-
-    def visit_Name(self, node: ast.Name) -> ast.AST:
-        node.id = self._normal_name(node.id)
-        return node
-
-    def visit_arg(self, node: ast.arg) -> ast.AST:
-        node.arg = self._normal_name(node.arg)
-        return self.generic_visit(node)
-
-    def visit_ExceptHandler(self, node: ast.ExceptHandler) -> ast.AST:
-        node.name = node.name and self._normal_name(node.name)
-        return self.generic_visit(node)
-
-    def visit_alias(self, node: ast.alias) -> ast.AST:
-        """Number the name that an import binds; what it imports stays."""
-        bound = node.asname or node.name.partition(".")[0]
-        name = self._normal_name(bound)
-        node.asname = name if name != bound else node.asname
-        return node
-
-    def _visit_function(self, node: ast.FunctionDef | ast.AsyncFunctionDef) -> ast.AST:
-        node.name = self._normal_name(node.name)
-        node.body = _without_docstring(node.body)
-        return self._visit_scope(node, _bound_names(node))
-
-    def _visit_scope(self, node: ast.AST, names: set[str]) -> ast.AST:
-        self._scopes.append(dict.fromkeys(names, ""))
-        result = self.generic_visit(node)
-        self._scopes.pop()
-        return result
-
-    def _normal_name(self, name: str) -> str:
-        """Return the number of a name that an enclosing function binds, given at its first use; others stay."""
-        for scope in reversed(self._scopes):
-            if name in scope:
-                if not scope[name]:
-                    self._count += 1
-                    scope[name] = f"#{self._count}"
-                return scope[name]
-        return name
-
-
-def _without_docstring(body: list[ast.stmt]) -> list[ast.stmt]:
-    """Return the statements without strings that stand alone: they do nothing, wherever they stand."""
-    statements = [
-        statement
-        for statement in body
-        if not (
-            isinstance(statement, ast.Expr)
-            and isinstance(statement.value, ast.Constant)
-            and isinstance(statement.value.value, str)
-        )
-    ]
-    return statements or [ast.Pass()]
-
-
-def _arguments(args: ast.arguments) -> list[ast.arg]:
-    return [*args.posonlyargs, *args.args, *args.kwonlyargs, *(arg for arg in (args.vararg, args.kwarg) if arg)]
-
-
-def _bound_names(function: ast.FunctionDef | ast.AsyncFunctionDef) -> set[str]:
-    """Return the names that a function binds itself; not those of functions and classes inside it."""
-    names = {arg.arg for arg in _arguments(function.args)}
-    outer: set[str] = set()
-    pending: list[ast.AST] = list(function.body)
-    while pending:
-        node = pending.pop()
-        match node:
-            case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
-                names.add(name)
-                continue
-            case ast.Lambda():
-                continue
-            case ast.Global(names=declared) | ast.Nonlocal(names=declared):
-                outer.update(declared)
-            case ast.Name(id=name, ctx=ast.Store()):
-                names.add(name)
-            case ast.ExceptHandler(name=str(name)) | ast.MatchAs(name=str(name)) | ast.MatchStar(name=str(name)):
-                names.add(name)
-            case ast.alias(name=name, asname=asname):
-                names.add(asname or name.partition(".")[0])
-        pending.extend(ast.iter_child_nodes(node))
-    return names - outer
