@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from skill_operator.generation.autofix import autofix, parse, without_unused_imports
+from skill_operator.generation.autofix import autofix, without_unused_imports
+from skill_operator.generation.python_text import parse
 from skill_operator.generation.reply import extract_source
 
 GOOD = 'def run(input):\n    name = "it\'s"\n    return {"n": name}\n'

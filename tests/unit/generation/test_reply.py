@@ -9,7 +9,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from skill_operator.generation.fingerprint import fingerprint
-from skill_operator.generation.reply import MAX_REPLY_CHARACTERS, MAX_SOURCE_BYTES, extract_source, parse
+from skill_operator.generation.python_text import parse
+from skill_operator.generation.reply import MAX_REPLY_CHARACTERS, MAX_SOURCE_BYTES, extract_source
 from tests.unit.counting import count_lines
 
 CODE = 'def run(input):\n    return {"n": 1}\n'
@@ -221,13 +222,17 @@ def test_what_is_taken_always_parses_and_defines_run(parts: list[str], finish_re
 SINGLE_QUOTES, DOUBLE_QUOTES = 3 * chr(39), 3 * chr(34)
 HOSTILE_PARTS = [
     "`", "```", "~~~", " ", "\t", "\n", "'", '"', "\\", SINGLE_QUOTES, DOUBLE_QUOTES, "#", "x", "python", "<think>", "</think>", "<code>",
-    "</s>", "<|im_end|>", "<", ">", "\u201c", "\u2019", "\u00a0", "\u200b", "def run(input): return 1", "import a", ";",
+    "</s>", "<|im_end|>", "[THINK]", "<|channel|>final<|message|>", "<answer>", "cat <<EOF\n", "{", "1. ", "1 | ", "def run(",
+    "+", "-", "<", ">", "\u201c", "\u2019", "\u00a0", "\u200b", "def run(input): return 1", "import a", ";",
 ]  # fmt: skip
 
 
 @settings(max_examples=25, deadline=None)
 @given(st.text("`~ \n", max_size=3), st.lists(st.sampled_from(HOSTILE_PARTS), min_size=1, max_size=4), st.booleans())
 @example("", ["'", "'"], False)
+@example("", ["#", "```", "\n"], False)
+@example("", ["```", "\n", SINGLE_QUOTES, "x"], True)
+@example("", ["1 | ", "def run(", "\n", "`"], True)
 def test_the_work_grows_no_faster_than_the_reply(prefix: str, parts: list[str], is_fenced: bool) -> None:
     def work(repeats: int) -> int:
         text = prefix + "".join(parts) * repeats
@@ -249,6 +254,20 @@ def test_the_work_grows_no_faster_than_the_reply(prefix: str, parts: list[str], 
         "<think>" * 100_000,
         "<think>\n" * 100_000,
         "</s>" * 200_000,
+        "[THINK]" * 100_000,
+        "<|user|>" * 100_000,
+        "cat <<EOF\n" * 100_000,
+        "> " * 500_000 + "```",
+        "1. " * 300_000 + "~~~",
+        "<a " * 300_000,
+        ("{" * 200 + "\n") * 5000,
+        fenced('{"run": [' * 5_000),
+        fenced("1 | " * 30_000),
+        fenced("".join(f"{n} | def run(\n" for n in range(6000))),
+        "".join(f"```python\nx{n} = y{n}\n```\n" for n in range(10_000)) + fenced(CODE),
+        SINGLE_QUOTES + "\n```\n" * 100_000,
+        (SINGLE_QUOTES + "\n```\n" + DOUBLE_QUOTES) * 50_000,
+        "It's\n" * 100_000 + CODE,
         "<|" * 400_000,
         "```python\n" + "\t" * 60_000 + "def run(input): return 1",
         fenced("import a;" * 7_000 + CODE),
@@ -257,3 +276,75 @@ def test_the_work_grows_no_faster_than_the_reply(prefix: str, parts: list[str], 
 )
 def test_texts_that_cost_a_backtracking_matcher_hours_end(text: str) -> None:
     extract_source(text, "stop")
+
+
+BASE = """
+import math
+LIMIT = 10
+
+def helper(a, b=2):
+    return a + b + LIMIT
+
+def run(input):
+    total = 0
+    for line in input["lines"]:
+        total += helper(line["qty"], b=math.floor(line["price"]))
+    squares = [n * n for n in range(total)]
+    try:
+        return {"total": total, "n": sum(squares)}
+    except ValueError as error:
+        raise KeyError(str(error)) from error
+"""
+SAME = {
+    "comments and spacing": BASE.replace("total = 0", "total   =  (0)   # start").replace("\n\n", "\n# c\n\n\n"),
+    "docstrings": '"""Module."""\n' + BASE.replace("def run(input):", 'def run(input):\n    """Doc."""\n    "note"'),
+    "local names": BASE.replace("total ", "acc ").replace(": total", ": acc").replace("(total)", "(acc)"),
+    "comprehension": BASE.replace("n * n for n in", "k * k for k in"),
+    "exception": BASE.replace("error", "problem"),
+    "quotes": BASE.replace('"lines"', "'lines'"),
+    "parameter": BASE.replace("def run(input)", "def run(data)").replace("input[", "data["),
+}  # fmt: skip
+DIFFERENT = {
+    "constant": BASE.replace("= 10", "= 11"),
+    "key": BASE.replace('"lines"', '"rows"'),
+    "operator": BASE.replace("a + b", "a - b"),
+    "swapped": BASE.replace("a + b + LIMIT", "b + a + LIMIT"),
+    "global name": BASE.replace("LIMIT", "BOUND"),
+    "called function": BASE.replace("math.floor", "math.ceil"),
+    "exception class": BASE.replace("KeyError", "TypeError"),
+    "default": BASE.replace("b=2", "b=3"),
+    "more code": BASE + "\nX = 1\n",
+    "statement": BASE.replace("total += ", "total -= "),
+}
+
+
+@pytest.mark.parametrize("source", SAME.values(), ids=SAME)
+def test_what_does_not_count_in_a_fingerprint(source: str) -> None:
+    assert source != BASE
+    assert fingerprint(source) == fingerprint(BASE)
+
+
+@pytest.mark.parametrize("source", DIFFERENT.values(), ids=DIFFERENT)
+def test_what_counts_in_a_fingerprint(source: str) -> None:
+    assert source != BASE
+    assert fingerprint(source) != fingerprint(BASE)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("def run(a, b):\n return a - b", "def run(b, a):\n return a - b"),
+        ("def run(i):\n x = 1\n y = 2\n return x - y", "def run(i):\n x = 1\n y = 2\n return y - x"),
+        ("def run(i):\n global x\n x = 1", "def run(i):\n x = 1"),
+        ("def run(i):\n x = 1\n return y", "def run(i):\n y = 1\n return y"),
+        ("def run(i):\n import json\n return json", "def run(i):\n import math\n return math"),
+        ("def run(i):\n import json as m\n return m", "def run(i):\n import math as m\n return m"),
+        ("def run(i):\n from a import b\n return b", "def run(i):\n from a import c\n return c"),
+    ],
+)
+def test_renaming_hides_no_difference(one: str, other: str) -> None:
+    assert fingerprint(one) != fingerprint(other)
+
+
+def test_a_fingerprint_does_not_need_python() -> None:
+    assert fingerprint("def run(") != fingerprint("def run((")

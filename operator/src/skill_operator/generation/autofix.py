@@ -8,36 +8,15 @@ from __future__ import annotations
 
 import ast
 import re
-import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Final
 
-# A string or a comment; what is between them is code. No branch can fail once it has begun, and no repetition gives
-# anything back, so the work is linear in the text. A quote that is never closed has no group: what it spans is code.
-_LITERAL: Final = re.compile(
-    r"""
-    \'\'\'(?:[^'\\]|\\.|'(?!''))*+(?P<single>\'\'\')?
-    |\"\"\"(?:[^"\\]|\\.|"(?!""))*+(?P<double>\"\"\")?
-    |'(?:[^'\\\n]|\\.)*+(?P<apostrophe>')?
-    |"(?:[^"\\\n]|\\.)*+(?P<quote>")?
-    |(?P<comment>\#)[^\n]*+
-    """,
-    re.DOTALL | re.VERBOSE,
-)
+from skill_operator.generation.python_text import map_code, parse
+
 _INVISIBLE: Final = re.compile("[\ufeff\u200b-\u200f\u2060\u00ad\u202a-\u202e]")
 _SPACES: Final = re.compile("[\u00a0\u1680\u2000-\u200a\u202f\u205f\u3000]")
 _QUOTED: Final = re.compile("\u201c([^\u201c\u201d\"\\\\\n]*)\u201d|\u2018([^\u2018\u2019'\\\\\n]*)\u2019")
 _INDENT: Final = re.compile(r"(?<=\n)[ \t]+|\A[ \t]+")
-
-
-def parse(source: str) -> ast.Module | None:
-    """Parse a source. Return None where it is no Python, or nested so deeply that the parser gives up."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about escapes and comparisons in untrusted code
-            return ast.parse(source)
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return None
 
 
 def autofix(source: str) -> str:
@@ -54,16 +33,16 @@ def autofix(source: str) -> str:
 
 
 def _remove_invisible(text: str) -> str:
-    return _map_code(text, lambda code: _INVISIBLE.sub("", code))
+    return map_code(text, lambda code: _INVISIBLE.sub("", code))
 
 
 def _replace_spaces(text: str) -> str:
-    return _map_code(text, lambda code: _SPACES.sub(" ", code))
+    return map_code(text, lambda code: _SPACES.sub(" ", code))
 
 
 def _replace_quotes(text: str) -> str:
     """Replace pairs of typographic quotes on one line with no other quote inside: they have one reading only."""
-    return _map_code(text, lambda code: _QUOTED.sub(_to_plain_quote, code))
+    return map_code(text, lambda code: _QUOTED.sub(_to_plain_quote, code))
 
 
 def _to_plain_quote(match: re.Match[str]) -> str:
@@ -72,7 +51,7 @@ def _to_plain_quote(match: re.Match[str]) -> str:
 
 def _expand_tabs(text: str) -> str:
     """Expand tabs to four or eight columns; where both parse and differ in meaning, leave them."""
-    variants = [_map_code(text, lambda code, width=width: _expand_indent(code, width)) for width in (4, 8)]  # type: ignore[misc]
+    variants = [map_code(text, lambda code, width=width: _expand_indent(code, width)) for width in (4, 8)]  # type: ignore[misc]
     trees = [parse(variant) for variant in variants]
     if all(trees) and ast.dump(trees[0]) != ast.dump(trees[1]):  # type: ignore[arg-type]
         return text
@@ -81,17 +60,6 @@ def _expand_tabs(text: str) -> str:
 
 def _expand_indent(code: str, width: int) -> str:
     return _INDENT.sub(lambda match: match[0].expandtabs(width), code)
-
-
-def _map_code(text: str, function: Callable[[str], str]) -> str:
-    """Apply the function to everything but strings and comments."""
-    parts, position = [], 0
-    for literal in _LITERAL.finditer(text):
-        if literal.lastgroup is None:
-            continue
-        parts += [function(text[position : literal.start()]), literal[0]]
-        position = literal.end()
-    return "".join((*parts, function(text[position:])))
 
 
 def without_unused_imports(source: str) -> str:

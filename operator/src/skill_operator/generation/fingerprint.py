@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
-from skill_operator.generation.autofix import parse
+from skill_operator.generation.python_text import parse
 
 _REFLECTION: Final = re.compile(
     r"locals|vars|dir|eval|exec|compile|globals|(get|set|del|has)attr|attrgetter|methodcaller|inspect|signature"

@@ -1,4 +1,4 @@
-"""Extraction of a source from a model's reply.
+"""Extraction of a source from a model's reply: the program that a person would take from it.
 
 The text is parsed, never run. It is untrusted and may be anything, a parser bomb included.
 """
@@ -6,37 +6,58 @@ The text is parsed, never run. It is untrusted and may be anything, a parser bom
 from __future__ import annotations
 
 import ast
+import json
 import re
-import textwrap
+from bisect import bisect_left
+from collections import deque
 from collections.abc import Iterator
-from typing import Final, Literal, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
 from skill_operator import runtime_contract
-from skill_operator.generation.autofix import autofix, parse, without_unused_imports
+from skill_operator.generation.autofix import autofix, without_unused_imports
 from skill_operator.generation.fingerprint import fingerprint, text_fingerprint
+from skill_operator.generation.program import (
+    defines,
+    is_stub,
+    join_programs,
+    missing_names,
+    select_helpers,
+)
+from skill_operator.generation.python_text import find_literals, find_syntax_error, parse
+from skill_operator.generation.reply_blocks import indented_part, looks_like_a_change, unwrap
+from skill_operator.generation.reply_marks import Mark, find_marks
 
 ENTRY_POINT: Final = "run"
 MAX_REPLY_CHARACTERS: Final = 1 << 20
 MAX_SOURCE_BYTES: Final = runtime_contract.MAX_SOURCE_BYTES
-MAX_BLOCKS: Final = 32
-MAX_CLOSING_FENCES: Final = 8
 MAX_PARSED_BYTES: Final = 8 * MAX_SOURCE_BYTES
-MAX_INDENTED_CHARACTERS: Final = 2 * MAX_SOURCE_BYTES  # of a block before its common indent is removed
+MAX_WRAPPED_CHARACTERS: Final = 2 * MAX_SOURCE_BYTES  # of a block, with its quotation or indentation
+MAX_SCANS: Final = 16  # of the whole text, in search of the ends of blocks
+MAX_TRIMS: Final = 12  # of the prose around code that no mark separates from it
+MAX_MIXED_TEXTS: Final = 16  # of prose and code that are looked through if nothing else is there
+MAX_NESTED_TEXTS: Final = 3  # a JSON text in a JSON text, as the arguments of a tool are
+MAX_JSON_TEXTS: Final = 64
+CUT_OFF_REASONS: Final = frozenset({"length", "max_tokens", "max_output_tokens", "model_length"})
 
 Flaw = Literal["", "empty", "no-code", "no-entry", "cut-off", "too-large"]
 
-FENCE: Final = "```"
-MAX_FENCE_INFO_CHARACTERS: Final = 64  # of a fence that does not begin its line
-MAX_STOP_TOKEN_CHARACTERS: Final = 64
-_STOP_TOKEN: Final = re.compile(r"<(?:\|[\w.-]{1,32}\||/?s|eos|end_of_turn|end_code)>\s*+")
-_THOUGHT_TAG: Final = re.compile(r"^[ \t]*+<(/?)(think|thinking|thought|reasoning)>", re.MULTILINE)
+_WHOLE_FILE: Final = "answer with one fenced python block that holds the whole file"
 _FLAWS: Final[dict[Flaw, str]] = {
     "empty": "the reply was empty",
-    "no-code": "the reply held no Python that parses; answer with one fenced python block that holds the whole file",
+    "no-code": f"the reply held no Python that parses; {_WHOLE_FILE}",
     "no-entry": f"no block of the reply defines {ENTRY_POINT}(input) at its top level",
     "cut-off": "the reply was cut off at its length limit; answer with the code alone, and keep it short",
     "too-large": f"the code is longer than {MAX_SOURCE_BYTES // 1024} KiB; make it shorter",
 }
+_SHOWS_A_CHANGE: Final = f"the reply shows a change of the file, and not the file; {_WHOLE_FILE}"
+_SEVERAL_PROGRAMS: Final = f"the reply holds several programs in one JSON text; {_WHOLE_FILE}"
+_JSON: Final = json.JSONDecoder(strict=False)  # models write line breaks into strings as they are
+_CODE: Final = re.compile(r"\b(?:def|class|import)\b|=")
+_ENTRY: Final = re.compile(rf"^[ \t>]*+def {ENTRY_POINT}\(", re.MULTILINE)
+_CODE_LINE: Final = re.compile(
+    r"(?:(?:async )?def \w|class \w|import \w|from [\w.]+ import |@\w|#|[rRbBuUfF]{0,2}[\"']|(?:if|for|try|with)\b.*:$"
+    r"|[A-Za-z_]\w*(?:: [^=]{1,80})? = )"
+)
 
 
 class ExtractedSource(NamedTuple):
@@ -50,112 +71,33 @@ class ExtractedSource(NamedTuple):
     message: str = ""
 
 
-class _CodeBlock(NamedTuple):
-    """_CodeBlock is a fenced block, as the positions of its text.
+class _Program(NamedTuple):
+    """_Program is a part of the reply that parses. It is `trimmed` if prose around it was cut off without a mark."""
 
-    `ends`: where it ends, and the later fences that may close it instead, since code may contain fences.
-    """
-
-    start: int
-    ends: tuple[int, ...]
-    closed: bool
+    source: str
+    tree: ast.Module
+    trimmed: bool = False
 
 
 def extract_source(text: str, finish_reason: str) -> ExtractedSource:
-    """Return the last block that parses and defines the entry point, or the whole text where it has no block.
+    """Return the last program that defines the entry point, with the definitions that it needs from other blocks.
 
-    The work is linear in the text, whatever it contains. The rules for fences are those of CommonMark; where they lead
-    to no code, fences count wherever a line starts or ends with one.
+    The work is linear in the text, whatever it contains. What a model thinks before or after its answer counts only
+    if there is nothing else, and never in a reply that was cut off.
     """
     if len(text) > MAX_REPLY_CHARACTERS:
         return _without_source("too-large")
+    was_cut = finish_reason.lower() in CUT_OFF_REASONS
     if not text.strip():
-        return _without_source("cut-off" if finish_reason == "length" else "empty")
+        return _without_source("cut-off" if was_cut else "empty")
     text = text.replace("\r\n", "\n").replace("\r", "\n")
-    was_cut = finish_reason == "length"
-    answer = _without_thoughts(text)
-    reader = _BlockReader()
-    if source := _find_source(answer, _blocks(answer), reader, was_cut=was_cut):
-        return ExtractedSource(source)
-    failure = _without_source("cut-off") if was_cut else reader.failure()
-    for reading in (answer, text) if answer != text and not was_cut else (answer,):
-        for find_blocks in (_blocks, _loose_blocks):
-            if source := _find_source(reading, find_blocks(reading), reader, was_cut=was_cut):
-                return ExtractedSource(source)
-    return failure
-
-
-def _find_source(text: str, blocks: list[_CodeBlock], reader: _BlockReader, *, was_cut: bool) -> str:
-    """Return the file in the last block that holds one, or an empty string."""
-    for block in reversed(blocks):
-        if not block.closed and was_cut:
-            continue
-        for end in block.ends:
-            source = reader.read(text, block.start, end)
-            if source:
-                return source
-            if source is not None:
-                break
-    return ""
-
-
-class _BlockReader:
-    """_BlockReader reads blocks, and remembers what was wrong with the unusable ones."""
-
-    def __init__(self) -> None:
-        self.has_oversized = self.has_parsed = False
-        self.complaint = ""
-        self._remaining_bytes = MAX_PARSED_BYTES
-        self._results: dict[str, str | None] = {}
-
-    def failure(self) -> ExtractedSource:
-        """Return why none of the blocks so far holds the file."""
-        if self.has_oversized:
-            return _without_source("too-large")
-        return _without_source("no-entry") if self.has_parsed else _without_source("no-code", self.complaint)
-
-    def read(self, text: str, start: int, end: int) -> str | None:
-        """Return the file, an empty string for Python without the entry point, or None for what is no Python."""
-        if end - start > MAX_INDENTED_CHARACTERS:
-            self.has_oversized = True
-            return None
-        source = textwrap.dedent(text[start:end]).strip("\n") + "\n"
-        if source in self._results:
-            return self._results[source]
-        size = len(source.encode("utf-8", "surrogatepass"))
-        if size > MAX_SOURCE_BYTES:
-            self.has_oversized = True
-            return None
-        self._remaining_bytes -= size
-        if self._remaining_bytes < 0:
-            return None
-        result = self._results[source] = self._parse(source)
-        return result
-
-    def _parse(self, source: str) -> str | None:
-        source = autofix(source)
-        tree = parse(source)
-        if tree is None:
-            self.complaint = self.complaint or _describe_syntax_error(source)
-            return None
-        if any(isinstance(node, ast.FunctionDef) and node.name == ENTRY_POINT for node in tree.body):
-            return without_unused_imports(source)
-        self.has_parsed = self.has_parsed or bool(tree.body)
-        return ""
-
-
-def _describe_syntax_error(source: str) -> str:
-    """Return the parser's error, if the block defines the entry point and so was meant to be the file."""
-    if f"def {ENTRY_POINT}(" not in source:
-        return ""
-    try:
-        ast.parse(source)
-    except SyntaxError as error:
-        line = (error.text or "").strip()[:200]
-        return f"; line {error.lineno} of the last block is wrong: {error.msg}: {line}"
-    except (ValueError, RecursionError, MemoryError):
-        return ""
-    return ""
+    reader = _ProgramReader(len(text))
+    marks = find_marks(text)
+    for counts_thoughts in (False,) if was_cut else (False, True):
+        programs = _find_programs(text, marks, reader, was_cut=was_cut, counts_thoughts=counts_thoughts)
+        if source := _assemble(programs):
+            return ExtractedSource(source)
+    return _without_source("cut-off") if was_cut else reader.failure(text)
 
 
 def read_reply(text: str, finish_reason: str, accepted_source: str) -> tuple[str, Flaw, str, str]:
@@ -171,114 +113,293 @@ def read_reply(text: str, finish_reason: str, accepted_source: str) -> tuple[str
     return (*extracted, text_fingerprint(accepted_source) if is_accepted else found)
 
 
-def _without_source(flaw: Flaw, detail: str = "") -> ExtractedSource:
-    return ExtractedSource("", flaw, _FLAWS[flaw] + detail)
+def _without_source(flaw: Flaw, message: str = "") -> ExtractedSource:
+    return ExtractedSource("", flaw, message or _FLAWS[flaw])
 
 
-class _Fence(NamedTuple):
-    """_Fence is a line that opens or closes a block; `start` and `end` are the positions of the line."""
-
-    start: int
-    end: int
-    character: str
-    length: int
-    info: str
-
-    def closes(self, opening: _Fence) -> bool:
-        return self.character == opening.character and self.length >= opening.length and not self.info
-
-
-def _lines(text: str) -> Iterator[tuple[int, int]]:
-    """Yield the start and the end of each line, without its newline."""
-    start = 0
-    while (end := text.find("\n", start)) >= 0:
-        yield start, end
-        start = end + 1
-    yield start, len(text)
+def _assemble(programs: list[_Program]) -> str:
+    """Return the file: the last program with the entry point, after those that define what it lacks; or nothing."""
+    file = _select_file(programs)
+    if file is None:
+        return ""
+    others = [program for program in programs if not defines(program.tree, ENTRY_POINT)]
+    helpers = select_helpers(file.tree, [program.tree for program in others], ENTRY_POINT)
+    source = join_programs([*(others[place].source for place in helpers), file.source]) if helpers else file.source
+    is_small = len(source.encode("utf-8", "surrogatepass")) <= MAX_SOURCE_BYTES
+    return without_unused_imports(source if is_small and parse(source) is not None else file.source)
 
 
-def _read_fence(text: str, start: int, end: int) -> _Fence | None:
-    """Return the fence that is this line, if it is one."""
-    line = text[start:end].strip(" \t")
-    character = line[:1]
-    if character not in {"`", "~"}:
-        return None
-    info = line.lstrip(character)
-    length = len(line) - len(info)
-    if length < len(FENCE) or "`" in info:
-        return None
-    return _Fence(start, end, character, length, info.strip())
+def _select_file(programs: list[_Program]) -> _Program | None:
+    """Return the last program that defines the entry point.
 
-
-def _blocks(text: str) -> list[_CodeBlock]:
-    """Return the last fenced code blocks (CommonMark): each closed by a bare fence that is at least as long."""
-    fences = [fence for start, end in _lines(text) if (fence := _read_fence(text, start, end)) is not None]
-    pairs, opening = list[tuple[int, int | None]](), None
-    for number, fence in enumerate(fences):
-        if opening is None:
-            opening = number
-        elif fence.closes(fences[opening]):
-            pairs.append((opening, number))
-            opening = None
-    if opening is not None:
-        pairs.append((opening, None))
-    return [_block(text, fences, *pair) for pair in pairs[-MAX_BLOCKS:]] or [_CodeBlock(0, (len(text),), closed=False)]
-
-
-def _block(text: str, fences: list[_Fence], first: int, last: int | None) -> _CodeBlock:
-    opening = fences[first]
-    if last is None:
-        return _CodeBlock(opening.end, (len(text),), closed=False)
-    closing = [fence.start for fence in fences[last : last + 4 * MAX_CLOSING_FENCES] if fence.closes(opening)]
-    return _CodeBlock(opening.end, tuple(closing[:MAX_CLOSING_FENCES]), closed=True)
-
-
-def _loose_blocks(text: str) -> list[_CodeBlock]:
-    """Return the last parts of the text between two marks, or between a mark and an end of the text.
-
-    A mark is a fence of backticks at the start or at the end of a line, with or without other words, or an HTML tag
-    `code`. A fence may also close a line of code, or lack the one that opens.
+    One that had to be cut out of prose is taken only if there is no other, and then a stub of the entry point.
     """
-    if f"def {ENTRY_POINT}(" not in text:
-        return []
-    marks = [(0, 0), *(mark for start, end in _lines(text) for mark in _loose_marks(text, start, end))][-MAX_BLOCKS:]
-    ends = [*(end for end, _ in marks[1:]), len(text)]
-    return [
-        _CodeBlock(start, tuple(ends[number : number + MAX_CLOSING_FENCES]), closed=number + 1 < len(marks))
-        for number, (_, start) in enumerate(marks)
-    ]
+    files = [program for program in programs if defines(program.tree, ENTRY_POINT)]
+    return max(reversed(files), key=lambda file: (not is_stub(file.tree, ENTRY_POINT), not file.trimmed), default=None)
 
 
-def _loose_marks(text: str, start: int, end: int) -> list[tuple[int, int]]:
-    """Return, for each mark of a line, where code before it ends and where code after it starts."""
-    line = text[start:end]
-    if line.lstrip(" \t").startswith(FENCE):
-        return [(start, end)]
-    position = line.rfind(FENCE)
-    if position >= 0 and len(line) - position <= MAX_FENCE_INFO_CHARACTERS:
-        return [(start + len(line[:position].rstrip("`")), end)]
-    tags = ((line.find(tag), len(tag)) for tag in ("<code>", "</code>"))
-    return [(start + at, start + at + length) for at, length in tags if at >= 0]
+def _find_programs(
+    text: str, marks: list[Mark], reader: _ProgramReader, *, was_cut: bool, counts_thoughts: bool, nested: int = 0
+) -> list[_Program]:
+    """Return the programs between marks, in their order, and what they have need of from the prose between them.
 
-
-def _without_thoughts(text: str) -> str:
-    """Return the text without what a reasoning model thinks before or after its answer, and without stop tokens.
-
-    Only a tag that begins a line counts: elsewhere it may be a string of the code. A thought that is never opened
-    begins with the text, and one that is never closed goes on to its end.
+    A mark inside a string of a program belongs to the program. A thought that was never opened began with the text.
     """
-    end = len(text.rstrip())
-    while (start := text.rfind("<", max(0, end - MAX_STOP_TOKEN_CHARACTERS), end)) >= 0:
-        if _STOP_TOKEN.fullmatch(text, start, end) is None:
+    programs, unread = list[_Program](), list[str]()
+    number, has_file = 0, False
+    while number < len(marks):
+        mark = marks[number]
+        if mark.kind == "thought" and not counts_thoughts:
+            closing = (n for n in range(number + 1, len(marks)) if marks[n].ends_thought(mark))
+            number = next(closing, len(marks))
+            if number == len(marks):
+                break
+            mark = marks[number]
+        elif mark.kind == "answer" and not counts_thoughts:
+            programs, unread, has_file = [], [], False
+        elif mark.kind == "next-turn" and has_file:
             break
-        end = start
-    kept, position = list[str](), 0
-    while (tag := _THOUGHT_TAG.search(text, position, end)) is not None:
-        if tag[1]:
-            kept, position = [], tag.end()
-            continue
-        kept.append(text[position : tag.start()])
-        closing_tag = f"</{tag[2]}>"
-        closing = text.find(closing_tag, tag.end(), end)
-        position = closing + len(closing_tag) if closing >= 0 else end
-    return "".join((*kept, text[position:end]))
+        following, found = number + 1, list[_Program]()
+        for last in reader.find_ends(text, marks, number):
+            closing_mark = marks[last] if last < len(marks) else None
+            end = _end_of_block(text, mark, closing_mark)
+            if was_cut and closing_mark is None and end == len(text):
+                continue
+            if found := reader.read(text, mark, end, nested):
+                break
+        if not found and not was_cut and not _is_fenced(mark, closing_mark):
+            found = reader.read_prose(text, mark, end)
+            unread += [] if found else [text[mark.end : min(end, mark.end + MAX_WRAPPED_CHARACTERS)]]
+        if found:
+            programs += found
+            has_file = has_file or any(defines(program.tree, ENTRY_POINT) for program in found)
+            following = max(following, last)
+        number = following
+    return reader.add_trimmed(programs, unread)
+
+
+def _is_fenced(opening: Mark, closing: Mark | None) -> bool:
+    """Return whether a pair of fences encloses a block: what is inside is code, or broken code, but no prose."""
+    return opening.kind in {"fence", "tilde"} and closing is not None and not closing.labelled
+
+
+def _first_mark(marks: list[Mark], position: int) -> int:
+    """Return the number of the first mark from a position on, the one of the beginning aside."""
+    return max(1, bisect_left(marks, position, key=lambda mark: mark.position))
+
+
+def _end_of_block(text: str, opening: Mark, closing: Mark | None) -> int:
+    """Return where the code after a mark ends; quotation marks and documents of a shell have an end of their own."""
+    end = closing.start if closing is not None else len(text)
+    if opening.kind == "quotes":
+        found = text.rfind(opening.text, opening.end)
+        return found if found >= 0 else end
+    if opening.kind == "document":
+        word = opening.text.strip("\"'")
+        found = text.find(f"\n{word}\n", opening.end)
+        return found + 1 if found >= 0 else end
+    if closing is not None and opening.kind == closing.kind == "fence" and closing.start == closing.position:
+        surplus = len(closing.text) - len(opening.text)  # of backticks that end a comment before the fence
+        return end + surplus if 0 < surplus < len(opening.text) else end
+    return end
+
+
+class _ProgramReader:
+    """_ProgramReader reads programs within bounds, and remembers what was wrong with the unusable ones."""
+
+    def __init__(self, characters: int) -> None:
+        self._has_oversized = self._has_parsed = self._has_several = False
+        self._complaint = ""
+        self._remaining_bytes = MAX_PARSED_BYTES
+        self._remaining_scans = MAX_SCANS * characters
+        self._results: dict[str, _Program | None] = {}
+
+    def failure(self, text: str) -> ExtractedSource:
+        """Return why none of the blocks so far holds the file."""
+        if self._has_oversized:
+            return _without_source("too-large")
+        if self._has_several:
+            return _without_source("no-code", _SEVERAL_PROGRAMS)
+        if looks_like_a_change(text):
+            return _without_source("no-code", _SHOWS_A_CHANGE)
+        if self._has_parsed:
+            return _without_source("no-entry")
+        return _without_source("no-code", _FLAWS["no-code"] + self._complaint)
+
+    def find_ends(self, text: str, marks: list[Mark], number: int) -> list[int]:
+        """Return the numbers of the marks that may end the code after this one, the likeliest first.
+
+        That is the first mark outside its strings and comments; `len(marks)` stands for the end of the text. A comment
+        goes on to the end of its line, and so does a mark that is glued to it: it may be the end, too.
+        """
+        opening = marks[number]
+        limit = min(len(text), opening.end + MAX_WRAPPED_CHARACTERS)
+        position, candidate = opening.end, _first_mark(marks, opening.end)
+        glued = 0
+        for literal in find_literals(text, opening.end, limit) if self._remaining_scans > 0 else ():
+            position = literal.end
+            if candidate == len(marks) or marks[candidate].position < literal.start:
+                break
+            if marks[candidate].position < literal.end:
+                if not literal.is_closed:
+                    break
+                candidate = _first_mark(marks, literal.end)
+                if literal.is_comment and not marks[candidate - 1].labelled:
+                    glued = candidate - 1
+        self._remaining_scans -= position - opening.end
+        if not glued:
+            return [candidate]
+        end = marks[candidate].start if candidate < len(marks) else len(text)
+        return [glued] if not text[marks[glued].end : end].strip() else [candidate, glued]
+
+    def read(self, text: str, opening: Mark, end: int, nested: int) -> list[_Program]:
+        """Return the programs after a mark: one, or those in a JSON text, or none."""
+        if end - opening.end > MAX_WRAPPED_CHARACTERS:
+            self._has_oversized = self._has_oversized or _CODE.search(text, opening.end, end) is not None
+            return []
+        block = text[opening.end : end]
+        if (found := self._read_json(block, nested)) or _CODE.search(block) is None:
+            return found
+        for source in unwrap(block, opening.quotation):
+            if (program := self._parse(source)) is not None:
+                return [program]
+        return []
+
+    def read_prose(self, text: str, opening: Mark, end: int) -> list[_Program]:
+        """Return the file after a mark that no mark separates from prose, or nothing.
+
+        A fence without a label is not looked behind: more likely it is the end of a block.
+        """
+        is_end = opening.kind in {"fence", "tilde"} and not opening.labelled
+        if is_end or end - opening.end > MAX_WRAPPED_CHARACTERS or _ENTRY.search(text, opening.end, end) is None:
+            return []
+        trimmed = self._trim(next(unwrap(text[opening.end : end], opening.quotation)))
+        return [trimmed] if trimmed is not None and defines(trimmed.tree, ENTRY_POINT) else []
+
+    def add_trimmed(self, programs: list[_Program], texts: list[str]) -> list[_Program]:
+        """Return the programs with those in texts that are mixed with prose, as far as they are needed."""
+        file = _select_file(programs)
+        if file is None:
+            texts = [text for text in reversed(texts) if _ENTRY.search(text) is not None]
+        elif missing_names(file.tree):
+            texts = [text for text in texts if _CODE.search(text) is not None]
+        else:
+            return programs
+        trimmed = (self._trim(text) for text in texts[:MAX_MIXED_TEXTS])
+        return [*(found for found in trimmed if found is not None), *programs]
+
+    def _parse(self, source: str) -> _Program | None:
+        """Return the program that a text is, or None."""
+        if source in self._results:
+            return self._results[source]
+        size = len(source.encode("utf-8", "surrogatepass"))
+        if size > MAX_SOURCE_BYTES:
+            self._has_oversized = True
+            return None
+        self._remaining_bytes -= size
+        if self._remaining_bytes < 0:
+            return None
+        fixed = autofix(source)
+        tree = parse(fixed)
+        if tree is None:
+            self._complaint = _describe_syntax_error(source) or self._complaint
+        else:
+            self._has_parsed = self._has_parsed or bool(tree.body)
+        program = self._results[source] = _without_single_words(fixed, tree) if tree is not None else None
+        return program
+
+    def _trim(self, text: str) -> _Program | None:
+        """Return the program in a text that begins or ends with prose, or None.
+
+        Prose is what cannot be Python and does not look like it. Each step cuts some of it, up to the parser's error.
+        """
+        lines = indented_part(text, f"def {ENTRY_POINT}(").split("\n")
+        first, last = 0, len(lines)
+        for _ in range(MAX_TRIMS):
+            first = next((n for n in range(first, last) if _CODE_LINE.match(lines[n])), last)
+            source = "\n".join(lines[first:last]).strip("\n") + "\n"
+            self._remaining_bytes -= len(source)
+            if first == last or self._remaining_bytes < 0 or len(source) > MAX_SOURCE_BYTES:
+                return None
+            error = find_syntax_error(source)
+            if error is None:
+                tree = parse(source)
+                program = _without_single_words(source, tree) if tree is not None else None
+                return program._replace(trimmed=True) if program is not None else None
+            line = first + max(1, error.lineno or 1) - 1
+            if any(_CODE_LINE.match(rest) and not rest.startswith("#") for rest in lines[line:last]):
+                first = max(first + 1, line)
+            elif first < line < last:
+                last = line
+            else:
+                return None
+        return None
+
+    def _read_json(self, block: str, nested: int) -> list[_Program]:
+        """Return the program that one of the strings of a JSON text holds; none if they hold different ones."""
+        start = re.search(r"^[ \t]*[{\[]", block, re.MULTILINE)
+        if start is None or ENTRY_POINT not in block or nested >= MAX_NESTED_TEXTS:
+            return []
+        try:
+            value, _ = _JSON.raw_decode(block, start.end() - 1)
+        except (ValueError, RecursionError):
+            return []
+        found = dict[str, list[_Program]]()
+        for string in _strings(value):
+            marks = find_marks(string)
+            programs = _find_programs(string, marks, self, was_cut=False, counts_thoughts=False, nested=nested + 1)
+            if source := _assemble(programs):
+                found[source] = programs
+        self._has_several = self._has_several or len(found) > 1
+        return next(iter(found.values())) if len(found) == 1 else []
+
+
+def _without_single_words(source: str, tree: ast.Module) -> _Program | None:
+    """Return the program without single words at its ends: they are prose or a label, though Python could read them.
+
+    Return None if there is nothing but words and texts.
+    """
+    places = [place for place, node in enumerate(tree.body) if not _is_word(node)]
+    if all(_is_text(tree.body[place]) for place in places):
+        return None
+    first, last = places[0], places[-1]
+    if last - first + 1 == len(tree.body):
+        return _Program(source, tree)
+    lines = source.split("\n")
+    end = tree.body[last + 1].lineno - 1 if last + 1 < len(tree.body) else len(lines)
+    start = (tree.body[first - 1].end_lineno or 0) if first else 0
+    rest = "\n".join(lines[start:end]).strip("\n") + "\n"
+    return _Program(rest, rest_tree) if (rest_tree := parse(rest)) is not None else None
+
+
+def _is_word(node: ast.stmt) -> bool:
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Name | ast.Attribute)
+
+
+def _is_text(node: ast.stmt) -> bool:
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+
+
+def _strings(value: Any) -> Iterator[str]:
+    """Yield the first strings in a JSON value that may hold a program."""
+    pending, count = deque([value]), 0
+    while pending and count < MAX_JSON_TEXTS:
+        part = pending.popleft()
+        if isinstance(part, dict):
+            pending += part.values()
+        elif isinstance(part, list):
+            pending += part
+        elif isinstance(part, str) and ENTRY_POINT in part:
+            count += 1
+            yield part
+
+
+def _describe_syntax_error(source: str) -> str:
+    """Return the parser's error, if the block defines the entry point and so was meant to be the file."""
+    if f"def {ENTRY_POINT}(" not in source:
+        return ""
+    error = find_syntax_error(source)
+    if error is None:
+        return ""
+    line = (error.text or "").strip()[:200]
+    return f"; line {error.lineno} of the last block is wrong: {error.msg}: {line}"
