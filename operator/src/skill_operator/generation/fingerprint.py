@@ -22,7 +22,7 @@ _REFLECTION: Final = re.compile(
     r"|get_type_hints|__(name|qualname|code|dict|annotations|defaults|kwdefaults|doc)__"
 )
 """Whatever uses one of these may see how a name is spelled, or what a docstring says."""
-_JUDGED: Final = frozenset({"breakpoint", "help", "super", "type", "run"})
+_CHECKED: Final = frozenset({"breakpoint", "help", "super", "type", "run"})
 """Names that the checks judge wherever they stand; those with two underscores come to them."""
 _Comprehension = ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp
 _Function = ast.FunctionDef | ast.AsyncFunctionDef
@@ -87,7 +87,7 @@ class _NameNormalizer(ast.NodeTransformer):
         self._keeps_parameters = None in keywords  # the keys of a dictionary may be names of parameters
         self._keywords = keywords - {None}
         classes = {node.name for node in nodes if isinstance(node, ast.ClassDef)}  # which exceptions show
-        self._kept = _JUDGED | _Bindings(tree.body).names | classes | _ambiguous_imports(nodes)
+        self._kept = _CHECKED | _Bindings(tree.body).names | classes | _ambiguous_imports(nodes)
 
     def visit_Module(self, node: ast.Module) -> ast.AST:
         node.body = self._statements(node.body)
@@ -232,8 +232,8 @@ class _NameNormalizer(ast.NodeTransformer):
         global_names: frozenset[str] = frozenset(),
     ) -> None:
         self._count += 1
-        judged = {name for name in names if name in self._kept or name.startswith("__")}
-        self._scopes.append(_Scope(kind, self._count, names, global_names, kept | judged))
+        checked = {name for name in names if name in self._kept or name.startswith("__")}
+        self._scopes.append(_Scope(kind, self._count, names, global_names, kept | checked))
 
     def _kept_parameters(self, args: ast.arguments) -> frozenset[str]:
         """Return the parameters that a caller may name."""
