@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from hack.cluster import binaries
+from hack.cluster import binaries, cgroups
 from hack.cluster.identity import NODE_NAME, Identity
 from hack.cluster.shell import ClusterError, run, wait
 
@@ -32,7 +32,7 @@ mount --make-rshared /
 touch "$1/begun"
 exec "$2"
 """
-_DAEMON = 'echo $$ > "$1"; shift; exec "$@"'
+_DAEMON = 'echo $$ > "$1"; shift; for group in $CGROUPS; do echo 0 > "$group/cgroup.procs"; done; exec "$@"'
 
 
 @dataclass(frozen=True)
@@ -107,8 +107,12 @@ class Node:
         """Start a process that belongs to the node and outlives its caller; its log lies in the state."""
         pid = self.cluster.state / "pids" / name
         detached = self.enter("setsid", "--fork", "sh", "-ec", _DAEMON, "sh", pid, *command)
+        groups = " ".join(map(str, cgroups.of_components(self.cluster.cgroup)))
         with (self.cluster.state / "logs" / f"{name}.log").open("ab") as log:
-            subprocess.run(detached, stdin=subprocess.DEVNULL, stdout=log, stderr=log, check=True, cwd="/")
+            environment = {**os.environ, "CGROUPS": groups}
+            subprocess.run(
+                detached, stdin=subprocess.DEVNULL, stdout=log, stderr=log, check=True, cwd="/", env=environment
+            )
 
     def running(self, name: str) -> bool:
         """Return whether that process lives."""
