@@ -110,10 +110,7 @@ async def check_base(settings: Settings) -> None:
             raise RegistryAccessDenied(f"{image} cannot be read: {error}") from error
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise _no_answer(repository, error) from error
-        if status in {401, 403}:
-            raise _access_denied(repository)
-        if status == 404:
-            raise _missing(f"{repository}: {image}")
+        _raise_for_status(status, repository, f"{repository}: {image}")
         if status >= 400:
             raise RegistryUnavailable(f"the registry of {repository} does not answer: HTTP {status}")
 
@@ -140,15 +137,15 @@ def _no_answer(repository: str, error: Exception) -> RegistryUnavailable:
     return RegistryUnavailable(f"the registry of {repository} does not answer: {error or type(error).__name__}")
 
 
-def _access_denied(url: str) -> RegistryUnavailable:
-    return RegistryAccessDenied(f"{url} may not be read: set registry.readSecret to a credential that may")
-
-
-def _missing(url: str) -> RegistryUnavailable:
-    return BaseImageMissing(
-        f"{url} does not exist: the chart's registry gets the base images from registry.bases at its start (see make "
-        "install), another registry by make publish"
-    )
+def _raise_for_status(status: int, url: str, missing: str) -> None:
+    """Raise the refusal that a status means; `missing` names what 404 says does not exist."""
+    if status in {401, 403}:
+        raise RegistryAccessDenied(f"{url} may not be read: set registry.readSecret to a credential that may")
+    if status == 404:
+        raise BaseImageMissing(
+            f"{missing} does not exist: the chart's registry gets the base images from registry.bases at its start "
+            "(see make install), another registry by make publish"
+        )
 
 
 def _config_digest(manifest: Any, image: str) -> str:
@@ -224,10 +221,7 @@ async def _get(session: aiohttp.ClientSession, url: str, accept: str, digest: st
     Registries redirect to the storage of their blobs. A redirect is followed without the credential.
     """
     async with session.get(url, headers={"Accept": accept}, allow_redirects=False) as response:
-        if response.status in {401, 403}:
-            raise _access_denied(url)
-        if response.status == 404:
-            raise _missing(url)
+        _raise_for_status(response.status, url, url)
         body, location = await _read(response, url)
     for _ in range(MAX_REDIRECTS):
         if not location:
