@@ -58,20 +58,22 @@ class CandidateResult:
     static_seconds: float
     cpu_seconds: float
     """CPU time of the static gates."""
+    mutant_seconds: float
+    """Time for mutants of accepted code."""
     total_seconds: float
 
 
 def run_check(name: str, kind: str, problem: HumanEvalProblem, source: str) -> CandidateResult:
     """Run the check of one candidate."""
     spec = problem.skill.spec
-    visible, hidden = split_examples(spec.examples)
+    visible, hidden = split_examples(spec.examples[:EXAMPLES])
     request = bundle(problem.skill, source, types_module(spec.input, spec.output), visible, hidden)
     with tempfile.TemporaryDirectory() as folder:
         checked = harness.check(Path(folder), **request)
     if checked.code:
         raise RuntimeError(f"{name}: the check ended with {checked.code}: {checked.log[-2000:]}")
     report, verdict = checked.report, json.loads(checked.log.splitlines()[-1])
-    seconds = (verdict["staticSeconds"], verdict["staticCPU"], verdict["seconds"])
+    seconds = (verdict["staticSeconds"], verdict["staticCPU"], verdict["mutantSeconds"], verdict["seconds"])
     return CandidateResult(name, kind, report["gate"] or "", report["message"], _questions(report), *seconds)
 
 
@@ -188,7 +190,8 @@ def main() -> int:
     print(f"  accepted with a question              {share([one for one in references if one.questions], references)}")
     print(f"mutants                                 {len(wrong) + equal}, of which {equal} equal the original")
     print(f"  false accepts                         {share(accepted, wrong)}   (goal: 10 %)")
-    print(f"  of these with a question              {share([one for one in accepted if one.questions], accepted)}")
+    silent = [one for one in accepted if not one.questions]
+    print(f"    without a question                  {share(silent, wrong)}   (goal: 8 %)")
     for kind in sorted({one.kind for one in wrong}):
         of_kind = [one for one in wrong if one.kind == kind]
         print(f"    {kind:<36}{share([one for one in of_kind if not one.gate], of_kind)}")
@@ -196,6 +199,7 @@ def main() -> int:
     for name, values in (
         ("static gates, seconds (goal: 1 at p95)", [one.static_seconds for one in results]),
         ("  of CPU", [one.cpu_seconds for one in results]),
+        ("mutants of accepted code, seconds", [one.mutant_seconds for one in results if not one.gate]),
         ("whole check, seconds", [one.total_seconds for one in references]),
     ):
         ranked = sorted(values)

@@ -15,6 +15,10 @@ _OOM_FILES = (  # cgroup v2, v1
     Path("/sys/fs/cgroup/memory.events"),
     Path("/sys/fs/cgroup/memory/memory.oom_control"),
 )
+_MEMORY_FILES = (
+    Path("/sys/fs/cgroup/memory.max"),
+    Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"),
+)
 
 
 def skill_limits(scratch: Path) -> dict[str, int]:
@@ -49,6 +53,14 @@ def count_oom_kills() -> int:
                 if name == "oom_kill":
                     return int(count)
     return 0
+
+
+def memory_share(most_bytes: int) -> int:
+    """Return a third of the container's memory limit, or `most_bytes` where that is less or there is no limit."""
+    for file in _MEMORY_FILES:
+        with contextlib.suppress(OSError, ValueError):
+            return min(most_bytes, int(file.read_text(encoding="ascii")) // 3)
+    return most_bytes
 
 
 def empty_scratch(scratch: Path, *, always: bool = False) -> bool:

@@ -41,9 +41,20 @@ class ZygoteClient:
         self.exited = asyncio.Event()
         asyncio.get_running_loop().add_reader(self._pidfd, self._on_exit)
 
-    async def load(self, skill: Path, limits: Mapping[str, int]) -> None:
-        """Have the zygote load the skill, for however long that takes. Raises LoadError or WorkerError."""
-        response = await self._request({"load": str(skill), "limits": dict(limits)})
+    async def load(self, skill: Path, limits: Mapping[str, int], variant: bytes | None = None) -> None:
+        """Have the zygote load the skill, for however long that takes. Raises LoadError or WorkerError.
+
+        `variant` is a program that is loaded in the skill's place, and looks to itself like the skill.
+        """
+        command = {"load": str(skill), "limits": dict(limits)}
+        if variant is None:
+            response = await self._request(command)
+        else:
+            descriptor = _memory_file(variant)
+            try:
+                response = await self._request(command, descriptor)
+            finally:
+                os.close(descriptor)
         if response.get("loaded") is not True:
             failure = response.get("failure")
             raise LoadError(replies.parse_failure(failure if isinstance(failure, dict) else {}))
@@ -113,6 +124,14 @@ class ZygoteClient:
         if not isinstance(response, dict):
             raise WorkerError("the zygote is gone")
         return response
+
+
+def _memory_file(data: bytes) -> int:
+    """Return the descriptor of a file without a name, at its beginning."""
+    descriptor = os.memfd_create("variant")
+    os.write(descriptor, data)  # all of it: a file in memory takes no part
+    os.lseek(descriptor, 0, os.SEEK_SET)
+    return descriptor
 
 
 class WorkerClient:

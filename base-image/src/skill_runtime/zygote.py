@@ -46,13 +46,14 @@ def main(control_fd: int) -> None:
             os._exit(0)
         command = json.loads(message)
         if "load" in command:
-            run, response = _load(command["load"], command["limits"])
+            run, response = _load(command["load"], command["limits"], descriptors)
         else:
             response = _fork(run, command, control, descriptors)
         control.send(json.dumps(response).encode()[:MAX_MESSAGE_BYTES])
 
 
-def _load(path: str, limits: dict[str, int]) -> tuple[Any, dict[str, Any]]:
+def _load(path: str, limits: dict[str, int], descriptors: list[int]) -> tuple[Any, dict[str, Any]]:
+    """Load the skill from its path, or in its place the program in the file that came with the command."""
     for name, value in limits.items():
         number = getattr(resource, f"RLIMIT_{name}")
         hard = resource.getrlimit(number)[1]
@@ -63,7 +64,7 @@ def _load(path: str, limits: dict[str, int]) -> tuple[Any, dict[str, Any]]:
     module.__file__ = path
     sys.modules["skill"] = module
     try:
-        with open(path, "rb") as file:  # noqa: PTH123 - pathlib costs time
+        with open(descriptors[0] if descriptors else path, "rb") as file:  # noqa: PTH123 - pathlib costs time
             source = file.read().decode()  # no comment names another encoding than the one that was judged
         exec(compile(source, path, "exec", dont_inherit=True), module.__dict__)  # noqa: S102 - what this is for
         run = module.__dict__.get("run")

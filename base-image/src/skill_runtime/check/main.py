@@ -7,11 +7,12 @@ import contextlib
 import os
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from skill_runtime import egress_gate, guard, log, process, signals, termination
 from skill_runtime import operator_contract as oc
-from skill_runtime.check import dynamic, report, static
+from skill_runtime.check import dynamic, mutation_testing, report, static
 from skill_runtime.check.candidate import WritablePaths
 from skill_runtime.check.findings import GateFinding
 from skill_runtime.check.request import CheckRequest, EncodedRequest
@@ -20,6 +21,8 @@ from skill_runtime.settings import RuntimeSettings, RuntimeSettingsError
 _READ_FILE = ".read"
 """File of the first phase in the folder that both share: it says, signed, what was read and found good."""
 _SHARED_MEMORY = Path("/dev/shm")
+MAX_GATE_SECONDS = 20.0
+"""The longest time of the gates that run the code after which its mutants are tried."""
 _EXIT_TERMINATED = 143  # as of a process that SIGTERM ends
 
 
@@ -43,7 +46,7 @@ def main() -> int:
         log.write("error", "invalid check request", detail=str(error))
         return oc.EXIT_UNUSABLE
     token = settings.scratch / _READ_FILE
-    finding, evidence = None, report.CheckEvidence()
+    finding, evidence, mutant_seconds = None, report.CheckEvidence(), 0.0
     try:
         start, cpu = time.monotonic(), _cpu_seconds()
         if phase != oc.PHASE_RUN:
@@ -61,6 +64,13 @@ def main() -> int:
             evidence = report.CheckEvidence(
                 result.passed, sum(record.is_promise_kept for record in result.records), questions=result.questions
             )
+            if finding is None:
+                # A mutant may have the kernel kill the pod, and must not take the verdict along.
+                message = report.sign_report(encoded.key, request, finding, evidence)
+                termination.write_message(settings.termination_log, message)
+                gates_end = time.monotonic()
+                evidence = _try_mutants(request, settings, result, evidence, gates_end - static_end)
+                mutant_seconds = time.monotonic() - gates_end
     except RuntimeSettingsError as error:
         log.write("error", "the code is not the one to check", detail=str(error))
         return oc.EXIT_UNUSABLE
@@ -73,6 +83,9 @@ def main() -> int:
         gate=finding.gate if finding else "passed",
         passed=evidence.passed_examples,
         examples=len(request.examples),
+        mutants=evidence.mutants.total,
+        killed=evidence.mutants.killed,
+        mutantSeconds=round(mutant_seconds, 3),
         staticSeconds=round(static_end - start, 3),
         staticCPU=round(cpu, 3),
         seconds=round(time.monotonic() - start, 3),
@@ -84,6 +97,29 @@ def _read_code(request: CheckRequest, settings: RuntimeSettings) -> GateFinding 
     """Run the gates that only read, in a folder of which nothing is left."""
     with tempfile.TemporaryDirectory(prefix="check-", dir=settings.scratch, ignore_cleanup_errors=True) as folder:
         return static.run_gates(request, settings, Path(folder))
+
+
+def _try_mutants(
+    request: CheckRequest,
+    settings: RuntimeSettings,
+    result: dynamic.DynamicResult,
+    evidence: report.CheckEvidence,
+    seconds: float,
+) -> report.CheckEvidence:
+    """Return the evidence with what mutants of the accepted code show; `seconds` is the time that its gates took.
+
+    The code stays accepted whatever happens here.
+    """
+    if seconds > MAX_GATE_SECONDS:
+        return replace(evidence, mutants=report.MutantCount(skipped="Slow"))
+    try:
+        tested = asyncio.run(
+            mutation_testing.run_mutants(request, settings.skill, _writable_paths(settings), result.records)
+        )
+    except Exception as error:  # noqa: BLE001 - it is no reason to lose the verdict
+        log.write("error", "the mutants could not be tried", detail=f"{type(error).__name__}: {error}")
+        return evidence
+    return replace(evidence, mutants=tested.count, questions=(*result.questions, *tested.questions))
 
 
 def _writable_paths(settings: RuntimeSettings) -> WritablePaths:

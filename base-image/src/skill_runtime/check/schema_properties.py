@@ -174,14 +174,24 @@ def _describe(request: CheckRequest, reply: replies.WorkerReply) -> str:
     return reply.exception
 
 
+def is_kept(request: CheckRequest, reply: replies.WorkerReply) -> bool:
+    """Return whether the reply is an output that fits its schema, or ValueError."""
+    if isinstance(reply, replies.SkillOutput):
+        return request.contract.output.violation(reply.value) is None
+    return _is_rejection(reply)
+
+
+def is_same(first: replies.WorkerReply, second: replies.WorkerReply) -> bool:
+    """Return whether two replies say the same, or one of them took more time or memory than a check has."""
+    if isinstance(first, replies.SkillOutput) and isinstance(second, replies.SkillOutput):
+        return first_difference(first.value, second.value) is None
+    both = (first, second)
+    inconclusive = any(isinstance(reply, replies.WorkerFailure) and _is_inconclusive(reply) for reply in both)
+    return inconclusive or _outcome(first) == _outcome(second)
+
+
 def _find_change(first: RecordedCall, second: replies.WorkerReply) -> GateFinding | None:
-    if isinstance(first.reply, replies.SkillOutput) and isinstance(second, replies.SkillOutput):
-        same = first_difference(first.reply.value, second.value) is None
-    else:
-        both = (first.reply, second)
-        inconclusive = any(isinstance(reply, replies.WorkerFailure) and _is_inconclusive(reply) for reply in both)
-        same = inconclusive or _outcome(first.reply) == _outcome(second)
-    if same:
+    if is_same(first.reply, second):
         return None
     return GateFinding(
         "schema",

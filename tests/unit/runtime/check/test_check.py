@@ -30,14 +30,14 @@ INNOCENT = "    if input['n'] < 0:\n        raise ValueError('negative')\n    re
 
 
 def test_a_good_candidate_passes(tmp_path):
-    ended = check(tmp_path, GOOD)
+    ended = check(tmp_path, GOOD, deterministic=False)
     assert ended.code == 0
     subject = ended.report.pop("subject")
     assert len(subject) == 64
     assert ended.report == {
         "subject": subject, "passed": True, "gate": None, "message": "", "private": "", "line": None,
         "passedExamples": 3, "totalExamples": 3, "promises": 12, "mutants": 0, "mutantsKilled": 0,
-        "mutantsSkipped": None, "questions": [],
+        "mutantsSkipped": "NotDeterministic", "questions": [],
     }  # fmt: skip
     assert not list((tmp_path / "scratch").iterdir())
 
@@ -690,7 +690,7 @@ def test_a_check_looks_as_production_does(tmp_path):
         "    with open(FOUND, 'a') as file:\n        file.write(json.dumps(look()) + '\\n')\n    if input",
         1,
     )
-    report = check(tmp_path, source).report
+    report = check(tmp_path, source, granted=True).report  # of which no mutants are tried, which look otherwise
     assert report["passed"], report["message"]
     checked = [json.loads(line) for line in found.read_text().splitlines()]
     found.unlink()
