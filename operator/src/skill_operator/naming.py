@@ -70,6 +70,11 @@ def approval(namespace: str, skill: str, parts: dict[str, str]) -> str:
     return digest(namespace, skill, parts)
 
 
+def source_digest(source: str) -> str:
+    """Return the hex SHA-256 of a source's bytes, as `sha256sum` prints it of the file."""
+    return hashlib.sha256(source.encode("utf-8", "surrogatepass")).hexdigest()
+
+
 def revision(source: str, base: str) -> str:
     """Return the digest of the source and of the base image's reference, by which revisions are compared."""
     return digest(source, base)

@@ -47,7 +47,7 @@ def test_names_and_columns():
     assert [column["name"] for column in columns if "priority" not in column] == [
         "Ready", "Status", "Attempts", "Tokens", "Age",
     ]  # fmt: skip
-    assert [column["name"] for column in columns if column.get("priority") == 1] == ["Image", "URL"]
+    assert [column["name"] for column in columns if column.get("priority") == 1] == ["Verified", "Image", "URL"]
 
 
 def test_unknown_fields_are_kept_only_in_schemas_and_examples(schema):

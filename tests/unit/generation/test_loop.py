@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import copy
 import json
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
@@ -12,6 +13,7 @@ import httpx2
 import pytest
 
 from skill_operator import naming, runtime_contract
+from skill_operator.generation.prompt import PROMPT_VERSION
 from skill_operator.settings import (
     DailyTokenSettings,
     EgressProxySettings,
@@ -359,6 +361,101 @@ async def test_a_new_base_image_tries_the_accepted_code_first(world: World) -> N
     assert world.check() == code("return 2")
     assert "gone in 3.15" in prompts(world)[-1]
     assert world.status["generation"]["attempts"] == 1
+
+
+WROTE_ONE = {"attempts": 2, "tokens": 300, "model": "cheap-1"}
+PROVENANCE = {
+    "author": "model", "model": "cheap-1", "promptVersion": PROMPT_VERSION, "attempts": 2, "tokens": 300,
+}  # fmt: skip
+
+
+def with_settings(world: World, **values: Any) -> None:
+    world.settings = world.settings.model_copy(update=values)
+
+
+def lose_ledgers(world: World) -> None:
+    for place in [p for p in world.store.objects if p[0] == "ConfigMap" and p[2].startswith("ledger-")]:
+        del world.store.objects[place]
+
+
+CHANGES: dict[str, Callable[[World], None]] = {
+    "another default model": lambda world: with_settings(world, models=MODELS[::-1]),
+    "a renamed model": lambda world: with_settings(
+        world, models=[MODELS[0].model_copy(update={"name": "other", "model": "other-2"})]
+    ),
+    "another base image": lambda world: world.manifest.update(python="3.14.0"),
+    "another checker": lambda world: with_settings(
+        world, images=IMAGES.model_copy(update={"checker": f"c@sha256:{'3' * 64}"})
+    ),
+    "the ledger is lost": lose_ledgers,
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+async def test_who_wrote_the_code_at_what_price_is_known_after(world: World, change: str) -> None:
+    await refused(world, "return 0")
+    await writes(world, "return 1")
+    world.verdict(passed=True)
+    await world.reconcile()
+    assert world.status["generation"].items() >= WROTE_ONE.items()
+    before = world.status["provenance"]
+    assert before.items() >= PROVENANCE.items()
+    for _ in range(2):  # the second time, what is known comes from what was known
+        CHANGES[change](world)
+        world.now += timedelta(days=1)
+        world.operators[0] = world.operator()
+        await world.reconcile(2)
+        if world.check() is not None:
+            world.verdict(passed=True)
+            await world.reconcile(2)
+        assert world.condition("Verified")["status"] == "True"
+        assert len(world.wire.requests) == 2, "no model was called"
+        assert world.status["generation"].items() >= WROTE_ONE.items()
+        now = world.status["provenance"]
+        assert {**now, "checker": ""} == {**before, "checker": ""}
+        assert now["checker"] == world.settings.images.checker
+        evidence = world.status["evidence"]
+        assert (evidence["model"], evidence["author"]) == ("cheap-1", "model")
+
+
+async def test_the_price_of_new_code_is_its_own(world: World) -> None:
+    await writes(world, "return 1")
+    world.verdict(passed=True)
+    await world.reconcile()
+    with_settings(world, models=MODELS[::-1], images=IMAGES.model_copy(update={"checker": f"c@sha256:{'3' * 64}"}))
+    world.now += timedelta(days=1)
+    world.operators[0] = world.operator()
+    await world.reconcile(2)
+    world.verdict(passed=False, gate="examples", message="0/1 visible examples pass.")
+    await world.reconcile()
+    await writes(world, "return 2", (20, 10))
+    world.verdict(passed=True)
+    await world.reconcile()
+    assert world.status["generation"].items() >= {"attempts": 1, "tokens": 30, "model": "strong-1"}.items()
+    assert world.status["provenance"].items() >= {"attempts": 1, "tokens": 30, "model": "strong-1"}.items()
+
+
+async def test_no_question_is_in_a_prompt(world: World) -> None:
+    """What a check asks depends on examples that are held out."""
+    questions = [{"kind": "mutant", "input": '{"n": 770077}', "answers": ["880088", "990099"]}]
+    await writes(world, "return 1")
+    world.verdict(passed=True, questions=questions)
+    await world.reconcile()
+    assert "770077" in world.condition("Verified")["message"]
+    assert world.condition("Verified")["reason"] == "WeakExamples"
+    with_settings(world, models=MODELS[::-1], images=IMAGES.model_copy(update={"checker": f"c@sha256:{'3' * 64}"}))
+    world.now += timedelta(days=1)
+    world.operators[0] = world.operator()
+    await world.reconcile(2)
+    for body in ("return 2", "return 3"):
+        world.verdict(passed=False, gate="examples", message="0/1 visible examples pass.", questions=questions)
+        await world.reconcile()
+        await writes(world, body)
+    assert len(prompts(world)) == 3
+    for secret in ("770077", "880088", "990099"):
+        assert not [text for text in prompts(world) if secret in text]
+        stored = [o for o in world.store.objects.values() if o["metadata"]["name"].startswith("ledger-")]
+        assert secret not in json.dumps(stored), "what prompts are made of"
 
 
 async def test_code_that_was_accepted_and_is_refused_now_is_a_repeat_with_other_comments(world: World) -> None:

@@ -52,6 +52,7 @@ def definition() -> dict[str, Any]:
             _column("Status", "string", '.status.conditions[?(@.type=="Ready")].reason'),
             _column("Attempts", "integer", ".status.generation.attempts"),
             _column("Tokens", "integer", ".status.generation.tokens"),
+            _column("Verified", "string", '.status.conditions[?(@.type=="Verified")].reason', priority=1),
             _column("Age", "date", ".metadata.creationTimestamp"),
             _column("Image", "string", ".status.image", priority=1),
             _column("URL", "string", ".status.url", priority=1),

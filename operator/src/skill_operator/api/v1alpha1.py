@@ -373,14 +373,32 @@ class GenerationFailure(ApiModel):
 
 
 class GenerationStatus(ApiModel):
-    """The requests to the model for the present spec."""
+    """The requests to the model for the present code, or for code that is yet to be accepted."""
 
-    attempts: int = Field(default=0, ge=0, description="Attempts that count against spec.generation.maxAttempts.")
+    attempts: int = Field(
+        default=0,
+        ge=0,
+        description="Attempts that count against spec.generation.maxAttempts. Code that was accepted for the same task "
+        "before keeps its own.",
+    )
     tokens: int = Field(
         default=0, ge=0, description="Spent. What is reserved for a reply that is awaited comes to it later."
     )
     model: str = Field(default="", max_length=253, description="Model that wrote the latest attempt.")
     last_failure: GenerationFailure | None = Field(default=None, description="Why the last candidate was not accepted.")
+
+
+class Provenance(ApiModel):
+    """Who wrote accepted code, and what that took. It stays with the code whatever the chart's values say later."""
+
+    author: Literal["model", "pinned"] = Field(description="pinned: the code was given in spec.source.")
+    source_digest: str = Field(max_length=64, description="SHA-256 of skill.py.")
+    model: str = Field(default="", max_length=253, description="Model that wrote it. Empty: nobody, or not known.")
+    prompt_version: str = Field(default="", max_length=63, description="Version of the operator's prompt.")
+    attempts: int = Field(default=0, ge=0, description="Attempts until the code was accepted.")
+    tokens: int = Field(default=0, ge=0, description="Tokens that were spent on them.")
+    time: Time | None = Field(default=None, description="When the model first replied.")
+    checker: str = Field(default="", max_length=1024, description="Image that checked the code last.")
 
 
 class Revision(ApiModel):
@@ -390,6 +408,34 @@ class Revision(ApiModel):
     revision_digest: str = Field(default="", max_length=64, description="Digest of the source and of the base image.")
     image: str = Field(min_length=1, max_length=1024, description="By digest.")
     time: Time = Field(description="When it became the current one.")
+    provenance: Provenance | None = Field(default=None, description="Who wrote its code, and what that took.")
+
+
+class MutantEvidence(ApiModel):
+    """How many small mistakes in the accepted code the check would find (mutation testing)."""
+
+    killed: int = Field(
+        default=0, ge=0, description="Variants that fail an example, or break a promise of the schemas."
+    )
+    of: int = Field(default=0, ge=0, description="Variants that were tried and differ from the code.")
+    skipped: Literal["Granted", "NotDeterministic", "Slow"] | None = Field(
+        default=None,
+        description="Why none was tried: egress or secrets are granted, answers may differ, or the code is too slow.",
+    )
+
+
+class Evidence(ApiModel):
+    """What was tried on the code that was last accepted. It says how much the examples are worth."""
+
+    visible: int = Field(default=0, ge=0, description="Examples that the model was shown, all of which pass.")
+    held_out: int = Field(default=0, ge=0, description="Examples that no model was shown, all of which pass.")
+    promises: int = Field(default=0, ge=0, description="Made inputs that were answered as the schemas promise.")
+    mutants: MutantEvidence = Field(default=MutantEvidence(), description="Variants of the code that were tried.")
+    second_opinion: Literal["NotAsked", "Agrees", "Differs", "NoOpinion"] = Field(
+        default="NotAsked", description="Whether another program for the same task answers alike."
+    )
+    model: str = Field(default="", max_length=253, description="Model that wrote the code.")
+    author: Literal["model", "pinned"] = Field(default="model", description="pinned: the code is spec.source.")
 
 
 class SkillStatus(ApiModel):
@@ -409,7 +455,13 @@ class SkillStatus(ApiModel):
     revision: str = Field(default="", max_length=63, description="Its label: the first digits of revisionDigest.")
     revision_digest: str = Field(default="", max_length=64, description="Digest of the source and of the base image.")
     generation: GenerationStatus | None = Field(
-        default=None, description="Attempts and tokens that the present spec has used; absent for pinned code."
+        default=None, description="Attempts and tokens that the present code took; absent for pinned code."
+    )
+    provenance: Provenance | None = Field(
+        default=None, description="Who wrote the code that was last accepted, and what that took."
+    )
+    evidence: Evidence | None = Field(
+        default=None, description="What was tried on the code that was last accepted, and what it came to."
     )
     verdict: str = Field(
         default="", max_length=64, description="Hash of the last check's question and answer: no other answer counts."

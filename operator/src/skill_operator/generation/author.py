@@ -120,10 +120,11 @@ class GenerationUpdate:
 class GenerationStep(GenerationUpdate):
     """GenerationStep is a decision and what is to be written; then `request`, if any, is to be started.
 
-    `deadline`: when generation ends, once a model has replied.
+    `deadline`: when generation ends, once a model has replied, which it first did at `first_reply`.
     """
 
     decision: Decision
+    first_reply: datetime | None = None
     deadline: datetime | None = None
     request: CompletionRequest | None = None
     events: tuple[GenerationEvent, ...] = ()
@@ -222,6 +223,7 @@ class Author:
             records=_changed_records(inputs, self._settings, state),
             view=(store.candidates_map(inputs.skill, state.ledger),) if state.ledger.attempts else (),
             decision=decision,
+            first_reply=state.ledger.first_reply,
             deadline=ledger_rules.deadline(state.ledger, state.limits),
             request=request,
             events=events,

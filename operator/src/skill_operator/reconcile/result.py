@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal, Self, TypedDict, Unpack
 
-from skill_operator.api.v1alpha1 import GenerationStatus, Revision
+from skill_operator.api.v1alpha1 import Evidence, GenerationStatus, Provenance, Revision
 from skill_operator.generation.request import CompletionRequest
 from skill_operator.k8s.interface import Object
 
@@ -126,6 +126,8 @@ class StatusPatch(TypedDict, total=False):
     revision: str
     revision_digest: str
     generation: GenerationStatus | None
+    provenance: Provenance
+    evidence: Evidence
     verdict: str
     approved: dict[str, str]
     history: list[Revision]
@@ -137,9 +139,11 @@ class Progress:
     """Progress is handed on from stage to stage within one reconcile. `revision` is its whole digest.
 
     `deadline`: when the generation of the source ends; None for pinned code and for code that has passed.
+    `provenance` is of the source; None until there is one.
     """
 
     source: str = ""
+    provenance: Provenance | None = None
     deadline: datetime | None = None
     types: str = ""
     revision: str = ""

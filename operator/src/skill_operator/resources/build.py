@@ -8,13 +8,15 @@ import io
 import tarfile
 
 from skill_operator import __version__, naming
-from skill_operator.api.v1alpha1 import Skill
+from skill_operator.api.v1alpha1 import Provenance, Skill
 from skill_operator.k8s.interface import Object
 from skill_operator.registry.references import has_host, pull_reference, push_reference, skill_repository, skill_tag
 from skill_operator.resources.common import build_metadata
 from skill_operator.settings import Settings
+from skill_operator.untrusted.text import single_line
 
 CONTEXT = "context.tar.gz"
+MAX_LABEL_CHARACTERS = 1024
 
 
 def context(settings: Settings, source: str) -> bytes:
@@ -43,6 +45,22 @@ def name(skill: Skill, settings: Settings, rev: str) -> str:
     return naming.build(meta.name, meta.uid, rev, push_reference(settings, settings.images.runtime), __version__)
 
 
+def labels(settings: Settings, rev: str, provenance: Provenance | None) -> dict[str, str]:
+    """Return the labels of a revision's image (OCI image spec): what it is made of, and who wrote its code.
+
+    They are arguments of the build and no part of its name: what runs is the same whatever they say, so that an image
+    that is there is never built again for them.
+    """
+    made = {
+        "org.opencontainers.image.revision": rev,
+        "org.opencontainers.image.base.name": push_reference(settings, settings.images.runtime),
+    }
+    if provenance is not None:
+        figures = provenance.model_dump(mode="json", exclude_defaults=True)
+        made |= {f"{naming.GROUP}/{key.replace('_', '-')}": str(value) for key, value in figures.items()}
+    return {key: single_line(value, MAX_LABEL_CHARACTERS) for key, value in made.items()}
+
+
 def owner(job: Object) -> Object:
     """Return the owner reference by which the context of a build is deleted with its Job."""
     return {"apiVersion": "batch/v1", "kind": "Job", "name": job["metadata"]["name"], "uid": job["metadata"]["uid"]}
@@ -64,6 +82,7 @@ def job(
     failures: int = 0,
     *,
     user_namespace: bool,
+    provenance: Provenance | None = None,
 ) -> Object:
     """Return the Kaniko Job of a revision.
 
@@ -86,6 +105,7 @@ def job(
         "--log-format=text",
         "--force",
         *(f"--ignore-path=/{entry}" for entry in root_entries),
+        *(f"--label={key}={value}" for key, value in labels(settings, rev, provenance).items()),
     ]
     if settings.registry.insecure:
         arguments.append(f"--insecure-registry={registry}")

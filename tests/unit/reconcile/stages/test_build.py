@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from skill_operator import naming
+from skill_operator.api.v1alpha1 import Provenance
 from skill_operator.reconcile.result import Progress, Result
 from skill_operator.reconcile.stages.build import build, confirm
 from skill_operator.registry.client import BaseImage, RegistryUnavailable
@@ -353,3 +354,52 @@ def test_of_one_repository_no_two_skills_share_a_tag() -> None:
     pushed = [named(settings, name)[0] for name in names]
     assert {each.rpartition(":")[0] for each in pushed} == {"skills-team"}
     assert len(set(pushed)) == len(names)
+
+
+PROVENANCE = Provenance(
+    author="model",
+    source_digest=naming.source_digest(SOURCE),
+    model="writer-1\n--label=x",
+    prompt_version="3",
+    attempts=2,
+    tokens=300,
+    time=NOW,
+    checker="c@sha256:" + "2" * 64,
+)
+
+
+def build_of(provenance: Provenance | None) -> tuple[dict[str, Any], dict[str, str]]:
+    """Return the Job, and the labels that its image gets."""
+    (job,) = build(observed(), Progress(source=SOURCE, provenance=provenance), stage_context()).create
+    arguments = job["spec"]["template"]["spec"]["containers"][0]["args"]
+    labels = [argument.removeprefix("--label=") for argument in arguments if argument.startswith("--label=")]
+    return job, dict(label.split("=", 1) for label in labels)
+
+
+def test_an_image_says_who_wrote_its_code() -> None:
+    _, labels = build_of(PROVENANCE)
+    group = naming.GROUP
+    assert labels == {
+        "org.opencontainers.image.revision": naming.revision(SOURCE, SETTINGS.images.runtime),
+        "org.opencontainers.image.base.name": f"{SETTINGS.registry.push}/{SETTINGS.images.runtime}",
+        f"{group}/author": "model",
+        f"{group}/source-digest": naming.source_digest(SOURCE),
+        f"{group}/model": "writer-1; --label=x",
+        f"{group}/prompt-version": "3",
+        f"{group}/attempts": "2",
+        f"{group}/tokens": "300",
+        f"{group}/time": "2030-01-01T12:00:00Z",
+        f"{group}/checker": PROVENANCE.checker,
+    }
+
+
+def test_what_an_image_says_makes_no_other_build() -> None:
+    """What runs is the same: a build that is under way goes on, and no image is built again, for another label."""
+    job, _ = build_of(PROVENANCE)
+    other, _ = build_of(PROVENANCE.model_copy(update={"tokens": 1, "checker": "other"}))
+    unknown, _ = build_of(None)
+    assert job["metadata"] == other["metadata"] == unknown["metadata"]
+    state = observed(builds={job["metadata"]["name"]: job})
+    result = build(state, Progress(source=SOURCE), stage_context())
+    assert not result.create
+    assert not result.delete

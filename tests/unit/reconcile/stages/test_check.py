@@ -13,13 +13,14 @@ from typing import Any
 import pytest
 
 from skill_operator import naming, runtime_contract
+from skill_operator.api.v1alpha1 import Evidence, MutantEvidence, Provenance
 from skill_operator.generation.holdout import split_examples
 from skill_operator.reconcile.check_report import parse
 from skill_operator.reconcile.result import Progress, Ref
-from skill_operator.reconcile.stages.check import MAX_INCONCLUSIVE_CHECKS, examine
+from skill_operator.reconcile.stages.check import MAX_INCONCLUSIVE_CHECKS, check, examine
 from skill_operator.registry.monitor import RegistryState
 from skill_operator.resources import check as resource
-from tests.unit.reconcile.samples import NOW, SETTINGS, SOURCE, observed, pod, skill
+from tests.unit.reconcile.samples import NOW, SETTINGS, SOURCE, observed, pod, skill, stage_context
 
 VISIBLE, HIDDEN = split_examples(skill().spec.examples)
 CONTENT = resource.bundle(skill(), SOURCE, "", VISIBLE, HIDDEN)
@@ -385,3 +386,40 @@ def test_a_question_becomes_one_printable_line(text: str) -> None:
 )
 def test_questions_of_another_form_are_no_report(questions: Any) -> None:
     assert parse(json.dumps(GOOD | {"questions": questions})) is None
+
+
+def test_mutants_that_exhaust_the_pod_do_not_take_the_verdict_along() -> None:
+    """It is written before they run."""
+    name, _, job = begun()
+    end = {"exitCode": 137, "reason": "OOMKilled", "message": signed(GOOD, job)}
+    result, report = ended(end, name, job)
+    assert report is not None
+    assert report.passed
+    assert result.is_done
+
+
+@pytest.mark.parametrize("message", ["", "mine", json.dumps({"report": json.dumps(GOOD), "mac": "0" * 64})])
+def test_a_pod_without_memory_has_no_other_verdict_than_a_signed_one(message: str) -> None:
+    name, _, job = begun()
+    _, report = ended({"exitCode": 137, "reason": "OOMKilled", "message": message}, name, job)
+    assert report is not None
+    assert (report.passed, report.gate) == (False, "memory")
+
+
+def test_what_was_tried_is_in_the_status() -> None:
+    counted = {"promises": 12, "mutants": 9, "mutantsKilled": 7, "mutantsSkipped": None}
+    name, stored, seal = verdict(GOOD | counted)
+    progress = Progress(source=SOURCE, provenance=Provenance(author="pinned", source_digest="d" * 64))
+    result = check(observed(skill({"verdict": seal}), config_maps={name: stored}), progress, stage_context())
+    assert result.is_done
+    assert progress.status["evidence"] == Evidence(
+        visible=len(VISIBLE), held_out=len(HIDDEN), promises=12, mutants=MutantEvidence(killed=7, of=9), author="pinned"
+    )
+    assert progress.status["provenance"] == progress.provenance
+
+
+def test_of_refused_code_nothing_is_said() -> None:
+    name, stored, seal = verdict(BAD | {"promises": 3})
+    progress = Progress(source=SOURCE, provenance=Provenance(author="pinned", source_digest="d" * 64))
+    check(observed(skill({"verdict": seal}), config_maps={name: stored}), progress, stage_context())
+    assert not progress.status.keys() & {"evidence", "provenance"}

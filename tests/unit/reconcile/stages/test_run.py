@@ -8,6 +8,7 @@ import pytest
 from skill_operator import naming
 from skill_operator.api.egress_networks import BlockedNetwork, block
 from skill_operator.api.usage_report import ExceededLimit
+from skill_operator.api.v1alpha1 import Provenance, Revision
 from skill_operator.isolation.monitor import IsolationVerdict
 from skill_operator.isolation.user_namespaces import NodeFeatures
 from skill_operator.reconcile.result import Progress, Result
@@ -440,3 +441,35 @@ def test_where_a_node_has_no_user_namespaces_the_skill_says_so() -> None:
     assert "hostUsers" not in deployment["spec"]["template"]["spec"]
     (told,) = [f for f in result.conditions if f.type == "Isolated"]
     assert (told.status, "nodes have none: old" in told.message) == ("True", True)
+
+
+PROVENANCE = Provenance(author="model", source_digest="f" * 64, model="writer-1", attempts=2, tokens=300)
+PINNED = Provenance(author="pinned", source_digest="e" * 64)
+
+
+def entry(revision: str, image: str, provenance: Provenance | None = None) -> dict[str, Any]:
+    made = Revision(revision=revision[:10], revision_digest=revision, image=image, time=NOW, provenance=provenance)
+    return made.model_dump(mode="json", by_alias=True, exclude_none=True)
+
+
+def history(past: list[dict[str, Any]], provenance: Provenance | None) -> list[Revision]:
+    done = Progress(revision=REVISION, image=IMAGE, provenance=provenance)
+    run(observed(skill({"history": past})), done, SETTINGS)
+    return done.status["history"]
+
+
+def test_a_revision_says_who_wrote_its_code() -> None:
+    past = entry("b" * 64, "i@2", PINNED)
+    newest, before = history([past], PROVENANCE)
+    assert (newest.provenance, before.provenance) == (PROVENANCE, PINNED)
+
+
+def test_a_revision_of_an_earlier_release_learns_who_wrote_its_code() -> None:
+    (known,) = history([entry(REVISION, IMAGE)], PROVENANCE)
+    assert known.provenance == PROVENANCE
+    assert known.time == NOW, "it is the same revision"
+
+
+def test_what_a_revision_says_stays_where_nothing_is_known() -> None:
+    (known,) = history([entry(REVISION, IMAGE, PROVENANCE)], None)
+    assert known.provenance == PROVENANCE

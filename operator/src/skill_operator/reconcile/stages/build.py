@@ -181,6 +181,7 @@ def _make(observed: Observed, progress: Progress, context: StageContext, failure
         base.registry_address,
         failures,
         user_namespace=user_namespace,
+        provenance=progress.provenance,
     )
     return archive, job
 

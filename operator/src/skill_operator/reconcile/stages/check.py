@@ -15,6 +15,7 @@ from typing import Literal, NamedTuple
 
 from skill_operator import naming, runtime_contract
 from skill_operator.api.conditions import ISOLATED, VERIFIED
+from skill_operator.api.v1alpha1 import Evidence, MutantEvidence, Provenance, Skill
 from skill_operator.generation.holdout import split_examples
 from skill_operator.generation.store import source_map
 from skill_operator.k8s import pod_status
@@ -55,8 +56,24 @@ def check(observed: Observed, progress: Progress, context: StageContext) -> Resu
         return result
     result = record_verdict(observed, progress, context, report, result)
     if result.is_done:  # for people to read, and to approve
+        if progress.provenance is not None:
+            progress.status["provenance"] = progress.provenance
+            progress.status["evidence"] = _evidence(observed.skill, report, progress.provenance)
         result = replace(result, apply=(*result.apply, source_map(observed.skill, progress.source)))
     return result
+
+
+def _evidence(skill: Skill, report: CheckReport, provenance: Provenance) -> Evidence:
+    visible, hidden = split_examples(skill.spec.examples)
+    mutants = MutantEvidence(killed=report.mutants_killed, of=report.mutants, skipped=report.mutants_skipped)
+    return Evidence(
+        visible=len(visible),
+        held_out=len(hidden),
+        promises=report.promises,
+        mutants=mutants,
+        model=provenance.model,
+        author=provenance.author,
+    )
 
 
 def examine(
@@ -127,9 +144,11 @@ def _ended(
     """Return what the end of the check's container says about the candidate."""
     if end.get("exitCode") == runtime_contract.EXIT_EGRESS_NOT_BLOCKED:
         return _not_isolated(observed, run.name, end), None
+    # Of a pod that the kernel killed while mutants of accepted code ran, the verdict was there before.
+    ended_by_itself = end.get("exitCode") in {runtime_contract.EXIT_OK, runtime_contract.EXIT_REFUSED}
     report = (
         read_signed(str(end.get("message", "")), _report_key(run.job))
-        if end.get("exitCode") in {runtime_contract.EXIT_OK, runtime_contract.EXIT_REFUSED}
+        if ended_by_itself or end.get("reason") == "OOMKilled"
         else None
     )
     if report is not None and report.subject != resource.subject(run.content):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-
 from skill_operator import naming, runtime_contract
 from skill_operator.api.conditions import BUILT
 from skill_operator.api.v1alpha1 import Skill
@@ -42,7 +40,7 @@ def _request(skill: Skill, source: str, parts: dict[str, str], token: str) -> st
     changed = [name for name in parts if approved.get(name) != parts[name]]
     news = f"changed since the last approval: {', '.join(changed)}" if approved else "nothing was approved yet"
     # By its hash a reviewer sees that nobody has put another text into the ConfigMap meanwhile.
-    sha256 = hashlib.sha256(source.encode("utf-8", "surrogatepass")).hexdigest()
+    sha256 = naming.source_digest(source)
     file = runtime_contract.SKILL_FILE.replace(".", "\\.")
     return (
         f"{news}. Read the code, whose sha256 is {sha256}: kubectl get configmap -n {meta.namespace} "

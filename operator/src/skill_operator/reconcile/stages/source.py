@@ -10,10 +10,11 @@ from dataclasses import replace
 
 from skill_operator import naming
 from skill_operator.api.conditions import GENERATED
-from skill_operator.api.v1alpha1 import Skill
+from skill_operator.api.v1alpha1 import GenerationStatus, Provenance, Skill
 from skill_operator.generation import store
 from skill_operator.generation.author import GenerationInput, GenerationStep
-from skill_operator.generation.ledger import Call, ReadyCandidate, Stop, Wait
+from skill_operator.generation.ledger import Attempt, Call, ReadyCandidate, Stop, Wait
+from skill_operator.generation.prompt import PROMPT_VERSION
 from skill_operator.generation.request import select_models
 from skill_operator.naming import SkillKey
 from skill_operator.reconcile.check_report import CheckReport
@@ -32,6 +33,8 @@ def provide_source(observed: Observed, progress: Progress, context: StageContext
     if skill.spec.source is not None:
         context.author.cancel(key)
         progress.source = skill.spec.source.inline
+        digest = naming.source_digest(progress.source)
+        progress.provenance = Provenance(author="pinned", source_digest=digest, checker=context.settings.images.checker)
         progress.status["generation"] = None
         return Result.done(ConditionUpdate(GENERATED, "True", "Pinned", "spec.source is used as it is"))
     inputs = _generation_input(observed, progress, context.settings)
@@ -42,6 +45,8 @@ def provide_source(observed: Observed, progress: Progress, context: StageContext
     progress.status["generation"] = step.status
     if isinstance(step.decision, ReadyCandidate):
         progress.source = step.decision.attempt.source
+        progress.provenance = _provenance(skill, step, step.decision.attempt, context.settings)
+        progress.status["generation"] = _price(step.status, progress)
         progress.deadline = None if step.decision.accepted else step.deadline
     return _result(skill, step)
 
@@ -69,7 +74,7 @@ def record_verdict(
     )
     if update is None:
         return result
-    progress.status["generation"] = update.status
+    progress.status["generation"] = _price(update.status, progress) if report.passed else update.status
     conditions = tuple(
         replace(condition, message=f"{update.attempt}: {condition.message}")
         if condition.status == "False"
@@ -102,6 +107,36 @@ def _generation_input(observed: Observed, progress: Progress, settings: Settings
         accepted_source=store.accepted_source(skill, observed.config_maps),
         retry=skill.metadata.annotations.get(naming.RETRY_ANNOTATION, ""),
     )
+
+
+def _provenance(skill: Skill, step: GenerationStep, attempt: Attempt, settings: Settings) -> Provenance:
+    """Return who wrote a candidate. Code that was accepted before was written as the status knows."""
+    digest, checker = naming.source_digest(attempt.source), settings.images.checker
+    if not attempt.number:
+        status = skill.status
+        for known in (status.provenance, *(revision.provenance for revision in status.history)):
+            if known is not None and known.source_digest == digest and known.author == "model":
+                return known.model_copy(update={"checker": checker})
+        return Provenance(author="model", source_digest=digest, checker=checker)
+    return Provenance(
+        author="model",
+        source_digest=digest,
+        model=step.status.model,
+        prompt_version=PROMPT_VERSION,
+        attempts=step.status.attempts,
+        tokens=step.status.tokens,
+        time=step.first_reply,
+        checker=checker,
+    )
+
+
+def _price(status: GenerationStatus, progress: Progress) -> GenerationStatus:
+    """Return the status with the price of the present code: no call of the present ledger has paid for other code."""
+    known = progress.provenance
+    if status.attempts or known is None or not known.attempts:
+        return status
+    price = {"attempts": known.attempts, "tokens": known.tokens + status.tokens, "model": known.model}
+    return status.model_copy(update=price)
 
 
 def _no_model(skill: Skill, settings: Settings) -> Result:
