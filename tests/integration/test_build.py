@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import io
 import json
 import tarfile
@@ -126,7 +127,19 @@ def test_r03_r07_all_else_is_the_base_s(built: Json, registry: Registry) -> None
         json.loads(registry.blob(where, image["config"]))
         for where, image in ((place, made), ("skill-operator/runtime", base))
     )
+    labels = config["config"].pop("Labels")
+    of_base_labels = of_base["config"].pop("Labels")
     assert config["config"] == of_base["config"]
+    assert labels.items() >= of_base_labels.items()
+    source = built["Skill"]["spec"]["source"]["inline"].encode()
+    own = {name: value for name, value in labels.items() if name not in of_base_labels}
+    assert own.pop("org.opencontainers.image.base.name").endswith(f"@{runtime}")
+    assert own.pop(f"{naming.GROUP}/checker").endswith(f"@{images.built()['checker']['digest']}")
+    assert own == {
+        "org.opencontainers.image.revision": built["Skill"]["status"]["revisionDigest"],
+        f"{naming.GROUP}/author": "pinned",
+        f"{naming.GROUP}/source-digest": hashlib.sha256(source).hexdigest(),
+    }
     assert config["rootfs"]["diff_ids"][:-1] == of_base["rootfs"]["diff_ids"]
 
 

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
+import re
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
 from hack.install import NAMESPACE
+from hack.model import deploy
 from skill_operator import naming
 from skill_operator.k8s.client import ApiServer, connect
 from skill_operator.k8s.errors import Conflict
-from tests.integration.installed import Operator, until
+from tests.integration.installed import RUNTIME_CLASS, Operator, install_for_tests, until
 
 pytestmark = pytest.mark.cluster
 CONTROLLER = "app.kubernetes.io/component=controller"
@@ -130,6 +132,63 @@ def test_an_operator_that_is_killed_while_a_model_writes_asks_anew_and_counts_bo
     assert spent(operator, namespace) == generation["tokens"]
     told(operator, namespace, "The operator was restarted while")
     until("the ledger of the Skill that is gone is gone too", 90, lambda: len(ledgers(operator, namespace)) == 1)
+
+
+WHOLE = {"type": "object", "properties": {"n": {"type": "integer", "minimum": 0, "maximum": 99}}, "required": ["n"]}
+
+
+def test_examples_that_leave_a_boundary_open_are_told_with_one_input_and_both_answers(
+    operator: Operator, namespace: str
+) -> None:
+    few = [
+        {"name": "small", "input": {"n": 3}, "output": {"n": 5}},
+        {"name": "large", "input": {"n": 20}, "output": {"n": 0}},
+    ]
+    free_from_ten = reply("    return {'n': 0 if input['n'] >= 10 else 5}")
+    skill(operator, namespace, "weak", [free_from_ten], input=WHOLE, output=WHOLE, examples=few)
+    status = operator.ready(namespace, "weak")["status"]
+    verified = operator.condition(namespace, "weak", "Verified")
+    assert (verified["status"], verified["reason"]) == ("True", "WeakExamples")
+    found = re.search(r'`\{"n": (\d+)\}`: \{"n":(\d+)\}, or \{"n":(\d+)\}\?', verified["message"])
+    assert found is not None, verified["message"]
+    n, accepted, other = map(int, found.groups())
+    assert 3 < n < 20
+    assert accepted == (0 if n >= 10 else 5) != other
+    told(operator, namespace, verified["message"])
+    evidence = status["evidence"]
+    assert (evidence["author"], evidence["secondOpinion"]) == ("model", "NotAsked")
+    assert evidence["visible"] + evidence["heldOut"] == 2
+    assert evidence["promises"] > 0
+    assert 0 < evidence["mutants"]["killed"] < evidence["mutants"]["of"]
+
+    more = [{"name": f"e{n}", "input": {"n": n}, "output": {"n": 0 if n >= 10 else 5}} for n in (0, 9, 10, 11, 99)]
+    patch = {"spec": {"examples": [*few, *more]}}
+    operator.cluster.kubectl("-n", namespace, "patch", "skill", "weak", "--type=merge", "-p", json.dumps(patch))
+    operator.reason(namespace, "weak", "Verified", "Verified")
+
+
+@pytest.mark.serial("changes the default model")
+def test_who_wrote_the_code_is_known_after_another_model_became_the_default(operator: Operator, namespace: str) -> None:
+    marker = skill(operator, namespace, "kept", [reply("    return {'said': 'no'}"), reply(RIGHT)])
+    before = operator.ready(namespace, "kept")["status"]
+    assert before["generation"] == before["generation"] | {"attempts": 2, "tokens": 300}
+    (ledger,) = ledgers(operator, namespace)
+    values: dict[str, Any] = {"isolation": {"runtimeClassNames": [RUNTIME_CLASS]}}
+    url = f"http://{deploy.NAME}.{deploy.MODEL_NAMESPACE}.svc:8000/v1"
+    other = {"name": "other", "baseURL": url, "model": "other-model", "timeoutSeconds": 20}
+    try:
+        install_for_tests(operator.cluster, **values, models=[other])
+        until("there is a ledger for the other model", 120, lambda: ledgers(operator, namespace) != [ledger])
+        after = operator.ready(namespace, "kept")["status"]
+        for kept in ("attempts", "tokens", "model"):
+            assert after["generation"][kept] == before["generation"][kept]
+            assert after["history"][0]["provenance"][kept] == before["generation"][kept]
+        assert after["evidence"]["model"] == before["generation"]["model"] != "other-model"
+        assert after["revisionDigest"] == before["revisionDigest"]
+        assert after["image"] == before["image"], "it is not built again"
+        assert len(operator.asked(marker)) == 2
+    finally:
+        install_for_tests(operator.cluster, **values)
 
 
 @pytest.mark.serial("deletes the record of the day's tokens")

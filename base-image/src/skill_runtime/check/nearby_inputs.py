@@ -15,7 +15,7 @@ from typing import Any
 MAX_INPUTS = 36
 MAX_INPUT_CHARACTERS = 2000
 """Length of an input, as JSON."""
-_MAX_PLACES, _MAX_LITERALS, _MAX_TRIES, _MAX_DEPTH = 60, 24, 300, 12
+_MAX_PLACES, _MAX_LITERALS, _MAX_WORDS, _MAX_TRIES, _MAX_DEPTH = 60, 24, 8, 300, 12
 
 
 def vary(
@@ -32,7 +32,7 @@ def vary(
         for sample in samples
         for variations in (
             _vary_places(sample, _near),
-            _vary_places(sample, lambda _: literals),
+            _vary_places(sample, lambda value: _named(value, literals)),
             _vary_from(sample, samples),
         )
     ]
@@ -113,6 +113,16 @@ def _replaced(value: Any, path: Sequence[Any], new: Any) -> Any:
     return [*value[:key], changed, *value[key + 1 :]]
 
 
+def _named(value: Any, literals: Sequence[Any]) -> Iterator[Any]:
+    """Yield what the code names, and a text of several words with one of them in the place of each."""
+    yield from literals
+    words = value.split(" ")[:_MAX_WORDS] if isinstance(value, str) else []
+    if len(words) > 1:
+        for literal in literals:
+            if isinstance(literal, str) and literal:
+                yield from (" ".join([*words[:n], literal, *words[n + 1 :]]) for n in range(len(words)))
+
+
 def _near(value: Any) -> Iterator[Any]:
     """Yield what is next to a value, and at the end of its kind."""
     match value:
@@ -125,6 +135,7 @@ def _near(value: Any) -> Iterator[Any]:
         case str():
             yield from ("", value[1:], value[:-1], value + value, value.swapcase(), f" {value} ", value[::-1])
             yield value[:1]
+            yield " ".join(reversed(value.split(" ")))
         case list():
             yield from ([], value[1:], value[:-1], value[:1], value[::-1], value + value[:1], value + value[-1:])
         case dict():
