@@ -88,7 +88,7 @@ class CandidateTree:
                 return ImportedMember((module, named[0])) if named else False
             case ast.Attribute(ctx=ast.Load()) if error.code == "attr-defined" and _OF_MODULE.search(error.message):
                 path = self._import_path(node)
-                return ImportedMember(path) if path and not self._is_asked_for(node.attr) else False
+                return ImportedMember(path) if path and node.attr not in self._members_asked_for else False
             case ast.Call() if error.code == "call-arg":
                 return self._is_known(node.func)
             case ast.Constant(value=str(key)) if _NO_KEY.search(error.message):
@@ -96,14 +96,19 @@ class CandidateTree:
             case _:
                 return False
 
-    def _at(self, span: Span) -> Iterator[ast.AST]:
-        """Yield the nodes at a place; of an import mypy may know the line alone."""
+    def _at(self, span: Span) -> list[ast.AST]:
+        """Return the nodes at a place; of an import mypy may know the line alone."""
+        return [*self._by_place.get(span, ()), *self._by_place.get(span[0], ())]
+
+    @cached_property
+    def _by_place(self) -> dict[Span | int, list[ast.AST]]:
+        places: dict[Span | int, list[ast.AST]] = {}
         for node in self._nodes:
             if isinstance(node, ast.Import | ast.ImportFrom):
-                if node.lineno == span[0]:
-                    yield node
-            elif _span(node) == span:
-                yield node
+                places.setdefault(node.lineno, []).append(node)
+            elif isinstance(node, ast.expr):
+                places.setdefault(_span(node), []).append(node)
+        return places
 
     def _may_be_skipped(self, node: ast.AST, exceptions: set[str]) -> bool:
         """Return whether what follows is caught, or the place is for type checkers alone."""
@@ -148,14 +153,22 @@ class CandidateTree:
         imported = {_imported(place, node.id) for place in self._bindings.get(node.id, ())}
         return (*imported.pop(), *steps) if len(imported) == 1 and () not in imported else ()
 
-    def _is_asked_for(self, member: str) -> bool:
-        """Return whether the code asks somewhere whether there is such a member."""
-        return any(
-            isinstance(node, ast.Call)
-            and _names(node.func) & {"hasattr", "getattr"}
-            and any(isinstance(argument, ast.Constant) and argument.value == member for argument in node.args)
+    @cached_property
+    def _members_asked_for(self) -> set[object]:
+        """Members for which the code asks whether they are there."""
+        return {
+            argument.value
             for node in self._nodes
-        )
+            if isinstance(node, ast.Call) and _names(node.func) & {"hasattr", "getattr"}
+            for argument in node.args
+            if isinstance(argument, ast.Constant)
+        }
+
+    @cached_property
+    def _members_set(self) -> set[str]:
+        """Members that the code sets or deletes, on whatever object."""
+        members = (node for node in self._nodes if isinstance(node, ast.Attribute))
+        return {node.attr for node in members if not isinstance(node.ctx, ast.Load)}
 
     @cached_property
     def _keys_asked_for(self) -> set[object]:
@@ -237,15 +250,10 @@ class CandidateTree:
     def _defines_alone(self, cls: ast.ClassDef, method: str) -> bool:
         """Return whether the class defines the method, and nothing else in the file could stand in its place."""
         defined = [node for node in self._bindings.get(method, ()) if isinstance(node, ast.FunctionDef)]
-        set_later = any(
-            isinstance(n, ast.Attribute) and n.attr == method and not isinstance(n.ctx, ast.Load) for n in self._nodes
-        )
-        return len(defined) == 1 and defined[0] in cls.body and not set_later
+        return len(defined) == 1 and defined[0] in cls.body and method not in self._members_set
 
 
-def _span(node: ast.AST) -> Span | None:
-    if not isinstance(node, ast.expr):
-        return None
+def _span(node: ast.expr) -> Span:
     return (node.lineno, node.col_offset, node.end_lineno or node.lineno, node.end_col_offset or node.col_offset)
 
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from skill_runtime.check import examples, schema_properties
+from skill_runtime.check import examples, extra_field, schema_properties
 from skill_runtime.check.candidate import NOTHING_WRITABLE, CandidateProcess, WritablePaths, start_candidate
 from skill_runtime.check.findings import GateFinding, excerpt
 from skill_runtime.check.questions import OpenQuestion
@@ -47,8 +47,8 @@ async def run_gates(request: CheckRequest, skill: Path, writable: WritablePaths 
             if result.finding:
                 return DynamicResult(result.finding, result.passed)
             inputs = await schema_properties.check_inputs(request, visible, candidate)
-            if inputs.finding:
-                return DynamicResult(inputs.finding, result.passed)
+            if finding := inputs.finding or await extra_field.check(request, visible, candidate):
+                return DynamicResult(finding, result.passed)
             if not request.deterministic:
                 return await _run_hidden(request, candidate, result.passed, inputs)
         async with start_candidate(request, skill, writable, deadline) as candidate:

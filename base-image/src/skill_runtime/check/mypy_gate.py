@@ -16,6 +16,8 @@ CONFIGURATION = Path(__file__).with_name("mypy.ini")
 _INLINE_CONFIGURATION = "# mypy:"
 """mypy reads its inline configuration from every line that starts so, inside of strings as well."""
 _TIMEOUT_SECONDS, _MEMORY_BYTES = 20.0, 1 << 29
+_MAX_MEMBERS = 8
+"""Members that are looked for in their modules, each by a program of its own."""
 _HAS_MEMBER = """
 import importlib, sys
 module, *steps = sys.argv[1:]
@@ -44,10 +46,13 @@ def check(source: str, types: str, programs: Path, folder: Path) -> GateFinding 
         shutil.copytree(programs / "cache", cache)  # mypy writes to its cache, and the image is read-only
     errors = sorted(_errors(_run(programs, folder, cache).stdout), key=lambda error: error.span)
     tree = CandidateTree(text, types) if errors else None
+    there: dict[ImportedMember, bool] = {}
     for error in errors:
         certain = tree is not None and tree.is_certain(error)
         if isinstance(certain, ImportedMember):
-            certain = not _may_exist(certain, programs, folder)
+            if certain not in there:
+                there[certain] = len(there) == _MAX_MEMBERS or _may_exist(certain, programs, folder)
+            certain = not there[certain]
         if certain:
             line = error.span[0]
             hint = f" ({error.hint})" if error.hint else ""

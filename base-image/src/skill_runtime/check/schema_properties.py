@@ -79,15 +79,15 @@ async def check_inputs(
                 return InputsResult([], edge or finding)
             questions.setdefault(f"{_outcome(reply)} {finding.line}", edge)
         records.append(RecordedCall(generated.value, reply))
-    open_questions = tuple(questions.values())
+    edges = tuple(questions.values())
     if not request.deterministic:
-        return InputsResult(records, None, open_questions)
+        return InputsResult(records, None, edges)
     for example in visible:
         if time.monotonic() > deadline:
             break
         reply = await candidate.call(example.input, CALL_SECONDS)
         records.append(RecordedCall(example.input, reply, is_generated=False))
-    return InputsResult(records, None, open_questions)
+    return InputsResult(records, None, edges)
 
 
 async def check_determinism(records: Sequence[RecordedCall], candidate: CandidateProcess) -> GateFinding | None:

@@ -1,4 +1,4 @@
-"""The gates that only read the candidate: size, policy, ruff, mypy. The first that fails ends the check."""
+"""The gates that only read the candidate, from its size to what it knows of examples. The first that fails ends it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from skill_runtime.check.findings import GateFinding
 from skill_runtime.check.request import CheckRequest
 from skill_runtime.settings import RuntimeSettings
 
-_POLICY = "import sys; sys.path.append({root!r}); from skill_runtime.check.policy import main; main()"
+_PROGRAM = "import sys; sys.path.append({root!r}); from skill_runtime.check.{module} import main; main()"
 _TIMEOUT_SECONDS, _MEMORY_BYTES = 10.0, 1 << 28
 
 
@@ -28,6 +28,7 @@ def run_gates(request: CheckRequest, settings: RuntimeSettings, folder: Path) ->
         return GateFinding("ruff", f"the file cannot be analysed: {error}")
     finding = ruff_gate.check(bare, settings.tools, folder)
     finding = finding or mypy_gate.check(bare, request.types, settings.tools, folder)
+    finding = finding or _check_special_cases(request, folder)
     return finding and _with_excerpt(finding, request.source)
 
 
@@ -47,11 +48,7 @@ def _check_size(source: str) -> GateFinding | None:
 
 def _check_policy(source: str, settings: RuntimeSettings, folder: Path) -> GateFinding | None:
     """Run the policy in a child, since what it parses may take all the memory or crash the parser."""
-    code = _POLICY.format(root=str(Path(__file__).parents[2]))
-    argv = [sys.executable, "-I", "-c", code, str(settings.manifest)]
-    result = tools.run_tool(
-        argv, stdin=source, timeout_seconds=_TIMEOUT_SECONDS, cwd=folder, memory_bytes=_MEMORY_BYTES
-    )
+    result = _run_program("policy", source, folder, str(settings.manifest))
     if result.code == tools.CRASHED:
         return GateFinding("size", "the file cannot be parsed: it takes too much time or memory")
     if result.code:
@@ -60,6 +57,22 @@ def _check_policy(source: str, settings: RuntimeSettings, folder: Path) -> GateF
     if finding is None:
         return None
     return _with_excerpt(GateFinding(finding["gate"], finding["message"], finding["line"]), source)
+
+
+def _check_special_cases(request: CheckRequest, folder: Path) -> GateFinding | None:
+    """Look for code that knows a visible example, in a child: where that takes too much, the other gates decide."""
+    inputs = [(example.name, example.input) for example in request.examples if not example.hidden]
+    text = json.dumps({"source": request.source, "inputs": inputs})
+    result = _run_program("special_cases", text, folder)
+    finding = json.loads(result.stdout) if result.code == 0 else None
+    return finding and GateFinding(finding["gate"], finding["message"], finding["line"])
+
+
+def _run_program(module: str, text: str, folder: Path, *arguments: str) -> tools.ToolResult:
+    """Run a gate of ours as a child, with limits."""
+    code = _PROGRAM.format(root=str(Path(__file__).parents[2]), module=module)
+    argv = [sys.executable, "-I", "-c", code, *arguments]
+    return tools.run_tool(argv, stdin=text, timeout_seconds=_TIMEOUT_SECONDS, cwd=folder, memory_bytes=_MEMORY_BYTES)
 
 
 def _with_excerpt(finding: GateFinding, source: str) -> GateFinding:

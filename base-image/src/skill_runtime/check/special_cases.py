@@ -1,0 +1,535 @@
+"""Code that knows an example by its input: a comparison or lookup with constants that are all of that input.
+
+Such code passes its examples whatever the description says, so an example that contradicts the others would never be
+noticed. What is judged are constants, not their spelling: a literal of the input or of its texts, fields compared one
+by one, keys of a table, patterns, digests. Constants of everyday use are left alone: an empty list, 0 and 1, "EUR".
+The gate runs as a program of its own, with limits, as the policy does.
+"""
+
+from __future__ import annotations
+
+import ast
+import base64
+import binascii
+import json
+import sys
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from functools import cache
+from itertools import islice, pairwise
+from typing import Any
+
+from skill_runtime.check.findings import GateFinding
+from skill_runtime.text import one_line
+
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+_DIGESTS = _words("hash crc32 adler32 md5 hexdigest digest file_digest uuid3 uuid5")
+_LOOKUPS = _words(
+    "get pop setdefault index count contains eq ne is_ isclose compare_digest fullmatch match search"
+    " __getitem__ __contains__ __eq__ __ne__"
+)
+_TRIVIAL = (None, True, False, 0, 1, -1, "")
+_COMMON_WORD_CHARACTERS = 12
+"""A word no longer than this is the name of a unit, an operation, a color."""
+_MIN_INFORMATION = 4
+"""Digits and letters that constants share with an input before they are that input, and no coincidence."""
+_MIN_INFORMATION_OF_ONE = 6
+"""The same where the input is a single number or text, which code may well treat apart: the year 1582."""
+_MIN_DIGEST_CHARACTERS, _MIN_DIGEST_NUMBER = 8, 65_536
+_MAX_LITERAL_NODES, _MAX_COMPARISONS, _MAX_NAMES = 2000, 20_000, 200
+
+
+class _NoLiteralError(Exception):
+    """The expression is not made of constants alone."""
+
+
+@dataclass(frozen=True)
+class _Comparison:
+    """_Comparison holds constants that decide together what the code does, and what they are compared with."""
+
+    line: int
+    constants: tuple[Any, ...]
+    others: tuple[ast.expr, ...] = ()
+    is_one_of_many: bool = False
+    """It is a key of a table with more of them, which says less of each."""
+
+
+def check(source: str, visible: Sequence[tuple[str, Any]]) -> GateFinding | None:
+    """Return the first place that knows an example by its input, in a source that the policy has parsed.
+
+    `visible` has the names and inputs of visible examples.
+    """
+    tree = _ProgramTree(ast.parse(source))
+    shown = [(name, _ExampleInput.of(value)) for name, value in visible]
+    comparisons = islice(tree.comparisons(), _MAX_COMPARISONS)
+    for comparison in sorted(comparisons, key=lambda each: each.line):
+        for name, known in shown:
+            if known.is_named_by(comparison):
+                return _finding(comparison.line, f"the input of the example {one_line(name, 80)!r}")
+        if tree.is_digest(comparison):
+            return _finding(comparison.line, "a digest of certain values")
+    return None
+
+
+def _finding(line: int, what: str) -> GateFinding:
+    message = (
+        f"line {line}: the code compares its input with {what}, to treat it apart. The output must follow from the "
+        "description, by the same rules for every input. Where an example contradicts the description, follow the "
+        "description: people are told of the example then."
+    )
+    return GateFinding("examples", message, line)
+
+
+@dataclass(frozen=True)
+class _ExampleInput:
+    """_ExampleInput is the input of an example, in the forms in which constants may name it."""
+
+    input: Any
+    leaves: tuple[Any, ...]
+    """Its values, but for those of everyday use."""
+    needed: Counter[str]
+    """These values, as _key has them."""
+    every: Counter[str]
+    """All values."""
+    information: int
+
+    @classmethod
+    def of(cls, value: Any) -> _ExampleInput:
+        leaves = tuple(leaf for leaf in _leaves(value) if not _is_trivial(leaf))
+        every = Counter(map(_key, _leaves(value)))
+        return cls(value, leaves, Counter(map(_key, leaves)), every, sum(map(_information, leaves)))
+
+    def is_named_by(self, comparison: _Comparison) -> bool:
+        """Return whether the constants, together or one of them, are all of the input."""
+        constants = list(comparison.constants)
+        constants += [text for constant in constants for text in _spelt_by_numbers(constant)]
+        if any(self._is_whole(constant) for constant in constants):
+            return True
+        if not self.leaves:
+            return False
+        found = Counter(_key(form) for constant in constants for leaf in _leaves(constant) for form in _forms(leaf))
+        if len(self.needed) > len(found) or self.needed - found:
+            return False
+        is_one = len(self.leaves) == 1 and bool(self.every - found or self.every.total() == 1)
+        information = self.information + (0 if comparison.is_one_of_many else sum(map(_count_listed, constants)))
+        return information >= (_MIN_INFORMATION_OF_ONE if is_one else _MIN_INFORMATION)
+
+    def _is_whole(self, constant: Any) -> bool:
+        if isinstance(constant, dict):
+            return constant == self.input and any(leaf not in (None, "") for leaf in _leaves(constant))
+        if isinstance(constant, list) and isinstance(self.input, dict) and self.leaves:
+            pairs = [[key, value] for key, value in self.input.items()]
+            return len(constant) == len(pairs) and all(pair in constant for pair in pairs)
+        if isinstance(constant, str):
+            return any(self._is_text(text) for text in _decoded(constant))
+        return False
+
+    def _is_text(self, text: str) -> bool:
+        """Return whether a text has all the input's values, one after the other, as JSON or `repr` write them."""
+        if not self.leaves or (len(self.leaves) == 1 and text == self.leaves[0]):
+            return False  # a text that is compared with a field
+        if _parsed(text) == self.input:
+            return True
+        at = 0
+        for leaf in self.leaves:
+            at = text.find(str(leaf), at)
+            if at < 0:
+                return False
+            at += len(str(leaf))
+        names = isinstance(self.input, dict) and all(f'"{name}"' in text.replace("'", '"') for name in self.input)
+        rest = len(text) - sum(len(str(leaf)) for leaf in self.leaves)
+        is_joined = len(self.leaves) > 1 and rest <= 2 * (len(self.leaves) + 1)
+        return names or (is_joined and self.information >= _MIN_INFORMATION)
+
+
+class _ProgramTree:
+    """_ProgramTree finds the comparisons with constants in what `run` reaches."""
+
+    def __init__(self, tree: ast.Module) -> None:
+        self._nodes = list(ast.walk(tree))
+        self._parents = {id(child): node for node in self._nodes for child in ast.iter_child_nodes(node)}
+        self._values: dict[str, list[ast.expr | None]] = {}
+        for node in self._nodes:
+            for name, value in _bound(node):
+                self._values.setdefault(name, []).append(value)
+        self._reached = list(_reach(tree))
+
+    def comparisons(self) -> Iterator[_Comparison]:
+        """Yield each comparison, lookup, pattern and condition that has constants."""
+        for node in self._reached:
+            match node:
+                case ast.Compare():
+                    yield from self._compared(node)
+                case ast.Subscript(value=table, slice=key, lineno=line):
+                    yield from self._looked_up(line, table, key)
+                case ast.Call():
+                    yield from self._called(node)
+                case ast.For(target=target, iter=table):
+                    yield from self._iterated(node.lineno, table, [target, *ast.iter_child_nodes(node)])
+                case ast.ListComp() | ast.SetComp() | ast.GeneratorExp() | ast.DictComp():
+                    for part in node.generators:
+                        yield from self._iterated(node.lineno, part.iter, [node])
+                case ast.match_case(pattern=pattern):
+                    yield from self._matched(node, pattern)
+                case ast.If(test=test) | ast.IfExp(test=test) | ast.While(test=test):
+                    yield from self._conditions(test.lineno, test, node)
+                case ast.BoolOp(values=values, lineno=line):
+                    yield self._together(line, values)
+                case _:
+                    pass
+
+    def _called(self, node: ast.Call) -> Iterator[_Comparison]:
+        name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+        if name in ("filter", "map") and len(node.args) > 1:
+            yield from self._iterated(node.lineno, node.args[1], node.args[:1])
+        if name not in _LOOKUPS:
+            return
+        owners = [node.func.value] if isinstance(node.func, ast.Attribute) else []
+        for owner in owners:
+            for argument in node.args:
+                yield from self._looked_up(node.lineno, owner, argument)
+                yield from self._looked_up(node.lineno, argument, owner)
+        parts = [part for part in (*owners, *node.args) if not isinstance(self._literal_or_none(part), list | dict)]
+        yield self._together(node.lineno, parts)
+
+    def is_digest(self, comparison: _Comparison) -> bool:
+        """Return whether a digest is compared with a constant that may be one."""
+        return any(_may_be_digest(constant) for constant in comparison.constants) and any(
+            not _DIGESTS.isdisjoint(self._names_behind(other)) for other in comparison.others
+        )
+
+    def _compared(self, node: ast.Compare) -> Iterator[_Comparison]:
+        sides = [node.left, *node.comparators]
+        for (one, other), operator in zip(pairwise(sides), node.ops, strict=True):
+            for literal, side in ((one, other), (other, one)):
+                value = self._literal_or_none(literal)
+                if value is None or self._literal_or_none(side) is not None or not self._varies(side):
+                    continue
+                if isinstance(operator, ast.In | ast.NotIn):
+                    members = value if isinstance(value, list | dict) else [value]
+                    many = len(members) > 1
+                    yield from (_Comparison(node.lineno, (member,), (side,), many) for member in members)
+                if isinstance(operator, ast.Eq | ast.NotEq | ast.Is | ast.IsNot | ast.LtE | ast.GtE) or literal is one:
+                    yield _Comparison(node.lineno, (value,), (side,))
+
+    def _looked_up(self, line: int, table: ast.expr, key: ast.expr) -> Iterator[_Comparison]:
+        """Yield the keys of a table of constants, or the items that a list of them is searched for."""
+        value = self._literal_or_none(table)
+        if isinstance(value, dict | list) and self._literal_or_none(key) is None and self._varies(key):
+            yield from (_Comparison(line, (member,), (key,), len(value) > 1) for member in value)
+
+    def _iterated(self, line: int, table: ast.expr, users: Sequence[ast.AST]) -> Iterator[_Comparison]:
+        """Yield the rows of a table of constants that a loop compares with something."""
+        compares = any(
+            isinstance(inner, ast.Compare) and any(isinstance(op, ast.Eq | ast.NotEq | ast.Is) for op in inner.ops)
+            for user in users
+            for inner in ast.walk(user)
+        )
+        if not compares:
+            return
+        if isinstance(table, ast.Call) and isinstance(table.func, ast.Attribute) and table.func.attr == "items":
+            value = self._literal_or_none(table.func.value)
+            if isinstance(value, dict):
+                yield _Comparison(line, (value,))
+                yield from (_Comparison(line, (key,)) for key in value)
+            return
+        value = self._literal_or_none(table)
+        for row in value if isinstance(value, list | dict) else ():
+            yield _Comparison(line, (row,))
+            yield from (_Comparison(line, (cell,)) for cell in (row if isinstance(row, list | dict) else ()))
+            if isinstance(row, dict):
+                yield from (_Comparison(line, (cell,)) for cell in row.values())
+
+    def _matched(self, node: ast.match_case, pattern: ast.pattern) -> Iterator[_Comparison]:
+        line = pattern.lineno
+        for part in pattern.patterns if isinstance(pattern, ast.MatchOr) else [pattern]:
+            constants = list(self._pattern_constants(part))
+            guard = list(self._constants_of(node.guard)) if node.guard else []
+            yield _Comparison(line, (*constants, *guard))
+
+    def _pattern_constants(self, pattern: ast.pattern) -> Iterator[Any]:
+        """Yield the constants of a pattern: all of it as one where nothing is left open."""
+        match pattern:
+            case ast.MatchValue(value=value):
+                yield self._literal_or_none(value)
+            case ast.MatchSingleton(value=value):
+                yield value
+            case ast.MatchSequence(patterns=parts):
+                inside = [list(self._pattern_constants(part)) for part in parts]
+                is_closed = all(len(values) == 1 for values in inside)
+                yield from [[values[0] for values in inside]] if is_closed else (each for v in inside for each in v)
+            case ast.MatchAs(pattern=part) if part is not None:
+                yield from self._pattern_constants(part)
+            case ast.MatchMapping(patterns=parts):
+                for part in parts:
+                    yield from self._pattern_constants(part)
+            case _:
+                pass
+
+    def _conditions(self, line: int, test: ast.expr, node: ast.AST) -> Iterator[_Comparison]:
+        """Yield the constants of a condition, with those of the conditions around it."""
+        own = list(self._constants_of(test))
+        if not own:
+            return
+        child, parent, outer = node, self._parents.get(id(node)), list[Any]()
+        while parent is not None and not isinstance(parent, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            if isinstance(parent, ast.If) and (child in parent.body or _is_negative(parent.test)):
+                outer += self._constants_of(parent.test)
+            child, parent = parent, self._parents.get(id(parent))
+        yield _Comparison(line, (*own, *outer))
+
+    def _together(self, line: int, parts: Sequence[ast.expr]) -> _Comparison:
+        return _Comparison(line, tuple(constant for part in parts for constant in self._constants_of(part)))
+
+    def _constants_of(self, test: ast.expr) -> Iterator[Any]:
+        """Yield the largest constants in an expression, but the names of fields."""
+        value = self._literal_or_none(test)
+        if value is not None:
+            yield value
+            return
+        if isinstance(test, ast.Compare) and any(isinstance(op, ast.In | ast.NotIn) for op in test.ops):
+            members = self._literal_or_none(test.comparators[-1])
+            yield from members if isinstance(members, list) and len(members) == 1 else ()
+            return
+        if isinstance(test, ast.BoolOp) and isinstance(test.op, ast.Or) and not _is_negative(test):
+            return  # one of them is enough, so they are not one input
+        for child in ast.iter_child_nodes(test):
+            if isinstance(test, ast.Subscript) and child is test.slice:
+                continue
+            if isinstance(test, ast.Call) and child in test.args and getattr(test.func, "attr", "") in ("get", "pop"):
+                continue
+            if isinstance(child, ast.expr | ast.comprehension):
+                yield from self._constants_of(child)  # type: ignore[arg-type]
+
+    def _varies(self, node: ast.expr) -> bool:
+        """Return whether an expression has a variable, and so may have to do with the input."""
+        return any(isinstance(each, ast.Name) for each in ast.walk(node))
+
+    def _names_behind(self, node: ast.expr) -> set[str]:
+        """Return names in an expression and in the values of its variables, up to _MAX_NAMES."""
+        names, waiting = set[str](), [node]
+        while waiting and len(names) < _MAX_NAMES:
+            for each in ast.walk(waiting.pop()):
+                if isinstance(each, ast.Attribute):
+                    names.add(each.attr)
+                elif isinstance(each, ast.Name) and each.id not in names:
+                    names.add(each.id)
+                    waiting += [value for value in self._values.get(each.id, ())[:_MAX_NAMES] if value is not None]
+        return names
+
+    def _literal_or_none(self, node: ast.AST | None) -> Any:
+        try:
+            return self._literal(node, [_MAX_LITERAL_NODES])
+        except (_NoLiteralError, ValueError, TypeError, RecursionError, OverflowError):
+            return None
+
+    def _literal(self, node: ast.AST | str | None, budget: list[int]) -> Any:
+        """Return the value of constants, as JSON has it. Raises _NoLiteralError."""
+        budget[0] -= 1
+        if budget[0] < 0:
+            raise _NoLiteralError
+        match node:
+            case str():  # a part of an f-string
+                return node
+            case ast.Constant(value=value):
+                return _as_json(value)
+            case ast.List(elts=items) | ast.Tuple(elts=items) | ast.Set(elts=items):
+                return [self._literal(item, budget) for item in items]
+            case ast.Dict(keys=keys, values=values):
+                pairs = zip(keys, values, strict=True)
+                return {_as_key(self._literal(key, budget)): self._literal(value, budget) for key, value in pairs}
+            case ast.UnaryOp(op=ast.USub(), operand=operand):
+                return -self._literal(operand, budget)
+            case ast.BinOp(left=left, op=ast.Add(), right=right):
+                return self._literal(left, budget) + self._literal(right, budget)
+            case ast.JoinedStr(values=parts):
+                return "".join(str(self._literal(getattr(part, "value", part), budget)) for part in parts)
+            case ast.Name(id=name) if len(self._values.get(name, ())) == 1:
+                return self._literal(self._values[name][0], budget)
+            case ast.Attribute(value=ast.Name(id=owner), attr=name) if owner not in self._values:
+                return self._literal(ast.Name(name, ast.Load()), budget)  # of a class
+            case ast.Call(func=function, args=arguments, keywords=keywords):
+                return self._made_by(function, arguments, keywords, budget)
+            case _:
+                raise _NoLiteralError
+
+    def _made_by(
+        self, function: ast.expr, arguments: list[ast.expr], keywords: list[ast.keyword], budget: list[int]
+    ) -> Any:
+        name = function.attr if isinstance(function, ast.Attribute) else getattr(function, "id", "")
+        if name == "dict" and not arguments:
+            return {word.arg: self._literal(word.value, budget) for word in keywords if word.arg}
+        if name == "dict" and len(arguments) == 1:
+            value = self._literal(arguments[0], budget)
+            return dict(value) if isinstance(value, list) else value
+        if name in ("tuple", "list", "set", "frozenset", "sorted", "str", "MappingProxyType") and len(arguments) == 1:
+            return self._literal(arguments[0], budget)
+        if name in ("loads", "literal_eval") and len(arguments) == 1:
+            text = self._literal(arguments[0], budget)
+            return json.loads(text) if name == "loads" else self._literal(ast.parse(text, mode="eval").body, budget)
+        if name in ("dumps", "repr") and arguments:
+            return json.dumps(self._literal(arguments[0], budget))
+        if name in ("items", "encode", "decode", "keys") and isinstance(function, ast.Attribute):
+            value = self._literal(function.value, budget)
+            return [[key, each] for key, each in value.items()] if name == "items" else value
+        raise _NoLiteralError
+
+
+def _as_json(value: Any) -> Any:
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "replace")
+    if isinstance(value, str | int | float | bool | None):
+        return value
+    raise _NoLiteralError
+
+
+def _as_key(value: Any) -> Any:
+    """Return a key of a dict of constants: a list is none, so its JSON stands for it."""
+    return json.dumps(value) if isinstance(value, list | dict) else value
+
+
+def _reach(tree: ast.Module) -> Iterator[ast.AST]:
+    """Yield the nodes of what `run` uses, by its name: functions, classes and variables of the file."""
+    definitions: dict[str, list[ast.AST]] = {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            definitions.setdefault(node.name, []).append(node)
+        for name, value in _bound(node):
+            if value is not None:
+                definitions.setdefault(name, []).append(value)
+    visited, waiting = set[int](), [*definitions.get("run", ())]
+    while waiting:
+        node = waiting.pop()
+        if id(node) in visited:
+            continue
+        visited.add(id(node))
+        yield node
+        waiting += ast.iter_child_nodes(node)
+        named = node.id if isinstance(node, ast.Name) else node.attr if isinstance(node, ast.Attribute) else ""
+        waiting += definitions.get(named, ())
+
+
+def _bound(node: ast.AST) -> Iterator[tuple[str, ast.expr | None]]:
+    """Yield the names that a node gives a value, with the value where it is plain."""
+    match node:
+        case ast.Assign(targets=targets, value=value):
+            for target in targets:
+                if isinstance(target, ast.Name):
+                    yield target.id, value
+                else:
+                    yield from ((each.id, None) for each in ast.walk(target) if isinstance(each, ast.Name))
+        case ast.AnnAssign(target=ast.Name(id=name), value=value) if value is not None:
+            yield name, value
+        case ast.NamedExpr(target=ast.Name(id=name), value=value):
+            yield name, value
+        case ast.AugAssign(target=ast.Name(id=name)):
+            yield name, None
+        case ast.For(target=target) | ast.comprehension(target=target):
+            yield from ((each.id, None) for each in ast.walk(target) if isinstance(each, ast.Name))
+        case ast.arg(arg=name):
+            yield name, None
+        case _:
+            pass
+
+
+def _is_negative(test: ast.expr) -> bool:
+    """Return whether a condition lets through what differs: the rest is what equals its constants."""
+    if isinstance(test, ast.BoolOp):
+        return all(_is_negative(value) for value in test.values)
+    if isinstance(test, ast.UnaryOp):
+        return isinstance(test.op, ast.Not)
+    return isinstance(test, ast.Compare) and all(isinstance(op, ast.NotEq | ast.IsNot | ast.NotIn) for op in test.ops)
+
+
+def _leaves(value: Any) -> Iterator[Any]:
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, list):
+        for item in value:
+            yield from _leaves(item)
+    else:
+        yield value
+
+
+def _count_listed(value: Any) -> int:
+    """Return how many values stand beside others in a list: that they do says more than each of them."""
+    if isinstance(value, dict):
+        return sum(map(_count_listed, value.values()))
+    if not isinstance(value, list):
+        return 0
+    return sum(map(_count_listed, value)) + (len(value) if len(value) > 1 else 0)
+
+
+@cache
+def _parsed(text: str) -> Any:
+    """Return what a text is as JSON or as Python, or None."""
+    for parse in (json.loads, ast.literal_eval):
+        try:
+            return parse(text)
+        except (ValueError, SyntaxError, RecursionError, MemoryError, TypeError):
+            continue
+    return None
+
+
+def _forms(leaf: Any) -> list[Any]:
+    """Return a value, and a text backwards, too."""
+    return [leaf, leaf[::-1]] if isinstance(leaf, str) and leaf != leaf[::-1] else [leaf]
+
+
+def _spelt_by_numbers(constant: Any) -> Iterator[str]:
+    """Yield the text that a list of numbers is, character by character."""
+    if isinstance(constant, list) and constant and all(type(item) is int and 0 <= item < 1 << 16 for item in constant):
+        yield "".join(map(chr, constant))
+
+
+def _key(leaf: Any) -> str:
+    """Return what equal values have in common: 3 and 3.0, and texts but for case and spaces around them."""
+    if isinstance(leaf, str):
+        return leaf.casefold().strip()
+    is_number = isinstance(leaf, int | float) and not isinstance(leaf, bool) and abs(leaf) < 2**53
+    return repr(float(leaf) if is_number else leaf)
+
+
+def _is_trivial(leaf: Any) -> bool:
+    return any(leaf is each or (type(leaf) is type(each) and leaf == each) for each in _TRIVIAL) or leaf in (0.0, 1.0)
+
+
+def _information(leaf: Any) -> int:
+    """Return how many digits or letters of a value nobody would write by chance."""
+    if isinstance(leaf, str):
+        is_common = leaf.isidentifier() and len(leaf) <= _COMMON_WORD_CHARACTERS
+        return 0 if len(leaf) < 3 else 1 if is_common else len(leaf)
+    return len(repr(leaf).strip("-").rstrip("0").replace(".", "")) or 1
+
+
+def _decoded(text: str) -> Iterator[str]:
+    """Yield a text, and what it may be an encoding of."""
+    yield text
+    yield text[::-1]
+    for decode in (binascii.unhexlify, base64.b64decode):
+        try:
+            yield decode(text.encode()).decode()
+        except ValueError:
+            continue
+
+
+def _may_be_digest(constant: Any) -> bool:
+    if isinstance(constant, str):
+        return len(constant) >= _MIN_DIGEST_CHARACTERS and not constant.strip("0123456789abcdefABCDEF-")
+    return isinstance(constant, int) and abs(constant) >= _MIN_DIGEST_NUMBER
+
+
+def main() -> None:
+    """Run the gate as a program: source and inputs as JSON on standard input, the finding as JSON on the output."""
+    request = json.loads(sys.stdin.buffer.read())
+    finding = check(request["source"], request["inputs"])
+    sys.stdout.write(json.dumps(asdict(finding) if finding else None))
+
+
+if __name__ == "__main__":
+    main()

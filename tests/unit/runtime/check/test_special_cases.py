@@ -1,0 +1,189 @@
+"""Code that knows an example by its input is refused, in whatever words; ordinary constants are not."""
+
+import time
+from textwrap import dedent
+
+import pytest
+
+from skill_runtime.check import special_cases
+from tests.unit.runtime.check.impossible_skills import SKILLS, SPELLINGS, UNREADABLE
+from tests.unit.runtime.check.test_check import behave
+from tests.unit.runtime.harness import check as run_check
+
+
+def examples_of(skill):
+    return [(one["name"], one["input"]) for one in skill.examples()]
+
+
+def run_of(source):
+    space = {"Input": dict, "Output": dict}
+    exec(source.replace("from skill_types import Input, Output\n", ""), space)  # noqa: S102
+    return space["run"]
+
+
+@pytest.mark.parametrize("spelling", SPELLINGS | UNREADABLE)
+def test_each_way_passes_all_examples(spelling):
+    """Or else there would be nothing to refuse."""
+    for skill in SKILLS:
+        run = run_of((SPELLINGS | UNREADABLE)[spelling](skill))
+        assert [run(one["input"]) == one["output"] for one in skill.examples()] == [True] * 6, skill.name
+
+
+@pytest.mark.parametrize("spelling", SPELLINGS)
+def test_knowing_an_example_is_refused(spelling):
+    for skill in SKILLS:
+        source = SPELLINGS[spelling](skill)
+        finding = special_cases.check(source, examples_of(skill))
+        assert finding is not None, source
+        assert finding.gate == "examples"
+        assert "to treat it apart" in finding.message
+        assert finding.message.startswith(f"line {finding.line}: ")
+
+
+@pytest.mark.parametrize("skill", SKILLS, ids=lambda skill: skill.name)
+def test_the_right_program_is_not(skill):
+    source = f"import re\ndef run(input):\n    return {{'r': {skill.expression}}}\n"
+    assert special_cases.check(source, examples_of(skill)) is None
+
+
+# An ordinary program, and the input of an example that has the constants of the program.
+ORDINARY = {
+    "nothing": ("if not input['xs']:\n        return 0\n    if input['xs'] == []:\n        return 0", {"xs": []}),
+    "an empty text": ("if input['text'] == '':\n        return ''", {"text": ""}),
+    "no input at all": ("if input == {}:\n        return 0", {}),
+    "zero and one": ("if input['n'] == 0:\n        return 0\n    if input['n'] == 1:\n        return 1", {"n": 1}),
+    "the origin": ("if (input['x'], input['y']) == (0, 0):\n        return 0", {"x": 0, "y": 0}),
+    "a currency": ("if input['currency'] == 'EUR':\n        return 1", {"currency": "EUR"}),
+    "a table of currencies": ("return {'EUR': 1, 'USD': 2}[input['currency']]", {"currency": "USD"}),
+    "a status": ("if input['code'] == 404:\n        return 'Not Found'", {"code": 404}),
+    "a year": ("if input['year'] == 1582:\n        return 'short'", {"year": 1582}),
+    "a unit and its factor": ("return {'km': 1000, 'm': 1}[input['unit']] * input['n']", {"unit": "km", "n": 1000}),
+    "two words": (
+        "if (input['a'], input['b']) in {('rock', 'scissors'), ('paper', 'rock'), ('scissors', 'paper')}:\n        return 'a'",
+        {"a": "rock", "b": "scissors"},
+    ),
+    "an operation by match": (
+        "match input['op']:\n        case 'add':\n            return 1\n        case 'sub' | 'minus':\n            return 2",
+        {"op": "add"},
+    ),
+    "letters": ("return all(c in 'abcdefghijklmnopqrstuvwxyz' for c in input['text'])", {"text": "hi"}),
+    "roman digits": ("return sum({'I': 1, 'V': 5, 'X': 10}[c] for c in input['text'])", {"text": "X"}),
+    "planets": (
+        "names = ('Mercury', 'Venus', 'Earth', 'Mars')\n    if input['a'] not in names or input['b'] not in names:\n        return []\n    return [names.index(input['a']), names.index(input['b'])]",
+        {"a": "Venus", "b": "Mars"},
+    ),
+    "defaults": ("return {**{'width': 80, 'indent': 24}, **input}['width']", {"width": 80, "indent": 24}),
+    "defaults that are set": (
+        "for name, value in {'width': 80, 'indent': 24}.items():\n        input.setdefault(name, value)",
+        {"width": 80, "indent": 24},
+    ),
+    "a boundary": ("return 'high' if input['n'] > 1234567 else 'low'", {"n": 250}),
+    "brackets": ("for limit, rate in [(11925, 0.1), (48475, 0.12)]:\n        if input['n'] <= limit:\n            return rate", {"n": 9525}),
+    "a format": ("if len(input['day']) == 10 and input['day'][4] == '-':\n        return 1", {"day": "2024-02-29"}),
+    "a pattern": ("import re\n    return bool(re.fullmatch(r'[A-Z]{3}-[0-9]{4}', input['text']))", {"text": "ABC-1234"}),
+    "an alphabet to encode by": ("return 'ABCDEFGHIJKLMNOPQRSTUVWXYZ234567'.index(input['text'])", {"text": "Q"}),
+    "weekdays": ("return ['Monday', 'Tuesday', 'Wednesday'].index(input['day'])", {"day": "Wednesday"}),
+    "leap years": ("return input['y'] % 4 == 0 and (input['y'] % 100 != 0 or input['y'] % 400 == 0)", {"y": 2000}),
+    "a digest as the answer": ("import hashlib\n    return hashlib.sha256(input['text'].encode()).hexdigest()", {"text": "a secret text"}),
+    "a sign": ("if input['flag'] is True and input['n'] == -1:\n        return 1", {"flag": True, "n": -1}),
+    "its own checks": ("return 1\n\n\nif __name__ == '__main__':\n    assert run({'w': 17, 'h': 23}) == {'w': 17, 'h': 23}", {"w": 17, "h": 23}),
+    "its own test function": (
+        "return 1\n\n\ndef test_run():\n    for case in [{'w': 17, 'h': 23}]:\n        assert run(case) == case",
+        {"w": 17, "h": 23},
+    ),
+    "a docstring with the example": ('"""For {"w": 17, "h": 23} the answer is 391."""\n    return 1', {"w": 17, "h": 23}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ORDINARY)
+def test_ordinary_constants_are_left_alone(name):
+    body, value = ORDINARY[name]
+    assert special_cases.check(f"def run(input):\n    {body}\n", [("one", value)]) is None
+    nested = dedent(f"""
+        def help(input):
+            {body.replace(chr(10), chr(10) + "        ")}
+
+        def run(input):
+            return help(input)
+        """)
+    assert special_cases.check(nested, [("one", value)]) is None
+
+
+TYPES_OF_ANYTHING = "from typing import Any\nInput = dict[str, Any]\nOutput = Any\n"
+HOSTILE = (
+    "a = b\nb = a\ndef run(input):\n    return a == input\n",
+    "def run(input):\n    x = 1\n" + "    x = x + x == x\n" * 900 + "    return x\n",
+    "T = [" + "[1, 2], " * 4000 + "]\ndef run(input):\n" + "    [1 for a in T if a == input]\n" * 200,
+    "def run(input):\n    if " + " and ".join(f"input[{n}] == {n}" for n in range(900)) + ":\n        pass\n",
+    "def run(input):\n" + "".join(f"    if hash(input) == {n}: pass\n" for n in range(700)),
+    "def run(input):\n    return input in {" + ", ".join(repr("[" * 40 + str(n)) for n in range(1000)) + "}\n",
+    "T = {" + ", ".join(f"{n}: {n}" for n in range(5000)) + "}\ndef run(input):\n" + "    T[input]\n" * 100,
+)
+RECORD = {"type": "object", "properties": {"any": {}}}
+
+
+def behaviour(folder, source, examples, given=RECORD):
+    """What the gates say that run the candidate: those that read it are blind to all of these."""
+    return behave(folder, source, input=given, output={}, examples=examples).finding
+
+
+@pytest.mark.parametrize("spelling", UNREADABLE)
+@pytest.mark.parametrize("number", [0, 6, 12, 20, 29])
+def test_knowing_a_whole_input_shows_in_what_the_code_does(spelling, number, tmp_path):
+    skill = SKILLS[number]
+    source = UNREADABLE[spelling](skill)
+    finding = behaviour(tmp_path, source, skill.examples())
+    assert finding is not None, source
+    assert finding.gate == "examples"
+    assert f"'e{skill.changed}'" in finding.message
+    assert "a field that no schema names" in finding.message
+
+
+@pytest.mark.parametrize(
+    ("expression", "given"),
+    [
+        ("input['n'] + 1", RECORD),
+        ("len(input)", RECORD),
+        ("{**input, 'm': 1}", RECORD),
+        ("sum(v for v in input.values() if v)", RECORD),
+        ("max(map(str, input.values()))", RECORD),
+        ("sorted(input)", {"type": "object", "properties": {"n": {}}, "additionalProperties": {"type": "number"}}),
+        ("input['n'] if input.keys() <= {'n', 'm'} else 1 / 0", RECORD),
+        ("'one' if len(input) == 1 else 'more'", {"type": "object", "additionalProperties": {"type": "number"}}),
+        ("'one' if len(input) == 1 else 'more'", {"type": "object"}),
+    ],
+)
+def test_ordinary_programs_may_look_at_all_fields(expression, given, tmp_path):
+    source = f"def run(input):\n    return {{'r': {expression}}}\n"
+    examples = [
+        {"name": f"e{n}", "input": value, "output": run_of(source)(value)}
+        for n, value in enumerate(({"n": 1}, {"n": 2, "m": 3}, {"n": 4, "m": 1}, {"n": 9, "m": 9}))
+    ]
+    assert behaviour(tmp_path, source, examples, given) is None
+
+
+def test_a_check_says_what_it_is(tmp_path):
+    skill = SKILLS[7]
+    schema = {"type": "object", "properties": {"w": {"type": "integer"}, "h": {"type": "integer"}}}
+    source = SPELLINGS["fields"](skill)
+    report = run_check(
+        tmp_path, source, input=schema, output={}, types=TYPES_OF_ANYTHING, examples=skill.examples()
+    ).report
+    assert (report["passed"], report["gate"], report["line"]) == (False, "examples", 6)
+    assert "the code compares its input with the input of the example 'e4', to treat it apart" in report["message"]
+    assert ">    6 |     if input['w'] == 17 and input['h'] == 23:" in report["message"]
+
+
+def test_held_out_inputs_are_not_looked_for(tmp_path):
+    """Or else a model could ask for them, one comparison after the other."""
+    skill = SKILLS[7]
+    hidden = [one | {"hidden": one["name"] == "e4"} for one in skill.examples()]
+    source = SPELLINGS["literal"](skill)
+    assert run_check(tmp_path, source, input={}, output={}, types=TYPES_OF_ANYTHING, examples=hidden).report["passed"]
+
+
+@pytest.mark.parametrize("source", HOSTILE)
+def test_hostile_text_costs_little(source):
+    began = time.process_time()
+    special_cases.check(source, [(f"e{n}", {"xs": list(range(2, 300)), "t": "x" * 2000}) for n in range(64)])
+    assert time.process_time() - began < 8, "the time that its program has"
