@@ -107,3 +107,43 @@ def test_what_is_meant_to_differ_may(operator: Operator, place: str, checked: di
     body = {"spec": {"deterministic": False}}
     operator.cluster.kubectl("-n", place, "patch", "skill", "guesses", "--type=merge", f"--patch={json.dumps(body)}")
     assert operator.reason(place, "guesses", "Verified", "Verified")
+
+
+NUMERIC = """
+import numpy as np
+import pandas as pd
+
+def run(input: dict) -> dict:
+    if input["what"] == "nothing":
+        return {"said": "", "mean": np.float64("nan")}
+    letters, counts = np.unique(list(input["what"]), return_counts=True)
+    return {
+        "said": np.str_(input["what"]),
+        "length": np.int64(len(input["what"])),
+        "counts": counts,
+        "by_count": {count: letter for letter, count in zip(letters, counts)},
+        "sum": pd.Series(counts).sum(),
+        "all": pd.Series(letters),
+        "any": np.bool_(True),
+    }
+"""
+OF_LETTERS = {
+    "said": "abb",
+    "length": 3,
+    "counts": [1, 2],
+    "by_count": {"1": "a", "2": "b"},
+    "sum": 3,
+    "all": ["a", "b"],
+    "any": True,
+}
+
+
+def test_values_of_the_real_numpy_and_pandas_are_answers(operator: Operator, place: str) -> None:
+    """In the check and in production, which have the same worker."""
+    examples = [{"name": "letters", "input": {"what": "abb"}, "output": OF_LETTERS}]
+    given = {"type": "object", "properties": {"what": {"type": "string", "minLength": 1}}, "required": ["what"]}
+    numeric = skill("numeric", source={"inline": NUMERIC}, examples=examples, input=given)
+    apply(operator, place, numeric)
+    operator.ready(place, "numeric")
+    assert operator.call(place, "numeric", {"what": "abb"}).body == OF_LETTERS
+    assert operator.call(place, "numeric", {"what": "nothing"}).status == 500

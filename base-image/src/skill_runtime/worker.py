@@ -7,7 +7,7 @@ import socket
 from collections.abc import Callable
 from typing import Any
 
-from skill_runtime import exception_report, frames
+from skill_runtime import exception_report, frames, plain_values
 
 
 def serve(connection: socket.socket, run: Callable[[Any], Any], path: str, max_reply_bytes: int) -> None:
@@ -25,7 +25,7 @@ def handle_call(body: bytes, run: Callable[[Any], Any], path: str, max_reply_byt
     except BaseException as error:  # noqa: BLE001 - SystemExit is a failure of the call, not an order to us
         return _error_reply("raised", exception_report.describe(error, path))
     try:
-        text = json.dumps(result, allow_nan=False, separators=(",", ":"), ensure_ascii=False).encode()
+        text = plain_values.encode(result)
     except BaseException as error:  # noqa: BLE001 - the result may be any object
         return _error_reply("unserialisable", exception_report.describe(error, path))
     if len(text) > max_reply_bytes:
