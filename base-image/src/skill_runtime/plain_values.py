@@ -1,4 +1,4 @@
-"""What `run` returns, as JSON (RFC 8259): numbers and arrays of numpy and pandas are what they hold.
+"""The JSON (RFC 8259) of what `run` returns: numbers and arrays of numpy and pandas are what they hold.
 
 Only what can mean one thing is converted. Anything else is refused, in words that say how the code converts it.
 """

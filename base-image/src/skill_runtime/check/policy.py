@@ -9,7 +9,6 @@ on standard input, path of the manifest as argument, finding as JSON on standard
 from __future__ import annotations
 
 import ast
-import difflib
 import json
 import re
 import sys
@@ -44,6 +43,46 @@ ALLOWED_STANDARD = _words(
 """The modules of the standard library that a skill can import. Other modules come from the base image."""
 DENIED_MODULES = frozenset(("cloudpickle", "dill", "joblib"))
 """Libraries that a base image may hold and that run what they read."""
+SUBSTITUTES = _by_name(
+    {
+        "json": "pickle cPickle marshal shelve dill cloudpickle joblib orjson ujson simplejson rapidjson jsonpickle",
+        "tomllib": "toml tomli tomlkit rtoml",
+        "zoneinfo": "pytz tzlocal",
+        "dateutil": "dateparser arrow pendulum maya ciso8601 iso8601 isodate",
+        "requests": "httpx aiohttp urllib3 urllib2 httplib2 pycurl",
+        "re": "regex re2",
+        "dataclasses": "attr attrs",
+        "pydantic": "marshmallow cerberus voluptuous msgspec",
+        "time": "timeit",
+        "concurrent.futures": "multiprocessing gevent eventlet trio ray dask celery",
+        "numpy": "scipy sklearn statsmodels numexpr numba cupy jax",
+        "pandas": "polars modin vaex",
+        "bs4": "BeautifulSoup html5lib pyquery selectolax parsel",
+        "lxml": "xmltodict untangle defusedxml",
+        "openpyxl": "xlrd xlwt xlsxwriter",
+        "yaml": "ruamel oyaml strictyaml",
+        "jinja2": "mako chevron pystache",
+        "tabulate": "prettytable texttable rich",
+        "difflib": "Levenshtein rapidfuzz fuzzywuzzy thefuzz jellyfish editdistance",
+        "unicodedata": "unidecode slugify ftfy",
+        "urllib.parse": "urlparse furl yarl",
+        "html": "HTMLParser",
+        "io": "StringIO cStringIO",
+        "queue": "Queue",
+        "configparser": "ConfigParser configobj",
+        "hashlib": "xxhash mmh3",
+        "secrets": "shortuuid nanoid",
+        "fractions": "gmpy2 mpmath sympy",
+        "graphlib": "networkx toposort",
+        "heapq": "sortedcontainers",
+        "itertools": "more_itertools toolz funcy",
+        "collections": "bidict addict munch",
+        "logging": "loguru structlog",
+        "argparse": "click typer docopt optparse",
+        "zlib": "zstandard lz4 snappy brotli",
+    }
+)
+"""Modules that code asks for by habit, with one for skills that does the same, or enough of it."""
 DENIED_NAMES = frozenset(
     ["eval", "exec", "compile", "__import__", "globals", "breakpoint", "__builtins__", "__loader__", "__spec__"]
 )
@@ -159,11 +198,15 @@ class AvailableModules:
         return cls(modules, by_distribution)
 
     def suggest(self, name: str) -> str:
-        """Return the module that may have been meant, as a hint in a message."""
+        """Return what does the same here, as a hint in a message; empty where nothing is known to.
+
+        The nearest spelling would mislead: of matplotlib it is smtplib.
+        """
         if (module := self.by_distribution.get(_normalize(name))) is not None:
             return f"; it is imported as {module!r}"
-        close = difflib.get_close_matches(name, sorted(self.modules), 1, 0.6)
-        return f"; the nearest available is {close[0]!r}" if close else ""
+        substitute = SUBSTITUTES.get(name, "")
+        is_there = substitute.partition(".")[0] in self.modules
+        return f"; use `{substitute}` instead" if is_there else ""
 
 
 def _normalize(name: str) -> str:
@@ -415,7 +458,7 @@ class _PolicyVisitor:
             yield line, f"module `{name}` is private: use what is documented"
         elif top in sys.stdlib_module_names | DENIED_MODULES and top not in self._available.modules:
             advice = DENIED_MEMBERS.get(top, "it is not among the modules for skills")
-            yield line, f"module `{top}` must not be used: {advice}"
+            yield line, f"module `{top}` must not be used: {advice}{self._available.suggest(top)}"
         elif denied is not None:
             yield line, f"module `{name}` must not be used: {DENIED_MEMBERS[denied]}"
         elif top not in self._available.modules and id(node) not in self._optional:
