@@ -22,8 +22,8 @@ _REFLECTION: Final = re.compile(
     r"|get_type_hints|__(name|qualname|code|dict|annotations|defaults|kwdefaults|doc)__"
 )
 """Whatever uses one of these may see how a name is spelled, or what a docstring says."""
-_CHECKED: Final = frozenset({"breakpoint", "help", "super", "type", "run"})
-"""Names that the checks judge wherever they stand; those with two underscores come to them."""
+_CHECKED_NAMES: Final = frozenset({"breakpoint", "help", "super", "type", "run"})
+"""Names that the checks read wherever they stand; those with two underscores come to them."""
 _Comprehension = ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp
 _Function = ast.FunctionDef | ast.AsyncFunctionDef
 
@@ -87,7 +87,7 @@ class _NameNormalizer(ast.NodeTransformer):
         self._keeps_parameters = None in keywords  # the keys of a dictionary may be names of parameters
         self._keywords = keywords - {None}
         classes = {node.name for node in nodes if isinstance(node, ast.ClassDef)}  # which exceptions show
-        self._kept = _CHECKED | _Bindings(tree.body).names | classes | _ambiguous_imports(nodes)
+        self._kept = _CHECKED_NAMES | _Bindings(tree.body).names | classes | _ambiguous_imports(nodes)
 
     def visit_Module(self, node: ast.Module) -> ast.AST:
         node.body = self._statements(node.body)
