@@ -370,8 +370,9 @@ class Operator:
 
     def __init__(self, world: World) -> None:
         self.world = world
-        provider = Provider(None if world.network else world.wire, InlineWorker())
-        self.author = Author(world.settings, provider, lambda *_: None, lambda: world.now, InlineWorker())
+        worker = Worker() if world.network else InlineWorker()
+        self.provider = Provider(None if world.network else world.wire, worker)
+        self.author = Author(world.settings, self.provider, lambda *_: None, lambda: world.now, worker)
         base = BaseImage(dict(world.manifest), "10.96.1.1")
 
         async def registry() -> RegistryState:
