@@ -76,6 +76,9 @@ bench-soak: $(VENV)/ready install ## call two tenants' Skills while a third trie
 bench-generation: $(VENV)/bench ## run the loop in 600 orders of events, then with a tiny model; needs no cluster
 	@PYTHONPATH=operator/src:base-image/src:. $(BIN)/python -m benchmarks.generation
 
+bench-model: $(VENV)/bench ## measure a model: OPENAI_BASE_URL=... SKILL_MODEL=... TASKS=20; without these a tiny one
+	@PYTHONPATH=operator/src:base-image/src:. $(BIN)/python -m benchmarks.model
+
 doctor: ## check that kubectl's current cluster has what the operator needs
 	@kubectl -n $(or $(NAMESPACE),skill-operator) exec deployment/skill-operator-controller -- python3 -m skill_operator doctor
 
@@ -107,4 +110,4 @@ $(VENV)/bench: benchmarks/requirements.txt $(VENV)/ready
 	@touch $@
 
 .PHONY: help demo test check-docs cluster images publish install unit integration verify generate format bench bench-gates \
-	bench-relay bench-races bench-soak bench-generation doctor docs release-notes down
+	bench-relay bench-races bench-soak bench-generation bench-model doctor docs release-notes down

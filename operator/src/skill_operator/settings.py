@@ -128,7 +128,7 @@ class GenerationSettings(_SettingsModel):
     concurrency: int = Field(default=4, ge=1, description="number of requests to models at once")
     escalation: list[str] = Field(
         default_factory=list,
-        max_length=3,
+        max_length=5,
         description="models in turn, one attempt each, the last for all further attempts; empty: the first model",
     )
     infrastructure_failures: int = Field(
