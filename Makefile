@@ -79,6 +79,9 @@ bench-generation: $(VENV)/bench ## run the loop in 600 orders of events, then wi
 bench-model: $(VENV)/bench ## measure a model: OPENAI_BASE_URL=... SKILL_MODEL=... TASKS=20; without these a tiny one
 	@PYTHONPATH=operator/src:base-image/src:. $(BIN)/python -m benchmarks.model
 
+bench-replay: $(VENV)/bench ## measure what each stop rule costs and saves, on traces of repairs; needs no cluster
+	@PYTHONPATH=operator/src:base-image/src:. $(BIN)/python -m benchmarks.replay
+
 doctor: ## check that kubectl's current cluster has what the operator needs
 	@kubectl -n $(or $(NAMESPACE),skill-operator) exec deployment/skill-operator-controller -- python3 -m skill_operator doctor
 
@@ -110,4 +113,5 @@ $(VENV)/bench: benchmarks/requirements.txt $(VENV)/ready
 	@touch $@
 
 .PHONY: help demo test check-docs cluster images publish install unit integration verify generate format bench bench-gates \
-	bench-relay bench-races bench-soak bench-generation bench-model doctor docs release-notes down
+	bench-relay bench-races bench-soak bench-generation bench-model bench-replay \
+	doctor docs release-notes down

@@ -153,7 +153,16 @@ def check_program(document: dict[str, Any]) -> str:
 
     Return the gate that refused the program, or an empty string. Raises NoVerdictError where the check breaks.
     """
+    return str(check_program_report(document)["gate"] or "")
+
+
+def check_program_report(document: dict[str, Any]) -> dict[str, Any]:
+    """Run the check of a program with a request that is no Skill's, and return its report.
+
+    Raises NoVerdictError where the check breaks.
+    """
     code, last_word = run_check(check_environment(**document))
     if code != runtime_contract.EXIT_OK or not last_word:
         raise NoVerdictError(f"a check ended with exit code {code}: {last_word}")
-    return _gate(last_word)
+    report: dict[str, Any] = json.loads(json.loads(last_word)["report"])
+    return report

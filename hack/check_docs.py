@@ -44,6 +44,7 @@ RUNS: dict[str, tuple[str, ...]] = {
     "bench-gates": ("PROBLEMS=0:1", "EACH=1"),
     "bench-generation": ("LOOP_RUNS=5", "SKILLS=1"),
     "bench-model": ("TASKS=1",),
+    "bench-replay": ("PROBLEMS=0:1", "EACH=1", "RUNS=50"),
     "publish": (f"TO={REGISTRY}/check", "OPTIONS=--plain-http --values=.cluster/values-images.yaml"),
 }
 """Targets and their shortest settings, in the order in which they run."""

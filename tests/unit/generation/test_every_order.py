@@ -30,6 +30,7 @@ pytestmark = pytest.mark.timeout(900)  # a failure is made as short as five minu
 Then = list[tuple[int, int | None, int | None]]
 RUNS = int(os.environ.get("LOOP_RUNS", "20"))
 BUDGET, ATTEMPTS, DAILY, REPLY = 20_000, 3, 60_000, 2048
+MAX_ATTEMPTS = 5  # as many as a spec may allow
 IMAGES = ImageSettings(runtime=f"r@sha256:{'1' * 64}", checker=f"c@sha256:{'2' * 64}", builder="localhost/kaniko:1")
 MODELS = [
     ModelEndpoint(name=name, base_url="http://model/v1", model=name, max_reply_tokens=REPLY)
@@ -255,7 +256,11 @@ class EveryOrder(RuleBasedStateMachine):
         self.allow()
         self.reconcile_all(then)
 
-    @rule(budget=st.sampled_from([BUDGET, BUDGET, BUDGET // 2]), attempts=st.sampled_from([1, ATTEMPTS]), then=THEN)
+    @rule(
+        budget=st.sampled_from([BUDGET, BUDGET, BUDGET // 2]),
+        attempts=st.sampled_from([1, ATTEMPTS, MAX_ATTEMPTS]),
+        then=THEN,
+    )
     def other_limits(self, budget: int, attempts: int, then: Then) -> None:
         self.world.skill(generation={"tokenBudget": budget, "maxAttempts": attempts})
         self.limits = (budget, attempts)
