@@ -1,4 +1,4 @@
-"""The command line of the runtime: `python3 -m skill_runtime serve | check | manifest`.
+"""The command line of the runtime: `python3 -m skill_runtime serve | check | manifest [REQUIREMENTS…]`.
 
 Every command imports what it needs and no more: the time until a skill answers is mostly the time of imports.
 """
@@ -9,7 +9,7 @@ import sys
 
 from skill_runtime import process
 
-USAGE = "usage: python3 -m skill_runtime serve | check | manifest"
+USAGE = "usage: python3 -m skill_runtime serve | check | manifest [REQUIREMENTS…]"
 
 
 def main(arguments: list[str]) -> int:
@@ -25,10 +25,10 @@ def main(arguments: list[str]) -> int:
             from skill_runtime.check import main
 
             return main.main()
-        case ["manifest"]:
+        case ["manifest", *requirements]:
             from skill_runtime import manifest
 
-            return manifest.main()
+            return manifest.main(requirements)
         case _:
             sys.stderr.write(USAGE + "\n")
             return 64

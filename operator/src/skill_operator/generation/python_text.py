@@ -22,8 +22,8 @@ _LITERAL: Final = re.compile(
 )
 
 
-class Literal(NamedTuple):
-    """A literal is a string or a comment of a program, as the positions of its text."""
+class LiteralSpan(NamedTuple):
+    """LiteralSpan is a string or a comment of a program, as the positions of its text."""
 
     start: int
     end: int
@@ -54,11 +54,11 @@ def find_syntax_error(source: str) -> SyntaxError | None:
     return None
 
 
-def find_literals(text: str, start: int, end: int) -> Iterator[Literal]:
+def find_literals(text: str, start: int, end: int) -> Iterator[LiteralSpan]:
     """Yield the strings and comments between two positions, of a program that begins at the first."""
     for match in _LITERAL.finditer(text, start, end):
         kind = match.lastgroup
-        yield Literal(match.start(), match.end(), kind is not None, kind == "comment")
+        yield LiteralSpan(match.start(), match.end(), kind is not None, kind == "comment")
 
 
 def map_code(text: str, function: Callable[[str], str]) -> str:

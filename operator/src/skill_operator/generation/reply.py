@@ -71,8 +71,8 @@ class ExtractedSource(NamedTuple):
     message: str = ""
 
 
-class _CodePart(NamedTuple):
-    """_CodePart is a part of the reply that parses. It is `trimmed` if prose around it was cut off without a mark."""
+class _FoundProgram(NamedTuple):
+    """_FoundProgram is a part of the reply that parses; `trimmed` if prose was cut off where no mark stands."""
 
     source: str
     tree: ast.Module
@@ -117,7 +117,7 @@ def _without_source(flaw: Flaw, message: str = "") -> ExtractedSource:
     return ExtractedSource("", flaw, message or _FLAWS[flaw])
 
 
-def _assemble(programs: list[_CodePart]) -> str:
+def _assemble(programs: list[_FoundProgram]) -> str:
     """Return the file: the last program with the entry point, after those that define what it lacks; or nothing."""
     file = _select_file(programs)
     if file is None:
@@ -129,7 +129,7 @@ def _assemble(programs: list[_CodePart]) -> str:
     return without_unused_imports(source if is_small and parse(source) is not None else file.source)
 
 
-def _select_file(programs: list[_CodePart]) -> _CodePart | None:
+def _select_file(programs: list[_FoundProgram]) -> _FoundProgram | None:
     """Return the last program that defines the entry point.
 
     One that had to be cut out of prose is taken only if there is no other, and then a stub of the entry point.
@@ -140,12 +140,12 @@ def _select_file(programs: list[_CodePart]) -> _CodePart | None:
 
 def _find_programs(
     text: str, marks: list[Mark], reader: _ProgramReader, *, was_cut: bool, counts_thoughts: bool, nested: int = 0
-) -> list[_CodePart]:
+) -> list[_FoundProgram]:
     """Return the programs between marks, in their order, and what they have need of from the prose between them.
 
     A mark inside a string of a program belongs to the program. A thought that was never opened began with the text.
     """
-    programs, unread = list[_CodePart](), list[str]()
+    programs, unread = list[_FoundProgram](), list[str]()
     number, has_file = 0, False
     while number < len(marks):
         mark = marks[number]
@@ -159,7 +159,7 @@ def _find_programs(
             programs, unread, has_file = [], [], False
         elif mark.kind == "next-turn" and has_file:
             break
-        following, found = number + 1, list[_CodePart]()
+        following, found = number + 1, list[_FoundProgram]()
         for last in reader.find_ends(text, marks, number):
             closing_mark = marks[last] if last < len(marks) else None
             end = _end_of_block(text, mark, closing_mark)
@@ -212,7 +212,7 @@ class _ProgramReader:
         self._complaint = ""
         self._remaining_bytes = MAX_PARSED_BYTES
         self._remaining_scans = MAX_SCANS * characters
-        self._results: dict[str, _CodePart | None] = {}
+        self._results: dict[str, _FoundProgram | None] = {}
 
     def failure(self, text: str) -> ExtractedSource:
         """Return why none of the blocks so far holds the file."""
@@ -252,7 +252,7 @@ class _ProgramReader:
         end = marks[candidate].start if candidate < len(marks) else len(text)
         return [glued] if not text[marks[glued].end : end].strip() else [candidate, glued]
 
-    def read(self, text: str, opening: Mark, end: int, nested: int) -> list[_CodePart]:
+    def read(self, text: str, opening: Mark, end: int, nested: int) -> list[_FoundProgram]:
         """Return the programs after a mark: one, or those in a JSON text, or none."""
         if end - opening.end > MAX_WRAPPED_CHARACTERS:
             self._has_oversized = self._has_oversized or _CODE.search(text, opening.end, end) is not None
@@ -265,7 +265,7 @@ class _ProgramReader:
                 return [program]
         return []
 
-    def read_prose(self, text: str, opening: Mark, end: int) -> list[_CodePart]:
+    def read_prose(self, text: str, opening: Mark, end: int) -> list[_FoundProgram]:
         """Return the file after a mark that no mark separates from prose, or nothing.
 
         A fence without a label is not looked behind: more likely it is the end of a block.
@@ -276,7 +276,7 @@ class _ProgramReader:
         trimmed = self._trim(next(unwrap(text[opening.end : end], opening.quotation)))
         return [trimmed] if trimmed is not None and defines(trimmed.tree, ENTRY_POINT) else []
 
-    def add_trimmed(self, programs: list[_CodePart], texts: list[str]) -> list[_CodePart]:
+    def add_trimmed(self, programs: list[_FoundProgram], texts: list[str]) -> list[_FoundProgram]:
         """Return the programs with those in texts that are mixed with prose, as far as they are needed."""
         file = _select_file(programs)
         if file is None:
@@ -288,7 +288,7 @@ class _ProgramReader:
         trimmed = (self._trim(text) for text in texts[:MAX_MIXED_TEXTS])
         return [*(found for found in trimmed if found is not None), *programs]
 
-    def _parse(self, source: str) -> _CodePart | None:
+    def _parse(self, source: str) -> _FoundProgram | None:
         """Return the program that a text is, or None."""
         if source in self._results:
             return self._results[source]
@@ -308,7 +308,7 @@ class _ProgramReader:
         program = self._results[source] = _without_single_words(fixed, tree) if tree is not None else None
         return program
 
-    def _trim(self, text: str) -> _CodePart | None:
+    def _trim(self, text: str) -> _FoundProgram | None:
         """Return the program in a text that begins or ends with prose, or None.
 
         Prose is what cannot be Python and does not look like it. Each step cuts some of it, up to the parser's error.
@@ -335,7 +335,7 @@ class _ProgramReader:
                 return None
         return None
 
-    def _read_json(self, block: str, nested: int) -> list[_CodePart]:
+    def _read_json(self, block: str, nested: int) -> list[_FoundProgram]:
         """Return the program that one of the strings of a JSON text holds; none if they hold different ones."""
         start = re.search(r"^[ \t]*[{\[]", block, re.MULTILINE)
         if start is None or ENTRY_POINT not in block or nested >= MAX_NESTED_TEXTS:
@@ -344,7 +344,7 @@ class _ProgramReader:
             value, _ = _JSON.raw_decode(block, start.end() - 1)
         except (ValueError, RecursionError):
             return []
-        found = dict[str, list[_CodePart]]()
+        found = dict[str, list[_FoundProgram]]()
         for string in _strings(value):
             marks = find_marks(string)
             programs = _find_programs(string, marks, self, was_cut=False, counts_thoughts=False, nested=nested + 1)
@@ -354,7 +354,7 @@ class _ProgramReader:
         return next(iter(found.values())) if len(found) == 1 else []
 
 
-def _without_single_words(source: str, tree: ast.Module) -> _CodePart | None:
+def _without_single_words(source: str, tree: ast.Module) -> _FoundProgram | None:
     """Return the program without single words at its ends: they are prose or a label, though Python could read them.
 
     Return None if there is nothing but words and texts.
@@ -364,12 +364,12 @@ def _without_single_words(source: str, tree: ast.Module) -> _CodePart | None:
         return None
     first, last = places[0], places[-1]
     if last - first + 1 == len(tree.body):
-        return _CodePart(source, tree)
+        return _FoundProgram(source, tree)
     lines = source.split("\n")
     end = tree.body[last + 1].lineno - 1 if last + 1 < len(tree.body) else len(lines)
     start = (tree.body[first - 1].end_lineno or 0) if first else 0
     rest = "\n".join(lines[start:end]).strip("\n") + "\n"
-    return _CodePart(rest, rest_tree) if (rest_tree := parse(rest)) is not None else None
+    return _FoundProgram(rest, rest_tree) if (rest_tree := parse(rest)) is not None else None
 
 
 def _is_word(node: ast.stmt) -> bool:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from skill_operator import naming
-from skill_operator.api.v1alpha1 import Skill, SkillSpec
+from skill_operator.api.v1alpha1 import Example, Skill, SkillSpec
 from skill_operator.generation import prompt
 from skill_operator.generation.holdout import split_examples
 from skill_operator.generation.ledger import Attempt, CallKind, Ledger
 from skill_operator.generation.provider import DEFAULT_TEMPERATURE
 from skill_operator.settings import ModelEndpoint, Settings
 
+_FAILED_EXAMPLE = re.compile(r"^example '([^'\n]{1,80})':$", re.MULTILINE)  # as the check's report names it
+MAX_NAMED_EXAMPLES = 5  # of one attempt
 FRESH_START_TEMPERATURE = 0.8  # higher, or the model would repeat what it has written twice
 
 
@@ -89,16 +92,20 @@ def build_messages(
     refused_attempts = [attempt for attempt in ledger.attempts if attempt.state in {"failed", "repeat"}]
     best = ledger.best
     if kind == "repair" and best is not None:
-        worse = [_summarize(a) for a in refused_attempts if a.state == "failed" and a.number > best.number]
+        worse = [_summarize(a, visible) for a in refused_attempts if a.state == "failed" and a.number > best.number]
         messages = prompt.repair_messages(messages, best.source, best.gate, best.message, worse)
     elif kind == "fresh":
-        messages = prompt.fresh_start_messages(messages, [_summarize(attempt) for attempt in refused_attempts])
+        refuted = [_summarize(attempt, visible) for attempt in refused_attempts]
+        messages = prompt.fresh_start_messages(messages, refuted)
     if ledger.last is not None and ledger.last.state == "empty":
         messages = prompt.unusable_reply_messages(messages, ledger.last.message)
     return messages
 
 
-def _summarize(attempt: Attempt) -> str:
-    """Return one line on why the attempt was refused."""
+def _summarize(attempt: Attempt, visible: Sequence[Example]) -> str:
+    """Return one line on why the attempt was refused, with the names of the visible examples that it failed."""
     first_line = attempt.message.splitlines()[0] if attempt.message else ""
-    return f"{attempt.gate or 'repeat'}: {first_line}"
+    reported_names = set(_FAILED_EXAMPLE.findall(attempt.message)) if attempt.gate == "examples" else set[str]()
+    failed_names = [example.name for example in visible if example.name in reported_names][:MAX_NAMED_EXAMPLES]
+    failures = f" Failed: {', '.join(failed_names)}." if failed_names else ""
+    return f"{attempt.gate or 'repeat'}: {first_line}{failures}"
