@@ -58,9 +58,10 @@ def prefixed(text: str, prefix: str, *, blank_lines: bool = True) -> str:
     return "".join((prefix if line or blank_lines else "") + line + "\n" for line in lines)
 
 
-def _numbered(separator: str) -> Form:
+def _numbered(form: str) -> Form:
+    """Return the form that puts `form`, with the number of the line in it, before each line."""
     return lambda code: fenced(
-        "".join(f"{number:>4}{separator}{line}\n" for number, line in enumerate(code[:-1].split("\n"), 1))
+        "".join(form.format(number) + line + "\n" for number, line in enumerate(code[:-1].split("\n"), 1))
     )
 
 
@@ -98,9 +99,14 @@ INNER: Final[dict[str, Form]] = {
     "quotation in a quotation": lambda code: prefixed(fenced(code), "> > "),
     "quotation without blanks": lambda code: prefixed(fenced(code), ">"),
     "item in a quotation": lambda code: prefixed(_item(code, "- "), "> "),
-    "numbers": _numbered(" | "),
-    "numbers and tabs": _numbered("\t"),
-    "numbers and colons": _numbered(": "),
+    "numbers": _numbered("{:>4} | "),
+    "numbers of an excerpt": _numbered("> {:>3} | "),
+    "numbers and tabs": _numbered("{:>6}\t"),
+    "numbers and colons": _numbered("{}: "),
+    "numbers and dots": _numbered("{}. "),
+    "numbers and spaces": _numbered("{:<4}"),
+    "numbers of lines": _numbered("L{}: "),
+    "numbers in brackets": _numbered("[{}] "),
     "diff of a new file": lambda code: fenced(
         "--- /dev/null\n+++ b/skill.py\n@@ -0,0 +1,9 @@\n" + prefixed(code, "+"), info="diff"
     ),

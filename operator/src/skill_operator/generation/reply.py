@@ -53,7 +53,6 @@ _SHOWS_A_CHANGE: Final = f"the reply shows a change of the file, and not the fil
 _SEVERAL_PROGRAMS: Final = f"the reply holds several programs in one JSON text; {_WHOLE_FILE}"
 _JSON: Final = json.JSONDecoder(strict=False)  # models write line breaks into strings as they are
 _CODE: Final = re.compile(r"\b(?:def|class|import)\b|=")
-_ENTRY: Final = re.compile(rf"^[ \t>]*+def {ENTRY_POINT}\(", re.MULTILINE)
 _CODE_LINE: Final = re.compile(
     r"(?:(?:async )?def \w|class \w|import \w|from [\w.]+ import |@\w|#|[rRbBuUfF]{0,2}[\"']|(?:if|for|try|with)\b.*:$"
     r"|[A-Za-z_]\w*(?:: [^=]{1,80})? = )"
@@ -180,7 +179,8 @@ def _find_programs(
 
 def _is_fenced(opening: Mark, closing: Mark | None) -> bool:
     """Return whether a pair of fences encloses a block: what is inside is code, or broken code, but no prose."""
-    return opening.kind in {"fence", "tilde"} and closing is not None and not closing.labelled
+    fences = {"fence", "tilde"}
+    return opening.kind in fences and closing is not None and closing.kind in fences and not closing.labelled
 
 
 def _first_mark(marks: list[Mark], position: int) -> int:
@@ -266,12 +266,8 @@ class _ProgramReader:
         return []
 
     def read_prose(self, text: str, opening: Mark, end: int) -> list[_FoundProgram]:
-        """Return the file after a mark that no mark separates from prose, or nothing.
-
-        A fence without a label is not looked behind: more likely it is the end of a block.
-        """
-        is_end = opening.kind in {"fence", "tilde"} and not opening.labelled
-        if is_end or end - opening.end > MAX_WRAPPED_CHARACTERS or _ENTRY.search(text, opening.end, end) is None:
+        """Return the file after a mark that no mark separates from prose, or nothing."""
+        if end - opening.end > MAX_WRAPPED_CHARACTERS or not _has_entry(text[opening.end : end]):
             return []
         trimmed = self._trim(next(unwrap(text[opening.end : end], opening.quotation)))
         return [trimmed] if trimmed is not None and defines(trimmed.tree, ENTRY_POINT) else []
@@ -280,13 +276,13 @@ class _ProgramReader:
         """Return the programs with those in texts that are mixed with prose, as far as they are needed."""
         file = _select_file(programs)
         if file is None:
-            texts = [text for text in reversed(texts) if _ENTRY.search(text) is not None]
+            texts = [text for text in texts if _has_entry(text)]
         elif missing_names(file.tree):
             texts = [text for text in texts if _CODE.search(text) is not None]
         else:
             return programs
-        trimmed = (self._trim(text) for text in texts[:MAX_MIXED_TEXTS])
-        return [*(found for found in trimmed if found is not None), *programs]
+        trimmed = [found for text in texts[:MAX_MIXED_TEXTS] if (found := self._trim(text)) is not None]
+        return [*reversed(trimmed), *programs]  # a later text may be a part of an earlier one, from a mark in a string
 
     def _parse(self, source: str) -> _FoundProgram | None:
         """Return the program that a text is, or None."""
@@ -370,6 +366,11 @@ def _without_single_words(source: str, tree: ast.Module) -> _FoundProgram | None
     start = (tree.body[first - 1].end_lineno or 0) if first else 0
     rest = "\n".join(lines[start:end]).strip("\n") + "\n"
     return _FoundProgram(rest, rest_tree) if (rest_tree := parse(rest)) is not None else None
+
+
+def _has_entry(text: str) -> bool:
+    """Return whether a line of the text looks as if it defined the entry point."""
+    return re.search(rf"^[ \t>]*+def {ENTRY_POINT}\(", text, re.MULTILINE) is not None
 
 
 def _is_word(node: ast.stmt) -> bool:

@@ -6,8 +6,10 @@ import re
 from collections.abc import Iterator
 from typing import Final
 
-_NUMBERED_LINE: Final = re.compile(r"[> ]?[ ]*+(\d{1,6})")
+_NUMBERED_LINE: Final = re.compile(r"[> ]?[ ]*+(?:L|\[)?(\d{1,6})\]?")
 _FIRST_SEPARATOR: Final = re.compile(r"[ ]?[|:│┃.)\]→][ ]?|\t|[ ]{1,4}")
+_SIGNS: Final = ("|", ":", ".")
+_MARGIN: Final = re.compile(r"[> ]?[ ]*+\d+[ |:.]+(?=[^ |:.])")  # of the first line with code, which is not indented
 _DIFF_HEADER: Final = re.compile(r"(?:diff |index |new file|--- |\+\+\+ |@@ |\\ No newline)")
 _FILE_NAME: Final = re.compile(r"\s*(?:python3?|py|skill\.py:?|%%writefile[ ][^\n]{1,80})[ \t]*\n", re.IGNORECASE)
 _DIFF_LINE: Final = re.compile(
@@ -23,8 +25,8 @@ def unwrap(text: str, quotation: int) -> Iterator[str]:
     if quotation:
         text = _without_quotation(text, quotation)
     yield _as_file(without_indentation(text))
-    for strip in (_without_line_numbers, _without_added_signs):
-        if stripped := strip(text):
+    for stripped in (*_without_line_numbers(text), _without_added_signs(text)):
+        if stripped:
             yield _as_file(without_indentation(stripped))
     if (name := _FILE_NAME.match(text)) is not None:
         yield _as_file(without_indentation(text[name.end() :]))
@@ -78,18 +80,21 @@ def _without_quotation(text: str, quotation: int) -> str:
     return "\n".join(line.removeprefix(" ") for line in lines) if has_space else "\n".join(lines)
 
 
-def _without_line_numbers(text: str) -> str:
-    """Return the text without line numbers, or an empty string if its lines are not numbered one after the other."""
+def _without_line_numbers(text: str) -> tuple[str, ...]:
+    """Return the readings of the text without line numbers; none if its lines are not numbered one after the other.
+
+    Numbers before blanks are aligned more often than not, others are not.
+    """
     lines = text.strip("\n").split("\n")
-    numbers = [_NUMBERED_LINE.match(line) for line in lines]
-    first = numbers[0]
-    if first is None or len(lines) < 2 or any(number is None for number in numbers):
-        return ""
-    start = int(first[1])
-    if any(number is None or int(number[1]) != start + place for place, number in enumerate(numbers)):
-        return ""
-    rests = [line[number.end() :] for line, number in zip(lines, numbers, strict=True) if number is not None]
-    return _without_separator(rests) or _without_margin(lines)
+    numbers = [match for line in lines if (match := _NUMBERED_LINE.match(line)) is not None]
+    if len(lines) < 2 or len(numbers) < len(lines):
+        return ()
+    start = int(numbers[0][1])
+    if any(int(number[1]) != start + place for place, number in enumerate(numbers)):
+        return ()
+    rests = [line[number.end() :] for line, number in zip(lines, numbers, strict=True)]
+    readings = (_without_separator(rests), _without_margin(lines))
+    return readings[::-1] if rests[0].startswith(" ") and not rests[0].strip(" ").startswith(_SIGNS) else readings
 
 
 def _without_separator(rests: list[str]) -> str:
@@ -106,10 +111,10 @@ def _without_separator(rests: list[str]) -> str:
 
 def _without_margin(lines: list[str]) -> str:
     """Return the lines without a margin of one width, in which the numbers are aligned to the left."""
-    last = re.match(r"\d+[ |:.]*", lines[-1])
-    width = last.end() if last is not None else 0
-    margins = (line[:width].strip(" |:.") for line in lines)
-    return "\n".join(line[width:] for line in lines) if width and all(map(str.isdecimal, margins)) else ""
+    margin = next((match for line in lines if (match := _MARGIN.match(line)) is not None), None)
+    if margin is None or not all(line[: margin.end()].strip("> |:.").isdecimal() for line in lines):
+        return ""
+    return "\n".join(line[margin.end() :] for line in lines)
 
 
 def _without_added_signs(text: str) -> str:
