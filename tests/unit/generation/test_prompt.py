@@ -139,6 +139,7 @@ def test_no_text_of_the_spec_can_end_its_own_quotation(text: str) -> None:
     repaired = prompt.repair_messages([], text, "mypy", text, [text])[0]["content"]
     assert blocks(repaired) == ["skill.py", "the first check that failed: mypy", "refused"]
     assert blocks(prompt.fresh_start_messages([], [text])[0]["content"]) == ["refused"]
+    assert blocks(prompt.unusable_reply_messages([], text)[0]["content"]) == ["what is wrong with it"]
 
 
 @given(FOREIGN)

@@ -73,8 +73,11 @@ Changes of it that came no further:
 """
 
 _UNUSABLE = """\
-Your last reply could not be used: {problem}. Answer with the whole file in one fenced python block, and nothing \
-else."""
+Your last reply could not be used.
+
+{problem}
+
+Answer with the whole file in one fenced python block, and nothing else."""
 
 _FRESH = """\
 Earlier approaches were refused:
@@ -107,8 +110,9 @@ def repair_messages(
 
 
 def unusable_reply_messages(messages: list[Message], problem: str) -> list[Message]:
-    """Return the messages after a reply without code. `problem` is the operator's own text, never the model's."""
-    return [*messages, {"role": "user", "content": _UNUSABLE.format(problem=problem)}]
+    """Return the messages after a reply without code. `problem` may quote a line of that reply."""
+    (block,) = _data_blocks([("what is wrong with it", problem)])
+    return [*messages, {"role": "user", "content": _UNUSABLE.format(problem=block)}]
 
 
 def fresh_start_messages(messages: list[Message], refuted: Sequence[str]) -> list[Message]:
