@@ -37,6 +37,16 @@ def secrets(deployment: Object) -> dict[str, tuple[str, str]]:
     return found
 
 
+def config_maps(deployment: Object) -> dict[str, tuple[str, str]]:
+    """Which key of which ConfigMap is at which path below the settings."""
+    (volume,) = (volume for volume in pod(deployment)["spec"]["volumes"] if volume["name"] == "settings")
+    return {
+        f"/etc/skill-operator/{item['path']}": (source["configMap"]["name"], item["key"])
+        for source in volume["projected"]["sources"]
+        for item in source.get("configMap", {}).get("items", [])
+    }
+
+
 @every_case
 def test_they_load(case: str, tmp_path: Path) -> None:
     assert settings(render(case), tmp_path).namespace == NAMESPACE
@@ -157,6 +167,35 @@ def test_keys_of_models_are_in_the_controller_only(tmp_path: Path) -> None:
         assert secrets(rendered.workload(component)) == {}
 
 
+@pytest.mark.parametrize("kind", ["caSecret", "caConfigMap"])
+def test_the_ca_of_a_model_is_where_the_settings_say(kind: str, tmp_path: Path) -> None:
+    authority = setting(f"models[1].{kind}", {"name": "corporate-ca", "key": "ca.crt"})
+    rendered = render("two-models", authority)
+    controller = rendered.component("Deployment", "controller")
+    mounted = (secrets if kind == "caSecret" else config_maps)(controller)
+    large, local = settings(rendered, tmp_path).models
+    assert mounted[local.ca_file] == ("corporate-ca", "ca.crt")
+    assert (large.ca_file, large.proxy, large.auth_header) == ("", "", "Authorization")
+
+
+def test_a_model_behind_a_proxy(tmp_path: Path) -> None:
+    rendered = render("model-behind-proxy")
+    (model,) = settings(rendered, tmp_path).models
+    assert model.base_url.endswith("?api-version=2024-10-21")
+    assert (model.auth_header, model.proxy) == ("api-key", "http://proxy.example:3128")
+    assert config_maps(rendered.component("Deployment", "controller"))[model.ca_file] == ("corporate-ca", "ca.crt")
+
+
+@every_case
+def test_the_controller_may_call_any_endpoint_and_proxy(case: str) -> None:
+    rendered = render(case)
+    controller = labels(pod(rendered.component("Deployment", "controller")))
+    for policy in rendered.kind("NetworkPolicy"):
+        wanted = policy["spec"]["podSelector"].get("matchLabels", {})
+        if policy["metadata"]["namespace"] == NAMESPACE and wanted.items() <= controller.items():
+            assert "Egress" not in policy["spec"]["policyTypes"], policy["metadata"]["name"]
+
+
 def test_models_of_one_secret(tmp_path: Path) -> None:
     shared = setting("models[1].apiKeySecret", {"name": "models-example", "key": "token"})
     rendered = render("two-models", shared)
@@ -169,7 +208,13 @@ def test_models_of_one_secret(tmp_path: Path) -> None:
 def test_every_key_that_is_named_is_mounted(case: str, tmp_path: Path) -> None:
     rendered = render(case)
     known = settings(rendered, tmp_path)
-    files = {*(model.api_key_file for model in known.models), known.registry.credentials} - {""}
+    keys = {*(model.api_key_file for model in known.models), *(model.ca_file for model in known.models)}
+    configured = {
+        model.ca_file
+        for model in known.models
+        if model.ca_file in config_maps(rendered.component("Deployment", "controller"))
+    }
+    files = {*keys - configured, known.registry.credentials} - {""}
     assert set(secrets(rendered.component("Deployment", "controller"))) == files
 
 

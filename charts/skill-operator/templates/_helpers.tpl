@@ -210,9 +210,18 @@ readinessProbe:
 {{- fail (printf "models: two of them are named %q" .name) -}}
 {{- end -}}
 {{- $names = append $names .name -}}
-{{- $model := omit . "apiKeySecret" -}}
+{{- if and .caSecret .caConfigMap -}}
+{{- fail (printf "models: %q names both caSecret and caConfigMap; one of them holds its CA" .name) -}}
+{{- end -}}
+{{- if regexMatch "/(chat/completions|completions|responses|messages)/?([?].*)?$" .baseURL -}}
+{{- fail (printf "models: baseURL of %q goes up to and including /v1; the operator appends /chat/completions itself" .name) -}}
+{{- end -}}
+{{- $model := omit . "apiKeySecret" "caSecret" "caConfigMap" -}}
 {{- with .apiKeySecret -}}
 {{- $_ := set $model "apiKeyFile" (printf "/etc/skill-operator/models/%s/%s" $model.name .key) -}}
+{{- end -}}
+{{- with .caSecret | default .caConfigMap -}}
+{{- $_ := set $model "caFile" (printf "/etc/skill-operator/model-cas/%s/%s" $model.name .key) -}}
 {{- end -}}
 {{- $models = append $models $model -}}
 {{- end -}}

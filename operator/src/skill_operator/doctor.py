@@ -7,6 +7,7 @@ It runs in the controller's pod, so that it observes what the controller observe
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -27,7 +28,7 @@ from skill_operator.k8s.interface import Cluster
 from skill_operator.k8s.pod_status import pod_problem
 from skill_operator.registry import client
 from skill_operator.registry.client import RegistryUnavailable
-from skill_operator.settings import ModelEndpoint, Settings
+from skill_operator.settings import BEARER_HEADER, ModelEndpoint, Settings
 
 State = Literal["ok", "plain", "bad", "unknown"]
 """A `plain` part works, and what it says can be read on the network."""
@@ -225,19 +226,24 @@ async def _models(settings: Settings) -> list[DoctorLine]:
 
 async def _model(endpoint: ModelEndpoint) -> DoctorLine:
     """Request the endpoint's list of models, which costs no token. The key is never shown."""
-    check, url = f"model {endpoint.name}", endpoint.base_url.rstrip("/")
-    place = urlsplit(url).netloc.rpartition("@")[2]
+    check, url = f"model {endpoint.name}", urlsplit(endpoint.base_url)
+    place = url.netloc.rpartition("@")[2]
     headers = {}
     if endpoint.api_key_file:
         try:
             key = await asyncio.to_thread(Path(endpoint.api_key_file).read_text, encoding="utf-8")
         except OSError as error:
             return DoctorLine(check, "bad", f"its key cannot be read: {error.strerror}", "see models[].apiKeySecret")
-        headers["Authorization"] = f"Bearer {key.strip()}"
+        is_bearer = endpoint.auth_header.lower() == BEARER_HEADER.lower()
+        headers[endpoint.auth_header] = f"Bearer {key.strip()}" if is_bearer else key.strip()
+    address = url._replace(path=f"{url.path.rstrip('/')}/models").geturl()
     try:
+        trust = await asyncio.to_thread(ssl.create_default_context)
+        if endpoint.ca_file:
+            await asyncio.to_thread(trust.load_verify_locations, endpoint.ca_file)
         async with (
-            aiohttp.ClientSession(timeout=TIMEOUT, trust_env=True) as session,
-            session.get(f"{url}/models", headers=headers) as response,
+            aiohttp.ClientSession(timeout=TIMEOUT) as session,
+            session.get(address, headers=headers, ssl=trust, proxy=endpoint.proxy or None) as response,
         ):
             code = response.status
     except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:

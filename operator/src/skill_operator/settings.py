@@ -7,12 +7,19 @@ import re
 from ipaddress import IPv4Network, IPv6Network, ip_address
 from pathlib import Path
 from typing import Annotated, Literal
+from urllib.parse import parse_qs, urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic.alias_generators import to_camel
 
 SETTINGS_FILE = Path(os.environ.get("SKILL_OPERATOR_SETTINGS", "/etc/skill-operator/settings.json"))
 ORIGIN = r"^(null|[a-z][a-z0-9+.-]*://[^/?#@*\s]*)$"
+
+BEARER_HEADER = "Authorization"
+OPERATION_PATHS = ("/chat/completions", "/completions", "/responses", "/messages", "/embeddings")
+FIXED_HEADERS = frozenset(
+    {"host", "content-length", "content-type", "transfer-encoding", "connection", "accept-encoding"}
+)
 
 MAX_HOST_LENGTH = 253  # of a name of DNS
 _HOST = re.compile(r"([a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?\.)*[a-z]([-a-z0-9]{0,61}[a-z0-9])?")
@@ -35,8 +42,43 @@ class ModelEndpoint(_SettingsModel):
     base_url: str = Field(alias="baseURL", min_length=1, description="URL up to and including /v1")
     model: str = Field(min_length=1, description="name by which the endpoint knows the model")
     api_key_file: str = Field(default="", description="file that holds the API key; empty: no key is sent")
-    timeout_seconds: float = Field(default=120, gt=0, description="timeout of one request, in seconds")
+    auth_header: str = Field(
+        default=BEARER_HEADER,
+        pattern=r"^[A-Za-z][A-Za-z0-9-]{0,63}$",
+        description="header that carries the key: Authorization as a bearer token, any other the key alone",
+    )
+    ca_file: str = Field(
+        default="", description="file (PEM) of certificate authorities to trust beside the system's; empty: none"
+    )
+    proxy: str = Field(default="", description="URL of the HTTP proxy that requests go through; empty: none")
+    timeout_seconds: float = Field(default=300, gt=0, description="timeout of one request, in seconds")
     max_reply_tokens: int = Field(default=4096, ge=64, description="limit on the tokens of one reply")
+
+
+def endpoint_problem(endpoint: ModelEndpoint) -> str:
+    """Return why an endpoint can never be called with these settings, and what to change; empty if it may work."""
+    try:
+        url, proxy = urlsplit(endpoint.base_url), urlsplit(endpoint.proxy)
+        _ = url.port, proxy.port  # raises ValueError for what is none
+    except ValueError as error:
+        return f"baseURL or proxy is no URL: {error}"
+    if url.scheme not in {"http", "https"} or not url.hostname or any(map(str.isspace, endpoint.base_url)):
+        return "baseURL is no http or https URL"
+    path = url.path.rstrip("/")
+    wrong_end = next((end for end in OPERATION_PATHS if path.endswith(end)), "")
+    if wrong_end:
+        return f"baseURL ends with {wrong_end}: leave that out, the operator appends /chat/completions itself"
+    if url.fragment:
+        return "baseURL has a fragment (#), which is never sent"
+    if "/openai/deployments/" in f"{path}/" and "api-version" not in parse_qs(url.query):
+        return (
+            "baseURL is a deployment of Azure OpenAI: append ?api-version=…, or give the one that ends with /openai/v1"
+        )
+    if endpoint.auth_header.lower() in FIXED_HEADERS:
+        return f"authHeader {endpoint.auth_header} is a header of HTTP itself: name the one that carries the key"
+    if endpoint.proxy and (proxy.scheme not in {"http", "https"} or not proxy.hostname or proxy.path.strip("/")):
+        return "proxy is no http or https URL of a proxy: give http://HOST:PORT; SOCKS is not spoken"
+    return ""
 
 
 class RegistrySettings(_SettingsModel):
@@ -343,6 +385,13 @@ class Settings(_SettingsModel):
     def namespace_scopes(self) -> list[str | None]:
         """Return the namespaces to list and watch; None stands for all of them."""
         return [*self.watch_namespaces] or [None]
+
+    @model_validator(mode="after")
+    def _models_can_be_called(self) -> Settings:
+        problems = [(model.name, problem) for model in self.models if (problem := endpoint_problem(model))]
+        if problems:
+            raise ValueError("; ".join(f"model {name}: {problem}" for name, problem in problems))
+        return self
 
     @model_validator(mode="after")
     def _escalation_is_known(self) -> Settings:

@@ -370,7 +370,7 @@ async def connect(manager: str, on_unreadable: Callable[[str], None] = lambda _:
     else:
         await config.load_kube_config(config_file=os.environ.get("KUBECONFIG"), client_configuration=settings)  # type: ignore[no-untyped-call]
     settings.proxy = None
-    settings.client_session_kwargs = {"trust_env": False}  # HTTPS_PROXY is for the model, never for the API server
+    settings.client_session_kwargs = {"trust_env": False}  # a proxy is for models[].proxy, never for the API server
     async with ApiClient(settings) as api:
         api.user_agent = manager
         yield ApiServer(api, manager, on_unreadable)
