@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
 import httpx2
 import pytest
 from mcp.client.client import Client
@@ -39,15 +42,44 @@ async def test_an_odd_skill_is_a_tool_that_every_client_takes(operator: Operator
     assert tool in message
     assert '"Unit price" as Unit_price_' in message
 
+    async with agent(operator, f"/mcp/{namespace}/") as client:
+        listed = {one.name: one for one in (await client.list_tools()).tools}[naming.bare_tool(namespace, "price.list")]
+        assert listed.description == "Raises a price."
+        (price,) = listed.input_schema["required"]
+        for name in (listed.name, "price.list", f"{namespace}__price.list"):
+            result = await client.call_tool(name, {price: 41})
+            assert result.structured_content == {price: 42}
+
+
+async def test_an_agent_finds_a_sleeping_skill_and_calls_it(operator: Operator, namespace: str) -> None:
+    spec = {"input": PRICE, "output": PRICE, "source": {"inline": SOURCE}, "callTimeoutSeconds": 10}
+    examples = [{"name": "one", "input": {"Unit price": 1}, "output": {"Unit price": 2}}]
+    apply(operator, namespace, skill("markup", summary="Raises a price by one.", examples=examples, **spec))
+    operator.ready(namespace, "markup")
+    operator.cluster.kubectl("-n", namespace, "scale", "deployment/skill-markup", "--replicas=0")
+    operator.reason(namespace, "markup", "Active", "Asleep", 30)
+    pods = ("pod", "-l", "skill-operator.dev/skill=markup")
+    operator.cluster.kubectl("-n", namespace, "wait", "--for=delete", *pods, "--timeout=60s")
+    async with agent(operator, "/mcp/search") as client:
+        assert [tool.name for tool in (await client.list_tools()).tools] == ["call_skill", "find_skills"]
+        query = {"query": f"raising prices {namespace}", "limit": 20}
+        found = (await client.call_tool("find_skills", query)).structured_content["skills"]
+        (hit,) = [one for one in found if one["name"] == f"{namespace}__markup"]
+        assert hit["state"] == "asleep"
+        (price,) = hit["input"]["required"]
+        result = await client.call_tool("call_skill", {"name": hit["name"], "input": {price: 41}})
+        assert result.structured_content == {price: 42}
+        unknown = await client.call_tool("call_skill", {"name": f"{namespace}/nothing", "input": {}})
+        assert unknown.is_error
+
+
+@asynccontextmanager
+async def agent(operator: Operator, path: str) -> AsyncIterator[Client]:
+    """Connect as an agent that may call every Skill."""
     headers = {"Authorization": f"Bearer {operator.token}"}
-    url = f"http://127.0.0.1:{operator.gateway}/mcp/"
+    url = f"http://127.0.0.1:{operator.gateway}{path}"
     async with (
         httpx2.AsyncClient(headers=headers, trust_env=False, timeout=60) as connection,
         Client(streamable_http_client(url, http_client=connection), cache=None) as client,
     ):
-        listed = {one.name: one for one in (await client.list_tools()).tools}[tool]
-        assert listed.description == "Raises a price."
-        (price,) = listed.input_schema["required"]
-        for name in (tool, f"{namespace}__price.list"):
-            result = await client.call_tool(name, {price: 41})
-            assert result.structured_content == {price: 42}
+        yield client

@@ -90,6 +90,17 @@ def test_no_two_skills_share_a_tool_and_clients_take_its_name(here: str, there: 
         assert naming.tool(*rival) != tool
 
 
+@settings(max_examples=25, deadline=None)
+@given(NAMESPACES, NAMES, NAMES)
+def test_no_two_skills_of_a_namespace_share_a_bare_tool(namespace: str, one: str, other: str) -> None:
+    tool = naming.bare_tool(namespace, one)
+    assert re.fullmatch("[a-zA-Z0-9_-]{1,48}", tool)
+    assert tool == one or not NAME.fullmatch(tool), "a cut name is no Skill's own"
+    assert tool not in {"find_skills", "call_skill"}
+    for rival in {other, tool, *imitations(one)} - {one}:
+        assert naming.bare_tool(namespace, rival) != tool
+
+
 LONG_NAMES = st.from_regex(
     r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?){0,4}", fullmatch=True
 )

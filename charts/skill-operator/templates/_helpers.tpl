@@ -257,6 +257,7 @@ readinessProbe:
     "limits" .Values.gateway.limits
     "connections" .Values.gateway.connections
     "wake" .Values.gateway.wake
+    "mcp" .Values.gateway.mcp
     "tlsFolder" (ternary "/etc/skill-operator-tls" "" $tls)
     "selfSigned" (dict
       "enabled" .Values.gateway.tls.selfSigned

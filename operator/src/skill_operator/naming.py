@@ -195,7 +195,15 @@ def tool(namespace: str, skill: str) -> str:
     Neither part holds an underscore, so `a__b` is never two Skills. A name that is long or has dots is cut. A hash ends
     it, after one underscore alone, so it is never a whole name.
     """
-    whole = f"{namespace}__{skill}"
+    return _tool_name(f"{namespace}__{skill}", namespace, skill)
+
+
+def bare_tool(namespace: str, skill: str) -> str:
+    """Return the name of a Skill's tool among those of its namespace alone, cut by the same rule as `tool`."""
+    return _tool_name(skill, namespace, skill)
+
+
+def _tool_name(whole: str, namespace: str, skill: str) -> str:
     if len(whole) <= MAX_TOOL_LENGTH and "." not in whole:
         return whole
     tail = f"_{digest(namespace, skill)[:TOOL_HASH_LENGTH]}"

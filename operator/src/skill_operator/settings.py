@@ -252,6 +252,14 @@ class WakeSettings(_SettingsModel):
     queue: int = Field(default=100, ge=1, description="number of calls of one skill that wait at once, in each replica")
 
 
+class McpSettings(_SettingsModel):
+    """McpSettings say how agents see the tools."""
+
+    list_at_most: int = Field(
+        default=32, ge=0, description="tools that a caller's list has; of more, find_skills and call_skill alone"
+    )
+
+
 def is_host_name(text: str) -> bool:
     """Return whether a text is a host name in lower case. One whose last label begins with a digit is none."""
     return len(text) <= MAX_HOST_LENGTH and _HOST.fullmatch(text) is not None
@@ -307,6 +315,7 @@ class GatewaySettings(_SettingsModel):
     tls_folder: str = Field(default="", description="folder of tls.crt and tls.key; empty: plain HTTP")
     self_signed: SelfSignedSettings = SelfSignedSettings()
     wake: WakeSettings = WakeSettings()
+    mcp: McpSettings = McpSettings()
 
 
 class EgressProxySettings(_SettingsModel):

@@ -19,9 +19,11 @@ from mcp.shared.subscriptions import ToolsListChanged
 from prometheus_client import REGISTRY
 
 from skill_operator import naming
-from skill_operator.gateway import json_bounds, mcp, tool_catalog
+from skill_operator.gateway import json_bounds, list_changes, mcp, tool_catalog
 from skill_operator.gateway.access.limits import FairShares
+from skill_operator.gateway.mcp import McpServer
 from skill_operator.gateway.pods import connection
+from skill_operator.settings import McpSettings
 from tests.unit.gateway.access import test_kubernetes
 from tests.unit.gateway.http.test_routes import ALICE, Guarded, world
 from tests.unit.gateway.objects import deployment, pod, skill
@@ -41,11 +43,23 @@ def deployed(name: str = "invoice", namespace: str = "finance", **spec: Any) -> 
 
 
 @asynccontextmanager
-async def agent(world: Guarded, mode: str, headers: dict[str, str] = ALICE) -> AsyncIterator[Client]:
+async def agent(
+    world: Guarded, mode: str, headers: dict[str, str] = ALICE, path: str = "/mcp"
+) -> AsyncIterator[Client]:
     async with httpx2.AsyncClient(headers=headers, trust_env=False, timeout=20) as http:
-        transport = streamable_http_client(f"{world.url}/mcp", http_client=http)
+        transport = streamable_http_client(f"{world.url}{path}", http_client=http)
         async with Client(transport, mode=mode, cache=None) as client:
             yield client
+
+
+def mcp_server(world: Guarded) -> McpServer:
+    server: McpServer = next(route.endpoint for route in world.gateway.config.app.routes if route.path == "/mcp")
+    return server
+
+
+def list_all(world: Guarded, most: int = 10_000) -> None:
+    """Have lists show as many tools, before any is listed."""
+    mcp_server(world)._settings = McpSettings(list_at_most=most)
 
 
 async def names(client: Client) -> list[str]:
@@ -254,7 +268,7 @@ async def test_who_leaves_ends_the_call(world: Guarded, mode: str) -> None:
 
 
 async def test_changes_are_told(world: Guarded, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mcp, "CHANGE_DELAY_SECONDS", 0.05)
+    monkeypatch.setattr(list_changes, "CHANGE_DELAY_SECONDS", 0.05)
     world.api_server.rights = {("", "")}
     async with agent(world, "auto") as client, client.listen(tools_list_changed=True) as events:
         changes: list[Callable[[], None]] = [
@@ -423,7 +437,7 @@ async def test_what_is_too_much_is_refused_before_it_is_parsed(
 
 
 def pools(world: Guarded) -> list[FairShares]:
-    server = next(route.endpoint for route in world.gateway.config.app.routes if route.path == "/mcp")
+    server = mcp_server(world)
     return [world.gateway.services.requests, server._reading, server._streams, server._bodies, world.invoker.places]
 
 
@@ -580,6 +594,17 @@ def tool_call(name: str, arguments: Any, **headers: str) -> tuple[str, str, Any,
     return "POST", "/mcp", request(tool, arguments), HEADERS | {"Mcp-Name": tool} | headers
 
 
+def found_call(name: str, path: str = "/mcp", arguments: Any = None) -> tuple[str, str, Any, dict[str, str]]:
+    sent = {"name": name, "input": arguments or {"salary": 5}}
+    return "POST", path, request("call_skill", sent), HEADERS | {"Mcp-Name": "call_skill"}
+
+
+def list_call(path: str) -> tuple[str, str, Any, dict[str, str]]:
+    body = {"jsonrpc": "2.0", "id": 1, "method": "tools/list", "params": {"_meta": ENVELOPE}}
+    sent = {key: value for key, value in HEADERS.items() if key != "Mcp-Name"}
+    return "POST", path, body, sent | {"Mcp-Method": "tools/list"}
+
+
 ROUTES: dict[str, Callable[[str], tuple[str, str, Any, dict[str, str]]]] = {
     "call": lambda name: ("POST", f"/v1/skills/legal/{name}", {"salary": 5}, {}),
     "call with a slash": lambda name: ("POST", f"/v1/skills/legal/{name}/", {"salary": 5}, {}),
@@ -600,6 +625,24 @@ ROUTES: dict[str, Callable[[str], tuple[str, str, Any, dict[str, str]]]] = {
     "tool with arguments": lambda name: tool_call(name, {"salary": 5}),
     "tool with a header": lambda name: tool_call(name, {}, **{"Mcp-Param-Salary": "5"}),
     "tool with both": lambda name: tool_call(name, {"salary": 5}, **{"Mcp-Param-Salary": "6"}),
+    "tool at its namespace": lambda name: (
+        "POST",
+        "/mcp/legal",
+        request(name, {"salary": 5}),
+        HEADERS | {"Mcp-Name": name},
+    ),
+    "found tool": lambda name: found_call(f"legal/{name}"),
+    "found tool by its name": lambda name: found_call(f"legal__{name}", "/mcp/search"),
+    "found tool of its namespace": lambda name: found_call(name, "/mcp/legal"),
+    "found tool that does not fit": lambda name: found_call(f"legal/{name}", arguments={"salary": "x"}),
+    "search": lambda name: (
+        "POST",
+        "/mcp",
+        request("find_skills", {"query": name}),
+        HEADERS | {"Mcp-Name": "find_skills"},
+    ),
+    "search over HTTP": lambda name: ("GET", f"/v1/skills?q={name}", None, {}),
+    "tools of a namespace": lambda name: list_call(f"/mcp/{'legal' if name == 'payroll' else 'other'}"),
     "tool of before": lambda name: tool_call(name, {"salary": "x"}, **{"MCP-Protocol-Version": "2025-06-18"}),
 }
 

@@ -21,7 +21,7 @@ from skill_operator.gateway.problems import Problem
 from skill_operator.gateway.tool_catalog import ToolCatalog
 from tests.unit.gateway.http.test_routes import ALICE, Guarded, world
 from tests.unit.gateway.pods.test_activator import settled
-from tests.unit.gateway.test_mcp import ENVELOPE, agent, deployed, each_revision
+from tests.unit.gateway.test_mcp import ENVELOPE, agent, deployed, each_revision, list_all, mcp_server
 from tests.unit.gateway.world import Call, fine, reply
 
 __all__ = ["world"]
@@ -164,6 +164,7 @@ async def test_who_leaves_ends_the_call_in_either_form(world: Guarded, accept: s
 
 @each_revision
 async def test_a_thousand_tools_are_one_page(world: Guarded, mode: str) -> None:
+    list_all(world)
     world.api_server.rights = {("", "")}
     properties = {f"field{number}": {"type": "string", "description": "What it is about."} for number in range(8)}
     for number in range(1000):
@@ -204,8 +205,7 @@ async def test_a_list_holds_up_nobody(world: Guarded) -> None:
 
 
 def catalog(world: Guarded) -> ToolCatalog:
-    server = next(route.endpoint for route in world.gateway.config.app.routes if route.path == "/mcp")
-    found: ToolCatalog = server._catalog
+    found: ToolCatalog = mcp_server(world)._catalog
     return found
 
 
@@ -279,7 +279,8 @@ PATHS = [
     "/mcp/.",
     "/mcp%2F",
     "/%6dcp%2f",
-    "/mcp/x",
+    "/mcp/x/y",
+    "/mcp/X",
     "/v1/skills//invoice",
     "/v1//skills/finance/invoice",
 ]

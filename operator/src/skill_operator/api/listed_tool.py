@@ -54,7 +54,16 @@ def describe_changes(skill: Skill) -> str:
 
 def short_description(spec: SkillSpec) -> str:
     """Return the summary, or else the description's first paragraph, as many whole sentences of it as fit."""
-    text = spec.summary.strip() or _PARAGRAPH_END.split(spec.description.strip(), maxsplit=1)[0].strip()
+    return _shortened(spec.summary.strip()) or first_paragraph(spec)
+
+
+def first_paragraph(spec: SkillSpec) -> str:
+    """Return the description's first paragraph, as many whole sentences of it as fit."""
+    return _shortened(_PARAGRAPH_END.split(spec.description.strip(), maxsplit=1)[0].strip())
+
+
+def _shortened(text: str) -> str:
+    """Return as many whole sentences as MAX_DESCRIPTION characters hold."""
     if len(text) <= MAX_DESCRIPTION:
         return text
     ends = [match.end() for match in _SENTENCE_END.finditer(text[: MAX_DESCRIPTION + 1])]

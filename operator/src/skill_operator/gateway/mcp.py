@@ -21,7 +21,6 @@ import mcp_types as types
 from mcp.server.context import ServerRequestContext
 from mcp.server.lowlevel import Server
 from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
-from mcp.server.subscriptions import InMemorySubscriptionBus, ListenHandler, ToolsListChanged
 from mcp.shared.exceptions import MCPError
 from mcp.shared.inbound import validate_mcp_param_headers
 from mcp_types.version import is_version_at_least
@@ -31,53 +30,66 @@ from starlette.types import Message, Receive, Scope, Send
 from skill_operator import __version__, naming
 from skill_operator.api.listed_tool import ListedTool
 from skill_operator.api.tool_schema import AmbiguousNameError, rename
-from skill_operator.gateway import json_bounds
+from skill_operator.gateway import find_tools, json_bounds
 from skill_operator.gateway.access.authorizer import Caller
 from skill_operator.gateway.access.limits import FairShares
+from skill_operator.gateway.find_tools import SkillCall
 from skill_operator.gateway.http import access_log
 from skill_operator.gateway.http.connection import GatewayServices
 from skill_operator.gateway.http.exchange import BODY_TIMEOUT_SECONDS
 from skill_operator.gateway.http.mcp_response import McpResponse, ResponseForm, check_content_type, negotiate
 from skill_operator.gateway.invocation import InvocationResponse, gateway_starting
 from skill_operator.gateway.json_bounds import MAX_REQUEST_BYTES
+from skill_operator.gateway.list_changes import ListChanges
+from skill_operator.gateway.mcp_endpoint import McpEndpoint
 from skill_operator.gateway.pods.directory import SkillEntry
 from skill_operator.gateway.problems import Problem
-from skill_operator.gateway.tool_catalog import ANY_OUTPUT_REVISION, ToolCatalog, has_structured_output
+from skill_operator.gateway.tool_catalog import (
+    ANY_OUTPUT_REVISION,
+    Page,
+    ToolCatalog,
+    encode_any_tool,
+    has_structured_output,
+)
+from skill_operator.naming import SkillKey
 from skill_operator.observability import metrics
+from skill_operator.settings import McpSettings
 from skill_operator.untrusted.json_values import parse_json
 from skill_operator.untrusted.text import printable
 
 log = logging.getLogger(__name__)
 Context = ServerRequestContext[Any, Request]
 LIST_TTL_MS = 10_000  # how long a client may keep a list; as long as an allowed right is cached
-CHANGE_DELAY_SECONDS = 1.0  # changes within it are published once
 PROGRESS_INTERVAL_SECONDS = 1.0
 MAX_STREAMS = 256  # that wait for changes
 MAX_STREAMS_PER_CALLER = 16
 MAX_READING_BYTES = 1 << 23  # of all bodies that are on their way: a caller has three or four large ones at once
 MAX_BODIES_BYTES = 1 << 25  # of all requests in flight
-MAX_TOOL_NAME_CHARACTERS = 320  # a namespace has 63 at most, a Skill 253
 PROBLEM_META_KEY = f"{naming.GROUP}/problem"
 INSTRUCTIONS = (
     "Each tool is a Skill: a small program that was written from its description and checked against examples. "
-    "A tool that has not been used for a while takes a second or so to wake."
+    "A tool that has not been used for a while takes a second or so to wake. Where there are too many to be listed, "
+    "find_skills finds one by what it does, and call_skill calls it."
 )
+
+
+class UnknownSkillError(Exception):
+    """UnknownSkillError says that the caller may not call the Skill, or that there is none: the same for both."""
 
 
 class McpServer:
     """McpServer is the ASGI app of /mcp. `run` must be entered before its first request."""
 
-    def __init__(self, services: GatewayServices) -> None:
+    def __init__(self, services: GatewayServices, settings: McpSettings) -> None:
         self._services = services
+        self._settings = settings
         self._invoker = services.invoker
         self._directory = services.invoker.directory
-        self._bus = InMemorySubscriptionBus()
-        self._listen = ListenHandler(self._bus, max_subscriptions=MAX_STREAMS)
+        self._changes = ListChanges(services.authorizer, self._is_bounded)
         self._streams = FairShares(MAX_STREAMS)
         self._reading = FairShares(MAX_READING_BYTES)
         self._bodies = FairShares(MAX_BODIES_BYTES)
         self._catalog = ToolCatalog(self._directory)
-        self._change = asyncio.Event()
         server: Server[Any] = Server(
             naming.MANAGER,
             version=__version__,
@@ -106,7 +118,7 @@ class McpServer:
         async with contextlib.AsyncExitStack() as stack:
             for manager in self._managers.values():
                 await stack.enter_async_context(manager.run())
-            publish_task = asyncio.create_task(self._publish_changes())
+            publish_task = asyncio.create_task(self._changes.run())
             try:
                 yield
             finally:
@@ -115,13 +127,14 @@ class McpServer:
 
     def close(self) -> None:
         """End the streams that wait for changes: they would wait for ever."""
-        self._listen.close()
+        self._changes.close()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve a request of a caller who is authenticated by its token, and whose body is not too much."""
         request = Request(scope)
         async with self._services.admit(request) as caller:
             request.state.caller = caller
+            request.state.endpoint = McpEndpoint.of_request(scope)
             size = min(int(request.headers.get("content-length", MAX_REQUEST_BYTES)), MAX_REQUEST_BYTES + 1)
             if size > MAX_REQUEST_BYTES:
                 raise _request_too_large()
@@ -159,15 +172,23 @@ class McpServer:
 
     def on_skill_change(self, before: SkillEntry | None, after: SkillEntry | None) -> None:
         """Publish a change of the list of tools, where a Skill's change is one."""
-        if self._catalog.update(before, after):
-            self._change.set()
+        entry = after or before
+        if entry is not None and self._catalog.update(before, after):
+            self._changes.add(SkillKey(entry.meta.namespace, entry.meta.name))
 
-    async def _publish_changes(self) -> None:
-        while True:
-            await self._change.wait()
-            await asyncio.sleep(CHANGE_DELAY_SECONDS)
-            self._change.clear()
-            await self._bus.publish(ToolsListChanged())
+    async def _visible(self, caller: Caller, endpoint: McpEndpoint) -> list[SkillKey]:
+        """Return the Skills whose tools the caller may call at this endpoint. Raises Problem (503).
+
+        The API server is asked about all namespaces, whichever is shown: how long that takes says nothing of one.
+        """
+        if not self._directory.ready:
+            raise gateway_starting()
+        return endpoint.select(await self._services.authorizer.filter_visible(caller, self._catalog.keys))
+
+    async def _is_bounded(self, caller: Caller, endpoint: McpEndpoint) -> bool:
+        """Return whether a caller has the tools of the search alone in its list. Raises Problem (503)."""
+        tools = 0 if endpoint.search_only else len(await self._visible(caller, endpoint))
+        return endpoint.is_bounded(tools, self._settings.list_at_most)
 
     async def _list_tools(self, ctx: Context, params: types.PaginatedRequestParams | None) -> types.ListToolsResult:
         """Return a page of tools by name: a cursor holds at any replica, whatever Skills come or go meanwhile.
@@ -175,13 +196,15 @@ class McpServer:
         The tools themselves, which are encoded already, come into the response on its way out.
         """
         after = _decode_cursor(params.cursor if params else None)
+        endpoint = _endpoint(ctx)
         try:
-            if not self._directory.ready:
-                raise gateway_starting()
-            visible = await self._services.authorizer.filter_visible(_caller(ctx), self._catalog.keys)
+            visible = [] if endpoint.search_only else await self._visible(_caller(ctx), endpoint)
         except Problem as problem:
             raise MCPError(types.INTERNAL_ERROR, f"{problem.title}: {problem.detail}") from problem
-        page = await self._catalog.page(visible, after, ctx.protocol_version)
+        if endpoint.is_bounded(len(visible), self._settings.list_at_most):
+            page = Page([encode_any_tool(tool, ctx.protocol_version) for tool in find_tools.TOOLS], None)
+        else:
+            page = await self._catalog.page(visible, after, ctx.protocol_version, endpoint)
         if ctx.request is not None:
             McpResponse.insert_tools(ctx.request.scope, page.tools)
         return types.ListToolsResult(
@@ -192,29 +215,63 @@ class McpServer:
         )
 
     async def _call_tool(self, ctx: Context, params: types.CallToolRequestParams) -> types.CallToolResult:
+        """Return the result of a tool: a Skill's, or one of the two of the search, which are always there."""
+        if params.name not in {find_tools.FIND_SKILLS, find_tools.CALL_SKILL}:
+            try:
+                return await self._call_skill(ctx, SkillCall(params.name, params.arguments or {}), direct=True)
+            except UnknownSkillError as error:
+                raise _unknown_tool(params.name) from error
+        try:
+            if params.name == find_tools.FIND_SKILLS:
+                return await self._find_skills(ctx, params.arguments or {})
+            call = find_tools.read_call(params.arguments or {})
+            try:
+                return await self._call_skill(ctx, call, direct=False)
+            except UnknownSkillError:  # which was counted
+                return _problem_result(find_tools.unknown_skill(call.name), _request_id(ctx))
+        except Problem as problem:
+            metrics.record_rejection(problem.slug)
+            return _problem_result(problem, _request_id(ctx), find_tools.title_of(problem))
+
+    async def _find_skills(self, ctx: Context, arguments: dict[str, Any]) -> types.CallToolResult:
+        """Return the Skills that fit a query best, of those that the caller may call. Raises Problem."""
+        caller, endpoint = _caller(ctx), _endpoint(ctx)
+        query, limit = find_tools.read_query(arguments)
+        visible = await self._visible(caller, endpoint)
+        found = []
+        for key in await self._services.search.find(caller, visible, query, limit):
+            await asyncio.sleep(0)  # for the calls of others: a tool that is new takes a while to make
+            tool, entry = self._catalog.find(key), self._directory.entries.get(key)
+            if tool is not None and entry is not None:
+                awake = bool(self._directory.backends(entry.meta))
+                found.append(find_tools.describe_found(endpoint.tool_name(key), tool, entry, awake))
+        return find_tools.found_result(found)
+
+    async def _call_skill(self, ctx: Context, call: SkillCall, *, direct: bool) -> types.CallToolResult:
         """Return the skill's result. A problem is a tool error: the model that reads it may know what to do.
 
         Whether the caller may call comes first. Until then nothing depends on whether there is such a Skill.
+        `direct` says that the Skill's own tool was called. Raises UnknownSkillError.
         """
-        caller = _caller(ctx)
-        if len(params.name) > MAX_TOOL_NAME_CHARACTERS:
-            raise _unknown_tool(params.name)
-        key = self._directory.tools.get(params.name) or naming.skill_of_tool(params.name)
-        request_id = str(ctx.request.state.request_id) if ctx.request else ""
+        caller, request_id = _caller(ctx), _request_id(ctx)
+        if len(call.name) > find_tools.MAX_NAME_CHARACTERS:
+            raise UnknownSkillError
+        key = _endpoint(ctx).resolve(call.name, self._directory.tools)
         progress_task: asyncio.Task[None] | None = None
         start_time, outcome, entry = time.monotonic(), access_log.CLIENT_DISCONNECTED, None
 
         async def on_wait() -> None:
             nonlocal progress_task
-            progress_task = progress_task or asyncio.create_task(_report_progress(ctx, params.name))
+            progress_task = progress_task or asyncio.create_task(_report_progress(ctx, call.name))
 
         try:
             await self._services.authorizer.authorize(caller, key)
             found = self._invoker.lookup(key)
-            tool, arguments = self._catalog.find(key), params.arguments or {}
+            tool, arguments = self._catalog.find(key), call.input
             if tool is not None:
                 arguments = _own_names(tool, arguments)
-                _check_headers(ctx, tool, arguments)
+                if direct:
+                    _check_headers(ctx, tool, arguments)
             entry = found
             body = json.dumps(arguments, ensure_ascii=False).encode("utf-8", "surrogatepass")
             response = await self._invoker.invoke(
@@ -229,9 +286,8 @@ class McpServer:
             outcome = problem.slug
             metrics.record_rejection(outcome)
             if problem.status in {403, 404}:  # whoever may not call it does not learn that it exists
-                raise _unknown_tool(params.name) from problem
-            fields = {"type": problem.type, "title": problem.title, "status": problem.status, "detail": problem.detail}
-            return _tool_error(fields | {"requestId": request_id})
+                raise UnknownSkillError from problem
+            return _problem_result(problem, request_id)
         finally:
             if progress_task is not None:
                 progress_task.cancel()
@@ -249,7 +305,7 @@ class McpServer:
                     most = f"as many streams open as may be ({MAX_STREAMS_PER_CALLER})"
                     raise MCPError(types.INTERNAL_ERROR, f"you, or all callers, have {most}; close one")
                 metrics.set_mcp_streams(self._streams.held)
-                return await self._listen(ctx, params)
+                return await self._changes.serve(ctx, params, caller, _endpoint(ctx))
         finally:
             metrics.set_mcp_streams(self._streams.held)
 
@@ -320,6 +376,17 @@ def _caller(ctx: Context) -> Caller:
     return caller
 
 
+def _endpoint(ctx: Context) -> McpEndpoint:
+    if ctx.request is None:
+        raise AssertionError("every request comes over HTTP")
+    endpoint: McpEndpoint = ctx.request.state.endpoint
+    return endpoint
+
+
+def _request_id(ctx: Context) -> str:
+    return str(ctx.request.state.request_id) if ctx.request else ""
+
+
 def _tool_result(
     response: InvocationResponse, tool: ListedTool | None, request_id: str, version: str
 ) -> types.CallToolResult:
@@ -344,6 +411,11 @@ def _tool_result(
         text = json.dumps(value, ensure_ascii=False)
     structured = value if has_structured_output(isinstance(value, dict), version) else None
     return types.CallToolResult(content=[types.TextContent(text=text)], structured_content=structured)
+
+
+def _problem_result(problem: Problem, request_id: str, title: str = "") -> types.CallToolResult:
+    fields = {"type": problem.type, "title": title or problem.title, "status": problem.status, "detail": problem.detail}
+    return _tool_error(fields | {"requestId": request_id})
 
 
 def _tool_error(problem: dict[str, Any]) -> types.CallToolResult:

@@ -26,6 +26,7 @@ from skill_operator.gateway.mcp import McpServer
 from skill_operator.gateway.pods.activator import Activator
 from skill_operator.gateway.pods.connection import ConnectionPool
 from skill_operator.gateway.pods.directory import Directory, SkillEntry
+from skill_operator.gateway.skill_search import SkillSearch
 from skill_operator.k8s.interface import Cluster
 from skill_operator.observability import health, metrics
 from skill_operator.settings import Settings
@@ -127,8 +128,9 @@ def make_server(
     connections = ConnectionLimiter(settings.gateway.connections)
     requests, pipelined = FairShares(MAX_REQUESTS), FairShares(MAX_PIPELINED_REQUESTS)
     origins = allowed_origins(settings)
-    services = GatewayServices(invoker, authorizer, origins, Deadlines(), connections, requests, pipelined)
-    mcp_server = McpServer(services)
+    search = SkillSearch(invoker.directory)
+    services = GatewayServices(invoker, authorizer, origins, Deadlines(), connections, requests, pipelined, search)
+    mcp_server = McpServer(services, settings.gateway.mcp)
     app = routes.make_app(services, mcp_server, settings)
     options: dict[str, Any] = {"host": "0.0.0.0", "port": settings.listen_port}
     options |= {"timeout_graceful_shutdown": SHUTDOWN_TIMEOUT_SECONDS}

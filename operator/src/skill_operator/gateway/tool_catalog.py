@@ -16,13 +16,14 @@ import mcp_types as types
 from mcp_types.methods import serialize_server_result
 from mcp_types.version import is_version_at_least
 
-from skill_operator import naming
 from skill_operator.api.listed_tool import ListedTool, listed_tool
+from skill_operator.gateway.mcp_endpoint import McpEndpoint
 from skill_operator.gateway.pods.directory import Directory, SkillEntry
 from skill_operator.naming import SkillKey
 
 MAX_PAGE_BYTES = 4 << 20  # of one response: many clients read no second page
 ANY_OUTPUT_REVISION = "2026-07-28"  # before, a tool's structured output was an object
+ALL = McpEndpoint()
 _Version = tuple[str, int]
 
 
@@ -38,7 +39,7 @@ class _Known:
     """_Known is what was made of one version of a Skill that is a tool."""
 
     tool: ListedTool | None = None
-    encoded: dict[str, bytes] = field(default_factory=dict)  # by revision of the protocol
+    encoded: dict[tuple[str, str], bytes] = field(default_factory=dict)  # by name, and by revision of the protocol
 
 
 class ToolCatalog:
@@ -73,30 +74,16 @@ class ToolCatalog:
             known.tool = listed_tool(*key, entry.skill.spec)
         return known.tool
 
-    def _encode(self, key: SkillKey, revision: str) -> bytes | None:
-        """Return a tool as this revision of the protocol writes it, or None where it is gone."""
-        tool, entry = self.find(key), self._entries.get(key)
-        if tool is None or entry is None:
-            return None
-        encoded = self._known[key].encoded
-        if revision not in encoded:
-            encoded[revision] = encode_tool(tool, entry, revision)
-        return encoded[revision]
-
-    def _is_encoded(self, key: SkillKey, revision: str) -> bool:
-        known = self._known.get(key)
-        return known is None or revision in known.encoded
-
-    async def page(self, keys: Iterable[SkillKey], after: str, revision: str) -> Page:
+    async def page(self, keys: Iterable[SkillKey], after: str, revision: str, endpoint: McpEndpoint = ALL) -> Page:
         """Return the tools of these Skills by name, from the one after `after`: as many as one response holds."""
-        rest = sorted((name, key) for key in keys if (name := naming.tool(*key)) > after)
+        rest = sorted((name, key) for key in keys if (name := endpoint.tool_name(key)) > after)
         tools: list[bytes] = []
         size = 0
         last: str | None = None
         for name, key in rest:
-            if not self._is_encoded(key, revision):
+            if not self._is_encoded(key, name, revision):
                 await asyncio.sleep(0)  # for the calls of others: there may be thousands of new ones
-            encoded = self._encode(key, revision)
+            encoded = self._encode(key, name, revision)
             if encoded is None:
                 continue
             size += len(encoded) + 1
@@ -106,9 +93,23 @@ class ToolCatalog:
             last = name
         return Page(tools, None)
 
+    def _encode(self, key: SkillKey, name: str, revision: str) -> bytes | None:
+        """Return a tool as this revision of the protocol writes it, or None where it is gone."""
+        tool, entry = self.find(key), self._entries.get(key)
+        if tool is None or entry is None:
+            return None
+        encoded = self._known[key].encoded
+        if (name, revision) not in encoded:
+            encoded[name, revision] = encode_tool(tool._replace(name=name), entry, revision)
+        return encoded[name, revision]
+
+    def _is_encoded(self, key: SkillKey, name: str, revision: str) -> bool:
+        known = self._known.get(key)
+        return known is None or (name, revision) in known.encoded
+
 
 def encode_tool(tool: ListedTool, entry: SkillEntry, revision: str) -> bytes:
-    """Return a tool as JSON of a revision of the protocol, in one line."""
+    """Return the tool that a Skill is as JSON of a revision of the protocol, in one line."""
     egress = bool(entry.skill and entry.skill.spec.egress)
     output = tool.output.schema
     described = types.Tool(
@@ -120,7 +121,12 @@ def encode_tool(tool: ListedTool, entry: SkillEntry, revision: str) -> bytes:
         # A skill without egress can change nothing outside its sandbox.
         annotations=types.ToolAnnotations(read_only_hint=not egress, open_world_hint=egress),
     )
-    listed: dict[str, Any] = {"tools": [described.model_dump(mode="json", by_alias=True, exclude_none=True)]}
+    return encode_any_tool(described, revision)
+
+
+def encode_any_tool(tool: types.Tool, revision: str) -> bytes:
+    """Return a tool as JSON of a revision of the protocol, in one line."""
+    listed: dict[str, Any] = {"tools": [tool.model_dump(mode="json", by_alias=True, exclude_none=True)]}
     if is_version_at_least(revision, ANY_OUTPUT_REVISION):
         listed |= {"ttlMs": 0, "cacheScope": "private", "resultType": "complete"}  # which every list has
     shaped = serialize_server_result("tools/list", revision, listed)["tools"][0]

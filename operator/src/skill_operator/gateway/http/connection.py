@@ -18,6 +18,7 @@ from skill_operator.gateway.access.origins import AllowedOrigins
 from skill_operator.gateway.http.deadlines import Deadlines
 from skill_operator.gateway.invocation import Invoker
 from skill_operator.gateway.problems import Problem
+from skill_operator.gateway.skill_search import SkillSearch
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +32,7 @@ class GatewayServices:
     connections: ConnectionLimiter
     requests: FairShares
     pipelined: FairShares
+    search: SkillSearch
 
     @asynccontextmanager
     async def admit(self, request: Request) -> AsyncIterator[Caller]:

@@ -10,6 +10,7 @@ from skill_operator import __version__, naming
 from skill_operator.api.listed_tool import short_description
 from skill_operator.gateway.json_bounds import bounded_weight
 from skill_operator.gateway.pods.directory import SkillEntry
+from skill_operator.gateway.skill_search import DEFAULT_RESULTS, MAX_QUERY_BYTES, MAX_RESULTS
 from skill_operator.k8s.interface import Object
 from skill_operator.untrusted.json_schema import rebase
 from skill_operator.untrusted.text import printable
@@ -103,12 +104,26 @@ def _join(members: dict[str, str]) -> str:
 def _list_operation() -> Object:
     skills = {"type": "array", "items": {"$ref": "#/components/schemas/Skill"}}
     listed = {"type": "object", "properties": {"skills": skills}, "required": ["skills"]}
-    namespace = {"name": "namespace", "in": "query", "schema": {"type": "string"}, "description": "only Skills in it"}
+    parameters = [
+        {"name": "namespace", "in": "query", "schema": {"type": "string"}, "description": "only Skills in it"},
+        {
+            "name": "q",
+            "in": "query",
+            "schema": {"type": "string", "maxLength": MAX_QUERY_BYTES},
+            "description": "only Skills that fit these words, best first",
+        },
+        {
+            "name": "limit",
+            "in": "query",
+            "schema": {"type": "integer", "minimum": 1, "maximum": MAX_RESULTS, "default": DEFAULT_RESULTS},
+            "description": "how many Skills to return, with q",
+        },
+    ]
     ok = {"description": "the skills", "content": {"application/json": {"schema": listed}}}
     return {
         "operationId": "listSkills",
         "summary": "The skills that you may call",
-        "parameters": [namespace],
+        "parameters": parameters,
         "responses": {"200": ok, "default": {"$ref": "#/components/responses/Problem"}},
     }
 

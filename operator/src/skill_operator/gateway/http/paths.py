@@ -2,6 +2,14 @@
 
 from __future__ import annotations
 
+from starlette.convertors import StringConvertor
+
+
+class LabelConvertor(StringConvertor):
+    """LabelConvertor lets a part of a path through that is a label of DNS (RFC 1123), as a namespace is."""
+
+    regex = "[a-z0-9](?:[-a-z0-9]{0,61}[a-z0-9])?"
+
 
 def has_encoded_slash(path: bytes) -> bool:
     """Return whether a raw path hides a slash. A proxy in front, which may allow by path, could read it otherwise."""

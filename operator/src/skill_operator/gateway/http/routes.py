@@ -9,6 +9,7 @@ from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol
 
 from starlette.applications import Starlette
+from starlette.convertors import register_url_convertor
 from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -18,22 +19,24 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from skill_operator import naming
 from skill_operator.api.listed_tool import short_description
-from skill_operator.gateway import problems
+from skill_operator.gateway import mcp_endpoint, problems
 from skill_operator.gateway.access.authorizer import Caller
 from skill_operator.gateway.http import access_log
 from skill_operator.gateway.http.connection import GatewayServices
 from skill_operator.gateway.http.cors import CorsMiddleware
 from skill_operator.gateway.http.openapi import encode_openapi
-from skill_operator.gateway.http.paths import has_encoded_slash
+from skill_operator.gateway.http.paths import LabelConvertor, has_encoded_slash
 from skill_operator.gateway.http.request_id import resolve_request_id
 from skill_operator.gateway.invocation import gateway_starting
 from skill_operator.gateway.pods.directory import SkillEntry
 from skill_operator.gateway.problems import Problem
+from skill_operator.gateway.skill_search import DEFAULT_RESULTS, MAX_RESULTS
 from skill_operator.naming import SkillKey
 from skill_operator.observability import logs, metrics
 from skill_operator.settings import Settings
 
 log = logging.getLogger(__name__)
+register_url_convertor("label", LabelConvertor())
 _UNKNOWN_CALLER = Caller("")
 
 
@@ -48,14 +51,16 @@ class ManagedApp(Protocol):
 
 
 def make_app(services: GatewayServices, mcp_server: ManagedApp, settings: Settings) -> Starlette:
-    """Return the app, which has `mcp_server` at /mcp and runs it."""
+    """Return the app, which has `mcp_server` at /mcp and below, and runs it."""
     routes = Routes(services, settings)
     app = Starlette(
         routes=[
             Route("/v1/skills", routes.list_skills),
             Route("/v1/skills/{namespace}/{name}", routes.describe_skill),
             Route("/openapi.json", routes.openapi),
-            Route("/mcp", mcp_server, methods=["POST"]),
+            Route(mcp_endpoint.PATH, mcp_server, methods=["POST"]),
+            Route(mcp_endpoint.SEARCH_PATH, mcp_server, methods=["POST"]),
+            Route(f"{mcp_endpoint.PATH}/{{namespace:label}}", mcp_server, methods=["POST"]),
         ],
         exception_handlers={Problem: _problem_response, HTTPException: _http_exception_response},
         lifespan=lambda _: mcp_server.run(),
@@ -77,9 +82,17 @@ class Routes:
         self._openapi_callers: set[str] = set()
 
     async def list_skills(self, request: Request) -> Response:
-        """Return the Skills that the caller may call, in all namespaces or in `?namespace=`."""
+        """Return the Skills that the caller may call, in all namespaces or in `?namespace=`.
+
+        With `?q=` they are those that fit these words, best first, and at most `?limit=`.
+        """
+        query, limit = _read_search(request)
         async with self._services.admit(request) as caller:
             entries = await self._visible(caller, request.query_params.get("namespace"))
+            if query:
+                by_key = {SkillKey(entry.meta.namespace, entry.meta.name): entry for entry in entries}
+                found = await self._services.search.find(caller, by_key, query, limit)
+                entries = [by_key[key] for key in found]
             return JSONResponse({"skills": [self._summary(entry) for entry in entries]})
 
     async def openapi(self, request: Request) -> Response:
@@ -146,6 +159,18 @@ class Routes:
             "reason": ready.reason if ready else "Pending",
             "message": ready.message if ready else "",
         }
+
+
+def _read_search(request: Request) -> tuple[str, int]:
+    """Return query, empty where there is none, and limit of a list. Raises Problem (400) for a limit that is none."""
+    query, limit = request.query_params.get("q", ""), request.query_params.get("limit")
+    if limit is None:
+        return query, DEFAULT_RESULTS
+    if not query:
+        raise Problem("bad-request", "limit bounds a search; send it with q, the words to search for")
+    if not (limit.isascii() and limit.isdigit() and len(limit) <= 2 and 1 <= int(limit) <= MAX_RESULTS):
+        raise Problem("bad-request", f"limit is a whole number from 1 to {MAX_RESULTS}")
+    return query, int(limit)
 
 
 class ResponseMiddleware:

@@ -152,7 +152,7 @@ class Directory:
     """
 
     entries: dict[SkillKey, SkillEntry] = field(default_factory=dict)
-    tools: dict[str, SkillKey] = field(default_factory=dict, compare=False)  # by name of the MCP tool
+    tools: dict[str, SkillKey] = field(default_factory=dict, compare=False)  # by each name of the MCP tool
     in_flight: Counter[str] = field(default_factory=Counter)  # address → our calls
     unsynced: set[tuple[str, str | None]] = field(default_factory=lambda: {(kind, None) for kind in KINDS})
     skill_listeners: list[SkillListener] = field(default_factory=list)  # called with each Skill before and after
@@ -252,10 +252,11 @@ class Directory:
         before, after = self.entries.get(key), None
         if change != "DELETED":
             after = self.entries[key] = parse_skill(body)
-            self.tools[naming.tool(*key)] = key
+            self.tools |= dict.fromkeys(_tool_names(key), key)
         elif before is not None and before.meta.uid == meta["uid"]:
             del self.entries[key]
-            self.tools.pop(naming.tool(*key), None)
+            for name in _tool_names(key):
+                self.tools.pop(name, None)
             self._input_schemas.pop(meta["uid"], None)
         else:
             return
@@ -313,6 +314,11 @@ class Directory:
                 self.stale.add(key)
             else:
                 handler(change, body)
+
+
+def _tool_names(key: SkillKey) -> tuple[str, str]:
+    """Return the names of a Skill's tool: among those of all namespaces, and `namespace/` with its name in that one."""
+    return naming.tool(*key), f"{key.namespace}/{naming.bare_tool(*key)}"
 
 
 def _deployment_key(meta: ObjectMeta) -> DeploymentKey:
