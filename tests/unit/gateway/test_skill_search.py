@@ -247,6 +247,22 @@ class TestWhatOthersSay:
         assert new >= 600
         assert turns >= 2 * (600 // skill_search.BATCH)
 
+    async def test_many_searches_hold_up_others_no_more_than_one(self) -> None:
+        directory = directory_of(*(said(f"s{number}", "Sums.") for number in range(600)))
+        search, turns = SkillSearch(directory), 0
+        await search.find(ALICE, directory.entries, "sums", 5)
+
+        async def others() -> None:
+            nonlocal turns
+            while True:
+                await asyncio.sleep(0)
+                turns += 1
+
+        waiting = asyncio.create_task(others())
+        await asyncio.gather(*(search.find(ALICE, directory.entries, "sums", 5) for _ in range(20)))
+        waiting.cancel()
+        assert turns >= 20 * 2 * (600 // skill_search.BATCH)
+
     async def test_one_caller_cannot_have_all_searches(self) -> None:
         directory = directory_of(*(said(f"s{number}", "Sums.") for number in range(300)))
         search = SkillSearch(directory)

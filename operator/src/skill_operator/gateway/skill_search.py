@@ -33,7 +33,7 @@ from skill_operator.untrusted.json_values import children
 MAX_QUERY_BYTES = 1024
 MAX_RESULTS = 20
 DEFAULT_RESULTS = 5
-MAX_RUNNING = 64  # searches at once
+MAX_RUNNING = 64  # searches at once, of which one computes
 MAX_QUERY_WORDS = 32
 MAX_DOCUMENT_WORDS = 256
 MAX_TEXT_CHARACTERS = 2048  # of one text: a summary has 1,024
@@ -86,6 +86,7 @@ class SkillSearch:
         self._directory = directory
         self._documents: dict[SkillKey, _KnownDocument] = {}
         self._running = FairShares(MAX_RUNNING)
+        self._turn = asyncio.Semaphore(1)
         directory.skill_listeners.append(self._on_skill_change)
 
     async def find(self, caller: Caller, keys: Iterable[SkillKey], query: str, limit: int) -> list[SkillKey]:
@@ -99,7 +100,8 @@ class SkillSearch:
         with self._running.hold(caller.namespace, caller.name) as admitted:
             if not admitted:
                 raise Problem("overloaded", "your searches hold their share of those that run; search again", 1)
-            scores = await rank(await self._read(keys), query_terms(query))
+            async with self._turn:  # together they would take the loop for as long as there are many
+                scores = await rank(await self._read(keys), query_terms(query))
         named = query.strip()
         exact = {self._directory.tools.get(named), SkillKey(*named.partition("/")[::2])}
         return heapq.nsmallest(limit, scores, key=lambda key: (key not in exact, -scores[key], key))

@@ -30,7 +30,7 @@ from skill_operator.gateway.http.request_id import resolve_request_id
 from skill_operator.gateway.invocation import gateway_starting
 from skill_operator.gateway.pods.directory import SkillEntry
 from skill_operator.gateway.problems import Problem
-from skill_operator.gateway.skill_search import DEFAULT_RESULTS, MAX_RESULTS
+from skill_operator.gateway.skill_search import DEFAULT_RESULTS, MAX_QUERY_BYTES, MAX_RESULTS
 from skill_operator.naming import SkillKey
 from skill_operator.observability import logs, metrics
 from skill_operator.settings import Settings
@@ -162,8 +162,10 @@ class Routes:
 
 
 def _read_search(request: Request) -> tuple[str, int]:
-    """Return query, empty where there is none, and limit of a list. Raises Problem (400) for a limit that is none."""
+    """Return query, empty where there is none, and limit of a list. Raises Problem (400)."""
     query, limit = request.query_params.get("q", ""), request.query_params.get("limit")
+    if len(query.encode("utf-8", "surrogatepass")) > MAX_QUERY_BYTES:
+        raise Problem("bad-request", f"q has {MAX_QUERY_BYTES} bytes of UTF-8 at most")
     if limit is None:
         return query, DEFAULT_RESULTS
     if not query:
