@@ -309,13 +309,14 @@ async def test_odd_names_of_properties_are_translated(world: Guarded, mode: str)
     assert [json.loads(call.body) for call in calls] == [{"Unit price": 3, "in": []}]
 
 
-async def test_what_is_found_is_bounded(world: Guarded) -> None:
+@pytest.mark.parametrize("path", ["/mcp", "/mcp/finance"])
+async def test_what_is_found_is_bounded(world: Guarded, path: str) -> None:
     world.api_server.rights = {("", "")}
     properties = {f"field-{number}": {"type": "string", "description": "What it is about."} for number in range(300)}
     large = {"type": "object", "properties": properties}
     for number in range(20):
         world.directory.on_skill("ADDED", deployed(f"s{number}", summary="Sums. " * 150, input=large))
-    async with agent(world, "auto") as client:
+    async with agent(world, "auto", path=path) as client:
         found = await find(client, "sums", limit=20)
         assert len(found) == 20
         assert "input" in found[0]

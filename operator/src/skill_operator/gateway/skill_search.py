@@ -102,9 +102,16 @@ class SkillSearch:
                 raise Problem("overloaded", "your searches hold their share of those that run; search again", 1)
             async with self._turn:  # together they would take the loop for as long as there are many
                 scores = await rank(await self._read(keys), query_terms(query))
-        named = query.strip()
-        exact = {self._directory.tools.get(named), SkillKey(*named.partition("/")[::2])}
-        return heapq.nsmallest(limit, scores, key=lambda key: (key not in exact, -scores[key], key))
+        name = query.strip()
+        return heapq.nsmallest(limit, scores, key=lambda key: (not self._is_named(key, name), -scores[key], key))
+
+    def _is_named(self, key: SkillKey, name: str) -> bool:
+        """Return whether a name is the Skill's own, with or without its namespace, or that of its tool anywhere."""
+        tools = self._directory.tools
+        return name in {key.name, f"{key.namespace}/{key.name}", f"{key.namespace}__{key.name}"} or key in {
+            tools.get(name),
+            tools.get(f"{key.namespace}/{name}"),
+        }
 
     async def _read(self, keys: Iterable[SkillKey]) -> dict[SkillKey, SearchDocument]:
         """Return the documents of the Skills that can be read. Each is made once for each version of its Skill."""
