@@ -426,3 +426,71 @@ def test_the_oldest_code_goes_first_when_all_of_it_is_too_large() -> None:
     assert [bool(attempt.source) for attempt in ledger.attempts] == [False, False, True]
     assert all(attempt.fingerprint for attempt in ledger.attempts)
     assert len(ledger.model_dump_json()) < ledger_rules.MAX_SOURCES_BYTES + 100_000
+
+
+def pending(tokens: int, reply_limit: int, faults: int = 0) -> Ledger:
+    ledger = opened().model_copy(update={"faults": faults})
+    return ledger_rules.reserve(ledger, "main", tokens, "call", NOW, reply_limit=reply_limit)
+
+
+def test_calls_in_a_row_without_an_answer_are_charged_ever_less_but_never_nothing() -> None:
+    prices = [ledger_rules.price_unanswered(pending(5000, 4096, faults)) for faults in range(40)]
+    assert prices[:4] == [5000, 904 + 2048, 904 + 1024, 904 + 512]
+    assert prices[-1] == 904
+    assert ledger_rules.price_unanswered(reserved(opened(), 700)) == 700, "of an older ledger"
+    assert ledger_rules.price_unanswered(opened()) == 0
+
+
+def thought(ledger: Ledger, limit: int, tokens: int = 1000) -> Ledger:
+    """A reply whose limit reasoning took up."""
+    asked_for = ledger_rules.reserve(ledger, "main", PROMPT + limit, f"call {ledger.tokens}", NOW, reply_limit=limit)
+    return ledger_rules.settle(
+        asked_for, tokens, NOW, estimated=False, source="", fingerprint="", flaw="no-answer", problem="cut"
+    )
+
+
+def test_reasoning_gets_twice_the_limit_as_long_as_the_budget_lasts() -> None:
+    ledger, found = opened(), list[int]()
+    while isinstance(call := step(ledger, token_budget=100_000), Call):
+        found.append(call.max_tokens)
+        ledger = thought(ledger, call.max_tokens, PROMPT + call.max_tokens)
+    assert found == [4096, 8192, 16_384, 32_768]
+    assert isinstance(call, Stop)
+    assert (call.reason, call.limit, call.budget) == ("ReplyCutOff", 4096, 100_000)
+    assert ledger.attempt_count == 0
+    stopped = ledger_rules.stop(ledger, call)
+    assert step(stopped, token_budget=100_000) == call
+    assert isinstance(step(stopped, token_budget=100_001), Stop), "a token more is no use"
+    again = step(stopped, token_budget=200_000)
+    assert isinstance(again, Call)
+    assert again.max_tokens == 65_536
+
+
+def test_no_limit_is_above_what_the_endpoint_allows() -> None:
+    assert isinstance(call := step(opened(), reply_ceiling=2048), Call)
+    assert call.max_tokens == 2048
+    stop_ = step(thought(opened(), 2048), reply_ceiling=2048)
+    assert isinstance(stop_, Stop)
+    assert stop_.reason == "ReplyCutOff"
+
+
+def test_a_first_reply_gets_what_the_endpoint_was_seen_to_need() -> None:
+    call = step(opened(), needed_reply_tokens=8192)
+    assert isinstance(call, Call)
+    assert (call.max_tokens, call.reserved_tokens) == (8192, PROMPT + 8192)
+
+
+def test_a_fault_is_forgotten_once_the_endpoint_is_another() -> None:
+    ledger = ledger_rules.record_fault(
+        reserved(opened()),
+        "no.",
+        0,
+        NOW + timedelta(hours=1),
+        reason="ModelRefused",
+        fault_count=5,
+        endpoint_version="a",
+    )
+    assert ledger_rules.forget_fault(ledger, "a") == ledger
+    assert isinstance(step(ledger_rules.forget_fault(ledger, "b")), Call)
+    older = ledger.model_copy(update={"fault_endpoint": ""})
+    assert ledger_rules.forget_fault(older, "b") == older, "what an earlier version recorded waits as it did"

@@ -183,14 +183,16 @@ REASONS: Final[Mapping[str, Reason]] = {
     "ModelUnavailable": Reason(
         ReasonGroup.SOURCE,
         (GENERATED, EVENT),
-        "The model's endpoint does not answer, or answers with an error. No attempt is spent.",
+        "The model's endpoint does not answer, or answers with an error, in its own words. No attempt is spent.",
         "Wait: the operator asks again. If it lasts, check the endpoint and `models[].timeoutSeconds`.",
     ),
     "ModelRefused": Reason(
         ReasonGroup.SOURCE,
         (GENERATED, EVENT),
-        "The endpoint refuses the request as it is: key, model name, path or form. No attempt is spent.",
-        "Correct `models[]` or its `apiKeySecret` in the chart. The operator tries again twice an hour.",
+        "The endpoint refuses the request as it is: key, model name, path, form, or an account without credit. The "
+        "message has its own words. No attempt is spent.",
+        "Do what the message says: correct `models[]` or its `apiKeySecret` in the chart, or pay. The operator tries "
+        "again twice an hour, and at once when the settings of the endpoint change.",
     ),
     "Throttled": Reason(
         ReasonGroup.SOURCE,
@@ -244,19 +246,30 @@ REASONS: Final[Mapping[str, Reason]] = {
         ReasonGroup.SOURCE,
         (GENERATED, VERIFIED),
         "Generated: no code was accepted within `generation.deadlineSeconds`. Verified: the check's Job ran too long.",
-        "Generated: make the spec clearer. Verified: wait for the next check, or raise `check.deadlineSeconds`.",
+        "Generated: make the spec clearer, or raise the limit. Verified: wait for the next check, or raise "
+        "`check.deadlineSeconds`.",
     ),
     "NoCode": Reason(
         ReasonGroup.SOURCE,
         (GENERATED, EVENT),
-        "The model's reply held no usable code. After two such replies in a row the work ends.",
+        "The model's reply held no usable code. The message quotes what it wrote. After two such replies in a row the "
+        "work ends.",
         "Use a model that follows instructions, or make the description clearer.",
+    ),
+    "TaskRefused": Reason(
+        ReasonGroup.SOURCE,
+        (GENERATED, EVENT),
+        "The model declines the task, or a content filter of its endpoint withholds prompt or reply. The message has "
+        "its own words. After two such replies in a row the work ends.",
+        "Describe the task in other words, use another model, or change the endpoint's filter.",
     ),
     "ReplyCutOff": Reason(
         ReasonGroup.SOURCE,
-        (GENERATED,),
-        "Two replies in a row were longer than they may be.",
-        "Raise `models[].maxReplyTokens` of the chart, or ask for less in one Skill.",
+        (GENERATED, EVENT),
+        "A reply was longer than it may be. After two such replies in a row the work ends. One whose limit went into "
+        "reasoning is asked for again with twice the limit, while the token budget lasts.",
+        "Raise `models[].maxReplyTokens` of the chart, or ask for less in one Skill. For a model that reasons, raise "
+        "`spec.generation.tokenBudget`. The Skill then goes on by itself.",
     ),
     "CodeRepeated": Reason(
         ReasonGroup.SOURCE,

@@ -20,9 +20,25 @@ from skill_operator.api.v1alpha1 import MESSAGE_LIMIT, GenerationFailure, Genera
 from skill_operator.generation import daily_quota, ledger_history, store
 from skill_operator.generation import ledger as ledger_rules
 from skill_operator.generation.circuit_breaker import CircuitBreaker
+from skill_operator.generation.completion_reader import (
+    MAX_QUOTED_CHARACTERS,
+    CompletionContent,
+    CompletionParts,
+    read_completion,
+)
 from skill_operator.generation.daily_quota import DailyQuota, DailyUsage
 from skill_operator.generation.fingerprint import text_fingerprint
-from skill_operator.generation.ledger import Call, GenerationLimits, Ledger, ReadyCandidate, Stop, Wait
+from skill_operator.generation.ledger import (
+    NO_ANSWER,
+    REFUSED,
+    Call,
+    GenerationLimits,
+    Ledger,
+    ReadyCandidate,
+    ReplyDetails,
+    Stop,
+    Wait,
+)
 from skill_operator.generation.ledger_history import LedgerHistory
 from skill_operator.generation.provider import (
     DEFAULT_TEMPERATURE,
@@ -32,7 +48,6 @@ from skill_operator.generation.provider import (
     Provider,
     estimate,
 )
-from skill_operator.generation.reply import read_reply
 from skill_operator.generation.request import (
     FRESH_START_TEMPERATURE,
     CompletionRequest,
@@ -42,7 +57,7 @@ from skill_operator.generation.request import (
 )
 from skill_operator.generation.request_pool import RequestPool
 from skill_operator.k8s.interface import Object
-from skill_operator.naming import SkillKey
+from skill_operator.naming import SkillKey, digest
 from skill_operator.observability import logs, metrics
 from skill_operator.settings import ModelEndpoint, Settings
 from skill_operator.untrusted.text import single_line
@@ -53,6 +68,8 @@ FIRST_RETRY_SECONDS = 2.0
 MAX_RETRY_SECONDS = 300.0
 STALLED_RETRY_SECONDS = 1800.0  # after too many faults in a row: an outage ends, and nobody must retry each Skill
 TRIAL_GRACE = timedelta(seconds=30)  # a circuit breaker's trial call may wait so long for a slot of the pool
+
+_EMPTY_REPLY_REASONS = {"cut-off": "ReplyCutOff", NO_ANSWER: "ReplyCutOff", REFUSED: "TaskRefused"}
 
 Decision = Call | ReadyCandidate | Stop | Wait
 
@@ -92,13 +109,10 @@ class GenerationEvent:
 
 @dataclass(frozen=True)
 class ReadCompletion:
-    """ReadCompletion is a completion with the code that was found in it, or with the flaw and why it has none."""
+    """ReadCompletion is a completion with what was found in it."""
 
     completion: Completion
-    source: str
-    flaw: str
-    message: str
-    fingerprint: str
+    content: CompletionContent
 
 
 @dataclass(frozen=True)
@@ -193,7 +207,7 @@ class Author:
         if unsent_request is not None and unsent_request.call_id == before.pending_call:
             request = unsent_request  # the ledger was written, and the reconcile ended before the call was made
         else:
-            state = state.with_ledger(self._record_reply(key, before, now))
+            state = state.with_ledger(self._record_reply(inputs, before, now))
         events = _describe_reply(before, state.ledger, state.limits)
         decision = self._decide(inputs, state, now)
         if isinstance(decision, Call):
@@ -211,7 +225,9 @@ class Author:
             self._unsent[key] = request
             tokens = decision.reserved_tokens
             usage = daily_quota.reserve(state.usage, meta.uid, meta.namespace, request.call_id, tokens)
-            ledger = ledger_rules.reserve(state.ledger, state.model.name, tokens, request.call_id, now)
+            ledger = ledger_rules.reserve(
+                state.ledger, state.model.name, tokens, request.call_id, now, reply_limit=decision.max_tokens
+            )
             state = replace(state.with_ledger(ledger), usage=usage)
         elif isinstance(decision, Stop):
             state = state.with_ledger(ledger_rules.stop(state.ledger, decision))
@@ -290,7 +306,14 @@ class Author:
     def _decide_by_ledger(self, inputs: GenerationInput, state: _GenerationState, now: datetime) -> Decision:
         """Return the ledger's decision. A call is decided twice: the length of its prompt depends on its kind."""
         spec, ledger = inputs.skill.spec, state.ledger
-        limits = state.limits.model_copy(update={"max_reply_tokens": state.model.max_reply_tokens})
+        known = self._provider.reply_limits(state.model)
+        limits = state.limits.model_copy(
+            update={
+                "max_reply_tokens": state.model.max_reply_tokens,
+                "needed_reply_tokens": known.needed_tokens,
+                "reply_ceiling": known.max_tokens,
+            }
+        )
         messages = build_messages(spec, inputs.types, inputs.manifest, ledger, "first")
         decision = ledger_rules.decide(ledger, limits, estimate(messages), now)
         if isinstance(decision, Call):
@@ -298,8 +321,9 @@ class Author:
             decision = ledger_rules.decide(ledger, limits, estimate(messages), now)
         return decision
 
-    def _record_reply(self, key: SkillKey, ledger: Ledger, now: datetime) -> Ledger:
+    def _record_reply(self, inputs: GenerationInput, ledger: Ledger, now: datetime) -> Ledger:
         """Return the ledger with the reply that has arrived. A reservation without a call in the pool is lost."""
+        key = inputs.key
         if ledger.last is None or not ledger.pending_call:
             return ledger
         if not self._pool.contains(key, ledger.pending_call):
@@ -310,72 +334,96 @@ class Author:
         if task.cancelled():
             return ledger_rules.record_loss(ledger, now)
         reserved_tokens, max_faults = ledger.last.tokens, self._settings.generation.infrastructure_failures
+        version = _endpoint_version(next(model for model in inputs.models if model.name == ledger.last.endpoint))
         try:
             reply = task.result()
         except ModelUnavailable as error:
             seconds = error.retry_after or min(MAX_RETRY_SECONDS, FIRST_RETRY_SECONDS * 2**ledger.faults)
             if ledger.faults + 1 >= max_faults:
                 seconds = max(seconds, STALLED_RETRY_SECONDS)
-            charged = reserved_tokens if error.billed else 0
-            return ledger_rules.record_fault(ledger, str(error), charged, _retry_at(now, seconds))
+            charged = ledger_rules.price_unanswered(ledger) if error.tokens is None else error.tokens
+            charged = charged if error.billed else 0
+            retry_at = _retry_at(now, seconds)
+            return ledger_rules.record_fault(ledger, str(error), charged, retry_at, endpoint_version=version)
         except ModelRefused as error:
-            retry_at = _retry_at(now, STALLED_RETRY_SECONDS)
             return ledger_rules.record_fault(
-                ledger, f"{error}.", 0, retry_at, reason="ModelRefused", fault_count=max_faults
+                ledger,
+                f"{error}.",
+                error.tokens,
+                _retry_at(now, STALLED_RETRY_SECONDS),
+                reason="ModelRefused",
+                fault_count=max_faults,
+                endpoint_version=version,
             )
         except Exception as error:
             log.exception("the call of a model failed unexpectedly")
             message = f"The call failed: {type(error).__name__}. See the operator's log."
             retry_at = _retry_at(now, STALLED_RETRY_SECONDS)
             return ledger_rules.record_fault(ledger, message, reserved_tokens, retry_at, fault_count=max_faults)
+        completion, content = reply.completion, reply.content
         return ledger_rules.settle(
             ledger,
-            reply.completion.tokens,
+            completion.tokens,
             now,
-            estimated=reply.completion.estimated,
-            source=reply.source,
-            fingerprint=reply.fingerprint,
-            flaw=reply.flaw,
-            problem=reply.message,
+            estimated=completion.estimated,
+            source=content.source,
+            fingerprint=content.fingerprint,
+            flaw=content.flaw,
+            problem=content.message,
+            details=ReplyDetails(
+                words=single_line(content.words, MAX_QUOTED_CHARACTERS),
+                reasoning_tokens=completion.reasoning_tokens,
+                reply_limit=completion.reply_limit,
+            ),
         )
 
     async def _complete_and_read(self, request: CompletionRequest) -> ReadCompletion:
         """Return the completion with the code in it. A reply that cannot be read within the limits has none."""
         completion = await self._complete(request)
+        parts: CompletionParts = {
+            "text": completion.text,
+            "finish_reason": completion.finish_reason,
+            "reasoning": completion.reasoning,
+            "reasoning_field": completion.reasoning_field,
+            "reasoning_tokens": completion.reasoning_tokens,
+            "refusal": completion.refusal,
+            "tool": completion.tool,
+        }
         try:
-            found = await self._worker.call(
-                read_reply, completion.text, completion.finish_reason, request.accepted_source
-            )
+            content = CompletionContent(*await self._worker.call(read_completion, parts, request.accepted_source))
         except WorkerFailed as error:
             log.warning("a reply cannot be read: %s", error, extra={"endpoint": request.endpoint.name})
-            found = ("", "no-code", "the reply is too complex to be read; answer with simpler code", "")
-        return ReadCompletion(replace(completion, text=""), *found)
+            message = "the reply is too complex to be read; answer with simpler code"
+            content = CompletionContent("", "no-code", message, "", "")
+        if content.flaw == NO_ANSWER:
+            self._provider.record_cut_reply(request.endpoint, completion.reply_limit or request.max_tokens)
+        return ReadCompletion(replace(completion, text="", reasoning=""), content)
 
     async def _complete(self, request: CompletionRequest) -> Completion:
         """Return the completion. The endpoint's circuit breaker knows the outcome before anyone else."""
         name, breaker = request.endpoint.name, self._breakers[request.endpoint.name]
-        outcome, tokens = "failed", 0
+        outcome, tokens, reasoning_tokens = "failed", 0, 0
         try:
             api_key = await asyncio.to_thread(_read_api_key, request.endpoint)
             completion = await self._provider.complete(
                 request.endpoint, api_key, request.messages, request.max_tokens, request.temperature
             )
         except ModelUnavailable as error:
-            outcome = "unavailable"
+            outcome, tokens = "unavailable", error.tokens or 0
             breaker.record_failure(self._clock(), str(error), error.retry_after)
             raise
-        except ModelRefused:
-            outcome = "refused"
+        except ModelRefused as error:
+            outcome, tokens = "refused", error.tokens
             raise
         except asyncio.CancelledError:
             outcome = "cancelled"
             raise
         else:
-            outcome, tokens = "answered", completion.tokens
+            outcome, tokens, reasoning_tokens = "answered", completion.tokens, completion.reasoning_tokens
             breaker.record_success()
             return completion
         finally:
-            metrics.record_model_request(name, outcome, tokens)
+            metrics.record_model_request(name, outcome, tokens, reasoning_tokens)
             metrics.set_circuit_state(name, breaker.state(self._clock()))
 
 
@@ -386,12 +434,14 @@ def _open(inputs: GenerationInput, settings: Settings, now: datetime) -> _Genera
     prompt or an example may have changed, but not the task.
     """
     skill = inputs.skill
-    digest = input_hash(skill.spec, inputs.models, inputs.manifest, inputs.checker)
+    present_hash = input_hash(skill.spec, inputs.models, inputs.manifest, inputs.checker)
     min_interval = timedelta(seconds=settings.generation.floor_seconds)
-    history = ledger_history.select(store.read_history(inputs.stored_history), digest, inputs.retry, min_interval)
+    history = ledger_history.select(store.read_history(inputs.stored_history), present_hash, inputs.retry, min_interval)
     ledger = history.present
     if not ledger.attempts and ledger.first_call is None and not ledger.anew and inputs.accepted_source:
         ledger = ledger_rules.readopt(ledger, inputs.accepted_source, text_fingerprint(inputs.accepted_source))
+    if ledger.fault_endpoint:
+        ledger = ledger_rules.forget_fault(ledger, _endpoint_version(next_model(inputs.models, ledger)))
     usage = daily_quota.read(store.read_daily_usage(inputs.stored_usage), now.date())
     state = _GenerationState(skill.metadata.uid, history, usage, inputs.models, _limits(settings, skill))
     return state.with_ledger(ledger)
@@ -432,8 +482,11 @@ def _describe_reply(before: Ledger, after: Ledger, limits: GenerationLimits) -> 
     if len(after.attempts) < len(before.attempts):
         return (GenerationEvent(after.fault_reason, f"{after.fault} No attempt is spent."),)
     if last is not None and last.state == "empty":
-        text = f"{last.endpoint} sent no usable code ({last.tokens} tokens, no attempt is spent): {last.message}"
-        return (GenerationEvent("NoCode", text),)
+        reasoning = f", {last.reasoning_tokens} of them reasoning" if last.reasoning_tokens else ""
+        words = f". It wrote: {last.words}" if last.words else ""
+        price = f"{last.tokens} tokens{reasoning}, no attempt is spent"
+        text = f"{last.endpoint} sent no usable code ({price}): {last.message}{words}"
+        return (GenerationEvent(_EMPTY_REPLY_REASONS.get(last.gate, "NoCode"), text),)
     if last is not None and last.state == "repeat":
         attempt = _describe_attempt(before.last.number, limits)
         text = (
@@ -465,6 +518,16 @@ def _status(state: _GenerationState) -> GenerationStatus:
         if failed_attempt
         else None,
     )
+
+
+def _endpoint_version(endpoint: ModelEndpoint) -> str:
+    """Return a hash of the endpoint's settings, and of when its files were last written.
+
+    The kubelet writes a file anew when its Secret changes, and when a pod starts.
+    """
+    paths = [Path(file) for file in (endpoint.api_key_file, endpoint.ca_file) if file]
+    written = [path.stat().st_mtime_ns if path.exists() else 0 for path in paths]
+    return digest(endpoint.model_dump(mode="json"), written)[:16]
 
 
 def _retry_at(now: datetime, seconds: float) -> datetime:

@@ -21,6 +21,8 @@ AttemptState = Literal["reserved", "candidate", "passed", "failed", "repeat", "e
 CallKind = Literal["first", "repair", "fresh"]
 MIN_REPLY_TOKENS = 256  # with less left, a call could not produce a file
 MAX_CONSECUTIVE_EMPTY_REPLIES = 2
+MIN_REPLY_GROWTH_RATIO = 1.5  # less is not worth another call after a reply whose limit reasoning took up
+MAX_HALVINGS = 30
 MAX_REPEATS = 2
 MAX_STALLS_IN_A_ROW = 3  # so that the first repairs are never cut short: one of three that succeed has stalled before
 MAX_PROGRAMS_IN_DISPUTE = 3  # two that agree are wrong together more often than the example is
@@ -29,6 +31,10 @@ MAX_REPORT_CHARACTERS = 3000
 GATES = ("size", "policy", "ruff", "mypy", "examples", "schema", "hidden")
 CLARIFY_ADVICE = "make the description or the examples clearer, and generation starts again"
 NO_PROGRESS = f"the model makes no progress, even after a fresh start: {CLARIFY_ADVICE}"
+NO_ANSWER = "no-answer"  # flaw of a reply whose limit reasoning took up: more tokens help, other words do not
+REFUSED = "refused"  # flaw of a reply in which the model or a filter declines
+_CUT_OFF = frozenset({"cut-off", NO_ANSWER})
+_NO_FAULT = {"faults": 0, "fault": "", "fault_reason": "", "fault_endpoint": "", "retry_at": None}
 _EXAMPLE_COUNT = re.compile(r"\b(\d{1,4})(?:/| of )(\d{1,4})\b")
 _CODE_EXCERPT = re.compile(r"^[> ] +\d+ \| .*\n?", re.MULTILINE)
 _VARYING_PART = re.compile(r"0x[0-9a-fA-F]+|\d+|(/[\w.-]+)+")
@@ -60,6 +66,9 @@ class Attempt(StoredModel):
     message: str = ""
     private: str = ""  # what failed among the held-out examples: people read it, and no prompt holds it
     line: int | None = None
+    words: str = ""  # of the model or its endpoint, for people: no prompt quotes them
+    reply_limit: int = 0  # tokens that the reply could have; 0 in ledgers of earlier versions
+    reasoning_tokens: int = 0  # charged, and not in the reply's text
 
     @property
     def example_counts(self) -> tuple[int, int]:
@@ -98,12 +107,14 @@ class Ledger(StoredModel):
     faults: int = 0
     fault: str = ""
     fault_reason: str = ""
+    fault_endpoint: str = ""  # version of the endpoint's settings that the fault is about
     retry_at: AwareDatetime | None = None
     fault_tokens: int = 0
     stop: str = ""
     stop_message: str = ""
     stop_report: str = ""
     stop_limit: int = 0
+    stop_budget: int = 0
 
     @property
     def tokens(self) -> int:
@@ -148,6 +159,8 @@ class GenerationLimits(StoredModel):
     max_attempts: int
     token_budget: int
     max_reply_tokens: int = MIN_REPLY_TOKENS  # of the model that is called next
+    needed_reply_tokens: int = 0  # what that model's replies were seen to need, if that is more
+    reply_ceiling: int = 0  # tokens of a reply that its endpoint allows at most; 0 while unknown
     max_faults: int  # in a row, before the Skill counts as stalled
     deadline: timedelta
 
@@ -159,6 +172,19 @@ class Call:
     kind: CallKind
     max_tokens: int
     reserved_tokens: int
+
+
+@dataclass(frozen=True)
+class ReplyDetails:
+    """ReplyDetails are facts about a reply that no rule but the one on reply limits depends on.
+
+    `words` are those of the model, for people. `reasoning_tokens` were charged, and are not in the text. `reply_limit`
+    is what the endpoint allowed, if that is less than what was reserved, else 0.
+    """
+
+    words: str = ""
+    reasoning_tokens: int = 0
+    reply_limit: int = 0
 
 
 @dataclass(frozen=True)
@@ -174,13 +200,14 @@ class Stop:
     """Generation has ended without accepted code.
 
     `report` describes the best code and may be long. `limit` is the limit that was reached, if raising it lets
-    generation continue.
+    generation continue. `budget` is the token budget, where raising that helps as well.
     """
 
     reason: str
     message: str
     report: str = ""
     limit: int = 0
+    budget: int = 0
 
 
 @dataclass(frozen=True)
@@ -198,7 +225,7 @@ def decide(
 ) -> Call | ReadyCandidate | Stop | Wait:
     """Return the next step. Rules that stop are applied before those that spend."""
     if ledger.stop and not _is_limit_raised(ledger, limits):
-        return Stop(ledger.stop, ledger.stop_message, ledger.stop_report, ledger.stop_limit)
+        return Stop(ledger.stop, ledger.stop_message, ledger.stop_report, ledger.stop_limit, ledger.stop_budget)
     last = ledger.last
     if last is not None and last.state == "reserved":
         return Wait(0, "Generating", f"attempt {last.number} of {limits.max_attempts}: {last.endpoint} is writing")
@@ -209,7 +236,9 @@ def decide(
     if (wait := _find_wait(ledger, limits, now)) is not None:
         return wait
     remaining = limits.token_budget - ledger.tokens
-    reply_tokens = min(limits.max_reply_tokens, remaining - prompt_tokens)
+    reply_tokens = min(_wanted_reply_tokens(ledger, limits), remaining - prompt_tokens)
+    if last is not None and last.gate == NO_ANSWER and reply_tokens < MIN_REPLY_GROWTH_RATIO * last.reply_limit:
+        return _stop_without_answer(last, ledger, limits)
     if reply_tokens < MIN_REPLY_TOKENS:
         return Stop(
             "BudgetExhausted",
@@ -219,6 +248,13 @@ def decide(
             limits.token_budget,
         )
     return Call(_call_kind(ledger), reply_tokens, prompt_tokens + reply_tokens)
+
+
+def _wanted_reply_tokens(ledger: Ledger, limits: GenerationLimits) -> int:
+    """Return the limit of the next reply, the budget aside: twice that of one whose limit reasoning took up."""
+    doubled = [2 * attempt.reply_limit for attempt in ledger.attempts if attempt.gate == NO_ANSWER]
+    wanted = max(limits.max_reply_tokens, limits.needed_reply_tokens, *doubled)
+    return min(wanted, limits.reply_ceiling or wanted)
 
 
 def _call_kind(ledger: Ledger) -> CallKind:
@@ -256,15 +292,15 @@ def _find_stop(ledger: Ledger, limits: GenerationLimits, now: datetime) -> Stop 
         return Stop("SuspectSpec", dispute.message, report)
     if _count_stalls_in_a_row(attempts) >= MAX_STALLS_IN_A_ROW:
         return Stop("NoProgress", NO_PROGRESS, report)
-    latest_states = [attempt.state for attempt in attempts[-MAX_CONSECUTIVE_EMPTY_REPLIES:]]
-    if latest_states == ["empty"] * MAX_CONSECUTIVE_EMPTY_REPLIES:
-        return _stop_after_empty_replies(attempts[-1])
+    was_cut_off = ledger.stop == "ReplyCutOff"  # and goes on, as a limit was raised
+    if not was_cut_off and _count_empty_replies(ledger, limits) >= MAX_CONSECUTIVE_EMPTY_REPLIES:
+        return _stop_after_empty_replies(attempts[-1], limits)
     if ledger.attempt_count >= limits.max_attempts:
         return _stop_at_limit(ledger, limits, dispute)
     ends_at = deadline(ledger, limits)
-    if ends_at is not None and now > ends_at:
+    if ends_at is not None and now > ends_at and not ledger.stop:  # what goes on again has its time anew
         message = f"no code was accepted within {limits.deadline} of the first reply: {CLARIFY_ADVICE}"
-        return Stop("DeadlineExceeded", message, report)
+        return Stop("DeadlineExceeded", message, report, int(limits.deadline.total_seconds()))
     return None
 
 
@@ -284,18 +320,44 @@ def deadline(ledger: Ledger, limits: GenerationLimits) -> datetime | None:
     return ledger.first_reply + limits.deadline if ledger.first_reply is not None else None
 
 
-def _stop_after_empty_replies(last: Attempt) -> Stop:
+def _count_empty_replies(ledger: Ledger, limits: GenerationLimits) -> int:
+    """Return how many of the latest replies in a row had no code. One that the next may be longer than counts not."""
+    wanted = _wanted_reply_tokens(ledger, limits)
+    empty = takewhile(lambda attempt: attempt.state == "empty", reversed(ledger.attempts))
+    return sum(attempt.gate not in _CUT_OFF or not 0 < attempt.reply_limit < wanted for attempt in empty)
+
+
+def _stop_after_empty_replies(last: Attempt, limits: GenerationLimits) -> Stop:
     count = f"{MAX_CONSECUTIVE_EMPTY_REPLIES} replies in a row"
-    if last.gate == "cut-off":
+    if last.gate in _CUT_OFF:
         advice = "raise maxReplyTokens of the model in the chart's values, or describe less in one Skill"
-        return Stop("ReplyCutOff", f"{count} exceeded the reply limit: {advice}")
-    return Stop("NoCode", f"{count} contained no usable code: {last.message}")
+        return Stop("ReplyCutOff", f"{count} exceeded the reply limit: {advice}", limit=limits.max_reply_tokens)
+    words = f". It wrote: {last.words}" if last.words else ""
+    if last.gate == REFUSED:
+        advice = "describe the task in other words, or use another model"
+        return Stop("TaskRefused", f"{count} held no code, as {last.message}: {advice}{words}")
+    return Stop("NoCode", f"{count} contained no usable code: {last.message}{words}")
+
+
+def _stop_without_answer(last: Attempt, ledger: Ledger, limits: GenerationLimits) -> Stop:
+    """Return the stop after a reply whose limit reasoning took up, where no much longer one is possible."""
+    message = (
+        f"{last.endpoint} needs more than {last.reply_limit} tokens for one reply, most of them reasoning, and "
+        f"{ledger.tokens} of {limits.token_budget} are spent: raise spec.generation.tokenBudget, raise maxReplyTokens "
+        "of the model in the chart's values, or let it reason less"
+    )
+    budget = limits.token_budget
+    return Stop("ReplyCutOff", message, _describe_best(ledger), limits.max_reply_tokens, budget)
 
 
 def _is_limit_raised(ledger: Ledger, limits: GenerationLimits) -> bool:
-    """Return whether the limit that stopped generation has been raised since. A stop without a limit stays."""
-    current = limits.token_budget if ledger.stop == "BudgetExhausted" else limits.max_attempts
-    return 0 < ledger.stop_limit < current
+    """Return whether a limit that stopped generation has been raised since. A stop without a limit stays."""
+    current = {
+        "BudgetExhausted": limits.token_budget,
+        "ReplyCutOff": limits.max_reply_tokens,
+        "DeadlineExceeded": int(limits.deadline.total_seconds()),
+    }.get(ledger.stop, limits.max_attempts)
+    return 0 < ledger.stop_limit < current or 0 < ledger.stop_budget < limits.token_budget
 
 
 def _is_stall(earlier: Attempt, later: Attempt) -> bool:
@@ -337,21 +399,28 @@ def _describe_best(ledger: Ledger) -> str:
     return f"{subject} came furthest. The gate {best.gate} refused it{line}: {best.message}"
 
 
-def reserve(ledger: Ledger, endpoint: str, tokens: int, call_id: str, now: datetime) -> Ledger:
-    """Return the ledger with a new attempt that reserves `tokens` for the call `call_id` of `endpoint`."""
+def reserve(ledger: Ledger, endpoint: str, tokens: int, call_id: str, now: datetime, *, reply_limit: int = 0) -> Ledger:
+    """Return the ledger with a new attempt that reserves `tokens` for the call `call_id` of `endpoint`.
+
+    `reply_limit` is the part of the tokens that the reply may have. The deadline of generation that goes on after a
+    stop counts anew.
+    """
     resumed_ledger = ledger.model_copy(
         update={
             "stop": "",
             "stop_message": "",
             "stop_report": "",
             "stop_limit": 0,
+            "stop_budget": 0,
             "call": call_id,
             "charged": None,
             "first_call": ledger.first_call or now,
+            "first_reply": None if ledger.stop else ledger.first_reply,
         }
     )
     number = ledger.attempt_count + 1
-    return _append(resumed_ledger, Attempt(number=number, state="reserved", endpoint=endpoint, tokens=tokens))
+    attempt = Attempt(number=number, state="reserved", endpoint=endpoint, tokens=tokens, reply_limit=reply_limit)
+    return _append(resumed_ledger, attempt)
 
 
 def settle(
@@ -364,6 +433,7 @@ def settle(
     fingerprint: str,
     flaw: str,
     problem: str,
+    details: ReplyDetails | None = None,
 ) -> Ledger:
     """Return the ledger with the pending reply recorded, at the price of `tokens`.
 
@@ -373,12 +443,34 @@ def settle(
         return ledger
     fingerprints = {attempt.fingerprint for attempt in ledger.attempts if attempt.fingerprint}
     state: AttemptState = "empty" if not source else "repeat" if fingerprint in fingerprints else "candidate"
-    values = {"state": state, "tokens": tokens, "estimated": estimated, "source": source, "fingerprint": fingerprint}
+    values: dict[str, object] = {"state": state, "tokens": tokens, "estimated": estimated}
+    values |= {"source": source, "fingerprint": fingerprint}
+    found = details or ReplyDetails()
+    values |= {"words": found.words, "reasoning_tokens": found.reasoning_tokens}
+    values["reply_limit"] = found.reply_limit or ledger.attempts[-1].reply_limit
     message = problem or ("the same code as before" if state == "repeat" else "")  # a prompt may quote it
     updated_ledger = _update_last(ledger, **values, gate=flaw if state == "empty" else "", message=message)
-    no_fault = {"faults": 0, "fault": "", "fault_reason": "", "retry_at": None}
     outcome = {"charged": tokens, "first_reply": ledger.first_reply or now}
-    return _drop_oldest_sources(updated_ledger.model_copy(update=no_fault | outcome))
+    return _drop_oldest_sources(updated_ledger.model_copy(update=_NO_FAULT | outcome))
+
+
+def price_unanswered(ledger: Ledger) -> int:
+    """Return the tokens to charge for the pending call, which was sent, and whose reply did not come.
+
+    The first such call is charged whole. Of further calls in a row that brought no reply, each is charged its prompt,
+    and half as much for the reply as the one before: the longer an endpoint is silent, the less it can have written.
+    """
+    last = ledger.last
+    if last is None:
+        return 0
+    return last.tokens - last.reply_limit + (last.reply_limit >> min(ledger.faults, MAX_HALVINGS))
+
+
+def forget_fault(ledger: Ledger, endpoint_version: str) -> Ledger:
+    """Return the ledger without its fault, if that is about other settings of the endpoint than the present ones."""
+    if not ledger.fault_endpoint or ledger.fault_endpoint == endpoint_version:
+        return ledger
+    return ledger.model_copy(update=_NO_FAULT)
 
 
 def record_fault(
@@ -389,10 +481,12 @@ def record_fault(
     *,
     reason: str = "ModelUnavailable",
     fault_count: int = 1,
+    endpoint_version: str = "",
 ) -> Ledger:
     """Return the ledger after a call that failed before an answer; it spends no attempt.
 
     `charged`: the tokens that may have been billed all the same. `fault_count`: the number of faults it counts as.
+    `endpoint_version`: the settings of the endpoint that was called; once they change, there is nothing to wait for.
     """
     if not ledger.pending_call:
         return ledger
@@ -403,6 +497,7 @@ def record_fault(
             "faults": ledger.faults + fault_count,
             "fault": message,
             "fault_reason": reason,
+            "fault_endpoint": endpoint_version,
             "fault_tokens": ledger.fault_tokens + charged,
             "retry_at": retry_at,
         }
@@ -453,6 +548,7 @@ def stop(ledger: Ledger, stop: Stop) -> Ledger:
             "stop_message": stop.message,
             "stop_report": stop.report[:MAX_REPORT_CHARACTERS],
             "stop_limit": stop.limit,
+            "stop_budget": stop.budget,
         }
     )
 

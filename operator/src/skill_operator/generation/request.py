@@ -10,7 +10,7 @@ from skill_operator import naming
 from skill_operator.api.v1alpha1 import Example, Skill, SkillSpec
 from skill_operator.generation import prompt
 from skill_operator.generation.holdout import split_examples
-from skill_operator.generation.ledger import Attempt, CallKind, Ledger
+from skill_operator.generation.ledger import NO_ANSWER, Attempt, CallKind, Ledger
 from skill_operator.generation.provider import DEFAULT_TEMPERATURE
 from skill_operator.settings import ModelEndpoint, Settings
 
@@ -97,8 +97,9 @@ def build_messages(
     elif kind == "fresh":
         refuted = [_summarize(attempt, visible) for attempt in refused_attempts]
         messages = prompt.fresh_start_messages(messages, refuted)
-    if ledger.last is not None and ledger.last.state == "empty":
-        messages = prompt.unusable_reply_messages(messages, ledger.last.message)
+    last = ledger.last
+    if last is not None and last.state == "empty" and last.gate != NO_ANSWER:  # other words help not there
+        messages = prompt.unusable_reply_messages(messages, last.message)
     return messages
 
 

@@ -47,6 +47,11 @@ _MODEL_REQUESTS = Counter(
 _MODEL_TOKENS = Counter(
     "skill_operator_model_tokens_total", "Number of tokens that a model's endpoint charged.", ["endpoint"]
 )
+_MODEL_REASONING_TOKENS = Counter(
+    "skill_operator_model_reasoning_tokens_total",
+    "Number of those tokens that a model spent on reasoning, where its endpoint reports it.",
+    ["endpoint"],
+)
 _MODEL_CIRCUIT = Gauge(
     "skill_operator_model_circuit_state",
     "State of the circuit breaker of a model's endpoint: 0 closed, 1 half-open, 2 open.",
@@ -97,10 +102,11 @@ def record_reconcile_error(cause: str) -> None:
     _RECONCILE_ERRORS.labels(cause).inc()
 
 
-def record_model_request(endpoint: str, outcome: str, tokens: int) -> None:
-    """Count a request to a model's endpoint, and the tokens that it charged."""
+def record_model_request(endpoint: str, outcome: str, tokens: int, reasoning_tokens: int = 0) -> None:
+    """Count a request to a model's endpoint, the tokens that it charged, and those of them that were for reasoning."""
     _MODEL_REQUESTS.labels(endpoint, outcome).inc()
     _MODEL_TOKENS.labels(endpoint).inc(tokens)
+    _MODEL_REASONING_TOKENS.labels(endpoint).inc(reasoning_tokens)
 
 
 def set_circuit_state(endpoint: str, state: str) -> None:
