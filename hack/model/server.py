@@ -21,6 +21,10 @@ A reply is `{"text": ...}` with, optionally, `finish_reason`, `usage` (`{"prompt
     null_content        `content` is null
     reject_max_tokens   400 while the request has max_tokens, as o-series models answer; then the reply
     refuse_temperature  400 while the request has temperature; then the reply
+    reject_system       400 while the request has a system message, as Gemma's template answers; then the reply
+    error200            200, and an error with `message` and `code` (429) instead of an answer
+    refusal             no content, and the words of `text` in the field `refusal`
+    reasoning           no content while max_tokens is below `needs` (6000), cut off and charged whole; then the reply
 
 Beside POST /v1/chat/completions there are GET /requests (what was asked; names of headers in lower case),
 DELETE /requests, PUT /script (a new script; counting starts anew), PATCH /script (adds markers, or replaces those of
@@ -45,9 +49,12 @@ Json = dict[str, Any]
 COMPLETIONS = "/v1/chat/completions"
 REJECTED = {"reject_max_tokens": "max_tokens", "refuse_temperature": "temperature"}
 FAULTS = frozenset(
-    {"hang", "drip", "disconnect", "truncated", "huge", "html200", "wrong_content_type", "no_usage", "null_content"}
+    {
+        "hang", "drip", "disconnect", "truncated", "huge", "html200", "wrong_content_type", "no_usage", "null_content",
+        "reject_system", "error200", "refusal", "reasoning",
+    }
     | REJECTED.keys()
-)
+)  # fmt: skip
 PIECE_BYTES = 64 * 1024
 
 
@@ -92,9 +99,23 @@ class Script:
                 return None
             replies = self._replies[marker]
             reply = replies[min(self._given[marker], len(replies) - 1)]
-            if REJECTED.get(str(reply.get("fault", ""))) not in request:
+            if not _rejects(request, reply) and not _is_cut(request, reply):
                 self._given[marker] += 1
             return marker, reply
+
+
+def _rejects(request: Json, reply: Json) -> bool:
+    """Return whether the reply rejects the form of this request."""
+    fault = str(reply.get("fault", ""))
+    if fault == "reject_system":
+        return any(message.get("role") == "system" for message in request.get("messages", []))
+    return REJECTED.get(fault) in request
+
+
+def _is_cut(request: Json, reply: Json) -> bool:
+    """Return whether hidden reasoning takes up the whole reply to this request."""
+    limit = int(request.get("max_tokens") or request.get("max_completion_tokens") or 0)
+    return reply.get("fault") == "reasoning" and limit < int(reply.get("needs", 6000))
 
 
 def _known(fault: str) -> bool:
@@ -219,6 +240,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _answer(self, request: Json, reply: Json) -> None:
         fault = str(reply.get("fault", ""))
+        if fault == "reject_system" and _rejects(request, reply):
+            self._error(400, "System role not supported")
+            return
         if (parameter := REJECTED.get(fault, "")) in request:
             instead = " Use 'max_completion_tokens' instead." if parameter == "max_tokens" else ""
             message = f"Unsupported parameter: '{parameter}' is not supported with this model.{instead}"
@@ -239,6 +263,9 @@ class _Handler(BaseHTTPRequestHandler):
             case "huge":
                 pieces, size = _huge(request, int(reply.get("bytes", 50_000_000)))
                 self._send(200, pieces, size)
+            case "error200":
+                error = {"message": str(reply.get("message", "the script says so")), "code": reply.get("code", 429)}
+                self._json(200, {"error": error})
             case "html200":
                 page = b"<!doctype html><html><body><h1>Sign in to continue</h1></body></html>"
                 self._send(200, iter([page]), len(page), kind="text/html; charset=utf-8")
@@ -309,8 +336,16 @@ def completion(request: Json, reply: Json) -> Json:
     prompt = sum(len(str(message.get("content", ""))) for message in request.get("messages", []))
     usage = {"prompt_tokens": prompt // 4, "completion_tokens": len(text) // 4} | reply.get("usage", {})
     usage["total_tokens"] = usage["prompt_tokens"] + usage["completion_tokens"]
-    message = {"role": "assistant", "content": None if reply.get("fault") == "null_content" else text}
+    has_content = reply.get("fault") not in {"null_content", "refusal"} and not _is_cut(request, reply)
+    message: Json = {"role": "assistant", "content": text if has_content else None}
+    if reply.get("fault") == "refusal":
+        message["refusal"] = text
     finish_reason = reply.get("finish_reason", "stop")
+    if _is_cut(request, reply):
+        finish_reason = "length"
+        limit = int(request.get("max_tokens") or request.get("max_completion_tokens") or 0)
+        usage |= {"completion_tokens": limit, "completion_tokens_details": {"reasoning_tokens": limit}}
+        usage["total_tokens"] = usage["prompt_tokens"] + limit
     body: Json = {
         "id": "chatcmpl-1",
         "object": "chat.completion",

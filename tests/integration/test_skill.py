@@ -203,6 +203,8 @@ def test_a_bad_spec_costs_nothing(operator: Operator, namespace: str) -> None:
         ({"fault": "html200"}, "ModelUnavailable"),
         ({"fault": 401}, "ModelRefused"),
         ({"text": "I would rather not."}, "NoCode"),
+        ({"fault": "error200", "message": "Rate limit exceeded"}, "ModelUnavailable"),
+        ({"fault": "refusal", "text": "I cannot help with that."}, "TaskRefused"),
     ],
 )
 @pytest.mark.xdist_group("model")

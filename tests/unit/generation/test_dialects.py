@@ -58,10 +58,10 @@ class Outcome:
     retry_after: float | None = None
 
 
-async def call(provider: Provider, url: str, **settings: Any) -> Outcome:
+async def call(provider: Provider, url: str, key: str = KEY, **settings: Any) -> Outcome:
     endpoint = ModelEndpoint(name="main", base_url=url, model="m-1", timeout_seconds=20, **settings)
     try:
-        done = await provider.complete(endpoint, KEY, MESSAGES, WANTED)
+        done = await provider.complete(endpoint, key, MESSAGES, WANTED)
     except ModelUnavailable as fault:
         unknown = PROMPT + WANTED if fault.tokens is None else fault.tokens
         return Outcome("unavailable", unknown if fault.billed else 0, str(fault), None, fault.retry_after)
@@ -446,6 +446,25 @@ async def test_an_error_is_told_in_the_words_of_the_endpoint(name: str) -> None:
         for word in words:
             assert word in outcome.words
         assert outcome.words.isprintable()
+
+
+async def test_a_short_key_is_hidden_as_a_word_and_leaves_other_words_whole() -> None:
+    with Loopback(error(429, "check your plan: key k is worn", code="insufficient_quota")) as endpoint:
+        assert "check your plan: key [key] is worn" in (await call(provider(), endpoint.url, "k")).words
+    with Loopback(completion()) as endpoint:
+        assert (await call(provider(), endpoint.url, "run")).kind == "code"
+
+
+async def test_a_reply_that_quotes_the_key_is_read_without_it() -> None:
+    with Loopback(completion(f"Your key {KEY} is no good.")) as endpoint:
+        outcome = await call(provider(), endpoint.url)
+    assert (outcome.kind, KEY in outcome.words, "Your key [key]" in outcome.words) == ("no-code", False, True)
+
+
+async def test_an_error_cannot_report_more_than_the_request_allowed() -> None:
+    lie = Answer({"error": {"message": "no", "code": 500}, "usage": {"prompt_tokens": 10**12, "completion_tokens": 1}})
+    with Loopback(lie) as endpoint:
+        assert (await call(provider(), endpoint.url)).tokens == 2 * (PROMPT + WANTED)
 
 
 @pytest.mark.parametrize("status", [200, 400, 401, 402, 403, 404, 422, 429, 500, 503])

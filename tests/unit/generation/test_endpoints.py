@@ -131,6 +131,28 @@ async def test_a_larger_budget_lets_reasoning_go_on() -> None:
         assert world.check() is not None
 
 
+@pytest.mark.parametrize(
+    "refusal", ["at most {0} completion tokens are allowed", "maximum context length is {1} tokens"]
+)
+@pytest.mark.parametrize("content", [None, "```python\ndef run(input):\n    return"])
+async def test_what_an_endpoint_cannot_write_ends_after_two_replies(refusal: str, content: str | None) -> None:
+    """A limit of the endpoint's own, which no setting here raises."""
+    words = refusal.format(2048, 4096)
+
+    def respond(request: Json) -> Answer:
+        if limit(request) > 3900:
+            return error(400, f"max_tokens is too large: {limit(request)}: {words}")
+        return completion(content, "length", {"prompt_tokens": 600, "completion_tokens": limit(request)})
+
+    with Loopback(respond) as endpoint:
+        world = world_of(endpoint)
+        await turn(world)
+        assert world.reason == "ReplyCutOff"
+        replies = [request for request in endpoint.requests if limit(request) <= 3900]
+        assert len(replies) == (1 if content is None else 2)
+        assert len(endpoint.requests) == len(replies) + 1, "a refused form is sent once"
+
+
 def alternating(request: Json) -> Answer | None:
     rest = [role for role in roles(request) if role != "system"]
     if "system" in roles(request) or any(role != ("user", "assistant")[n % 2] for n, role in enumerate(rest)):
@@ -206,6 +228,8 @@ async def test_a_few_timeouts_do_not_empty_the_budget_and_many_do(kind: str) -> 
         await world.receive(raising(SILENT[kind]))
         costs.append(spent(world))
         world.now += timedelta(hours=1)
+    account = world.store.objects["ConfigMap", "skill-operator", naming.ACCOUNT]["data"]["account.json"]
+    assert json.loads(account)["spent"]["team"] == 8 * costs[1], "the day counts each whole"
     prices = [after - before for before, after in pairwise(costs)]
     prompt = prices[0] - 4096
     assert prices == [prompt + (4096 >> number) for number in range(8)]

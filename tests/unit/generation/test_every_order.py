@@ -57,7 +57,7 @@ REPLIES = [f"```python\ndef run(input):\n    {body}\n```" for body in BODIES]
 REPLIES += ["", "I cannot.", "```python\ndef other(): pass\n```", "```python\ndef run(input)", "x" * 9000]
 TERMINAL = {
     "AttemptsExhausted", "BudgetExhausted", "LoopDetected", "NoProgress", "SuspectSpec", "PolicyRefused",
-    "DeadlineExceeded", "NoCode", "ReplyCutOff",
+    "DeadlineExceeded", "NoCode", "ReplyCutOff", "TaskRefused",
 }  # fmt: skip
 PATIENT = {
     "Generating", "Checking", "ModelUnavailable", "ModelRefused", "Throttled", "QuotaExhausted", "Building",

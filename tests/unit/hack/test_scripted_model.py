@@ -19,7 +19,10 @@ from skill_operator.api.v1alpha1 import Example, Skill
 from skill_operator.generation import prompt
 from skill_operator.generation.fingerprint import fingerprint
 from skill_operator.generation.holdout import split_examples
+from skill_operator.generation.provider import Completion, ModelUnavailable, Provider
 from skill_operator.generation.reply import extract_source
+from skill_operator.settings import ModelEndpoint
+from tests.unit.generation.world import InlineWorker
 
 ROOT = Path(__file__).parents[3]
 RECORDED = json.loads((ROOT / "hack/model/recorded.json").read_bytes())
@@ -79,6 +82,26 @@ def test_the_script_can_be_changed_while_it_runs() -> None:
 def test_a_script_with_a_mistake_is_refused(script: Json) -> None:
     with pytest.raises(ScriptError, match="a"):
         Script(script)
+
+
+async def complete(model: ScriptedModel, provider: Provider, limit: int = 4096) -> Completion:
+    endpoint = ModelEndpoint(name="main", base_url=model.url, model="m")
+    messages = [{"role": "system", "content": "x"}, {"role": "user", "content": "a"}]
+    return await provider.complete(endpoint, "", messages, limit)
+
+
+async def test_dialects_are_those_that_the_operator_meets() -> None:
+    provider = Provider(worker=InlineWorker())
+    with ScriptedModel({"a": [{"fault": "reasoning", "text": "1"}, {"fault": "reject_system", "text": "2"}]}) as model:
+        cut = await complete(model, provider)
+        assert (cut.text, cut.finish_reason, cut.reasoning_tokens) == ("", "length", 4096)
+        assert (await complete(model, provider, 8192)).text == "1"
+        assert (await complete(model, provider)).text == "2"
+        assert [len(request["body"]["messages"]) for request in model.requests] == [2, 2, 2, 1]
+    with ScriptedModel({"a": [{"fault": "refusal", "text": "no"}, {"fault": "error200", "message": "slow"}]}) as model:
+        assert (await complete(model, provider)).refusal == "no"
+        with pytest.raises(ModelUnavailable, match=r"\(429\): slow"):
+            await complete(model, provider)
 
 
 def test_a_rejected_request_does_not_use_up_its_reply() -> None:

@@ -341,10 +341,15 @@ class Author:
             seconds = error.retry_after or min(MAX_RETRY_SECONDS, FIRST_RETRY_SECONDS * 2**ledger.faults)
             if ledger.faults + 1 >= max_faults:
                 seconds = max(seconds, STALLED_RETRY_SECONDS)
-            charged = ledger_rules.price_unanswered(ledger) if error.tokens is None else error.tokens
-            charged = charged if error.billed else 0
-            retry_at = _retry_at(now, seconds)
-            return ledger_rules.record_fault(ledger, str(error), charged, retry_at, endpoint_version=version)
+            charged = (reserved_tokens if error.tokens is None else error.tokens) if error.billed else 0
+            return ledger_rules.record_fault(
+                ledger,
+                str(error),
+                charged,
+                _retry_at(now, seconds),
+                endpoint_version=version,
+                share=min(charged, ledger_rules.price_unanswered(ledger)) if error.tokens is None else charged,
+            )
         except ModelRefused as error:
             return ledger_rules.record_fault(
                 ledger,

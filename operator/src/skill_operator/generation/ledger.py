@@ -68,6 +68,7 @@ class Attempt(StoredModel):
     line: int | None = None
     words: str = ""  # of the model or its endpoint, for people: no prompt quotes them
     reply_limit: int = 0  # tokens that the reply could have; 0 in ledgers of earlier versions
+    limited: bool = False  # by the endpoint: a longer reply cannot be had from it
     reasoning_tokens: int = 0  # charged, and not in the reply's text
 
     @property
@@ -254,6 +255,8 @@ def _wanted_reply_tokens(ledger: Ledger, limits: GenerationLimits) -> int:
     """Return the limit of the next reply, the budget aside: twice that of one whose limit reasoning took up."""
     doubled = [2 * attempt.reply_limit for attempt in ledger.attempts if attempt.gate == NO_ANSWER]
     wanted = max(limits.max_reply_tokens, limits.needed_reply_tokens, *doubled)
+    if ledger.last is not None and ledger.last.limited and not ledger.stop:
+        wanted = min(wanted, ledger.last.reply_limit)
     return min(wanted, limits.reply_ceiling or wanted)
 
 
@@ -341,6 +344,12 @@ def _stop_after_empty_replies(last: Attempt, limits: GenerationLimits) -> Stop:
 
 def _stop_without_answer(last: Attempt, ledger: Ledger, limits: GenerationLimits) -> Stop:
     """Return the stop after a reply whose limit reasoning took up, where no much longer one is possible."""
+    if last.limited:
+        message = (
+            f"{last.endpoint} allows {last.reply_limit} tokens for one reply, and reasoning takes them all: use an "
+            "endpoint that allows more, or let it reason less"
+        )
+        return Stop("ReplyCutOff", message, _describe_best(ledger), limits.max_reply_tokens)
     message = (
         f"{last.endpoint} needs more than {last.reply_limit} tokens for one reply, most of them reasoning, and "
         f"{ledger.tokens} of {limits.token_budget} are spent: raise spec.generation.tokenBudget, raise maxReplyTokens "
@@ -448,6 +457,7 @@ def settle(
     found = details or ReplyDetails()
     values |= {"words": found.words, "reasoning_tokens": found.reasoning_tokens}
     values["reply_limit"] = found.reply_limit or ledger.attempts[-1].reply_limit
+    values["limited"] = bool(found.reply_limit)
     message = problem or ("the same code as before" if state == "repeat" else "")  # a prompt may quote it
     updated_ledger = _update_last(ledger, **values, gate=flaw if state == "empty" else "", message=message)
     outcome = {"charged": tokens, "first_reply": ledger.first_reply or now}
@@ -455,7 +465,7 @@ def settle(
 
 
 def price_unanswered(ledger: Ledger) -> int:
-    """Return the tokens to charge for the pending call, which was sent, and whose reply did not come.
+    """Return the share of the budget for the pending call, which was sent, and whose reply did not come.
 
     The first such call is charged whole. Of further calls in a row that brought no reply, each is charged its prompt,
     and half as much for the reply as the one before: the longer an endpoint is silent, the less it can have written.
@@ -482,11 +492,13 @@ def record_fault(
     reason: str = "ModelUnavailable",
     fault_count: int = 1,
     endpoint_version: str = "",
+    share: int | None = None,
 ) -> Ledger:
     """Return the ledger after a call that failed before an answer; it spends no attempt.
 
-    `charged`: the tokens that may have been billed all the same. `fault_count`: the number of faults it counts as.
-    `endpoint_version`: the settings of the endpoint that was called; once they change, there is nothing to wait for.
+    `charged`: the tokens that may have been billed all the same; the day counts them. `share`: those of them that the
+    budget of this input counts, all by default. `fault_count`: the number of faults it counts as. `endpoint_version`:
+    the settings of the endpoint that was called; once they change, there is nothing to wait for.
     """
     if not ledger.pending_call:
         return ledger
@@ -498,7 +510,7 @@ def record_fault(
             "fault": message,
             "fault_reason": reason,
             "fault_endpoint": endpoint_version,
-            "fault_tokens": ledger.fault_tokens + charged,
+            "fault_tokens": ledger.fault_tokens + (charged if share is None else share),
             "retry_at": retry_at,
         }
     )

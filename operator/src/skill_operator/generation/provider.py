@@ -39,7 +39,7 @@ MAX_ERROR_RESPONSE_BYTES: Final = 16 * 1024  # the client parses errors itself; 
 MAX_USAGE_FACTOR: Final = 2  # usage beyond what the request allowed, times this, is no usage of it
 MAX_RETRY_AFTER_SECONDS: Final = 600.0
 MAX_ERROR_CHARACTERS: Final = 300  # of an endpoint's error message
-MIN_HIDDEN_KEY_CHARACTERS: Final = 12  # a shorter key may be a word of the code that a reply holds
+MIN_KEY_CHARACTERS: Final = 12  # a shorter key may be part of any word
 DEFAULT_TEMPERATURE: Final = 0.2
 MAX_REQUEST_FORMS: Final = 8  # the last one of as many changes as the rules of dialect.py can make, one for each form
 MAX_REPLY_LIMIT_FACTOR: Final = 4  # of maxReplyTokens: what an endpoint whose replies are cut off may get to begin with
@@ -174,7 +174,7 @@ class Provider:
                 completion = _make_completion(response, endpoint, api_key, prompt_tokens, limit)
                 limited = limit if limit < max_tokens else 0
                 return replace(completion, tokens=completion.tokens + charged, reply_limit=limited)
-            charged += response.tokens or 0
+            charged += min(response.tokens or 0, MAX_USAGE_FACTOR * (prompt_tokens + limit))
             forms = next_dialects(dialect, response.error, limit, prompt_tokens)
             next_form = next((form for form in forms if form not in sent_forms), None)
             if next_form is None:
@@ -414,12 +414,12 @@ def _make_completion(
         written = max(written, limit)  # what was hidden was written, too
     tokens = prompt_tokens + written if reported is None else reported
     return Completion(
-        text=_without_key(response["text"], api_key),
+        text=_without_long_key(response["text"], api_key),
         finish_reason=response["finish_reason"],
         tokens=tokens,
         estimated=reported is None,
         reasoning_tokens=0 if reported is None else min(response["usage"].get("reasoning", 0), reported),
-        reasoning=_without_key(response["reasoning"], api_key),
+        reasoning=_without_long_key(response["reasoning"], api_key),
         reasoning_field=response["reasoning_field"],
         refusal=_clean(response["refusal"], endpoint, api_key),
         tool=_clean(response["tool"], endpoint, api_key),
@@ -473,9 +473,16 @@ def _without_login(url: str) -> str:
     return re.sub(r"//[^/@]*@", "//", url, count=1)
 
 
-def _without_key(text: str, api_key: str) -> str:
-    """Return a reply without the key, which a gateway may quote. A short key is left: it may be a word of the code."""
-    return text.replace(api_key, "[key]") if len(api_key) >= MIN_HIDDEN_KEY_CHARACTERS else text
+def _without_long_key(text: str, api_key: str) -> str:
+    """Return a reply without the key, which a gateway may quote. A short one is left: it may be a name in the code."""
+    return _without_key(text, api_key) if len(api_key) >= MIN_KEY_CHARACTERS else text
+
+
+def _without_key(text: str, secret: str) -> str:
+    """Return the text without the key or password. A short one is replaced as a word of its own alone."""
+    if len(secret) >= MIN_KEY_CHARACTERS or not secret:
+        return text.replace(secret, "[key]") if secret else text
+    return re.sub(rf"(?<!\w){re.escape(secret)}(?!\w)", "[key]", text)
 
 
 def _clean(error: object, endpoint: ModelEndpoint, api_key: str) -> str:
@@ -485,5 +492,5 @@ def _clean(error: object, endpoint: ModelEndpoint, api_key: str) -> str:
     """
     text = str(error)
     for secret in (api_key, urlsplit(endpoint.proxy).password, urlsplit(endpoint.base_url).password):
-        text = text.replace(secret, "[key]") if secret else text
+        text = _without_key(text, secret or "")
     return printable(text, MAX_ERROR_CHARACTERS)
