@@ -15,11 +15,22 @@ from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
+from hypothesis import given
+from hypothesis import strategies as st
 
 from skill_operator.certificates import issuing
+from skill_operator.generation.chat_response import decode_response
 from skill_operator.generation.completion_reader import CompletionParts, read_completion
-from skill_operator.generation.dialect import shape_messages
-from skill_operator.generation.provider import Completion, ModelRefused, ModelUnavailable, Provider, estimate
+from skill_operator.generation.dialect import Dialect, next_dialects, shape_messages
+from skill_operator.generation.endpoint_error import read_error
+from skill_operator.generation.provider import (
+    MAX_REQUEST_FORMS,
+    Completion,
+    ModelRefused,
+    ModelUnavailable,
+    Provider,
+    estimate,
+)
 from skill_operator.settings import ModelEndpoint
 from tests.unit.generation.loopback import (
     CODE,
@@ -562,6 +573,68 @@ async def test_requests_go_through_the_proxy_of_the_endpoint_alone(monkeypatch: 
     assert (gone.kind, gone.tokens) == ("unavailable", 0)
     assert "hunter2" not in gone.words
     assert "by the proxy http://127.0.0.1" in gone.words
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=30) | st.sampled_from(["429", "error", "length"]),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(
+        st.sampled_from(
+            ["choices", "error", "message", "content", "usage", "code", "detail", "loc", "msg", "reasoning", "metadata",
+             "raw", "tool_calls", "function", "name", "finish_reason", "refusal", "text", "delta", "prompt_tokens",
+             "completion_tokens", "completion_tokens_details", "reasoning_tokens", "param", "errors", "type"]
+        ),
+        inner, max_size=5,
+    ),
+    max_leaves=25,
+)  # fmt: skip
+
+
+@given(JSON, st.booleans())
+def test_any_body_is_a_response_or_none(value: Any, as_stream: bool) -> None:
+    body = json.dumps(value)
+    response = decode_response(f"data: {body}\n\ndata: [DONE]" if as_stream else body)
+    if response is not None:
+        assert all(
+            isinstance(response[name], str) for name in ("text", "finish_reason", "reasoning", "refusal", "tool")
+        )
+        assert all(isinstance(count, int) and count >= 0 for count in response["usage"].values())
+    error_ = read_error(value, 400)
+    assert len(error_["message"]) <= 2000
+    for form in next_dialects(Dialect(), error_, WANTED, PROMPT):
+        assert 64 <= form.reply_limit(WANTED, PROMPT) <= WANTED
+
+
+@pytest.mark.parametrize(
+    "body", ["[" * 900 + "]" * 900, '{"error":' * 900 + "1" + "}" * 900, '{"choices":' + "9" * 5000 + "}"]
+)
+def test_nesting_and_size_end_in_no_crash(body: str) -> None:
+    decode_response(body)
+    try:
+        value = json.loads(body)
+    except ValueError:
+        return
+    assert read_error(value, 400)["status"] == 400
+
+
+WORDS = ["max_tokens", "at most", "context length", "2048", "99999", "system", "role", "developer", "stream", "true", "tokens",
+         "requested", "temperature", "(", "messages", "is not supported", "jinja", "1,024", "<=", "prompt", "[", "must"]  # fmt: skip
+
+
+@given(st.lists(st.sampled_from(WORDS), max_size=200).map(" ".join), st.sampled_from([400, 422, 500, 404]))
+def test_any_words_teach_a_few_forms_that_keep_a_limit(words: str, status: int) -> None:
+    """Following every refusal comes to an end, within the number of forms that are sent."""
+    dialect, sent = Dialect(), set[Dialect]()
+    for _ in range(MAX_REQUEST_FORMS + 8):
+        sent.add(dialect)
+        limited = dialect.reply_limit(WANTED, PROMPT)
+        body = dialect.request_body("m", MESSAGES, limited, 0.2)
+        assert 64 <= limit(body) <= WANTED
+        forms = next_dialects(dialect, {"status": status, "code": "", "message": words}, limited, PROMPT)
+        following = next((form for form in forms if form not in sent), None)
+        if following is None:
+            return
+        dialect = following
+    pytest.fail("it never ends")
 
 
 @pytest.fixture

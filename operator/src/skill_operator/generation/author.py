@@ -334,7 +334,7 @@ class Author:
         if task.cancelled():
             return ledger_rules.record_loss(ledger, now)
         reserved_tokens, max_faults = ledger.last.tokens, self._settings.generation.infrastructure_failures
-        version = _endpoint_version(next(model for model in inputs.models if model.name == ledger.last.endpoint))
+        version = self._endpoint_version(ledger.last.endpoint)
         try:
             reply = task.result()
         except ModelUnavailable as error:
@@ -381,6 +381,10 @@ class Author:
                 reply_limit=completion.reply_limit,
             ),
         )
+
+    def _endpoint_version(self, name: str) -> str:
+        """Return the version of the endpoint of that name, or an empty string where there is none."""
+        return next((_endpoint_version(model) for model in self._settings.models if model.name == name), "")
 
     async def _complete_and_read(self, request: CompletionRequest) -> ReadCompletion:
         """Return the completion with the code in it. A reply that cannot be read within the limits has none."""

@@ -11,7 +11,7 @@ from typing import Any, Final, TypedDict
 
 MAX_MESSAGE_CHARACTERS: Final = 2000
 MAX_CODE_CHARACTERS: Final = 64
-MAX_NESTED_ERRORS: Final = 4  # levels: a gateway that wraps the words of a server behind it
+MAX_NESTED_ERRORS: Final = 8  # levels of objects and lists: a gateway wraps the words of a server behind it
 MAX_LISTED_ERRORS: Final = 4
 _TITLE: Final = re.compile(r"<title>([^<]{1,200})", re.IGNORECASE)
 _STATUS_OF_CODE: Final = {
@@ -97,9 +97,9 @@ def _collect(value: Any, codes: list[str], words: list[str], levels: int) -> Non
     """Append the codes and the words of an error, the outer ones first."""
     if isinstance(value, str):
         words.append(_plain(value))
-    elif isinstance(value, list):
+    elif isinstance(value, list) and levels:
         for item in value[:MAX_LISTED_ERRORS]:
-            _collect(item, codes, words, levels)
+            _collect(item, codes, words, levels - 1)
     elif isinstance(value, dict) and levels:
         codes.extend(str(value[key]) for key in ("code", "type", "status") if isinstance(value.get(key), str | int))
         if isinstance(value.get("loc"), list):  # one problem that FastAPI's validation found
