@@ -151,7 +151,7 @@ class EveryOrder(RuleBasedStateMachine):
 
     @rule(
         text=st.sampled_from(REPLIES),
-        price=st.sampled_from(["true", "most", "hidden"]),
+        price=st.sampled_from(["true", "most", "hidden", "reasoning"]),
         finish=st.sampled_from(["stop", "stop", "length"]),
         then=THEN,
     )
@@ -160,9 +160,11 @@ class EveryOrder(RuleBasedStateMachine):
 
     def reply(self, text: str, price: str, finish: str, then: Then) -> None:
         def answer(request: Any) -> httpx2.Response:
-            cost = self._cost(request, text if price != "most" else None)
+            cost = self._cost(request, text if price not in {"most", "reasoning"} else None)
             usage = {"usage": {"prompt_tokens": cost[0], "completion_tokens": cost[1]}} if price != "hidden" else {}
             choice = {"message": {"content": text}, "finish_reason": finish}
+            if price == "reasoning":  # it took up the whole reply
+                choice = {"message": {"content": None}, "finish_reason": "length"}
             self._bill(request, sum(cost))
             return httpx2.Response(200, json={"choices": [choice], **usage})
 

@@ -428,17 +428,31 @@ def test_the_oldest_code_goes_first_when_all_of_it_is_too_large() -> None:
     assert len(ledger.model_dump_json()) < ledger_rules.MAX_SOURCES_BYTES + 100_000
 
 
-def pending(tokens: int, reply_limit: int, faults: int = 0) -> Ledger:
-    ledger = opened().model_copy(update={"faults": faults})
-    return ledger_rules.reserve(ledger, "main", tokens, "call", NOW, reply_limit=reply_limit)
+def silent(ledger: Ledger) -> tuple[Ledger, int]:
+    """The next call, sent and not answered, with the limit of its reply."""
+    call = step(ledger)
+    assert isinstance(call, Call)
+    sent = ledger_rules.reserve(ledger, "main", call.reserved_tokens, "call", NOW, reply_limit=call.max_tokens)
+    return ledger_rules.record_fault(sent, "late", call.reserved_tokens, NOW, is_unanswered=True), call.max_tokens
 
 
-def test_calls_in_a_row_without_an_answer_are_charged_ever_less_but_never_nothing() -> None:
-    prices = [ledger_rules.price_unanswered(pending(5000, 4096, faults)) for faults in range(40)]
-    assert prices[:4] == [5000, 904 + 2048, 904 + 1024, 904 + 512]
-    assert prices[-1] == 904
-    assert ledger_rules.price_unanswered(reserved(opened(), 700)) == 700, "of an older ledger"
-    assert ledger_rules.price_unanswered(opened()) == 0
+def test_after_a_call_without_an_answer_half_as_much_is_at_stake() -> None:
+    ledger, limits_ = opened(), list[int]()
+    for _ in range(6):
+        ledger, limit = silent(ledger)
+        limits_.append(limit)
+    assert limits_ == [4096, 2048, 1024, 512, 256, 256]
+    assert ledger.tokens == ledger.fault_tokens == 6 * PROMPT + sum(limits_), "whatever is billed is covered"
+    probe = ledger_rules.reserve(ledger, "main", PROMPT + 256, "probe", NOW, reply_limit=256)
+    back = ledger_rules.settle(
+        probe, 1200, NOW, estimated=False, source="", fingerprint="", flaw="cut-off", problem="cut"
+    )
+    call = step(back)
+    assert isinstance(call, Call)
+    assert call.max_tokens == 20_000 - back.tokens - PROMPT, "all that is left of the full length"
+    other = ledger_rules.record_fault(reserved(opened()), "slow down (429)", 0, NOW)
+    assert isinstance(full := step(other), Call)
+    assert full.max_tokens == 4096, "what was answered is no silence"
 
 
 def thought(ledger: Ledger, limit: int, tokens: int = 1000) -> Ledger:

@@ -348,7 +348,7 @@ class Author:
                 charged,
                 _retry_at(now, seconds),
                 endpoint_version=version,
-                share=min(charged, ledger_rules.price_unanswered(ledger)) if error.tokens is None else charged,
+                is_unanswered=error.billed and error.tokens is None,
             )
         except ModelRefused as error:
             return ledger_rules.record_fault(

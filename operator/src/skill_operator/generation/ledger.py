@@ -22,7 +22,6 @@ CallKind = Literal["first", "repair", "fresh"]
 MIN_REPLY_TOKENS = 256  # with less left, a call could not produce a file
 MAX_CONSECUTIVE_EMPTY_REPLIES = 2
 MIN_REPLY_GROWTH_RATIO = 1.5  # less is not worth another call after a reply whose limit reasoning took up
-MAX_HALVINGS = 30
 MAX_REPEATS = 2
 MAX_STALLS_IN_A_ROW = 3  # so that the first repairs are never cut short: one of three that succeed has stalled before
 MAX_PROGRAMS_IN_DISPUTE = 3  # two that agree are wrong together more often than the example is
@@ -34,7 +33,7 @@ NO_PROGRESS = f"the model makes no progress, even after a fresh start: {CLARIFY_
 NO_ANSWER = "no-answer"  # flaw of a reply whose limit reasoning took up: more tokens help, other words do not
 REFUSED = "refused"  # flaw of a reply in which the model or a filter declines
 _CUT_OFF = frozenset({"cut-off", NO_ANSWER})
-_NO_FAULT = {"faults": 0, "fault": "", "fault_reason": "", "fault_endpoint": "", "retry_at": None}
+_NO_FAULT = {"faults": 0, "unanswered": 0, "fault": "", "fault_reason": "", "fault_endpoint": "", "retry_at": None}
 _EXAMPLE_COUNT = re.compile(r"\b(\d{1,4})(?:/| of )(\d{1,4})\b")
 _CODE_EXCERPT = re.compile(r"^[> ] +\d+ \| .*\n?", re.MULTILINE)
 _VARYING_PART = re.compile(r"0x[0-9a-fA-F]+|\d+|(/[\w.-]+)+")
@@ -108,6 +107,7 @@ class Ledger(StoredModel):
     faults: int = 0
     fault: str = ""
     fault_reason: str = ""
+    unanswered: int = 0  # calls in a row that were sent and brought no reply
     fault_endpoint: str = ""  # version of the endpoint's settings that the fault is about
     retry_at: AwareDatetime | None = None
     fault_tokens: int = 0
@@ -224,7 +224,11 @@ class Wait:
 def decide(
     ledger: Ledger, limits: GenerationLimits, prompt_tokens: int, now: datetime
 ) -> Call | ReadyCandidate | Stop | Wait:
-    """Return the next step. Rules that stop are applied before those that spend."""
+    """Return the next step. Rules that stop are applied before those that spend.
+
+    After a call that was sent and not answered, the next asks for half as long a reply: all of it may be billed, a few
+    in a row must not take up the budget, and an endpoint that is only slow may answer in time.
+    """
     if ledger.stop and not _is_limit_raised(ledger, limits):
         return Stop(ledger.stop, ledger.stop_message, ledger.stop_report, ledger.stop_limit, ledger.stop_budget)
     last = ledger.last
@@ -248,6 +252,7 @@ def decide(
             _describe_best(ledger),
             limits.token_budget,
         )
+    reply_tokens = max(MIN_REPLY_TOKENS, reply_tokens // 2**ledger.unanswered)
     return Call(_call_kind(ledger), reply_tokens, prompt_tokens + reply_tokens)
 
 
@@ -464,18 +469,6 @@ def settle(
     return _drop_oldest_sources(updated_ledger.model_copy(update=_NO_FAULT | outcome))
 
 
-def price_unanswered(ledger: Ledger) -> int:
-    """Return the share of the budget for the pending call, which was sent, and whose reply did not come.
-
-    The first such call is charged whole. Of further calls in a row that brought no reply, each is charged its prompt,
-    and half as much for the reply as the one before: the longer an endpoint is silent, the less it can have written.
-    """
-    last = ledger.last
-    if last is None:
-        return 0
-    return last.tokens - last.reply_limit + (last.reply_limit >> min(ledger.faults, MAX_HALVINGS))
-
-
 def forget_fault(ledger: Ledger, endpoint_version: str) -> Ledger:
     """Return the ledger without its fault, if that is about other settings of the endpoint than the present ones."""
     if not ledger.fault_endpoint or ledger.fault_endpoint == endpoint_version:
@@ -492,13 +485,13 @@ def record_fault(
     reason: str = "ModelUnavailable",
     fault_count: int = 1,
     endpoint_version: str = "",
-    share: int | None = None,
+    is_unanswered: bool = False,
 ) -> Ledger:
     """Return the ledger after a call that failed before an answer; it spends no attempt.
 
-    `charged`: the tokens that may have been billed all the same; the day counts them. `share`: those of them that the
-    budget of this input counts, all by default. `fault_count`: the number of faults it counts as. `endpoint_version`:
-    the settings of the endpoint that was called; once they change, there is nothing to wait for.
+    `charged`: the tokens that may have been billed all the same. `fault_count`: the number of faults it counts as.
+    `endpoint_version`: the settings of the endpoint that was called; once they change, there is nothing to wait for.
+    `is_unanswered`: the call was sent, and nobody knows what the endpoint wrote.
     """
     if not ledger.pending_call:
         return ledger
@@ -510,7 +503,8 @@ def record_fault(
             "fault": message,
             "fault_reason": reason,
             "fault_endpoint": endpoint_version,
-            "fault_tokens": ledger.fault_tokens + (charged if share is None else share),
+            "fault_tokens": ledger.fault_tokens + charged,
+            "unanswered": ledger.unanswered + is_unanswered,
             "retry_at": retry_at,
         }
     )
