@@ -246,9 +246,14 @@ def check(
     folder: Path, source: str, *, prefix: tuple[str, ...] = (), env: dict[str, str] | None = None, **more: Any
 ) -> Checked:
     """Run a check to its end."""
+    return run_check(folder, {**check_environment(source, **more), **(env or {})}, prefix=prefix)
+
+
+def run_check(folder: Path, variables: dict[str, str], *, prefix: tuple[str, ...] = ()) -> Checked:
+    """Run a check with the variables that the operator gives to its container."""
     ended = subprocess.run(
         [*prefix, *command("check")],
-        env=environment(folder, **{**check_environment(source, **more), **(env or {})}),
+        env=environment(folder, **variables),
         cwd=folder,
         capture_output=True,
         text=True,

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from skill_runtime import egress_gate, guard, log, process, signals, termination
 from skill_runtime import operator_contract as oc
-from skill_runtime.check import dynamic, mutation_testing, report, static
+from skill_runtime.check import comparison, dynamic, mutation_testing, report, static
 from skill_runtime.check.candidate import WritablePaths
 from skill_runtime.check.findings import GateFinding
 from skill_runtime.check.request import CheckRequest, EncodedRequest
@@ -58,13 +58,12 @@ def main() -> int:
             token.write_text(encoded.sign(request.digest))
             return oc.EXIT_OK
         if finding is None:
-            _place_skill(request, settings.skill)
-            result = asyncio.run(dynamic.run_gates(request, settings.skill, _writable_paths(settings)))
+            result = _run_code(request, settings)
             finding = result.finding
             evidence = report.CheckEvidence(
                 result.passed, sum(record.is_promise_kept for record in result.records), questions=result.questions
             )
-            if finding is None:
+            if finding is None and not request.reference:
                 # A mutant may have the kernel kill the pod, and must not take the verdict along.
                 message = report.sign_report(encoded.key, request, finding, evidence)
                 termination.write_message(settings.termination_log, message)
@@ -97,6 +96,17 @@ def _read_code(request: CheckRequest, settings: RuntimeSettings) -> GateFinding 
     """Run the gates that only read, in a folder of which nothing is left."""
     with tempfile.TemporaryDirectory(prefix="check-", dir=settings.scratch, ignore_cleanup_errors=True) as folder:
         return static.run_gates(request, settings, Path(folder))
+
+
+def _run_code(request: CheckRequest, settings: RuntimeSettings) -> dynamic.DynamicResult:
+    """Run the gates that run the code, or compare it with the accepted program where the request has one."""
+    _place_file(request.source, settings.skill)
+    writable = _writable_paths(settings)
+    if not request.reference:
+        return asyncio.run(dynamic.run_gates(request, settings.skill, writable))
+    reference = settings.skill.with_name(oc.REFERENCE_FILE)
+    _place_file(request.reference, reference)
+    return asyncio.run(comparison.compare_programs(request, settings.skill, reference, writable))
 
 
 def _try_mutants(
@@ -135,12 +145,12 @@ def _expect_token(path: Path, token: str) -> None:
         raise RuntimeSettingsError("the code was not read before: somebody changed the ConfigMap")
 
 
-def _place_skill(request: CheckRequest, path: Path) -> None:
-    """Hold the mounted file of the candidate against the request; outside of a pod, write it.
+def _place_file(text: str, path: Path) -> None:
+    """Hold the mounted file of a program against the text in the request; outside of a pod, write it.
 
     Raises RuntimeSettingsError where the file is another: then somebody changed the ConfigMap.
     """
-    source = request.source.encode()
+    source = text.encode()
     with contextlib.suppress(OSError):  # in a pod the mount is read-only
         path.unlink(missing_ok=True)
         path.write_bytes(source)

@@ -47,6 +47,8 @@ class CheckRequest:
     """It uses a network or secrets, of which there are none in a check."""
     digest: str
     """The digest of the whole: the subject of the report."""
+    reference: str = ""
+    """The accepted program that the candidate is compared with; empty: with none."""
 
 
 @dataclass(frozen=True)
@@ -91,6 +93,7 @@ class EncodedRequest:
                 deterministic=document.get(oc.CHECK_DETERMINISTIC) is not False,
                 granted=document.get(oc.CHECK_GRANTED) is True,
                 digest=hashlib.sha256(text).hexdigest(),
+                reference=_text_member(document, oc.CHECK_REFERENCE) if oc.CHECK_REFERENCE in document else "",
             )
         except (binascii.Error, zlib.error, strict_json.StrictJsonError, KeyError, TypeError, AttributeError) as error:
             raise RuntimeSettingsError(f"the check request is malformed: {type(error).__name__}: {error}") from error

@@ -27,8 +27,13 @@ class TooLarge(ValueError):
     """TooLarge says that source, schemas and examples together do not fit into a check."""
 
 
-def bundle(skill: Skill, source: str, types: str, visible: list[Example], hidden: list[Example]) -> Object:
-    """Return what the checker needs to know about a candidate, as a JSON object."""
+def bundle(
+    skill: Skill, source: str, types: str, visible: list[Example], hidden: list[Example], reference: str = ""
+) -> Object:
+    """Return what the checker needs to know about a candidate, as a JSON object.
+
+    `reference` is the accepted program that the candidate is to be compared with, or empty.
+    """
     examples = [_example(e, hidden=False) for e in visible] + [_example(e, hidden=True) for e in hidden]
     return {
         runtime_contract.CHECK_SOURCE: source,
@@ -40,6 +45,7 @@ def bundle(skill: Skill, source: str, types: str, visible: list[Example], hidden
         runtime_contract.CHECK_SECRETS: [grant.name for grant in skill.spec.secrets],
         runtime_contract.CHECK_DETERMINISTIC: skill.spec.deterministic,
         runtime_contract.CHECK_GRANTED: bool(skill.spec.egress or skill.spec.secrets),
+        **({runtime_contract.CHECK_REFERENCE: reference} if reference else {}),
     }
 
 
@@ -89,6 +95,8 @@ def config_map(skill: Skill, name: str, content: Object, report: Object | None =
         )
     data = {f"part{number}": part for number, part in enumerate(parts)}
     data[runtime_contract.SKILL_FILE] = content[runtime_contract.CHECK_SOURCE].encode("utf-8", "replace").decode()
+    if reference := content.get(runtime_contract.CHECK_REFERENCE, ""):
+        data[runtime_contract.REFERENCE_FILE] = reference.encode("utf-8", "replace").decode()
     data[runtime_contract.CONTRACT_FILE] = contract.text(skill)
     if skill.spec.secrets:
         data[PLACEHOLDER] = "a placeholder of the check, not the secret"
@@ -106,23 +114,36 @@ def _placeholders(skill: Skill, name: str) -> list[Object]:
     return [volume] if items else []
 
 
-def _files(name: str) -> tuple[list[Object], list[Object]]:
-    """Return volumes and mounts of the code and its contract, read-only, where production has them."""
-    files = {"skill": runtime_contract.SKILL_FILE, "contract": runtime_contract.CONTRACT_FILE}
+def _files(name: str, *, has_reference: bool) -> tuple[list[Object], list[Object]]:
+    """Return volumes and mounts of the code and its contract, read-only, where production has them.
+
+    An accepted program to compare with lies beside the code.
+    """
+    code = {"skill": runtime_contract.SKILL_FILE}
+    if has_reference:
+        code["reference"] = runtime_contract.REFERENCE_FILE
     volumes: list[Object] = [
         {"name": volume, "configMap": {"name": name, "items": [{"key": file, "path": file}]}}
-        for volume, file in files.items()
+        for volume, file in {**code, "contract": runtime_contract.CONTRACT_FILE}.items()
     ]
-    code = f"{runtime_contract.SKILL_DIRECTORY}/{runtime_contract.SKILL_FILE}"
     mounts: list[Object] = [
-        {"name": "skill", "mountPath": code, "subPath": runtime_contract.SKILL_FILE, "readOnly": True},
-        {"name": "contract", "mountPath": runtime_contract.CONTRACT_DIRECTORY, "readOnly": True},
+        {"name": volume, "mountPath": f"{runtime_contract.SKILL_DIRECTORY}/{file}", "subPath": file, "readOnly": True}
+        for volume, file in code.items()
     ]
+    mounts.append({"name": "contract", "mountPath": runtime_contract.CONTRACT_DIRECTORY, "readOnly": True})
     return volumes, mounts
 
 
 def job(
-    skill: Skill, settings: Settings, name: str, parts: int, report_key: str, failures: int = 0, *, user_namespace: bool
+    skill: Skill,
+    settings: Settings,
+    name: str,
+    parts: int,
+    report_key: str,
+    failures: int = 0,
+    *,
+    user_namespace: bool,
+    has_reference: bool = False,
 ) -> Object:
     """Return the Job of a check.
 
@@ -136,7 +157,7 @@ def job(
         }
         for n in range(parts)
     ]
-    volumes, mounts = _files(name)
+    volumes, mounts = _files(name, has_reference=has_reference)
     if skill.spec.secrets:
         mounts.append({"name": "secrets", "mountPath": SECRETS, "readOnly": True})
     images = {

@@ -636,7 +636,7 @@ def test_code_that_is_not_the_mounted_one_gets_no_verdict(tmp_path, monkeypatch)
     mounted.write_text(WRONG)
     monkeypatch.setattr(Path, "unlink", raise_read_only)
     with pytest.raises(RuntimeSettingsError, match="not the code of the check request"):
-        main._place_skill(request, mounted)
+        main._place_file(request.source, mounted)
 
 
 def raise_read_only(*_, **__):
