@@ -92,7 +92,7 @@ def test_defaults_are_filled_in(cluster: Cluster, namespace: str) -> None:
         "requests": {"cpu": "50m", "memory": "64Mi"},
         "limits": {"cpu": 2, "memory": "256Mi", "ephemeral-storage": "64Mi"},
     }
-    assert stored["generation"] == {"model": "", "maxAttempts": 1, "tokenBudget": 20000}
+    assert stored["generation"] == {"model": "", "maxAttempts": 1, "tokenBudget": 20000, "secondOpinion": "Auto"}
     assert SkillSpec.model_validate(tried(cluster, skill(namespace))["spec"]) == SkillSpec.model_validate(SMALLEST)
 
 
@@ -237,7 +237,7 @@ def test_status_is_taken_shown_waited_for_and_read_back(cluster: Cluster, applie
 WHOLE: dict[str, Any] = SMALLEST | {
     "examples": [EXAMPLE, {"name": "b", "input": {}, "error": "ValueError"}],
     "source": {"inline": "x"},
-    "generation": {"model": "m", "maxAttempts": 2, "tokenBudget": 2000},
+    "generation": {"model": "m", "maxAttempts": 2, "tokenBudget": 2000, "secondOpinion": "Always"},
     "review": "Manual",
     "egress": [{"cidr": "203.0.113.0/24", "ports": [1, 2]}],
     "secrets": [GRANT],

@@ -27,7 +27,7 @@ def reply(body: str, **more: Any) -> dict[str, Any]:
 
 
 def skill(operator: Operator, namespace: str, name: str, replies: list[dict[str, Any]], **spec: Any) -> str:
-    """Apply a Skill that the model answers so; what its prompts can be told by."""
+    """Apply a Skill that the model answers so, without a second opinion; what its prompts can be told by."""
     marker = f"Say what you are told, {namespace} {name}."
     operator.script({marker: replies})
     text = {"type": "object", "properties": {"what": {"type": "string"}}, "required": ["what"]}
@@ -36,6 +36,7 @@ def skill(operator: Operator, namespace: str, name: str, replies: list[dict[str,
         {"name": "refused", "input": {"what": "refuse"}, "error": "ValueError"},
     ]
     said = {"type": "object", "properties": {"said": {"type": "string"}}, "required": ["said"]}
+    spec["generation"] = {"secondOpinion": "Never"} | spec.get("generation", {})
     body = {
         "apiVersion": "skill-operator.dev/v1alpha1",
         "kind": "Skill",
@@ -223,6 +224,38 @@ def test_a_change_ends_the_call_under_way_and_its_answer_is_dropped(operator: Op
     generation = operator.ready(namespace, "changed")["status"]["generation"]
     assert generation["attempts"] == 1
     assert generation["tokens"] == 150
+
+
+@pytest.mark.xdist_group("model")
+def test_where_a_second_program_differs_the_owner_is_asked_and_the_first_one_runs(
+    operator: Operator, namespace: str
+) -> None:
+    other = RIGHT.replace("== 'refuse'", "in ('refuse', '')")
+    wanted = {"generation": {"secondOpinion": "Auto"}}
+    marker = skill(operator, namespace, "open", [reply(RIGHT), reply(other)], **wanted)
+    status = operator.ready(namespace, "open")["status"]
+    verified = operator.condition(namespace, "open", "Verified")
+    assert (verified["status"], verified["reason"]) == ("True", "WeakExamples")
+    assert '`{"what": ""}`: {"said":""}, or ValueError?' in verified["message"]
+    assert status["generation"]["attempts"] == 2
+    assert status["generation"]["tokens"] == 300
+    assert len(operator.asked(marker)) == 2
+    assert operator.call(namespace, "open", {"what": ""}).body == {"said": ""}
+    kept = operator.cluster.get("-n", namespace, "configmap", "open-generation")["data"]
+    assert "in ('refuse', '')" in kept["second-opinion.py"]
+    checks = ("-n", namespace, "jobs", "-l", "app.kubernetes.io/component=check")
+    until("no check is kept that has its verdict", 30, lambda: not operator.cluster.get(*checks)["items"])
+
+    answer = [
+        {
+            "op": "add",
+            "path": "/spec/examples/-",
+            "value": {"name": "none", "input": {"what": ""}, "output": {"said": ""}},
+        }
+    ]
+    operator.cluster.kubectl("-n", namespace, "patch", "skill", "open", "--type=json", "-p", json.dumps(answer))
+    operator.reason(namespace, "open", "Verified", "Verified")
+    assert len(operator.asked(marker)) == 2, "the answer costs no call"
 
 
 @pytest.fixture

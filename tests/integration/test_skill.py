@@ -146,7 +146,8 @@ def test_a_wrong_reply_is_repaired(operator: Operator, namespace: str) -> None:
     usage = {"prompt_tokens": 100, "completion_tokens": 50}
     marker = f"Repairable {namespace}"
     operator.script({marker: [{"text": wrong, "usage": usage}, {"text": right, "usage": usage}]})
-    apply(operator, namespace, skill("repaired", source=None, description=marker))
+    alone = {"secondOpinion": "Never"}
+    apply(operator, namespace, skill("repaired", source=None, description=marker, generation=alone))
     status = operator.ready(namespace, "repaired")["status"]
     assert status["generation"]["attempts"] == 2
     assert status["generation"]["tokens"] == 300

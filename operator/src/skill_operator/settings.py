@@ -164,6 +164,16 @@ class DailyTokenSettings(_SettingsModel):
     operator: int = Field(default=10_000_000, ge=1, description="tokens of all Skills together")
 
 
+class SecondOpinionSettings(_SettingsModel):
+    """SecondOpinionSettings say which Skills get a second program to compare the accepted one with."""
+
+    below_examples: int = Field(
+        default=6,
+        ge=0,
+        description="number of examples from which Skills get no second program, unless they ask for it; 0: never one",
+    )
+
+
 class GenerationSettings(_SettingsModel):
     """GenerationSettings govern the requests to models."""
 
@@ -183,6 +193,7 @@ class GenerationSettings(_SettingsModel):
         default=30, ge=0, description="least seconds between first requests for two inputs of one Skill"
     )
     daily_tokens: DailyTokenSettings = DailyTokenSettings()
+    second_opinion: SecondOpinionSettings = SecondOpinionSettings()
 
 
 class IsolationSettings(_SettingsModel):

@@ -33,9 +33,9 @@ STATES = frozenset({
     "ReplicaFailure", "RunContainerError", "Running", "Succeeded", "SuccessCriteriaMet", "Unhealthy",
 })  # fmt: skip
 VALUES = frozenset({
-    "Accept", "Allowed", "Authorization", "Auto", "Automatic", "Exists", "ExternalIP", "Granted", "Host", "InternalIP",
-    "Labels", "Manual", "Never", "None", "Normal", "NotDeterministic", "Redacted", "Required", "Slow", "True", "False",
-    "Unknown", "Warning",
+    "Accept", "Agrees", "Allowed", "Always", "Authorization", "Auto", "Automatic", "Differs", "Exists", "ExternalIP",
+    "False", "Granted", "Host", "InternalIP", "Labels", "Manual", "Never", "NoOpinion", "None", "Normal", "NotAsked",
+    "NotDeterministic", "Redacted", "Required", "Slow", "True", "Unknown", "Warning",
 })  # fmt: skip
 # Reasons that Kubernetes gives, and that are passed on as they are.
 PASSED_ON = {"BackoffLimitExceeded": "of a Job whose pod failed", "DeadlineExceeded": "of a Job that ran too long"}

@@ -17,7 +17,7 @@ def test_defaults():
         "examples": [],
         "deterministic": True,
         "source": None,
-        "generation": {"model": "", "maxAttempts": 3, "tokenBudget": 20000},
+        "generation": {"model": "", "maxAttempts": 3, "tokenBudget": 20000, "secondOpinion": "Auto"},
         "review": "Automatic",
         "egress": [],
         "secrets": [],

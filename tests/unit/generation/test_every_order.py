@@ -22,6 +22,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from skill_operator import naming
 from skill_operator.generation.provider import BYTES_PER_TOKEN
+from skill_operator.generation.request import FRESH_START_TEMPERATURE
 from skill_operator.k8s.errors import ClusterError
 from skill_operator.settings import DailyTokenSettings, GenerationSettings, ImageSettings, ModelEndpoint, Settings
 from tests.unit.generation.world import NAME, NAMESPACE, PowerCut, World
@@ -44,8 +45,10 @@ SETTINGS = Settings(
     ),
 )
 GOOD = "return 'good'"
+ALSO_GOOD = "found = 'good'\n    return found"  # another program, which its check accepts
 BODIES = [
     GOOD,
+    ALSO_GOOD,
     "return 1",
     "return 2",
     "x = 1\n    return x",
@@ -61,7 +64,7 @@ TERMINAL = {
 }  # fmt: skip
 PATIENT = {
     "Generating", "Checking", "ModelUnavailable", "ModelRefused", "Throttled", "QuotaExhausted", "Building",
-    "CheckRefused", "SpecInvalid", "Queued",
+    "CheckRefused", "SpecInvalid", "Queued", "SecondOpinion",
 }  # fmt: skip
 GATES = ["policy", "ruff", "mypy", "examples", "hidden"]
 CUT = st.sampled_from([*[None] * 8, *range(8)])
@@ -79,6 +82,7 @@ class EveryOrder(RuleBasedStateMachine):
         self.passed: set[str] = set()
         self.ended: dict[tuple[Any, ...], str] = {}
         self.request_count = 0  # requests
+        self.opinions: Counter[tuple[Any, ...]] = Counter()  # requests for a second opinion, by input
         self.world: World = self.runner.run(self._world())
         self.task = "A"
         self.limits = (BUDGET, ATTEMPTS)
@@ -232,6 +236,20 @@ class EveryOrder(RuleBasedStateMachine):
             await asyncio.wait(tasks, timeout=10)
         self.world.wire.respond(None)
 
+    @precondition(lambda self: self.world.reason != "SecondOpinion")
+    @rule(then=st.tuples(THEN, THEN, THEN))
+    def accepted_attempt(self, then: tuple[Then, Then, Then]) -> None:
+        """Make a whole attempt that passes, so that a second opinion is wanted."""
+        self.attempt(GOOD, "examples", 0, then)
+
+    @precondition(lambda self: self.world.reason == "SecondOpinion")
+    @rule(body=st.sampled_from(BODIES), gate=st.sampled_from(GATES), then=st.tuples(THEN, THEN))
+    def opinion(self, body: str, gate: str, then: tuple[Then, Then]) -> None:
+        """Write the second program, and end its comparison."""
+        self.reply(f"```python\ndef run(input):\n    {body}\n```", "true", "stop", [(0, None, None), *then[0]])
+        if self.world.check() is not None:
+            self.end_check(gate, 0, [(0, None, None), *then[1]])
+
     @precondition(lambda self: self.world.check() is not None)
     @rule(gate=st.sampled_from(GATES), count=st.integers(0, 3), then=THEN)
     def any_verdict(self, gate: str, count: int, then: Then) -> None:
@@ -305,6 +323,11 @@ class EveryOrder(RuleBasedStateMachine):
             assert billed <= DAILY, (day, billed)
 
     @invariant()
+    def attempts_and_second_opinions_are_within_the_limit(self) -> None:
+        if self.world.status.get("observedGeneration") == self._generation():
+            assert self.world.status.get("generation", {}).get("attempts", 0) <= self.allowed[self.input][1]
+
+    @invariant()
     def nothing_is_built_that_did_not_pass(self) -> None:
         assert self.world.builds() <= self.passed
 
@@ -313,6 +336,9 @@ class EveryOrder(RuleBasedStateMachine):
         for request in self.world.wire.requests[self.request_count :]:
             of = request["of"]
             assert of not in self.ended, f"{of} ended with {self.ended[of]} and a model was called"
+            is_fresh_start = "Start anew" in request["messages"][-1]["content"]
+            self.opinions[of] += request["temperature"] == FRESH_START_TEMPERATURE and not is_fresh_start
+            assert self.opinions[of] <= 1, f"{of} got two second opinions"
         self.request_count = len(self.world.wire.requests)
 
     @invariant()

@@ -20,6 +20,7 @@ from skill_operator.settings import (
     GenerationSettings,
     ImageSettings,
     ModelEndpoint,
+    SecondOpinionSettings,
     Settings,
 )
 from tests.unit.generation.world import NAME, NAMESPACE, World, completion_response
@@ -31,7 +32,9 @@ IN_BUILDS = Settings(images=IMAGES).builder_namespace
 
 
 def settings(**generation: Any) -> Settings:
-    return Settings(images=IMAGES, models=MODELS, generation=GenerationSettings(**generation))
+    """Without second opinions, which test_second_opinion.py is about."""
+    alone = {"second_opinion": SecondOpinionSettings(below_examples=0)}
+    return Settings(images=IMAGES, models=MODELS, generation=GenerationSettings(**(alone | generation)))
 
 
 def code(body: str) -> str:

@@ -335,6 +335,12 @@ REASONS: Final[Mapping[str, Reason]] = {
     # The check.
     "Checking": Reason(ReasonGroup.CHECK, (VERIFIED,), "The check of the candidate is starting or running.", "Wait."),
     "Verified": Reason(ReasonGroup.CHECK, (VERIFIED,), "The code passed every gate and every example.", NOTHING),
+    "SecondOpinion": Reason(
+        ReasonGroup.CHECK,
+        (VERIFIED,),
+        "The code passed. A model writes a second program, since examples are few, and both are compared.",
+        "Wait: it takes one call of a model and one check. To do without, set `spec.generation.secondOpinion: Never`.",
+    ),
     "WeakExamples": Reason(
         ReasonGroup.CHECK,
         (VERIFIED,),

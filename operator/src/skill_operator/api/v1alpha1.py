@@ -143,6 +143,11 @@ class GenerationSpec(ApiModel):
     token_budget: int = Field(
         default=20000, ge=1000, le=10_000_000, description="Tokens that may be spent on one spec."
     )
+    second_opinion: Literal["Auto", "Never", "Always"] = Field(
+        default="Auto",
+        description="Whether a second program is written and compared with the accepted one. Auto, the default, does "
+        "so where examples are few, as the chart says. It costs one attempt.",
+    )
 
 
 class Egress(ApiModel):

@@ -17,7 +17,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from skill_operator.api.v1alpha1 import MESSAGE_LIMIT, GenerationFailure, GenerationStatus, Skill
-from skill_operator.generation import daily_quota, ledger_history, store
+from skill_operator.generation import daily_quota, ledger_history, second_opinion, store
 from skill_operator.generation import ledger as ledger_rules
 from skill_operator.generation.circuit_breaker import CircuitBreaker
 from skill_operator.generation.completion_reader import (
@@ -36,10 +36,12 @@ from skill_operator.generation.ledger import (
     Ledger,
     ReadyCandidate,
     ReplyDetails,
+    SecondOpinion,
     Stop,
     Wait,
 )
 from skill_operator.generation.ledger_history import LedgerHistory
+from skill_operator.generation.prompt import Message
 from skill_operator.generation.provider import (
     DEFAULT_TEMPERATURE,
     Completion,
@@ -54,6 +56,7 @@ from skill_operator.generation.request import (
     build_messages,
     input_hash,
     next_model,
+    task_hash,
 )
 from skill_operator.generation.request_pool import RequestPool
 from skill_operator.k8s.interface import Object
@@ -115,12 +118,13 @@ class ReadCompletion:
     content: CompletionContent
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class GenerationUpdate:
-    """GenerationUpdate is what is to be written.
+    """GenerationUpdate is what is to be written; then `request`, if any, is to be started.
 
     `records` must be written first, in this order: the daily usage may count a call too many, but never misses one.
-    `view` is for people to read. `attempt` names the latest attempt in a sentence, or is empty.
+    `view` is for people to read. `attempt` names the latest attempt in a sentence, or is empty. `opinion` is the second
+    opinion on the accepted program, if one was requested or could not be.
     """
 
     attempt: str
@@ -128,11 +132,13 @@ class GenerationUpdate:
     status: GenerationStatus
     records: tuple[Object, ...]
     view: tuple[Object, ...]
+    request: CompletionRequest | None = None
+    opinion: SecondOpinion | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class GenerationStep(GenerationUpdate):
-    """GenerationStep is a decision and what is to be written; then `request`, if any, is to be started.
+    """GenerationStep is a decision and what is to be written.
 
     `deadline`: when generation ends, once a model has replied, which it first did at `first_reply`.
     """
@@ -140,7 +146,6 @@ class GenerationStep(GenerationUpdate):
     decision: Decision
     first_reply: datetime | None = None
     deadline: datetime | None = None
-    request: CompletionRequest | None = None
     events: tuple[GenerationEvent, ...] = ()
 
 
@@ -213,16 +218,8 @@ class Author:
         if isinstance(decision, Call):
             messages = build_messages(inputs.skill.spec, inputs.types, inputs.manifest, state.ledger, decision.kind)
             temperature = FRESH_START_TEMPERATURE if decision.kind == "fresh" else DEFAULT_TEMPERATURE
-            request = CompletionRequest(
-                key,
-                secrets.token_hex(8),
-                state.model,
-                messages,
-                decision.max_tokens,
-                temperature,
-                ledger_rules.find_readopted(state.ledger),
-            )
-            self._unsent[key] = request
+            readopted = ledger_rules.find_readopted(state.ledger)
+            request = self._new_request(key, state.model, messages, decision, temperature, readopted)
             tokens = decision.reserved_tokens
             usage = daily_quota.reserve(state.usage, meta.uid, meta.namespace, request.call_id, tokens)
             ledger = ledger_rules.reserve(
@@ -242,6 +239,7 @@ class Author:
             first_reply=state.ledger.first_reply,
             deadline=ledger_rules.deadline(state.ledger, state.limits),
             request=request,
+            opinion=state.ledger.opinion,
             events=events,
         )
 
@@ -274,24 +272,91 @@ class Author:
         ledger = ledger_rules.record_verdict(
             state.ledger, passed=passed, gate=gate, message=message, line=line, private=private
         )
-        state = state.with_ledger(ledger)
+        request: CompletionRequest | None = None
+        if not passed:
+            state = state.with_ledger(second_opinion.reopen(ledger))
+        elif candidate.state == "candidate" and candidate.number and ledger.opinion is None:
+            state, request = self._request_opinion(inputs, state.with_ledger(ledger), now)
+        else:
+            state = state.with_ledger(second_opinion.begin_comparison(ledger, now))
+        return self._update(inputs, state, request)
+
+    def conclude_opinion(self, inputs: GenerationInput, outcome: SecondOpinion, now: datetime) -> GenerationUpdate:
+        """Record the outcome of the comparison of both programs."""
+        state = _open(inputs, self._settings, now)
+        ledger = second_opinion.conclude(state.ledger, outcome.state, outcome.message, outcome.differences)
+        return self._update(inputs, state.with_ledger(ledger))
+
+    def opinion_deadline(self, opinion: SecondOpinion, now: datetime) -> datetime:
+        """Return when the wait for the reply to the call for an opinion ends."""
+        timeouts = [model.timeout_seconds for model in self._settings.models if model.name == opinion.endpoint]
+        return (opinion.since or now) + timedelta(seconds=max(timeouts, default=0.0)) + TRIAL_GRACE
+
+    def _update(
+        self, inputs: GenerationInput, state: _GenerationState, request: CompletionRequest | None = None
+    ) -> GenerationUpdate:
+        last = state.ledger.last
         return GenerationUpdate(
-            attempt=_describe_attempt(candidate.number, state.limits),
-            tokens=ledger.tokens,
+            attempt=_describe_attempt(last.number, state.limits) if last is not None else "",
+            tokens=state.ledger.tokens,
             status=_status(state),
             records=_changed_records(inputs, self._settings, state),
-            view=(store.candidates_map(inputs.skill, ledger),),
+            view=(store.candidates_map(inputs.skill, state.ledger),),
+            request=request,
+            opinion=state.ledger.opinion,
         )
+
+    def _request_opinion(
+        self, inputs: GenerationInput, state: _GenerationState, now: datetime
+    ) -> tuple[_GenerationState, CompletionRequest | None]:
+        """Return the state with the one call for an opinion reserved, or with the reason why none is made."""
+        spec, meta, ledger = inputs.skill.spec, inputs.skill.metadata, state.ledger
+        if not second_opinion.is_wanted(spec, self._settings.generation.second_opinion.below_examples):
+            return state, None
+        messages = build_messages(spec, inputs.types, inputs.manifest, Ledger(input_hash=ledger.input_hash), "first")
+        limits = self._call_limits(state)
+        prompt_tokens = estimate(messages)
+        obstacle = second_opinion.find_obstacle(spec, ledger, limits, prompt_tokens, now)
+        if obstacle is None:
+            call = second_opinion.make_call(ledger, limits, prompt_tokens)
+            wait = self._find_wait(inputs, state, call, now)
+            if wait is None:
+                request = self._new_request(inputs.key, state.model, messages, call, FRESH_START_TEMPERATURE)
+                tokens, task = call.reserved_tokens, task_hash(spec)
+                usage = daily_quota.reserve(state.usage, meta.uid, meta.namespace, request.call_id, tokens)
+                ledger = second_opinion.reserve(ledger, state.model.name, tokens, request.call_id, task, now)
+                return replace(state.with_ledger(ledger), usage=usage), request
+            obstacle = wait.message.partition(". ")[0]  # the rest is about when generation goes on
+        return state.with_ledger(second_opinion.skip(ledger, obstacle)), None
+
+    def _new_request(
+        self,
+        key: SkillKey,
+        model: ModelEndpoint,
+        messages: list[Message],
+        call: Call,
+        temperature: float,
+        accepted_source: str = "",
+    ) -> CompletionRequest:
+        """Return the request of a call under a new id. It is kept until it has started."""
+        call_id = secrets.token_hex(8)
+        request = CompletionRequest(key, call_id, model, messages, call.max_tokens, temperature, accepted_source)
+        self._unsent[key] = request
+        return request
 
     def _decide(self, inputs: GenerationInput, state: _GenerationState, now: datetime) -> Decision:
         """Return the ledger's decision; a call may have to wait for the daily quota or the endpoint's circuit."""
         decision = self._decide_by_ledger(inputs, state, now)
         if not isinstance(decision, Call):
             return decision
+        return self._find_wait(inputs, state, decision, now) or decision
+
+    def _find_wait(self, inputs: GenerationInput, state: _GenerationState, call: Call, now: datetime) -> Wait | None:
+        """Return the wait for the daily quota or for the endpoint's circuit, if a call has to wait for one of them."""
         daily_tokens = self._settings.generation.daily_tokens
         quota = DailyQuota(daily_tokens.namespace, daily_tokens.operator)
         namespace = inputs.skill.metadata.namespace
-        wait = daily_quota.find_wait(state.usage, namespace, decision.reserved_tokens, quota, now)
+        wait = daily_quota.find_wait(state.usage, namespace, call.reserved_tokens, quota, now)
         if wait is not None:
             return replace(wait, seconds=wait.seconds + random.uniform(1, 60))  # not all Skills at midnight
         name = state.model.name
@@ -301,19 +366,23 @@ class Author:
             return Wait(
                 seconds * random.uniform(1.0, 1.2) + 1.0, "ModelUnavailable", f"{name}: {breaker.describe(now)}"
             )
-        return decision
+        return None
 
-    def _decide_by_ledger(self, inputs: GenerationInput, state: _GenerationState, now: datetime) -> Decision:
-        """Return the ledger's decision. A call is decided twice: the length of its prompt depends on its kind."""
-        spec, ledger = inputs.skill.spec, state.ledger
+    def _call_limits(self, state: _GenerationState) -> GenerationLimits:
+        """Return the limits with those of the endpoint that is called next."""
         known = self._provider.reply_limits(state.model)
-        limits = state.limits.model_copy(
+        return state.limits.model_copy(
             update={
                 "max_reply_tokens": state.model.max_reply_tokens,
                 "needed_reply_tokens": known.needed_tokens,
                 "reply_ceiling": known.max_tokens,
             }
         )
+
+    def _decide_by_ledger(self, inputs: GenerationInput, state: _GenerationState, now: datetime) -> Decision:
+        """Return the ledger's decision. A call is decided twice: the length of its prompt depends on its kind."""
+        spec, ledger = inputs.skill.spec, state.ledger
+        limits = self._call_limits(state)
         messages = build_messages(spec, inputs.types, inputs.manifest, ledger, "first")
         decision = ledger_rules.decide(ledger, limits, estimate(messages), now)
         if isinstance(decision, Call):
@@ -322,6 +391,26 @@ class Author:
         return decision
 
     def _record_reply(self, inputs: GenerationInput, ledger: Ledger, now: datetime) -> Ledger:
+        """Return the ledger with the reply that has arrived, to an attempt or to the request for an opinion.
+
+        Nobody waits for an opinion longer than one call may take, whatever holds it up.
+        """
+        key, opinion = inputs.key, ledger.opinion
+        if opinion is None or not second_opinion.is_pending(ledger):
+            return self._record_attempt_reply(inputs, ledger, now)
+        attempt, problem = second_opinion.as_attempt(ledger, opinion), ""
+        if second_opinion.is_refused(inputs.skill.spec):
+            problem = second_opinion.REFUSED
+        elif now > self.opinion_deadline(opinion, now) and self._pool.finished_task(key) is None:
+            problem = f"{opinion.endpoint} did not answer in time"
+        if problem:  # what a model may have written until now is charged
+            self._pool.cancel(key)
+            settled = ledger_rules.record_fault(attempt, problem, opinion.tokens, now)
+        else:
+            settled = self._record_attempt_reply(inputs, attempt, now)
+        return second_opinion.from_attempt(ledger, settled, now)
+
+    def _record_attempt_reply(self, inputs: GenerationInput, ledger: Ledger, now: datetime) -> Ledger:
         """Return the ledger with the reply that has arrived. A reservation without a call in the pool is lost."""
         key = inputs.key
         if ledger.last is None or not ledger.pending_call:
@@ -449,6 +538,8 @@ def _open(inputs: GenerationInput, settings: Settings, now: datetime) -> _Genera
     ledger = history.present
     if not ledger.attempts and ledger.first_call is None and not ledger.anew and inputs.accepted_source:
         ledger = ledger_rules.readopt(ledger, inputs.accepted_source, text_fingerprint(inputs.accepted_source))
+        if second_opinion.is_wanted(skill.spec, settings.generation.second_opinion.below_examples):
+            ledger = second_opinion.carry(ledger, history.past, task_hash(skill.spec))
     if ledger.fault_endpoint:
         ledger = ledger_rules.forget_fault(ledger, _endpoint_version(next_model(inputs.models, ledger)))
     usage = daily_quota.read(store.read_daily_usage(inputs.stored_usage), now.date())

@@ -18,6 +18,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict
 from skill_operator.generation.disputes import Dispute, find_dispute
 
 AttemptState = Literal["reserved", "candidate", "passed", "failed", "repeat", "empty"]
+OpinionState = Literal["reserved", "candidate", "agrees", "differs", "none", "skipped"]
 CallKind = Literal["first", "repair", "fresh"]
 MIN_REPLY_TOKENS = 256  # with less left, a call could not produce a file
 MAX_CONSECUTIVE_EMPTY_REPLIES = 2
@@ -93,6 +94,34 @@ class Attempt(StoredModel):
         return (self.gate, _VARYING_PART.sub("#", self.complaint))
 
 
+class OpinionDifference(StoredModel):
+    """An opinion difference is an input that two programs answer differently, with both answers, all as text."""
+
+    input: str
+    accepted: str
+    other: str
+
+
+class SecondOpinion(StoredModel):
+    """A second opinion is a program that was written without sight of the accepted one, to be compared with it.
+
+    It is `skipped` if no model was called for it, and `none` if it cannot be compared; `message` says why. Number 0 is
+    one that was written for an earlier input of the same task. `since` is when its call or its comparison began.
+    """
+
+    state: OpinionState
+    number: int = 0
+    endpoint: str = ""
+    tokens: int = 0
+    estimated: bool = True
+    source: str = ""
+    fingerprint: str = ""
+    message: str = ""
+    task: str = ""  # hash of what both programs must do
+    since: AwareDatetime | None = None
+    differences: tuple[OpinionDifference, ...] = ()
+
+
 class Ledger(StoredModel):
     """A ledger belongs to one input hash. `faults` counts the calls in a row that failed before a model answered."""
 
@@ -116,16 +145,18 @@ class Ledger(StoredModel):
     stop_report: str = ""
     stop_limit: int = 0
     stop_budget: int = 0
+    opinion: SecondOpinion | None = None
 
     @property
     def tokens(self) -> int:
         """All tokens that were charged, plus those reserved for a reply that is pending."""
-        return sum(attempt.tokens for attempt in self.attempts) + self.fault_tokens
+        opinion_tokens = self.opinion.tokens if self.opinion is not None else 0
+        return sum(attempt.tokens for attempt in self.attempts) + opinion_tokens + self.fault_tokens
 
     @property
     def charged_tokens(self) -> int:
         """All tokens that were charged, without a pending reservation."""
-        return self.tokens - (self.last.tokens if self.last is not None and self.pending_call else 0)
+        return self.tokens - (self.pending.tokens if self.pending is not None else 0)
 
     @property
     def last(self) -> Attempt | None:
@@ -134,13 +165,19 @@ class Ledger(StoredModel):
 
     @property
     def attempt_count(self) -> int:
-        """The number that counts against maxAttempts: every reply with code, and the pending one."""
-        return sum(attempt.state != "empty" for attempt in self.attempts if attempt.number)
+        """The number that counts against maxAttempts: every reply with code, the pending one, and a second opinion."""
+        opinions = 1 if self.opinion is not None and self.opinion.number else 0
+        return opinions + sum(attempt.state != "empty" for attempt in self.attempts if attempt.number)
+
+    @property
+    def pending(self) -> Attempt | SecondOpinion | None:
+        """The attempt or the second opinion whose reply is pending."""
+        return next((item for item in (self.last, self.opinion) if item is not None and item.state == "reserved"), None)
 
     @property
     def pending_call(self) -> str:
         """The id of the call whose reply is pending, or an empty string."""
-        return self.call if self.last is not None and self.last.state == "reserved" else ""
+        return self.call if self.pending is not None else ""
 
     @property
     def latest_code(self) -> Attempt | None:
@@ -236,12 +273,14 @@ def decide(
         return Wait(0, "Generating", f"attempt {last.number} of {limits.max_attempts}: {last.endpoint} is writing")
     if last is not None and last.state in {"candidate", "passed"}:
         return ReadyCandidate(last, accepted=last.state == "passed")
+    if ledger.pending is not None:
+        return Wait(0, "Generating", f"{ledger.pending.endpoint} is writing a second opinion")
     if (stop := _find_stop(ledger, limits, now)) is not None:
         return stop
     if (wait := _find_wait(ledger, limits, now)) is not None:
         return wait
     remaining = limits.token_budget - ledger.tokens
-    reply_tokens = min(_wanted_reply_tokens(ledger, limits), remaining - prompt_tokens)
+    reply_tokens = min(wanted_reply_tokens(ledger, limits), remaining - prompt_tokens)
     if last is not None and last.gate == NO_ANSWER and reply_tokens < MIN_REPLY_GROWTH_RATIO * last.reply_limit:
         return _stop_without_answer(last, ledger, limits)
     if reply_tokens < MIN_REPLY_TOKENS:
@@ -256,7 +295,7 @@ def decide(
     return Call(_call_kind(ledger), reply_tokens, prompt_tokens + reply_tokens)
 
 
-def _wanted_reply_tokens(ledger: Ledger, limits: GenerationLimits) -> int:
+def wanted_reply_tokens(ledger: Ledger, limits: GenerationLimits) -> int:
     """Return the limit of the next reply, the budget aside: twice that of one whose limit reasoning took up."""
     doubled = [2 * attempt.reply_limit for attempt in ledger.attempts if attempt.gate == NO_ANSWER]
     wanted = max(limits.max_reply_tokens, limits.needed_reply_tokens, *doubled)
@@ -330,7 +369,7 @@ def deadline(ledger: Ledger, limits: GenerationLimits) -> datetime | None:
 
 def _count_empty_replies(ledger: Ledger, limits: GenerationLimits) -> int:
     """Return how many of the latest replies in a row had no code. One that the next may be longer than counts not."""
-    wanted = _wanted_reply_tokens(ledger, limits)
+    wanted = wanted_reply_tokens(ledger, limits)
     empty = takewhile(lambda attempt: attempt.state == "empty", reversed(ledger.attempts))
     return sum(attempt.gate not in _CUT_OFF or not 0 < attempt.reply_limit < wanted for attempt in empty)
 
@@ -466,7 +505,7 @@ def settle(
     message = problem or ("the same code as before" if state == "repeat" else "")  # a prompt may quote it
     updated_ledger = _update_last(ledger, **values, gate=flaw if state == "empty" else "", message=message)
     outcome = {"charged": tokens, "first_reply": ledger.first_reply or now}
-    return _drop_oldest_sources(updated_ledger.model_copy(update=_NO_FAULT | outcome))
+    return drop_oldest_sources(updated_ledger.model_copy(update=_NO_FAULT | outcome))
 
 
 def forget_fault(ledger: Ledger, endpoint_version: str) -> Ledger:
@@ -559,10 +598,10 @@ def stop(ledger: Ledger, stop: Stop) -> Ledger:
     )
 
 
-def _drop_oldest_sources(ledger: Ledger) -> Ledger:
+def drop_oldest_sources(ledger: Ledger) -> Ledger:
     """Return the ledger without the oldest code, if all of it exceeds a ConfigMap; fingerprints and reports stay."""
     attempts = list(ledger.attempts)
-    remaining_bytes = MAX_SOURCES_BYTES
+    remaining_bytes = MAX_SOURCES_BYTES - len(json.dumps(ledger.opinion.source if ledger.opinion is not None else ""))
     for index in reversed(range(len(attempts))):
         remaining_bytes -= len(json.dumps(attempts[index].source))
         if remaining_bytes < 0 and index < len(attempts) - 1:

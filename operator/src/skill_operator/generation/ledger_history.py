@@ -74,4 +74,5 @@ def _limit_size(present: Ledger, past: list[Ledger]) -> tuple[Ledger, ...]:
 
 def _sources_size(ledger: Ledger) -> int:
     """Return the bytes of the ledger's code as JSON."""
-    return sum(len(json.dumps(attempt.source)) for attempt in ledger.attempts)
+    opinions = [ledger.opinion.source] if ledger.opinion is not None else []
+    return sum(len(json.dumps(source)) for source in (*(attempt.source for attempt in ledger.attempts), *opinions))

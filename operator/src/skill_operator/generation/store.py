@@ -12,7 +12,7 @@ from skill_operator import naming, runtime_contract
 from skill_operator.api.v1alpha1 import Skill
 from skill_operator.generation import ledger_history
 from skill_operator.generation.daily_quota import DailyUsage
-from skill_operator.generation.ledger import Attempt, Ledger
+from skill_operator.generation.ledger import Attempt, Ledger, SecondOpinion
 from skill_operator.generation.ledger_history import LedgerHistory
 from skill_operator.generation.line_diff import unified_diff
 from skill_operator.generation.request import task_hash
@@ -24,6 +24,7 @@ HISTORY_KEY = "ledger.json"
 DAILY_USAGE_KEY = "account.json"
 CANDIDATES_KEY = "ledger.json"
 SOURCE_KEY = "skill.py"
+OPINION = "second-opinion"
 MAX_DIFF_LINES = 4000
 MAX_DIFF_CHARACTERS = 32 * 1024  # a longer one is cut: both files are there
 
@@ -75,7 +76,13 @@ def candidates_map(skill: Skill, ledger: Ledger) -> Object:
     attempts = [attempt for attempt in ledger.attempts if attempt.state != "reserved"]
     figures = [attempt.model_dump(mode="json", exclude={"source"}) for attempt in attempts]
     stop = {"reason": ledger.stop, "message": ledger.stop_message}
-    summary = {"tokens": ledger.tokens, "stop": stop if ledger.stop else None, "attempts": figures}
+    opinion = ledger.opinion.model_dump(mode="json", exclude={"source"}) if ledger.opinion is not None else None
+    summary = {
+        "tokens": ledger.tokens,
+        "stop": stop if ledger.stop else None,
+        "attempts": figures,
+        "secondOpinion": opinion,
+    }
     data = {CANDIDATES_KEY: json.dumps(summary, indent=1, ensure_ascii=False)}
     previous: Attempt | None = None
     for attempt in attempts:
@@ -87,6 +94,8 @@ def candidates_map(skill: Skill, ledger: Ledger) -> Object:
         if previous is not None and (diff := _diff(previous, attempt)):
             data[f"{name}.diff"] = diff
         previous = attempt
+    if ledger.opinion is not None and ledger.opinion.source:
+        data |= {f"{OPINION}.py": ledger.opinion.source, f"{OPINION}.txt": _describe_opinion(ledger.opinion)}
     return {
         "apiVersion": "v1",
         "kind": "ConfigMap",
@@ -107,6 +116,14 @@ def _describe_verdict(attempt: Attempt) -> str:
         "failed": f"was refused by {attempt.gate}{line}:\n{attempt.message}{held_out}",
     }
     return f"{origin}\n{verdicts.get(attempt.state, attempt.state)}\n"
+
+
+def _describe_opinion(opinion: SecondOpinion) -> str:
+    states = {"candidate": "is being compared", "agrees": "agrees", "differs": "differs", "none": "has no opinion"}
+    differences = (f"{one.input}: {one.accepted} or {one.other}?" for one in opinion.differences)
+    verdict = f"{states.get(opinion.state, opinion.state)}{f': {opinion.message}' if opinion.message else ''}"
+    price = f"{opinion.tokens} tokens{', estimated' if opinion.estimated else ''}"
+    return "\n".join((f"written by {opinion.endpoint}, {price}", verdict, *differences, ""))
 
 
 def _diff(previous: Attempt, attempt: Attempt) -> str:

@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Literal, Self, TypedDict, Unpack
 
 from skill_operator.api.v1alpha1 import Evidence, GenerationStatus, Provenance, Revision
+from skill_operator.generation.ledger import SecondOpinion
 from skill_operator.generation.request import CompletionRequest
 from skill_operator.k8s.interface import Object
 
@@ -139,13 +140,16 @@ class Progress:
     """Progress is handed on from stage to stage within one reconcile. `revision` is its whole digest.
 
     `deadline`: when the generation of the source ends; None for pinned code and for code that has passed.
-    `provenance` is of the source; None until there is one.
+    `provenance` is of the source; None until there is one. `verified` is the condition of a check that passed, and
+    `opinion` the second opinion on the code that did.
     """
 
     source: str = ""
     provenance: Provenance | None = None
     deadline: datetime | None = None
     types: str = ""
+    verified: ConditionUpdate | None = None
+    opinion: SecondOpinion | None = None
     revision: str = ""
     image: str = ""
     status: StatusPatch = field(default_factory=StatusPatch)

@@ -9,7 +9,7 @@ from skill_operator.api.conditions import BUILT, DEPLOYED, GENERATED, VERIFIED
 from skill_operator.reconcile.context import StageContext
 from skill_operator.reconcile.observed import Observed
 from skill_operator.reconcile.result import Progress, Result
-from skill_operator.reconcile.stages import build, check, grants, isolation, review, run, scale, source
+from skill_operator.reconcile.stages import build, check, grants, isolation, opinion, review, run, scale, source
 
 StageFunc = Callable[[Observed, Progress, StageContext], Result]
 ConfirmFunc = Callable[[Result, Observed, Progress, StageContext], Awaitable[Result]]
@@ -37,6 +37,7 @@ STAGES: tuple[Stage, ...] = (
     Stage("source", GENERATED, source.provide_source),
     Stage("isolation", VERIFIED, isolation.require_isolation),
     Stage("check", VERIFIED, check.check),
+    Stage("opinion", VERIFIED, opinion.weigh_opinion),
     Stage("review", BUILT, review.review),
     Stage("build", BUILT, build.build, confirm=build.confirm),
     Stage("run", DEPLOYED, run.run),
@@ -45,6 +46,6 @@ STAGES: tuple[Stage, ...] = (
         "scale",
         DEPLOYED,
         scale.scale,
-        tolerates=frozenset({"grants", "source", "isolation", "check", "review", "build"}),
+        tolerates=frozenset({"grants", "source", "isolation", "check", "opinion", "review", "build"}),
     ),
 )

@@ -20,6 +20,7 @@ from skill_operator.generation.holdout import split_examples
 from skill_operator.generation.store import source_map
 from skill_operator.k8s import pod_status
 from skill_operator.k8s.interface import Object
+from skill_operator.reconcile import comparison
 from skill_operator.reconcile.check_report import CheckReport, ReportedQuestion, parse, read_signed
 from skill_operator.reconcile.context import StageContext
 from skill_operator.reconcile.job_retry import JobRetry, finished_at
@@ -60,6 +61,9 @@ def check(observed: Observed, progress: Progress, context: StageContext) -> Resu
             progress.status["provenance"] = progress.provenance
             progress.status["evidence"] = _evidence(observed.skill, report, progress.provenance)
         result = replace(result, apply=(*result.apply, source_map(observed.skill, progress.source)))
+        (progress.verified,) = result.conditions
+        if progress.opinion is not None:  # the condition waits for it
+            result = replace(result, conditions=())
     return result
 
 
@@ -84,7 +88,8 @@ def examine(
     visible, hidden = split_examples(skill.spec.examples)
     content = resource.bundle(skill, progress.source, progress.types, visible, hidden)
     name = naming.check(skill.metadata.name, skill.metadata.uid, resource.key(settings, content))
-    old = _others(observed, name)
+    compared = comparison.job_name(skill, settings, comparison.build_content(skill, progress))
+    old = _others(observed, {name, compared})
     known = _known_report(observed, settings, name, content)
     if known is not None:
         leftovers = (Ref("Job", skill.metadata.namespace, name),) if name in observed.jobs else ()
@@ -96,11 +101,11 @@ def examine(
     job = observed.jobs.get(name)
     if job is None:
         starting = ConditionUpdate(VERIFIED, "Unknown", "Checking", "the check is starting")
-        wanted = _make_job(observed, settings, config_map, 0)
+        wanted = make_job(observed, settings, config_map, 0)
         return Result.waiting(starting, apply=(config_map,), create=(wanted,), delete=old), None
     run = _CheckRun(job, config_map, content)
     for pod in observed.pods_of(name):
-        if not _is_owned_by(job, pod):
+        if not is_owned_by(job, pod):
             continue  # of a former Job of this name, and about to go
         end = pod_status.find_termination(pod)
         if end is not None:
@@ -122,14 +127,25 @@ def _seal(settings: Settings, content: Object, report: CheckReport) -> str:
     return naming.digest(resource.key(settings, content), report.wire())
 
 
-def _make_job(observed: Observed, settings: Settings, config_map: Object, failures: int) -> Object:
+def make_job(observed: Observed, settings: Settings, config_map: Object, failures: int) -> Object:
+    """Return the Job that reads the check request in the ConfigMap, with a key of its own for the report."""
     parts = sum(key.startswith("part") for key in config_map["data"])
     key = secrets.token_hex(32)
     name, user_namespace = config_map["metadata"]["name"], observed.user_namespace(settings).enabled
-    return resource.job(observed.skill, settings, name, parts, key, failures, user_namespace=user_namespace)
+    return resource.job(
+        observed.skill,
+        settings,
+        name,
+        parts,
+        key,
+        failures,
+        user_namespace=user_namespace,
+        has_reference=runtime_contract.REFERENCE_FILE in config_map["data"],
+    )
 
 
-def _is_owned_by(job: Object, pod: Object) -> bool:
+def is_owned_by(job: Object, pod: Object) -> bool:
+    """Return whether the pod is of this Job, and not of a former one of its name."""
     return any(owner["uid"] == job["metadata"].get("uid") for owner in pod["metadata"].get("ownerReferences", []))
 
 
@@ -147,7 +163,7 @@ def _ended(
     # Of a pod that the kernel killed while mutants of accepted code ran, the verdict was there before.
     ended_by_itself = end.get("exitCode") in {runtime_contract.EXIT_OK, runtime_contract.EXIT_REFUSED}
     report = (
-        read_signed(str(end.get("message", "")), _report_key(run.job))
+        read_signed(str(end.get("message", "")), report_key(run.job))
         if ended_by_itself or end.get("reason") == "OOMKilled"
         else None
     )
@@ -240,7 +256,7 @@ def _retry(
     message = f"{cause}; the next attempt starts at {retry.at:%H:%M:%S} UTC"
     condition = ConditionUpdate(VERIFIED, "Unknown", reason, message)
     result = retry.result(
-        condition, now, lambda failures: (run.config_map, _make_job(observed, settings, run.config_map, failures))
+        condition, now, lambda failures: (run.config_map, make_job(observed, settings, run.config_map, failures))
     )
     return result, None
 
@@ -266,8 +282,8 @@ def _ask(questions: Sequence[ReportedQuestion], name: str) -> str:
     return f", but they leave open what is right for {first.text} Add an example that says so.{more}"
 
 
-def _others(observed: Observed, name: str) -> tuple[Ref, ...]:
-    """Return the checks of former candidates, whose verdicts are in the ledger."""
+def _others(observed: Observed, names: set[str]) -> tuple[Ref, ...]:
+    """Return the checks but those of these names: of former candidates, whose verdicts are in the ledger."""
     namespace = observed.skill.metadata.namespace
     kinds: tuple[tuple[Literal["ConfigMap", "Job"], dict[str, Object]], ...] = (
         ("ConfigMap", observed.config_maps),
@@ -277,10 +293,11 @@ def _others(observed: Observed, name: str) -> tuple[Ref, ...]:
         Ref(kind, namespace, other)
         for kind, objects in kinds
         for other, obj in objects.items()
-        if other != name and obj["metadata"]["labels"].get(naming.COMPONENT) == "check"
+        if other not in names and obj["metadata"]["labels"].get(naming.COMPONENT) == "check"
     )
 
 
-def _report_key(job: Object) -> str:
+def report_key(job: Object) -> str:
+    """Return the key that the report of this Job is signed with."""
     env = pod_status.find_container(job["spec"]["template"]["spec"], naming.CHECK_CONTAINERS[-1]).get("env", [])
     return next((str(e.get("value", "")) for e in env if e["name"] == runtime_contract.ENV_REPORT_KEY), "")

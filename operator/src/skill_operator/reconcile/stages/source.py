@@ -13,7 +13,7 @@ from skill_operator.api.conditions import GENERATED
 from skill_operator.api.v1alpha1 import GenerationStatus, Provenance, Skill
 from skill_operator.generation import store
 from skill_operator.generation.author import GenerationInput, GenerationStep
-from skill_operator.generation.ledger import Attempt, Call, ReadyCandidate, Stop, Wait
+from skill_operator.generation.ledger import Attempt, Call, ReadyCandidate, SecondOpinion, Stop, Wait
 from skill_operator.generation.prompt import PROMPT_VERSION
 from skill_operator.generation.request import select_models
 from skill_operator.naming import SkillKey
@@ -43,6 +43,7 @@ def provide_source(observed: Observed, progress: Progress, context: StageContext
         return _no_model(skill, context.settings)
     step = context.author.advance(inputs, context.now)
     progress.status["generation"] = step.status
+    progress.opinion = step.opinion
     if isinstance(step.decision, ReadyCandidate):
         progress.source = step.decision.attempt.source
         progress.provenance = _provenance(skill, step, step.decision.attempt, context.settings)
@@ -75,6 +76,7 @@ def record_verdict(
     if update is None:
         return result
     progress.status["generation"] = _price(update.status, progress) if report.passed else update.status
+    progress.opinion = update.opinion
     conditions = tuple(
         replace(condition, message=f"{update.attempt}: {condition.message}")
         if condition.status == "False"
@@ -85,9 +87,21 @@ def record_verdict(
         result,
         conditions=conditions,
         record=update.records,
+        call=update.request,
         apply=(*result.apply, *update.view),
         after=None if report.passed else 0.0,
     )
+
+
+def conclude_opinion(observed: Observed, progress: Progress, context: StageContext, outcome: SecondOpinion) -> Writes:
+    """Record the outcome of a comparison in the ledger. Return what is to be written."""
+    inputs = _generation_input(observed, progress, context.settings)
+    if inputs is None:
+        return Writes()
+    update = context.author.conclude_opinion(inputs, outcome, context.now)
+    progress.status["generation"] = _price(update.status, progress)
+    progress.opinion = update.opinion
+    return Writes(record=update.records, apply=update.view)
 
 
 def _generation_input(observed: Observed, progress: Progress, settings: Settings) -> GenerationInput | None:
