@@ -67,6 +67,9 @@ bench-gates: $(VENV)/bench ## measure how often the gates are wrong, on HumanEva
 bench-search: $(VENV)/bench ## measure how agents find a tool among a thousand; needs no cluster
 	@PYTHONPATH=operator/src:base-image/src:. $(BIN)/python -m benchmarks.search
 
+bench-opinions: $(VENV)/bench ## measure what a second program finds that three examples let pass; needs no cluster
+	@PYTHONPATH=operator/src:base-image/src:. $(BIN)/python -m benchmarks.opinions
+
 bench-relay: $(VENV)/ready ## measure the gateway beside nginx and the runtime's start; needs nginx and wrk, no cluster
 	@export PYTHONPATH=operator/src:base-image/src:.; $(BIN)/python -m benchmarks.start; $(BIN)/python -m benchmarks.relay
 
@@ -116,5 +119,5 @@ $(VENV)/bench: benchmarks/requirements.txt $(VENV)/ready
 	@touch $@
 
 .PHONY: help demo test check-docs cluster images publish install unit integration verify generate format bench bench-gates \
-	bench-relay bench-races bench-soak bench-generation bench-model bench-replay bench-search \
+	bench-relay bench-races bench-soak bench-generation bench-model bench-opinions bench-replay bench-search \
 	doctor docs release-notes down

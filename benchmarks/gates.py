@@ -84,9 +84,9 @@ def _questions(report: dict[str, Any]) -> tuple[str, ...]:
 def check_problem(problem: HumanEvalProblem) -> tuple[list[CandidateResult], int]:
     """Check the reference and those of its mutants that are wrong; count the others, which seem equal to it."""
     results, equal = [run_check(problem.name, "reference", problem, problem.source)], 0
-    inputs = _inputs(problem)
+    inputs = find_inputs(problem)
     for number, mutant in enumerate(make_mutants(problem.source, EACH)):
-        if _differs(mutant, inputs):
+        if is_different(mutant, inputs):
             name = f"{problem.name} #{number}, line {mutant.line}"
             results.append(run_check(name, mutant.kind, problem, mutant.source))
         else:
@@ -94,7 +94,7 @@ def check_problem(problem: HumanEvalProblem) -> tuple[list[CandidateResult], int
     return results, equal
 
 
-def _differs(mutant: Mutant, inputs: list[tuple[Json, str]]) -> bool:
+def is_different(mutant: Mutant, inputs: list[tuple[Json, str]]) -> bool:
     try:
         with time_limit(5):
             run = load_run(mutant.source)
@@ -109,7 +109,7 @@ def _differs(mutant: Mutant, inputs: list[tuple[Json, str]]) -> bool:
     return False
 
 
-def _inputs(problem: HumanEvalProblem) -> list[tuple[Json, str]]:
+def find_inputs(problem: HumanEvalProblem) -> list[tuple[Json, str]]:
     """Return inputs that fit the schema, with the original's outputs: recorded inputs, and others near these."""
     schema = Schema(problem.skill.spec.input, "input")
     run, rng = load_run(problem.source), random.Random(problem.name)

@@ -43,6 +43,7 @@ RUNS: dict[str, tuple[str, ...]] = {
     "bench-relay": ("ROUNDS=1", "SECONDS=1", "STARTS=2"),
     "bench-search": ("SEARCHES=20",),
     "bench-gates": ("PROBLEMS=0:1", "EACH=1"),
+    "bench-opinions": ("PROBLEMS=0:1", "EACH=1"),
     "bench-generation": ("LOOP_RUNS=5", "SKILLS=1"),
     "bench-model": ("TASKS=1",),
     "bench-replay": ("PROBLEMS=0:1", "EACH=1", "RUNS=50"),
