@@ -25,7 +25,10 @@ from skill_operator.settings import (
 from tests.unit.generation.world import NAME, NAMESPACE, World, completion_response
 from tests.unit.runtime import harness
 
-MODELS = [ModelEndpoint(name=name, base_url="http://model/v1", model=f"{name}-1") for name in ("cheap", "strong")]
+MODELS = [
+    ModelEndpoint(name=name, base_url="http://model/v1", model=f"{name}-1", timeout_seconds=120)
+    for name in ("cheap", "strong")
+]
 IMAGES = ImageSettings(runtime=f"r@sha256:{'1' * 64}", checker=f"c@sha256:{'2' * 64}", builder="localhost/kaniko:1")
 NUMBERS = {"type": "array", "items": {"type": "integer"}}
 SPEC: dict[str, Any] = {
