@@ -81,6 +81,8 @@ def test_the_last_block_that_defines_run_is_taken(text: str) -> None:
         'def run(input):\n    return f"```{input}```"\n',
         'def run(input):\n    return "<code>" + input + "</code>"\n',
         'def run(input):\n    return "<|im_end|>"\n',
+        'CASES = [\n    ["def run(input):\\n    return 0"],\n]\n\n\ndef run(input):\n    return CASES\n',
+        'CASES = [\n{"code": "def run(input):\\n    return 0"},\n]\n\n\ndef run(input):\n    return CASES\n',
     ],
 )
 def test_marks_in_the_code_itself_are_left_alone(code: str) -> None:

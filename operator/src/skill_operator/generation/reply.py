@@ -258,12 +258,11 @@ class _ProgramReader:
             self._has_oversized = self._has_oversized or _CODE.search(text, opening.end, end) is not None
             return []
         block = text[opening.end : end]
-        if (found := self._read_json(block, nested)) or _CODE.search(block) is None:
-            return found
-        for source in unwrap(block, opening.quotation):
-            if (program := self._parse(source)) is not None:
-                return [program]
-        return []
+        readings = unwrap(block, opening.quotation) if _CODE.search(block) is not None else ()
+        program = next((found for source in readings if (found := self._parse(source)) is not None), None)
+        if program is not None and defines(program.tree, ENTRY_POINT):
+            return [program]
+        return self._read_json(block, nested) or ([program] if program is not None else [])
 
     def read_prose(self, text: str, opening: Mark, end: int) -> list[_FoundProgram]:
         """Return the file after a mark that no mark separates from prose, or nothing."""
