@@ -179,7 +179,16 @@ def test_the_ca_of_a_model_is_where_the_settings_say(kind: str, tmp_path: Path) 
 
 
 def test_a_model_behind_a_proxy(tmp_path: Path) -> None:
-    rendered = render("model-behind-proxy")
+    endpoint = {
+        "name": "azure",
+        "baseURL": "https://models.example/openai/deployments/large?api-version=2024-10-21",
+        "model": "large-2",
+        "apiKeySecret": {"name": "models-example", "key": "token"},
+        "authHeader": "api-key",
+        "caConfigMap": {"name": "corporate-ca", "key": "ca.crt"},
+        "proxy": "http://proxy.example:3128",
+    }
+    rendered = render("two-models", setting("models", [endpoint]))
     (model,) = settings(rendered, tmp_path).models
     assert model.base_url.endswith("?api-version=2024-10-21")
     assert (model.auth_header, model.proxy) == ("api-key", "http://proxy.example:3128")
@@ -208,13 +217,7 @@ def test_models_of_one_secret(tmp_path: Path) -> None:
 def test_every_key_that_is_named_is_mounted(case: str, tmp_path: Path) -> None:
     rendered = render(case)
     known = settings(rendered, tmp_path)
-    keys = {*(model.api_key_file for model in known.models), *(model.ca_file for model in known.models)}
-    configured = {
-        model.ca_file
-        for model in known.models
-        if model.ca_file in config_maps(rendered.component("Deployment", "controller"))
-    }
-    files = {*keys - configured, known.registry.credentials} - {""}
+    files = {*(model.api_key_file for model in known.models), known.registry.credentials} - {""}
     assert set(secrets(rendered.component("Deployment", "controller"))) == files
 
 

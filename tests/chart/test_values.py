@@ -85,8 +85,8 @@ def test_the_schema_refuses(path: str, value: Any, said: str) -> None:
         ("two-models", {"models[1].name": "large"}, 'two of them are named "large"'),
         ("two-models", {"models[1].baseURL": "http://a/v1/chat/completions"}, 'baseURL of "local" goes up to and'),
         (
-            "model-behind-proxy",
-            {"models[0].caSecret": {"name": "a", "key": "b"}},
+            "two-models",
+            {"models[0].caSecret": {"name": "a", "key": "b"}, "models[0].caConfigMap": {"name": "a", "key": "b"}},
             "names both caSecret and caConfigMap",
         ),
         ("two-models", {"generation.escalation": ["large", "huge"]}, 'generation.escalation: no model is named "huge"'),

@@ -144,12 +144,12 @@ class _MutationRun:
     async def find_lines(self) -> set[int] | None:
         """Return the lines of the accepted code that run for any example or input; None where it does not say."""
         lines: set[int] = set()
-        asked = [*(example.input for example in self._request.examples), *(value for value, _ in self._answers)]
+        inputs = [*(example.input for example in self._request.examples), *(value for value, _ in self._answers)]
         try:
             process = await self._load(self._request.source + _TRACER)
         except WorkerError:
             return None
-        for value in asked:
+        for value in inputs:
             reply = await process.call(value, self._call_seconds)
             if not isinstance(reply, replies.SkillOutput) or not isinstance(reply.value, list):
                 return None
