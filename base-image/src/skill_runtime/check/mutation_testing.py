@@ -27,8 +27,10 @@ from skill_runtime.worker_client import LoadError, WorkerError
 
 BUDGET_SECONDS = 10.0
 """The time for all of it, whatever happens."""
+LOAD_SECONDS = 5.0
+"""The time for the accepted code to load, with all that it imports. What takes longer is not tested."""
 REFERENCE_SECONDS = 2.0
-"""The time for the accepted code to load and to answer everything once. What takes longer is not tested."""
+"""The time for the accepted code to answer everything once. What takes longer is not tested."""
 MIN_MUTANT_SECONDS = 1.0
 MIN_CALL_SECONDS = 0.25
 _TIMES_SLOWER = 5
@@ -114,19 +116,23 @@ class _MutationRun:
 
     def __init__(self, request: CheckRequest, pool: variants.VariantPool) -> None:
         self._request, self._pool = request, pool
-        self._mutant_seconds = self._call_seconds = REFERENCE_SECONDS
+        self._load_seconds, self._mutant_seconds, self._call_seconds = (
+            LOAD_SECONDS,
+            REFERENCE_SECONDS,
+            REFERENCE_SECONDS,
+        )
         self._answers: list[tuple[Any, replies.WorkerReply]] = []
         self._killed = self._total = 0
         self._survivors: dict[int, list[replies.WorkerReply]] = {}
 
     async def ask_accepted(self, inputs: Sequence[Any]) -> bool:
         """Ask the accepted code, under the limits of mutants. Return whether it is quick enough, and passes."""
-        start = time.monotonic()
-        slowest_seconds = 0.0
+        start, slowest_seconds = time.monotonic(), 0.0
         try:
-            process = await self._load(self._request.source)
+            process = await self._load(self._request.source, first=True)
         except WorkerError:
             return False
+        loaded = time.monotonic()
         for example in self._request.examples:
             call_start = time.monotonic()
             if compare_reply(self._request, example, await process.call(example.input)) is not None:
@@ -136,7 +142,8 @@ class _MutationRun:
             reply = await process.call(value)
             if is_kept(self._request, reply):
                 self._answers.append((value, reply))
-        seconds = time.monotonic() - start
+        seconds = time.monotonic() - loaded
+        self._load_seconds = _TIMES_SLOWER * (loaded - start)
         self._call_seconds = max(MIN_CALL_SECONDS, _TIMES_SLOWER * slowest_seconds)
         self._mutant_seconds = max(MIN_MUTANT_SECONDS, _TIMES_SLOWER * seconds)
         return seconds <= REFERENCE_SECONDS
@@ -202,8 +209,10 @@ class _MutationRun:
         answers = _show_difference(_answer(reply), others.most_common(1)[0][0])
         return MutationResult(count, (OpenQuestion.about("mutant", value, answers),))
 
-    async def _load(self, source: str, *, fresh: bool = False) -> candidate.CandidateProcess:
-        return await self._pool.load_variant(source, time.monotonic() + self._mutant_seconds, fresh=fresh)
+    async def _load(self, source: str, *, first: bool = False, fresh: bool = False) -> candidate.CandidateProcess:
+        """Load a program, whose time begins now. Where it is the first of its process, it has time to import all."""
+        seconds = self._mutant_seconds + (self._load_seconds if first or fresh else 0.0)
+        return await self._pool.load_variant(source, time.monotonic() + seconds, fresh=fresh)
 
 
 def _answer(reply: replies.WorkerReply) -> str:

@@ -394,7 +394,7 @@ class GenerationStatus(ApiModel):
 
 
 class Provenance(ApiModel):
-    """Provenance says who wrote accepted code, and what that took. It stays with the code whatever values change."""
+    """Provenance says who wrote accepted code, and what that took, whatever the chart's values say later."""
 
     author: Literal["model", "pinned"] = Field(description="pinned: the code was given in spec.source.")
     source_digest: str = Field(max_length=64, description="SHA-256 of skill.py.")
@@ -417,7 +417,7 @@ class Revision(ApiModel):
 
 
 class MutantEvidence(ApiModel):
-    """MutantEvidence counts the small mistakes in accepted code that its check would find (mutation testing)."""
+    """MutantEvidence says how many small mistakes in accepted code the check would find (mutation testing)."""
 
     killed: int = Field(
         default=0, ge=0, description="Variants that fail an example, or break a promise of the schemas."
@@ -430,7 +430,7 @@ class MutantEvidence(ApiModel):
 
 
 class Evidence(ApiModel):
-    """Evidence is what was tried on the code that was last accepted. It says how much the examples are worth."""
+    """Evidence says what was tried on the code that was last accepted, and so how much its examples are worth."""
 
     visible: int = Field(default=0, ge=0, description="Examples that the model was shown, all of which pass.")
     held_out: int = Field(default=0, ge=0, description="Examples that no model was shown, all of which pass.")
