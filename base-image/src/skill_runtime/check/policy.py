@@ -271,7 +271,7 @@ class _PolicyVisitor:
                 self._modules.setdefault(name, self._modules[value.id])
         self._called = {id(node.func) for node in nodes if isinstance(node, ast.Call)}
         self._used_in_place = self._called | {id(node.value) for node in nodes if isinstance(node, ast.Attribute)}
-        self._optional = {id(node) for node in nodes if isinstance(node, ast.Try) for node in _guarded_imports(node)}
+        self._optional = {id(each) for node in nodes for each in _guarded_imports(node)}
         self._assigned = {node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
         self._assigned |= {node.arg for node in nodes if isinstance(node, ast.arg)}
         self._own_members = {id(node) for cls in nodes if isinstance(cls, ast.ClassDef) for node in _own_members(cls)}
@@ -318,6 +318,8 @@ class _PolicyVisitor:
         if name in DENIED_NAMES:
             if not self._is_imported_above(node):
                 yield node.lineno, f"`{name}` must not be used: write out what is to be computed"
+        elif self._imported.get(name) in _YAML_LOADS and id(node) not in self._safe_loads:
+            yield node.lineno, f"`{name}` must not be used: use `yaml.safe_load`"
         elif name == "help" and name not in self._assigned:
             yield node.lineno, "`help` must not be used: it loads modules by name"
         elif id(node) in self._used_in_place or not isinstance(node.ctx, ast.Load):
@@ -440,8 +442,6 @@ class _PolicyVisitor:
             path = f"{node.module}.{alias.name}"
             if alias.name == "*" and top in _GUARDED_MODULES:
                 yield node.lineno, f"`from {node.module} import *` must not be used: import what is needed by name"
-            elif path in _YAML_LOADS:
-                yield node.lineno, f"`{path}` must not be used: use `yaml.safe_load`"
             elif alias.name.startswith("_"):
                 yield node.lineno, f"`{path}` is private: use what the module documents"
             elif alias.name in DENIED_MEMBERS:
@@ -550,15 +550,29 @@ def _bindings(tree: ast.Module) -> tuple[dict[str, str], dict[str, str]]:
     return modules, members
 
 
-def _guarded_imports(node: ast.Try) -> Iterator[ast.AST]:
-    """Yield the imports of which one may fail, since the code says what then."""
-    if any(
-        "ImportError" in ast.dump(each.type) or "ModuleNotFound" in ast.dump(each.type)
-        for each in node.handlers
-        if each.type
-    ):
-        for statement in (*node.body, *node.handlers):
-            yield from (inner for inner in ast.walk(statement) if isinstance(inner, ast.Import | ast.ImportFrom))
+def _guarded_imports(node: ast.AST) -> Iterator[ast.AST]:
+    """Yield the imports that may fail: the code says what then, or type checkers alone read them."""
+    match node:
+        case ast.Try(body=body, handlers=handlers) if any(
+            each.type is None or _mentions(each.type, "ImportError", "ModuleNotFoundError", "Exception")
+            for each in handlers
+        ):
+            guarded = [*body, *handlers]
+        case ast.With(items=items, body=body) if any(_mentions(item, "suppress") for item in items):
+            guarded = [*body]
+        case ast.If(test=test, body=body) if _mentions(test, "TYPE_CHECKING"):
+            guarded = [*body]
+        case _:
+            return
+    for statement in guarded:
+        yield from (inner for inner in ast.walk(statement) if isinstance(inner, ast.Import | ast.ImportFrom))
+
+
+def _mentions(node: ast.AST, *names: str) -> bool:
+    return any(
+        (isinstance(each, ast.Name) and each.id in names) or (isinstance(each, ast.Attribute) and each.attr in names)
+        for each in ast.walk(node)
+    )
 
 
 def _own_members(cls: ast.ClassDef) -> Iterator[ast.AST]:
