@@ -38,12 +38,14 @@ class RecordedCall:
     input: Any
     reply: replies.WorkerReply
     is_generated: bool = True
+    is_edge: bool = False
+    """It failed on a least value alone, and is a question."""
 
     @property
     def is_promise_kept(self) -> bool:
         """Return whether a generated input got an output that fits its schema, or ValueError."""
         kept = isinstance(self.reply, replies.SkillOutput) or _is_rejection(self.reply)
-        return self.is_generated and kept
+        return self.is_generated and not self.is_edge and kept
 
 
 @dataclass(frozen=True)
@@ -73,12 +75,13 @@ async def check_inputs(
         if time.monotonic() > deadline:
             break
         reply = await candidate.call(generated.value, CALL_SECONDS)
-        if finding := _find_violation(request, generated, reply):
+        finding = _find_violation(request, generated, reply)
+        if finding is not None:
             edge = await _find_edge(request, visible, generated, reply, candidate)
             if not isinstance(edge, OpenQuestion):
                 return InputsResult([], edge or finding)
             questions.setdefault(f"{_outcome(reply)} {finding.line}", edge)
-        records.append(RecordedCall(generated.value, reply))
+        records.append(RecordedCall(generated.value, reply, is_edge=finding is not None))
     edges = tuple(questions.values())
     if not request.deterministic:
         return InputsResult(records, None, edges)
