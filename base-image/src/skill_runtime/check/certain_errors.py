@@ -232,20 +232,28 @@ class CandidateTree:
         return cls if node.args.args and node.args.args[0].arg == name.id else None
 
     def _is_plain_class(self, cls: ast.AST | None) -> bool:
-        """Return whether nothing but the file's text makes the class: no base or decorator that is computed."""
+        """Return whether the file's text says what the class takes: no base or decorator that adds to it."""
         if not isinstance(cls, ast.ClassDef):
             return False
         return all(self._is_plain_base(base) for base in (*cls.bases, *(word.value for word in cls.keywords))) and all(
-            self._import_path(each.func if isinstance(each, ast.Call) else each) for each in cls.decorator_list
+            self._is_plain_import(each.func if isinstance(each, ast.Call) else each) for each in cls.decorator_list
         )
 
     def _is_plain_base(self, base: ast.expr) -> bool:
         if isinstance(base, ast.Subscript):
             return self._is_plain_base(base.value)
-        if isinstance(base, ast.Name) and base.id in self._bindings:
-            place = self._only_binding(base.id)
-            return self._is_plain_class(place) if isinstance(place, ast.ClassDef) else bool(self._import_path(base))
-        return isinstance(base, ast.Name | ast.Constant) or bool(self._import_path(base))
+        if isinstance(base, ast.Name) and isinstance(place := self._only_binding(base.id), ast.ClassDef):
+            return self._is_plain_class(place)
+        is_builtin = isinstance(base, ast.Name) and base.id not in self._bindings
+        return is_builtin or isinstance(base, ast.Constant) or self._is_plain_import(base)
+
+    def _is_plain_import(self, node: ast.expr) -> bool:
+        """Return whether this is of the standard library, but for enumerations, which a call may make.
+
+        Models of pydantic take what their configuration says: other names, more fields.
+        """
+        module = (self._import_path(node) or ("",))[0].partition(".")[0]
+        return module in sys.stdlib_module_names and module != "enum"
 
     def _defines_alone(self, cls: ast.ClassDef, method: str) -> bool:
         """Return whether the class defines the method, and nothing else in the file could stand in its place."""

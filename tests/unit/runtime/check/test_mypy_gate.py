@@ -114,6 +114,14 @@ ORDINARY = {
         def run(input: Input) -> Output:
             return {"v": Color.RED.name, "w": [c.name for c in Color]}
         """,
+    "enum made of an enum": """
+        from enum import Enum
+        class Base(str, Enum):
+            pass
+        Color = Base("Color", ["RED"])
+        def run(input: Input) -> Output:
+            return {"v": Color.RED.name}
+        """,
     "members from a dict": """
         class P:
             def __init__(self, **kw):
@@ -534,3 +542,20 @@ def test_stubs_that_lack_a_member_refuse_nobody(tmp_path):
     assert mypy_gate._may_exist(there, tools(), tmp_path)
     assert not mypy_gate._may_exist(absent, tools(), tmp_path)
     assert mypy_gate._may_exist(ImportedMember(("xml", "etree", "ElementTree", "Element")), tools(), tmp_path)
+
+
+@pytest.mark.parametrize("base", ["pydantic.BaseModel", "BaseModel", "Own"])
+@pytest.mark.parametrize("decorator", ["", "@pydantic.dataclasses.dataclass\n"])
+def test_what_a_model_of_pydantic_takes_is_not_certain(base, decorator):
+    """Its configuration may say that it takes more fields, or others."""
+    head = f"import pydantic\nfrom pydantic import BaseModel\nclass Own(BaseModel):\n    pass\n{decorator}class P({base}):\n    a: int\n"
+    source = f"{head}P(b=1)\n"
+    line = source.count("\n")
+    error = mypy_gate.MypyError("call-arg", 'Unexpected keyword argument "b" for "P"', "", (line, 0, line, 6))
+    assert CandidateTree(source, TYPES).is_certain(error) is False
+    assert (
+        CandidateTree(source.replace(f"({base})", "").replace(decorator, "\n" * bool(decorator)), TYPES).is_certain(
+            error
+        )
+        is True
+    )
