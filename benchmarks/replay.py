@@ -43,18 +43,18 @@ class ReplayOutcome(NamedTuple):
     """ReplayOutcome is how a trace ended under a rule set: with the reason of a stop, `Accepted`, or `TraceEnded`."""
 
     reason: str
-    rounds: int
+    candidates: int
 
 
 @dataclass(frozen=True)
 class RuleFigures:
-    """RuleFigures are what a rule set comes to over all traces."""
+    """RuleFigures are what a rule set comes to over all traces. A repair is a candidate after the first."""
 
     fixed: int
     """Traces that end with a program that passes."""
     kept: int
-    all_rounds: int
-    rounds: int
+    all_repairs: int
+    repairs: int
     lost_to: Mapping[str, int]
 
 
@@ -108,8 +108,8 @@ def measure(traces: list[RepairTrace], max_attempts: int, constants: Mapping[str
     return RuleFigures(
         fixed=sum(trace.is_fixed for trace in traces),
         kept=sum(outcome.reason == "Accepted" for outcome in outcomes),
-        all_rounds=sum(len(trace.candidates) for trace in traces),
-        rounds=sum(outcome.rounds for outcome in outcomes),
+        all_repairs=sum(len(trace.candidates) - 1 for trace in traces),
+        repairs=sum(outcome.candidates - 1 for outcome in outcomes),
         lost_to=dict(lost.most_common()),
     )
 
@@ -137,11 +137,11 @@ def report(traces: list[RepairTrace]) -> str:
         lines.append(f"maxAttempts {max_attempts}")
         for name, constants in RULES.items():
             found = measure(traces, max_attempts, constants)
-            kept, rounds = 100 * found.kept / max(1, found.fixed), 100 * found.rounds / max(1, found.all_rounds)
+            kept, repairs = 100 * found.kept / max(1, found.fixed), 100 * found.repairs / max(1, found.all_repairs)
             lost = ", ".join(f"{reason} {count}" for reason, count in found.lost_to.items())
             lines.append(
                 f"  {name:<32}fixes kept {found.kept} of {found.fixed}, {kept:.1f} %; "
-                f"rounds {found.rounds} of {found.all_rounds}, {rounds:.1f} %; lost to {lost or 'nothing'}"
+                f"repairs {found.repairs} of {found.all_repairs}, {repairs:.1f} %; lost to {lost or 'nothing'}"
             )
     return "\n".join(lines)
 

@@ -57,17 +57,17 @@ def test_no_model_is_asked_more_often_than_it_may_whatever_it_repeats() -> None:
     names = ("a", "b", "a", "b", "c", "c", "d", "right")
     for max_attempts in ATTEMPTS:
         for constants in RULES.values():
-            assert measure([trace(*names)], max_attempts, constants).rounds <= max_attempts
+            assert measure([trace(*names)], max_attempts, constants).repairs < max_attempts
 
 
 def test_each_rule_set_is_measured_and_the_shipped_rules_are_back_afterwards() -> None:
     before = {name: getattr(ledger_rules, name) for constants in RULES.values() for name in constants}
     made = [trace("a", "a", "a", "right"), trace("a", "b", "right"), trace("a", "b", "c", "d", "e")]
     shipped = measure(made, 5, RULES["as shipped"])
-    assert (shipped.fixed, shipped.kept, shipped.all_rounds, shipped.rounds) == (2, 1, 12, 3 + 3 + 5)
+    assert (shipped.fixed, shipped.kept, shipped.all_repairs, shipped.repairs) == (2, 1, 9, 2 + 2 + 4)
     assert shipped.lost_to == {"LoopDetected": 1}
     assert measure(made, 5, RULES["attempts alone"]).kept == 2
-    assert measure(made, 5, RULES["end at the first repeat"]).rounds == 2 + 3 + 5
+    assert measure(made, 5, RULES["end at the first repeat"]).repairs == 1 + 2 + 4
     assert {name: getattr(ledger_rules, name) for name in before} == before
     table = report(made)
     assert all(name in table for name in RULES)

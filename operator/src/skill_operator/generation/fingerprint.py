@@ -53,7 +53,10 @@ def _looks_at_names(tree: ast.Module) -> bool:
         match node:
             case ast.Name(id=name) | ast.Attribute(attr=name) | ast.alias(name=name) if _REFLECTION.fullmatch(name):
                 return True
-            case _ if getattr(node, "type_params", None) or type(node).__name__ == "TypeAlias":  # since Python 3.12
+            case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.ClassDef():
+                if getattr(node, "type_params", ()):  # since Python 3.12
+                    return True
+            case _ if hasattr(node, "type_params"):  # an alias of a type
                 return True
     return False
 
