@@ -133,6 +133,18 @@ async def test_the_state_is_told(world: Guarded, ready: Any, replies: bool, stat
     assert (found["state"], found.get("reason")) == (state, reason)
 
 
+async def test_the_evidence_is_told_where_there_is_any(world: Guarded) -> None:
+    body = deployed()
+    async with agent(world, "auto") as client:
+        for evidence in (None, {"visible": 4, "heldOut": 2, "mutants": {"killed": 9, "of": 10}, "author": "pinned"}):
+            body["status"] |= {"evidence": evidence} if evidence else {}
+            world.directory.on_skill("MODIFIED", body)
+            (found,) = await find(client, "invoice")
+            assert ("evidence" in found) == (evidence is not None)
+    assert found["evidence"]["mutants"] == {"killed": 9, "of": 10}
+    assert found["evidence"]["heldOut"] == 2
+
+
 @pytest.mark.parametrize(
     ("tool", "arguments", "words"),
     [

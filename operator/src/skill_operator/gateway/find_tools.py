@@ -57,6 +57,7 @@ FIND_OUTPUT: dict[str, Any] = {
                     "input": {"type": "object", "description": "JSON Schema of what call_skill takes as input"},
                     "state": {"type": "string", "enum": ["awake", "asleep", "not-ready"]},
                     "reason": {"type": "string", "description": "why it is not ready"},
+                    "evidence": {"type": "object", "description": "what was tried on its code, and what it came to"},
                 },
                 "required": ["name", "summary", "state"],
             },
@@ -158,8 +159,13 @@ def state_of(entry: SkillEntry, awake: bool) -> Literal["awake", "asleep", "not-
 def describe_found(name: str, tool: ListedTool, entry: SkillEntry, awake: bool) -> dict[str, Any]:
     """Return what find_skills tells of a Skill."""
     state = state_of(entry, awake)
-    reason = {"reason": entry.ready.reason if entry.ready else "Pending"} if state == "not-ready" else {}
-    return {"name": name, "summary": tool.description, "state": state, **reason, "input": tool.input.schema}
+    found: dict[str, Any] = {"name": name, "summary": tool.description, "state": state, "input": tool.input.schema}
+    if state == "not-ready":
+        found["reason"] = entry.ready.reason if entry.ready else "Pending"
+    evidence = entry.skill.status.evidence if entry.skill else None
+    if evidence is not None:
+        found["evidence"] = evidence.model_dump(mode="json", by_alias=True, exclude_none=True)
+    return found
 
 
 def found_result(found: list[dict[str, Any]]) -> types.CallToolResult:
