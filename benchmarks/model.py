@@ -161,7 +161,7 @@ def report(model: str, results: list[TaskResult]) -> str:
         ("calls of the model", str(sum(result.calls for result in results))),
         (
             "tokens, all and per solved problem",
-            f"{sum(tokens)}, {sum(tokens) / len(solved) if solved else float('nan'):.0f}",
+            f"{sum(tokens)}, {sum(tokens) // len(solved) if solved else '-'}",
         ),
         ("checks", str(sum(result.loop.checks for result in results))),
         ("seconds, all", f"{sum(result.seconds for result in results):.0f}"),
