@@ -84,7 +84,7 @@ EVERYWHERE = "\n".join(ORDERS) + "\n"
     ("body", "gate"),
     [
         ("    return {'n': undefined}  # noqa  # type: ignore\n", "ruff"),
-        ("    return {'n': input['n'].nothing()}  # type: ignore\n", "mypy"),
+        ("    import math; return {'n': math.nothing(input)}  # type: ignore\n", "mypy"),
         ("    return {'n': input['m']}  # type: ignore[typeddict-item]\n", "mypy"),
         ("    X = '''\n# mypy: ignore-errors\n'''\n    return {'n': input['m'], 'X': X}\n", "mypy"),
     ],
