@@ -97,7 +97,7 @@ def test_no_two_skills_of_a_namespace_share_a_bare_tool(namespace: str, one: str
     assert re.fullmatch("[a-zA-Z0-9_-]{1,48}", tool)
     assert tool == one or not NAME.fullmatch(tool), "a cut name is no Skill's own"
     assert tool not in {"find_skills", "call_skill"}
-    for rival in {other, tool, *imitations(one)} - {one}:
+    for rival in {other, *imitations(one)} - {one}:
         assert naming.bare_tool(namespace, rival) != tool
 
 
