@@ -141,7 +141,7 @@ class CheckSettings(_SettingsModel):
 
     deadline_seconds: int = Field(default=120, ge=5, description="deadline of one check Job, in seconds")
     resources: ResourceSettings = ResourceSettings(
-        requests={"cpu": "200m", "memory": "256Mi", "ephemeral-storage": "64Mi"},
+        requests={"cpu": "100m", "memory": "256Mi", "ephemeral-storage": "64Mi"},
         limits={"cpu": "1", "memory": "768Mi", "ephemeral-storage": "256Mi"},
     )
 
