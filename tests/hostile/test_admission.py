@@ -400,7 +400,8 @@ def test_nothing_is_put_into_a_skill_s_pod(
         for media in ("merge-patch", "strategic-merge-patch"):
             answer = somebody.request("PATCH", f"{path}/ephemeralcontainers", debugger, f"application/{media}+json")
             assert is_refused(answer), answer
-        whole = live | {"spec": live["spec"] | {"ephemeralContainers": [container]}}
+        unconditional = {key: value for key, value in live["metadata"].items() if key != "resourceVersion"}
+        whole = live | {"metadata": unconditional, "spec": live["spec"] | {"ephemeralContainers": [container]}}
         assert is_refused(somebody.request("PUT", f"{path}/ephemeralcontainers", whole))
     resources = {"limits": {"cpu": "2"}, "requests": {"cpu": "2"}}
     resize = {"spec": {"containers": [{"name": "skill", "resources": resources}]}}

@@ -169,6 +169,7 @@ def test_examples_that_leave_a_boundary_open_are_told_with_one_input_and_both_an
 
 
 @pytest.mark.serial("changes the default model")
+@pytest.mark.last("starts the model anew, to which others hold a forwarded port")
 def test_who_wrote_the_code_is_known_after_another_model_became_the_default(operator: Operator, namespace: str) -> None:
     marker = skill(operator, namespace, "kept", [reply("    return {'said': 'no'}"), reply(RIGHT)])
     before = operator.ready(namespace, "kept")["status"]
