@@ -137,7 +137,7 @@ async def prove_checks() -> None:
     model = ModelEndpoint(name="scripted", base_url="http://model/v1", model="scripted")
     world = World(loop_settings(model))
     examples = [{"name": f"e{n}", "input": {"n": n}, "output": {"n": n + 1}} for n in range(1, 4)]
-    world.skill(input=NUMBER, output=NUMBER, examples=examples)
+    world.skill(input=NUMBER, output=NUMBER, examples=examples, generation={"secondOpinion": "Never"})
 
     def answer(body: dict[str, Any]) -> httpx2.Response:
         return completion_response(f"```python\n{next(replies)}```", (100, 100))(body)
