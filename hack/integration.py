@@ -22,6 +22,10 @@ from hack.cluster.identity import CHECKOUT, cluster_name
 from hack.cluster.shell import say
 
 SUITES = ("tests/chart", "tests/hostile", "tests/integration")
+SIDE_BY_SIDE = "cluster and not serial and not last"
+ONE_BY_ONE = "cluster and serial"
+AT_THE_END = "cluster and last and not serial"
+"""The marks of the tests of each part; each test of the cluster is in one of them."""
 SUFFIX = "-apart"
 MAX_NAME = 26
 OTHER_CLUSTER = "OTHER_CLUSTER"
@@ -43,7 +47,7 @@ def pytest(marks: str, *options: str) -> tuple[str, ...]:
 def serial_tests(environment: Mapping[str, str], output: IO[bytes]) -> Iterator[subprocess.Popen[bytes]]:
     """Start the second cluster, install the operator in it and run the tests; all of it ends with the context."""
     prepare = f"{sys.executable} -m hack.cluster up && {sys.executable} -m hack.install"
-    steps = ("sh", "-c", f'{prepare} && exec "$@"', "sh", *pytest("cluster and serial"))
+    steps = ("sh", "-c", f'{prepare} && exec "$@"', "sh", *pytest(ONE_BY_ONE))
     process = subprocess.Popen(
         steps, cwd=CHECKOUT, env=environment, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
     )
@@ -66,11 +70,11 @@ def main(workers: str) -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the second cluster does not stay
     other = second_name(cluster_name())
     with tempfile.TemporaryFile() as output, serial_tests({**os.environ, "CLUSTER": other}, output) as serial:
-        shared = passes(*pytest("cluster and not serial and not last", "-n", workers, "--dist", "loadgroup"))
+        shared = passes(*pytest(SIDE_BY_SIDE, "-n", workers, "--dist", "loadgroup"))
         apart = serial.wait() == 0
         output.seek(0)
         say(f"one by one, on the cluster {other}:\n{output.read().decode(errors='replace')}")
-        last = passes(*pytest("cluster and last and not serial"), **{OTHER_CLUSTER: other})
+        last = passes(*pytest(AT_THE_END), **{OTHER_CLUSTER: other})
     return int(not (shared and apart and last))
 
 
