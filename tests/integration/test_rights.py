@@ -10,9 +10,8 @@ from typing import Any
 
 import pytest
 
-from hack.cluster.identity import STATES
 from hack.install import NAMESPACE, NODES
-from hack.integration import OTHER_CLUSTER
+from hack.integration import AFTER_ALL_OTHERS
 from tests.integration.installed import Operator
 
 pytestmark = [pytest.mark.cluster, pytest.mark.last("examines what all other tests did")]
@@ -55,11 +54,8 @@ def granted(operator: Operator, account: str) -> Iterator[Right]:
 
 
 def requests(operator: Operator, account: str) -> Iterator[dict[str, Any]]:
-    """As the audit logs of both clusters have them, also what was moved away when they grew large."""
-    states = [Path(operator.cluster.status["state"])]
-    if other := os.environ.get(OTHER_CLUSTER):
-        states.append(STATES / other)
-    for log in (log for state in states for log in (state / "logs").glob("audit*.log")):
+    """As the audit log has them, also what was moved away when it grew large."""
+    for log in Path(operator.cluster.status["state"], "logs").glob("audit*.log"):
         with log.open() as lines:
             for line in lines:
                 event = json.loads(line)
@@ -70,7 +66,7 @@ def requests(operator: Operator, account: str) -> Iterator[dict[str, Any]]:
 @pytest.mark.bare  # kind keeps no audit log
 @pytest.mark.parametrize("component", ["controller", "gateway", "registry"])
 def test_every_right_is_used(operator: Operator, component: str) -> None:
-    if OTHER_CLUSTER not in os.environ:
+    if AFTER_ALL_OTHERS not in os.environ:
         pytest.skip("it is meaningful only at the end of `make integration`")
     account = f"{NAMESPACE}-{component}"
     used: set[Right] = set()

@@ -1,4 +1,4 @@
-"""The parts of `make integration`: each test of the cluster runs in one of them, and the second cluster has a name."""
+"""The parts of `make integration`: each test of the cluster runs in one of them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import pytest
 from _pytest.mark.expression import Expression
 
 from hack import integration
-from hack.cluster.identity import cluster_name
 
 PARTS = (integration.SIDE_BY_SIDE, integration.ONE_BY_ONE, integration.AT_THE_END)
 
@@ -18,11 +17,3 @@ def test_each_test_of_the_cluster_runs_in_one_part(is_set: tuple[bool, ...]) -> 
     marks = dict(zip(("cluster", "serial", "last"), is_set, strict=True))
     chosen = [part for part in PARTS if Expression.compile(part).evaluate(lambda name, **_: marks[name])]
     assert len(chosen) == marks["cluster"]
-
-
-@pytest.mark.parametrize("first", ["skill-0a16a2", "skill-a", f"skill-{'x' * 20}"])
-def test_the_second_cluster_has_a_name_of_its_own(first: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    second = integration.second_name(first)
-    assert second != first
-    monkeypatch.setenv("CLUSTER", second)
-    assert cluster_name() == second, "it is taken as it is"
