@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
-from skill_operator.generation.python_text import parse
+from skill_operator.generation.python_text import bound_names, parse
 
 _REFLECTION: Final = re.compile(
     r"locals|vars|dir|eval|exec|compile|globals|(get|set|del|has)attr|attrgetter|methodcaller|inspect|signature"
@@ -271,7 +271,7 @@ class _Bindings:
                 case ast.Nonlocal(names=declared):
                     nonlocal_names.update(declared)
                 case _:
-                    names.update(_bound_by(node))
+                    names.update(bound_names(node))
         self.names = frozenset(names - global_names - nonlocal_names)
         self.global_names = frozenset(global_names)
 
@@ -312,21 +312,6 @@ def _assigned_inside(comprehension: ast.AST) -> list[ast.AST]:
     return targets
 
 
-def _bound_by(node: ast.AST) -> Iterator[str]:
-    """Yield the names that a node binds in its scope."""
-    match node:
-        case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
-            yield name
-        case ast.Name(id=name, ctx=ast.Store() | ast.Del()):
-            yield name
-        case ast.ExceptHandler(name=str(name)) | ast.MatchAs(name=str(name)) | ast.MatchStar(name=str(name)):
-            yield name
-        case ast.MatchMapping(rest=str(name)):
-            yield name
-        case ast.alias(name=name, asname=asname):
-            yield asname or name.partition(".")[0]
-
-
 def _stored_names(targets: Iterator[ast.expr]) -> Iterator[str]:
     for target in targets:
         for node in ast.walk(target):
@@ -340,9 +325,9 @@ def _ambiguous_imports(nodes: list[ast.AST]) -> set[str]:
     Those that an `import a.b` binds are among them, since no label can stand for a part of its text.
     """
     aliases = [node for node in nodes if isinstance(node, ast.alias)]
-    counts = Counter(name for alias in aliases for name in _bound_by(alias))
+    counts = Counter(name for alias in aliases for name in bound_names(alias))
     others = {node.arg for node in nodes if isinstance(node, ast.arg)}
-    others |= {name for node in nodes if not isinstance(node, ast.alias) for name in _bound_by(node)}
+    others |= {name for node in nodes if not isinstance(node, ast.alias) for name in bound_names(node)}
     dotted = {alias.name.partition(".")[0] for alias in aliases if not alias.asname and "." in alias.name}
     return {name for name, count in counts.items() if count > 1 or name in others} | dotted
 

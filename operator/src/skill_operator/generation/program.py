@@ -7,7 +7,7 @@ import builtins
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from skill_operator.generation.python_text import parse
+from skill_operator.generation.python_text import bound_names, parse
 
 _BUILTINS: Final = frozenset(dir(builtins)) | {"__file__", "__annotations__"}
 
@@ -70,7 +70,7 @@ def join_programs(sources: Sequence[str]) -> str:
 
 def missing_names(tree: ast.Module) -> set[str]:
     """Return the names that a program uses and binds nowhere."""
-    bound = {name for node in ast.walk(tree) for name in _bound_names(node)}
+    bound = {name for node in ast.walk(tree) for name in _used_as_bound(node)}
     return _used_names(tree) - bound - _BUILTINS
 
 
@@ -85,27 +85,18 @@ def _top_level_names(tree: ast.Module) -> set[str]:
     names, pending = set[str](), list[ast.AST](tree.body)
     while pending:
         node = pending.pop()
-        names.update(_bound_names(node))
+        names.update(_used_as_bound(node))
         if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Lambda):
             pending.extend(ast.iter_child_nodes(node))
     return names
 
 
-def _bound_names(node: ast.AST) -> Iterator[str]:
+def _used_as_bound(node: ast.AST) -> Iterator[str]:
+    """Yield the names that a node binds, or declares as bound elsewhere; parameters are among them."""
     match node:
-        case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
-            yield name
-        case ast.Name(id=name, ctx=ast.Store() | ast.Del()):
-            yield name
         case ast.arg(arg=name):
-            yield name
-        case ast.alias(name=name, asname=asname):
-            yield asname or name.partition(".")[0]
-        case ast.ExceptHandler(name=str(name)) | ast.MatchAs(name=str(name)) | ast.MatchStar(name=str(name)):
-            yield name
-        case ast.MatchMapping(rest=str(name)):
             yield name
         case ast.Global(names=names) | ast.Nonlocal(names=names):
             yield from names
         case _:
-            return
+            yield from bound_names(node)

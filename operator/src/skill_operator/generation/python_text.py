@@ -69,3 +69,18 @@ def map_code(text: str, function: Callable[[str], str]) -> str:
             parts += [function(text[position : literal.start]), text[literal.start : literal.end]]
             position = literal.end
     return "".join((*parts, function(text[position:])))
+
+
+def bound_names(node: ast.AST) -> Iterator[str]:
+    """Yield the names that a node binds in its scope."""
+    match node:
+        case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
+            yield name
+        case ast.Name(id=name, ctx=ast.Store() | ast.Del()):
+            yield name
+        case ast.ExceptHandler(name=str(name)) | ast.MatchAs(name=str(name)) | ast.MatchStar(name=str(name)):
+            yield name
+        case ast.MatchMapping(rest=str(name)):
+            yield name
+        case ast.alias(name=name, asname=asname):
+            yield asname or name.partition(".")[0]
