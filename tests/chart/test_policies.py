@@ -7,6 +7,7 @@ import re
 
 import pytest
 
+from skill_operator.api.quantity import QUANTITY
 from tests.chart.render import NAMESPACE, Object, render, setting
 
 OWN = [NAMESPACE, f"{NAMESPACE}-builds", f"{NAMESPACE}-nodes"]
@@ -96,3 +97,9 @@ def test_where_namespaces_are_named_they_hold_there_alone() -> None:
 def test_they_can_be_left_out(kind: str) -> None:
     assert not render("default", setting("admission.enabled", False)).kind(kind)
     assert not render("namespaced").kind(kind)
+
+
+def test_the_policy_for_skills_reads_quantities_as_the_operator_does() -> None:
+    policy = render().one("ValidatingAdmissionPolicy", "skill-operator-skills")
+    (unreadable,) = (v["expression"] for v in policy["spec"]["variables"] if v["name"] == "unreadable")
+    assert f"matches(r'{QUANTITY}')" in unreadable
