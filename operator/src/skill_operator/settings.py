@@ -140,6 +140,8 @@ class CheckSettings(_SettingsModel):
     """CheckSettings bound the Jobs that check candidates."""
 
     deadline_seconds: int = Field(default=120, ge=5, description="deadline of one check Job, in seconds")
+    concurrency: int = Field(default=8, ge=1, description="number of check Jobs at once")
+    namespace_concurrency: int = Field(default=3, ge=1, description="number of check Jobs of one namespace at once")
     resources: ResourceSettings = ResourceSettings(
         requests={"cpu": "100m", "memory": "256Mi", "ephemeral-storage": "64Mi"},
         limits={"cpu": "1", "memory": "768Mi", "ephemeral-storage": "256Mi"},

@@ -29,8 +29,8 @@ from skill_operator.k8s.errors import Conflict
 from skill_operator.k8s.pod_status import find_container
 from skill_operator.k8s.watch_health import WatchHealth
 from skill_operator.naming import SkillKey
-from skill_operator.reconcile.build_queue import BuildQueue
 from skill_operator.reconcile.context import ReconcileContext
+from skill_operator.reconcile.job_queue import make_job_queues
 from skill_operator.reconcile.reconciler import Reconciler
 from skill_operator.reconcile.usage_collector import UsageCollector
 from skill_operator.registry.client import BaseImage, RegistryUnavailable
@@ -394,7 +394,7 @@ class Operator:
             return True
 
         context = ReconcileContext(registry, is_lost, blocked_networks, lambda: world.isolation, nodes, proxy)
-        build_queue = BuildQueue(world.store, world.settings, lambda _: None)
+        job_queues = make_job_queues(world.store, world.settings, lambda _: None)
         self.reconciler = Reconciler(
             world.store,
             world.settings,
@@ -402,7 +402,7 @@ class Operator:
             world.events,
             context,
             lambda: world.now,
-            build_queue,
+            job_queues,
             WatchHealth(),
             UsageCollector(world.store, world.settings, nobody, lambda _: None),
         )

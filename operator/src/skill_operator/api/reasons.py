@@ -375,9 +375,10 @@ REASONS: Final[Mapping[str, Reason]] = {
     ),
     "Queued": Reason(
         ReasonGroup.BUILD,
-        (BUILT,),
-        "As many builds run as `build.concurrency` allows. The message has the place in the queue.",
-        "Wait, or raise `build.concurrency` and `builder.quota` of the chart.",
+        (VERIFIED, BUILT),
+        "As many checks run as `check.concurrency` and `check.namespaceConcurrency` allow, or as many builds as "
+        "`build.concurrency` allows. The message has the place in the queue.",
+        "Wait, or raise these values of the chart; for builds `builder.quota` too.",
     ),
     "Building": Reason(ReasonGroup.BUILD, (BUILT,), "The build of the image is starting or running.", "Wait."),
     "Built": Reason(ReasonGroup.BUILD, (BUILT,), "The image of this revision is in the registry.", NOTHING),

@@ -68,6 +68,7 @@ _BUILD_DURATION = Histogram(
     buckets=(1, 2, 3, 4, 5, 7.5, 10, 15, 30, 60, 120, 180),
 )
 _BUILDS_WAITING = Gauge("skill_operator_builds_waiting", "Number of Skills that wait until a build may start.")
+_CHECKS_WAITING = Gauge("skill_operator_checks_waiting", "Number of Skills that wait until a check may start.")
 _SCALE_TO_ZERO = Counter("skill_operator_scale_to_zero_total", "Number of times that an idle Skill was scaled to zero.")
 _CERTIFICATE_EXPIRY = Gauge(
     "skill_operator_certificate_expiry_timestamp_seconds",
@@ -134,6 +135,11 @@ def observe_build_duration(seconds: float) -> None:
 def set_builds_waiting(number: int) -> None:
     """Publish how many Skills wait until a build may start."""
     _BUILDS_WAITING.set(number)
+
+
+def set_checks_waiting(number: int) -> None:
+    """Publish how many Skills wait until a check may start."""
+    _CHECKS_WAITING.set(number)
 
 
 def record_scale_to_zero() -> None:

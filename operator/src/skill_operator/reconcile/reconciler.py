@@ -27,8 +27,8 @@ from skill_operator.naming import SkillKey
 from skill_operator.observability import metrics
 from skill_operator.observability.logs import context as log_context
 from skill_operator.reconcile import registry_away
-from skill_operator.reconcile.build_queue import BuildQueue
 from skill_operator.reconcile.context import ReconcileContext, StageContext
+from skill_operator.reconcile.job_queue import JobQueues
 from skill_operator.reconcile.narrowing import END_SECONDS, REVIEW_SECONDS, LiveState, Narrowing, narrow, read_live
 from skill_operator.reconcile.observed import Observed, observe
 from skill_operator.reconcile.preflight import Preflight, Prerequisites, check_suspended, parse
@@ -60,7 +60,7 @@ class Reconciler:
         recorder: EventRecorder,
         context: ReconcileContext,
         clock: Callable[[], datetime],
-        build_queue: BuildQueue,
+        job_queues: JobQueues,
         watch_health: WatchHealth,
         usage_collector: UsageCollector,
     ) -> None:
@@ -70,7 +70,7 @@ class Reconciler:
         self._recorder = recorder
         self._context = context
         self._clock = clock
-        self._build_queue = build_queue
+        self._job_queues = job_queues
         self._watch_health = watch_health
         self._usage_collector = usage_collector
         self._refusals = RefusalTracker()
@@ -86,9 +86,9 @@ class Reconciler:
         try:
             after = await self._reconcile(key)
         except BaseException:
-            self._build_queue.reconcile_failed(key)
+            self._job_queues.reconcile_failed(key)
             raise
-        await self._build_queue.reconcile_ended(key)
+        await self._job_queues.reconcile_ended(key)
         return after
 
     async def _reconcile(self, key: SkillKey) -> float | None:
@@ -285,7 +285,7 @@ class Reconciler:
     async def _run_stages(self, observed: Observed, narrowed: Sequence[ConditionUpdate], now: datetime) -> float | None:
         """Run the stages until one is not done, and those that tolerate it; then write the status once."""
         skill, key = observed.skill, _key(observed.skill)
-        context = StageContext(self._settings, now, self._author, self._build_queue, self._context.is_image_lost)
+        context = StageContext(self._settings, now, self._author, self._job_queues, self._context.is_image_lost)
         progress = Progress(types=types_module(skill.spec.input, skill.spec.output))
         conditions = [*narrowed]
         delays: list[float] = []
