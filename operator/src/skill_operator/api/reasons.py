@@ -93,6 +93,12 @@ REASONS: Final[Mapping[str, Reason]] = {
         "A schema of the spec has a keyword that does nothing: misspelt, of another dialect, or for another type.",
         "Correct or remove the keywords that the message names. The Skill works without.",
     ),
+    "NullsDropped": Reason(
+        ReasonGroup.SPEC,
+        (EVENT,),
+        "Client-side `kubectl apply` took a `null` of the manifest for a key to delete, so the object lacks it.",
+        "Apply the manifest with `kubectl apply --server-side`.",
+    ),
     "NamespaceReserved": Reason(
         ReasonGroup.SPEC,
         (GENERATED,),

@@ -12,6 +12,7 @@ from functools import partial
 
 from skill_operator import naming
 from skill_operator.api import conditions as api
+from skill_operator.api.dropped_nulls import find_dropped_nulls
 from skill_operator.api.egress_networks import BlockedNetwork
 from skill_operator.api.listed_tool import describe_changes
 from skill_operator.api.v1alpha1 import Condition, Skill, SkillStatus
@@ -43,9 +44,11 @@ from skill_operator.reconcile.writer import NAME_TAKEN, Writer, apply_changed, d
 from skill_operator.resources.network_policy import default_deny
 from skill_operator.resources.quota import quota
 from skill_operator.settings import Settings
+from skill_operator.untrusted.text import printable
 
 log = logging.getLogger(__name__)
 USAGE_AGE_SECONDS = 1.0
+MAX_MESSAGE_CHARACTERS = 1000  # of an event
 MIN_REFUSAL_RETRY_SECONDS, MAX_REFUSAL_RETRY_SECONDS = 60.0, 90.0
 
 
@@ -166,9 +169,15 @@ class Reconciler:
         return min((each for each in (after, review_after) if each is not None), default=None)
 
     def _advise(self, skill: Skill, body: Object) -> None:
-        """Record an event about what a spec says in vain, once for each generation of it."""
+        """Record events about what a spec says in vain, or lost on its way, once for each generation of it."""
         if skill.status.observed_generation == skill.metadata.generation:
             return
+        if dropped := find_dropped_nulls(body):
+            message = (
+                f"client-side apply dropped the null of {', '.join(dropped)}; use kubectl apply --server-side, which "
+                "keeps it"
+            )
+            self._recorder.record(body, "Warning", "NullsDropped", printable(message, MAX_MESSAGE_CHARACTERS))
         if lines := [str(problem) for problem in advice(skill.spec)]:
             self._recorder.record(body, "Warning", "KeywordIgnored", "\n".join(lines))
 
