@@ -145,6 +145,12 @@ REASONS: Final[Mapping[str, Reason]] = {
         "Run `make doctor`. See the registry's pod, or `registry.read` and `registry.readSecret` of the chart. Where "
         "the pod's claim finds no StorageClass, set `registry.persistence.enabled: false`.",
     ),
+    "RegistryStarting": Reason(
+        ReasonGroup.SPEC,
+        (GENERATED, VERIFIED, BUILT),
+        "The operator started less than two minutes ago, and its own registry has not answered yet.",
+        "Wait. After two minutes this becomes `RegistryUnavailable`.",
+    ),
     "BaseImageInvalid": Reason(
         ReasonGroup.SPEC,
         (GENERATED, VERIFIED, BUILT),
@@ -294,6 +300,12 @@ REASONS: Final[Mapping[str, Reason]] = {
         ReasonGroup.ISOLATION,
         (ISOLATED,),
         "The prober has not answered since the operator started.",
+        "Wait some seconds, then see `deployment/skill-operator-prober`.",
+    ),
+    "IsolationPending": Reason(
+        ReasonGroup.ISOLATION,
+        (VERIFIED,),
+        "The operator has only started, and is about to see whether the cluster enforces NetworkPolicies.",
         "Wait some seconds, then see `deployment/skill-operator-prober`.",
     ),
     "IsolationUnproven": Reason(
