@@ -258,6 +258,7 @@ readinessProbe:
     "connections" .Values.gateway.connections
     "wake" .Values.gateway.wake
     "mcp" .Values.gateway.mcp
+    "oauth" .Values.gateway.oauth
     "tlsFolder" (ternary "/etc/skill-operator-tls" "" $tls)
     "selfSigned" (dict
       "enabled" .Values.gateway.tls.selfSigned

@@ -61,6 +61,7 @@ def make_app(services: GatewayServices, mcp_server: ManagedApp, settings: Settin
             Route(mcp_endpoint.PATH, mcp_server, methods=["POST"]),
             Route(mcp_endpoint.SEARCH_PATH, mcp_server, methods=["POST"]),
             Route(f"{mcp_endpoint.PATH}/{{namespace:label}}", mcp_server, methods=["POST"]),
+            *(Route(path, routes.describe_resource) for path in routes.resource_paths()),
         ],
         exception_handlers={Problem: _problem_response, HTTPException: _http_exception_response},
         lifespan=lambda _: mcp_server.run(),
@@ -80,6 +81,17 @@ class Routes:
         self._settings = settings
         self._openapi_slot = asyncio.Semaphore(1)
         self._openapi_callers: set[str] = set()
+
+    def resource_paths(self) -> list[str]:
+        """Return the paths of the metadata of protected resources (RFC 9728); none where nobody signs in."""
+        resource = self._services.resource
+        ends = ("", mcp_endpoint.PATH, f"{mcp_endpoint.PATH}/{{namespace:label}}")
+        return [path + end for path in resource.well_known_paths for end in ends] if resource.enabled else []
+
+    async def describe_resource(self, request: Request) -> Response:
+        """Return the metadata of one resource to anybody: it says where to sign in, and nothing of namespaces."""
+        self._services.origins.check(request.headers.get("origin", ""), request.headers.get("host", ""))
+        return JSONResponse(self._services.resource.metadata(request.scope["path"]))
 
     async def list_skills(self, request: Request) -> Response:
         """Return the Skills that the caller may call, in all namespaces or in `?namespace=`.
