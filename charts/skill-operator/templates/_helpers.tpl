@@ -336,6 +336,12 @@ reader.yml: |
 {{ . }}.spec.containers.map(c, c.image) + {{ . }}.spec.?initContainers.orValue([]).map(c, c.image) + {{ . }}.spec.?ephemeralContainers.orValue([]).map(c, c.image) + {{ . }}.spec.?volumes.orValue([]).map(v, v.?image.?reference.orValue(''))
 {{- end -}}
 
+{{/* CEL: the list of the operator's annotations of these names. */}}
+{{- define "skill-operator.annotations" -}}
+{{- $names := list }}{{ range . }}{{ $names = append $names (print "skill-operator.dev/" .) }}{{ end -}}
+{{- toJson $names -}}
+{{- end -}}
+
 {{/* CEL: whether one of these objects, or the pods that it makes, bears labels of the operator's own. */}}
 {{- define "skill-operator.isOurs" -}}
 {{ . }}.exists(o, o != null && [o.?metadata, o.?spec.?template.?metadata, o.?spec.?jobTemplate.?metadata, o.?spec.?jobTemplate.?spec.?template.?metadata].exists(m, m.?labels.orValue({}).exists(k, k.startsWith('skill-operator.dev/') || (k == 'app.kubernetes.io/managed-by' && m.?labels.orValue({})[k] == 'skill-operator'))))
