@@ -389,7 +389,18 @@ REASONS: Final[Mapping[str, Reason]] = {
         ReasonGroup.BUILD,
         (BUILT,),
         "`spec.review` is Manual, and this code, base image or grant was not approved yet.",
-        "Read what changed, then run the commands in the message.",
+        "Somebody who may `update` `skills/approval` reads what changed, then runs a command of the message.",
+    ),
+    "Approved": Reason(
+        ReasonGroup.BUILD, (EVENT,), "A person approved this revision. `status.review` says who, and of what.", NOTHING
+    ),
+    "Rejected": Reason(
+        ReasonGroup.BUILD,
+        (GENERATED, BUILT),
+        "A person rejected the code, which had passed its check. Built: a model tries again with the reviewer's words, "
+        "or the code is pinned. Generated: attempts or tokens are spent. What ran before goes on.",
+        "Read the reviewer's words in the message. Describe what the reviewer wants, raise the limit, or correct the "
+        "pinned code.",
     ),
     "Queued": Reason(
         ReasonGroup.BUILD,

@@ -296,6 +296,7 @@ class Reconciler:
         skill, key = observed.skill, _key(observed.skill)
         context = StageContext(self._settings, now, self._author, self._job_queues, self._context.is_image_lost)
         progress = Progress(types=types_module(skill.spec.input, skill.spec.output))
+        progress.status["approval_request"] = None  # unless the review stage asks now
         conditions = [*narrowed]
         delays: list[float] = []
         blocked_at: Stage | None = None

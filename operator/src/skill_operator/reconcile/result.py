@@ -6,7 +6,15 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal, Self, TypedDict, Unpack
 
-from skill_operator.api.v1alpha1 import Evidence, GenerationStatus, Provenance, Revision
+from skill_operator.api.v1alpha1 import (
+    ApprovalRequest,
+    Evidence,
+    GenerationStatus,
+    Provenance,
+    Rejection,
+    Review,
+    Revision,
+)
 from skill_operator.generation.ledger import SecondOpinion
 from skill_operator.generation.request import CompletionRequest
 from skill_operator.k8s.interface import Object
@@ -131,6 +139,9 @@ class StatusPatch(TypedDict, total=False):
     evidence: Evidence
     verdict: str
     approved: dict[str, str]
+    review: Review | None
+    rejection: Rejection | None
+    approval_request: ApprovalRequest | None
     history: list[Revision]
     last_active_time: datetime
 
@@ -141,7 +152,7 @@ class Progress:
 
     `deadline`: when the generation of the source ends; None for pinned code and for code that has passed.
     `provenance` is of the source; None until there is one. `verified` is the condition of a check that passed, and
-    `opinion` the second opinion on the code that did.
+    `opinion` the second opinion on the code that did. `review` says who approved it, where somebody was asked.
     """
 
     source: str = ""
@@ -150,6 +161,7 @@ class Progress:
     types: str = ""
     verified: ConditionUpdate | None = None
     opinion: SecondOpinion | None = None
+    review: Review | None = None
     revision: str = ""
     image: str = ""
     status: StatusPatch = field(default_factory=StatusPatch)
