@@ -289,7 +289,7 @@ class Author:
         if candidate is None or candidate.state not in {"candidate", "passed"} or candidate.source != source:
             return None
         rejected = RejectedCode(
-            fingerprint=candidate.fingerprint,
+            fingerprints=tuple(sorted({text_fingerprint(source)} | state.history.fingerprints_of(source))),
             token=rejection.token,
             by=rejection.by,
             message=rejection.message,

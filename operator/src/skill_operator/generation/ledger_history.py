@@ -20,7 +20,7 @@ MAX_REJECTIONS = 64  # the newest; each holds at most the words of a reviewer
 class RejectedCode(StoredModel):
     """RejectedCode is code that a person rejected, whatever its input: it is offered to nobody again."""
 
-    fingerprint: str
+    fingerprints: tuple[str, ...]  # of the text, and of the program where a reply was seen to hold it
     token: str  # of what was rejected
     by: str
     message: str
@@ -41,11 +41,17 @@ class LedgerHistory(StoredModel):
     @property
     def rejected_messages(self) -> dict[str, str]:
         """The words of reviewers about code that they rejected, by its fingerprint."""
-        return {rejected.fingerprint: rejected.message for rejected in reversed(self.rejections)}
+        rejections = reversed(self.rejections)
+        return {found: rejected.message for rejected in rejections for found in rejected.fingerprints}
+
+    def fingerprints_of(self, source: str) -> set[str]:
+        """Return the fingerprints that attempts with this source have, for whatever input."""
+        ledgers = (self.present, *self.past)
+        return {a.fingerprint for ledger in ledgers for a in ledger.attempts if a.source == source and a.fingerprint}
 
     def with_rejection(self, rejected: RejectedCode) -> LedgerHistory:
         """Return the history with one more rejection."""
-        others = (other for other in self.rejections if other.fingerprint != rejected.fingerprint)
+        others = (other for other in self.rejections if other.fingerprints != rejected.fingerprints)
         return self.model_copy(update={"rejections": (rejected, *others)[:MAX_REJECTIONS]})
 
 

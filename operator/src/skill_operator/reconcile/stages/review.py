@@ -175,15 +175,13 @@ def _describe_evidence(evidence: Evidence | None) -> str:
     """Return what was tried on the code, in words."""
     if evidence is None:
         return ""
-    pinned = evidence.author == "pinned"
-    examples = (
-        f"{evidence.visible + evidence.held_out} examples pass"
-        if pinned
-        else (f"{evidence.visible} examples that the model saw and {evidence.held_out} that it did not see pass")
-    )
+    shown = f"{evidence.visible} that the model saw, {evidence.held_out} that it did not see"
+    if evidence.author == "pinned":
+        shown = str(evidence.visible + evidence.held_out)
     mutants = evidence.mutants
-    mistakes = f"{mutants.killed} of {mutants.of} small mistakes in the code would be noticed"
-    if mutants.skipped is not None or not mutants.of:
-        mistakes = "no small mistakes in the code were tried"
-    promises = f"{evidence.promises} made inputs are answered as the schemas promise"
-    return f"Evidence: {'; '.join((examples, promises, mistakes, _OPINIONS[evidence.second_opinion]))}. "
+    mistakes = "no small mistakes in the code were tried"
+    if mutants.skipped is None and mutants.of:
+        mistakes = f"small mistakes in the code that would be noticed: {mutants.killed} of {mutants.of}"
+    promises = f"made inputs that are answered as the schemas promise: {evidence.promises}"
+    tried = (f"examples that pass: {shown}", promises, mistakes, _OPINIONS[evidence.second_opinion])
+    return f"Evidence: {'; '.join(tried)}. "
