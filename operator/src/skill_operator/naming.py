@@ -36,6 +36,7 @@ REJECTED_BY_ANNOTATION = f"{GROUP}/rejected-by"
 REJECT_MESSAGE_ANNOTATION = f"{GROUP}/reject-message"
 PROMOTED_BY_ANNOTATION = f"{GROUP}/promoted-by"
 REVIEW_LABEL = f"{GROUP}/review"  # of a namespace: Manual lets no Skill there do without a review
+RESTORE_ANNOTATION = f"{GROUP}/restore"  # of a Skill: any new value takes it out of the archive
 APPLIED_ANNOTATION = f"{GROUP}/applied"  # a digest of what was applied: it shows what is no longer wanted
 DRAIN_ANNOTATION = f"{GROUP}/draining"  # of a Deployment that is about to scale to zero: since when
 

@@ -88,8 +88,13 @@ class Store:
         self.created.append(copy.deepcopy(obj))
         return await self._put(obj, None)
 
-    async def delete(self, kind: str, namespace: str | None, name: str, uid: str | None = None) -> None:
+    async def delete(
+        self, kind: str, namespace: str | None, name: str, uid: str | None = None, version: str | None = None
+    ) -> None:
         await self._before()
+        live = self.objects.get((kind, namespace or "", name))
+        if version is not None and live is not None and live["metadata"]["resourceVersion"] != version:
+            raise Conflict("it was changed meanwhile")
         self.objects.pop((kind, namespace or "", name), None)
         if kind == "Job":
             self.objects.pop(("Pod", namespace or "", f"{name}-pod"), None)

@@ -523,6 +523,20 @@ REASONS: Final[Mapping[str, Reason]] = {
     "Awake": Reason(ReasonGroup.RUN, (ACTIVE,), "A pod answers calls.", NOTHING),
     "Asleep": Reason(ReasonGroup.RUN, (ACTIVE,), "No pod runs. The next call wakes the Skill.", NOTHING),
     "Waking": Reason(ReasonGroup.RUN, (ACTIVE,), "A call came, and a pod is starting.", NOTHING),
+    "Archived": Reason(
+        ReasonGroup.RUN,
+        (ACTIVE, READY),
+        "Nobody called the Skill for `spec.archiveAfterSeconds`. Its Deployment, Service and image are gone, and its "
+        "code is kept.",
+        "Nothing to do. The next call, or a new value of the annotation `skill-operator.dev/restore`, restores it.",
+    ),
+    "Restoring": Reason(
+        ReasonGroup.RUN,
+        (ACTIVE,),
+        "The Skill comes back from the archive. Where the registry has no image any more, it is built again, which "
+        "costs no token.",
+        "Wait. Until it runs, the conditions before this one say how far it is.",
+    ),
     "ScaledByHand": Reason(
         ReasonGroup.RUN,
         (ACTIVE,),

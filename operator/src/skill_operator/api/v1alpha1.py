@@ -330,6 +330,14 @@ class SkillSpec(ApiModel):
     idle_timeout_seconds: int = Field(
         default=900, ge=0, le=31_536_000, description="Scale to zero after so long without a call; 0 never does."
     )
+    archive_after_seconds: int = Field(
+        default=0,
+        ge=0,
+        le=315_360_000,
+        description="Archive after so long without a call: pods, Deployment, Service and image go, and the next call "
+        "restores them without a token. 0, the default, never does. Where it is shorter than idleTimeoutSeconds, or "
+        "that is 0, the Skill sleeps then, too.",
+    )
     suspend: bool = Field(
         default=False, description="Only take away what is no longer granted until this is false again."
     )
@@ -484,6 +492,22 @@ class Evidence(ApiModel):
     author: Literal["model", "pinned"] = Field(default="model", description="pinned: the code is spec.source.")
 
 
+class ArchiveStatus(ApiModel):
+    """The archive that a Skill is in. What differs from it now restores the Skill."""
+
+    time: Time = Field(description="When the Skill was archived.")
+    uid: str = Field(default="", max_length=63, description="The metadata.uid of the Skill that was archived.")
+    generation: int = Field(default=0, ge=0, description="The metadata.generation that was archived.")
+    restore: str = Field(
+        default="", max_length=64, description="Digest of the annotation skill-operator.dev/restore at that time."
+    )
+
+    @property
+    def token(self) -> str:
+        """Return what tells this archive of the Skill from its other ones."""
+        return self.time.isoformat()
+
+
 class SkillStatus(ApiModel):
     """The observed state of a Skill. Its conditions are the API; there is no phase."""
 
@@ -531,7 +555,12 @@ class SkillStatus(ApiModel):
         json_schema_extra={"x-kubernetes-list-type": "atomic"},
     )
     last_active_time: Time | None = Field(
-        default=None, description="When the Skill was last called before it was scaled to zero."
+        default=None,
+        description="When the Skill was last called before it was scaled to zero. With archiveAfterSeconds it is also "
+        "kept while the Skill is awake: to a tenth of that time, or to the hour.",
+    )
+    archive: ArchiveStatus | None = Field(
+        default=None, description="Present while the Skill is archived: when that was, and what it was then."
     )
 
     def wire(self) -> dict[str, Any]:

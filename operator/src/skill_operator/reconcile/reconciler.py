@@ -28,6 +28,12 @@ from skill_operator.naming import SkillKey
 from skill_operator.observability import metrics
 from skill_operator.observability.logs import context as log_context
 from skill_operator.reconcile import registry_away
+from skill_operator.reconcile.archive import (
+    archived_conditions,
+    delete_archived,
+    restore_cause,
+    restoring_condition,
+)
 from skill_operator.reconcile.context import ReconcileContext, StageContext
 from skill_operator.reconcile.job_queue import JobQueues
 from skill_operator.reconcile.narrowing import END_SECONDS, REVIEW_SECONDS, LiveState, Narrowing, narrow, read_live
@@ -101,6 +107,7 @@ class Reconciler:
                 if body is not None and "deletionTimestamp" not in body["metadata"]:
                     return await self._reconcile_present(key, body)
                 self._author.cancel(key)
+                self._usage_collector.set_archived(key)
                 await self._delete_builds(key)
                 if body is not None:  # somebody's finalizer may keep it for ever
                     return await self._end(body)
@@ -155,6 +162,7 @@ class Reconciler:
                 self._author.cancel(key)
             if refusal is None:
                 self._advise(skill, body)
+                refusal = await self._keep_archived(skill, live)
             found: Observed | Result = refusal or await self._prepare(skill, body, live, now)
         except (NotWritten, Forbidden, Invalid) as problem:
             found = self._refused(problem, skill, api.GENERATED, now)
@@ -167,6 +175,27 @@ class Reconciler:
         except NotWritten as problem:  # of the status itself
             after = self._tell_by_event(key, body, problem)
         return min((each for each in (after, review_after) if each is not None), default=None)
+
+    async def _keep_archived(self, skill: Skill, live: LiveState) -> Result | None:
+        """Return the state of an archived Skill, of which no more is left than that needs; None where it is in use.
+
+        Raises Conflict where a call has just scaled its Deployment up.
+        """
+        archive, key = skill.status.archive, _key(skill)
+        if archive is None:
+            self._usage_collector.set_archived(key)
+            return None
+        if self._restore_cause(skill, live.deployment):
+            return None
+        self._usage_collector.set_archived(key, skill.metadata.uid, archive.token)
+        await delete_archived(self._cluster, skill, live)
+        return Result.done(*archived_conditions(skill))
+
+    def _restore_cause(self, skill: Skill, deployment: Object | None) -> str:
+        """Return in words why an archived Skill comes back; empty while it does not."""
+        archive = skill.status.archive
+        called = archive is not None and self._usage_collector.asks_to_restore(skill.metadata.uid, archive.token)
+        return restore_cause(skill, deployment, called=called)
 
     def _advise(self, skill: Skill, body: Object) -> None:
         """Record events about what a spec says in vain, or lost on its way, once for each generation of it."""
@@ -298,6 +327,10 @@ class Reconciler:
         progress = Progress(types=types_module(skill.spec.input, skill.spec.output))
         progress.status["approval_request"] = None  # unless the review stage asks now
         conditions = [*narrowed]
+        if skill.status.archive is not None:
+            progress.status["archive"] = None
+            if observed.deployment is None:
+                conditions.append(restoring_condition(self._restore_cause(skill, observed.deployment)))
         delays: list[float] = []
         blocked_at: Stage | None = None
         refused = False
@@ -322,7 +355,7 @@ class Reconciler:
                 blocked_at, last = stage, result
         outcome = "stalled" if last.is_stalled else "done" if last.is_done else "waiting"
         metrics.record_reconcile(blocked_at.name if blocked_at else "run", outcome)
-        if "last_active_time" in progress.status:
+        if progress.scaled_to_zero:
             metrics.record_scale_to_zero()
         await self._report(skill, observed.body, conditions, last, progress.status, now)
         if not refused:
@@ -351,6 +384,7 @@ class Reconciler:
         self._refusals.check(_key(skill), wanted)
         with refusals_of(wanted), contextlib.suppress(NotFound):  # deleted meanwhile
             await self._cluster.apply_status(wanted)
+        _count_archive(skill.status, status)
         for changed in transitions(skill.status.conditions, status.conditions):
             self._announce(body, changed, status)
         if skill.status.observed_generation != skill.metadata.generation and (changes := describe_changes(skill)):
@@ -365,6 +399,13 @@ class Reconciler:
             extra={"stage": changed.type, "reason": changed.reason, "revision": status.revision},
         )
         self._recorder.record(body, "Warning" if warn else "Normal", changed.reason, changed.message or changed.type)
+
+
+def _count_archive(before: SkillStatus, after: SkillStatus) -> None:
+    if before.archive is None and after.archive is not None:
+        metrics.record_archive()
+    if before.archive is not None and after.archive is None:
+        metrics.record_restore()
 
 
 def _key(skill: Skill) -> SkillKey:

@@ -8,6 +8,7 @@ from typing import Literal, Self, TypedDict, Unpack
 
 from skill_operator.api.v1alpha1 import (
     ApprovalRequest,
+    ArchiveStatus,
     Evidence,
     GenerationStatus,
     Provenance,
@@ -144,6 +145,7 @@ class StatusPatch(TypedDict, total=False):
     approval_request: ApprovalRequest | None
     history: list[Revision]
     last_active_time: datetime
+    archive: ArchiveStatus | None
 
 
 @dataclass
@@ -151,6 +153,7 @@ class Progress:
     """Progress is handed on from stage to stage within one reconcile. `revision` is its whole digest.
 
     `deadline`: when the generation of the source ends; None for pinned code and for code that has passed.
+    `scaled_to_zero` says that this very reconcile puts the Skill to sleep.
     `provenance` is of the source; None until there is one. `verified` is the condition of a check that passed, and
     `opinion` the second opinion on the code that did. `review` says who approved it, where somebody was asked.
     """
@@ -164,4 +167,5 @@ class Progress:
     review: Review | None = None
     revision: str = ""
     image: str = ""
+    scaled_to_zero: bool = False
     status: StatusPatch = field(default_factory=StatusPatch)

@@ -39,6 +39,7 @@ UNCOVERED: list[dict[str, Any]] = [
     {"description": "Says it in other words."},
     {"deterministic": False},
     {"idleTimeoutSeconds": 60},
+    {"archiveAfterSeconds": 60},
     {"callLimits": {"perMinute": 5}},
     {"summary": "Use it for sums."},
     {"revisionHistoryLimit": 1},

@@ -9,7 +9,18 @@ from skill_operator.api.conditions import BUILT, DEPLOYED, GENERATED, VERIFIED
 from skill_operator.reconcile.context import StageContext
 from skill_operator.reconcile.observed import Observed
 from skill_operator.reconcile.result import Progress, Result
-from skill_operator.reconcile.stages import build, check, grants, isolation, opinion, review, run, scale, source
+from skill_operator.reconcile.stages import (
+    archive,
+    build,
+    check,
+    grants,
+    isolation,
+    opinion,
+    review,
+    run,
+    scale,
+    source,
+)
 
 StageFunc = Callable[[Observed, Progress, StageContext], Result]
 ConfirmFunc = Callable[[Result, Observed, Progress, StageContext], Awaitable[Result]]
@@ -48,4 +59,5 @@ STAGES: tuple[Stage, ...] = (
         scale.scale,
         tolerates=frozenset({"grants", "source", "isolation", "check", "opinion", "review", "build"}),
     ),
+    Stage("archive", DEPLOYED, archive.archive),
 )

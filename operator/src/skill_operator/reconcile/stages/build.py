@@ -13,6 +13,7 @@ from skill_operator.k8s import pod_status
 from skill_operator.k8s.interface import Object
 from skill_operator.observability import metrics
 from skill_operator.reconcile import registry_away
+from skill_operator.reconcile.archive import is_restoring
 from skill_operator.reconcile.context import StageContext
 from skill_operator.reconcile.job_retry import JobRetry, finished_at
 from skill_operator.reconcile.observed import POD_START_SECONDS, Observed
@@ -40,6 +41,8 @@ def build(observed: Observed, progress: Progress, context: StageContext) -> Resu
     if not image:
         return _make_image(observed, progress, context)
     progress.image = image
+    if observed.registry.problem is not None and is_restoring(observed):  # it may have been swept meanwhile
+        return registry_away.hold(BUILT, observed.registry.problem)
     if observed.registry.problem is not None:
         return Result.done(registry_away.keep(image, observed.registry.problem))
     jobs = tuple(Ref("Job", settings.builder_namespace, name) for name in observed.builds)
@@ -80,7 +83,7 @@ async def confirm(result: Result, observed: Observed, progress: Progress, contex
     """Build an image again that the registry lost, and hold a new build back until it is its turn."""
     unpulled = _is_unpulled(observed)
     recorded = _known_image(observed, progress.revision, context.settings)
-    if recorded and await context.is_image_lost(recorded, unpulled):
+    if recorded and await context.is_image_lost(recorded, unpulled or is_restoring(observed)):
         rebuilt = _rebuild(observed, progress, context, recorded)
         return await _wait_for_turn(rebuilt, observed, context, urgent=unpulled)
     if result.is_done and not recorded:
@@ -103,6 +106,9 @@ def _rebuild(observed: Observed, progress: Progress, context: StageContext, lost
     if result.is_done:  # by the Job that made the lost one
         jobs = tuple(Ref("Job", context.settings.builder_namespace, name) for name in observed.builds)
         result = Result.waiting(after=REBUILD_SECONDS, delete=jobs)
+    if is_restoring(observed):  # nodes need not have it either
+        starting = ConditionUpdate(BUILT, "Unknown", "Building", "the build is starting")
+        return replace(result, conditions=result.conditions or (starting,))
     progress.image = lost
     failure = "".join(f": {each.message}" for each in result.conditions if each.status == "False")
     message = f"the registry no longer has {lost}; the operator builds it again, from the source that it keeps{failure}"
