@@ -14,7 +14,6 @@ from skill_operator.k8s.errors import Conflict
 from skill_operator.k8s.interface import Object
 from skill_operator.naming import SkillKey
 from skill_operator.reconcile import usage_collector
-from skill_operator.reconcile.usage_collector import UsageSnapshot
 from skill_operator.registry.client import RegistryUnavailable
 from tests.unit.generation.world import NAME, NAMESPACE, World
 from tests.unit.reconcile.samples import SETTINGS, SOURCE
@@ -51,8 +50,7 @@ def reports(world: World, archive: str) -> None:
     uid = world.store.objects["Skill", NAMESPACE, NAME]["metadata"]["uid"]
     call = RestoreRequest(namespace=NAMESPACE, name=NAME, request="r-1", seconds_ago=0.1, archive=archive)
     usage = SkillUsage(idle=0, open=1, waiting=1, restore=call)
-    snapshot = UsageSnapshot(1000, 1000, True, (UsageReport(age=1, skills={uid: usage}),))
-    world.operators[-1].reconciler._usage_collector._last = (1000, snapshot)
+    world.operators[-1].reconciler._usage_collector._wake_archived((UsageReport(age=1, skills={uid: usage}),))
 
 
 def archive_token(world: World) -> str:
@@ -376,7 +374,7 @@ async def test_calls_are_looked_for_often_while_something_is_archived(world: Wor
     assert not collector._archived
     await archived(world)
     assert collector._archived.keys() == {KEY}
-    assert usage_collector.RESTORE_POLL_SECONDS <= 1
+    assert usage_collector.POLL_SECONDS / usage_collector.RESTORE_POLLS <= 1
     world.annotate(RESTORE, "1")
     await world.reconcile(2)
     assert not collector._archived

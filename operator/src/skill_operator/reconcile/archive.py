@@ -19,7 +19,7 @@ from skill_operator.reconcile.result import ConditionUpdate
 from skill_operator.reconcile.usage_collector import UsageSnapshot
 from skill_operator.reconcile.writer import delete, delete_unchanged
 
-MAX_CHECKPOINT_SECONDS = 3600.0
+MIN_CHECKPOINT_SECONDS, MAX_CHECKPOINT_SECONDS = 5.0, 3600.0
 CHECKPOINT_RATIO = 0.1
 RESTORING = "Restoring"
 
@@ -30,7 +30,8 @@ def checkpoint_seconds(skill: Skill) -> float:
     It is the price of a lost memory: so much sooner the Skill may be archived where all gateways and the controller
     were restarted at once. And it is the time for which gateways must have known all calls before they are believed.
     """
-    return min(MAX_CHECKPOINT_SECONDS, CHECKPOINT_RATIO * skill.spec.archive_after_seconds)
+    seconds = CHECKPOINT_RATIO * skill.spec.archive_after_seconds
+    return max(MIN_CHECKPOINT_SECONDS, min(MAX_CHECKPOINT_SECONDS, seconds))
 
 
 def recorded_use(skill: Skill) -> datetime | None:

@@ -22,7 +22,7 @@ from skill_operator.settings import Settings
 log = logging.getLogger(__name__)
 REQUEST_TIMEOUT_SECONDS = 2.0
 POLL_SECONDS = 5.0
-RESTORE_POLL_SECONDS = 0.5  # while a Skill is archived: a call may wait for it
+RESTORE_POLLS = 5  # between two polls while a Skill is archived, for which a call may wait: these list no pods
 RESTORE_RETRY_SECONDS = 5.0  # until a Skill is looked at again that could not be restored
 MAX_GAP_SECONDS = 20.0  # a gateway that came and went within a longer gap between two polls would not be noticed
 WAKE_INTERVAL_SECONDS = 60.0
@@ -55,11 +55,6 @@ class UsageSnapshot:
     def seconds_since_call(self, uid: str) -> float | None:
         """Return the seconds since the last call of the Skill that a gateway knows; None where none knows one."""
         return min((report.skills[uid].idle for report in self.reports if uid in report.skills), default=None)
-
-    def asks_to_restore(self, uid: str, archive: str) -> RestoreRequest | None:
-        """Return a call that waits, or waited, for the Skill to come back from this very archive."""
-        requests = [report.skills[uid].restore for report in self.reports if uid in report.skills]
-        return next((request for request in requests if request is not None and request.archive == archive), None)
 
     def failures(self) -> dict[str, CallFailure]:
         """Return the last call of each Skill, by UID, that used more than it may."""
@@ -96,6 +91,8 @@ class UsageCollector:
         self._fetch = fetch
         self._clock = clock
         self._certain_since = 0.0
+        self._addresses: tuple[str, ...] = ()
+        self._needed: set[tuple[str, str]] = set()  # uid, and token of the archive that a call needs it back from
         self._archived: dict[SkillKey, tuple[str, str]] = {}  # uid and token of the archive
         self._restores: dict[SkillKey, tuple[str, float]] = {}  # token of the archive, and when the Skill was woken
         self._announced: dict[str, tuple[str, float]] = {}  # by UID: kind and time of the failure
@@ -107,12 +104,14 @@ class UsageCollector:
     async def run(self) -> None:
         """Poll the gateways forever, often enough to notice each one that goes, and with it what it alone knew."""
         while True:
-            seconds = RESTORE_POLL_SECONDS if self._archived else POLL_SECONDS
             try:
-                await self.snapshot(seconds / 2)
+                await self.snapshot(POLL_SECONDS / 2)
             except ClusterError as error:
                 log.warning("gateways cannot be listed: %s", error.message)
-            await asyncio.sleep(seconds)
+            for _ in range(RESTORE_POLLS):
+                await asyncio.sleep(POLL_SECONDS / RESTORE_POLLS)
+                if self._archived:
+                    self._wake_archived(await self._fetch_reports(self._addresses))
 
     def set_archived(self, key: SkillKey, uid: str = "", archive: str = "") -> None:
         """Take note of the archive that a Skill is in, so that a call which needs it back wakes it; empty: in none."""
@@ -124,7 +123,7 @@ class UsageCollector:
 
     def asks_to_restore(self, uid: str, archive: str) -> bool:
         """Tell whether a call needs the Skill back from this archive, as of the last poll."""
-        return self._last is not None and self._last[1].asks_to_restore(uid, archive) is not None
+        return (uid, archive) in self._needed
 
     def exceeded_limit(self, uid: str) -> tuple[ExceededLimit, float] | None:
         """Return what a Skill's last failed call used too much of, and how many seconds ago, as of the last poll."""
@@ -143,8 +142,8 @@ class UsageCollector:
     async def _collect(self) -> UsageSnapshot:
         pods = await self._cluster.list("Pod", self._settings.namespace, self._settings.gateway_labels)
         addresses = {pod["metadata"]["uid"]: pod["status"]["podIP"] for pod in pods if _runs(pod)}
-        responses = await asyncio.gather(*(self._report(address) for address in addresses.values()))
-        reports = tuple(report for report in responses if report is not None)
+        self._addresses = tuple(addresses.values())
+        reports = await self._fetch_reports(self._addresses)
         complete = len(reports) == len(addresses)
         gap = self._last is None or self._clock() - self._last[0] > MAX_GAP_SECONDS
         if not complete or gap or self._gateways - addresses.keys():
@@ -152,7 +151,7 @@ class UsageCollector:
         self._gateways = set(addresses)
         snapshot = UsageSnapshot(self._clock(), self._certain_since, complete, reports)
         self._announce(snapshot)
-        self._wake_archived(snapshot)
+        self._wake_archived(reports)
         self._log_events(snapshot)
         return snapshot
 
@@ -169,14 +168,20 @@ class UsageCollector:
             uid: (kind, at) for uid, (kind, at) in self._announced.items() if snapshot.at - at < INCIDENT_MEMORY_SECONDS
         }
 
-    def _wake_archived(self, snapshot: UsageSnapshot) -> None:
+    async def _fetch_reports(self, addresses: tuple[str, ...]) -> tuple[UsageReport, ...]:
+        """Return the reports of the gateways at these addresses, without those that do not answer."""
+        responses = await asyncio.gather(*(self._report(address) for address in addresses))
+        return tuple(report for report in responses if report is not None)
+
+    def _wake_archived(self, reports: tuple[UsageReport, ...]) -> None:
         """Wake the Skills that calls need back, and again after a while where they are still in the archive."""
+        usages = (each for report in reports for each in report.skills.items())
+        self._needed = {(uid, usage.restore.archive) for uid, usage in usages if usage.restore is not None}
         for key, (uid, archive) in self._archived.items():
-            if snapshot.asks_to_restore(uid, archive) is None:
-                continue
             woken, at = self._restores.get(key, ("", -math.inf))
-            if woken != archive or snapshot.at - at > RESTORE_RETRY_SECONDS:
-                self._restores[key] = (archive, snapshot.at)
+            is_due = woken != archive or self._clock() - at > RESTORE_RETRY_SECONDS
+            if is_due and (uid, archive) in self._needed:
+                self._restores[key] = (archive, self._clock())
                 self._wake(key)
 
     def _log_events(self, snapshot: UsageSnapshot) -> None:

@@ -85,7 +85,8 @@ def _seconds_left(skill: Skill, idle: float, unused: float) -> float:
     anybody knows, and certainly for as long as that knowledge may lag.
     """
     spec = skill.spec
-    to_archive = max(spec.archive_after_seconds - unused, checkpoint_seconds(skill) - idle)
+    known = min(spec.archive_after_seconds, checkpoint_seconds(skill))
+    to_archive = max(spec.archive_after_seconds - unused, known - idle)
     left = [spec.idle_timeout_seconds - idle] if spec.idle_timeout_seconds else []
     left += [to_archive] if spec.archive_after_seconds else []
     return min(left)
