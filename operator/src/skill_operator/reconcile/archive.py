@@ -107,8 +107,8 @@ def archived_conditions(skill: Skill) -> tuple[ConditionUpdate, ...]:
 
 
 def restoring_condition(cause: str) -> ConditionUpdate:
-    """Return the condition of a Skill that comes back."""
-    return ConditionUpdate(ACTIVE, "False", "Restoring", f"it comes back from the archive: {cause}")
+    """Return the condition of a Skill that comes back. A call may be over by now, and its gateway gone."""
+    return ConditionUpdate(ACTIVE, "False", "Restoring", f"it comes back from the archive: {cause or 'it was called'}")
 
 
 async def delete_archived(cluster: Cluster, skill: Skill, live: LiveState) -> None:

@@ -185,9 +185,9 @@ class Reconciler:
         if archive is None:
             self._usage_collector.set_archived(key)
             return None
+        self._usage_collector.set_archived(key, skill.metadata.uid, archive.token)
         if self._restore_cause(skill, live.deployment):
             return None
-        self._usage_collector.set_archived(key, skill.metadata.uid, archive.token)
         await delete_archived(self._cluster, skill, live)
         return Result.done(*archived_conditions(skill))
 
