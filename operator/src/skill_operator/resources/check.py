@@ -81,11 +81,8 @@ def _serialize(content: Object) -> bytes:
     return text.encode("utf-8", "surrogatepass")
 
 
-def config_map(skill: Skill, name: str, content: Object, report: Object | None = None) -> Object:
-    """Return the ConfigMap of a check, with its report once there is one. Raises TooLarge.
-
-    The report stays beside the input, so that no check runs twice.
-    """
+def pack(content: Object) -> list[str]:
+    """Return the content in parts, each for one variable of the environment. Raises TooLarge."""
     packed = base64.b64encode(gzip.compress(_serialize(content), mtime=0)).decode()
     parts = [packed[at : at + PART_BYTES] for at in range(0, len(packed), PART_BYTES)]
     if len(parts) > MAX_PARTS:
@@ -93,6 +90,15 @@ def config_map(skill: Skill, name: str, content: Object, report: Object | None =
             f"source, schemas and examples take {len(packed)} bytes compressed; {PART_BYTES * MAX_PARTS} is the most: "
             "shorten the examples"
         )
+    return parts
+
+
+def config_map(skill: Skill, name: str, content: Object, report: Object | None = None) -> Object:
+    """Return the ConfigMap of a check, with its report once there is one. Raises TooLarge.
+
+    The report stays beside the input, so that no check runs twice.
+    """
+    parts = pack(content)
     data = {f"part{number}": part for number, part in enumerate(parts)}
     data[runtime_contract.SKILL_FILE] = content[runtime_contract.CHECK_SOURCE].encode("utf-8", "replace").decode()
     if reference := content.get(runtime_contract.CHECK_REFERENCE, ""):
