@@ -471,7 +471,7 @@ class Revision(ApiModel):
     revision: str = Field(min_length=1, max_length=63, description="Its label: the first digits of revisionDigest.")
     revision_digest: str = Field(default="", max_length=64, description="Digest of the source and of the base image.")
     image: str = Field(min_length=1, max_length=1024, description="By digest.")
-    time: Time = Field(description="When it became the current one.")
+    time: Time = Field(description="When it first became the current one.")
     provenance: Provenance | None = Field(default=None, description="Who wrote its code, and what that took.")
     review: Review | None = Field(default=None, description="Who approved it; absent where nobody was asked.")
     content_digest: str = Field(

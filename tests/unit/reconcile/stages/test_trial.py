@@ -19,6 +19,7 @@ from skill_operator.reconcile.observed import Observed
 from skill_operator.reconcile.result import Progress, Result
 from skill_operator.reconcile.rollout import make_deployment
 from skill_operator.reconcile.stages.trial import try_revision
+from skill_operator.reconcile.writer import applied_digest
 from skill_operator.resources import check
 from skill_operator.resources import trial as resource
 from tests.unit.reconcile.samples import DIGEST, NOW, SETTINGS, observed, pod, skill, stage_context
@@ -99,6 +100,18 @@ def test_what_runs_is_not_tried_again() -> None:
 )
 def test_a_new_contract_or_limit_is_tried_too(spec: dict[str, Any]) -> None:
     assert decide(state(skill(**spec)), OLD)[0].create
+
+
+def test_a_deployment_that_a_webhook_changes_is_not_tried_for_ever() -> None:
+    wanted = live(rev=NEW)
+    changed = live(rev=NEW)
+    changed["metadata"]["annotations"] = {naming.APPLIED_ANNOTATION: applied_digest(wanted)}
+    changed["spec"]["template"]["spec"]["containers"][0]["resources"] = {"limits": {"cpu": "9"}}
+    wanted_now = make_deployment(state(deployment=changed), Progress(revision=NEW, image=IMAGE), SETTINGS)
+    assert applied_digest(wanted_now) == applied_digest(wanted), "whatever its replicas"
+    assert decide(state(deployment=changed))[0].create == ()
+    del changed["metadata"]["annotations"]
+    assert decide(state(deployment=changed))[0].create
 
 
 def test_its_pod_is_like_one_of_the_deployment_and_gets_no_call() -> None:
