@@ -16,7 +16,7 @@ from tests.unit.gateway.world import World
 ALICE = {"Authorization": "Bearer good"}
 APPROVAL = "a" * 64
 MOMENT = "2026-11-29T12:00:00Z"
-FORM = "application/x-www-form-urlencoded"
+CODE = "def run(input: dict) -> dict:\n    return {'total': 3}\n"
 HERE = {"Sec-Fetch-Site": "same-origin"}
 
 
@@ -29,6 +29,9 @@ def awaiting(name: str = "invoice", **spec: Any) -> dict[str, Any]:
     """A Skill whose code waits for an approval."""
     body = skill(name, ready=None, review="Manual", **spec)
     message = f"nothing was approved yet. Read it. Then: kubectl annotate {naming.APPROVE_ANNOTATION}={APPROVAL}"
+    digest = naming.source_digest(CODE)
+    request = {"token": APPROVAL, "revision": "0123456789", "sourceDigest": digest, "changed": ["code", "spec.egress"]}
+    body["status"]["approvalRequest"] = request
     body["status"]["conditions"] = [
         condition("Generated", "True", "Generated", "accepted"),
         condition("Verified", "True", "Verified", "passed"),

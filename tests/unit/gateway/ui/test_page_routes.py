@@ -18,6 +18,7 @@ from tests.unit.gateway.objects import UID, deployment, skill
 from tests.unit.gateway.ui.page_world import (
     ALICE,
     APPROVAL,
+    CODE,
     FORBIDDEN,
     HERE,
     UNAUTHORIZED,
@@ -31,7 +32,6 @@ from tests.unit.gateway.world import World, fine, reply
 
 pytestmark = pytest.mark.timeout(60)
 INVOICE = "/ui/skills/finance/invoice"
-CODE = "def run(input: dict) -> dict:\n    return {'total': 3}\n"
 LEDGER = json.dumps(
     {
         "tokens": 700,
@@ -492,6 +492,22 @@ class TestDeciding:
         _, page, _ = await world.get(INVOICE)
         assert APPROVAL not in page.replace(f"={APPROVAL}", "")
         assert "kubectl skill approve -n finance invoice" in page
+
+    async def test_code_that_was_swapped_cannot_be_approved_here(self, world: PageWorld) -> None:
+        world.store(awaiting(), f"{CODE}# and more")
+        _, page, _ = await world.get(INVOICE)
+        assert "is not the code that is to be approved" in page
+        assert 'name="approval"' not in page
+
+    async def test_who_decided_is_shown(self, world: PageWorld) -> None:
+        body = skill()
+        moment = {"at": "2026-11-29T12:00:00Z", "revision": "0123456789"}
+        body["status"]["review"] = moment | {"by": "carol", "covers": ["code"]}
+        body["status"]["rejection"] = moment | {"by": "dave", "message": "<b>too slow</b>", "token": APPROVAL}
+        world.store(body, CODE)
+        text = words((await world.get(INVOICE))[1])
+        assert "Approved by carol, 2026-11-29 12:00" in text
+        assert "Rejected by dave, 2026-11-29 12:00: <b>too slow</b>" in text
 
     async def test_what_admission_says_is_told(self, world: PageWorld) -> None:
         world.store(awaiting(), CODE)

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any, Final
 from urllib.parse import quote
 
 from skill_operator import naming
-from skill_operator.api.conditions import BUILT, get_condition
 from skill_operator.api.listed_tool import short_description
 from skill_operator.api.v1alpha1 import Example, Skill
 from skill_operator.gateway.pods.directory import SkillEntry
@@ -20,7 +18,6 @@ from skill_operator.observability import metrics
 from skill_operator.untrusted.text import printable
 
 MAX_SHOWN_EXAMPLES: Final = 64
-_APPROVE_COMMAND: Final = re.compile(rf"{re.escape(naming.APPROVE_ANNOTATION)}=([0-9a-f]{{64}})")
 
 
 def make_view(
@@ -99,15 +96,20 @@ def _approval(skill: Skill, readable: ReadableSkill, source: str) -> dict[str, A
     """Return what is asked of a person who approves, or None where nothing is."""
     if not skill_view.is_awaiting_approval(skill):
         return None
-    built = get_condition(skill.status.conditions, BUILT)
-    match = _APPROVE_COMMAND.search(built.message) if built is not None else None
-    meta = skill.metadata
+    request, meta = skill.status.approval_request, skill.metadata
+    changed = ", ".join(request.changed) if request is not None else ""
+    news = f"Changed since the last approval: {printable(changed, 1000)}." if changed else "Nothing was approved yet."
+    digest = naming.source_digest(source) if source else ""
     return {
-        "token": match[1] if match else "",
-        "news": printable((built.message if built is not None else "").partition(". ")[0], 1000),
+        "token": request.token if request is not None else "",
+        "news": news,
         "allowed": readable.may_approve,
-        "digest": naming.source_digest(source) if source else "",
-        "command": f"kubectl skill approve -n {meta.namespace} {meta.name}",
+        "digest": digest,
+        "differs": bool(request is not None and digest and request.source_digest != digest),
+        "commands": [
+            f"kubectl skill approve {meta.name} -n {meta.namespace}",
+            f"kubectl skill reject {meta.name} -n {meta.namespace} -m 'what to change'",
+        ],
     }
 
 
@@ -117,14 +119,18 @@ def _may_read_code(readable: ReadableSkill, pinned: str) -> bool:
 
 
 def _people(skill: Skill) -> list[tuple[str, str]]:
-    """Return who had a part in the Skill, as far as annotations say, which admission has checked."""
-    annotations = skill.metadata.annotations
-    named = (
-        ("Approved by", naming.APPROVED_BY_ANNOTATION),
-        ("Rejected by", naming.REJECTED_BY_ANNOTATION),
-        ("Promoted by", naming.PROMOTED_BY_ANNOTATION),
-    )
-    return [(title, printable(annotations[key], 200)) for title, key in named if annotations.get(key)]
+    """Return who had a part in the Skill, as admission knew them."""
+    review, rejection = skill.status.review, skill.status.rejection
+    promoted = skill.metadata.annotations.get(naming.PROMOTED_BY_ANNOTATION, "")
+    people = [("Promoted by", printable(promoted, 200))] if promoted else []
+    if review is not None:
+        people.append(("Approved by", f"{printable(review.by, 200) or 'not known'}, {review.at:%Y-%m-%d %H:%M}"))
+    if rejection is not None:
+        words = printable(rejection.message, 1024)
+        people.append(
+            ("Rejected by", f"{printable(rejection.by, 200) or 'not known'}, {rejection.at:%Y-%m-%d %H:%M}: {words}")
+        )
+    return people
 
 
 def _example(example: Example) -> dict[str, str]:

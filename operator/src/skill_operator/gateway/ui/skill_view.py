@@ -83,7 +83,7 @@ def state_chip(entry: SkillEntry, awake: bool) -> StateChip:
         return StateChip("Unreadable", "bad", "attention")
     conditions, ready = entry.skill.status.conditions, entry.ready
     active = get_condition(conditions, ACTIVE)
-    if active is not None and active.reason == "Archived":
+    if entry.archive or (active is not None and active.reason == "Archived"):
         return StateChip("Archived", "quiet", "ready")
     if ready is not None and ready.status == "True":
         return StateChip("Awake", "good", "ready") if awake else StateChip("Asleep", "rest", "ready")
