@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, ViewportSize, expect, sync_playwright
 
 from hack.cluster import packages
 from tests.integration.installed import Operator
@@ -26,7 +26,7 @@ OPTIONS = (
     "--no-sandbox", "--headless", "--disable-gpu", "--disable-quic", "--no-first-run",
     "--disable-background-networking", "--disable-component-update", "--disable-sync",
 )  # fmt: skip
-WIDE, NARROW = {"width": 1280, "height": 860}, {"width": 390, "height": 844}
+WIDE, NARROW = ViewportSize(width=1280, height=860), ViewportSize(width=390, height=844)
 MADE_SECONDS = 150  # until a Skill is written, checked, built and runs, on a machine that others use
 PICTURES = os.environ.get("SCREENSHOTS", "")
 
@@ -222,7 +222,9 @@ def pinned(operator: Operator, namespace: str, name: str, summary: str) -> None:
     apply(operator, namespace, name, description=summary, **spec)
 
 
-def test_a_person_follows_approves_and_tries_a_skill(operator: Operator, namespace: str, browser: Browser) -> None:
+def test_a_person_follows_approves_and_tries_a_skill(  # noqa: PLR0915 - it is one way through all pages
+    operator: Operator, namespace: str, browser: Browser
+) -> None:
     token = person(operator, namespace, "ada", READ, SKILLS, APPROVE)
     others = OTHERS if PICTURES else {}
     for name, summary in others.items():

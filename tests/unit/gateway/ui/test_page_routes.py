@@ -491,7 +491,7 @@ class TestDeciding:
         world.api.may_approve = False
         _, page, _ = await world.get(INVOICE)
         assert APPROVAL not in page.replace(f"={APPROVAL}", "")
-        assert "kubectl skill approve -n finance invoice" in page
+        assert "kubectl skill approve invoice -n finance" in page
 
     async def test_code_that_was_swapped_cannot_be_approved_here(self, world: PageWorld) -> None:
         world.store(awaiting(), f"{CODE}# and more")

@@ -28,7 +28,7 @@ def entry(*conditions: dict[str, Any], **spec: Any) -> SkillEntry:
     [
         (entry(condition("Ready", "True", "Ready")), True, "Awake", "ready"),
         (entry(condition("Ready", "True", "Ready")), False, "Asleep", "ready"),
-        (entry(condition("Active", "False", "Archived")), False, "Archived", "ready"),
+        (entry(condition("Active", "False", "Archived")), False, "Archived", "archived"),
         (entry(condition("Ready", "False", "Suspended"), suspend=True), False, "Suspended", "attention"),
         (parse_skill(awaiting()), False, "Needs approval", "attention"),
         (entry(condition("Stalled", "True", "NoModel")), False, "Stopped", "attention"),

@@ -230,8 +230,9 @@ class SkillPages:
         def view() -> dict[str, Any]:
             chips = {key: skill_view.state_chip(entries[key], awake=False) for key in keys}
             counts = {name: sum(chip.group == name for chip in chips.values()) for name, _ in skill_view.FILTERS}
-            counts[""] = len(keys)
-            wanted = [key for key in keys if group in {"", chips[key].group}]
+            counts[""] = len(keys) - (0 if query else counts[skill_view.ARCHIVED])
+            hidden = set() if query else {skill_view.ARCHIVED}
+            wanted = [key for key in keys if (chips[key].group == group if group else chips[key].group not in hidden)]
             pages = max(1, -(-len(wanted) // PAGE_SIZE))
             page = min(number, pages)
             shown = wanted[(page - 1) * PAGE_SIZE : page * PAGE_SIZE]

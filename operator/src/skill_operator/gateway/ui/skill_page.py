@@ -126,10 +126,8 @@ def _people(skill: Skill) -> list[tuple[str, str]]:
     if review is not None:
         people.append(("Approved by", f"{printable(review.by, 200) or 'not known'}, {review.at:%Y-%m-%d %H:%M}"))
     if rejection is not None:
-        words = printable(rejection.message, 1024)
-        people.append(
-            ("Rejected by", f"{printable(rejection.by, 200) or 'not known'}, {rejection.at:%Y-%m-%d %H:%M}: {words}")
-        )
+        who = f"{printable(rejection.by, 200) or 'not known'}, {rejection.at:%Y-%m-%d %H:%M}"
+        people.append(("Rejected by", f"{who}: {printable(rejection.message, 1024)}"))
     return people
 
 

@@ -32,8 +32,21 @@ MAX_MESSAGE_CHARACTERS: Final = 4096
 MAX_SUMMARY_CHARACTERS: Final = 280
 AWAITING_APPROVAL: Final = "AwaitingApproval"
 STAGES: Final = ((GENERATED, "Code"), (VERIFIED, "Check"), (BUILT, "Build"), (DEPLOYED, "Run"))
+ARCHIVED: Final = "archived"  # a group that is shown where it is asked for, or searched
 SUMMARIES: Final = frozenset({READY, RECONCILING, STALLED})
-FILTERS: Final = (("", "All"), ("ready", "Ready"), ("working", "In the making"), ("attention", "Needs a person"))
+FILTERS: Final = (
+    ("", "All"),
+    ("ready", "Ready"),
+    ("working", "In the making"),
+    ("attention", "Needs a person"),
+    (ARCHIVED, "Archived"),
+)
+    ("", "All"),
+    ("ready", "Ready"),
+    ("working", "In the making"),
+    ("attention", "Needs a person"),
+    (ARCHIVED, "Archived"),
+)
 
 
 class StateChip(NamedTuple):
@@ -84,7 +97,7 @@ def state_chip(entry: SkillEntry, awake: bool) -> StateChip:
     conditions, ready = entry.skill.status.conditions, entry.ready
     active = get_condition(conditions, ACTIVE)
     if entry.archive or (active is not None and active.reason == "Archived"):
-        return StateChip("Archived", "quiet", "ready")
+        return StateChip("Archived", "quiet", ARCHIVED)
     if ready is not None and ready.status == "True":
         return StateChip("Awake", "good", "ready") if awake else StateChip("Asleep", "rest", "ready")
     if entry.skill.spec.suspend or (ready is not None and ready.reason == "Suspended"):
@@ -117,7 +130,7 @@ def skill_row(entry: SkillEntry, awake: bool, activity: SkillActivity | None, no
     )
     ready = entry.ready
     note = ""
-    if chip.group != "ready" and ready is not None:
+    if chip.group not in {"ready", ARCHIVED} and ready is not None:
         note = single_line(_ready_message(ready) or ready.reason, MAX_SUMMARY_CHARACTERS)
     return SkillRow(entry.meta.namespace, entry.meta.name, summary, chip, last_call(entry, activity, now), note)
 
