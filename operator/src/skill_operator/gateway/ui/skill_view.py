@@ -41,12 +41,6 @@ FILTERS: Final = (
     ("attention", "Needs a person"),
     (ARCHIVED, "Archived"),
 )
-    ("", "All"),
-    ("ready", "Ready"),
-    ("working", "In the making"),
-    ("attention", "Needs a person"),
-    (ARCHIVED, "Archived"),
-)
 
 
 class StateChip(NamedTuple):
