@@ -280,6 +280,8 @@ class PageSettings(_SettingsModel):
     """PageSettings say whether the gateway has a page for people."""
 
     enabled: bool = Field(default=True, description="whether the gateway serves the page at /ui")
+
+
 class WorkshopSettings(_SettingsModel):
     """WorkshopSettings say whether agents may ask the gateway for Skills, and bound what these may cost."""
 
