@@ -6,7 +6,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 VENV_DOCS := .venv-docs
-CODE := operator/src base-image/src hack tests examples benchmarks
+CODE := operator/src base-image/src cli/src hack tests examples benchmarks
 WORKERS ?= 4
 
 help: ## list the targets
@@ -40,7 +40,7 @@ verify: $(VENV)/ready ## check format, lint, types, import layers and generated 
 	@$(BIN)/ruff format --check --quiet $(CODE)
 	@$(BIN)/ruff check --quiet $(CODE)
 	@$(BIN)/mypy
-	@PYTHONPATH=operator/src:base-image/src $(BIN)/lint-imports --no-logo
+	@PYTHONPATH=operator/src:base-image/src:cli/src $(BIN)/lint-imports --no-logo
 	@PYTHONPATH=operator/src $(BIN)/python -m skill_operator.api.crd --check crds
 	@cmp crds/skill-operator.dev_skills.yaml charts/skill-operator/files/crds/skill-operator.dev_skills.yaml
 	@PYTHONPATH=operator/src:. $(BIN)/python -m hack.docs --check docs

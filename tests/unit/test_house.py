@@ -12,7 +12,7 @@ from tests.unit import house_rules as rules
 from tests.unit.house_rules import Source
 
 ROOT = Path(__file__).parents[2]
-PRODUCT = ("operator/src", "base-image/src", "operator/egress-proxy")
+PRODUCT = ("operator/src", "base-image/src", "operator/egress-proxy", "cli/src")
 SOURCES = rules.read_sources(ROOT, (*PRODUCT, "hack"))
 TESTS = rules.read_sources(ROOT, ("tests", "benchmarks"))
 
@@ -29,6 +29,7 @@ TEXT_FOLDERS = (
     "benchmarks",
     "base-image",
     "charts",
+    "cli",
     "crds",
     "docs",
     "examples",

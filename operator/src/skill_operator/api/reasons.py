@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from enum import StrEnum
+from enum import Enum
 from typing import Final
 
 from skill_operator.api.conditions import (
@@ -42,7 +42,7 @@ CONDITIONS: Final[Mapping[str, str]] = {
 }
 
 
-class ReasonGroup(StrEnum):
+class ReasonGroup(str, Enum):
     """ReasonGroup names the part of a Skill's life that a reason belongs to, in the order a Skill meets them."""
 
     SPEC = "The spec and the installation"

@@ -8,8 +8,8 @@ Objects are frozen: a changed status is a new one (`status.model_copy(update={..
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime
-from typing import Annotated, Any, Literal, Self
+from datetime import datetime, timezone
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
@@ -23,6 +23,7 @@ from pydantic import (
     model_validator,
 )
 from pydantic.alias_generators import to_camel
+from typing_extensions import Self
 
 from skill_operator.api.quantity import MAX_LENGTH as MAX_QUANTITY_LENGTH
 from skill_operator.api.quantity import QUANTITY, canonical, value
@@ -48,7 +49,7 @@ def _rules(*rules: tuple[str, str]) -> dict[str, Any]:
 
 def _seconds(moment: datetime) -> datetime:
     """UTC in whole seconds, as the API server keeps it: what is read back equals what was written."""
-    return moment.astimezone(UTC).replace(microsecond=0)
+    return moment.astimezone(timezone.utc).replace(microsecond=0)
 
 
 def _text(value: Any) -> Any:

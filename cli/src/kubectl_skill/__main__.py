@@ -1,0 +1,49 @@
+"""The start of `kubectl-skill`: it checks the version of Python, finds the compiled libraries, and runs the app."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+MINIMUM = (3, 10)
+
+
+def main() -> None:
+    """Run the plugin, or complete words for kubectl where it was started by that name."""
+    if sys.version_info < MINIMUM:
+        found = ".".join(map(str, sys.version_info[:3]))
+        sys.exit(f"error: kubectl skill needs Python 3.10 or later, and python3 is {found}")
+    _use_compiled_parts()
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")  # where the locale has no such letter
+    from kubectl_skill import completion  # after what it is made of is there
+
+    arguments = sys.argv[1:]
+    if os.path.basename(sys.argv[0]) == completion.NAME:
+        print(completion.complete(arguments))
+        sys.exit(0)
+    if arguments[:1] == ["__complete"]:
+        print(completion.complete(arguments[1:]))
+        sys.exit(0)
+    from kubectl_skill.app import run
+
+    sys.exit(run(arguments))
+
+
+def _use_compiled_parts() -> None:
+    """Put the libraries that were compiled for this system and processor on the path, where the zipapp brings them."""
+    site = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    parts = os.path.join(site, "compiled")
+    if not os.path.isdir(parts):
+        return
+    machine = f"{sys.platform}-{os.uname().machine}"
+    mine = os.path.join(parts, machine)
+    if not os.path.isdir(mine):
+        known = ", ".join(sorted(os.listdir(parts)))
+        sys.exit(f"error: this kubectl-skill has no libraries for {machine}, but for {known}")
+    sys.path.insert(0, mine)
+
+
+if __name__ == "__main__":
+    main()
