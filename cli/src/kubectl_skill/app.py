@@ -27,7 +27,7 @@ class Verb(NamedTuple):
     module: str
 
 
-VERBS: Final[tuple[Verb, ...]] = (Verb("list", "list_skills"),)
+VERBS: Final[tuple[Verb, ...]] = (Verb("list", "list_skills"), Verb("check", "check"))
 
 
 class VerbGroup(TyperGroup):
