@@ -27,7 +27,18 @@ class Verb(NamedTuple):
     module: str
 
 
-VERBS: Final[tuple[Verb, ...]] = (Verb("list", "list_skills"), Verb("check", "check"))
+VERBS: Final[tuple[Verb, ...]] = (
+    Verb("new", "new"),
+    Verb("check", "check"),
+    Verb("apply", "apply"),
+    Verb("list", "list_skills"),
+    Verb("approve", "approve"),
+    Verb("reject", "reject"),
+    Verb("retry", "retry"),
+    Verb("rollback", "rollback"),
+    Verb("export", "export"),
+    Verb("example", "example"),
+)
 
 
 class VerbGroup(TyperGroup):
