@@ -90,8 +90,8 @@ def _body(skill: str, spec: SkillSpec) -> str:
         "## How to call it\n\n"
         "Give the input as JSON to `scripts/run.py`; it prints the answer as JSON, or one line that says why not:\n\n"
         f"{_fenced(_call(spec), 'sh')}\n"
-        "The code runs here with your own rights. Where the Skill runs in a cluster, call its tool there: it is isolated,\n"
-        "and input and output are validated.\n\n"
+        "The code runs here with your own rights. Where the Skill runs in a cluster, call its tool there:\n"
+        "it is isolated, and input and output are validated.\n\n"
         f"## Input\n\n{_fenced(_json(spec.input))}\n## Output\n\n{_fenced(_json(spec.output))}"
         + (f"\n## Examples\n{examples}" if shown else "")
         + ("\nAll examples are in [references/examples.json](references/examples.json).\n" if spec.examples else "")

@@ -37,9 +37,9 @@ _INTEGER = re.compile(r"[-+]?(0b[01_]+|0o?[0-7_]+|0x[0-9a-fA-F_]+|0|[1-9][0-9_]*
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?\Z")
 _NOT_FINITE = re.compile(r"[-+]?\.(inf|Inf|INF)\Z|\.(nan|NaN|NAN)\Z")
 _STRING_TAG: Final = "tag:yaml.org,2002:str"
-_KNOWN_TAGS: Final = frozenset(
-    f"tag:yaml.org,2002:{name}" for name in ("str", "int", "float", "bool", "null", "seq", "map", "timestamp", "value")
-)
+_PLAIN_TAG: Final = "tag:yaml.org,2002:plain"
+"""The tag of a scalar that was written without one."""
+_KNOWN_TAGS: Final = frozenset((_STRING_TAG, _PLAIN_TAG, "tag:yaml.org,2002:seq", "tag:yaml.org,2002:map"))
 
 
 class DocumentError(Exception):
@@ -146,6 +146,7 @@ def _expand(path: str) -> list[str]:
 class _KubernetesLoader(yaml.SafeLoader):
     """_KubernetesLoader leaves plain scalars as they are: `_Builder` reads them, as `kubectl` does."""
 
+    DEFAULT_SCALAR_TAG = _PLAIN_TAG
     yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012 - as PyYAML declares it
 
 
@@ -200,7 +201,7 @@ class _Builder:
 
     def _scalar(self, node: yaml.ScalarNode) -> Any:
         text: str = node.value
-        if node.style is not None or (node.tag == _STRING_TAG and text and _is_plain_text(text)):
+        if node.style is not None or node.tag == _STRING_TAG or _is_plain_text(text):
             return text
         if text in _NULL:
             return None
