@@ -27,7 +27,19 @@ class Verb(NamedTuple):
     module: str
 
 
-VERBS: Final[tuple[Verb, ...]] = (Verb("list", "list_skills"),)
+VERBS: Final[tuple[Verb, ...]] = (
+    # which read
+    Verb("list", "list_skills"),
+    Verb("why", "why"),
+    Verb("history", "history"),
+    Verb("diff", "diff"),
+    Verb("logs", "logs"),
+    Verb("call", "call"),
+    Verb("cost", "cost"),
+    Verb("doctor", "doctor"),
+    Verb("ui", "ui"),
+    # which write
+)
 
 
 class VerbGroup(TyperGroup):
