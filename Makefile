@@ -30,6 +30,9 @@ publish: ## build the images and push them to your registry: make publish TO=reg
 install: cluster images ## install the chart into the namespace skill-operator
 	@$(PYTHON) -m hack.install
 
+cli: $(VENV)/ready ## build the plugin of kubectl: dist/kubectl-skill
+	@$(BIN)/python -m hack.cli $(OPTIONS)
+
 unit: $(VENV)/ready ## run the tests that need no cluster; without helm those of the chart are skipped
 	@$(BIN)/pytest -q --numprocesses auto --durations 20 -m "not cluster" tests
 
@@ -118,6 +121,6 @@ $(VENV)/bench: benchmarks/requirements.txt $(VENV)/ready
 	@$(BIN)/pip install --quiet --require-hashes --no-deps --requirement $<
 	@touch $@
 
-.PHONY: help demo test check-docs cluster images publish install unit integration verify generate format bench bench-gates \
+.PHONY: help demo test check-docs cluster images publish install cli unit integration verify generate format bench bench-gates \
 	bench-relay bench-races bench-soak bench-generation bench-model bench-opinions bench-replay bench-search \
 	doctor docs release-notes down

@@ -32,6 +32,7 @@ RUNS: dict[str, tuple[str, ...]] = {
     "generate": (),
     "release-notes": (),
     "docs": (),
+    "cli": (),
     "cluster": (),
     "images": (),
     "install": (),

@@ -28,16 +28,26 @@ class Verb(NamedTuple):
 
 
 VERBS: Final[tuple[Verb, ...]] = (
+    # which read
+    Verb("list", "list_skills"),
+    Verb("why", "why"),
+    Verb("history", "history"),
+    Verb("diff", "diff"),
+    Verb("logs", "logs"),
+    Verb("call", "call"),
+    Verb("cost", "cost"),
+    Verb("doctor", "doctor"),
+    Verb("ui", "ui"),
+    # which write
     Verb("new", "new"),
     Verb("check", "check"),
     Verb("apply", "apply"),
-    Verb("list", "list_skills"),
+    Verb("example", "example"),
     Verb("approve", "approve"),
     Verb("reject", "reject"),
     Verb("retry", "retry"),
     Verb("rollback", "rollback"),
     Verb("export", "export"),
-    Verb("example", "example"),
 )
 
 

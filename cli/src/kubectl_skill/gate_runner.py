@@ -43,9 +43,9 @@ LOG_BYTES: Final = 1 << 16
 _OUT_OF_MEMORY = frozenset((137, -9))
 _ENGINE_FAILED = 125
 _TOOLS = ("ruff", "mypy")
-_RUN_CHECK = "import sys; sys.path.append({root!r}); from skill_runtime.__main__ import main; sys.exit(main(['check']))"
+_RUN_CHECK = "import sys; sys.path += {roots!r}; from skill_runtime.__main__ import main; sys.exit(main(['check']))"
 _DESCRIBE = (
-    "import sys, json; sys.path.append({root!r}); from pathlib import Path; from skill_runtime import manifest; "
+    "import sys, json; sys.path += {roots!r}; from pathlib import Path; from skill_runtime import manifest; "
     "print(json.dumps(manifest.describe(Path('/'), {libraries!r})))"
 )
 _PRIVATE = ("unshare", "--user", "--map-current-user", "--net", "--pid", "--fork", "--kill-child", "--mount-proc")
@@ -167,7 +167,7 @@ class LocalGates:
                 **({"KUBERNETES_SERVICE_HOST": UNREACHABLE} if prefix else {rc.ENV_ISOLATION: rc.ISOLATION_OPTIONAL}),
                 **request.environment(),
             }
-            code = _RUN_CHECK.format(root=_runtime_root())
+            code = _RUN_CHECK.format(roots=_runtime_roots())
             ended = _run([*prefix, self._python, "-I", "-c", code], environment, self._timeout_seconds, folder)
             report = _read_report(folder / "report", request, ended)
         return GateResult("local", report, versions, is_network_closed=bool(prefix))
@@ -197,14 +197,12 @@ class LocalGates:
 
     def _manifest(self) -> dict[str, Any]:
         """Return what code may import here: what the base image has, as far as it is installed."""
-        code = _DESCRIBE.format(root=_runtime_root(), libraries=BASE_LIBRARIES)
+        code = _DESCRIBE.format(roots=_runtime_roots(), libraries=BASE_LIBRARIES)
         text = _output([self._python, "-I", "-c", code])
         try:
             manifest: dict[str, Any] = json.loads(text)
         except ValueError:
-            raise GatesUnavailableError(
-                f"{self._python} cannot run the gates: it needs Python 3.11 or newer, h11 and jsonschema-rs"
-            ) from None
+            raise GatesUnavailableError(f"{self._python} cannot run the gates: it needs Python 3.11 or newer") from None
         libraries = set(manifest[rc.MANIFEST_LIBRARIES])
         modules = manifest[rc.MANIFEST_MODULES]
         return {**manifest, rc.MANIFEST_MODULES: {name: by for name, by in modules.items() if name in libraries}}
@@ -332,11 +330,13 @@ def _explain_engine(engine: str, image: str, log: str) -> str:
     return f"{engine} cannot run {shown}: {single_line(log, 400)}"
 
 
-def _runtime_root() -> str:
-    """Return the folder that the package of the runtime lies in."""
+def _runtime_roots() -> list[str]:
+    """Return the folders that the runtime's package lies in, and what it imports of others."""
+    import jsonschema_rs
+
     import skill_runtime
 
-    return str(Path(str(skill_runtime.__file__)).parents[1])
+    return [str(Path(str(module.__file__)).resolve().parents[1]) for module in (skill_runtime, jsonschema_rs)]
 
 
 def _find_beside(python: str, program: str) -> str | None:

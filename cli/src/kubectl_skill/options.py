@@ -107,3 +107,44 @@ AllNamespacesOption = Annotated[
     bool,
     typer.Option("--all-namespaces", "-A", help="Look in every namespace.", show_default=False),
 ]
+OperatorNamespaceOption = Annotated[
+    str,
+    typer.Option(
+        "--operator-namespace",
+        metavar="NAMESPACE",
+        envvar="SKILL_OPERATOR_NAMESPACE",
+        help="Namespace that the operator is installed in; default: skill-operator.",
+        show_default=False,
+        show_envvar=True,
+    ),
+]
+GatewayUrlOption = Annotated[
+    str,
+    typer.Option(
+        "--gateway-url",
+        metavar="URL",
+        envvar="SKILL_GATEWAY_URL",
+        help="Address of the gateway; default: a port that kubectl forwards to it.",
+        show_default=False,
+        show_envvar=True,
+    ),
+]
+CaFileOption = Annotated[
+    str,
+    typer.Option(
+        "--ca-file",
+        metavar="FILE",
+        help="CA of the gateway's certificate, as PEM; default: the one that the installation publishes.",
+        show_default=False,
+    ),
+]
+AccountOption = Annotated[
+    str,
+    typer.Option(
+        "--as-account",
+        metavar="[NAMESPACE/]ACCOUNT",
+        help="Call with a short-lived token of this ServiceAccount. You need the right to create its "
+        "serviceaccounts/token. Default: $SKILL_TOKEN, else the token of your kubeconfig.",
+        show_default=False,
+    ),
+]

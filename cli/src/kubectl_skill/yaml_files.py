@@ -146,8 +146,9 @@ def _expand(path: str) -> list[str]:
 class _KubernetesLoader(yaml.SafeLoader):
     """_KubernetesLoader leaves plain scalars as they are: `_Builder` reads them, as `kubectl` does."""
 
-    DEFAULT_SCALAR_TAG = _PLAIN_TAG
-    yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012 - as PyYAML declares it
+    def resolve(self, kind: Any, value: Any, implicit: Any) -> str:
+        """Return the tag of a node that was written without one."""
+        return _PLAIN_TAG if kind is yaml.ScalarNode else str(super().resolve(kind, value, implicit))  # type: ignore[no-untyped-call]
 
 
 class _Builder:

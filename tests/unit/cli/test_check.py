@@ -211,7 +211,7 @@ class TestLocally:
         bare.write_text(f'#!/bin/sh\nexec {sys.executable} -S "$@"\n')
         bare.chmod(0o755)
         monkeypatch.setattr(gate_runner.shutil, "which", lambda name: None)
-        with pytest.raises(GatesUnavailableError, match="the gates need ruff and mypy: .*pip install ruff mypy"):
+        with pytest.raises(GatesUnavailableError, match=r"the gates need ruff and mypy: .*pip install ruff mypy"):
             LocalGates(str(bare)).run(spec(SOURCE))
 
     def test_code_has_no_network_where_the_kernel_allows(self) -> None:

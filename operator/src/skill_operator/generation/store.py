@@ -14,11 +14,11 @@ from skill_operator.generation import ledger_history
 from skill_operator.generation.daily_quota import DailyUsage
 from skill_operator.generation.ledger import Attempt, Ledger, SecondOpinion
 from skill_operator.generation.ledger_history import LedgerHistory
-from skill_operator.generation.line_diff import unified_diff
 from skill_operator.generation.request import task_hash
 from skill_operator.k8s.interface import Object
 from skill_operator.resources.common import metadata
 from skill_operator.settings import Settings
+from skill_operator.untrusted.line_diff import unified_diff
 
 HISTORY_KEY = "ledger.json"
 DAILY_USAGE_KEY = "account.json"
