@@ -101,6 +101,10 @@ class Bare:
         """Kill a component, so that a test sees whether the rest survives."""
         self._node().kill(component)
 
+    def trust(self, *issuers: dict[str, Any]) -> None:
+        """Have the API server trust the tokens of these issuers, and of no others beside its own."""
+        self._components().trust(*issuers)
+
     def _start(self, cluster: Identity) -> None:
         node = Node(cluster)
         cgroups.create(cluster.cgroup)

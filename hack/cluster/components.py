@@ -39,6 +39,16 @@ class Components:
         self._write_json("kubelet.json", self._kubelet())
         self._write_json("proxy.json", self._proxy())
         self._write_json("audit.json", self._audit())
+        self.trust()
+
+    def trust(self, *issuers: dict[str, Any]) -> None:
+        """Have the API server trust the tokens of these issuers beside its own.
+
+        Each is a JWTAuthenticator of an AuthenticationConfiguration, which the API server reads anew when it changes.
+        """
+        kind = {"apiVersion": "apiserver.config.k8s.io/v1", "kind": "AuthenticationConfiguration"}
+        self._write_json("authentication.draft", kind | {"jwt": issuers})
+        (self._state / "authentication.draft").rename(self._authentication)
 
     def start_runtime(self) -> None:
         """Start etcd, containerd and the API server, which need nobody else."""
@@ -56,6 +66,8 @@ class Components:
 
     def start(self, name: str) -> None:
         """Start one of them by its name."""
+        if name == "apiserver" and not self._authentication.exists():  # of a cluster that an earlier version made
+            self.trust()
         self.node.start(name, *self.commands()[name])
 
     def commands(self) -> dict[str, list[str]]:
@@ -89,6 +101,10 @@ class Components:
     def _state(self) -> Path:
         return self.cluster.state
 
+    @property
+    def _authentication(self) -> Path:
+        return self._state / "authentication.json"
+
     def _as(self, name: str) -> list[str]:
         config = self.pki.kubeconfig(name)
         files = (f"--{use}kubeconfig={config}" for use in ("", "authentication-", "authorization-"))
@@ -106,6 +122,7 @@ class Components:
             "--service-account-issuer=https://kubernetes.default.svc.cluster.local",
             f"--service-account-key-file={pki.service_account_key}",
             f"--service-account-signing-key-file={pki.key('service-accounts')}",
+            f"--authentication-config={self._authentication}",
             f"--service-cluster-ip-range={self.cluster.services}",
             f"--audit-policy-file={self._state}/audit.json",
             *(f"--audit-log-path={self._state}/logs/audit.log", "--audit-log-maxsize=100", "--audit-log-maxbackup=3"),

@@ -23,8 +23,7 @@ from skill_operator import naming
 from skill_operator.api.v1alpha1 import Skill
 from skill_operator.k8s.client import ApiServer, connect
 from skill_operator.naming import SkillKey
-from skill_operator.reconcile import build_queue
-from skill_operator.reconcile.build_queue import BuildQueue
+from skill_operator.reconcile.job_queue import BUILD_LABELS, make_build_queue
 from skill_operator.reconcile.result import Progress
 from skill_operator.reconcile.stages.build import build
 from skill_operator.registry.client import BaseImage
@@ -345,7 +344,7 @@ async def test_r13_fifty_at_once_are_built_a_few_at_a_time_and_none_is_forgotten
     finished: list[SkillKey] = []
     places: list[int] = []
     tight = settings.build.model_copy(update={"concurrency": limit})
-    queue = BuildQueue(
+    queue = make_build_queue(
         api, settings.model_copy(update={"builder_namespace": NAMESPACE, "build": tight}), lambda k: woken[k].set()
     )
 
@@ -364,7 +363,7 @@ async def test_r13_fifty_at_once_are_built_a_few_at_a_time_and_none_is_forgotten
 
     async def watch() -> int:
         most, alive = 0, set[str]()
-        async with aclosing(api.watch("Job", NAMESPACE, build_queue.BUILD_LABELS)) as events:
+        async with aclosing(api.watch("Job", NAMESPACE, BUILD_LABELS)) as events:
             async for change, obj in events:
                 if change == "SYNCED":
                     continue

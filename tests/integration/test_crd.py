@@ -22,7 +22,7 @@ from hack.cluster.identity import RELEASE
 from hack.cluster.shell import ClusterError
 from skill_operator.api.conditions import READY, set_condition
 from skill_operator.api.crd import FILE_NAME
-from skill_operator.api.v1alpha1 import GenerationStatus, Skill, SkillSpec, SkillStatus
+from skill_operator.api.v1alpha1 import ArchiveStatus, GenerationStatus, Skill, SkillSpec, SkillStatus
 from skill_operator.naming import API_VERSION, GROUP, VERSION
 
 pytestmark = pytest.mark.cluster
@@ -220,6 +220,7 @@ def test_status_is_taken_shown_waited_for_and_read_back(cluster: Cluster, applie
         revision_digest="0123456789" + "0" * 54,
         generation=GenerationStatus(attempts=2, tokens=1234, model="m"),
         last_active_time=now,
+        archive=ArchiveStatus(time=now, uid=seen.metadata.uid, generation=seen.metadata.generation, restore="0" * 64),
     )
     body = skill(applied, "invoice-total") | {"status": status.wire()}
     del body["spec"]
@@ -244,6 +245,7 @@ WHOLE: dict[str, Any] = SMALLEST | {
     "resources": {"requests": {"cpu": "1m", "memory": 1}, "limits": {"cpu": 1, "ephemeral-storage": "1Mi"}},
     "callTimeoutSeconds": 30,
     "idleTimeoutSeconds": 0,
+    "archiveAfterSeconds": 60,
     "suspend": False,
     "revisionHistoryLimit": 3,
 }

@@ -347,3 +347,31 @@ def test_lists_are_stored_as_they_were_written(operator: Operator, namespace: st
         tried = ("apply", *how, "--dry-run=server", "-o", "json", "-n", namespace, "-f", "-")
         stored = json.loads(operator.cluster.kubectl(*tried, stdin=json.dumps(odd(**lists))))["spec"]
         assert {name: stored[name] for name in lists} == lists
+
+
+def test_nulls_that_client_side_apply_drops_are_named_and_server_side_apply_keeps_them(
+    operator: Operator, namespace: str
+) -> None:
+    """Of a schema and of examples, at the first apply and at a later one."""
+    said = {"type": "object", "properties": {"what": {"type": ["string", "null"], "default": None}}}
+    examples = [{"name": "one", "input": {"what": None}, "output": {"said": None}}]
+
+    def manifest(description: str) -> dict[str, Any]:
+        echo = {"inline": "def run(input):\n    return {'said': input.get('what')}\n"}
+        output = {"type": "object", "properties": {"said": {"type": ["string", "null"]}}, "required": ["said"]}
+        return odd(description=description, input=said, output=output, examples=examples, source=echo)
+
+    def messages() -> list[str]:
+        found = operator.cluster.get("-n", namespace, "events", "--field-selector", "reason=NullsDropped")["items"]
+        return [event["message"] for event in found]
+
+    for description in ("first", "second"):
+        operator.cluster.kubectl("apply", "-n", namespace, "-f", "-", stdin=json.dumps(manifest(description)))
+    until("an event", 60, messages)
+    assert any("spec.input.properties.what.default" in message for message in messages())
+    assert all("kubectl apply --server-side" in message for message in messages())
+    server_side = ("apply", "--server-side", "--force-conflicts", "-n", namespace, "-f", "-")
+    operator.cluster.kubectl(*server_side, stdin=json.dumps(manifest("third")))
+    spec = operator.ready(namespace, "odd", 180)["spec"]
+    assert (spec["input"], spec["examples"]) == (said, examples)
+    assert operator.call(namespace, "odd", {"what": None}).body == {"said": None}

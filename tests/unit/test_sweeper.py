@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from prometheus_client import REGISTRY
+
 from skill_operator import naming
 from skill_operator.sweeper import Sweeper
 from tests.unit.reconcile.samples import SETTINGS
@@ -93,3 +95,13 @@ async def test_the_egress_proxy_stops_while_no_skill_is_granted_a_host() -> None
         cluster = SweptCluster(skills=(a_skill(egress=grants),))
         await cluster.sweep()
         assert cluster.proxy_stops == stops
+
+
+async def test_archived_skills_are_counted_and_keep_no_egress_proxy() -> None:
+    archived = a_skill("u-1", egress=[{"host": "api.example.com"}]) | {"status": {"archive": {}}}
+    cluster = SweptCluster(skills=(archived, a_skill("u-2")))
+    await cluster.sweep()
+    assert cluster.proxy_stops == 1
+    assert REGISTRY.get_sample_value("skill_operator_archived_skills") == 1
+    await SweptCluster(skills=(a_skill("u-2"),)).sweep()
+    assert REGISTRY.get_sample_value("skill_operator_archived_skills") == 0

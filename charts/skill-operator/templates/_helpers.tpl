@@ -258,6 +258,7 @@ readinessProbe:
     "connections" .Values.gateway.connections
     "wake" .Values.gateway.wake
     "mcp" .Values.gateway.mcp
+    "oauth" .Values.gateway.oauth
     "tlsFolder" (ternary "/etc/skill-operator-tls" "" $tls)
     "selfSigned" (dict
       "enabled" .Values.gateway.tls.selfSigned
@@ -333,6 +334,12 @@ reader.yml: |
 {{/* CEL: the images of a pod: those of its containers, and those that it mounts. */}}
 {{- define "skill-operator.imagesOf" -}}
 {{ . }}.spec.containers.map(c, c.image) + {{ . }}.spec.?initContainers.orValue([]).map(c, c.image) + {{ . }}.spec.?ephemeralContainers.orValue([]).map(c, c.image) + {{ . }}.spec.?volumes.orValue([]).map(v, v.?image.?reference.orValue(''))
+{{- end -}}
+
+{{/* CEL: the list of the operator's annotations of these names. */}}
+{{- define "skill-operator.annotations" -}}
+{{- $names := list }}{{ range . }}{{ $names = append $names (print "skill-operator.dev/" .) }}{{ end -}}
+{{- toJson $names -}}
 {{- end -}}
 
 {{/* CEL: whether one of these objects, or the pods that it makes, bears labels of the operator's own. */}}

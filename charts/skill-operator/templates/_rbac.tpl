@@ -43,10 +43,13 @@ subjects:
 - apiGroups: [skill-operator.dev]
   resources: [skills/status]
   verbs: [patch]
-# The cluster's garbage collector alone removes what a Skill owns.
+# The cluster's garbage collector removes what a Skill owns, save for what an archived Skill does not need.
 - apiGroups: [""]
-  resources: [services, serviceaccounts]
+  resources: [serviceaccounts]
   verbs: [get, create, patch]
+- apiGroups: [""]
+  resources: [services]
+  verbs: [get, create, patch, delete]
 - apiGroups: [""]
   resources: [configmaps, resourcequotas]
   verbs: [get, list, create, patch, delete]

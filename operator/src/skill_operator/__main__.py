@@ -33,9 +33,9 @@ from skill_operator.k8s.interface import Cluster
 from skill_operator.k8s.lease import Lease
 from skill_operator.k8s.watch_health import WatchHealth
 from skill_operator.observability import health, logs, metrics
-from skill_operator.reconcile.build_queue import BuildQueue
 from skill_operator.reconcile.context import ReconcileContext
 from skill_operator.reconcile.egress_proxy import EgressProxy
+from skill_operator.reconcile.job_queue import make_job_queues
 from skill_operator.reconcile.reconciler import Reconciler
 from skill_operator.reconcile.usage_collector import UsageCollector, over_http
 from skill_operator.registry import garbage_collector
@@ -109,7 +109,7 @@ async def controller(settings: Settings) -> int:
             recorder,
             context,
             _now,
-            BuildQueue(cluster, settings, queue.add),
+            make_job_queues(cluster, settings, queue.add),
             watch_health,
             usage_collector,
         )

@@ -30,6 +30,13 @@ TASK_HASH = f"{GROUP}/task"  # annotation of accepted code: what it was written 
 FAILURES_ANNOTATION = f"{GROUP}/failures"  # of a check or build Job: how many before it ended without a result
 RETRY_ANNOTATION = f"{GROUP}/retry"
 APPROVE_ANNOTATION = f"{GROUP}/approve"
+APPROVED_BY_ANNOTATION = f"{GROUP}/approved-by"  # who set the one above: admission compares it with who asks
+REJECT_ANNOTATION = f"{GROUP}/reject"
+REJECTED_BY_ANNOTATION = f"{GROUP}/rejected-by"
+REJECT_MESSAGE_ANNOTATION = f"{GROUP}/reject-message"
+PROMOTED_BY_ANNOTATION = f"{GROUP}/promoted-by"
+REVIEW_LABEL = f"{GROUP}/review"  # of a namespace: Manual lets no Skill there do without a review
+RESTORE_ANNOTATION = f"{GROUP}/restore"  # of a Skill: any new value takes it out of the archive
 APPLIED_ANNOTATION = f"{GROUP}/applied"  # a digest of what was applied: it shows what is no longer wanted
 DRAIN_ANNOTATION = f"{GROUP}/draining"  # of a Deployment that is about to scale to zero: since when
 

@@ -21,6 +21,9 @@ FIXED_HEADERS = frozenset(
     {"host", "content-length", "content-type", "transfer-encoding", "connection", "accept-encoding"}
 )
 
+_ISSUER = re.compile(r"https://[A-Za-z0-9.:\[\]_-]+(/[A-Za-z0-9._~!$&'()*+,;=:@%/-]*)?")
+_RESOURCE = re.compile(r"https?://[A-Za-z0-9.:\[\]_-]+(/[A-Za-z0-9._~-]+)*/?")
+
 MAX_HOST_LENGTH = 253  # of a name of DNS
 _HOST = re.compile(r"([a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?\.)*[a-z]([-a-z0-9]{0,61}[a-z0-9])?")
 
@@ -140,6 +143,8 @@ class CheckSettings(_SettingsModel):
     """CheckSettings bound the Jobs that check candidates."""
 
     deadline_seconds: int = Field(default=120, ge=5, description="deadline of one check Job, in seconds")
+    concurrency: int = Field(default=8, ge=1, description="number of check Jobs at once")
+    namespace_concurrency: int = Field(default=3, ge=1, description="number of check Jobs of one namespace at once")
     resources: ResourceSettings = ResourceSettings(
         requests={"cpu": "100m", "memory": "256Mi", "ephemeral-storage": "64Mi"},
         limits={"cpu": "1", "memory": "768Mi", "ephemeral-storage": "256Mi"},
@@ -300,6 +305,26 @@ class SelfSignedSettings(_SettingsModel):
     )
 
 
+def _issuer(text: str) -> str:
+    """Return the issuer of an authorization server (RFC 8414) as it is. Raises ValueError for anything else."""
+    if _ISSUER.fullmatch(text) and urlsplit(text).hostname:
+        return text
+    raise ValueError(f"{text[:80]!r} is no issuer: give its https URL as its tokens have it, without query or fragment")
+
+
+class OAuthSettings(_SettingsModel):
+    """OAuthSettings say where callers sign in. The API server judges the tokens: it must trust these issuers itself."""
+
+    authorization_servers: list[Annotated[str, AfterValidator(_issuer)]] = Field(
+        default_factory=list,
+        max_length=8,
+        description="issuers that clients are sent to for a token, the first before the others; empty: none",
+    )
+    scopes: list[Annotated[str, Field(max_length=200, pattern=r"^[!#-\[\]-~]+$")]] = Field(
+        default_factory=list, max_length=32, description="scopes that clients shall ask for; empty: those of their own"
+    )
+
+
 class GatewaySettings(_SettingsModel):
     """GatewaySettings govern who may call skills, and how many calls at once."""
 
@@ -327,6 +352,7 @@ class GatewaySettings(_SettingsModel):
     self_signed: SelfSignedSettings = SelfSignedSettings()
     wake: WakeSettings = WakeSettings()
     mcp: McpSettings = McpSettings()
+    oauth: OAuthSettings = OAuthSettings()
 
 
 class EgressProxySettings(_SettingsModel):
@@ -411,6 +437,16 @@ class Settings(_SettingsModel):
         problems = [(model.name, problem) for model in self.models if (problem := endpoint_problem(model))]
         if problems:
             raise ValueError("; ".join(f"model {name}: {problem}" for name, problem in problems))
+        return self
+
+    @model_validator(mode="after")
+    def _callers_can_sign_in(self) -> Settings:
+        if not self.gateway.oauth.authorization_servers:
+            return self
+        if self.gateway.auth == "none":
+            raise ValueError("gateway.oauth sends callers to sign in, and gateway.auth none asks nobody for a token")
+        if not _RESOURCE.fullmatch(self.gateway_url):
+            raise ValueError("gateway.oauth needs a gateway.url that callers can use: http(s)://HOST[:PORT][/PATH]")
         return self
 
     @model_validator(mode="after")

@@ -40,7 +40,10 @@ class Sweeper:
         metrics.set_skill_conditions(
             Counter((c["type"], c["status"]) for s in skills for c in s.get("status", {}).get("conditions", []))
         )
-        if not any(grant.get("host") for body in skills for grant in body["spec"].get("egress") or ()):
+        archived = [body for body in skills if "archive" in body.get("status", {})]
+        metrics.set_archived_skills(len(archived))
+        running = [body for body in skills if "archive" not in body.get("status", {})]
+        if not any(grant.get("host") for body in running for grant in body["spec"].get("egress") or ()):
             await self._stop_egress_proxy()
         uids = {body["metadata"]["uid"] for body in skills}
         namespaces = {body["metadata"]["namespace"] for body in skills}

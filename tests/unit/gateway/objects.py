@@ -41,6 +41,22 @@ def skill(
     }
 
 
+ARCHIVE = {"time": "2026-01-02T00:00:00Z", "uid": UID, "generation": 1}
+
+
+def in_archive(
+    body: dict[str, Any], reason: str = "Archived", ready: tuple[str, str, str] = ("True", "Archived", "")
+) -> dict[str, Any]:
+    """Return the Skill as it is while it is archived, or comes back from there."""
+    archive = {"archive": ARCHIVE} if reason == "Archived" else {}
+    moment = {"lastTransitionTime": "2026-01-02T00:00:00Z", "observedGeneration": 1}
+    conditions = [
+        {"type": "Ready", "status": ready[0], "reason": ready[1], "message": ready[2], **moment},
+        {"type": "Active", "status": "False", "reason": reason, "message": "", **moment},
+    ]
+    return body | {"status": body["status"] | {"conditions": conditions} | archive}
+
+
 def pod(name: str, address: str, *, namespace: str = "finance", ready: bool = True, uid: str = UID) -> dict[str, Any]:
     """A pod of that Skill."""
     status = {"type": "Ready", "status": "True" if ready else "False"}

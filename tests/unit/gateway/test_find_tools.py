@@ -17,7 +17,7 @@ from skill_operator.gateway import find_tools, list_changes, mcp
 from skill_operator.untrusted.text import printable
 from tests.unit.gateway.access import test_kubernetes
 from tests.unit.gateway.http.test_routes import ALICE, Guarded, world
-from tests.unit.gateway.objects import deployment, skill
+from tests.unit.gateway.objects import deployment, in_archive, skill
 from tests.unit.gateway.pods.test_activator import settled, wakes
 from tests.unit.gateway.test_mcp import HEADERS, agent, deployed, each_revision, list_all, names, request
 from tests.unit.gateway.test_mcp_clients import ODD
@@ -131,6 +131,45 @@ async def test_the_state_is_told(world: Guarded, ready: Any, replies: bool, stat
     async with agent(world, "auto") as client:
         (found,) = await find(client, "invoice")
     assert (found["state"], found.get("reason")) == (state, reason)
+
+
+@each_revision
+async def test_what_is_archived_is_found_and_called_and_not_listed(world: Guarded, mode: str) -> None:
+    world.directory.on_skill("ADDED", deployed())
+    async with agent(world, mode) as client:
+        assert await names(client) == ["finance__invoice"]
+        world.directory.on_skill("MODIFIED", in_archive(deployed()))
+        assert await names(client) == []
+        (found,) = await find(client, "invoice")
+        assert (found["state"], found["input"]["required"]) == ("archived", ["lines"])
+        calling = asyncio.create_task(client.call_tool("call_skill", {"name": found["name"], "input": {"lines": []}}))
+        direct = asyncio.create_task(client.call_tool(found["name"], {"lines": []}))
+        await settled(lambda: world.invoker.usage_report().count('"waiting":2'))
+        assert '"archive":"2026-01-02T00:00:00+00:00"' in world.invoker.usage_report()
+        await world.pod(fine)
+        world.know(body=deployed())
+        assert {str((await each).structured_content) for each in (calling, direct)} == {"{'total': 3}"}
+        assert await names(client) == ["finance__invoice"]
+
+
+async def test_who_may_not_call_what_is_archived_restores_nothing(world: Guarded) -> None:
+    body = in_archive(deployed("contract", "legal"))
+    world.directory.on_skill("ADDED", body)
+    async with agent(world, "auto") as client:
+        assert await find(client, "contract") == []
+        assert "no skill" in await error_of(client, "call_skill", {"name": "legal/contract", "input": {"lines": []}})
+    assert (await world.call(path="/v1/skills/legal/contract", headers=ALICE))[0] == 403
+    assert "restore" not in world.invoker.usage_report()
+
+
+async def test_going_to_the_archive_and_coming_back_changes_the_list(world: Guarded) -> None:
+    world.directory.on_skill("ADDED", deployed())
+    async with agent(world, "auto") as client, client.listen(tools_list_changed=True) as changes:
+        events = aiter(changes)
+        for body in (in_archive(deployed()), deployed()):
+            world.directory.on_skill("MODIFIED", body)
+            async with asyncio.timeout(20):
+                assert isinstance(await anext(events), ToolsListChanged)
 
 
 async def test_the_evidence_is_told_where_there_is_any(world: Guarded) -> None:

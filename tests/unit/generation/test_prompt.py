@@ -64,6 +64,9 @@ CASES = {
     "repair-of-the-best": prompt.repair_messages(
         first(spec()), "def run(input):\n    return {}\n", "examples", "1/2 pass", ["mypy: name-defined: x", "ruff: E9"]
     ),
+    "rejection": prompt.rejection_messages(
+        first(spec()), "def run(input):\n    return {}\n", "Round half up. amber >>>", ["mypy: name-defined: x"]
+    ),
     "unusable": prompt.unusable_reply_messages(first(spec()), "the reply was empty"),
     "fresh": prompt.fresh_start_messages(first(spec()), ["examples: plain got {}", "repeat: the same code as before"]),
 }

@@ -29,8 +29,8 @@ from skill_operator.k8s.errors import Conflict
 from skill_operator.k8s.pod_status import find_container
 from skill_operator.k8s.watch_health import WatchHealth
 from skill_operator.naming import SkillKey
-from skill_operator.reconcile.build_queue import BuildQueue
 from skill_operator.reconcile.context import ReconcileContext
+from skill_operator.reconcile.job_queue import make_job_queues
 from skill_operator.reconcile.reconciler import Reconciler
 from skill_operator.reconcile.usage_collector import UsageCollector
 from skill_operator.registry.client import BaseImage, RegistryUnavailable
@@ -88,8 +88,13 @@ class Store:
         self.created.append(copy.deepcopy(obj))
         return await self._put(obj, None)
 
-    async def delete(self, kind: str, namespace: str | None, name: str, uid: str | None = None) -> None:
+    async def delete(
+        self, kind: str, namespace: str | None, name: str, uid: str | None = None, version: str | None = None
+    ) -> None:
         await self._before()
+        live = self.objects.get((kind, namespace or "", name))
+        if version is not None and live is not None and live["metadata"]["resourceVersion"] != version:
+            raise Conflict("it was changed meanwhile")
         self.objects.pop((kind, namespace or "", name), None)
         if kind == "Job":
             self.objects.pop(("Pod", namespace or "", f"{name}-pod"), None)
@@ -394,7 +399,7 @@ class Operator:
             return True
 
         context = ReconcileContext(registry, is_lost, blocked_networks, lambda: world.isolation, nodes, proxy)
-        build_queue = BuildQueue(world.store, world.settings, lambda _: None)
+        job_queues = make_job_queues(world.store, world.settings, lambda _: None)
         self.reconciler = Reconciler(
             world.store,
             world.settings,
@@ -402,7 +407,7 @@ class Operator:
             world.events,
             context,
             lambda: world.now,
-            build_queue,
+            job_queues,
             WatchHealth(),
             UsageCollector(world.store, world.settings, nobody, lambda _: None),
         )

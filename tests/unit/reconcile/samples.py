@@ -10,8 +10,8 @@ from skill_operator.api.v1alpha1 import Skill
 from skill_operator.generation.author import Author
 from skill_operator.isolation.monitor import PROVEN
 from skill_operator.isolation.user_namespaces import NodeFeatures
-from skill_operator.reconcile.build_queue import BuildQueue
 from skill_operator.reconcile.context import StageContext
+from skill_operator.reconcile.job_queue import JobQueues
 from skill_operator.reconcile.observed import Observed
 from skill_operator.registry.client import BaseImage
 from skill_operator.settings import ImageSettings, Settings
@@ -72,10 +72,11 @@ def stage_context(
     settings: Settings = SETTINGS,
     now: datetime = NOW,
     build_queue: Any = None,
+    check_queue: Any = None,
     is_image_lost: Callable[[str, bool], Awaitable[bool]] = nothing_lost,
 ) -> StageContext:
     """Return what stages get that write no code. Where nothing else is said, none waits for a turn to build."""
-    return StageContext(settings, now, cast("Author", None), cast("BuildQueue", build_queue), is_image_lost)
+    return StageContext(settings, now, cast("Author", None), JobQueues(build_queue, check_queue), is_image_lost)
 
 
 def pod(job: str = "", end: dict[str, Any] | None = None, **more: Any) -> dict[str, Any]:

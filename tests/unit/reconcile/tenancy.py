@@ -44,12 +44,14 @@ class TenantStore(Store):
             raise Conflict("the uid is another")
         return await super().apply(self._identified(obj))
 
-    async def delete(self, kind: str, namespace: str | None, name: str, uid: str | None = None) -> None:
+    async def delete(
+        self, kind: str, namespace: str | None, name: str, uid: str | None = None, version: str | None = None
+    ) -> None:
         self._admit(kind, namespace or "", name)
         live = self.objects.get((kind, namespace or "", name))
         assert uid, f"{kind} {name} is deleted whoever it belongs to"
         if live is not None and live["metadata"]["uid"] == uid:
-            await super().delete(kind, namespace, name, uid)
+            await super().delete(kind, namespace, name, uid, version)
 
     async def evict(self, namespace: str, name: str, uid: str, grace_seconds: int) -> None:
         """As the API server does it: the pod is ending first. A budget keeps one that is not ending."""

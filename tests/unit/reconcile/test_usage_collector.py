@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import aiohttp
 import pytest
 from aiohttp import web
 
-from skill_operator.api.usage_report import PATH, CallEvent, CallFailure, SkillUsage, UsageReport
+from skill_operator.api.usage_report import PATH, CallEvent, CallFailure, RestoreRequest, SkillUsage, UsageReport
+from skill_operator.k8s.errors import Unavailable
 from skill_operator.k8s.pod_status import INCIDENT_MEMORY_SECONDS
 from skill_operator.naming import SkillKey
 from skill_operator.reconcile import usage_collector
@@ -27,10 +29,15 @@ class World:
         }
         self.phases: dict[str, str] = {}
         self.requests = 0
+        self.lists = 0
+        self.list_fails = False
         self.woken: list[SkillKey] = []
         self.gateways = UsageCollector(self, SETTINGS, self.fetch, self.woken.append, lambda: self.now)  # type: ignore[arg-type]
 
     async def list(self, kind: str, namespace: str, labels: dict[str, str]) -> list[dict[str, Any]]:
+        self.lists += 1
+        if self.list_fails:
+            raise Unavailable("the API server is away")
         assert (kind, namespace, labels) == ("Pod", SETTINGS.namespace, SETTINGS.gateway_labels)
         return [
             {"metadata": {"uid": a}, "status": {"podIP": a, "phase": self.phases.get(a, "Running")}}
@@ -168,6 +175,64 @@ async def test_the_log_names_each_call_that_woke_a_skill_or_used_too_much_once(
     )
     await world.gateways.snapshot(0)
     assert logged() == expected, "as when the controller has just started"
+
+
+async def test_a_call_that_needs_its_skill_back_wakes_it_until_it_is_back(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    world, key = World(), SkillKey("team", "old")
+    call = RestoreRequest(namespace="team", name="old", request="r-9", seconds_ago=1, archive="a-2")
+    use = SkillUsage(idle=0, open=1, waiting=1, restore=call)
+    world.reports["10.0.0.2"] = UsageReport(age=900, skills={"u-1": use})
+    await world.gateways.snapshot(0)
+    assert world.woken == [], "it is archived nowhere"
+    for uid, archive in (("u-1", "a-1"), ("u-2", "a-2")):
+        world.gateways.set_archived(key, uid, archive)
+        await world.gateways.snapshot(0)
+        assert not world.gateways.asks_to_restore(uid, archive), "of another archive, or another Skill"
+    assert world.woken == []
+    world.gateways.set_archived(key, "u-1", "a-2")
+    await world.gateways.snapshot(0)
+    assert world.woken == [key]
+    assert world.gateways.asks_to_restore("u-1", "a-2")
+    for _ in range(4):
+        world.now += 1
+        await world.gateways.snapshot(0)
+    assert world.woken == [key], "it may be stuck for long"
+    world.now += usage_collector.RESTORE_RETRY_SECONDS
+    await world.gateways.snapshot(0)
+    assert world.woken == [key, key]
+    world.gateways.set_archived(key)
+    world.now += 60
+    await world.gateways.snapshot(0)
+    assert world.woken == [key, key]
+    told = [record for record in caplog.records if "archive" in record.getMessage()]
+    assert [(record.skill, record.request) for record in told] == [("old", "r-9")]  # type: ignore[attr-defined]
+
+
+async def test_between_two_polls_calls_are_looked_for_without_a_list_of_pods(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(usage_collector, "POLL_SECONDS", 0.2)
+    world, key = World(), SkillKey("team", "old")
+    polling = asyncio.create_task(world.gateways.run())
+    try:
+        async with asyncio.timeout(20):
+            while world.lists < 3:
+                await asyncio.sleep(0.002)
+                world.now += 0.01
+            assert world.requests <= world.lists * 2, "nothing is archived"
+            world.gateways.set_archived(key, "u-1", "a-1")
+            call = RestoreRequest(namespace="team", name="old", request="r-9", seconds_ago=1, archive="a-1")
+            world.reports["10.0.0.1"] = UsageReport(
+                age=900, skills={"u-1": SkillUsage(idle=0, open=1, waiting=1, restore=call)}
+            )
+            world.list_fails = True
+            while world.woken != [key]:  # noqa: ASYNC110 - as above
+                await asyncio.sleep(0.002)
+    finally:
+        polling.cancel()
+
+
+async def test_before_the_first_poll_no_call_needs_anything() -> None:
+    assert not World().gateways.asks_to_restore("u-1", "a-1")
 
 
 @pytest.mark.parametrize(

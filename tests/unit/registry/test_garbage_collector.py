@@ -48,3 +48,29 @@ async def test_only_images_of_nobody_are_swept(tmp_path: Path, name: str, state:
     objects = Objects(Job=[job] if state == "building" else [], Skill=[used] if state == "in use" else [])
     await sweep(cast("Cluster", objects), SETTINGS, storage)
     assert [image.repository for image in storage.images("skills/")] == ([] if state == "gone" else [repository])
+
+
+async def test_the_image_of_an_archived_skill_goes_and_its_earlier_ones_stay(tmp_path: Path) -> None:
+    repository = skill_repository(SETTINGS, "team", "echo")
+    storage = store(tmp_path, repository)
+    place = f"{SETTINGS.registry.pull}/{repository}"
+    older = "sha256:" + "b" * 64
+    status: dict[str, Any] = {
+        "image": f"{place}@{DIGEST}",
+        "history": [{"image": f"{place}@{DIGEST}"}, {"image": f"{place}@{older}"}],
+        "archive": {"time": "2030-01-01T12:00:00Z"},
+    }
+    storage.link_manifest(repository, older)
+    await sweep(cast("Cluster", Objects(Skill=[{"status": status}])), SETTINGS, storage)
+    assert [image.digest for image in storage.images("skills/")] == [older]
+
+
+async def test_an_image_that_somebody_else_runs_stays(tmp_path: Path) -> None:
+    repository = skill_repository(SETTINGS, "team", "echo")
+    storage = store(tmp_path, repository)
+    image = f"{SETTINGS.registry.pull}/{repository}@{DIGEST}"
+    archived = {"status": {"image": image, "archive": {"time": "2030-01-01T12:00:00Z"}}}
+    pod = {"spec": {"containers": [{"image": image}]}}
+    for objects in (Objects(Skill=[archived], Pod=[pod]), Objects(Skill=[archived, {"status": {"image": image}}])):
+        await sweep(cast("Cluster", objects), SETTINGS, storage)
+        assert len(storage.images("skills/")) == 1

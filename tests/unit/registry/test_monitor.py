@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import functools
+import itertools
 import logging
 from collections import Counter
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -97,6 +99,34 @@ async def test_a_registry_that_never_answered_is_told_too(answers: Answers, skil
     assert state.base is None
     assert state.problem is not None
     assert skills.queued == 1
+
+
+@pytest.mark.parametrize(("minutes", "kind"), [(0, "RegistryStarting"), (3, "RegistryUnavailable")])
+async def test_a_registry_of_an_installation_that_only_started_is_no_fault_yet(
+    answers: Answers, skills: Skills, minutes: int, kind: str
+) -> None:
+    """Nobody else's registry is: it was there before."""
+    answers.url = "http://127.0.0.1:1"
+    for namespace in ("skill-operator", ""):
+        moments = itertools.chain([NOW], itertools.repeat(NOW + timedelta(minutes=minutes)))
+        settings = answers.settings(mirror_namespace=namespace)
+        made = RegistryMonitor(settings, skills.queue_all, functools.partial(next, moments))
+        await made.update()
+        problem = (await made.read()).problem
+        assert problem is not None
+        assert problem.reason == (kind if namespace else "RegistryUnavailable")
+
+
+async def test_a_registry_that_answered_once_is_away_and_not_starting(
+    answers: Answers, skills: Skills, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = RegistryMonitor(answers.settings(mirror_namespace="skill-operator"), skills.queue_all, lambda: NOW)
+    await made.update()
+    answers.status = 502
+    await made.update()
+    problem = (await made.read()).problem
+    assert problem is not None
+    assert problem.reason == "RegistryUnavailable"
 
 
 async def test_while_it_works_nothing_is_read_of_it(answers: Answers, monitor: RegistryMonitor) -> None:

@@ -93,6 +93,12 @@ REASONS: Final[Mapping[str, Reason]] = {
         "A schema of the spec has a keyword that does nothing: misspelt, of another dialect, or for another type.",
         "Correct or remove the keywords that the message names. The Skill works without.",
     ),
+    "NullsDropped": Reason(
+        ReasonGroup.SPEC,
+        (EVENT,),
+        "Client-side `kubectl apply` took a `null` of the manifest for a key to delete, so the object lacks it.",
+        "Apply the manifest with `kubectl apply --server-side`.",
+    ),
     "NamespaceReserved": Reason(
         ReasonGroup.SPEC,
         (GENERATED,),
@@ -138,6 +144,12 @@ REASONS: Final[Mapping[str, Reason]] = {
         "itself. A Skill that works stays Ready; its `Built` says what cannot be renewed.",
         "Run `make doctor`. See the registry's pod, or `registry.read` and `registry.readSecret` of the chart. Where "
         "the pod's claim finds no StorageClass, set `registry.persistence.enabled: false`.",
+    ),
+    "RegistryStarting": Reason(
+        ReasonGroup.SPEC,
+        (GENERATED, VERIFIED, BUILT),
+        "The operator started less than two minutes ago, and its own registry has not answered yet.",
+        "Wait. After two minutes this becomes `RegistryUnavailable`.",
     ),
     "BaseImageInvalid": Reason(
         ReasonGroup.SPEC,
@@ -290,6 +302,12 @@ REASONS: Final[Mapping[str, Reason]] = {
         "The prober has not answered since the operator started.",
         "Wait some seconds, then see `deployment/skill-operator-prober`.",
     ),
+    "IsolationPending": Reason(
+        ReasonGroup.ISOLATION,
+        (VERIFIED,),
+        "The operator has only started, and is about to see whether the cluster enforces NetworkPolicies.",
+        "Wait some seconds, then see `deployment/skill-operator-prober`.",
+    ),
     "IsolationUnproven": Reason(
         ReasonGroup.ISOLATION,
         (VERIFIED,),
@@ -371,13 +389,25 @@ REASONS: Final[Mapping[str, Reason]] = {
         ReasonGroup.BUILD,
         (BUILT,),
         "`spec.review` is Manual, and this code, base image or grant was not approved yet.",
-        "Read what changed, then run the commands in the message.",
+        "Somebody who may `update` `skills/approval` reads what changed, then runs a command of the message.",
+    ),
+    "Approved": Reason(
+        ReasonGroup.BUILD, (EVENT,), "A person approved this revision. `status.review` says who, and of what.", NOTHING
+    ),
+    "Rejected": Reason(
+        ReasonGroup.BUILD,
+        (GENERATED, BUILT),
+        "A person rejected the code, which had passed its check. Built: a model tries again with the reviewer's words, "
+        "or the code is pinned. Generated: attempts or tokens are spent. What ran before goes on.",
+        "Read the reviewer's words in the message. Describe what the reviewer wants, raise the limit, or correct the "
+        "pinned code.",
     ),
     "Queued": Reason(
         ReasonGroup.BUILD,
-        (BUILT,),
-        "As many builds run as `build.concurrency` allows. The message has the place in the queue.",
-        "Wait, or raise `build.concurrency` and `builder.quota` of the chart.",
+        (VERIFIED, BUILT),
+        "As many checks run as `check.concurrency` and `check.namespaceConcurrency` allow, or as many builds as "
+        "`build.concurrency` allows. The message has the place in the queue.",
+        "Wait, or raise these values of the chart; for builds `builder.quota` too.",
     ),
     "Building": Reason(ReasonGroup.BUILD, (BUILT,), "The build of the image is starting or running.", "Wait."),
     "Built": Reason(ReasonGroup.BUILD, (BUILT,), "The image of this revision is in the registry.", NOTHING),
@@ -493,6 +523,20 @@ REASONS: Final[Mapping[str, Reason]] = {
     "Awake": Reason(ReasonGroup.RUN, (ACTIVE,), "A pod answers calls.", NOTHING),
     "Asleep": Reason(ReasonGroup.RUN, (ACTIVE,), "No pod runs. The next call wakes the Skill.", NOTHING),
     "Waking": Reason(ReasonGroup.RUN, (ACTIVE,), "A call came, and a pod is starting.", NOTHING),
+    "Archived": Reason(
+        ReasonGroup.RUN,
+        (ACTIVE, READY),
+        "Nobody called the Skill for `spec.archiveAfterSeconds`. Its Deployment, Service and image are gone, and its "
+        "code is kept.",
+        "Nothing to do. The next call, or a new value of the annotation `skill-operator.dev/restore`, restores it.",
+    ),
+    "Restoring": Reason(
+        ReasonGroup.RUN,
+        (ACTIVE,),
+        "The Skill comes back from the archive. Where the registry has no image any more, it is built again, which "
+        "costs no token.",
+        "Wait. Until it runs, the conditions before this one say how far it is.",
+    ),
     "ScaledByHand": Reason(
         ReasonGroup.RUN,
         (ACTIVE,),

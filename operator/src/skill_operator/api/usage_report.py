@@ -29,6 +29,12 @@ class CallFailure(CallEvent):
     kind: ExceededLimit = Field(description="problem type that the caller received")
 
 
+class RestoreRequest(CallEvent):
+    """RestoreRequest is a call that waits, or waited, for its Skill to come back from the archive."""
+
+    archive: str = Field(description="token of that archive; one that the Skill has left already asks for nothing")
+
+
 class SkillUsage(BaseModel):
     """SkillUsage is the use of one Skill, as one gateway knows it."""
 
@@ -37,6 +43,7 @@ class SkillUsage(BaseModel):
     waiting: int = Field(ge=0, description="number of these calls that wait for a pod, or a place in one")
     failure: CallFailure | None = Field(None, description="last call that exceeded a limit")
     activation: CallEvent | None = Field(None, description="last call for which this gateway scaled it from zero")
+    restore: RestoreRequest | None = Field(None, description="last call that needs it back from the archive")
 
 
 class UsageReport(BaseModel):

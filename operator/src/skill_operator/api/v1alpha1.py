@@ -301,7 +301,9 @@ class SkillSpec(ApiModel):
         default=GenerationSpec(), description="Which language model writes the code, and what it may cost."
     )
     review: Literal["Automatic", "Manual"] = Field(
-        default="Automatic", description="Manual waits before the build until code, base image and grants are approved."
+        default="Automatic",
+        description="Manual waits before the build until code, base image and grants are approved. That takes the "
+        "right to `update` `skills/approval`.",
     )
     egress: list[Egress] = Field(
         default_factory=list,
@@ -328,6 +330,14 @@ class SkillSpec(ApiModel):
     )
     idle_timeout_seconds: int = Field(
         default=900, ge=0, le=31_536_000, description="Scale to zero after so long without a call; 0 never does."
+    )
+    archive_after_seconds: int = Field(
+        default=0,
+        ge=0,
+        le=315_360_000,
+        description="Archive after so long without a call: pods, Deployment, Service and image go, and the next call "
+        "restores them without a token. 0, the default, never does. Where it is shorter than idleTimeoutSeconds, or "
+        "that is 0, the Skill sleeps then, too.",
     )
     suspend: bool = Field(
         default=False, description="Only take away what is no longer granted until this is false again."
@@ -407,6 +417,44 @@ class Provenance(ApiModel):
     checker: str = Field(default="", max_length=1024, description="Image that checked the code last.")
 
 
+class Review(ApiModel):
+    """Review says who approved a revision, as admission knew the person."""
+
+    by: str = Field(default="", max_length=1024, description="Name of the user who approved it. Empty: not known.")
+    at: Time = Field(description="When the operator first saw the approval.")
+    revision: str = Field(max_length=63, description="Label of the revision that was approved.")
+    covers: list[Annotated[str, Field(max_length=63)]] = Field(
+        default_factory=list,
+        max_length=16,
+        description="Parts that were approved. If one of them changes, approval is asked for again.",
+        json_schema_extra={"x-kubernetes-list-type": "atomic"},
+    )
+
+
+class Rejection(ApiModel):
+    """Rejection says who refused a revision that had passed its check, and in which words."""
+
+    by: str = Field(default="", max_length=1024, description="Name of the user who rejected it. Empty: not known.")
+    at: Time = Field(description="When the operator first saw the rejection.")
+    revision: str = Field(max_length=63, description="Label of the revision that was rejected.")
+    message: str = Field(default="", max_length=1024, description="Words of the reviewer.")
+    token: str = Field(max_length=64, description="Token of what was rejected, as annotations have it.")
+
+
+class ApprovalRequest(ApiModel):
+    """ApprovalRequest says what waits for a person."""
+
+    token: str = Field(max_length=64, description="Value of the annotation approve or reject that answers it.")
+    revision: str = Field(max_length=63, description="Label of the revision that waits.")
+    source_digest: str = Field(max_length=64, description="SHA-256 of its skill.py.")
+    changed: list[Annotated[str, Field(max_length=63)]] = Field(
+        default_factory=list,
+        max_length=16,
+        description="Parts that differ from what was approved last. Empty: nothing was approved yet.",
+        json_schema_extra={"x-kubernetes-list-type": "atomic"},
+    )
+
+
 class Revision(ApiModel):
     """A revision that was deployed."""
 
@@ -415,6 +463,7 @@ class Revision(ApiModel):
     image: str = Field(min_length=1, max_length=1024, description="By digest.")
     time: Time = Field(description="When it became the current one.")
     provenance: Provenance | None = Field(default=None, description="Who wrote its code, and what that took.")
+    review: Review | None = Field(default=None, description="Who approved it; absent where nobody was asked.")
 
 
 class MutantEvidence(ApiModel):
@@ -442,6 +491,22 @@ class Evidence(ApiModel):
     )
     model: str = Field(default="", max_length=253, description="Model that wrote the code.")
     author: Literal["model", "pinned"] = Field(default="model", description="pinned: the code is spec.source.")
+
+
+class ArchiveStatus(ApiModel):
+    """The archive that a Skill is in. What differs from it now restores the Skill."""
+
+    time: Time = Field(description="When the Skill was archived.")
+    uid: str = Field(default="", max_length=63, description="The metadata.uid of the Skill that was archived.")
+    generation: int = Field(default=0, ge=0, description="The metadata.generation that was archived.")
+    restore: str = Field(
+        default="", max_length=64, description="Digest of the annotation skill-operator.dev/restore at that time."
+    )
+
+    @property
+    def token(self) -> str:
+        """Return what tells this archive of the Skill from its other ones."""
+        return self.time.isoformat()
 
 
 class SkillStatus(ApiModel):
@@ -475,6 +540,15 @@ class SkillStatus(ApiModel):
     approved: dict[str, Annotated[str, Field(max_length=64)]] | None = Field(
         default=None, max_length=16, description="Digest of each part that was last approved, with review: Manual."
     )
+    review: Review | None = Field(
+        default=None, description="Who approved a revision last; absent with review: Automatic."
+    )
+    rejection: Rejection | None = Field(
+        default=None, description="Who rejected a revision last; absent once a person has approved one."
+    )
+    approval_request: ApprovalRequest | None = Field(
+        default=None, description="What waits for a person; absent while nothing does."
+    )
     history: list[Revision] = Field(
         default_factory=list,
         max_length=11,
@@ -482,7 +556,12 @@ class SkillStatus(ApiModel):
         json_schema_extra={"x-kubernetes-list-type": "atomic"},
     )
     last_active_time: Time | None = Field(
-        default=None, description="When the Skill was last called before it was scaled to zero."
+        default=None,
+        description="When the Skill was last called before it was scaled to zero. With archiveAfterSeconds it is also "
+        "kept while the Skill is awake: to a tenth of that time, or to the hour.",
+    )
+    archive: ArchiveStatus | None = Field(
+        default=None, description="Present while the Skill is archived: when that was, and what it was then."
     )
 
     def wire(self) -> dict[str, Any]:

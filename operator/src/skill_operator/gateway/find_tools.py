@@ -18,6 +18,7 @@ from skill_operator.untrusted.json_schema import CompiledSchema, TooMuchWorkErro
 from skill_operator.untrusted.json_values import flaw, located
 from skill_operator.untrusted.text import printable
 
+State = Literal["awake", "asleep", "archived", "not-ready"]
 FIND_SKILLS = "find_skills"
 CALL_SKILL = "call_skill"
 MAX_NAME_CHARACTERS = 320  # a namespace has 63 at most, a Skill 253
@@ -55,7 +56,7 @@ FIND_OUTPUT: dict[str, Any] = {
                     "name": {"type": "string"},
                     "summary": {"type": "string"},
                     "input": {"type": "object", "description": "JSON Schema of what call_skill takes as input"},
-                    "state": {"type": "string", "enum": ["awake", "asleep", "not-ready"]},
+                    "state": {"type": "string", "enum": ["awake", "asleep", "archived", "not-ready"]},
                     "reason": {"type": "string", "description": "why it is not ready"},
                     "evidence": {"type": "object", "description": "what was tried on its code, and what it came to"},
                 },
@@ -92,8 +93,8 @@ TOOLS = (
         title="Find skills",
         description=(
             "Find skills (small checked programs) by what they do: the best matches first, each with its name, what it "
-            "does, its input schema and its state. One that is asleep wakes when it is called. Then call it with "
-            "call_skill. If an input schema is left out, search for that name with limit 1."
+            "does, its input schema and its state. One that is asleep or archived comes back when it is called. Then "
+            "call it with call_skill. If an input schema is left out, search for that name with limit 1."
         ),
         input_schema=FIND_INPUT,
         output_schema=FIND_OUTPUT,
@@ -149,10 +150,12 @@ def title_of(problem: Problem) -> str:
     return "The arguments do not fit the tool" if problem.slug == "invalid-input" else problem.title
 
 
-def state_of(entry: SkillEntry, awake: bool) -> Literal["awake", "asleep", "not-ready"]:
-    """Return in a word whether a call is answered at once, after the skill woke, or not at all."""
+def state_of(entry: SkillEntry, awake: bool) -> State:
+    """Return in a word whether a call is answered at once, after the skill woke or was restored, or not at all."""
     if entry.ready is None or entry.ready.status != "True":
         return "not-ready"
+    if entry.archive and not awake:
+        return "archived"
     return "awake" if awake else "asleep"
 
 

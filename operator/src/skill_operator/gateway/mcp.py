@@ -176,14 +176,17 @@ class McpServer:
         if entry is not None and self._catalog.update(before, after):
             self._changes.add(SkillKey(entry.meta.namespace, entry.meta.name))
 
-    async def _visible(self, caller: Caller, endpoint: McpEndpoint) -> list[SkillKey]:
+    async def _visible(self, caller: Caller, endpoint: McpEndpoint, *, archived: bool = False) -> list[SkillKey]:
         """Return the Skills whose tools the caller may call at this endpoint. Raises Problem (503).
+
+        Those that are archived are left out, unless they are asked for.
 
         The API server is asked about all namespaces, whichever is shown: how long that takes says nothing of one.
         """
         if not self._directory.ready:
             raise gateway_starting()
-        return endpoint.select(await self._services.authorizer.filter_visible(caller, self._catalog.keys))
+        keys = self._catalog.keys if archived else self._catalog.listed_keys
+        return endpoint.select(await self._services.authorizer.filter_visible(caller, keys))
 
     async def _is_bounded(self, caller: Caller, endpoint: McpEndpoint) -> bool:
         """Return whether a caller has the tools of the search alone in its list. Raises Problem (503)."""
@@ -237,7 +240,7 @@ class McpServer:
         """Return the Skills that fit a query best, of those that the caller may call. Raises Problem."""
         caller, endpoint = _caller(ctx), _endpoint(ctx)
         query, limit = find_tools.read_query(arguments)
-        visible = await self._visible(caller, endpoint)
+        visible = await self._visible(caller, endpoint, archived=True)
         found = []
         for key in await self._services.search.find(caller, visible, query, limit):
             await asyncio.sleep(0)  # for the calls of others: a tool that is new takes a while to make

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from starlette.types import Scope
 
 from skill_operator import naming
+from skill_operator.gateway.http.paths import LABEL
 from skill_operator.naming import SkillKey
 
 PATH = "/mcp"
 SEARCH_PATH = "/mcp/search"
+_ENDPOINT = re.compile(rf"{PATH}(/{LABEL})?")
+
+
+def is_endpoint(path: str) -> bool:
+    """Return whether a path is that of all tools, of the search, or of a namespace, which may not exist."""
+    return _ENDPOINT.fullmatch(path) is not None
 
 
 class McpEndpoint(NamedTuple):

@@ -218,6 +218,12 @@ PROBLEMS: Mapping[str, ProblemDefinition] = {
         "The pod starts and ends, or cannot start as it is.",
         "Run `kubectl describe skill` and look at the pod's log.",
     ),
+    "restoring": ProblemDefinition(
+        503,
+        "Skill is being restored",
+        "The Skill was archived. The operator builds and starts it again, which takes longer than the call may wait.",
+        "Call again after Retry-After; nothing else is needed. If it lasts, run `kubectl describe skill`.",
+    ),
     "suspended": ProblemDefinition(
         503,
         "Skill suspended",

@@ -15,6 +15,7 @@ from skill_operator.gateway.access.authorizer import AllowAll, Authorizer
 from skill_operator.gateway.access.kubernetes import KubernetesAuthorizer
 from skill_operator.gateway.access.limits import CallLimiter, ConnectionLimiter, FairShares
 from skill_operator.gateway.access.origins import allowed_origins
+from skill_operator.gateway.access.protected_resource import ProtectedResource
 from skill_operator.gateway.egress_authorizer import EgressAuthorizer, serve_authorizer
 from skill_operator.gateway.http import routes
 from skill_operator.gateway.http.connection import GatewayServices
@@ -129,7 +130,10 @@ def make_server(
     requests, pipelined = FairShares(MAX_REQUESTS), FairShares(MAX_PIPELINED_REQUESTS)
     origins = allowed_origins(settings)
     search = SkillSearch(invoker.directory)
-    services = GatewayServices(invoker, authorizer, origins, Deadlines(), connections, requests, pipelined, search)
+    resource = ProtectedResource(settings)
+    services = GatewayServices(
+        invoker, authorizer, origins, resource, Deadlines(), connections, requests, pipelined, search
+    )
     mcp_server = McpServer(services, settings.gateway.mcp)
     app = routes.make_app(services, mcp_server, settings)
     options: dict[str, Any] = {"host": "0.0.0.0", "port": settings.listen_port}

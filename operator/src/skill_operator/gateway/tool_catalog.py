@@ -24,7 +24,7 @@ from skill_operator.naming import SkillKey
 MAX_PAGE_BYTES = 4 << 20  # of one response: many clients read no second page
 ANY_OUTPUT_REVISION = "2026-07-28"  # before, a tool's structured output was an object
 ALL = McpEndpoint()
-_Version = tuple[str, int]
+_Version = tuple[str, int, bool]
 
 
 class Page(NamedTuple):
@@ -53,6 +53,11 @@ class ToolCatalog:
     def keys(self) -> list[SkillKey]:
         """Return the Skills that are tools."""
         return list(self._known)
+
+    @property
+    def listed_keys(self) -> list[SkillKey]:
+        """Return the Skills that are tools, without those that are archived: these are found, and can be called."""
+        return [key for key in self._known if (entry := self._entries.get(key)) is None or not entry.archive]
 
     def update(self, before: SkillEntry | None, after: SkillEntry | None) -> bool:
         """Take a change of a Skill, and return whether it is one of the list of tools."""
@@ -143,4 +148,4 @@ def _tool_version(entry: SkillEntry | None) -> _Version | None:
     skill = entry.skill if entry else None
     if skill is None or not skill.status.image or skill.spec.input.get("type") != "object":
         return None
-    return skill.metadata.uid, skill.metadata.generation
+    return skill.metadata.uid, skill.metadata.generation, skill.status.archive is not None

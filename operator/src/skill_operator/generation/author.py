@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from skill_operator.api.v1alpha1 import MESSAGE_LIMIT, GenerationFailure, GenerationStatus, Skill
+from skill_operator.api.v1alpha1 import MESSAGE_LIMIT, GenerationFailure, GenerationStatus, Rejection, Skill
 from skill_operator.generation import daily_quota, ledger_history, second_opinion, store
 from skill_operator.generation import ledger as ledger_rules
 from skill_operator.generation.circuit_breaker import CircuitBreaker
@@ -40,7 +40,7 @@ from skill_operator.generation.ledger import (
     Stop,
     Wait,
 )
-from skill_operator.generation.ledger_history import LedgerHistory
+from skill_operator.generation.ledger_history import LedgerHistory, RejectedCode
 from skill_operator.generation.prompt import Message
 from skill_operator.generation.provider import (
     DEFAULT_TEMPERATURE,
@@ -212,7 +212,8 @@ class Author:
         if unsent_request is not None and unsent_request.call_id == before.pending_call:
             request = unsent_request  # the ledger was written, and the reconcile ended before the call was made
         else:
-            state = state.with_ledger(self._record_reply(inputs, before, now))
+            ledger = self._record_reply(inputs, before, now)
+            state = state.with_ledger(ledger_rules.refuse_rejected(ledger, state.history.rejected_messages))
         events = _describe_reply(before, state.ledger, state.limits)
         decision = self._decide(inputs, state, now)
         if isinstance(decision, Call):
@@ -280,6 +281,23 @@ class Author:
         else:
             state = state.with_ledger(second_opinion.begin_comparison(ledger, now))
         return self._update(inputs, state, request)
+
+    def record_rejection(self, inputs: GenerationInput, rejection: Rejection, source: str) -> GenerationUpdate | None:
+        """Record that a person rejected the candidate. Return None if the ledger has no candidate of this source."""
+        state = _open(inputs, self._settings, rejection.at)
+        candidate = state.ledger.last
+        if candidate is None or candidate.state not in {"candidate", "passed"} or candidate.source != source:
+            return None
+        rejected = RejectedCode(
+            fingerprints=tuple(sorted({text_fingerprint(source)} | state.history.fingerprints_of(source))),
+            token=rejection.token,
+            by=rejection.by,
+            message=rejection.message,
+            at=rejection.at,
+        )
+        ledger = second_opinion.reopen(ledger_rules.record_rejection(state.ledger, rejection.message))
+        state = replace(state, history=state.history.with_rejection(rejected)).with_ledger(ledger)
+        return self._update(inputs, state)
 
     def conclude_opinion(self, inputs: GenerationInput, outcome: SecondOpinion, now: datetime) -> GenerationUpdate:
         """Record the outcome of the comparison of both programs."""
@@ -540,6 +558,8 @@ def _open(inputs: GenerationInput, settings: Settings, now: datetime) -> _Genera
         ledger = ledger_rules.readopt(ledger, inputs.accepted_source, text_fingerprint(inputs.accepted_source))
         if second_opinion.is_wanted(skill.spec, settings.generation.second_opinion.below_examples):
             ledger = second_opinion.carry(ledger, history.past, task_hash(skill.spec))
+    if ledger.last is not None and (message := history.rejected_messages.get(ledger.last.fingerprint)):
+        ledger = ledger_rules.record_rejection(ledger, message)
     if ledger.fault_endpoint:
         ledger = ledger_rules.forget_fault(ledger, _endpoint_version(next_model(inputs.models, ledger)))
     usage = daily_quota.read(store.read_daily_usage(inputs.stored_usage), now.date())

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import pairwise, takewhile
@@ -28,6 +29,7 @@ MAX_STALLS_IN_A_ROW = 3  # so that the first repairs are never cut short: one of
 MAX_PROGRAMS_IN_DISPUTE = 3  # two that agree are wrong together more often than the example is
 MAX_SOURCES_BYTES = 400 * 1024  # all code of a ledger, as JSON; a ConfigMap ends at 1 MiB
 MAX_REPORT_CHARACTERS = 3000
+REVIEW_GATE = "review"  # of code that passed every gate of the check, and that a person rejected
 GATES = ("size", "policy", "ruff", "mypy", "examples", "schema", "hidden")
 CLARIFY_ADVICE = "make the description or the examples clearer, and generation starts again"
 NO_PROGRESS = f"the model makes no progress, even after a fresh start: {CLARIFY_ADVICE}"
@@ -80,6 +82,8 @@ class Attempt(StoredModel):
     @property
     def progress(self) -> tuple[int, int]:
         """The index of the gate that refused the code, and the number of examples that passed. Higher is better."""
+        if self.gate == REVIEW_GATE:
+            return (len(GATES), 0)
         gate = self.gate if self.gate in GATES else "examples"  # the gate in which code runs and may end the check
         return (GATES.index(gate), self.example_counts[0])
 
@@ -185,6 +189,11 @@ class Ledger(StoredModel):
         return next((attempt for attempt in reversed(self.attempts) if attempt.fingerprint), None)
 
     @property
+    def rejected(self) -> Attempt | None:
+        """The latest attempt that passed its check and that a person rejected."""
+        return next((attempt for attempt in reversed(self.attempts) if attempt.gate == REVIEW_GATE), None)
+
+    @property
     def best(self) -> Attempt | None:
         """The refused attempt with the most progress; the latest of equals."""
         failed_attempts = [attempt for attempt in self.attempts if attempt.state == "failed" and attempt.source]
@@ -284,10 +293,13 @@ def decide(
     if last is not None and last.gate == NO_ANSWER and reply_tokens < MIN_REPLY_GROWTH_RATIO * last.reply_limit:
         return _stop_without_answer(last, ledger, limits)
     if reply_tokens < MIN_REPLY_TOKENS:
+        spent = f"{ledger.tokens} of {limits.token_budget} tokens are spent"
+        if ledger.rejected is not None:
+            return _stop_after_rejection(ledger.rejected, spent, "tokenBudget", budget=limits.token_budget)
         return Stop(
             "BudgetExhausted",
-            f"{ledger.tokens} of {limits.token_budget} tokens are spent, and the next request needs about "
-            f"{prompt_tokens}: raise spec.generation.tokenBudget, or shorten the spec",
+            f"{spent}, and the next request needs about {prompt_tokens}: raise spec.generation.tokenBudget, or shorten "
+            "the spec",
             _describe_best(ledger),
             limits.token_budget,
         )
@@ -354,12 +366,25 @@ def _find_stop(ledger: Ledger, limits: GenerationLimits, now: datetime) -> Stop 
 def _stop_at_limit(ledger: Ledger, limits: GenerationLimits, dispute: Dispute | None) -> Stop:
     """Return the end for want of attempts, with the most specific reason that is known."""
     report, limit = _describe_best(ledger), limits.max_attempts
+    if ledger.rejected is not None:
+        spent = f"{ledger.attempt_count} of {limit} attempts are spent"
+        return _stop_after_rejection(ledger.rejected, spent, "maxAttempts", limit=limit)
     if dispute is not None:
         return Stop("SuspectSpec", dispute.message, report, limit)
     if _count_stalls_in_a_row(ledger.attempts) > 1:  # so the fresh start between them came no further either
         return Stop("NoProgress", NO_PROGRESS, report, limit)
     count = f"{ledger.attempt_count} of {limit} attempts"
     return Stop("AttemptsExhausted", f"{count} were refused: {CLARIFY_ADVICE}", report, limit)
+
+
+def _stop_after_rejection(rejected: Attempt, spent: str, setting: str, limit: int = 0, budget: int = 0) -> Stop:
+    """Return the end for want of a limit, once a person has rejected what had passed."""
+    subject = f"attempt {rejected.number}" if rejected.number else "the code accepted before"
+    message = (
+        f"a reviewer rejected {subject}, and {spent}: describe what the reviewer wants, raise "
+        f"spec.generation.{setting}, or give the code in spec.source.inline"
+    )
+    return Stop("Rejected", message, f"The reviewer wrote: {rejected.message}", limit, budget)
 
 
 def deadline(ledger: Ledger, limits: GenerationLimits) -> datetime | None:
@@ -583,6 +608,26 @@ def record_verdict(
         return ledger
     state = "passed" if passed else "failed"
     return _update_last(ledger, state=state, gate=gate, message=message, private=private, line=line)
+
+
+def record_rejection(ledger: Ledger, message: str) -> Ledger:
+    """Return the ledger after a person rejected the last candidate, in these words. Generation has its time anew."""
+    if ledger.last is None or ledger.last.state not in {"candidate", "passed"}:
+        return ledger
+    rejected = _update_last(ledger, state="failed", gate=REVIEW_GATE, message=message, private="", line=None)
+    return rejected.model_copy(update={"first_reply": None})
+
+
+def refuse_rejected(ledger: Ledger, rejected: Mapping[str, str]) -> Ledger:
+    """Return the ledger with a reply that repeats what a person rejected, for whatever input, as a repeat.
+
+    `rejected` has the reviewer's words by the code's fingerprint.
+    """
+    last = ledger.last
+    if last is None or last.state not in {"candidate", "repeat"} or last.fingerprint not in rejected:
+        return ledger
+    message = f"the same code as before, which a reviewer rejected: {rejected[last.fingerprint]}"
+    return _update_last(ledger, state="repeat", message=message)
 
 
 def stop(ledger: Ledger, stop: Stop) -> Ledger:

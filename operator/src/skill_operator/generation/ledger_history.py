@@ -9,11 +9,22 @@ from __future__ import annotations
 import json
 from datetime import datetime, timedelta
 
-from pydantic import ValidationError
+from pydantic import AwareDatetime, ValidationError
 
 from skill_operator.generation.ledger import MAX_SOURCES_BYTES, Ledger, StoredModel
 
 MAX_PAST_LEDGERS = 8
+MAX_REJECTIONS = 64  # the newest; each holds at most the words of a reviewer
+
+
+class RejectedCode(StoredModel):
+    """RejectedCode is code that a person rejected, whatever its input: it is offered to nobody again."""
+
+    fingerprints: tuple[str, ...]  # of the text, and of the program where a reply was seen to hold it
+    token: str  # of what was rejected
+    by: str
+    message: str
+    at: AwareDatetime
 
 
 class LedgerHistory(StoredModel):
@@ -25,6 +36,23 @@ class LedgerHistory(StoredModel):
     present: Ledger = Ledger(input_hash="")
     past: tuple[Ledger, ...] = ()  # newest first
     retried: str = ""
+    rejections: tuple[RejectedCode, ...] = ()  # newest first
+
+    @property
+    def rejected_messages(self) -> dict[str, str]:
+        """The words of reviewers about code that they rejected, by its fingerprint."""
+        rejections = reversed(self.rejections)
+        return {found: rejected.message for rejected in rejections for found in rejected.fingerprints}
+
+    def fingerprints_of(self, source: str) -> set[str]:
+        """Return the fingerprints that attempts with this source have, for whatever input."""
+        ledgers = (self.present, *self.past)
+        return {a.fingerprint for ledger in ledgers for a in ledger.attempts if a.source == source and a.fingerprint}
+
+    def with_rejection(self, rejected: RejectedCode) -> LedgerHistory:
+        """Return the history with one more rejection."""
+        others = (other for other in self.rejections if other.fingerprints != rejected.fingerprints)
+        return self.model_copy(update={"rejections": (rejected, *others)[:MAX_REJECTIONS]})
 
 
 def read(text: str) -> LedgerHistory | None:
@@ -50,9 +78,9 @@ def select(history: LedgerHistory, input_hash: str, retry: str, min_interval: ti
     if selected_ledger is None or is_retry:
         selected_ledger = Ledger(input_hash=input_hash, not_before=_not_before(present, min_interval), anew=is_retry)
     past = [ledger for ledger in known_ledgers if ledger.input_hash != input_hash]
-    return LedgerHistory(
-        present=selected_ledger, past=_limit_size(selected_ledger, past), retried=retry or history.retried
-    )
+    past_ledgers = _limit_size(selected_ledger, past)
+    selected = {"present": selected_ledger, "past": past_ledgers, "retried": retry or history.retried}
+    return history.model_copy(update=selected)
 
 
 def _not_before(previous: Ledger, min_interval: timedelta) -> datetime | None:

@@ -10,7 +10,7 @@ from skill_operator import naming
 from skill_operator.api.v1alpha1 import Example, Skill, SkillSpec
 from skill_operator.generation import prompt
 from skill_operator.generation.holdout import split_examples
-from skill_operator.generation.ledger import NO_ANSWER, Attempt, CallKind, Ledger
+from skill_operator.generation.ledger import NO_ANSWER, REVIEW_GATE, Attempt, CallKind, Ledger
 from skill_operator.generation.provider import DEFAULT_TEMPERATURE
 from skill_operator.settings import ModelEndpoint, Settings
 
@@ -93,7 +93,10 @@ def build_messages(
     best = ledger.best
     if kind == "repair" and best is not None:
         worse = [_summarize(a, visible) for a in refused_attempts if a.state == "failed" and a.number > best.number]
-        messages = prompt.repair_messages(messages, best.source, best.gate, best.message, worse)
+        if best.gate == REVIEW_GATE:
+            messages = prompt.rejection_messages(messages, best.source, best.message, worse)
+        else:
+            messages = prompt.repair_messages(messages, best.source, best.gate, best.message, worse)
     elif kind == "fresh":
         refuted = [_summarize(attempt, visible) for attempt in refused_attempts]
         messages = prompt.fresh_start_messages(messages, refuted)

@@ -12,7 +12,7 @@ from skill_operator import naming, runtime_contract
 from skill_operator.api.v1alpha1 import Skill
 from skill_operator.generation import ledger_history
 from skill_operator.generation.daily_quota import DailyUsage
-from skill_operator.generation.ledger import Attempt, Ledger, SecondOpinion
+from skill_operator.generation.ledger import REVIEW_GATE, Attempt, Ledger, SecondOpinion
 from skill_operator.generation.ledger_history import LedgerHistory
 from skill_operator.generation.request import task_hash
 from skill_operator.k8s.interface import Object
@@ -115,6 +115,8 @@ def _describe_verdict(attempt: Attempt) -> str:
         "repeat": f"was not checked: {attempt.message}",
         "failed": f"was refused by {attempt.gate}{line}:\n{attempt.message}{held_out}",
     }
+    if attempt.gate == REVIEW_GATE:
+        verdicts["failed"] = f"passed every check, and a reviewer rejected it:\n{attempt.message}"
     return f"{origin}\n{verdicts.get(attempt.state, attempt.state)}\n"
 
 

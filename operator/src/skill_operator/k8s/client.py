@@ -186,17 +186,20 @@ class ApiServer:
             log.warning("an object is too much to be read, and is skipped", extra={"object": where})
         return mark(obj)
 
-    async def delete(self, kind: str, namespace: str | None, name: str, uid: str | None = None) -> None:
+    async def delete(
+        self, kind: str, namespace: str | None, name: str, uid: str | None = None, version: str | None = None
+    ) -> None:
         """Delete the object in the background, if it is there."""
         body: Object = {"propagationPolicy": "Background"}
-        if uid is not None:
-            body["preconditions"] = {"uid": uid}
+        preconditions = {key: value for key, value in (("uid", uid), ("resourceVersion", version)) if value is not None}
+        if preconditions:
+            body["preconditions"] = preconditions
         try:
             await self._call("DELETE", _object_path(kind, namespace, name), {}, body)
         except NotFound:
             pass
         except Conflict:
-            if uid is None:
+            if uid is None or version is not None:
                 raise
 
     async def evict(self, namespace: str, name: str, uid: str, grace_seconds: int) -> None:

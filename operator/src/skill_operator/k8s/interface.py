@@ -41,8 +41,13 @@ class Cluster(Protocol):
     async def replace(self, obj: Object) -> Object:
         """Replace the object. Raises Conflict if metadata.resourceVersion is stale."""
 
-    async def delete(self, kind: str, namespace: str | None, name: str, uid: str | None = None) -> None:
-        """Delete the object in the background, if it is there. With `uid`, delete only that very object."""
+    async def delete(
+        self, kind: str, namespace: str | None, name: str, uid: str | None = None, version: str | None = None
+    ) -> None:
+        """Delete the object in the background, if it is there. With `uid`, delete only that very object.
+
+        With `version`, its metadata.resourceVersion, raises Conflict where it is another object, or has changed.
+        """
 
     async def evict(self, namespace: str, name: str, uid: str, grace_seconds: int) -> None:
         """Have this very pod end in `grace_seconds`, if it is there: also one that is ending already, but slower.

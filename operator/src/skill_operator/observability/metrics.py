@@ -68,7 +68,11 @@ _BUILD_DURATION = Histogram(
     buckets=(1, 2, 3, 4, 5, 7.5, 10, 15, 30, 60, 120, 180),
 )
 _BUILDS_WAITING = Gauge("skill_operator_builds_waiting", "Number of Skills that wait until a build may start.")
+_CHECKS_WAITING = Gauge("skill_operator_checks_waiting", "Number of Skills that wait until a check may start.")
 _SCALE_TO_ZERO = Counter("skill_operator_scale_to_zero_total", "Number of times that an idle Skill was scaled to zero.")
+_ARCHIVED_SKILLS = Gauge("skill_operator_archived_skills", "Number of Skills that are archived, as of the last sweep.")
+_ARCHIVES = Counter("skill_operator_archives_total", "Number of times that a Skill nobody called was archived.")
+_RESTORES = Counter("skill_operator_restores_total", "Number of times that a Skill came back from the archive.")
 _CERTIFICATE_EXPIRY = Gauge(
     "skill_operator_certificate_expiry_timestamp_seconds",
     "Unix time at which the gateway's own certificate (serving) or its CA (authority) expires.",
@@ -136,9 +140,29 @@ def set_builds_waiting(number: int) -> None:
     _BUILDS_WAITING.set(number)
 
 
+def set_checks_waiting(number: int) -> None:
+    """Publish how many Skills wait until a check may start."""
+    _CHECKS_WAITING.set(number)
+
+
 def record_scale_to_zero() -> None:
     """Count a Skill that was scaled to zero because it was idle."""
     _SCALE_TO_ZERO.inc()
+
+
+def set_archived_skills(number: int) -> None:
+    """Publish how many Skills are archived."""
+    _ARCHIVED_SKILLS.set(number)
+
+
+def record_archive() -> None:
+    """Count a Skill that was archived because nobody called it."""
+    _ARCHIVES.inc()
+
+
+def record_restore() -> None:
+    """Count a Skill that leaves the archive."""
+    _RESTORES.inc()
 
 
 # The gateway.

@@ -10,7 +10,7 @@ from skill_operator.api.egress_networks import BlockedNetwork
 from skill_operator.generation.author import Author
 from skill_operator.isolation.monitor import IsolationVerdict
 from skill_operator.isolation.user_namespaces import NodeFeatures
-from skill_operator.reconcile.build_queue import BuildQueue
+from skill_operator.reconcile.job_queue import JobQueues
 from skill_operator.registry.monitor import RegistryState
 from skill_operator.settings import Settings
 
@@ -41,5 +41,5 @@ class StageContext:
     settings: Settings
     now: datetime
     author: Author
-    build_queue: BuildQueue
+    job_queues: JobQueues
     is_image_lost: Callable[[str, bool], Awaitable[bool]]

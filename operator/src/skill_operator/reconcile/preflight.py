@@ -75,7 +75,8 @@ class Preflight:
         if registry.base is not None:
             return Prerequisites(registry.base, registry, blocked_networks)
         problem = registry.problem or RegistryUnavailable("the registry has not been read yet")
-        if api.is_true(skill.status.conditions, api.READY, skill.metadata.generation):  # the base is for changes alone
+        is_ready = api.is_true(skill.status.conditions, api.READY, skill.metadata.generation)
+        if is_ready and skill.status.archive is None:  # the base is for changes alone
             return Result.done(registry_away.keep(skill.status.image, problem))
         return registry_away.hold(api.GENERATED, problem)
 

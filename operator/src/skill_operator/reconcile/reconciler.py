@@ -12,6 +12,7 @@ from functools import partial
 
 from skill_operator import naming
 from skill_operator.api import conditions as api
+from skill_operator.api.dropped_nulls import find_dropped_nulls
 from skill_operator.api.egress_networks import BlockedNetwork
 from skill_operator.api.listed_tool import describe_changes
 from skill_operator.api.v1alpha1 import Condition, Skill, SkillStatus
@@ -27,8 +28,14 @@ from skill_operator.naming import SkillKey
 from skill_operator.observability import metrics
 from skill_operator.observability.logs import context as log_context
 from skill_operator.reconcile import registry_away
-from skill_operator.reconcile.build_queue import BuildQueue
+from skill_operator.reconcile.archive import (
+    archived_conditions,
+    delete_archived,
+    restore_cause,
+    restoring_condition,
+)
 from skill_operator.reconcile.context import ReconcileContext, StageContext
+from skill_operator.reconcile.job_queue import JobQueues
 from skill_operator.reconcile.narrowing import END_SECONDS, REVIEW_SECONDS, LiveState, Narrowing, narrow, read_live
 from skill_operator.reconcile.observed import Observed, observe
 from skill_operator.reconcile.preflight import Preflight, Prerequisites, check_suspended, parse
@@ -43,9 +50,11 @@ from skill_operator.reconcile.writer import NAME_TAKEN, Writer, apply_changed, d
 from skill_operator.resources.network_policy import default_deny
 from skill_operator.resources.quota import quota
 from skill_operator.settings import Settings
+from skill_operator.untrusted.text import printable
 
 log = logging.getLogger(__name__)
 USAGE_AGE_SECONDS = 1.0
+MAX_MESSAGE_CHARACTERS = 1000  # of an event
 MIN_REFUSAL_RETRY_SECONDS, MAX_REFUSAL_RETRY_SECONDS = 60.0, 90.0
 
 
@@ -60,7 +69,7 @@ class Reconciler:
         recorder: EventRecorder,
         context: ReconcileContext,
         clock: Callable[[], datetime],
-        build_queue: BuildQueue,
+        job_queues: JobQueues,
         watch_health: WatchHealth,
         usage_collector: UsageCollector,
     ) -> None:
@@ -70,7 +79,7 @@ class Reconciler:
         self._recorder = recorder
         self._context = context
         self._clock = clock
-        self._build_queue = build_queue
+        self._job_queues = job_queues
         self._watch_health = watch_health
         self._usage_collector = usage_collector
         self._refusals = RefusalTracker()
@@ -86,9 +95,9 @@ class Reconciler:
         try:
             after = await self._reconcile(key)
         except BaseException:
-            self._build_queue.reconcile_failed(key)
+            self._job_queues.reconcile_failed(key)
             raise
-        await self._build_queue.reconcile_ended(key)
+        await self._job_queues.reconcile_ended(key)
         return after
 
     async def _reconcile(self, key: SkillKey) -> float | None:
@@ -98,6 +107,7 @@ class Reconciler:
                 if body is not None and "deletionTimestamp" not in body["metadata"]:
                     return await self._reconcile_present(key, body)
                 self._author.cancel(key)
+                self._usage_collector.set_archived(key)
                 await self._delete_builds(key)
                 if body is not None:  # somebody's finalizer may keep it for ever
                     return await self._end(body)
@@ -152,6 +162,7 @@ class Reconciler:
                 self._author.cancel(key)
             if refusal is None:
                 self._advise(skill, body)
+                refusal = await self._keep_archived(skill, live)
             found: Observed | Result = refusal or await self._prepare(skill, body, live, now)
         except (NotWritten, Forbidden, Invalid) as problem:
             found = self._refused(problem, skill, api.GENERATED, now)
@@ -165,10 +176,37 @@ class Reconciler:
             after = self._tell_by_event(key, body, problem)
         return min((each for each in (after, review_after) if each is not None), default=None)
 
+    async def _keep_archived(self, skill: Skill, live: LiveState) -> Result | None:
+        """Return the state of an archived Skill, of which no more is left than that needs; None where it is in use.
+
+        Raises Conflict where a call has just scaled its Deployment up.
+        """
+        archive, key = skill.status.archive, _key(skill)
+        if archive is None:
+            self._usage_collector.set_archived(key)
+            return None
+        self._usage_collector.set_archived(key, skill.metadata.uid, archive.token)
+        if self._restore_cause(skill, live.deployment):
+            return None
+        await delete_archived(self._cluster, skill, live)
+        return Result.done(*archived_conditions(skill))
+
+    def _restore_cause(self, skill: Skill, deployment: Object | None) -> str:
+        """Return in words why an archived Skill comes back; empty while it does not."""
+        archive = skill.status.archive
+        called = archive is not None and self._usage_collector.asks_to_restore(skill.metadata.uid, archive.token)
+        return restore_cause(skill, deployment, called=called)
+
     def _advise(self, skill: Skill, body: Object) -> None:
-        """Record an event about what a spec says in vain, once for each generation of it."""
+        """Record events about what a spec says in vain, or lost on its way, once for each generation of it."""
         if skill.status.observed_generation == skill.metadata.generation:
             return
+        if dropped := find_dropped_nulls(body):
+            message = (
+                f"client-side apply dropped the null of {', '.join(dropped)}; use kubectl apply --server-side, which "
+                "keeps it"
+            )
+            self._recorder.record(body, "Warning", "NullsDropped", printable(message, MAX_MESSAGE_CHARACTERS))
         if lines := [str(problem) for problem in advice(skill.spec)]:
             self._recorder.record(body, "Warning", "KeywordIgnored", "\n".join(lines))
 
@@ -285,9 +323,14 @@ class Reconciler:
     async def _run_stages(self, observed: Observed, narrowed: Sequence[ConditionUpdate], now: datetime) -> float | None:
         """Run the stages until one is not done, and those that tolerate it; then write the status once."""
         skill, key = observed.skill, _key(observed.skill)
-        context = StageContext(self._settings, now, self._author, self._build_queue, self._context.is_image_lost)
+        context = StageContext(self._settings, now, self._author, self._job_queues, self._context.is_image_lost)
         progress = Progress(types=types_module(skill.spec.input, skill.spec.output))
+        progress.status["approval_request"] = None  # unless the review stage asks now
         conditions = [*narrowed]
+        if skill.status.archive is not None:
+            progress.status["archive"] = None
+            if observed.deployment is None:
+                conditions.append(restoring_condition(self._restore_cause(skill, observed.deployment)))
         delays: list[float] = []
         blocked_at: Stage | None = None
         refused = False
@@ -312,7 +355,7 @@ class Reconciler:
                 blocked_at, last = stage, result
         outcome = "stalled" if last.is_stalled else "done" if last.is_done else "waiting"
         metrics.record_reconcile(blocked_at.name if blocked_at else "run", outcome)
-        if "last_active_time" in progress.status:
+        if progress.scaled_to_zero:
             metrics.record_scale_to_zero()
         await self._report(skill, observed.body, conditions, last, progress.status, now)
         if not refused:
@@ -341,6 +384,7 @@ class Reconciler:
         self._refusals.check(_key(skill), wanted)
         with refusals_of(wanted), contextlib.suppress(NotFound):  # deleted meanwhile
             await self._cluster.apply_status(wanted)
+        _count_archive(skill.status, status)
         for changed in transitions(skill.status.conditions, status.conditions):
             self._announce(body, changed, status)
         if skill.status.observed_generation != skill.metadata.generation and (changes := describe_changes(skill)):
@@ -355,6 +399,13 @@ class Reconciler:
             extra={"stage": changed.type, "reason": changed.reason, "revision": status.revision},
         )
         self._recorder.record(body, "Warning" if warn else "Normal", changed.reason, changed.message or changed.type)
+
+
+def _count_archive(before: SkillStatus, after: SkillStatus) -> None:
+    if before.archive is None and after.archive is not None:
+        metrics.record_archive()
+    if before.archive is not None and after.archive is None:
+        metrics.record_restore()
 
 
 def _key(skill: Skill) -> SkillKey:

@@ -6,7 +6,16 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal, Self, TypedDict, Unpack
 
-from skill_operator.api.v1alpha1 import Evidence, GenerationStatus, Provenance, Revision
+from skill_operator.api.v1alpha1 import (
+    ApprovalRequest,
+    ArchiveStatus,
+    Evidence,
+    GenerationStatus,
+    Provenance,
+    Rejection,
+    Review,
+    Revision,
+)
 from skill_operator.generation.ledger import SecondOpinion
 from skill_operator.generation.request import CompletionRequest
 from skill_operator.k8s.interface import Object
@@ -131,8 +140,12 @@ class StatusPatch(TypedDict, total=False):
     evidence: Evidence
     verdict: str
     approved: dict[str, str]
+    review: Review | None
+    rejection: Rejection | None
+    approval_request: ApprovalRequest | None
     history: list[Revision]
     last_active_time: datetime
+    archive: ArchiveStatus | None
 
 
 @dataclass
@@ -140,8 +153,9 @@ class Progress:
     """Progress is handed on from stage to stage within one reconcile. `revision` is its whole digest.
 
     `deadline`: when the generation of the source ends; None for pinned code and for code that has passed.
+    `scaled_to_zero` says that this very reconcile puts the Skill to sleep.
     `provenance` is of the source; None until there is one. `verified` is the condition of a check that passed, and
-    `opinion` the second opinion on the code that did.
+    `opinion` the second opinion on the code that did. `review` says who approved it, where somebody was asked.
     """
 
     source: str = ""
@@ -150,6 +164,8 @@ class Progress:
     types: str = ""
     verified: ConditionUpdate | None = None
     opinion: SecondOpinion | None = None
+    review: Review | None = None
     revision: str = ""
     image: str = ""
+    scaled_to_zero: bool = False
     status: StatusPatch = field(default_factory=StatusPatch)

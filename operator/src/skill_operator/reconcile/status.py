@@ -38,7 +38,8 @@ def _set_overall(
 ) -> list[Condition]:
     """Set Ready, Reconciling and Stalled as kstatus reads them: the latter two are there only while they are True."""
     if last.is_done:
-        ready = ConditionUpdate(api.READY, "True", "Ready", "")
+        default = ConditionUpdate(api.READY, "True", "Ready", "")
+        ready = next((update for update in updates if update.type == api.READY), default)
         conditions = api.remove_condition(conditions, api.RECONCILING)
         conditions = api.remove_condition(conditions, api.STALLED)
         return _set(conditions, ready, generation, now)

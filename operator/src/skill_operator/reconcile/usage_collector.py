@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import aiohttp
 from pydantic import ValidationError
 
-from skill_operator.api.usage_report import PATH, CallEvent, CallFailure, ExceededLimit, UsageReport
+from skill_operator.api.usage_report import PATH, CallEvent, CallFailure, ExceededLimit, RestoreRequest, UsageReport
 from skill_operator.k8s.errors import ClusterError
 from skill_operator.k8s.interface import Cluster, Object
 from skill_operator.k8s.pod_status import INCIDENT_MEMORY_SECONDS
@@ -22,6 +22,8 @@ from skill_operator.settings import Settings
 log = logging.getLogger(__name__)
 REQUEST_TIMEOUT_SECONDS = 2.0
 POLL_SECONDS = 5.0
+RESTORE_POLLS = 5  # between two polls while a Skill is archived, for which a call may wait: these list no pods
+RESTORE_RETRY_SECONDS = 5.0  # until a Skill is looked at again that could not be restored
 MAX_GAP_SECONDS = 20.0  # a gateway that came and went within a longer gap between two polls would not be noticed
 WAKE_INTERVAL_SECONDS = 60.0
 MAX_REPORT_BYTES = 1 << 24
@@ -49,6 +51,10 @@ class UsageSnapshot:
         """Return the seconds for which certainly nobody called the Skill."""
         ages = [r.skills[uid].idle if uid in r.skills else r.age for r in self.reports]
         return min([self.at - self.certain_since, *ages])
+
+    def seconds_since_call(self, uid: str) -> float | None:
+        """Return the seconds since the last call of the Skill that a gateway knows; None where none knows one."""
+        return min((report.skills[uid].idle for report in self.reports if uid in report.skills), default=None)
 
     def failures(self) -> dict[str, CallFailure]:
         """Return the last call of each Skill, by UID, that used more than it may."""
@@ -85,6 +91,10 @@ class UsageCollector:
         self._fetch = fetch
         self._clock = clock
         self._certain_since = 0.0
+        self._addresses: tuple[str, ...] = ()
+        self._needed: set[tuple[str, str]] = set()  # uid, and token of the archive that a call needs it back from
+        self._archived: dict[SkillKey, tuple[str, str]] = {}  # uid and token of the archive
+        self._restores: dict[SkillKey, tuple[str, float]] = {}  # token of the archive, and when the Skill was woken
         self._announced: dict[str, tuple[str, float]] = {}  # by UID: kind and time of the failure
         self._logged: set[tuple[str, str, str, str]] = set()
         self._gateways: set[str] = set()  # UIDs
@@ -98,7 +108,22 @@ class UsageCollector:
                 await self.snapshot(POLL_SECONDS / 2)
             except ClusterError as error:
                 log.warning("gateways cannot be listed: %s", error.message)
-            await asyncio.sleep(POLL_SECONDS)
+            for _ in range(RESTORE_POLLS):
+                await asyncio.sleep(POLL_SECONDS / RESTORE_POLLS)
+                if self._archived:
+                    self._wake_archived(await self._fetch_reports(self._addresses))
+
+    def set_archived(self, key: SkillKey, uid: str = "", archive: str = "") -> None:
+        """Take note of the archive that a Skill is in, so that a call which needs it back wakes it; empty: in none."""
+        if archive:
+            self._archived[key] = (uid, archive)
+        else:
+            self._archived.pop(key, None)
+            self._restores.pop(key, None)
+
+    def asks_to_restore(self, uid: str, archive: str) -> bool:
+        """Tell whether a call needs the Skill back from this archive, as of the last poll."""
+        return (uid, archive) in self._needed
 
     def exceeded_limit(self, uid: str) -> tuple[ExceededLimit, float] | None:
         """Return what a Skill's last failed call used too much of, and how many seconds ago, as of the last poll."""
@@ -117,8 +142,8 @@ class UsageCollector:
     async def _collect(self) -> UsageSnapshot:
         pods = await self._cluster.list("Pod", self._settings.namespace, self._settings.gateway_labels)
         addresses = {pod["metadata"]["uid"]: pod["status"]["podIP"] for pod in pods if _runs(pod)}
-        responses = await asyncio.gather(*(self._report(address) for address in addresses.values()))
-        reports = tuple(report for report in responses if report is not None)
+        self._addresses = tuple(addresses.values())
+        reports = await self._fetch_reports(self._addresses)
         complete = len(reports) == len(addresses)
         gap = self._last is None or self._clock() - self._last[0] > MAX_GAP_SECONDS
         if not complete or gap or self._gateways - addresses.keys():
@@ -126,6 +151,7 @@ class UsageCollector:
         self._gateways = set(addresses)
         snapshot = UsageSnapshot(self._clock(), self._certain_since, complete, reports)
         self._announce(snapshot)
+        self._wake_archived(reports)
         self._log_events(snapshot)
         return snapshot
 
@@ -142,13 +168,29 @@ class UsageCollector:
             uid: (kind, at) for uid, (kind, at) in self._announced.items() if snapshot.at - at < INCIDENT_MEMORY_SECONDS
         }
 
+    async def _fetch_reports(self, addresses: tuple[str, ...]) -> tuple[UsageReport, ...]:
+        """Return the reports of the gateways at these addresses, without those that do not answer."""
+        responses = await asyncio.gather(*(self._report(address) for address in addresses))
+        return tuple(report for report in responses if report is not None)
+
+    def _wake_archived(self, reports: tuple[UsageReport, ...]) -> None:
+        """Wake the Skills that calls need back, and again after a while where they are still in the archive."""
+        usages = (each for report in reports for each in report.skills.items())
+        self._needed = {(uid, usage.restore.archive) for uid, usage in usages if usage.restore is not None}
+        for key, (uid, archive) in self._archived.items():
+            woken, at = self._restores.get(key, ("", -math.inf))
+            is_due = woken != archive or self._clock() - at > RESTORE_RETRY_SECONDS
+            if is_due and (uid, archive) in self._needed:
+                self._restores[key] = (archive, self._clock())
+                self._wake(key)
+
     def _log_events(self, snapshot: UsageSnapshot) -> None:
         """Log each call that woke a Skill or used more than it may; its request id is in all logs."""
         usages = [usage for report in snapshot.reports for usage in report.skills.values()]
         events = [
             event
             for usage in usages
-            for event in (usage.activation, usage.failure)
+            for event in (usage.activation, usage.failure, usage.restore)
             if event and event.seconds_ago < MAX_GAP_SECONDS
         ]
         current = {(_text(event), event.namespace, event.name, event.request) for event in events}
@@ -165,7 +207,9 @@ class UsageCollector:
 
 
 def _text(event: CallEvent) -> str:
-    return f"a call ended by its limits: {event.kind}" if isinstance(event, CallFailure) else "woken by a call"
+    if isinstance(event, CallFailure):
+        return f"a call ended by its limits: {event.kind}"
+    return "a call needs it back from the archive" if isinstance(event, RestoreRequest) else "woken by a call"
 
 
 def _runs(pod: Object) -> bool:

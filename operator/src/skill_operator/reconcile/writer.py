@@ -160,6 +160,13 @@ async def delete(cluster: Cluster, live: Object) -> None:
         await cluster.delete(live["kind"], meta["namespace"], meta["name"], meta.get("uid"))
 
 
+async def delete_unchanged(cluster: Cluster, live: Object) -> None:
+    """Delete this very object, unless somebody has changed it since. Raises Conflict then, and NotWritten."""
+    meta = live["metadata"]
+    with refusals_of(live, conflicts=False):
+        await cluster.delete(live["kind"], meta["namespace"], meta["name"], meta["uid"], meta["resourceVersion"])
+
+
 async def evict(cluster: Cluster, pod: Object, grace_seconds: int) -> None:
     """Have this very pod end in `grace_seconds`. Raises NotWritten."""
     meta = pod["metadata"]

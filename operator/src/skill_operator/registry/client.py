@@ -42,6 +42,12 @@ class RegistryUnavailable(Exception):
     lasting = False
 
 
+class RegistryStarting(RegistryUnavailable):
+    """RegistryStarting says that the registry of the installation has not answered yet, which takes a while."""
+
+    reason = "RegistryStarting"
+
+
 class RegistryAccessDenied(RegistryUnavailable):
     """RegistryAccessDenied says that the controller may not read the registry."""
 

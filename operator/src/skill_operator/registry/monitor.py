@@ -10,16 +10,17 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from skill_operator.k8s.errors import ClusterError
 from skill_operator.registry import client
-from skill_operator.registry.client import BaseImage, RegistryUnavailable
+from skill_operator.registry.client import BaseImage, BaseImageMissing, RegistryStarting, RegistryUnavailable
 from skill_operator.settings import Settings
 
 log = logging.getLogger(__name__)
 FIRST_BACKOFF_SECONDS, MAX_BACKOFF_SECONDS = 0.5, 4.0  # whoever waits for the registry goes on within five seconds
 MAX_LASTING_BACKOFF_SECONDS = 60.0  # where a person must help, and failed logins elsewhere may lock an account
+STARTING = timedelta(minutes=2)  # in which the embedded registry of a new installation may come up
 EMBEDDED_PERIOD_SECONDS = 3.0  # its restart takes longer, so that none goes unnoticed
 PERIOD_SECONDS = 30.0  # of a registry elsewhere, which counts requests
 EMBEDDED_TIMEOUT_SECONDS, TIMEOUT_SECONDS = 4.0, 30.0
@@ -55,6 +56,7 @@ class RegistryMonitor:
         self._is_embedded = bool(settings.registry.mirror_namespace)
         self._state = RegistryState()
         self._known = asyncio.Event()
+        self._started_at = now()
         self._failures = 0
         self._notified = True
         self._stored: dict[str, float] = {}  # images that the registry had, and until when that is believed
@@ -115,7 +117,19 @@ class RegistryMonitor:
         elif self._state.problem is not None:
             log.info("the registry is back")
 
+    def _is_starting(self, problem: RegistryUnavailable | None) -> bool:
+        """Return whether this is the registry of an installation that has only begun: no fault yet."""
+        is_young = self._now() - self._started_at < STARTING
+        awaited = type(problem) in {RegistryUnavailable, BaseImageMissing}
+        return self._is_embedded and self._state.base is None and is_young and awaited
+
     async def _probe(self) -> tuple[BaseImage | None, RegistryUnavailable | None]:
+        base, problem = await self._read()
+        if self._is_starting(problem):
+            return base, RegistryStarting(f"the registry of this installation is starting: {problem}")
+        return base, problem
+
+    async def _read(self) -> tuple[BaseImage | None, RegistryUnavailable | None]:
         """Return the base image, and what is wrong. After a failure it is read anew: the registry may have moved."""
         seconds = EMBEDDED_TIMEOUT_SECONDS if self._is_embedded else TIMEOUT_SECONDS
         try:

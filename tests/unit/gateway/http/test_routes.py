@@ -14,7 +14,7 @@ from prometheus_client import REGISTRY
 
 from skill_operator.observability import logs
 from tests.unit.gateway.access import test_kubernetes
-from tests.unit.gateway.objects import skill
+from tests.unit.gateway.objects import in_archive, skill
 from tests.unit.gateway.world import World, fine
 
 pytestmark = pytest.mark.timeout(60)
@@ -95,6 +95,22 @@ async def test_lists_show_what_one_may_call(world: Guarded) -> None:
     validate(document, cls=OpenAPIV31SpecValidator)
     assert "/v1/skills/finance/invoice" in document["paths"]
     assert "legal" not in await answer.text()
+
+
+async def test_what_is_archived_is_found_and_not_listed(world: Guarded) -> None:
+    world.directory.on_skill("ADDED", in_archive(skill()))
+    for path in ("/v1/skills", "/v1/skills?namespace=finance", "/openapi.json"):
+        _, _, answer = await world.get(path, **ALICE)
+        assert "invoice" not in await answer.text(), path
+    _, found, _ = await world.get("/v1/skills?q=invoice", **ALICE)
+    (one,) = found["skills"]
+    told = {key: one[key] for key in ("name", "ready", "awake", "state", "reason")}
+    assert told == {"name": "invoice", "ready": True, "awake": False, "state": "archived", "reason": "Archived"}
+    _, described, _ = await world.get("/v1/skills/finance/invoice", **ALICE)
+    assert described["state"] == "archived"
+    world.directory.on_skill("MODIFIED", skill())
+    _, listed, _ = await world.get("/v1/skills", **ALICE)
+    assert [(each["name"], each["state"]) for each in listed["skills"]] == [("invoice", "asleep")]
 
 
 def called(capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:

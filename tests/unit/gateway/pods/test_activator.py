@@ -15,9 +15,9 @@ from skill_operator.gateway.access.authorizer import Caller
 from skill_operator.gateway.pods import activator
 from skill_operator.gateway.pods.connection import PodConnection
 from skill_operator.gateway.problems import Problem
-from skill_operator.k8s.errors import Forbidden, Invalid, Unavailable
+from skill_operator.k8s.errors import Forbidden, Invalid, NotFound, Unavailable
 from skill_operator.observability import logs
-from tests.unit.gateway.objects import UID, deployment, pod, skill
+from tests.unit.gateway.objects import UID, deployment, in_archive, pod, skill
 from tests.unit.gateway.world import Call, World, fine, reply
 
 pytestmark = pytest.mark.timeout(60)
@@ -449,3 +449,139 @@ async def test_a_call_from_within(world: World) -> None:
         await world.invoker.invoke(entry, b"7", caller=caller, request_id="r2")
     assert refused.value.slug == "invalid-input"
     assert not world.directory.in_flight
+
+
+# --- a Skill that is archived ---
+
+STALLED = {"type": "Stalled", "status": "True", "reason": "SpecInvalid", "lastTransitionTime": "2026-01-02T00:00:00Z"}
+
+
+def requests(world: World) -> list[tuple[str, str]]:
+    """The archives that the gateway's report asks to restore from, and the calls that need it."""
+    skills = json.loads(world.invoker.usage_report())["skills"].values()
+    return [(use["restore"]["archive"], use["restore"]["request"]) for use in skills if use["restore"]]
+
+
+async def comes_back(world: World) -> list[Call]:
+    """What the controller and the cluster do once they know of the call."""
+    world.directory.on_skill("MODIFIED", in_archive(skill(), "Restoring", ("Unknown", "Building", "the build runs")))
+    calls = await world.pod(fine)
+    world.directory.on_deployment("ADDED", deployment(1))
+    world.directory.on_pod("ADDED", pod("p0", "127.0.0.1", ready=False))
+    return calls
+
+
+async def test_a_call_waits_until_its_skill_is_restored(world: World) -> None:
+    world.directory.on_skill("ADDED", in_archive(skill()))
+    calling = [asyncio.create_task(world.call(headers={"X-Request-Id": f"r-{n}"})) for n in range(20)]
+    await settled(lambda: requests(world) and world.invoker.usage_report().count('"waiting":20'))
+    ((archive, request),) = requests(world)
+    assert archive == "2026-01-02T00:00:00+00:00"
+    assert request.startswith("r-")
+    calls = await comes_back(world)
+    answers = await asyncio.gather(*calling)
+    assert {status for status, _, _ in answers} == {200}
+    assert all(int(answer.headers["X-Skill-Cold-Start"]) >= 0 for _, _, answer in answers)
+    assert len(calls) == 20
+    assert world.scaler.patches == [], "it writes nothing"
+    assert requests(world) == [(archive, request)], "the controller may have been away, and tells by the token"
+
+
+@pytest.mark.parametrize("restoring", [True, False])
+async def test_a_call_that_cannot_wait_so_long_is_told_why(world: World, restoring: bool) -> None:
+    world.wake.__dict__["seconds"] = 0.3
+    world.directory.on_skill("ADDED", in_archive(skill()))
+    if restoring:
+        world.directory.on_skill("MODIFIED", in_archive(skill(), "Restoring", ("Unknown", "Queued", "number 7")))
+    status, body, answer = await world.call()
+    assert (status, body["type"], answer.headers["Retry-After"]) == (503, "urn:skill-operator:restoring", "5")
+    assert ("Queued: number 7" if restoring else "no controller has begun") in body["detail"]
+    assert bool(requests(world)) == (not restoring), "the request outlives the call"
+
+
+async def test_a_bad_input_restores_nothing(world: World) -> None:
+    world.directory.on_skill("ADDED", in_archive(skill()))
+    assert (await world.call(b'{"lines": 7}'))[0] == 422
+    assert requests(world) == []
+
+
+async def test_a_caller_who_leaves_still_has_it_restored(world: World) -> None:
+    world.directory.on_skill("ADDED", in_archive(skill()))
+    calling = asyncio.create_task(world.call())
+    await settled(lambda: requests(world))
+    calling.cancel()
+    await settled(lambda: not world.invoker.usage.report({}, {}).skills[UID].open)
+    assert len(requests(world)) == 1
+
+
+async def test_a_second_archive_is_another_request(world: World) -> None:
+    world.wake.__dict__["seconds"] = 0.1
+    body = in_archive(skill())
+    world.directory.on_skill("ADDED", body)
+    await world.call()
+    body["status"]["archive"] = body["status"]["archive"] | {"time": "2026-03-01T00:00:00Z"}
+    world.directory.on_skill("MODIFIED", body)
+    await world.call()
+    assert [archive for archive, _ in requests(world)] == ["2026-03-01T00:00:00+00:00"]
+
+
+@pytest.mark.parametrize(
+    ("body", "slug", "words"),
+    [
+        (in_archive(skill(suspend=True)), "suspended", "spec.suspend"),
+        (in_archive(skill(), ready=("False", "SpecInvalid", "says nothing")), "not-ready", "SpecInvalid"),
+        (in_archive(skill(), "Restoring", ("Unknown", "AwaitingApproval", "approve")), "not-ready", "AwaitingApproval"),
+    ],
+)
+async def test_where_a_person_must_help_nobody_waits(world: World, body: Any, slug: str, words: str) -> None:
+    if slug == "not-ready" and words == "SpecInvalid":
+        body["status"]["conditions"].append(STALLED)
+    world.directory.on_skill("ADDED", body)
+    started = asyncio.get_running_loop().time()
+    status, problem, _ = await world.call()
+    assert (status, problem["type"]) == (503, f"urn:skill-operator:{slug}")
+    assert words in problem["detail"]
+    assert asyncio.get_running_loop().time() - started < 5
+    assert requests(world) == []
+
+
+async def test_while_its_deployment_is_there_it_wakes_as_ever(world: World) -> None:
+    """The controller has recorded the archive, and not taken anything away yet."""
+    world.directory.on_skill("ADDED", in_archive(skill()))
+    world.directory.on_deployment("ADDED", deployment(0))
+    wakes(world)
+    await world.pod(fine)
+    assert (await world.call())[0] == 200
+    assert len(world.scaler.patches) == 1
+    assert requests(world) == []
+
+
+async def test_a_deployment_that_goes_while_it_is_woken(world: World) -> None:
+    """The watch tells of the archive last of all."""
+
+    async def gone() -> None:
+        world.directory.on_deployment("DELETED", deployment(0))
+        raise NotFound("deployments.apps skill-invoice not found", 404)
+
+    world.scaler.then = gone
+    body = skill(archiveAfterSeconds=60)
+    world.directory.on_skill("ADDED", body)
+    world.directory.on_deployment("ADDED", deployment(0))
+    calling = asyncio.create_task(world.call())
+    await settled(lambda: world.scaler.patches)
+    assert requests(world) == []
+    world.directory.on_skill("MODIFIED", in_archive(body))
+    await settled(lambda: requests(world))
+    await comes_back(world)
+    assert (await calling)[0] == 200
+
+
+@pytest.mark.parametrize("archive_after", [0, 60])
+async def test_without_an_archive_a_deployment_that_is_gone_is_told_at_once(
+    world: World, monkeypatch: pytest.MonkeyPatch, archive_after: int
+) -> None:
+    monkeypatch.setattr(activator, "GRACE_SECONDS", 0.2)
+    monkeypatch.setattr(activator, "RECHECK_SECONDS", 0.05)
+    world.directory.on_skill("ADDED", skill(archiveAfterSeconds=archive_after))
+    status, body, _ = await world.call()
+    assert (status, body["type"]) == (503, "urn:skill-operator:not-ready")

@@ -254,6 +254,39 @@ async def test_a_lost_image_is_built_again_beside_what_runs(place: str, pods: An
     assert not stored.create
 
 
+def restored(**more: Any) -> Any:
+    """A Skill that comes back from the archive, and has no Deployment."""
+    before = built_before()
+    moment = {"lastTransitionTime": NOW.isoformat(), "message": ""}
+    active = {"type": "Active", "status": "False", "reason": "Restoring", **moment}
+    return observed(skill(recorded(before.revision, before.image) | {"conditions": [active]}), **more)
+
+
+async def test_a_restored_skill_waits_for_an_image_that_was_swept() -> None:
+    registry, turns = Registry(built_before().image), Turns()
+    result, _ = await decide(restored(), registry, turns)
+    assert registry.requests == [(built_before().image, True)], "what was there before may be gone"
+    assert not result.is_done, "a node need not have it"
+    assert [(c.type, c.status, c.reason) for c in result.conditions] == [("Built", "Unknown", "Building")]
+    assert [each["kind"] for each in (*result.apply, *result.create)] == ["ConfigMap", "Job"]
+    waits, _ = await decide(restored(), registry, Turns(3))
+    assert [(c.status, c.reason) for c in waits.conditions] == [("Unknown", "Queued")]
+
+
+async def test_a_restored_skill_takes_an_image_that_is_there() -> None:
+    result, progress = await decide(restored(), Registry(), Turns())
+    assert result.is_done
+    assert progress.image == built_before().image
+    assert not result.create
+
+
+async def test_a_restored_skill_waits_while_nobody_can_tell_whether_its_image_is_there() -> None:
+    away = RegistryState(BaseImage({}, ""), RegistryUnavailable("no answer"))
+    result, _ = await decide(restored(registry=away), Registry(), Turns())
+    assert not result.is_done
+    assert [(c.status, c.reason) for c in result.conditions] == [("Unknown", "RegistryUnavailable")]
+
+
 async def test_a_lost_image_is_replaced_when_the_new_one_is_built() -> None:
     name, _, job = begun()
     before = built_before()

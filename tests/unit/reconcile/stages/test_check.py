@@ -16,9 +16,10 @@ from skill_operator import naming, runtime_contract
 from skill_operator.api import check_request
 from skill_operator.api.v1alpha1 import Evidence, MutantEvidence, Provenance
 from skill_operator.generation.holdout import split_examples
+from skill_operator.naming import SkillKey
 from skill_operator.reconcile.check_report import parse
 from skill_operator.reconcile.result import Progress, Ref
-from skill_operator.reconcile.stages.check import MAX_INCONCLUSIVE_CHECKS, check, examine
+from skill_operator.reconcile.stages.check import MAX_INCONCLUSIVE_CHECKS, check, confirm, examine
 from skill_operator.registry.monitor import RegistryState
 from skill_operator.resources import check as resource
 from tests.unit.reconcile.samples import NOW, SETTINGS, SOURCE, observed, pod, skill, stage_context
@@ -424,3 +425,43 @@ def test_of_refused_code_nothing_is_said() -> None:
     progress = Progress(source=SOURCE, provenance=Provenance(author="pinned", source_digest="d" * 64))
     check(observed(skill({"verdict": seal}), config_maps={name: stored}), progress, stage_context())
     assert not progress.status.keys() & {"evidence", "provenance"}
+
+
+class Turns:
+    """A queue in which everybody is at this place."""
+
+    def __init__(self, place: int) -> None:
+        self.place = place
+        self.requests: list[SkillKey] = []
+
+    async def request(self, key: SkillKey, *, urgent: bool) -> int:
+        self.requests.append(key)
+        return self.place
+
+
+@pytest.mark.parametrize("place", [0, 4])
+async def test_a_check_waits_for_its_turn(place: int) -> None:
+    state, progress = observed(skill()), Progress(source=SOURCE)
+    turns = Turns(place)
+    context = stage_context(check_queue=turns)
+    result = await confirm(check(state, progress, context), state, progress, context)
+    assert turns.requests == [SkillKey(state.skill.metadata.namespace, state.skill.metadata.name)]
+    (condition,) = result.conditions
+    assert [each["kind"] for each in result.create] == ([] if place else ["Job"])
+    assert condition.reason == ("Queued" if place else "Checking")
+    if place:
+        assert not result.apply, "its request is not written before its turn"
+        assert condition.message.startswith("number 4 in the check queue; 8 checks run at once, 3 of one namespace")
+        assert result.after
+    else:
+        assert result.create[0]["metadata"]["namespace"] == state.skill.metadata.namespace
+
+
+async def test_a_check_that_runs_takes_no_turn() -> None:
+    name, _, job = begun()
+    turns = Turns(4)
+    context = stage_context(check_queue=turns)
+    state, progress = observed(skill(), jobs={name: job}), Progress(source=SOURCE)
+    result = await confirm(check(state, progress, context), state, progress, context)
+    assert turns.requests == []
+    assert result.conditions[0].reason != "Queued"

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from skill_operator.api.v1alpha1 import Skill, SkillSpec
+from skill_operator.api.v1alpha1 import MESSAGE_LIMIT, Evidence, MutantEvidence, Skill, SkillSpec
 from skill_operator.reconcile.result import Progress, Result
-from skill_operator.reconcile.stages.review import review
+from skill_operator.reconcile.stages.review import COVERED_FIELDS, NOT_COVERED, review
 from skill_operator.settings import Settings
 from tests.unit.reconcile.samples import SETTINGS, SOURCE, observed, skill, stage_context
 
@@ -39,6 +39,7 @@ UNCOVERED: list[dict[str, Any]] = [
     {"description": "Says it in other words."},
     {"deterministic": False},
     {"idleTimeoutSeconds": 60},
+    {"archiveAfterSeconds": 60},
     {"callLimits": {"perMinute": 5}},
     {"summary": "Use it for sums."},
     {"revisionHistoryLimit": 1},
@@ -121,21 +122,16 @@ def test_a_change_of_the_installation_is_approved_anew(part: str, change: dict[s
     assert changed(message) == f"changed since the last approval: {part}"
 
 
-def test_every_field_of_the_spec_is_covered_or_left_out_on_purpose() -> None:
+def test_every_field_of_the_spec_is_covered_or_left_out_for_a_reason() -> None:
     _, parts = approved(**GRANTED)
-    covered = {name.removeprefix("spec.") for name in parts} | {"runtimeClassName", "source"}
-    left_out = {"description", "examples", "deterministic", "generation"}  # by what the code became of them
-    left_out |= {
-        "summary",
-        "review",
-        "suspend",
-        "callLimits",
-        "idleTimeoutSeconds",
-        "revisionHistoryLimit",
-    }  # they grant nothing
-    assert {field.alias or name for name, field in SkillSpec.model_fields.items()} == (
-        covered - {"code", "base image", "runtime class"} | left_out
-    )
+    covered = {name.removeprefix("spec.") for name in parts if name.startswith("spec.")}
+    assert covered == set(COVERED_FIELDS)
+    covered |= {"runtimeClassName", "source"}
+    fields = {field.alias or name for name, field in SkillSpec.model_fields.items()}
+    assert covered <= fields
+    assert not covered & NOT_COVERED.keys()
+    assert fields <= covered | NOT_COVERED.keys(), "say in review.py whether an approval covers it, and why not"
+    assert all(NOT_COVERED.values())
 
 
 def test_an_approval_is_of_one_skill_alone() -> None:
@@ -151,7 +147,75 @@ def test_the_message_names_the_hash_of_the_code_and_all_commands() -> None:
     assert hashlib.sha256(SOURCE.encode()).hexdigest() in message
     assert "kubectl get configmap -n team echo-source -o jsonpath='{.data.skill\\.py}'" in message
     assert "kubectl get skill -n team echo -o yaml" in message
-    assert "kubectl annotate skill -n team echo --overwrite skill-operator.dev/approve=" in message
+    whoami = "\"$(kubectl auth whoami -o jsonpath='{.status.userInfo.username}')\""
+    annotate = "kubectl annotate skill -n team echo --overwrite"
+    digits = token(message)
+    assert f"{annotate} skill-operator.dev/approve={digits} skill-operator.dev/approved-by={whoami}" in message
+    assert "kubectl skill approve echo -n team, or" in message
+    assert "kubectl skill reject echo -n team -m 'what to change', or" in message
+    assert f"skill-operator.dev/reject={digits} skill-operator.dev/rejected-by={whoami}" in message
+    assert len(message) < MESSAGE_LIMIT / 2, "names may be longer"
+
+
+@pytest.mark.parametrize(
+    ("evidence", "words"),
+    [
+        (
+            Evidence(
+                visible=4, held_out=2, promises=38, mutants=MutantEvidence(killed=18, of=20), second_opinion="Agrees"
+            ),
+            (
+                "Evidence: examples that pass: 4 that the model saw, 2 that it did not see; made inputs that are answered "
+                "as the schemas promise: 38; small mistakes in the code that would be noticed: 18 of 20; a second program "
+                "agrees. "
+            ),
+        ),
+        (
+            Evidence(visible=1, author="pinned", mutants=MutantEvidence(skipped="Granted")),
+            (
+                "Evidence: examples that pass: 1; made inputs that are answered as the schemas promise: 0; no small "
+                "mistakes in the code were tried; no second program was written. "
+            ),
+        ),
+        (Evidence(second_opinion="Differs"), "a second program answers otherwise, see the condition Verified. "),
+        (Evidence(second_opinion="NoOpinion"), "a second program could not be compared. "),
+    ],
+)
+def test_the_message_says_what_was_tried(evidence: Evidence, words: str) -> None:
+    progress = Progress(source=SOURCE, status={"evidence": evidence})
+    (note,) = review(observed(skill(**GRANTED)), progress, stage_context()).conditions
+    assert words in note.message
+
+
+def test_what_waits_is_told_to_programs_too() -> None:
+    _, progress = decide(skill(**GRANTED))
+    asked = progress.status["approval_request"]
+    assert asked is not None
+    assert asked.token == token(request(skill(**GRANTED)))
+    assert asked.source_digest == hashlib.sha256(SOURCE.encode()).hexdigest()
+    assert asked.changed == []
+    _, parts = approved(**GRANTED)
+    _, progress = decide(skill({"approved": parts}, **GRANTED), SOURCE + "#")
+    assert progress.status["approval_request"] is not None
+    assert progress.status["approval_request"].changed == ["code"]
+
+
+def test_an_approval_of_before_people_gave_their_name_is_one_of_nobody() -> None:
+    code, _ = approved(**GRANTED)
+    result, progress = decide(approve(skill(**GRANTED), code))
+    assert progress.review is not None
+    assert progress.review.by == ""
+    assert [event.message.partition(" approved")[0] for event in result.events] == ["somebody"]
+
+
+def test_a_name_is_one_printable_line() -> None:
+    code, _ = approved(**GRANTED)
+    of = approve(skill(**GRANTED), code)
+    of.metadata.annotations["skill-operator.dev/approved-by"] = "a\x1b[2J\nb" + "c" * 2000
+    _, progress = decide(of)
+    assert progress.review is not None
+    assert len(progress.review.by) <= 256
+    assert progress.review.by.isprintable()
 
 
 def test_an_approval_cannot_be_met_by_a_second_text_that_was_searched_for() -> None:

@@ -9,7 +9,7 @@ from skill_operator import naming
 from skill_operator.api.egress_networks import BlockedNetwork, block
 from skill_operator.api.usage_report import ExceededLimit
 from skill_operator.api.v1alpha1 import Provenance, Revision
-from skill_operator.isolation.monitor import IsolationVerdict
+from skill_operator.isolation.monitor import UNPROVEN, IsolationVerdict
 from skill_operator.isolation.user_namespaces import NodeFeatures
 from skill_operator.reconcile.result import Progress, Result
 from skill_operator.reconcile.stages import run as stage
@@ -172,13 +172,14 @@ def test_policies_of_others_that_widen_isolation_are_reported(spec: dict[str, An
 SILENT = IsolationVerdict("Unknown", "ProberSilent", "the prober does not answer")
 
 
-def test_nothing_new_is_begun_while_isolation_is_unproven() -> None:
-    result = require_isolation(observed(isolation=SILENT), progress(), stage_context())
+@pytest.mark.parametrize(("verdict", "reason"), [(SILENT, "IsolationUnproven"), (UNPROVEN, "IsolationPending")])
+def test_nothing_new_is_begun_while_isolation_is_unproven(verdict: IsolationVerdict, reason: str) -> None:
+    result = require_isolation(observed(isolation=verdict), progress(), stage_context())
     assert not result.is_done
     assert not result.apply + result.create
     assert {f.type: (f.status, f.reason) for f in result.conditions} == {
-        "Isolated": ("Unknown", "ProberSilent"),
-        "Verified": ("Unknown", "IsolationUnproven"),
+        "Isolated": ("Unknown", verdict.reason),
+        "Verified": ("Unknown", reason),
     }
     assert require_isolation(observed(), progress(), stage_context()).is_done
 

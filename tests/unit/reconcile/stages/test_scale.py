@@ -141,3 +141,124 @@ def test_who_woke_a_moment_ago_is_not_asked_about() -> None:
 def test_a_token_that_others_wrote_is_taken_away(token: str) -> None:
     result = scale(replace(state(token=token), usage=snapshot(quiet(70), token=token)), Progress(), stage_context())
     assert change(result) == "cancel"
+
+
+# --- a Skill that is archived when nobody calls it ---
+
+DAY = 86_400.0
+MONTH = 30 * DAY
+
+
+def awake(since: float, used: float | None = None, created: float = 1000 * DAY, **spec: Any) -> Any:
+    """Awake for `since` seconds; `used` is how long ago its status says it was called."""
+    found = state(awake=since, **({"archiveAfterSeconds": int(MONTH), "idleTimeoutSeconds": 0} | spec))
+    status, meta = found.skill.status, found.skill.metadata
+    status = status.model_copy(update={"last_active_time": None if used is None else NOW - timedelta(seconds=used)})
+    meta = meta.model_copy(update={"creation_timestamp": NOW - timedelta(seconds=created)})
+    return replace(found, skill=found.skill.model_copy(update={"status": status, "metadata": meta}))
+
+
+def decide(found: Any, *uses: SkillUsage | None, **more: Any) -> tuple[str, Any]:
+    """What becomes of the Deployment, and for how many days the status then says that nobody called."""
+    progress = Progress()
+    usage = snapshot(*uses, **({"certain": DAY, "age": DAY} | more)) if may_scale_to_zero(found, NOW) else None
+    result = scale(replace(found, usage=usage), progress, stage_context())
+    written = progress.status.get("last_active_time")
+    return change(result), None if written is None else round((NOW - written).total_seconds() / DAY, 1)
+
+
+@pytest.mark.parametrize(
+    ("found", "uses", "what"),
+    [
+        (awake(40 * DAY), (None, None), "drain"),
+        (awake(40 * DAY), (quiet(31 * DAY), None), "drain"),
+        (awake(40 * DAY), (quiet(29 * DAY), None), ""),
+        (awake(29 * DAY), (None,), ""),
+        (awake(40 * DAY, used=29 * DAY), (None,), ""),
+        (awake(40 * DAY, used=31 * DAY), (None,), "drain"),
+        (awake(40 * DAY, created=DAY), (None,), ""),
+        (awake(40 * DAY), (SkillUsage(idle=0, open=1, waiting=0),), ""),
+        (awake(40 * DAY, idleTimeoutSeconds=int(90 * DAY)), (None,), "drain"),
+    ],
+    ids=[
+        "never called",
+        "31 days",
+        "29 days",
+        "new",
+        "status: 29",
+        "status: 31",
+        "backup",
+        "a call is open",
+        "idle longer",
+    ],
+)
+def test_what_never_sleeps_is_drained_when_it_is_to_be_archived(found: Any, uses: Any, what: str) -> None:
+    assert decide(found, *uses)[0] == what
+
+
+@pytest.mark.parametrize("more", [{"age": 60.0}, {"certain": 60.0}], ids=["the gateways", "the controller"])
+def test_a_restart_of_all_neither_puts_the_archive_off_for_long_nor_is_it_taken_for_peace(more: Any) -> None:
+    """For an hour they must have known all calls; before, the status knows."""
+    assert decide(awake(40 * DAY, used=31 * DAY), None, **more)[0] == ""
+    assert decide(awake(40 * DAY, used=31 * DAY), None, **dict.fromkeys(more, 3601.0))[0] == "drain"
+
+
+@pytest.mark.parametrize(
+    ("found", "idle", "written"),
+    [
+        (awake(10 * DAY), 0.5 * DAY, 0.5),
+        (awake(10 * DAY, used=2 * DAY), 0.5 * DAY, 0.5),
+        (awake(10 * DAY, used=0.5 * DAY), 0.5 * DAY - 3599, None),
+        (awake(10 * DAY, used=0.5 * DAY), 0.5 * DAY - 3600, 0.5),
+        (awake(10 * DAY, used=2 * DAY), 2 * DAY, None),
+        (awake(600), 1, None),
+        (awake(40 * DAY, used=-400 * DAY), 3 * DAY, 0),
+    ],
+    ids=["none yet", "later", "not by an hour", "by an hour", "no news", "just Ready", "in the future"],
+)
+def test_the_last_use_is_written_seldom(found: Any, idle: float, written: float | None) -> None:
+    assert decide(found, quiet(idle)) == ("", written)
+
+
+def test_without_an_archive_nothing_is_written_while_it_is_awake() -> None:
+    assert decide(awake(10 * DAY, archiveAfterSeconds=0, idleTimeoutSeconds=int(90 * DAY)), quiet(1)) == ("", None)
+
+
+def test_calls_all_the_time_for_a_month_are_seven_hundred_writes_and_not_more() -> None:
+    """The interval is an hour; of a shorter archive time it is a tenth."""
+    writes, last = 0, 0.0
+    for minute in range(0, 30 * 24 * 60, 20):
+        found = awake(60 * (minute + 1), used=60 * minute - last if writes else None)
+        progress = Progress()
+        usage = snapshot(quiet(0.5)) if may_scale_to_zero(found, NOW) else None
+        scale(replace(found, usage=usage), progress, stage_context())
+        if "last_active_time" in progress.status:
+            writes, last = writes + 1, 60.0 * minute
+    assert 300 < writes <= 720
+
+
+@pytest.mark.parametrize(
+    ("found", "use", "days"),
+    [
+        (awake(40 * DAY, used=31 * DAY), None, 31),
+        (awake(40 * DAY, used=31 * DAY, idleTimeoutSeconds=900), quiet(0.5 * DAY), 0.5),
+    ],
+    ids=["for the archive, the last known use", "for sleep, what nobody knows is use"],
+)
+def test_what_is_known_of_the_last_use_goes_to_sleep_with_it(found: Any, use: Any, days: float) -> None:
+    live = found.deployment | {"metadata": {"annotations": {naming.DRAIN_ANNOTATION: TOKEN}}}
+    assert decide(replace(found, deployment=live), use, token=TOKEN) == ("sleep", days)
+
+
+@pytest.mark.parametrize(
+    ("spec", "after"),
+    [
+        ({"archiveAfterSeconds": 100, "idleTimeoutSeconds": 0}, 10),
+        ({"archiveAfterSeconds": 100, "idleTimeoutSeconds": 5}, 5),
+        ({"archiveAfterSeconds": int(MONTH), "idleTimeoutSeconds": 900}, 900),
+        ({"archiveAfterSeconds": int(MONTH), "idleTimeoutSeconds": 0}, 3600),
+    ],
+)
+def test_when_it_looks_again(spec: Any, after: float) -> None:
+    found = state(awake=0, **spec)
+    assert scale(found, Progress(), stage_context()).after == pytest.approx(after)

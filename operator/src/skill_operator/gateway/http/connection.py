@@ -15,6 +15,7 @@ from uvicorn.protocols.http.flow_control import FlowControl
 from skill_operator.gateway.access.authorizer import Authorizer, Caller
 from skill_operator.gateway.access.limits import ConnectionLimiter, FairShares
 from skill_operator.gateway.access.origins import AllowedOrigins
+from skill_operator.gateway.access.protected_resource import ProtectedResource
 from skill_operator.gateway.http.deadlines import Deadlines
 from skill_operator.gateway.invocation import Invoker
 from skill_operator.gateway.problems import Problem
@@ -28,6 +29,7 @@ class GatewayServices:
     invoker: Invoker
     authorizer: Authorizer
     origins: AllowedOrigins
+    resource: ProtectedResource
     deadlines: Deadlines
     connections: ConnectionLimiter
     requests: FairShares
@@ -42,7 +44,10 @@ class GatewayServices:
         """
         self.origins.check(request.headers.get("origin", ""), request.headers.get("host", ""))
         address = request.client.host if request.client else ""
-        caller = await self.authorizer.authenticate(request.headers.get("authorization", ""), address)
+        try:
+            caller = await self.authorizer.authenticate(request.headers.get("authorization", ""), address)
+        except Problem as problem:
+            raise self.resource.with_challenge(problem, request.scope["path"]) from problem
         with self.requests.hold(caller.namespace, caller.name) as admitted:
             if not admitted:
                 detail = f"{self.requests.held} requests are in flight, and yours hold their share of the places"

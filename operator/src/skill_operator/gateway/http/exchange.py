@@ -109,7 +109,10 @@ class Exchange:
     async def _authorize(self, authorization: str) -> None:
         authorizer = self._services.authorizer
         client = self._connection.client
-        self._caller = await authorizer.authenticate(authorization, client[0] if client else "")
+        try:
+            self._caller = await authorizer.authenticate(authorization, client[0] if client else "")
+        except Problem as problem:
+            raise self._services.resource.with_challenge(problem) from problem
         await authorizer.authorize(self._caller, self._key)
         self._task = None
         self._admit(self._caller)

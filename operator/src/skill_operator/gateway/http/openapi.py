@@ -39,10 +39,15 @@ _SUMMARY: Object = {
         "url": {"type": "string"},
         "ready": {"type": "boolean"},
         "awake": {"type": "boolean"},
+        "state": {
+            "type": "string",
+            "enum": ["awake", "asleep", "archived", "not-ready"],
+            "description": "whether a call is answered at once, after the skill woke or was restored, or not at all",
+        },
         "reason": {"type": "string"},
         "message": {"type": "string"},
     },
-    "required": ["namespace", "name", "tool", "ready", "awake", "reason", "message"],
+    "required": ["namespace", "name", "tool", "ready", "awake", "state", "reason", "message"],
 }
 _REQUEST_ID: Object = {
     "description": "the id of the request, for finding it in logs; the one that was sent, or a new one",

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from starlette.convertors import StringConvertor
 
+LABEL = "[a-z0-9](?:[-a-z0-9]{0,61}[a-z0-9])?"
+"""The pattern of a label of DNS (RFC 1123), as a namespace is."""
+
 
 class LabelConvertor(StringConvertor):
-    """LabelConvertor lets a part of a path through that is a label of DNS (RFC 1123), as a namespace is."""
+    """LabelConvertor lets a part of a path through that is a label of DNS."""
 
-    regex = "[a-z0-9](?:[-a-z0-9]{0,61}[a-z0-9])?"
+    regex = LABEL
 
 
 def has_encoded_slash(path: bytes) -> bool:

@@ -21,6 +21,7 @@ from skill_operator import naming
 from skill_operator.api.listed_tool import short_description
 from skill_operator.gateway import mcp_endpoint, problems
 from skill_operator.gateway.access.authorizer import Caller
+from skill_operator.gateway.find_tools import state_of
 from skill_operator.gateway.http import access_log
 from skill_operator.gateway.http.connection import GatewayServices
 from skill_operator.gateway.http.cors import CorsMiddleware
@@ -61,6 +62,7 @@ def make_app(services: GatewayServices, mcp_server: ManagedApp, settings: Settin
             Route(mcp_endpoint.PATH, mcp_server, methods=["POST"]),
             Route(mcp_endpoint.SEARCH_PATH, mcp_server, methods=["POST"]),
             Route(f"{mcp_endpoint.PATH}/{{namespace:label}}", mcp_server, methods=["POST"]),
+            *(Route(path, routes.describe_resource) for path in routes.resource_paths()),
         ],
         exception_handlers={Problem: _problem_response, HTTPException: _http_exception_response},
         lifespan=lambda _: mcp_server.run(),
@@ -81,14 +83,25 @@ class Routes:
         self._openapi_slot = asyncio.Semaphore(1)
         self._openapi_callers: set[str] = set()
 
-    async def list_skills(self, request: Request) -> Response:
-        """Return the Skills that the caller may call, in all namespaces or in `?namespace=`.
+    def resource_paths(self) -> list[str]:
+        """Return the paths of the metadata of protected resources (RFC 9728); none where nobody signs in."""
+        resource = self._services.resource
+        ends = ("", mcp_endpoint.PATH, f"{mcp_endpoint.PATH}/{{namespace:label}}")
+        return [path + end for path in resource.well_known_paths for end in ends] if resource.enabled else []
 
-        With `?q=` they are those that fit these words, best first, and at most `?limit=`.
+    async def describe_resource(self, request: Request) -> Response:
+        """Return the metadata of one resource to anybody: it says where to sign in, and nothing of namespaces."""
+        self._services.origins.check(request.headers.get("origin", ""), request.headers.get("host", ""))
+        return JSONResponse(self._services.resource.metadata(request.scope["path"]))
+
+    async def list_skills(self, request: Request) -> Response:
+        """Return the Skills that the caller may call, in all namespaces or in `?namespace=`, save for archived ones.
+
+        With `?q=` they are those that fit these words, also archived ones, best first, and at most `?limit=`.
         """
         query, limit = _read_search(request)
         async with self._services.admit(request) as caller:
-            entries = await self._visible(caller, request.query_params.get("namespace"))
+            entries = await self._visible(caller, request.query_params.get("namespace"), archived=bool(query))
             if query:
                 by_key = {SkillKey(entry.meta.namespace, entry.meta.name): entry for entry in entries}
                 found = await self._services.search.find(caller, by_key, query, limit)
@@ -130,20 +143,21 @@ class Routes:
             description |= {"input": spec.input, "output": spec.output, "examples": examples} | seconds
         return JSONResponse(description)
 
-    async def _visible(self, caller: Caller, namespace: str | None) -> list[SkillEntry]:
-        """Return what the caller may call, sorted by namespace and name.
+    async def _visible(self, caller: Caller, namespace: str | None, *, archived: bool = False) -> list[SkillEntry]:
+        """Return what the caller may call, sorted by namespace and name; what is archived only if it is asked for.
 
         The API server is asked about all namespaces, whichever is wanted: how long that takes says nothing of one.
         """
         if not self._directory.ready:
             raise gateway_starting()
         entries = self._directory.entries
-        visible = await self._services.authorizer.filter_visible(caller, list(entries))
+        keys = [key for key, entry in entries.items() if archived or not entry.archive]
+        visible = await self._services.authorizer.filter_visible(caller, keys)
         wanted = sorted(key for key in visible if namespace in {None, key[0]})
         return [entries[key] for key in wanted if key in entries]  # one may be deleted by now
 
     def _summary(self, entry: SkillEntry) -> dict[str, Any]:
-        ready = entry.ready
+        ready, awake = entry.ready, bool(self._directory.backends(entry.meta))
         described = {}
         if entry.skill is not None:
             spec = entry.skill.spec
@@ -155,7 +169,8 @@ class Routes:
             "tool": naming.tool(entry.meta.namespace, entry.meta.name),
             **described,
             "ready": ready is not None and ready.status == "True",
-            "awake": bool(self._directory.backends(entry.meta)),
+            "awake": awake,
+            "state": state_of(entry, awake),
             "reason": ready.reason if ready else "Pending",
             "message": ready.message if ready else "",
         }

@@ -41,6 +41,7 @@ SCALE_FROM_ZERO_PATCH: Items = [
     {"op": "test", "path": "/spec", "value": {}},
     {"op": "add", "path": "/spec/replicas", "value": 1},
 ]
+_REASONS_FOR_PEOPLE = frozenset({"AwaitingApproval"})  # which a call need not wait for
 _TRANSIENT_REASONS = frozenset({"Unschedulable"})  # an autoscaler may be bringing a node
 
 
@@ -145,6 +146,8 @@ class Activator:
             if scale is not None and asleep and await self._scale_from_zero(meta, scale, request_id, api_grace):
                 patched, patched_at = scale, loop.time()
                 continue  # its pod may be there already
+            if scale is None and entry.archive and self.usage.request_restore(meta, request_id, entry.archive):
+                log.info("needed back from the archive", extra={"namespace": meta.namespace, "skill": meta.name})
             if not addresses:
                 await prober.wait(changed, RECHECK_SECONDS)
             if patched is not None and not changed.is_set() and loop.time() - start_time > GRACE_SECONDS:
@@ -180,7 +183,7 @@ class Activator:
         """Return why there is no use in waiting, and what would help; None while there is."""
         if entry.skill is None or scale is None:
             if not self._directory.backends(entry.meta):
-                return skill_asleep(entry)
+                return None if _comes_back(entry, waited_seconds) else skill_asleep(entry)
             return None if probing and waited_seconds < CONNECT_TIMEOUT_SECONDS else pod_not_accepting()
         conditions = entry.skill.status.conditions
         if not scale.replicas and (
@@ -197,6 +200,21 @@ class Activator:
                 return Problem("quota-exceeded", detail, 30)
             return Problem("pod-creation-failed", detail, 30)
         return None
+
+    def timeout_problem(self, meta: ObjectMeta) -> Problem:
+        """Return the problem for a call that has waited for a pod as long as it may."""
+        seconds = self.settings.seconds
+        entry = self._directory.entries.get(SkillKey(meta.namespace, meta.name))
+        if entry is not None and (entry.archive or entry.restoring):
+            ready = entry.ready
+            state = (
+                f"{ready.reason}: {ready.message}" if ready and ready.status != "True" else "no controller has begun"
+            )
+            detail = f"it comes back from the archive, which took longer than {seconds:g} s; call again. Now: {state}"
+            return Problem("restoring", printable(detail, 600), 5)
+        return Problem(
+            "wake-timeout", f"no pod of it answered within {seconds:g} s: {self.describe_state(meta)}; call again", 5
+        )
 
     def describe_state(self, meta: ObjectMeta) -> str:
         """Return what a Skill without a pod that answers waits for."""
@@ -234,6 +252,17 @@ def _record_cold_start(start_time: float, patched_at: float | None, published_at
     metrics.observe_cold_start("pod", (published_at or now) - patched_at)
     metrics.observe_cold_start("answer", now - (published_at or now))
     metrics.observe_cold_start("total", now - start_time)
+
+
+def _comes_back(entry: SkillEntry, waited_seconds: float) -> bool:
+    """Return whether a Skill without a Deployment gets one by itself: out of the archive, into which it may just go."""
+    skill, ready = entry.skill, entry.ready
+    if skill is None or skill.spec.suspend or is_true(skill.status.conditions, STALLED):
+        return False
+    if entry.archive or entry.restoring:
+        return ready is None or ready.reason not in _REASONS_FOR_PEOPLE
+    # The Deployment may go from this directory before the word of the archive comes.
+    return bool(skill.spec.archive_after_seconds and entry.current and waited_seconds < GRACE_SECONDS)
 
 
 def _pod_not_running(problem: PodProblem) -> Problem:

@@ -16,7 +16,7 @@ from typing import NamedTuple, TypeVar
 from pydantic import ValidationError
 
 from skill_operator import naming
-from skill_operator.api.conditions import READY, get_condition, is_true
+from skill_operator.api.conditions import ACTIVE, READY, get_condition, is_true
 from skill_operator.api.v1alpha1 import Condition, ObjectMeta, Skill
 from skill_operator.k8s import pod_status
 from skill_operator.k8s.interface import UNREADABLE, Cluster, Object
@@ -73,6 +73,18 @@ class SkillEntry:
     def ready(self) -> Condition | None:
         """The condition Ready, where the Skill has one."""
         return get_condition(self.skill.status.conditions, READY) if self.skill else None
+
+    @property
+    def archive(self) -> str:
+        """The token of the archive that the Skill is in; empty where it is in none. Lists do not show one that is."""
+        archive = self.skill.status.archive if self.skill else None
+        return archive.token if archive is not None else ""
+
+    @property
+    def restoring(self) -> bool:
+        """True while the Skill comes back from the archive."""
+        active = get_condition(self.skill.status.conditions, ACTIVE) if self.skill else None
+        return active is not None and active.reason == "Restoring"
 
     @cached_property
     def encoded_uid(self) -> bytes:

@@ -299,5 +299,4 @@ class PlaceQueue:
         seconds = self._settings.seconds
         if self._callable_addresses(queue):
             return Problem("overloaded", f"no pod of it had a place for the call within {seconds:g} s; call again", 1)
-        state = self._activator.describe_state(queue.meta)
-        return Problem("wake-timeout", f"no pod of it answered within {seconds:g} s: {state}; call again", 5)
+        return self._activator.timeout_problem(queue.meta)

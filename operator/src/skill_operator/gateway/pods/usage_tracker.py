@@ -6,7 +6,14 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from skill_operator.api.usage_report import CallEvent, CallFailure, ExceededLimit, SkillUsage, UsageReport
+from skill_operator.api.usage_report import (
+    CallEvent,
+    CallFailure,
+    ExceededLimit,
+    RestoreRequest,
+    SkillUsage,
+    UsageReport,
+)
 from skill_operator.api.v1alpha1 import ObjectMeta
 
 
@@ -21,13 +28,14 @@ class _CallMoment(NamedTuple):
 class _SkillCounters:
     """_SkillCounters is what the tracker knows of one Skill."""
 
-    __slots__ = ("activation", "failure", "last_call", "open_calls")
+    __slots__ = ("activation", "failure", "last_call", "open_calls", "restore")
 
     def __init__(self) -> None:
         self.failure: tuple[_CallMoment, ExceededLimit] | None = None
         self.open_calls = 0
         self.last_call = 0.0
         self.activation: _CallMoment | None = None
+        self.restore: tuple[_CallMoment, str] | None = None
 
 
 class UsageTracker:
@@ -59,6 +67,17 @@ class UsageTracker:
         """Record that a call which is still open woke its Skill."""
         self._skills[meta.uid].activation = _CallMoment(self._clock(), meta, request_id)
 
+    def request_restore(self, meta: ObjectMeta, request_id: str, archive: str) -> bool:
+        """Record that an open call needs its Skill back from this archive; return whether that is new.
+
+        It stays in the reports after the call, for a controller that is away just now.
+        """
+        skill = self._skills[meta.uid]
+        if skill.restore is not None and skill.restore[1] == archive:
+            return False
+        skill.restore = (_CallMoment(self._clock(), meta, request_id), archive)
+        return True
+
     def report(self, waiting: Mapping[str, int], drain_tokens: Mapping[str, str]) -> UsageReport:
         """Return the report for the controller; `waiting` has the number of waiting calls, both are by uid."""
         now = self._clock()
@@ -71,6 +90,9 @@ class UsageTracker:
                 if skill.failure is None
                 else CallFailure(kind=skill.failure[1], **_event_fields(skill.failure[0], now)),
                 activation=None if skill.activation is None else CallEvent(**_event_fields(skill.activation, now)),
+                restore=None
+                if skill.restore is None
+                else RestoreRequest(archive=skill.restore[1], **_event_fields(skill.restore[0], now)),
             )
             for uid, skill in self._skills.items()
         }

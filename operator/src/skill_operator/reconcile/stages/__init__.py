@@ -9,7 +9,18 @@ from skill_operator.api.conditions import BUILT, DEPLOYED, GENERATED, VERIFIED
 from skill_operator.reconcile.context import StageContext
 from skill_operator.reconcile.observed import Observed
 from skill_operator.reconcile.result import Progress, Result
-from skill_operator.reconcile.stages import build, check, grants, isolation, opinion, review, run, scale, source
+from skill_operator.reconcile.stages import (
+    archive,
+    build,
+    check,
+    grants,
+    isolation,
+    opinion,
+    review,
+    run,
+    scale,
+    source,
+)
 
 StageFunc = Callable[[Observed, Progress, StageContext], Result]
 ConfirmFunc = Callable[[Result, Observed, Progress, StageContext], Awaitable[Result]]
@@ -22,7 +33,7 @@ class Stage:
     `condition` is the type of the condition that shows why an object of this stage could not be written.
 
     `decide` is a pure function of its arguments, save for what `Progress` hands on. `confirm`, where there is one, may
-    replace the result before it is written, since it asks what nobody could observe: the build queue, the registry.
+    replace the result before it is written, since it asks what nobody could observe: the queues of Jobs, the registry.
     """
 
     name: str
@@ -36,8 +47,8 @@ STAGES: tuple[Stage, ...] = (
     Stage("grants", DEPLOYED, grants.require_grants),
     Stage("source", GENERATED, source.provide_source),
     Stage("isolation", VERIFIED, isolation.require_isolation),
-    Stage("check", VERIFIED, check.check),
-    Stage("opinion", VERIFIED, opinion.weigh_opinion),
+    Stage("check", VERIFIED, check.check, confirm=check.confirm),
+    Stage("opinion", VERIFIED, opinion.weigh_opinion, confirm=check.confirm),
     Stage("review", BUILT, review.review),
     Stage("build", BUILT, build.build, confirm=build.confirm),
     Stage("run", DEPLOYED, run.run),
@@ -48,4 +59,5 @@ STAGES: tuple[Stage, ...] = (
         scale.scale,
         tolerates=frozenset({"grants", "source", "isolation", "check", "opinion", "review", "build"}),
     ),
+    Stage("archive", DEPLOYED, archive.archive),
 )

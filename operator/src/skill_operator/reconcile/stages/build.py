@@ -11,13 +11,14 @@ from skill_operator.api.conditions import BUILT
 from skill_operator.api.v1alpha1 import Skill
 from skill_operator.k8s import pod_status
 from skill_operator.k8s.interface import Object
-from skill_operator.naming import SkillKey
 from skill_operator.observability import metrics
 from skill_operator.reconcile import registry_away
+from skill_operator.reconcile.archive import is_restoring
 from skill_operator.reconcile.context import StageContext
 from skill_operator.reconcile.job_retry import JobRetry, finished_at
 from skill_operator.reconcile.observed import POD_START_SECONDS, Observed
 from skill_operator.reconcile.result import ConditionUpdate, Progress, Ref, Result
+from skill_operator.reconcile.turns import wait_for_turn
 from skill_operator.registry.references import skill_repository
 from skill_operator.resources import build as resource
 from skill_operator.settings import Settings
@@ -27,8 +28,6 @@ DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 FIRST_BACKOFF_SECONDS = 5.0
 POD_PROBLEM_RETRY_SECONDS = 5.0
 REBUILD_SECONDS = 0.1
-# For the number in the status alone: the queue wakes the Skill whose turn it is.
-QUEUE_POLL_SECONDS = 15.0
 
 
 def build(observed: Observed, progress: Progress, context: StageContext) -> Result:
@@ -42,6 +41,8 @@ def build(observed: Observed, progress: Progress, context: StageContext) -> Resu
     if not image:
         return _make_image(observed, progress, context)
     progress.image = image
+    if observed.registry.problem is not None and is_restoring(observed):  # it may have been swept meanwhile
+        return registry_away.hold(BUILT, observed.registry.problem)
     if observed.registry.problem is not None:
         return Result.done(registry_away.keep(image, observed.registry.problem))
     jobs = tuple(Ref("Job", settings.builder_namespace, name) for name in observed.builds)
@@ -82,7 +83,7 @@ async def confirm(result: Result, observed: Observed, progress: Progress, contex
     """Build an image again that the registry lost, and hold a new build back until it is its turn."""
     unpulled = _is_unpulled(observed)
     recorded = _known_image(observed, progress.revision, context.settings)
-    if recorded and await context.is_image_lost(recorded, unpulled):
+    if recorded and await context.is_image_lost(recorded, unpulled or is_restoring(observed)):
         rebuilt = _rebuild(observed, progress, context, recorded)
         return await _wait_for_turn(rebuilt, observed, context, urgent=unpulled)
     if result.is_done and not recorded:
@@ -105,6 +106,9 @@ def _rebuild(observed: Observed, progress: Progress, context: StageContext, lost
     if result.is_done:  # by the Job that made the lost one
         jobs = tuple(Ref("Job", context.settings.builder_namespace, name) for name in observed.builds)
         result = Result.waiting(after=REBUILD_SECONDS, delete=jobs)
+    if is_restoring(observed):  # nodes need not have it either
+        starting = ConditionUpdate(BUILT, "Unknown", "Building", "the build is starting")
+        return replace(result, conditions=result.conditions or (starting,))
     progress.image = lost
     failure = "".join(f": {each.message}" for each in result.conditions if each.status == "False")
     message = f"the registry no longer has {lost}; the operator builds it again, from the source that it keeps{failure}"
@@ -112,22 +116,8 @@ def _rebuild(observed: Observed, progress: Progress, context: StageContext, lost
 
 
 async def _wait_for_turn(result: Result, observed: Observed, context: StageContext, *, urgent: bool) -> Result:
-    """Hold a new build back until the queue gives it a turn: few run at once, however many Skills want one."""
-    settings, meta = context.settings, observed.skill.metadata
-    if not result.create:
-        return result
-    position = await context.build_queue.request(SkillKey(meta.namespace, meta.name), urgent=urgent)
-    if not position:
-        return result
-    after = QUEUE_POLL_SECONDS + position
-    if result.is_done:  # it goes on without: its place in the queue is nobody's concern
-        return replace(result, create=(), apply=(), delete=(), after=after)
-    message = (
-        f"number {position} in the build queue; "
-        f"{settings.build.concurrency} builds run at once (build.concurrency in the chart's values)"
-    )
-    queued = ConditionUpdate(BUILT, "Unknown", "Queued", message)
-    return Result.waiting(queued, after=after)
+    bounds = f"{context.settings.build.concurrency} builds run at once (build.concurrency in the chart's values)"
+    return await wait_for_turn(result, observed, context.job_queues.builds, BUILT, "build", bounds, urgent=urgent)
 
 
 def _measure(observed: Observed) -> None:

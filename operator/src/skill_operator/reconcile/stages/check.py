@@ -27,6 +27,7 @@ from skill_operator.reconcile.job_retry import JobRetry, finished_at
 from skill_operator.reconcile.observed import POD_START_SECONDS, Observed
 from skill_operator.reconcile.result import ConditionUpdate, Progress, Ref, Result
 from skill_operator.reconcile.stages.source import record_verdict
+from skill_operator.reconcile.turns import wait_for_turn
 from skill_operator.resources import check as resource
 from skill_operator.settings import Settings
 from skill_operator.untrusted.text import printable
@@ -65,6 +66,16 @@ def check(observed: Observed, progress: Progress, context: StageContext) -> Resu
         if progress.opinion is not None:  # the condition waits for it
             result = replace(result, conditions=())
     return result
+
+
+async def confirm(result: Result, observed: Observed, _progress: Progress, context: StageContext) -> Result:
+    """Hold a check back until the queue gives it a turn: what one namespace starts must not starve the others."""
+    check = context.settings.check
+    bounds = (
+        f"{check.concurrency} checks run at once, {check.namespace_concurrency} of one namespace "
+        "(check.concurrency and check.namespaceConcurrency in the chart's values)"
+    )
+    return await wait_for_turn(result, observed, context.job_queues.checks, VERIFIED, "check", bounds)
 
 
 def _evidence(skill: Skill, report: CheckReport, provenance: Provenance) -> Evidence:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from skill_operator.api.conditions import ISOLATED, VERIFIED
 from skill_operator.api.v1alpha1 import Skill
-from skill_operator.isolation.monitor import PROVEN, IsolationVerdict
+from skill_operator.isolation.monitor import PROVEN, UNPROVEN, IsolationVerdict
 from skill_operator.isolation.user_namespaces import UserNamespace
 from skill_operator.k8s.interface import Object
 from skill_operator.reconcile.context import StageContext
@@ -24,7 +24,8 @@ def require_isolation(observed: Observed, progress: Progress, context: StageCont
     if not settings.isolation.required or observed.isolation == PROVEN or observed.deployment is not None:
         return Result.done()
     message = f"the Skill starts once NetworkPolicies are proven to be enforced: {observed.isolation.message}"
-    unproven = ConditionUpdate(VERIFIED, "Unknown", "IsolationUnproven", message)
+    reason = "IsolationPending" if observed.isolation == UNPROVEN else "IsolationUnproven"
+    unproven = ConditionUpdate(VERIFIED, "Unknown", reason, message)
     return Result.waiting(isolated_condition(observed, settings), unproven, after=RETRY_SECONDS)
 
 

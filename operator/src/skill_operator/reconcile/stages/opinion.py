@@ -24,7 +24,7 @@ from skill_operator.reconcile.stages.source import conclude_opinion
 from skill_operator.resources import check as resource
 from skill_operator.untrusted.text import single_line
 
-START_GRACE = timedelta(seconds=30)  # in which the Job of a comparison is made, beside the time that it may run
+START_GRACE = timedelta(seconds=150)  # for its turn among the checks and for its pod to start, before it runs
 _OUTCOMES = {"agrees": "Agrees", "differs": "Differs", "none": "NoOpinion", "skipped": "NotAsked"}
 MAX_MESSAGE_CHARACTERS = 500  # of what keeps an opinion away; what may be asked of the owner comes after it
 

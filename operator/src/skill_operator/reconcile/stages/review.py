@@ -1,50 +1,187 @@
-"""The review stage, with `review: Manual`, builds nothing before a person has approved this very revision."""
+"""The review stage, with `review: Manual`, builds nothing before a person has approved this very revision.
+
+A person answers by annotations, which admission ties to the right to `update` `skills/approval` and to their own name.
+What was rejected is withdrawn: its author tries again with the reviewer's words, or a person must help.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Final
+
 from skill_operator import naming, runtime_contract
 from skill_operator.api.conditions import BUILT
-from skill_operator.api.v1alpha1 import Skill
+from skill_operator.api.v1alpha1 import ApprovalRequest, Evidence, Rejection, Review, Skill
 from skill_operator.reconcile.context import StageContext
 from skill_operator.reconcile.observed import Observed
-from skill_operator.reconcile.result import ConditionUpdate, Progress, Result
+from skill_operator.reconcile.result import ConditionUpdate, EventNote, Progress, Result
+from skill_operator.reconcile.stages.source import record_rejection
 from skill_operator.settings import Settings
+from skill_operator.untrusted.text import single_line
+
+MAX_WORDS = 1024  # of a reviewer, in characters
+MAX_NAME_CHARACTERS = 256  # of a user, as it is shown
+NO_WORDS = "The reviewer gave no words."
+COVERED_FIELDS = ("input", "output", "egress", "secrets", "resources", "callTimeoutSeconds")
+NOT_COVERED: Final[Mapping[str, str]] = {
+    "description": "what the code became of it is covered",
+    "summary": "no code depends on it, and it grants nothing",
+    "examples": "what the code became of them is covered, and the request shows how many there are",
+    "deterministic": "what the check held the code to, which is covered itself",
+    "generation": "who writes the code, and at what price; the code is covered",
+    "review": "who may lower it is decided by admission",
+    "callLimits": "how often callers may call",
+    "idleTimeoutSeconds": "when the Skill sleeps",
+    "suspend": "it only takes away",
+    "revisionHistoryLimit": "how many earlier images are kept",
+    "revision": "which code runs, which is covered",
+    "archiveAfterSeconds": "when the Skill is put away",
+}
+"""Fields of the spec that no approval covers, and why. `source` and `runtimeClassName` are parts of their own."""
+
+_OPINIONS: Final[Mapping[str, str]] = {
+    "Agrees": "a second program agrees",
+    "Differs": "a second program answers otherwise, see the condition Verified",
+    "NoOpinion": "a second program could not be compared",
+    "NotAsked": "no second program was written",
+}
 
 
 def review(observed: Observed, progress: Progress, context: StageContext) -> Result:
-    """Wait for the approval of code, base image and grants: whoever may annotate the Skill approves these alone."""
-    skill = observed.skill
+    """Wait for the approval of code, base image and grants, or for their rejection."""
+    skill, settings, now = observed.skill, context.settings, context.now
     if skill.spec.review == "Automatic":
+        progress.status["review"] = None
         return Result.done()
-    parts = reviewed_parts(skill, progress.source, context.settings)
+    parts = reviewed_parts(skill, progress.source, settings)
     token = naming.approval(skill.metadata.namespace, skill.metadata.name, parts)
+    answer = Review(
+        by=_annotation(skill, naming.APPROVED_BY_ANNOTATION, MAX_NAME_CHARACTERS),
+        at=now,
+        revision=naming.shorten(naming.revision(progress.source, settings.images.runtime)),
+        covers=list(parts),
+    )
+    if (rejection := _find_rejection(skill, token, answer)) is not None:
+        return _reject(observed, progress, context, rejection)
     if skill.metadata.annotations.get(naming.APPROVE_ANNOTATION) == token:
-        progress.status["approved"] = parts
-        return Result.done()
-    message = _request(skill, progress.source, parts, token)
+        return _approve(skill, progress, parts, answer)
+    request = ApprovalRequest(
+        token=token,
+        revision=answer.revision,
+        source_digest=naming.source_digest(progress.source),
+        changed=_changed_parts(skill, parts),
+    )
+    progress.status["approval_request"] = request
+    message = _describe_request(skill, request, progress.status.get("evidence"))
     return Result.waiting(ConditionUpdate(BUILT, "Unknown", "AwaitingApproval", message))
 
 
 def reviewed_parts(skill: Skill, source: str, settings: Settings) -> dict[str, str]:
     """Return the digest of each part that an approval covers: what the code is, and what it may do and use."""
     spec = skill.spec.model_dump(mode="json", by_alias=True)
-    fields = ("input", "output", "egress", "secrets", "resources", "callTimeoutSeconds")
-    parts = {"code": source, "base image": settings.images.runtime} | {f"spec.{name}": spec[name] for name in fields}
+    parts = {"code": source, "base image": settings.images.runtime}
+    parts |= {f"spec.{name}": spec[name] for name in COVERED_FIELDS}
     parts["runtime class"] = skill.spec.runtime_class_name or settings.isolation.runtime_class_name
     return {name: naming.digest(part) for name, part in parts.items()}
 
 
-def _request(skill: Skill, source: str, parts: dict[str, str], token: str) -> str:
-    """Return what changed since the last approval, how to read it, and how to approve it."""
-    meta, approved = skill.metadata, skill.status.approved or {}
-    changed = [name for name in parts if approved.get(name) != parts[name]]
-    news = f"changed since the last approval: {', '.join(changed)}" if approved else "nothing was approved yet"
-    # By its hash a reviewer sees that nobody has put another text into the ConfigMap meanwhile.
-    sha256 = naming.source_digest(source)
-    file = runtime_contract.SKILL_FILE.replace(".", "\\.")
-    return (
-        f"{news}. Read the code, whose sha256 is {sha256}: kubectl get configmap -n {meta.namespace} "
-        f"{naming.source(meta.name)} -o jsonpath='{{.data.{file}}}' | tee /dev/stderr | sha256sum. "
-        f"Read what it may do: kubectl get skill -n {meta.namespace} {meta.name} -o yaml. Then approve both: "
-        f"kubectl annotate skill -n {meta.namespace} {meta.name} --overwrite {naming.APPROVE_ANNOTATION}={token}"
+def _annotation(skill: Skill, name: str, limit: int) -> str:
+    """Return a person's annotation as one line that is fit to be shown."""
+    return single_line(skill.metadata.annotations.get(name, ""), limit)
+
+
+def _approve(skill: Skill, progress: Progress, parts: dict[str, str], answer: Review) -> Result:
+    """Return that the revision was approved. An event tells of it once, and the time of the first sight stays."""
+    known = skill.status.review
+    is_known = known is not None and skill.status.approved == parts and known.by == answer.by
+    progress.review = known if is_known else answer
+    progress.status["approved"] = parts
+    progress.status["review"] = progress.review
+    progress.status["rejection"] = None
+    if is_known:
+        return Result.done()
+    message = f"{answer.by or 'somebody'} approved revision {answer.revision}: {', '.join(answer.covers)}"
+    return Result.done(events=(EventNote("Normal", "Approved", message),))
+
+
+def _find_rejection(skill: Skill, token: str, answer: Review) -> Rejection | None:
+    """Return the rejection of what waits. One stands until that is approved, also without its annotations."""
+    annotations, known = skill.metadata.annotations, skill.status.rejection
+    if known is not None and known.token != token:
+        known = None
+    if annotations.get(naming.REJECT_ANNOTATION) == token:
+        return Rejection(
+            by=_annotation(skill, naming.REJECTED_BY_ANNOTATION, MAX_NAME_CHARACTERS),
+            at=known.at if known is not None else answer.at,
+            revision=answer.revision,
+            message=_annotation(skill, naming.REJECT_MESSAGE_ANNOTATION, MAX_WORDS) or NO_WORDS,
+            token=token,
+        )
+    return None if annotations.get(naming.APPROVE_ANNOTATION) == token else known
+
+
+def _reject(observed: Observed, progress: Progress, context: StageContext, rejection: Rejection) -> Result:
+    """Withdraw the candidate: a model writes another one with the reviewer's words, or a person must help."""
+    progress.status["rejection"] = rejection
+    meta = observed.skill.metadata
+    text = f"{rejection.by or 'somebody'} rejected revision {rejection.revision}: {rejection.message}"
+    writes = record_rejection(observed, progress, context, rejection)
+    if writes is not None:
+        return Result.failed(ConditionUpdate(BUILT, "False", "Rejected", text), retry_after=0.0, **writes)
+    annotate = f"{_annotate(meta.namespace, meta.name)} {naming.REJECT_ANNOTATION}-"
+    advice = (
+        "Change the code in spec.source.inline or what the spec grants, or approve it after all: "
+        f"{annotate} {_answer(naming.APPROVE_ANNOTATION, rejection.token)}"
     )
+    return Result.stalled(ConditionUpdate(BUILT, "False", "Rejected", f"{text}\n{advice}"))
+
+
+def _changed_parts(skill: Skill, parts: dict[str, str]) -> list[str]:
+    """Return the parts that differ from what was approved last, or nothing where nothing was."""
+    approved = skill.status.approved or {}
+    return [name for name in parts if approved.get(name) != parts[name]] if approved else []
+
+
+def _describe_request(skill: Skill, request: ApprovalRequest, evidence: Evidence | None) -> str:
+    """Return what changed since the last approval, what was tried, how to read it, and how to answer."""
+    meta = skill.metadata
+    changed = ", ".join(request.changed) or "nothing"
+    news = f"changed since the last approval: {changed}" if skill.status.approved else "nothing was approved yet"
+    # By its hash a reviewer sees that nobody has put another text into the ConfigMap meanwhile.
+    file = runtime_contract.SKILL_FILE.replace(".", "\\.")
+    annotate = _annotate(meta.namespace, meta.name)
+    return (
+        f"{news}. {_describe_evidence(evidence)}Read the code, whose sha256 is {request.source_digest}: kubectl get "
+        f"configmap -n {meta.namespace} {naming.source(meta.name)} -o jsonpath='{{.data.{file}}}' | tee /dev/stderr | "
+        f"sha256sum. Read what it may do: kubectl get skill -n {meta.namespace} {meta.name} -o yaml.\n"
+        f"Then approve both: kubectl skill approve {meta.name} -n {meta.namespace}, or {annotate} "
+        f"{_answer(naming.APPROVE_ANNOTATION, request.token)}\n"
+        f"Or reject the code: kubectl skill reject {meta.name} -n {meta.namespace} -m 'what to change', or {annotate} "
+        f"{naming.REJECT_MESSAGE_ANNOTATION}='what to change' {_answer(naming.REJECT_ANNOTATION, request.token)}"
+    )
+
+
+def _annotate(namespace: str, name: str) -> str:
+    return f"kubectl annotate skill -n {namespace} {name} --overwrite"
+
+
+def _answer(annotation: str, token: str) -> str:
+    """Return the annotations of an answer in the shell's words: admission wants the name of who asks."""
+    by = {naming.APPROVE_ANNOTATION: naming.APPROVED_BY_ANNOTATION}.get(annotation, naming.REJECTED_BY_ANNOTATION)
+    return f"{annotation}={token} {by}=\"$(kubectl auth whoami -o jsonpath='{{.status.userInfo.username}}')\""
+
+
+def _describe_evidence(evidence: Evidence | None) -> str:
+    """Return what was tried on the code, in words."""
+    if evidence is None:
+        return ""
+    shown = f"{evidence.visible} that the model saw, {evidence.held_out} that it did not see"
+    if evidence.author == "pinned":
+        shown = str(evidence.visible + evidence.held_out)
+    mutants = evidence.mutants
+    mistakes = "no small mistakes in the code were tried"
+    if mutants.skipped is None and mutants.of:
+        mistakes = f"small mistakes in the code that would be noticed: {mutants.killed} of {mutants.of}"
+    promises = f"made inputs that are answered as the schemas promise: {evidence.promises}"
+    tried = (f"examples that pass: {shown}", promises, mistakes, _OPINIONS[evidence.second_opinion])
+    return f"Evidence: {'; '.join(tried)}. "

@@ -76,6 +76,8 @@ def _record_revision(observed: Observed, progress: Progress, context: StageConte
     entry = known or Revision(revision=label, revision_digest=progress.revision, image=progress.image, time=context.now)
     if progress.provenance is not None:
         entry = entry.model_copy(update={"provenance": progress.provenance})
+    if progress.review is not None:
+        entry = entry.model_copy(update={"review": progress.review})
     progress.status["url"] = f"{context.settings.gateway_url}/v1/skills/{meta.namespace}/{meta.name}"
     progress.status["revision"], progress.status["revision_digest"] = label, progress.revision
     progress.status["image"] = progress.image

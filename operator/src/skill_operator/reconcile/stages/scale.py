@@ -11,8 +11,10 @@ from datetime import datetime, timedelta
 
 from skill_operator import naming
 from skill_operator.api.conditions import ACTIVE, get_condition
+from skill_operator.api.v1alpha1 import Skill
 from skill_operator.k8s.interface import Object
 from skill_operator.k8s.pod_status import parse_time
+from skill_operator.reconcile.archive import checkpoint_seconds, is_checkpoint_due, last_use, recorded_use
 from skill_operator.reconcile.context import StageContext
 from skill_operator.reconcile.observed import Observed
 from skill_operator.reconcile.result import ConditionUpdate, Patch, Progress, Result
@@ -25,7 +27,8 @@ _TOKEN_PATH = "/metadata/annotations/" + naming.DRAIN_ANNOTATION.replace("/", "~
 def may_scale_to_zero(observed: Observed, now: datetime) -> bool:
     """Tell whether it is worth asking the gateways what is in use."""
     timeout = observed.skill.spec.idle_timeout_seconds
-    return _replicas(observed) == 1 and bool(drain_token(observed) or 0 < timeout <= _active_seconds(observed, now))
+    is_due = 0 < timeout <= _active_seconds(observed, now) or is_checkpoint_due(observed.skill, now)
+    return _replicas(observed) == 1 and bool(drain_token(observed) or is_due)
 
 
 def drain_token(observed: Observed) -> str:
@@ -36,9 +39,8 @@ def drain_token(observed: Observed) -> str:
 
 def scale(observed: Observed, progress: Progress, context: StageContext) -> Result:
     """Take the next step towards zero, or back. `observed.usage` must be younger than the drain token."""
-    now, usage = context.now, observed.usage
+    now, usage, spec = context.now, observed.usage, observed.skill.spec
     replicas, token = _replicas(observed), drain_token(observed)
-    idle_timeout = float(observed.skill.spec.idle_timeout_seconds)
     if replicas == 0:
         return Result.done()
     if replicas > 1:
@@ -48,16 +50,18 @@ def scale(observed: Observed, progress: Progress, context: StageContext) -> Resu
         )
         by_hand = ConditionUpdate(ACTIVE, "True", "ScaledByHand", message)
         return Result.done(by_hand, patch=_cancel_drain(observed, token))
-    if not idle_timeout:
+    if not spec.idle_timeout_seconds and not spec.archive_after_seconds:
         return Result.done(patch=_cancel_drain(observed, token))
-    if usage is None:
-        return Result.done(after=max(POLL_SECONDS, idle_timeout - _active_seconds(observed, now)))
-    uid = observed.skill.metadata.uid
-    idle = min(usage.idle(uid), _active_seconds(observed, now))
-    if idle < idle_timeout or usage.waiting(uid):
-        return Result.done(after=max(POLL_SECONDS, idle_timeout - idle), patch=_cancel_drain(observed, token))
+    uid, known_idle = observed.skill.metadata.uid, _active_seconds(observed, now)
+    idle = known_idle if usage is None else min(usage.idle(uid), known_idle)
+    used_at = last_use(observed.skill, usage, now)
+    left = _seconds_left(observed.skill, idle, (now - used_at).total_seconds())
+    if usage is None or left > 0 or usage.waiting(uid):
+        _record_use(observed.skill, progress, used_at, now)
+        after = min(left, checkpoint_seconds(observed.skill)) if spec.archive_after_seconds else left
+        return Result.done(after=max(POLL_SECONDS, after), patch=_cancel_drain(observed, token if usage else ""))
     # A gateway that was lost may have left a call open, which lasts no longer than the call timeout.
-    unknown = observed.skill.spec.call_timeout_seconds - (usage.at - usage.certain_since)
+    unknown = spec.call_timeout_seconds - (usage.at - usage.certain_since)
     if unknown > 0:
         return Result.done(after=max(POLL_SECONDS, unknown), patch=_cancel_drain(observed, token))
     if not token:
@@ -66,8 +70,35 @@ def scale(observed: Observed, progress: Progress, context: StageContext) -> Resu
         return Result.done(after=DRAIN_SECONDS, patch=_cancel_drain(observed, token))
     if not usage.drained(uid, token):
         return Result.done(after=POLL_SECONDS)
-    progress.status["last_active_time"] = (now - timedelta(seconds=idle)).replace(microsecond=0)
+    # What is not known counts as use, unless it is the archive that is due: no restart may put that off.
+    is_idle = 0 < spec.idle_timeout_seconds <= idle
+    last_active_time = now - timedelta(seconds=idle) if is_idle else used_at
+    progress.status["last_active_time"] = last_active_time.replace(microsecond=0)
+    progress.scaled_to_zero = True
     return Result.done(patch=_scale_to_zero(observed, token))
+
+
+def _seconds_left(skill: Skill, idle: float, unused: float) -> float:
+    """Return the seconds until a Skill may sleep that was certainly idle for `idle` seconds.
+
+    It sleeps by its idle time, or because it is about to be archived: then it was unused for `unused` seconds as far as
+    anybody knows, and certainly for as long as that knowledge may lag.
+    """
+    spec = skill.spec
+    known = min(spec.archive_after_seconds, checkpoint_seconds(skill))
+    to_archive = max(spec.archive_after_seconds - unused, known - idle)
+    left = [spec.idle_timeout_seconds - idle] if spec.idle_timeout_seconds else []
+    left += [to_archive] if spec.archive_after_seconds else []
+    return min(left)
+
+
+def _record_use(skill: Skill, progress: Progress, used_at: datetime, now: datetime) -> None:
+    """Put the last use of an awake Skill into the status where the object tells too little: seldom, and once."""
+    recorded = recorded_use(skill)
+    if recorded is None or not is_checkpoint_due(skill, now):
+        return
+    if abs((used_at - recorded).total_seconds()) >= checkpoint_seconds(skill):
+        progress.status["last_active_time"] = used_at.replace(microsecond=0)
 
 
 def _has_expired(token: str, now: datetime) -> bool:

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from skill_operator import naming
 from skill_operator.api.conditions import GENERATED
-from skill_operator.api.v1alpha1 import GenerationStatus, Provenance, Skill
+from skill_operator.api.v1alpha1 import GenerationStatus, Provenance, Rejection, Skill
 from skill_operator.generation import store
 from skill_operator.generation.author import GenerationInput, GenerationStep
 from skill_operator.generation.ledger import Attempt, Call, ReadyCandidate, SecondOpinion, Stop, Wait
@@ -91,6 +91,21 @@ def record_verdict(
         apply=(*result.apply, *update.view),
         after=None if report.passed else 0.0,
     )
+
+
+def record_rejection(
+    observed: Observed, progress: Progress, context: StageContext, rejection: Rejection
+) -> Writes | None:
+    """Record a person's rejection of the candidate in its ledger. Return what is to be written.
+
+    None is for code that no model could write anew: it is pinned, or the ledger does not hold it.
+    """
+    inputs = _generation_input(observed, progress, context.settings) if observed.skill.spec.source is None else None
+    update = context.author.record_rejection(inputs, rejection, progress.source) if inputs is not None else None
+    if update is None:
+        return None
+    progress.status["generation"] = update.status
+    return Writes(record=update.records, apply=update.view)
 
 
 def conclude_opinion(observed: Observed, progress: Progress, context: StageContext, outcome: SecondOpinion) -> Writes:
