@@ -17,6 +17,7 @@ from skill_operator import naming
 from skill_operator.api.conditions import BUILT
 
 AWAITING: Final = "AwaitingApproval"
+REJECTED: Final = "Rejected"
 GRANTS: Final = ("egress", "secrets", "resources", "runtimeClassName", "callTimeoutSeconds", "input", "output")
 """Fields of the spec that an approval covers, in the order in which they are shown."""
 MAX_DIFF_LINES: Final = 2000
@@ -34,13 +35,18 @@ class PendingApproval:
     changed: tuple[str, ...]
 
 
-def find_pending(skill: SkillView) -> PendingApproval:
-    """Return what waits for a person, from the status or the condition's words. Raises CliError where nothing does."""
+def find_pending(skill: SkillView, *, or_rejected: bool = False) -> PendingApproval:
+    """Return what waits for a person, from the status or the condition's words. Raises CliError where nothing does.
+
+    With `or_rejected`, what a person rejected last can be approved after all, where nothing else waits.
+    """
     request = (skill.raw.get("status") or {}).get("approvalRequest")
     if isinstance(request, dict) and isinstance(token := request.get("token"), str) and token:
         changed = tuple(str(part) for part in request.get("changed") or ())
         return PendingApproval(token, str(request.get("sourceDigest", "")), str(request.get("revision", "")), changed)
     built = skill.condition(BUILT)
+    if or_rejected and built is not None and built.reason == REJECTED and (found := _find_rejected(skill)) is not None:
+        return found
     if built is None or built.reason != AWAITING:
         state = skill.holdup
         why = f" ({state.reason}: {state.message})" if state is not None else ""
@@ -49,6 +55,31 @@ def find_pending(skill: SkillView) -> PendingApproval:
     if token_found is None or digest is None:
         raise CliError(f"this plugin finds no token in the condition Built of {skill.name}; it says: {built.message}")
     return PendingApproval(token_found[1], digest[1], "", ())
+
+
+def _find_rejected(skill: SkillView) -> PendingApproval | None:
+    rejection = (skill.raw.get("status") or {}).get("rejection")
+    if not isinstance(rejection, dict) or not isinstance(token := rejection.get("token"), str) or not token:
+        return None
+    digest = skill.status.provenance.source_digest if skill.status.provenance is not None else ""
+    return PendingApproval(token, digest, str(rejection.get("revision", "")), ())
+
+
+def answer_annotations(skill: SkillView, token: str, user: str, words: str | None = None) -> dict[str, str | None]:
+    """Return the annotations of an approval, or of a rejection with its words.
+
+    The other answer to the same revision goes away with it, since admission takes no two.
+    """
+    approve = {naming.APPROVE_ANNOTATION: token, naming.APPROVED_BY_ANNOTATION: user}
+    reject = {
+        naming.REJECT_ANNOTATION: token,
+        naming.REJECTED_BY_ANNOTATION: user,
+        naming.REJECT_MESSAGE_ANNOTATION: words,
+    }
+    mine, other = (approve, reject) if words is None else (reject, approve)
+    known = skill.metadata.annotations
+    is_contrary = known.get(next(iter(other))) == token
+    return {**mine, **({name: None for name in other if name in known} if is_contrary else {})}
 
 
 @dataclass(frozen=True)

@@ -20,11 +20,17 @@ from skill_operator.untrusted.text import printable
 
 PREFIX: Final = f"{naming.GROUP}/"
 ANNOTATIONS_OF_PEOPLE: Final = frozenset(
-    f"{PREFIX}{name}"
-    for name in (
-        "retry", "approve", "approved-by", "reject", "reject-message", "rejected-by", "restore", "promoted-by",
+    (
+        naming.RETRY_ANNOTATION,
+        naming.APPROVE_ANNOTATION,
+        naming.APPROVED_BY_ANNOTATION,
+        naming.REJECT_ANNOTATION,
+        naming.REJECT_MESSAGE_ANNOTATION,
+        naming.REJECTED_BY_ANNOTATION,
+        naming.PROMOTED_BY_ANNOTATION,
+        naming.RESTORE_ANNOTATION,
     )
-)  # fmt: skip
+)
 """The operator's annotations that admission lets people set."""
 NOT_CHECKED: Final = (
     "the model endpoint and the runtime class",

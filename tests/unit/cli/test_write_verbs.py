@@ -119,6 +119,20 @@ class TestApprove:
         assert "\\x1b[2J\\u202e" in ended.out
         assert not {"\x1b", "\u202e", "\r"} & set(ended.out + ended.err)
 
+    def test_what_was_rejected_is_approved_after_all(self, kubectl: ScriptedKubectl, capsys: Capture) -> None:
+        rejected = condition("Built", "False", "Rejected", "jane rejected it")
+        skill = made_skill(rejected, rejection={"token": TOKEN, "revision": "3333cccc33", "message": "no"}, revision="")
+        skill["metadata"]["annotations"] |= {f"skill-operator.dev/{k}": v for k, v in
+                                             {"reject": TOKEN, "rejected-by": "jane", "reject-message": "no"}.items()}  # fmt: skip
+        kubectl.put("skill", skill)
+        kubectl.put("configmap", source_map())
+        ended = skill_command(capsys, "approve", "echo", "--yes")
+        assert ended.code == 0, ended
+        found = annotations(kubectl)
+        assert found["approve"] == TOKEN
+        assert not {"reject", "rejected-by", "reject-message"} & found.keys()
+        assert skill_command(capsys, "reject", "echo", "-m", "no", "--yes").code == 1
+
 
 class TestReject:
     def test_it_writes_token_words_and_name(self, kubectl: ScriptedKubectl, capsys: Capture) -> None:
@@ -127,6 +141,16 @@ class TestReject:
         assert ended.code == 0, ended
         found = annotations(kubectl)
         assert (found["reject"], found["reject-message"], found["rejected-by"]) == ("cd" * 32, "Round once.", "jane")
+
+    def test_an_earlier_approval_of_the_same_goes_and_another_stays(
+        self, kubectl: ScriptedKubectl, capsys: Capture
+    ) -> None:
+        for token, stays in (("cd" * 32, False), ("ef" * 32, True)):
+            skill = made_skill(WAITING, approvalRequest=REQUEST)
+            skill["metadata"]["annotations"] |= {APPROVE: token, "skill-operator.dev/approved-by": "joe"}
+            kubectl.put("skill", skill)
+            assert skill_command(capsys, "reject", "echo", "-m", "no", "--yes").code == 0
+            assert ("approve" in annotations(kubectl)) == ("approved-by" in annotations(kubectl)) == stays
 
     @pytest.mark.parametrize("words", ["", "  ", "x" * 1025])
     def test_words_are_needed_and_bounded(self, kubectl: ScriptedKubectl, capsys: Capture, words: str) -> None:

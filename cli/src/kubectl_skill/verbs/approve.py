@@ -6,11 +6,10 @@ import typer
 
 from kubectl_skill import output
 from kubectl_skill.answering import TimeoutOption, WatchOption, YesOption, answer, show
-from kubectl_skill.approval import find_pending, review
+from kubectl_skill.approval import answer_annotations, find_pending, review
 from kubectl_skill.asking import confirm
 from kubectl_skill.options import ContextOption, KubeconfigOption, NamespaceOption, SkillName, connect
 from kubectl_skill.skills import read_skill
-from skill_operator import naming
 
 
 def command(
@@ -29,13 +28,13 @@ def command(
     """
     kubectl = connect(ctx, namespace, context, kubeconfig)
     skill = read_skill(kubectl.get_skill(name))
-    pending = find_pending(skill)
+    pending = find_pending(skill, or_rejected=True)
     show(skill, pending, review(kubectl, skill, pending))
     confirm(f"Approve this for {skill.namespace}/{skill.name}?", yes=yes)
     written = answer(
         kubectl,
         name,
-        {naming.APPROVE_ANNOTATION: pending.token, f"{naming.GROUP}/approved-by": kubectl.user},
+        answer_annotations(skill, pending.token, kubectl.user),
         watch=watch,
         timeout=timeout,
     )

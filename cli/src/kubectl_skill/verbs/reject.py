@@ -8,12 +8,11 @@ import typer
 
 from kubectl_skill import output
 from kubectl_skill.answering import TimeoutOption, WatchOption, YesOption, answer, show
-from kubectl_skill.approval import find_pending, review
+from kubectl_skill.approval import answer_annotations, find_pending, review
 from kubectl_skill.asking import confirm
 from kubectl_skill.errors import CliError, ExitCode
 from kubectl_skill.options import ContextOption, KubeconfigOption, NamespaceOption, SkillName, connect
 from kubectl_skill.skills import read_skill
-from skill_operator import naming
 
 MAX_WORDS_CHARACTERS = 1024
 
@@ -51,11 +50,7 @@ def command(
     written = answer(
         kubectl,
         name,
-        {
-            f"{naming.GROUP}/reject": pending.token,
-            f"{naming.GROUP}/reject-message": words,
-            f"{naming.GROUP}/rejected-by": kubectl.user,
-        },
+        answer_annotations(skill, pending.token, kubectl.user, words),
         watch=watch,
         timeout=timeout,
     )
