@@ -121,7 +121,11 @@ class TestApprove:
 
     def test_what_was_rejected_is_approved_after_all(self, kubectl: ScriptedKubectl, capsys: Capture) -> None:
         rejected = condition("Built", "False", "Rejected", "jane rejected it")
-        skill = made_skill(rejected, rejection={"token": TOKEN, "revision": "3333cccc33", "message": "no"}, revision="")
+        skill = made_skill(
+            rejected,
+            rejection={"at": "2026-11-29T12:00:00Z", "token": TOKEN, "revision": "3333cccc33", "message": "no"},
+            revision="",
+        )
         skill["metadata"]["annotations"] |= {f"skill-operator.dev/{k}": v for k, v in
                                              {"reject": TOKEN, "rejected-by": "jane", "reject-message": "no"}.items()}  # fmt: skip
         kubectl.put("skill", skill)
