@@ -10,6 +10,7 @@ file of each version of Python has a name of its own. The same checkout gives th
 from __future__ import annotations
 
 import argparse
+import ast
 import gzip
 import hashlib
 import io
@@ -19,6 +20,7 @@ import subprocess
 import sys
 import tarfile
 import zipfile
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from string import Template
@@ -41,21 +43,37 @@ MACHINES = {
     "darwin-arm64": ("macosx_11_0_arm64",),
 }
 WITHOUT_EXTENSION = ("pyyaml-",)  # which work without their compiled part
-# The plugin, what it uses of the operator, and the gates that `check` runs on this machine.
-SOURCES = (
-    "cli/src/kubectl_skill",
-    "operator/src/skill_operator/__init__.py",
-    "operator/src/skill_operator/naming.py",
-    "operator/src/skill_operator/runtime_contract.py",
-    "operator/src/skill_operator/api",
-    "operator/src/skill_operator/untrusted",
-    "operator/src/skill_operator/generation/__init__.py",
-    "operator/src/skill_operator/generation/holdout.py",
-    "operator/src/skill_operator/generation/typed_dicts.py",
-    "operator/src/skill_operator/reconcile/__init__.py",
-    "operator/src/skill_operator/reconcile/check_report.py",
-    "base-image/src/skill_runtime",
-)
+PLUGIN = ROOT / "cli" / "src" / "kubectl_skill"
+RUNTIME = ROOT / "base-image" / "src" / "skill_runtime"  # whose gates `check` runs on this machine
+OPERATOR = ROOT / "operator" / "src"
+
+
+def operator_modules() -> list[Path]:
+    """Return the files of the operator that the plugin imports, and those that they import."""
+    found: set[Path] = set()
+    waiting = sorted(PLUGIN.rglob("*.py"))
+    while waiting:
+        for module in _imports(waiting.pop()):
+            for path in (OPERATOR / module / "__init__.py", (OPERATOR / module).with_suffix(".py")):
+                if path.is_file() and path not in found:
+                    found.add(path)
+                    waiting.append(path)
+    return sorted(found)
+
+
+def _imports(path: Path) -> Iterator[str]:
+    """Yield the modules of the operator that a file may import, as paths; a name that is none does no harm."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names = [each.name for each in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module is not None:
+            names = [node.module, *(f"{node.module}.{each.name}" for each in node.names)]
+        else:
+            continue
+        for name in names:
+            parts = name.split(".")
+            if parts[0] == "skill_operator":
+                yield from ("/".join(parts[: n + 1]) for n in range(len(parts)))
 
 
 def download(folder: Path) -> dict[str, list[Path]]:
@@ -85,14 +103,12 @@ def lay_out(site: Path, wheels: dict[str, list[Path]]) -> None:
     """Fill the folder that the zipapp unpacks: our sources, pure libraries, and the compiled ones by machine."""
     shutil.rmtree(site, ignore_errors=True)
     site.mkdir(parents=True)
-    for name in SOURCES:
-        source = ROOT / name
-        target = site / Path(*source.relative_to(ROOT).parts[source.relative_to(ROOT).parts.index("src") + 1 :])
-        if source.is_dir():
-            shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__", "*.pyc"))
-        else:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(source, target)
+    for package in (PLUGIN, RUNTIME):
+        shutil.copytree(package, site / package.name, ignore=shutil.ignore_patterns("__pycache__", "*.pyc"))
+    for source in operator_modules():
+        target = site / source.relative_to(OPERATOR)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(source, target)
     unpacked: set[str] = set()
     for machine, found in wheels.items():
         for wheel in found:

@@ -18,7 +18,9 @@ LABEL = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
 def test_every_child_has_a_name_that_kubernetes_takes(name: str) -> None:
     for child in (
         naming.child(name),
-        naming.contract(name),
+        naming.contract(name, "u-1", "f" * 64),
+        naming.kept_revision(name, "u-1", "f" * 64),
+        naming.trial(name, "u-1", "f" * 64),
         naming.check(name, "u-1", "f" * 64),
         naming.build(name, "u-1", "0" * 64),
     ):
@@ -33,7 +35,9 @@ def every_name(skill: str, namespace: str = "team") -> dict[str, set[str]]:
     return {
         "child": {naming.child(skill)},
         "config map": {
-            naming.contract(skill),
+            naming.contract(skill, uid, "f" * 64),
+            naming.kept_revision(skill, uid, "f" * 64),
+            naming.trial(skill, uid, "f" * 64),
             naming.source(skill),
             naming.candidates(skill),
             naming.check(skill, uid, "f" * 64),

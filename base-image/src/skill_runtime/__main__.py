@@ -1,4 +1,4 @@
-"""The command line of the runtime: `python3 -m skill_runtime serve | check | manifest [REQUIREMENTS…]`.
+"""The command line of the runtime: `python3 -m skill_runtime serve | trial | check | manifest [REQUIREMENTS…]`.
 
 Every command imports what it needs and no more: the time until a skill answers is mostly the time of imports.
 """
@@ -9,7 +9,7 @@ import sys
 
 from skill_runtime import process
 
-USAGE = "usage: python3 -m skill_runtime serve | check | manifest [REQUIREMENTS…]"
+USAGE = "usage: python3 -m skill_runtime serve | trial | check | manifest [REQUIREMENTS…]"
 
 
 def main(arguments: list[str]) -> int:
@@ -20,6 +20,11 @@ def main(arguments: list[str]) -> int:
             from skill_runtime import serve
 
             return serve.main()
+        case ["trial"]:
+            process.harden()  # before any process exists that could read this one
+            from skill_runtime import trial
+
+            return trial.main()
         case ["check"]:
             process.harden()  # before any process exists that could read this one
             from skill_runtime.check import main

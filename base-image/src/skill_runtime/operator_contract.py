@@ -10,6 +10,7 @@ from __future__ import annotations
 RUNTIME_COMMAND = ("python3", "-I", "-m", "skill_runtime")
 COMMAND_SERVE = "serve"
 COMMAND_CHECK = "check"
+COMMAND_TRIAL = "trial"
 
 # Environment of PID 1.
 ENV_ISOLATION = "SKILL_ISOLATION"

@@ -6,7 +6,9 @@ import asyncio
 import functools
 import os
 import time
+from collections.abc import Coroutine
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 from skill_runtime import (
     egress_gate,
@@ -34,33 +36,50 @@ from skill_runtime.worker_client import WorkerError, ZygoteClient
 
 @dataclass(frozen=True)
 class ServeOutcome:
-    """ServeOutcome is the exit code of the server, with a message where it failed."""
+    """ServeOutcome is the exit code of the server, with the last message of the pod where there is one."""
 
     code: int
     message: str = ""
 
 
-def main(proof: egress_gate.EgressProof, zygote: ZygoteProcess, receiver: SignalReceiver) -> int:
+class PodExaminer(Protocol):
+    """PodExaminer calls the pod once it serves, and ends its life with a report."""
+
+    def examine(self, port: int) -> Coroutine[Any, Any, str]:
+        """Call the pod at this port of its own, and return the report."""
+        ...
+
+
+def main(
+    proof: egress_gate.EgressProof,
+    zygote: ZygoteProcess,
+    receiver: SignalReceiver,
+    examiner: PodExaminer | None = None,
+) -> int:
     """Run what follows the first steps of `serve` and return the exit code."""
     try:
         settings = RuntimeSettings.read(os.environ)
         if not termination.wait_for_proof(proof, settings.termination_log):
             return oc.EXIT_EGRESS_NOT_BLOCKED
         watchman = guard.Guard(proof, settings.termination_log, settings.recheck_seconds)
-        outcome = _run(settings, zygote, receiver, watchman)
+        outcome = _run(settings, zygote, receiver, watchman, examiner)
         if outcome.message:
             termination.write_message(settings.termination_log, outcome.message)
     except RuntimeSettingsError as error:
         outcome = ServeOutcome(oc.EXIT_UNUSABLE, str(error))
     finally:
         process.kill_all()
-    if outcome.message:
+    if outcome.message and outcome.code != oc.EXIT_OK:
         log.write("error", "server failed", detail=outcome.message)
     return outcome.code
 
 
 def _run(
-    settings: RuntimeSettings, zygote: ZygoteProcess, receiver: SignalReceiver, watchman: guard.Guard
+    settings: RuntimeSettings,
+    zygote: ZygoteProcess,
+    receiver: SignalReceiver,
+    watchman: guard.Guard,
+    examiner: PodExaminer | None,
 ) -> ServeOutcome:
     contract = SkillContract.read(settings.contract)
     resource_limits.empty_scratch(settings.scratch, always=True)  # it outlives a container that was started again
@@ -73,7 +92,7 @@ def _run(
         resource_limits.skill_limits(settings.scratch),
         scratch=settings.scratch,
     )
-    return asyncio.run(_serve(settings, contract, config, zygote, receiver, watchman))
+    return asyncio.run(_serve(settings, contract, config, zygote, receiver, watchman, examiner))
 
 
 async def _serve(
@@ -83,6 +102,7 @@ async def _serve(
     zygote: ZygoteProcess,
     receiver: SignalReceiver,
     watchman: guard.Guard,
+    examiner: PodExaminer | None,
 ) -> ServeOutcome:
     loop = asyncio.get_running_loop()
     redactor = Redactor(settings.secrets, contract.open_secrets)
@@ -95,21 +115,30 @@ async def _serve(
     port = await server.listen(settings.port)
     log.write("info", "listening", port=port, skill=contract.name)
     supervisor = asyncio.create_task(workers.supervise())
-    stopping = asyncio.create_task(stop.wait())
-    await asyncio.wait((supervisor, stopping), return_when=asyncio.FIRST_COMPLETED)
+    tasks = [supervisor, asyncio.create_task(stop.wait())]
+    examination = None if examiner is None else asyncio.create_task(_examine(examiner, workers, port))
+    await asyncio.wait((*tasks, *filter(None, (examination,))), return_when=asyncio.FIRST_COMPLETED)
     outcome = ServeOutcome(oc.EXIT_OK)
     if supervisor.done():
         try:
             supervisor.result()
         except WorkerError as error:
             outcome = ServeOutcome(oc.EXIT_FAILED, printable(redactor.redact_log_text(str(error)), 900))
+    elif examination is not None and examination.done():
+        outcome = ServeOutcome(oc.EXIT_OK, examination.result())
     else:
         log.write("info", "stopping")
     await server.drain(settings.grace_seconds)
-    for task in (supervisor, stopping):
+    for task in (*tasks, *filter(None, (examination,))):
         task.cancel()
     workers.close()
     return outcome
+
+
+async def _examine(examiner: PodExaminer, workers: worker_pool.WorkerPool, port: int) -> str:
+    """Return the report on the pod, once the skill is loaded."""
+    await workers.loaded.wait()
+    return await examiner.examine(port)
 
 
 class _SkillService:

@@ -17,14 +17,12 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")  # where the locale has no such letter
-    from kubectl_skill import completion  # after what it is made of is there
+    from kubectl_skill import completion, output  # after what they are made of is there
 
     arguments = sys.argv[1:]
-    if os.path.basename(sys.argv[0]) == completion.NAME:
-        print(completion.complete(arguments))
-        sys.exit(0)
-    if arguments[:1] == ["__complete"]:
-        print(completion.complete(arguments[1:]))
+    by_kubectl = os.path.basename(sys.argv[0]) == completion.NAME
+    if by_kubectl or arguments[:1] == ["__complete"]:
+        output.write_parts(completion.complete(arguments if by_kubectl else arguments[1:]))
         sys.exit(0)
     from kubectl_skill.app import run
 

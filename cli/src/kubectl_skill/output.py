@@ -102,6 +102,11 @@ def _escape(character: str) -> str:
     return "".join(f"\\u{units[n]:02x}{units[n + 1]:02x}" for n in range(0, len(units), 2))
 
 
+def write_json_text(text: str) -> None:
+    """Write a JSON text as it came, but for hidden characters."""
+    sys.stdout.write(escape_json(text) + "\n")
+
+
 def format_json(value: Any) -> str:
     """Return a value as indented JSON."""
     return escape_json(json.dumps(value, ensure_ascii=False, indent=2))

@@ -94,8 +94,9 @@ def lenient(model: type[ModelT], raw: dict[str, Any]) -> ModelT:
         try:
             return model.model_validate(value)
         except ValidationError as error:
-            places = {tuple(each["loc"]) for each in error.errors() if each["type"] != "missing"}
-            if not places:
+            # Where a part lacks what it must have, the whole part goes.
+            places = {each["loc"][:-1] if each["type"] == "missing" else each["loc"] for each in error.errors()}
+            if () in places:
                 raise
             for place in sorted(places, key=repr, reverse=True):
                 _remove(value, place)

@@ -21,6 +21,8 @@ COMPONENT = "app.kubernetes.io/component"
 MANAGER = "skill-operator"
 MANAGED = {MANAGED_BY: MANAGER}  # labels of everything that the operator makes
 WATCH_SELECTOR = f"{MANAGED_BY}={MANAGER},{UID_LABEL}"  # of what the controller watches beside Skills
+KEPT_REVISION = "revision"  # component of what is kept of a revision in the history
+TRIAL = "trial"  # component of the Job that tries a revision before it gets calls
 LEDGER = "ledger"  # component of the ledger of one Skill
 GATEWAY_CERTIFICATE = "gateway-certificate"  # component of what holds the gateway's own certificate
 
@@ -141,9 +143,19 @@ def child(skill: str) -> str:
     return truncate(f"skill-{skill}")
 
 
-def contract(skill: str) -> str:
-    """Return the name of the ConfigMap with a Skill's contract."""
-    return truncate(skill, "contract")
+def contract(skill: str, uid: str, fingerprint: str) -> str:
+    """Return the name of the ConfigMap with one contract of a Skill: pods of two revisions may have two contracts."""
+    return _keyed(skill, "contract", uid, fingerprint)
+
+
+def kept_revision(skill: str, uid: str, rev: str) -> str:
+    """Return the name of the ConfigMap that keeps the code and the spec of a revision."""
+    return _keyed(skill, "revision", uid, rev)
+
+
+def trial(skill: str, uid: str, key: str) -> str:
+    """Return the name of the Job and ConfigMap of one trial; `key` is the digest of what its outcome depends on."""
+    return _keyed(skill, "trial", uid, key)
 
 
 def candidates(skill: str) -> str:
@@ -163,7 +175,12 @@ def source(skill: str) -> str:
 
 def check(skill: str, uid: str, key: str) -> str:
     """Return the name of the Job and ConfigMap of one check; `key` identifies candidate, examples and checker."""
-    return _cut(f"{skill[: MAX_LENGTH - HASH_LENGTH - 7]}-check", digest(uid, key))
+    return _keyed(skill, "check", uid, key)
+
+
+def _keyed(skill: str, kind: str, uid: str, key: str) -> str:
+    """Return the name of an object of which a Skill may have several, each with its own key."""
+    return _cut(f"{skill[: MAX_LENGTH - HASH_LENGTH - len(kind) - 2]}-{kind}", digest(uid, key))
 
 
 def build(skill: str, uid: str, *identity: str) -> str:

@@ -12,6 +12,7 @@ from typing import Final
 RUNTIME_COMMAND: Final = ("python3", "-I", "-m", "skill_runtime")
 COMMAND_SERVE: Final = "serve"
 COMMAND_CHECK: Final = "check"
+COMMAND_TRIAL: Final = "trial"
 
 # Environment of PID 1.
 ENV_ISOLATION: Final = "SKILL_ISOLATION"

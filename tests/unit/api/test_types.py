@@ -17,6 +17,7 @@ def test_defaults():
         "examples": [],
         "deterministic": True,
         "source": None,
+        "revision": "",
         "generation": {"model": "", "maxAttempts": 3, "tokenBudget": 20000, "secondOpinion": "Auto"},
         "review": "Automatic",
         "egress": [],

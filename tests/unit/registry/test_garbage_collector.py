@@ -74,3 +74,15 @@ async def test_an_image_that_somebody_else_runs_stays(tmp_path: Path) -> None:
     for objects in (Objects(Skill=[archived], Pod=[pod]), Objects(Skill=[archived, {"status": {"image": image}}])):
         await sweep(cast("Cluster", objects), SETTINGS, storage)
         assert len(storage.images("skills/")) == 1
+
+
+@pytest.mark.parametrize("place", ["history", "trial"])
+async def test_images_of_the_history_and_of_a_trial_are_kept(tmp_path: Path, place: str) -> None:
+    repository = skill_repository(SETTINGS, "team", "echo")
+    storage = store(tmp_path, repository)
+    entry = {"image": f"{SETTINGS.registry.pull}/{repository}@{DIGEST}"}
+    status: dict[str, Any] = {"image": "", "history": [entry]} if place == "history" else {"trial": entry}
+    await sweep(cast("Cluster", Objects(Skill=[{"status": status}])), SETTINGS, storage)
+    assert [image.digest for image in storage.images("skills/")] == [DIGEST]
+    await sweep(cast("Cluster", Objects(Skill=[{"status": {"history": []}}])), SETTINGS, storage)
+    assert list(storage.images("skills/")) == []

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from skill_operator.generation import line_diff
+from skill_operator.untrusted import line_diff
 from skill_operator.untrusted.line_diff import unified_diff
 
 TEXTS = st.lists(st.sampled_from(["a", "b", "", "c", "def f():", "    return 1"]), max_size=30).map("\n".join)

@@ -105,7 +105,7 @@ def write_answer(body: bytes, output_format: OutputFormat | None) -> None:
     """Write an answer as it came, or in the format that was asked for."""
     text = body.decode("utf-8", "replace")
     if output_format is None or output_format is OutputFormat.NAME:
-        sys.stdout.write(output.escape_json(text) + "\n")
+        output.write_json_text(text)
         return
     try:
         output.write_object(json.loads(text), output_format)

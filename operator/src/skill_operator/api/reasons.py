@@ -182,6 +182,18 @@ REASONS: Final[Mapping[str, Reason]] = {
     "Pinned": Reason(
         ReasonGroup.SOURCE, (GENERATED,), "The code is the one in `spec.source`. No model is called.", NOTHING
     ),
+    "RevisionPinned": Reason(
+        ReasonGroup.SOURCE,
+        (GENERATED, VERIFIED),
+        "`spec.revision` pins an earlier revision. Its code was accepted before. No model is called, nothing is built.",
+        "Nothing to do. Remove `spec.revision` to go forward to what the spec says.",
+    ),
+    "UnknownRevision": Reason(
+        ReasonGroup.SOURCE,
+        (GENERATED,),
+        "`spec.revision` names no revision of `status.history` that can run. What runs goes on.",
+        "Name one of those that the message lists, or remove `spec.revision`.",
+    ),
     "Generating": Reason(ReasonGroup.SOURCE, (GENERATED,), "A model is writing the code.", "Wait for the reply."),
     "Generated": Reason(
         ReasonGroup.SOURCE, (GENERATED,), "There is code to check, or code that was accepted.", NOTHING
@@ -511,6 +523,19 @@ REASONS: Final[Mapping[str, Reason]] = {
     ),
     # Running and sleeping.
     "Starting": Reason(ReasonGroup.RUN, (DEPLOYED,), "A pod of this revision is starting.", "Wait."),
+    "Trial": Reason(
+        ReasonGroup.RUN,
+        (DEPLOYED,),
+        "A new revision answers its visible examples in a pod of its own. The earlier one serves meanwhile.",
+        "Wait some seconds.",
+    ),
+    "TrialFailed": Reason(
+        ReasonGroup.RUN,
+        (DEPLOYED,),
+        "The new revision passed its check, and failed a visible example in its own pod. The earlier one serves on.",
+        "Read which example failed, and compare `spec.resources` with what the check may use. Change the spec, pin "
+        "`spec.revision`, or set the annotation `retry` to try once more.",
+    ),
     "Deployed": Reason(
         ReasonGroup.RUN, (DEPLOYED,), "This revision answers, wakes, or sleeps and wakes on the next call.", NOTHING
     ),

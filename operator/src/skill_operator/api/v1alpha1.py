@@ -86,6 +86,9 @@ FreeObject = Annotated[
 ]
 
 
+Approval = Annotated[dict[str, Annotated[str, Field(max_length=64)]], Field(max_length=16)]
+
+
 class ApiModel(BaseModel):
     """camelCase on the wire, snake_case in Python."""
 
@@ -300,6 +303,13 @@ class SkillSpec(ApiModel):
     generation: GenerationSpec = Field(
         default=GenerationSpec(), description="Which language model writes the code, and what it may cost."
     )
+    revision: str = Field(
+        default="",
+        max_length=64,
+        pattern=r"^([0-9a-f]{10,64})?$",
+        description="Label of an entry of status.history that runs instead of what the spec asks for, without a model "
+        "and without a build. It keeps its own schemas, and gets no more than the spec grants. Empty: none.",
+    )
     review: Literal["Automatic", "Manual"] = Field(
         default="Automatic",
         description="Manual waits before the build until code, base image and grants are approved. That takes the "
@@ -461,9 +471,39 @@ class Revision(ApiModel):
     revision: str = Field(min_length=1, max_length=63, description="Its label: the first digits of revisionDigest.")
     revision_digest: str = Field(default="", max_length=64, description="Digest of the source and of the base image.")
     image: str = Field(min_length=1, max_length=1024, description="By digest.")
-    time: Time = Field(description="When it became the current one.")
+    time: Time = Field(description="When it first became the current one.")
     provenance: Provenance | None = Field(default=None, description="Who wrote its code, and what that took.")
     review: Review | None = Field(default=None, description="Who approved it; absent where nobody was asked.")
+    content_digest: str = Field(
+        default="",
+        max_length=64,
+        description="Digest of the code and the spec that its ConfigMap keeps; no other content counts.",
+    )
+    approved: Approval | None = Field(
+        default=None, description="Digest of each part that was approved, where it was deployed with review: Manual."
+    )
+
+
+class Trial(ApiModel):
+    """The run of a new revision's visible examples in a pod of its own, while the earlier one serves."""
+
+    revision: str = Field(min_length=1, max_length=63, description="Label of the revision that is tried.")
+    revision_digest: str = Field(max_length=64, description="Digest of the source and of the base image.")
+    image: str = Field(min_length=1, max_length=1024, description="By digest.")
+    digest: str = Field(max_length=64, description="Digest of everything that the outcome depends on.")
+    failure: str = Field(default="", max_length=1024, description="Why it failed. Empty: it is running.")
+
+
+class ServedContract(ApiModel):
+    """The contract of the running revision with its callers, where the spec says something else."""
+
+    revision: str = Field(min_length=1, max_length=63, description="Label of the revision that runs.")
+    digest: str = Field(default="", max_length=64, description="Digest of the contract with its pods.")
+    description: str = Field(default="", max_length=16384, description="What it does, in words.")
+    summary: str = Field(default="", max_length=1024, description="What it does and when to use it.")
+    input: FreeObject | None = Field(default=None, description="JSON Schema of a call. Absent: too long to repeat.")
+    output: FreeObject | None = Field(default=None, description="JSON Schema of the answer; absent as input is.")
+    call_timeout_seconds: int = Field(default=30, ge=1, le=3600, description="A call that takes longer is ended.")
 
 
 class MutantEvidence(ApiModel):
@@ -537,8 +577,8 @@ class SkillStatus(ApiModel):
     verdict: str = Field(
         default="", max_length=64, description="Hash of the last check's question and answer: no other answer counts."
     )
-    approved: dict[str, Annotated[str, Field(max_length=64)]] | None = Field(
-        default=None, max_length=16, description="Digest of each part that was last approved, with review: Manual."
+    approved: Approval | None = Field(
+        default=None, description="Digest of each part that was last approved, with review: Manual."
     )
     review: Review | None = Field(
         default=None, description="Who approved a revision last; absent with review: Automatic."
@@ -554,6 +594,13 @@ class SkillStatus(ApiModel):
         max_length=11,
         description="The current revision and those before it, newest first.",
         json_schema_extra={"x-kubernetes-list-type": "atomic"},
+    )
+    trial: Trial | None = Field(
+        default=None,
+        description="Revision that is tried in a pod of its own, or failed there. The earlier one goes on serving.",
+    )
+    serving: ServedContract | None = Field(
+        default=None, description="What callers get of the running revision; absent where the spec says the same."
     )
     last_active_time: Time | None = Field(
         default=None,

@@ -24,7 +24,7 @@ from skill_operator.naming import SkillKey
 MAX_PAGE_BYTES = 4 << 20  # of one response: many clients read no second page
 ANY_OUTPUT_REVISION = "2026-07-28"  # before, a tool's structured output was an object
 ALL = McpEndpoint()
-_Version = tuple[str, int, bool]
+_Version = tuple[str, int, str, bool]
 
 
 class Page(NamedTuple):
@@ -146,6 +146,6 @@ def has_structured_output(is_object: bool, revision: str) -> bool:
 def _tool_version(entry: SkillEntry | None) -> _Version | None:
     """Return what changes with a tool; None for what is none: it cannot be parsed, or nothing can run yet."""
     skill = entry.skill if entry else None
-    if skill is None or not skill.status.image or skill.spec.input.get("type") != "object":
+    if entry is None or skill is None or not skill.status.image or skill.spec.input.get("type") != "object":
         return None
-    return skill.metadata.uid, skill.metadata.generation, skill.status.archive is not None
+    return skill.metadata.uid, *entry.version, skill.status.archive is not None

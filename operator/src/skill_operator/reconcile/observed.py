@@ -27,6 +27,7 @@ from skill_operator.k8s.pod_status import (
     pod_problem,
 )
 from skill_operator.reconcile.narrowing import LiveState, named_secrets, review_secrets
+from skill_operator.reconcile.pinned_revision import PinnedRevision, UnknownRevision, find_pinned
 from skill_operator.reconcile.preflight import Prerequisites
 from skill_operator.reconcile.result import Ref
 from skill_operator.reconcile.usage_collector import UsageSnapshot
@@ -44,7 +45,8 @@ class Observed:
     `ledger` and `daily_usage` exist for generated Skills alone. `warnings` are the events about each pod or Job that
     does not start, by its UID. `exceeded_limit` is what a recent call used too much of, and how many seconds ago.
     `ungranted` are the Secrets that the Skill names and its ServiceAccount may not get. `usage` is None where nobody
-    needed to ask the gateways.
+    needed to ask the gateways. With a `pinned` revision, the spec of `skill` is the one by which that runs;
+    `unknown_revision` says why the revision that the spec names cannot run.
     """
 
     skill: Skill
@@ -68,6 +70,8 @@ class Observed:
     exceeded_limit: tuple[ExceededLimit, float] | None = None
     ungranted: tuple[str, ...] = ()
     usage: UsageSnapshot | None = None
+    pinned: PinnedRevision | None = None
+    unknown_revision: str = ""
 
     def user_namespace(self, settings: Settings) -> UserNamespace:
         """Return what user namespace the Skill's pods and checks get."""
@@ -98,6 +102,19 @@ class Observed:
         if obj["kind"] != "ConfigMap" or meta["namespace"] != self.skill.metadata.namespace:
             return self
         return replace(self, config_maps={**self.config_maps, meta["name"]: obj})
+
+    def with_pinned_revision(self) -> Observed:
+        """Return it with the spec of the revision that is pinned, if one is and it is known."""
+        try:
+            pinned = find_pinned(self.skill, self.config_maps)
+        except UnknownRevision as error:
+            return replace(self, unknown_revision=str(error))
+        if pinned is None:
+            return self
+        skill = self.skill.model_copy(update={"spec": pinned.spec})
+        secrets = named_secrets(skill)
+        ungranted = tuple(name for name in self.ungranted if name in secrets)
+        return replace(self, skill=skill, pinned=pinned, ungranted=ungranted)
 
     def pods_of(self, job: str) -> list[Object]:
         """Return the pods of a Job, whichever namespace it lives in."""

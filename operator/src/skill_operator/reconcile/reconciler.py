@@ -41,7 +41,8 @@ from skill_operator.reconcile.observed import Observed, observe
 from skill_operator.reconcile.preflight import Preflight, Prerequisites, check_suspended, parse
 from skill_operator.reconcile.refusals import OBJECT_REFUSED, NotWritten, RefusalTracker, equal_words, refusals_of
 from skill_operator.reconcile.result import ConditionUpdate, Progress, Result, StatusPatch
-from skill_operator.reconcile.stages import STAGES, Stage
+from skill_operator.reconcile.serving import served_contract
+from skill_operator.reconcile.stages import Stage, select_stages
 from skill_operator.reconcile.stages.isolation import isolation_condition
 from skill_operator.reconcile.stages.scale import drain_token, may_scale_to_zero
 from skill_operator.reconcile.status import summarize, transitions
@@ -314,6 +315,7 @@ class Reconciler:
             egress_proxy_ready,
         )
         self._watch_health.observe_read(observed.watched())
+        observed = observed.with_pinned_revision()
         observed = replace(observed, exceeded_limit=self._usage_collector.exceeded_limit(skill.metadata.uid))
         if not may_scale_to_zero(observed, now):
             return observed
@@ -333,9 +335,9 @@ class Reconciler:
                 conditions.append(restoring_condition(self._restore_cause(skill, observed.deployment)))
         delays: list[float] = []
         blocked_at: Stage | None = None
-        refused = False
+        refused = is_applied = False
         last = Result.done()
-        for stage in STAGES:
+        for stage in select_stages(skill):
             if blocked_at is not None and blocked_at.name not in stage.tolerates:
                 continue
             result = stage.decide(observed, progress, context)
@@ -351,12 +353,14 @@ class Reconciler:
                 self._recorder.record(observed.body, event.type, event.reason, event.message)
             conditions += result.conditions
             delays += [] if result.after is None else [result.after]
+            is_applied = is_applied or (stage.name == "run" and not refused)
             if not result.is_done:
                 blocked_at, last = stage, result
         outcome = "stalled" if last.is_stalled else "done" if last.is_done else "waiting"
         metrics.record_reconcile(blocked_at.name if blocked_at else "run", outcome)
         if progress.scaled_to_zero:
             metrics.record_scale_to_zero()
+        progress.status["serving"] = served_contract(observed, progress, is_applied=is_applied)
         await self._report(skill, observed.body, conditions, last, progress.status, now)
         if not refused:
             self._refusals.forget(key)

@@ -15,6 +15,8 @@ from skill_operator.api.v1alpha1 import (
     Rejection,
     Review,
     Revision,
+    ServedContract,
+    Trial,
 )
 from skill_operator.generation.ledger import SecondOpinion
 from skill_operator.generation.request import CompletionRequest
@@ -144,6 +146,8 @@ class StatusPatch(TypedDict, total=False):
     rejection: Rejection | None
     approval_request: ApprovalRequest | None
     history: list[Revision]
+    trial: Trial | None
+    serving: ServedContract | None
     last_active_time: datetime
     archive: ArchiveStatus | None
 

@@ -126,7 +126,7 @@ async def _is_own(cluster: Cluster, live: Object, wanted: Object) -> bool:
 
 async def _apply_over(cluster: Cluster, wanted: Object, live: Object | None, check: Check) -> Object:
     meta = wanted["metadata"]
-    annotations = meta.get("annotations", {}) | {naming.APPLIED_ANNOTATION: _digest(wanted)}
+    annotations = meta.get("annotations", {}) | {naming.APPLIED_ANNOTATION: applied_digest(wanted)}
     wanted = wanted | {"metadata": meta | {"annotations": annotations}}
     if live is not None and holds(live, wanted) and _adds_nothing(live, wanted):
         return live
@@ -183,8 +183,8 @@ def _name_taken(wanted: Object) -> NotWritten:
     return NotWritten(NAME_TAKEN, message)
 
 
-def _digest(wanted: Object) -> str:
-    """Return a digest without `replicas`: it is set when a Deployment is made, and others' to change afterwards."""
+def applied_digest(wanted: Object) -> str:
+    """Return the digest of what is applied, without `replicas`: once a Deployment is made, others change that."""
     spec = {key: value for key, value in wanted.get("spec", {}).items() if key != "replicas"}
     return naming.digest(wanted | {"spec": spec})
 

@@ -62,7 +62,7 @@ async def sweep(cluster: Cluster, settings: Settings, storage: RegistryStorage) 
 
 
 async def _find_used_digests(cluster: Cluster, settings: Settings) -> set[str]:
-    """Return the digests that a Skill runs, may roll back to, or still has a pod of, under whatever name.
+    """Return the digests that a Skill runs, tries, may roll back to, or still has a pod of, under whatever name.
 
     An archived Skill runs none: its image is built again, from the code that the operator keeps, when it comes back.
     Its earlier ones stay, since the base image that they were made of may be gone.
@@ -71,9 +71,9 @@ async def _find_used_digests(cluster: Cluster, settings: Settings) -> set[str]:
     for namespace in settings.namespace_scopes:
         for skill in await cluster.list("Skill", namespace):
             status = skill.get("status", {})
-            image, history = status.get("image", ""), [past.get("image", "") for past in status.get("history", [])]
-            archived = image if "archive" in status else None
-            references |= {reference for reference in (image, *history) if reference != archived}
+            revisions = [status, *status.get("history", []), status.get("trial", {})]
+            archived = status.get("image", "") if "archive" in status else None
+            references |= {image for image in (each.get("image", "") for each in revisions) if image != archived}
         for pod in await cluster.list("Pod", namespace, naming.MANAGED):
             references |= {container["image"] for container in pod["spec"]["containers"]}
     return {reference.partition("@")[2] for reference in references}

@@ -16,6 +16,7 @@ from skill_operator.settings import Settings
 
 TooLarge = check_request.TooLarge
 subject = check_request.subject
+pack = check_request.pack
 REPORT = "report.json"
 PLACEHOLDER = "placeholder"
 MAX_DATA_BYTES = 1_000_000  # of the MiB that a ConfigMap holds, with its report
@@ -41,7 +42,7 @@ def config_map(skill: Skill, name: str, content: Object, report: Object | None =
 
     The report stays beside the input, so that no check runs twice.
     """
-    parts = check_request.pack(content)
+    parts = pack(content)
     data = {f"part{number}": part for number, part in enumerate(parts)}
     data[runtime_contract.SKILL_FILE] = content[runtime_contract.CHECK_SOURCE].encode("utf-8", "replace").decode()
     if reference := content.get(runtime_contract.CHECK_REFERENCE, ""):

@@ -9,6 +9,8 @@ from skill_operator.api.v1alpha1 import Skill
 from skill_operator.k8s.interface import Object
 from skill_operator.resources.common import metadata
 
+COMPONENT = "contract"
+
 
 def text(skill: Skill) -> str:
     """Return the contract as JSON."""
@@ -29,11 +31,16 @@ def fingerprint(skill: Skill) -> str:
     return naming.digest(text(skill))
 
 
+def name(skill: Skill) -> str:
+    """Return the name of the ConfigMap, which is another one for each contract."""
+    return naming.contract(skill.metadata.name, skill.metadata.uid, fingerprint(skill))
+
+
 def config_map(skill: Skill) -> Object:
     """Return the ConfigMap that holds the contract."""
     return {
         "apiVersion": "v1",
         "kind": "ConfigMap",
-        "metadata": metadata(skill, naming.contract(skill.metadata.name), "skill"),
+        "metadata": metadata(skill, name(skill), COMPONENT),
         "data": {runtime_contract.CONTRACT_FILE: text(skill)},
     }

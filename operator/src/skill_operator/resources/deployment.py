@@ -32,7 +32,7 @@ def deployment(
     mounts: list[Object] = [{"name": "contract", "mountPath": runtime_contract.CONTRACT_DIRECTORY, "readOnly": True}]
     volumes: list[Object] = [
         tmp_volume(spec.resources.limits.ephemeral_storage),
-        {"name": "contract", "configMap": {"name": naming.contract(meta.name)}},
+        {"name": "contract", "configMap": {"name": contract.name(skill)}},
     ]
     if spec.secrets:
         mounts.append({"name": "secrets", "mountPath": SECRETS, "readOnly": True})

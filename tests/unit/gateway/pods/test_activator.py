@@ -314,6 +314,23 @@ async def test_suspended_or_broken_is_not_woken(world: World) -> None:
     assert world.scaler.patches == []
 
 
+async def test_an_earlier_revision_is_woken_while_another_one_failed_its_trial(world: World) -> None:
+    sleeps(world)
+    failed = skill(ready=("False", "TrialFailed", "example one"))
+    failed["status"]["conditions"].append(dict(failed["status"]["conditions"][0], type="Stalled", status="True"))
+    failed["status"]["trial"] = {
+        "revision": "0123456789",
+        "revisionDigest": "0" * 64,
+        "image": "registry/skills/finance/invoice@sha256:" + "a" * 64,
+        "digest": "d" * 64,
+        "failure": "example one",
+    }
+    world.directory.on_skill("MODIFIED", failed)
+    calling = asyncio.create_task(world.call())
+    await settled(lambda: world.scaler.patches)
+    calling.cancel()
+
+
 async def test_a_skill_that_is_deleted_while_a_call_waits(world: World) -> None:
     sleeps(world)
     calling = asyncio.create_task(world.call())

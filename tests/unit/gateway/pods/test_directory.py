@@ -16,7 +16,7 @@ from skill_operator import naming
 from skill_operator.api.listed_tool import listed_tool
 from skill_operator.gateway.http.openapi import encode_openapi
 from skill_operator.gateway.pods import directory as directory_module
-from skill_operator.gateway.pods.directory import KINDS, Backend, Directory, parse_backend, parse_skill
+from skill_operator.gateway.pods.directory import KINDS, NOT_SHOWN, Backend, Directory, parse_backend, parse_skill
 from skill_operator.gateway.tool_catalog import encode_tool
 from skill_operator.naming import SkillKey
 from skill_operator.untrusted import json_schema, patterns
@@ -159,6 +159,58 @@ def test_a_schema_is_compiled_once_for_each_generation() -> None:
     changed["status"]["conditions"][0]["observedGeneration"] = 2
     directory.on_skill("MODIFIED", changed)
     assert directory.input_schema(directory.entries["finance", "invoice"]) not in {None, first}
+
+
+EARLIER: dict[str, Any] = {
+    "revision": "0123456789",
+    "digest": "d" * 64,
+    "description": "Count lines.",
+    "input": {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]},
+    "output": {"type": "integer"},
+    "callTimeoutSeconds": 7,
+}
+
+
+def serving(**more: Any) -> dict[str, Any]:
+    body = skill()
+    body["status"]["serving"] = {key: value for key, value in (EARLIER | more).items() if value is not None}
+    return body
+
+
+def test_callers_get_the_contract_of_what_runs() -> None:
+    directory = Directory()
+    directory.on_skill("ADDED", skill())
+    before = directory.entries["finance", "invoice"]
+    present = directory.input_schema(before)
+    directory.on_skill("MODIFIED", serving())
+    entry = directory.entries["finance", "invoice"]
+    assert entry.skill is not None
+    spec = entry.skill.spec
+    assert (spec.description, spec.output, spec.call_timeout_seconds) == ("Count lines.", {"type": "integer"}, 7)
+    assert spec.input == EARLIER["input"]
+    assert spec.examples == [], "those of the spec may not fit"
+    served = directory.input_schema(entry)
+    assert served is not None
+    assert served is not present
+    assert entry.version != before.version
+    directory.on_skill("MODIFIED", skill())
+    assert directory.input_schema(directory.entries["finance", "invoice"]) not in {None, served}
+
+
+def test_a_contract_too_long_for_the_status_is_not_shown_and_left_to_the_pods() -> None:
+    directory = Directory()
+    directory.on_skill("ADDED", serving(input=None))
+    entry = directory.entries["finance", "invoice"]
+    assert entry.skill is not None
+    assert entry.skill.spec.input == NOT_SHOWN
+    assert directory.input_schema(entry) is None
+
+
+@pytest.mark.parametrize("broken", [{"input": 7}, {"callTimeoutSeconds": "soon"}, {"callTimeoutSeconds": None}])
+def test_a_served_contract_that_cannot_be_read_hides_no_other_skill(broken: dict[str, Any]) -> None:
+    directory = Directory()
+    directory.on_skill("ADDED", serving(**broken))
+    assert directory.entries["finance", "invoice"].skill is None
 
 
 @pytest.mark.parametrize("schema", [{"type": "nonsense"}, {"$ref": "http://127.0.0.1:1/x"}, {"$ref": "#/nowhere"}])

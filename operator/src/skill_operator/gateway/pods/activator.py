@@ -186,9 +186,9 @@ class Activator:
                 return None if _comes_back(entry, waited_seconds) else skill_asleep(entry)
             return None if probing and waited_seconds < CONNECT_TIMEOUT_SECONDS else pod_not_accepting()
         conditions = entry.skill.status.conditions
-        if not scale.replicas and (
-            entry.skill.spec.suspend or (is_true(conditions, STALLED) and not is_true(conditions, DEPLOYED))
-        ):
+        is_failed = is_true(conditions, STALLED) and not is_true(conditions, DEPLOYED)
+        has_earlier_revision = entry.skill.status.trial is not None  # which serves while another one fails
+        if not scale.replicas and (entry.skill.spec.suspend or (is_failed and not has_earlier_revision)):
             return skill_asleep(entry)
         problem = self._directory.pod_problem(entry.meta)
         transient = problem is not None and problem.reason in _TRANSIENT_REASONS

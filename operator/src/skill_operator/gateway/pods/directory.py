@@ -92,6 +92,12 @@ class SkillEntry:
         return self.meta.uid.encode("ascii", "replace")
 
     @cached_property
+    def version(self) -> tuple[int, str]:
+        """The version of the contract: the generation of the spec, and which other contract is served meanwhile."""
+        serving = self.skill.status.serving if self.skill is not None else None
+        return self.meta.generation, serving.digest if serving is not None else ""
+
+    @cached_property
     def current(self) -> bool:
         """True if the pods run this very generation of the spec."""
         return self.skill is not None and is_true(self.skill.status.conditions, READY, self.meta.generation)
@@ -107,11 +113,23 @@ def parse_skill(body: Object) -> SkillEntry:
     if UNREADABLE in body:
         return SkillEntry(meta, None)
     try:
-        skill = Skill.model_validate(body | {"spec": _shown(body["spec"])})
+        skill = Skill.model_validate(body | {"spec": _shown(_served(body))})
     except (ValidationError, KeyError, TypeError, AttributeError) as error:
         log.warning("skill %s/%s cannot be parsed: %s", meta.namespace, meta.name, printable(str(error), 300))
         return SkillEntry(meta, None)
     return SkillEntry(skill.metadata, skill)
+
+
+def _served(body: Object) -> Object:
+    """Return the spec with what the status says that callers get meanwhile: another revision runs than it asks for."""
+    spec: Object = body["spec"]
+    serving = body.get("status", {}).get("serving")
+    if serving is None:
+        return spec
+    texts = {name: serving.get(name, "") for name in ("description", "summary")}
+    schemas = {side: serving.get(side, NOT_SHOWN) for side in ("input", "output")}
+    # The examples are those of the spec, and may not fit.
+    return spec | texts | schemas | {"callTimeoutSeconds": serving["callTimeoutSeconds"], "examples": []}
 
 
 def _shown(spec: Object) -> Object:
@@ -175,7 +193,7 @@ class Directory:
     _scales: dict[DeploymentKey, ScaleState] = field(default_factory=dict)
     _draining: dict[DeploymentKey, float] = field(default_factory=dict)  # since when, by this process's clock
     _changes: dict[OwnerKey, asyncio.Event] = field(default_factory=dict, compare=False)
-    _input_schemas: dict[str, tuple[int, CompiledSchema | None]] = field(default_factory=dict)  # uid → generation
+    _input_schemas: dict[str, tuple[tuple[int, str], CompiledSchema | None]] = field(default_factory=dict)  # by uid
 
     @property
     def ready(self) -> bool:
@@ -238,7 +256,7 @@ class Directory:
             event.set()
 
     def input_schema(self, entry: SkillEntry) -> CompiledSchema | None:
-        """Return the compiled input schema; it is compiled once per generation, at the first call.
+        """Return the compiled input schema; it is compiled once per version, at the first call.
 
         None where the pods may run another one, since the spec is not deployed yet or has no valid schema, and where
         its patterns are too large for a process that serves everybody. Then only the skill itself can validate.
@@ -246,15 +264,15 @@ class Directory:
         meta = entry.meta
         if entry.skill is None or not entry.current or entry.skill.spec.input == NOT_SHOWN:
             return None
-        generation, compiled = self._input_schemas.get(meta.uid, (None, None))
-        if generation != meta.generation:
+        version, compiled = self._input_schemas.get(meta.uid, (None, None))
+        if version != entry.version:
             try:
                 compiled = CompiledSchema(entry.skill.spec.input, MAX_PATTERNS_KIB)
             except (BadSchemaError, TooMuchWorkError):
                 compiled = None
             while len(self._input_schemas) >= MAX_COMPILED_SCHEMAS:
                 del self._input_schemas[next(iter(self._input_schemas))]
-            self._input_schemas[meta.uid] = (meta.generation, compiled)
+            self._input_schemas[meta.uid] = (entry.version, compiled)
         return compiled
 
     def on_skill(self, change: str, body: Object) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from skill_operator.api.conditions import BUILT, DEPLOYED, GENERATED, VERIFIED
+from skill_operator.api.v1alpha1 import Skill
 from skill_operator.reconcile.context import StageContext
 from skill_operator.reconcile.observed import Observed
 from skill_operator.reconcile.result import Progress, Result
@@ -16,10 +17,12 @@ from skill_operator.reconcile.stages import (
     grants,
     isolation,
     opinion,
+    pin,
     review,
     run,
     scale,
     source,
+    trial,
 )
 
 StageFunc = Callable[[Observed, Progress, StageContext], Result]
@@ -51,13 +54,29 @@ STAGES: tuple[Stage, ...] = (
     Stage("opinion", VERIFIED, opinion.weigh_opinion, confirm=check.confirm),
     Stage("review", BUILT, review.review),
     Stage("build", BUILT, build.build, confirm=build.confirm),
+    Stage("trial", DEPLOYED, trial.try_revision),
     Stage("run", DEPLOYED, run.run),
     # An earlier revision that still runs must sleep too, whatever its successor waits for.
     Stage(
         "scale",
         DEPLOYED,
         scale.scale,
-        tolerates=frozenset({"grants", "source", "isolation", "check", "opinion", "review", "build"}),
+        tolerates=frozenset({"grants", "source", "isolation", "check", "opinion", "review", "build", "trial"}),
     ),
     Stage("archive", DEPLOYED, archive.archive),
 )
+PINNED_STAGES: tuple[Stage, ...] = (
+    Stage("grants", DEPLOYED, grants.require_grants),
+    Stage("pin", GENERATED, pin.provide_revision, confirm=pin.confirm),
+    Stage("isolation", VERIFIED, isolation.require_isolation),
+    Stage("review", BUILT, review.review),
+    Stage("trial", DEPLOYED, trial.try_revision),
+    Stage("run", DEPLOYED, run.run),
+    Stage("scale", DEPLOYED, scale.scale, tolerates=frozenset({"grants", "pin", "isolation", "review", "trial"})),
+)
+"""The stages of a Skill with `spec.revision`: its code was written, checked and built before."""
+
+
+def select_stages(skill: Skill) -> tuple[Stage, ...]:
+    """Return the stages of a reconcile of this Skill."""
+    return PINNED_STAGES if skill.spec.revision else STAGES

@@ -136,8 +136,13 @@ def _known_image(observed: Observed, revision: str, settings: Settings) -> str:
     Whoever may write the status is believed which image of the Skill's own repository it was, and no more.
     """
     image = _recorded_image(observed, revision)
+    return image if is_own_image(image, observed.skill, settings) else ""
+
+
+def is_own_image(image: str, skill: Skill, settings: Settings) -> bool:
+    """Return whether an image, by digest, is of the Skill's own repository in the registry."""
     repository, _, digest = image.partition("@")
-    return image if repository == _repository(observed.skill, settings) and DIGEST.fullmatch(digest) else ""
+    return repository == _repository(skill, settings) and DIGEST.fullmatch(digest) is not None
 
 
 def _recorded_image(observed: Observed, revision: str) -> str:
@@ -147,6 +152,8 @@ def _recorded_image(observed: Observed, revision: str) -> str:
     for past in status.history:
         if past.revision_digest == revision:
             return past.image
+    if status.trial is not None and status.trial.revision_digest == revision:
+        return status.trial.image
     template = live["spec"]["template"] if live is not None else {}
     # On the template, where the admission policy lets nobody but the operator write.
     if template.get("metadata", {}).get("annotations", {}).get(naming.REVISION_DIGEST) == revision:

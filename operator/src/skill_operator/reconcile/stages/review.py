@@ -14,6 +14,7 @@ from skill_operator.api.conditions import BUILT
 from skill_operator.api.v1alpha1 import ApprovalRequest, Evidence, Rejection, Review, Skill
 from skill_operator.reconcile.context import StageContext
 from skill_operator.reconcile.observed import Observed
+from skill_operator.reconcile.pinned_revision import PinnedRevision
 from skill_operator.reconcile.result import ConditionUpdate, EventNote, Progress, Result
 from skill_operator.reconcile.stages.source import record_rejection
 from skill_operator.settings import Settings
@@ -53,12 +54,18 @@ def review(observed: Observed, progress: Progress, context: StageContext) -> Res
     if skill.spec.review == "Automatic":
         progress.status["review"] = None
         return Result.done()
+    pinned = observed.pinned
+    if pinned is not None and was_approved(pinned, skill, settings):
+        progress.status["review"] = pinned.entry.review
+        return Result.done()
     parts = reviewed_parts(skill, progress.source, settings)
+    if pinned is not None:  # its image is there, on the base that it was built on
+        parts["base image"] = naming.digest(pinned.entry.image)
     token = naming.approval(skill.metadata.namespace, skill.metadata.name, parts)
     answer = Review(
         by=_annotation(skill, naming.APPROVED_BY_ANNOTATION, MAX_NAME_CHARACTERS),
         at=now,
-        revision=naming.shorten(naming.revision(progress.source, settings.images.runtime)),
+        revision=_label(observed, progress, settings),
         covers=list(parts),
     )
     if (rejection := _find_rejection(skill, token, answer)) is not None:
@@ -72,7 +79,9 @@ def review(observed: Observed, progress: Progress, context: StageContext) -> Res
         changed=_changed_parts(skill, parts),
     )
     progress.status["approval_request"] = request
-    message = _describe_request(skill, request, progress.status.get("evidence"))
+    kept = naming.kept_revision(skill.metadata.name, skill.metadata.uid, progress.revision)
+    config_map = naming.source(skill.metadata.name) if pinned is None else kept
+    message = _describe_request(skill, request, progress.status.get("evidence"), config_map)
     return Result.waiting(ConditionUpdate(BUILT, "Unknown", "AwaitingApproval", message))
 
 
@@ -83,6 +92,25 @@ def reviewed_parts(skill: Skill, source: str, settings: Settings) -> dict[str, s
     parts |= {f"spec.{name}": spec[name] for name in COVERED_FIELDS}
     parts["runtime class"] = skill.spec.runtime_class_name or settings.isolation.runtime_class_name
     return {name: naming.digest(part) for name, part in parts.items()}
+
+
+def was_approved(pinned: PinnedRevision, skill: Skill, settings: Settings) -> bool:
+    """Return whether a person approved this revision as it was deployed. It runs by the same grants now, or by fewer.
+
+    The runtime class is the present one. The base image is no part: the image that was built on it runs again.
+    """
+    present = {"runtime_class_name": skill.spec.runtime_class_name}
+    accepted = skill.model_copy(update={"spec": pinned.accepted.model_copy(update=present)})
+    parts = reviewed_parts(accepted, pinned.source, settings)
+    approved = pinned.entry.approved or {}
+    return all(approved.get(name) == part for name, part in parts.items() if name != "base image")
+
+
+def _label(observed: Observed, progress: Progress, settings: Settings) -> str:
+    """Return the label of the revision that waits. Only an earlier one has an image already."""
+    if observed.pinned is not None:
+        return observed.pinned.entry.revision
+    return naming.shorten(naming.revision(progress.source, settings.images.runtime))
 
 
 def _annotation(skill: Skill, name: str, limit: int) -> str:
@@ -142,8 +170,11 @@ def _changed_parts(skill: Skill, parts: dict[str, str]) -> list[str]:
     return [name for name in parts if approved.get(name) != parts[name]] if approved else []
 
 
-def _describe_request(skill: Skill, request: ApprovalRequest, evidence: Evidence | None) -> str:
-    """Return what changed since the last approval, what was tried, how to read it, and how to answer."""
+def _describe_request(skill: Skill, request: ApprovalRequest, evidence: Evidence | None, config_map: str) -> str:
+    """Return what changed since the last approval, what was tried, how to read it, and how to answer.
+
+    `config_map` is the name of what has the code.
+    """
     meta = skill.metadata
     changed = ", ".join(request.changed) or "nothing"
     news = f"changed since the last approval: {changed}" if skill.status.approved else "nothing was approved yet"
@@ -152,7 +183,7 @@ def _describe_request(skill: Skill, request: ApprovalRequest, evidence: Evidence
     annotate = _annotate(meta.namespace, meta.name)
     return (
         f"{news}. {_describe_evidence(evidence)}Read the code, whose sha256 is {request.source_digest}: kubectl get "
-        f"configmap -n {meta.namespace} {naming.source(meta.name)} -o jsonpath='{{.data.{file}}}' | tee /dev/stderr | "
+        f"configmap -n {meta.namespace} {config_map} -o jsonpath='{{.data.{file}}}' | tee /dev/stderr | "
         f"sha256sum. Read what it may do: kubectl get skill -n {meta.namespace} {meta.name} -o yaml.\n"
         f"Then approve both: kubectl skill approve {meta.name} -n {meta.namespace}, or {annotate} "
         f"{_answer(naming.APPROVE_ANNOTATION, request.token)}\n"

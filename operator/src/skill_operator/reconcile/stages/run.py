@@ -13,12 +13,14 @@ from skill_operator.isolation.cluster_networks import FRESH_SECONDS
 from skill_operator.isolation.monitor import PROVEN
 from skill_operator.k8s import pod_status
 from skill_operator.k8s.interface import Object
+from skill_operator.reconcile import rollout
 from skill_operator.reconcile.context import StageContext
 from skill_operator.reconcile.observed import POD_START_SECONDS, Observed
-from skill_operator.reconcile.result import ConditionUpdate, Progress, Result
+from skill_operator.reconcile.result import ConditionUpdate, Progress, Ref, Result
 from skill_operator.reconcile.stages.isolation import isolated_condition
+from skill_operator.resources import kept_revision
+from skill_operator.resources.contract import COMPONENT as CONTRACT
 from skill_operator.resources.contract import config_map, fingerprint
-from skill_operator.resources.deployment import deployment
 from skill_operator.resources.network_policy import skill_policy
 from skill_operator.resources.service import service
 from skill_operator.resources.service_account import service_account
@@ -26,13 +28,18 @@ from skill_operator.settings import Settings
 
 EGRESS_PROXY_RETRY_SECONDS = 1.0
 POD_PROBLEM_RETRY_SECONDS = 30.0
+_SEVERAL = frozenset({CONTRACT, naming.KEPT_REVISION})  # components of ConfigMaps of which a Skill may have several
 
 
 def run(observed: Observed, progress: Progress, context: StageContext) -> Result:
     """Run the revision. Done when a pod of this revision and contract answers; asleep (scaled to zero) is as good."""
-    _record_revision(observed, progress, context)
+    kept = None
+    if observed.pinned is None:  # the spec is what the code was accepted under
+        kept = kept_revision.config_map(observed.skill, progress.revision, progress.source)
+    _record_revision(observed, progress, context, kept)
     settings, live = context.settings, observed.deployment
-    wanted = _wanted(observed, progress, settings)
+    wanted = (*_wanted(observed, progress, settings), *filter(None, (kept,)))
+    delete = _unneeded_maps(observed, progress, wanted)
     # A node may join the cluster, and what is granted must not open a way to it.
     after = FRESH_SECONDS if observed.skill.spec.egress else None
     if live is None and not observed.egress_proxy_ready:
@@ -46,16 +53,18 @@ def run(observed: Observed, progress: Progress, context: StageContext) -> Result
             isolated_condition(observed, settings),
             after=after,
             apply=wanted,
+            delete=delete,
         )
     pods = [pod for pod in observed.pods if _is_current(pod, observed, progress)]
     if any(pod_status.is_ready(pod) for pod in pods):
         active, news_seconds = _active_condition(observed, context.now)
         return Result.done(
-            ConditionUpdate(DEPLOYED, "True", "Deployed", f"revision {naming.shorten(progress.revision)} answers"),
+            ConditionUpdate(DEPLOYED, "True", "Deployed", _describe(observed, progress)),
             active,
             isolated_condition(observed, settings),
             after=min(filter(None, (after, news_seconds)), default=None),
             apply=wanted,
+            delete=delete,
         )
     if _is_waking(observed, progress) and not any(observed.problem(pod) for pod in pods):
         return Result.done(
@@ -67,7 +76,17 @@ def run(observed: Observed, progress: Progress, context: StageContext) -> Result
     return replace(_not_ready(observed, pods, wanted, settings), evict=tuple(filter(observed.could_pull_now, pods)))
 
 
-def _record_revision(observed: Observed, progress: Progress, context: StageContext) -> None:
+def _describe(observed: Observed, progress: Progress) -> str:
+    """Return which revision answers, and whether it takes over without a trial."""
+    label = naming.shorten(progress.revision)
+    if rollout.is_granted(observed) and observed.skill.spec.examples:
+        return (
+            f"revision {label} answers; its pods are never tried with the examples, since egress or secrets are granted"
+        )
+    return f"revision {label} answers"
+
+
+def _record_revision(observed: Observed, progress: Progress, context: StageContext, kept: Object | None) -> None:
     """Put the revision into the status, at the head of the history."""
     skill, meta = observed.skill, observed.skill.metadata
     label, identity = naming.shorten(progress.revision), (progress.revision, progress.image)
@@ -78,10 +97,31 @@ def _record_revision(observed: Observed, progress: Progress, context: StageConte
         entry = entry.model_copy(update={"provenance": progress.provenance})
     if progress.review is not None:
         entry = entry.model_copy(update={"review": progress.review})
+    if observed.pinned is None:
+        digest = "" if kept is None else kept_revision.content_digest(kept)
+        approved = progress.status.get("approved")
+        entry = entry.model_copy(update={"content_digest": digest, "approved": approved})
     progress.status["url"] = f"{context.settings.gateway_url}/v1/skills/{meta.namespace}/{meta.name}"
     progress.status["revision"], progress.status["revision_digest"] = label, progress.revision
     progress.status["image"] = progress.image
     progress.status["history"] = [entry, *past][: skill.spec.revision_history_limit + 1]
+
+
+def _unneeded_maps(observed: Observed, progress: Progress, wanted: tuple[Object, ...]) -> tuple[Ref, ...]:
+    """Return what was kept of revisions that left the history, and contracts that no pod has any more."""
+    meta = observed.skill.metadata
+    history = progress.status.get("history", [])
+    needed = {naming.kept_revision(meta.name, meta.uid, entry.revision_digest) for entry in history}
+    needed |= {obj["metadata"]["name"] for obj in wanted if obj["kind"] == "ConfigMap"}
+    specs = [pod.get("spec", {}) for pod in observed.pods]
+    specs += [] if observed.deployment is None else [observed.deployment["spec"].get("template", {}).get("spec", {})]
+    volumes = [volume for spec in specs for volume in spec.get("volumes", [])]
+    needed |= {volume["configMap"]["name"] for volume in volumes if "configMap" in volume}
+    return tuple(
+        Ref("ConfigMap", meta.namespace, name)
+        for name, obj in observed.config_maps.items()
+        if name not in needed and obj["metadata"]["labels"].get(naming.COMPONENT) in _SEVERAL
+    )
 
 
 def _wanted(observed: Observed, progress: Progress, settings: Settings) -> tuple[Object, ...]:
@@ -90,14 +130,7 @@ def _wanted(observed: Observed, progress: Progress, settings: Settings) -> tuple
         skill_policy(skill, settings, observed.blocked_networks),
         service_account(skill),
         config_map(skill),
-        deployment(
-            skill,
-            settings,
-            progress.revision,
-            progress.image,
-            replicas=1 if observed.deployment is None else None,
-            user_namespace=observed.user_namespace(settings).enabled,
-        ),
+        rollout.make_deployment(observed, progress, settings),
         service(skill),
     )
 
