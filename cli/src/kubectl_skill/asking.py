@@ -13,12 +13,10 @@ MAX_ANSWER_CHARACTERS: Final = 1 << 20
 
 def ask(question: str) -> str | None:
     """Return the line that a person typed, without blanks around it, or None where nobody is there any more."""
-    sys.stdout.flush()
-    sys.stderr.write(f"{output.clean(question)} ")
-    sys.stderr.flush()
+    output.prompt(question)
     line = sys.stdin.readline(MAX_ANSWER_CHARACTERS)
     if not line.endswith("\n"):
-        sys.stderr.write("\n")
+        output.note("")
     return line.strip() if line else None
 
 

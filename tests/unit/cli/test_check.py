@@ -185,7 +185,7 @@ class TestLocally:
             (SOURCE.replace('input["text"]', '"b"'), "examples", 7),
             ("import os\n\ndef run(input):\n    os.system('x')\n    return {}\n", "policy", 10),
             ("def run(input):\n    return {'text': undefined}\n", "ruff", 8),
-            ("def run(input):\n    return {'text': 'a'.uper()}\n", "mypy", 8),
+            ("import json\n\ndef run(input):\n    return {'text': json.lods('1')}\n", "mypy", 10),
             ("def run(input:\n", "size|policy|ruff", 7),
         ],
         ids=["examples", "policy", "ruff", "mypy", "syntax"],
