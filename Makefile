@@ -91,6 +91,9 @@ bench-model: $(VENV)/bench ## measure a model: OPENAI_BASE_URL=... SKILL_MODEL=.
 bench-replay: $(VENV)/bench ## measure what each stop rule costs and saves, on traces of repairs; needs no cluster
 	@PYTHONPATH=operator/src:base-image/src:. $(BIN)/python -m benchmarks.replay
 
+screenshots: $(VENV)/ready install ## take the pictures of the page that README and docs show
+	@SCREENSHOTS=docs/images $(BIN)/pytest -q tests/integration/test_page.py
+
 doctor: ## check that kubectl's current cluster has what the operator needs
 	@kubectl -n $(or $(NAMESPACE),skill-operator) exec deployment/skill-operator-controller -- python3 -m skill_operator doctor
 
@@ -123,4 +126,4 @@ $(VENV)/bench: benchmarks/requirements.txt $(VENV)/ready
 
 .PHONY: help demo test check-docs cluster images publish install cli unit integration verify generate format bench bench-gates \
 	bench-relay bench-races bench-soak bench-generation bench-model bench-opinions bench-replay bench-search \
-	doctor docs release-notes down
+	doctor docs release-notes down screenshots

@@ -27,6 +27,9 @@ NODE = (
 IMAGES = ("buildah", "ca-certificates", "debian-archive-keyring", "debootstrap")
 """To build images without Docker."""
 
+BROWSER = ("chromium", "fonts-dejavu-core")
+"""To test the page for people."""
+
 
 def ensure(packages: tuple[str, ...]) -> None:
     """Install the packages that are missing. Raises ClusterError where that needs root."""

@@ -97,7 +97,8 @@ async def test_a_written_skill_goes_to_the_archive_and_comes_back_as_it_was(
 
     rest = kept(operator, namespace)
     gone = {f"deployment.apps/{child}", f"service/{child}", f"networkpolicy.networking.k8s.io/{child}"}
-    assert not rest & (gone | {f"configmap/{naming.contract('old')}"})
+    assert not rest & gone
+    assert not operator.cluster.get("-n", namespace, "configmaps", "-l", f"{naming.COMPONENT}=contract")["items"]
     assert f"configmap/{naming.source('old')}" in rest
     assert f"serviceaccount/{child}" in rest
     ready = operator.condition(namespace, "old", "Ready")

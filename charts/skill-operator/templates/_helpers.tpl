@@ -259,6 +259,7 @@ readinessProbe:
     "wake" .Values.gateway.wake
     "mcp" .Values.gateway.mcp
     "oauth" .Values.gateway.oauth
+    "ui" .Values.gateway.ui
     "tlsFolder" (ternary "/etc/skill-operator-tls" "" $tls)
     "selfSigned" (dict
       "enabled" .Values.gateway.tls.selfSigned

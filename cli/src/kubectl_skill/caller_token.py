@@ -93,8 +93,8 @@ def _run_plugin(plugin: Mapping[str, Any]) -> str:
         )
         return str((json.loads(done.stdout).get("status") or {}).get("token") or "")
     except (OSError, subprocess.SubprocessError, ValueError, AttributeError) as error:
-        said = single_line(type(error).__name__, 80)
-        raise CliError(f"the kubeconfig's credential plugin gave no token ({said})", ExitCode.NO_CLUSTER) from error
+        cause = single_line(type(error).__name__, 80)
+        raise CliError(f"the kubeconfig's credential plugin gave no token ({cause})", ExitCode.NO_CLUSTER) from error
 
 
 def _checked(token: str, source: str) -> str:

@@ -92,8 +92,8 @@ def send(
     except TimeoutError as error:
         raise CliError(f"no answer came within {timeout_seconds:.0f} s (--timeout)", ExitCode.TIMEOUT) from error
     except (OSError, http.client.HTTPException) as error:
-        said = single_line(str(error) or type(error).__name__, 200)
-        raise CliError(f"the connection to the gateway broke off: {said}", ExitCode.CALL_FAILED) from error
+        cause = single_line(str(error) or type(error).__name__, 200)
+        raise CliError(f"the connection to the gateway broke off: {cause}", ExitCode.CALL_FAILED) from error
     finally:
         connection.close()
     if len(content) > MAX_ANSWER_BYTES:

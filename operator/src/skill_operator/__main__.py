@@ -27,6 +27,7 @@ from skill_operator.isolation.cluster_networks import ClusterNetworks
 from skill_operator.isolation.monitor import IsolationMonitor
 from skill_operator.isolation.service_addresses import resolve_service_addresses
 from skill_operator.isolation.user_namespaces import NodeFeaturesCache
+from skill_operator.k8s.caller_client import connect_for_callers
 from skill_operator.k8s.client import connect
 from skill_operator.k8s.events import EventRecorder
 from skill_operator.k8s.interface import Cluster
@@ -154,10 +155,11 @@ async def gateway(settings: Settings) -> int:
 
     async with (
         connect("skill-operator-gateway", metrics.record_unreadable_object) as cluster,
+        connect_for_callers("skill-operator-page") as callers,
         serve_beacon(settings.beacon_port),
     ):
         try:
-            await serve(settings, cluster)
+            await serve(settings, cluster, callers)
         except CertificateError as error:
             sys.exit(f"skill-operator: {error}")
     return 0

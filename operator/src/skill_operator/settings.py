@@ -276,6 +276,12 @@ class McpSettings(_SettingsModel):
     )
 
 
+class PageSettings(_SettingsModel):
+    """PageSettings say whether the gateway has a page for people."""
+
+    enabled: bool = Field(default=True, description="whether the gateway serves the page at /ui")
+
+
 def is_host_name(text: str) -> bool:
     """Return whether a text is a host name in lower case. One whose last label begins with a digit is none."""
     return len(text) <= MAX_HOST_LENGTH and _HOST.fullmatch(text) is not None
@@ -353,6 +359,7 @@ class GatewaySettings(_SettingsModel):
     wake: WakeSettings = WakeSettings()
     mcp: McpSettings = McpSettings()
     oauth: OAuthSettings = OAuthSettings()
+    ui: PageSettings = PageSettings()
 
 
 class EgressProxySettings(_SettingsModel):

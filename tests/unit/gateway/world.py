@@ -17,6 +17,7 @@ from skill_operator.gateway.invocation import Invoker
 from skill_operator.gateway.pods.activator import Activator
 from skill_operator.gateway.pods.connection import ConnectionPool
 from skill_operator.gateway.pods.directory import Directory
+from skill_operator.k8s.interface import CallerCluster
 from skill_operator.settings import GatewaySettings, ImageSettings, Settings, WakeSettings
 from tests.unit.gateway.objects import pod, skill
 
@@ -99,6 +100,7 @@ class World:
         self.wake = WakeSettings()
         self.authorizer: Authorizer = AllowAll()
         self.certificate: Certificate | None = None
+        self.callers: CallerCluster | None = None
         self.port = 0
         self.url = ""
         self.client = aiohttp.ClientSession(auto_decompress=False)
@@ -111,7 +113,9 @@ class World:
         pool = self._stack.enter_context(ConnectionPool(self.port).open())
         activator = Activator(self.scaler, self.directory, pool, self.wake)  # type: ignore[arg-type]
         self.invoker = Invoker(self.directory, pool, activator)
-        gateway = self.gateway = server.make_server(self.invoker, self.authorizer, SETTINGS, self.certificate)
+        gateway = self.gateway = server.make_server(
+            self.invoker, self.authorizer, SETTINGS, self.certificate, self.callers
+        )
         self.connections = gateway.services.connections
         self.deadlines = gateway.services.deadlines
         end = asyncio.Event()

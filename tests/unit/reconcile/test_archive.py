@@ -22,7 +22,7 @@ from tests.unit.reconcile.test_registry_away import OTHER_DIGEST, end_build, mak
 
 LIMIT = 600
 KEY = SkillKey(NAMESPACE, NAME)
-GONE = {("Deployment", CHILD), ("Service", CHILD), ("NetworkPolicy", CHILD), ("ConfigMap", naming.contract(NAME))}
+GONE = {("Deployment", CHILD), ("Service", CHILD), ("NetworkPolicy", CHILD), ("ConfigMap", "contract")}
 RESTORE = naming.RESTORE_ANNOTATION
 
 
@@ -38,7 +38,10 @@ async def world() -> World:
 
 
 def children(world: World) -> set[tuple[str, str]]:
-    return {(kind, name) for kind, namespace, name in world.store.objects if namespace == NAMESPACE}
+    """What is in the namespace. A contract's name says which one it is, so that it counts by its component."""
+    found = {place: obj for place, obj in world.store.objects.items() if place[1] == NAMESPACE}
+    parts = {place: obj["metadata"].get("labels", {}).get(naming.COMPONENT) for place, obj in found.items()}
+    return {(place[0], "contract" if parts[place] == "contract" else place[2]) for place in found}
 
 
 def active(world: World) -> str:

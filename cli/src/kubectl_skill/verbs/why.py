@@ -126,14 +126,14 @@ def _last_failure(skill: SkillView) -> str:
     return f"{tried} was refused by {failure.gate}{line}: {_sentence(failure.message)}"
 
 
-def _besides(skill: SkillView, told: Condition) -> list[str]:
-    """Return what else is not well: a stage that is False or Unknown beside the one that was told."""
+def _besides(skill: SkillView, shown: Condition) -> list[str]:
+    """Return what else is not well: a stage that is False or Unknown beside the one that was shown."""
     others = []
     if not (skill.holds(types.READY) or skill.holds(types.STALLED)):
         return []
     for type_ in STAGES:
         stage = skill.condition(type_)
-        if stage is None or stage is told or stage.status == "True" or stage.reason in {told.reason, "Pending"}:
+        if stage is None or stage is shown or stage.status == "True" or stage.reason in {shown.reason, "Pending"}:
             continue
         if type_ == types.ACTIVE and skill.state in {"Asleep", "Archived"}:
             continue

@@ -28,7 +28,8 @@ from skill_operator.gateway.pods.activator import Activator
 from skill_operator.gateway.pods.connection import ConnectionPool
 from skill_operator.gateway.pods.directory import Directory, SkillEntry
 from skill_operator.gateway.skill_search import SkillSearch
-from skill_operator.k8s.interface import Cluster
+from skill_operator.gateway.ui.page_routes import SkillPages
+from skill_operator.k8s.interface import CallerCluster, Cluster
 from skill_operator.observability import health, metrics
 from skill_operator.settings import Settings
 
@@ -41,10 +42,11 @@ MAX_REQUESTS = 1024  # in flight, of those that are no calls over HTTP
 GC_THRESHOLD = 20_000  # new objects between collections: calls make no cycles, and one takes as long as several calls
 
 
-async def serve(settings: Settings, cluster: Cluster) -> None:
+async def serve(settings: Settings, cluster: Cluster, callers: CallerCluster | None = None) -> None:
     """Run the gateway until SIGTERM. Raises CertificateError.
 
-    It stops in order: it leaves the Services, then takes no more calls, then finishes those in flight.
+    `callers` is the API server as the page's callers reach it, with their own tokens. The gateway stops in order: it
+    leaves the Services, then takes no more calls, then finishes those in flight.
     """
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -73,7 +75,7 @@ async def serve(settings: Settings, cluster: Cluster) -> None:
     async with egress, usage, health.serve(settings.health_port, live, ready):
         with pool.open():
             stop_server = asyncio.Event()
-            server = make_server(invoker, make_authorizer(cluster, settings), settings, certificate)
+            server = make_server(invoker, make_authorizer(cluster, settings), settings, certificate, callers)
             server_task = asyncio.create_task(server.run_until(stop_server))
             freeze_garbage_collector()
             log.info("listening", extra={"port": settings.listen_port, "tls": certificate is not None})
@@ -123,7 +125,11 @@ def freeze_garbage_collector() -> None:
 
 
 def make_server(
-    invoker: Invoker, authorizer: Authorizer, settings: Settings, certificate: Certificate | None = None
+    invoker: Invoker,
+    authorizer: Authorizer,
+    settings: Settings,
+    certificate: Certificate | None = None,
+    callers: CallerCluster | None = None,
 ) -> GatewayServer:
     """Return the server for callers, over HTTP and MCP; with a certificate it speaks TLS."""
     connections = ConnectionLimiter(settings.gateway.connections)
@@ -135,7 +141,8 @@ def make_server(
         invoker, authorizer, origins, resource, Deadlines(), connections, requests, pipelined, search
     )
     mcp_server = McpServer(services, settings.gateway.mcp)
-    app = routes.make_app(services, mcp_server, settings)
+    pages = SkillPages(services, settings, callers).routes() if settings.gateway.ui.enabled else []
+    app = routes.make_app(services, mcp_server, settings, pages)
     options: dict[str, Any] = {"host": "0.0.0.0", "port": settings.listen_port}
     options |= {"timeout_graceful_shutdown": SHUTDOWN_TIMEOUT_SECONDS}
     if certificate:

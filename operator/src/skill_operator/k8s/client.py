@@ -9,6 +9,7 @@ import logging
 import os
 import random
 import re
+import ssl
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -281,7 +282,7 @@ class ApiServer:
         timeout = aiohttp.ClientTimeout(sock_connect=TIMEOUT_SECONDS, sock_read=SILENCE_SECONDS)
         response = await self._send("GET", _path(kind, namespace), query, None, "application/json", timeout)
         try:
-            await _raise_for(response)
+            await raise_for(response)
             buffer = bytearray()
             async for chunk in response.content.iter_any():
                 *lines, rest = chunk.split(b"\n")
@@ -320,7 +321,7 @@ class ApiServer:
         try:
             response = await self._send(method, path, query, body, content_type, timeout, accept)
             async with response:
-                await _raise_for(response)
+                await raise_for(response)
                 async for chunk in response.content.iter_any():
                     raw += chunk
                     if max_bytes is not None and len(raw) > max_bytes:
@@ -361,17 +362,31 @@ class ApiServer:
             raise Unavailable(f"the API server does not answer: {str(error) or type(error).__name__}") from error
 
 
+async def _load_configuration() -> Configuration:
+    """Return how to reach the API server: as the pod's service account, or outside a pod as KUBECONFIG says."""
+    settings = Configuration()
+    if "KUBERNETES_SERVICE_HOST" in os.environ and TOKEN.exists():  # noqa: ASYNC240 - nothing runs yet
+        config.load_incluster_config(client_configuration=settings)  # type: ignore[no-untyped-call]
+    else:
+        await config.load_kube_config(config_file=os.environ.get("KUBECONFIG"), client_configuration=settings)  # type: ignore[no-untyped-call]
+    return settings
+
+
+async def api_server_address() -> tuple[str, ssl.SSLContext | bool]:
+    """Return the API server's URL and what trusts it; of this process's own identity there is nothing in either."""
+    settings = await _load_configuration()
+    if not settings.verify_ssl:
+        return str(settings.host), False
+    return str(settings.host), ssl.create_default_context(cafile=settings.ssl_ca_cert or None)
+
+
 @asynccontextmanager
 async def connect(manager: str, on_unreadable: Callable[[str], None] = lambda _: None) -> AsyncIterator[ApiServer]:
     """Connect as the pod's service account, or outside a pod as KUBECONFIG says.
 
     `manager` names the owner of applied fields. `on_unreadable` gets the kind of each object that is skipped.
     """
-    settings = Configuration()
-    if "KUBERNETES_SERVICE_HOST" in os.environ and TOKEN.exists():  # noqa: ASYNC240 - nothing runs yet
-        config.load_incluster_config(client_configuration=settings)  # type: ignore[no-untyped-call]
-    else:
-        await config.load_kube_config(config_file=os.environ.get("KUBECONFIG"), client_configuration=settings)  # type: ignore[no-untyped-call]
+    settings = await _load_configuration()
     settings.proxy = None
     settings.client_session_kwargs = {"trust_env": False}  # a proxy is for models[].proxy, never for the API server
     async with ApiClient(settings) as api:
@@ -474,7 +489,8 @@ def _trace(obj: Object) -> Object:
     }
 
 
-async def _raise_for(response: aiohttp.ClientResponse) -> None:
+async def raise_for(response: aiohttp.ClientResponse) -> None:
+    """Raise the error for a response of the API server that is none of success."""
     if response.status < 300:
         return
     text = await response.text(errors="replace")

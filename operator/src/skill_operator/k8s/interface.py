@@ -65,3 +65,24 @@ class Cluster(Protocol):
 
         Where the API server is lost in between, ("CUT", {}) follows, then what changed meanwhile and ("SYNCED", {}).
         """
+
+
+class CallerCluster(Protocol):
+    """CallerCluster is what is done at the API server with a caller's own token. All methods may raise ClusterError.
+
+    `audience` is the one by which the API server takes tokens; empty where it is not known.
+    """
+
+    audience: str
+
+    async def get(self, token: str, kind: str, namespace: str, name: str) -> Object | None:
+        """Return the object, or None if there is none of this name."""
+
+    async def list(self, token: str, kind: str, namespace: str, labels: dict[str, str]) -> Items:
+        """Return the first objects of a kind with these labels."""
+
+    async def patch(self, token: str, kind: str, namespace: str, name: str, changes: Object) -> None:
+        """Apply a JSON Merge Patch (RFC 7396)."""
+
+    async def review(self, token: str, kind: str, spec: Object) -> Object:
+        """Return the status of a review that the caller makes of itself. Nothing is stored."""

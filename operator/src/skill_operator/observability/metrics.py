@@ -237,6 +237,11 @@ class GatewayCollector(Collector):
         skill.outcomes[outcome] += 1
         skill.seconds += seconds
 
+    def skill_calls(self, key: tuple[str, str]) -> tuple[dict[str, int], float]:
+        """Return how many calls of a Skill had which outcome, and how many seconds they took together."""
+        skill = self._skills.get(key)
+        return (dict(skill.outcomes), skill.seconds) if skill is not None else ({}, 0.0)
+
     def forget_skill(self, key: tuple[str, str]) -> None:
         """Drop the series of a Skill."""
         self._skills.pop(key, None)
@@ -282,6 +287,11 @@ def record_request(outcome: str, seconds: float) -> None:
 def record_skill_call(namespace: str, skill: str, outcome: str, seconds: float) -> None:
     """Record a call of a Skill that exists; `outcome` is as in `record_request`."""
     _GATEWAY.record_skill_call((namespace, skill), outcome, seconds)
+
+
+def skill_calls(namespace: str, skill: str) -> tuple[dict[str, int], float]:
+    """Return the calls of a Skill by outcome since this process started, and the seconds that they took together."""
+    return _GATEWAY.skill_calls((namespace, skill))
 
 
 def forget_skill(namespace: str, skill: str) -> None:

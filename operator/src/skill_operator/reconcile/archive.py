@@ -18,6 +18,7 @@ from skill_operator.reconcile.ownership import belongs_to
 from skill_operator.reconcile.result import ConditionUpdate
 from skill_operator.reconcile.usage_collector import UsageSnapshot
 from skill_operator.reconcile.writer import delete, delete_unchanged
+from skill_operator.resources import contract
 
 MIN_CHECKPOINT_SECONDS, MAX_CHECKPOINT_SECONDS = 5.0, 3600.0
 CHECKPOINT_RATIO = 0.1
@@ -122,10 +123,12 @@ async def delete_archived(cluster: Cluster, skill: Skill, live: LiveState) -> No
         await delete_unchanged(cluster, live.deployment)
     if live.policy is not None:
         await delete(cluster, live.policy)
-    for kind, child in (("Service", name), ("ConfigMap", naming.contract(meta.name))):
-        found = await cluster.get(kind, meta.namespace, child)
-        if found is not None and belongs_to(found, labels):
-            await delete(cluster, found)
+    service = await cluster.get("Service", meta.namespace, name)
+    if service is not None and belongs_to(service, labels):
+        await delete(cluster, service)
+    contracts = naming.MANAGED | {naming.UID_LABEL: meta.uid, naming.COMPONENT: contract.COMPONENT}
+    for found in await cluster.list("ConfigMap", meta.namespace, contracts):
+        await delete(cluster, found)
 
 
 def _restore_digest(skill: Skill) -> str:

@@ -37,7 +37,7 @@ class AllowedOrigins:
 
     def check(self, origin: str, host: str) -> None:
         """Raise Problem unless the request may come from there. Programs send no Origin."""
-        if origin and not self.is_listed(origin) and not _is_same(origin, host):
+        if origin and not self.is_listed(origin) and not is_same_origin(origin, host):
             detail = "the gateway takes no calls from pages of other origins; add yours to gateway.origins"
             raise Problem("origin-not-allowed", detail)
         if self._names is not None and not (len(host) <= MAX_HOST_LENGTH and self._is_own_cached(host)):
@@ -76,7 +76,7 @@ class AllowedOrigins:
         return True
 
 
-def _is_same(origin: str, host: str) -> bool:
+def is_same_origin(origin: str, host: str) -> bool:
     """Return whether a page of this origin came from this host; a port that is not written is that of the scheme."""
     match = _WEB_ORIGIN.fullmatch(origin)
     if match is None or len(origin) > MAX_HOST_LENGTH or len(host) > MAX_HOST_LENGTH:

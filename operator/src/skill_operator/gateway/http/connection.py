@@ -37,15 +37,17 @@ class GatewayServices:
     search: SkillSearch
 
     @asynccontextmanager
-    async def admit(self, request: Request) -> AsyncIterator[Caller]:
+    async def admit(self, request: Request, authorization: str | None = None) -> AsyncIterator[Caller]:
         """Authenticate the caller of what is no call over HTTP, and hold a place for it while the context is open.
 
-        Raises Problem (401, 403, 429, 503).
+        `authorization` stands for the header where the caller sent its token otherwise. Raises Problem (401, 403, 429,
+        503).
         """
         self.origins.check(request.headers.get("origin", ""), request.headers.get("host", ""))
         address = request.client.host if request.client else ""
+        sent = request.headers.get("authorization", "") if authorization is None else authorization
         try:
-            caller = await self.authorizer.authenticate(request.headers.get("authorization", ""), address)
+            caller = await self.authorizer.authenticate(sent, address)
         except Problem as problem:
             raise self.resource.with_challenge(problem, request.scope["path"]) from problem
         with self.requests.hold(caller.namespace, caller.name) as admitted:

@@ -7,12 +7,14 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from skill_operator.gateway.access.origins import AllowedOrigins
+from skill_operator.gateway.http.paths import is_page_path
 
 
 class CorsMiddleware:
     """CorsMiddleware lets pages of listed origins send requests and read responses.
 
-    It says the same of every path, and lets nobody in: a page needs a token as any program does.
+    It says the same of every path but those of the page for people, and lets nobody in: a page needs a token as any
+    program does.
     """
 
     def __init__(self, app: ASGIApp, origins: AllowedOrigins) -> None:
@@ -23,7 +25,7 @@ class CorsMiddleware:
         """Serve a request."""
         headers = Headers(scope=scope) if scope["type"] == "http" else Headers()
         origin = headers.get("origin", "")
-        if not self._origins.is_listed(origin):
+        if not self._origins.is_listed(origin) or is_page_path(scope["path"]):
             await self._app(scope, receive, send)
             return
         if scope["method"] == "OPTIONS" and "access-control-request-method" in headers:

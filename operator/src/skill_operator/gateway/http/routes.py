@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol
 
@@ -26,7 +27,7 @@ from skill_operator.gateway.http import access_log
 from skill_operator.gateway.http.connection import GatewayServices
 from skill_operator.gateway.http.cors import CorsMiddleware
 from skill_operator.gateway.http.openapi import encode_openapi
-from skill_operator.gateway.http.paths import LabelConvertor, has_encoded_slash
+from skill_operator.gateway.http.paths import LabelConvertor, has_encoded_slash, is_page_path
 from skill_operator.gateway.http.request_id import resolve_request_id
 from skill_operator.gateway.invocation import gateway_starting
 from skill_operator.gateway.pods.directory import SkillEntry
@@ -51,8 +52,10 @@ class ManagedApp(Protocol):
         """Return the context in which the app serves."""
 
 
-def make_app(services: GatewayServices, mcp_server: ManagedApp, settings: Settings) -> Starlette:
-    """Return the app, which has `mcp_server` at /mcp and below, and runs it."""
+def make_app(
+    services: GatewayServices, mcp_server: ManagedApp, settings: Settings, pages: Sequence[Route] = ()
+) -> Starlette:
+    """Return the app, which has `mcp_server` at /mcp and below, and runs it; `pages` are the page's for people."""
     routes = Routes(services, settings)
     app = Starlette(
         routes=[
@@ -63,6 +66,7 @@ def make_app(services: GatewayServices, mcp_server: ManagedApp, settings: Settin
             Route(mcp_endpoint.SEARCH_PATH, mcp_server, methods=["POST"]),
             Route(f"{mcp_endpoint.PATH}/{{namespace:label}}", mcp_server, methods=["POST"]),
             *(Route(path, routes.describe_resource) for path in routes.resource_paths()),
+            *pages,
         ],
         exception_handlers={Problem: _problem_response, HTTPException: _http_exception_response},
         lifespan=lambda _: mcp_server.run(),
@@ -245,7 +249,7 @@ def _http_exception_response(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # noqa: S101 - it was registered for these
     if error.status_code == 405:
         allowed = sorted({name.strip() for name in (error.headers or {}).get("Allow", "").split(",") if name.strip()})
-        if request.url.path.count("/") == 4:
+        if request.url.path.count("/") == 4 and not is_page_path(request.url.path):
             allowed = sorted({*allowed, "POST"})  # which CallerConnection takes before it comes here
         detail = f"this path takes {', '.join(allowed)}; a skill is called by POST"
         headers = {"Allow": ", ".join(allowed)}

@@ -25,6 +25,13 @@ class _CallMoment(NamedTuple):
     request_id: str
 
 
+class SkillActivity(NamedTuple):
+    """SkillActivity is how many calls of a Skill are open here, and how long ago the last one ended, if one did."""
+
+    open_calls: int
+    idle_seconds: float | None
+
+
 class _SkillCounters:
     """_SkillCounters is what the tracker knows of one Skill."""
 
@@ -77,6 +84,13 @@ class UsageTracker:
             return False
         skill.restore = (_CallMoment(self._clock(), meta, request_id), archive)
         return True
+
+    def activity(self, uid: str) -> SkillActivity | None:
+        """Return what this gateway knows of the calls of the Skill with this uid, or None where it had none."""
+        skill = self._skills.get(uid)
+        if skill is None:
+            return None
+        return SkillActivity(skill.open_calls, self._clock() - skill.last_call if skill.last_call else None)
 
     def report(self, waiting: Mapping[str, int], drain_tokens: Mapping[str, str]) -> UsageReport:
         """Return the report for the controller; `waiting` has the number of waiting calls, both are by uid."""

@@ -1,0 +1,1 @@
+"""The page for people at /ui: server-rendered HTML, which shows Skills and takes calls and decisions."""

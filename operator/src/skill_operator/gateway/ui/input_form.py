@@ -1,0 +1,188 @@
+"""A form for the input of a Skill, made from its schema, and the JSON value that a filled one stands for.
+
+A form can do what most inputs are: an object of texts, numbers, choices and yes or no. Any other property is written as
+JSON, and so is the whole input where it is no such object.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Any, Final, NamedTuple
+from urllib.parse import parse_qsl
+
+from skill_operator.api.v1alpha1 import SkillSpec
+from skill_operator.gateway.problems import Problem
+from skill_operator.untrusted.json_values import parse_json
+from skill_operator.untrusted.text import printable
+
+MAX_FIELDS: Final = 24
+MAX_CHOICES: Final = 50
+MAX_LABEL_CHARACTERS: Final = 120
+MAX_HELP_CHARACTERS: Final = 400
+MAX_FORM_BYTES: Final = 3 << 20
+"""A body of 1 MiB, of which every character may be escaped."""
+SHORT_TEXT_CHARACTERS: Final = 120
+RAW: Final = "raw"
+_NUMBER: Final = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][-+]?[0-9]+)?")
+_SINGLE_LINE_FORMATS: Final = frozenset(
+    {"date", "date-time", "time", "email", "uri", "uuid", "hostname", "ipv4", "ipv6"}
+)
+
+
+class FormField(NamedTuple):
+    """FormField is one property; `kind` is text, area, number, boolean, choice or json, `name` its own in the form."""
+
+    name: str
+    label: str
+    property: str
+    kind: str
+    required: bool
+    help: str
+    choices: list[tuple[str, str]]
+    value: str
+
+
+class InputForm(NamedTuple):
+    """InputForm has the fields, none where only JSON can say what the input is, and the example as JSON."""
+
+    fields: list[FormField]
+    raw: str
+
+
+def make_form(spec: SkillSpec, values: Mapping[str, str] | None = None, example: str = "") -> InputForm:
+    """Return the form, filled with what was sent, or with an example: the named one, or else the first."""
+    chosen = next((one for one in spec.examples if one.name == example), None) or next(iter(spec.examples), None)
+    given = chosen.input if chosen is not None else {}
+    sent = values or {}
+    fields = [
+        _field(number, name, schema, name in _required(spec.input), given, sent)
+        for number, (name, schema) in enumerate(_properties(spec.input))
+    ]
+    return InputForm(fields, sent.get(RAW, "") or _pretty(given))
+
+
+def _properties(schema: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    properties = schema.get("properties")
+    plain = schema.get("type") == "object" and isinstance(properties, dict) and len(properties) <= MAX_FIELDS
+    return list(properties.items()) if plain and isinstance(properties, dict) else []
+
+
+def _required(schema: Mapping[str, Any]) -> list[str]:
+    required = schema.get("required")
+    return [name for name in required if isinstance(name, str)] if isinstance(required, list) else []
+
+
+def _field(number: int, name: str, schema: Any, required: bool, given: Any, sent: Mapping[str, str]) -> FormField:
+    known = schema if isinstance(schema, dict) else {}
+    kind, choices = _kind(known)
+    value = ""
+    if isinstance(given, dict) and name in given and not sent:
+        value = _shown(kind, given[name])
+    title = known.get("title")
+    label = title if isinstance(title, str) and title.strip() else name
+    about = known.get("description")
+    return FormField(
+        f"v{number}",
+        printable(label, MAX_LABEL_CHARACTERS) or "(without a name)",
+        name,
+        kind,
+        required,
+        printable(about, MAX_HELP_CHARACTERS) if isinstance(about, str) else "",
+        choices,
+        sent.get(f"v{number}", value),
+    )
+
+
+def _kind(schema: Mapping[str, Any]) -> tuple[str, list[tuple[str, str]]]:
+    """Return what kind of field a schema needs, and its choices as pairs of JSON and label."""
+    options = schema.get("enum")
+    if isinstance(options, list) and 0 < len(options) <= MAX_CHOICES and all(map(_is_scalar, options)):
+        return "choice", [(_compact(option), printable(_label(option), MAX_LABEL_CHARACTERS)) for option in options]
+    type_ = schema.get("type")
+    if isinstance(type_, list):
+        named = [one for one in type_ if one != "null"]
+        type_ = named[0] if len(named) == 1 else None
+    if type_ in {"integer", "number"}:
+        return "number", []
+    if type_ == "boolean":
+        return "boolean", [("true", "true"), ("false", "false")]
+    if type_ == "string":
+        longest = schema.get("maxLength")
+        short = schema.get("format") in _SINGLE_LINE_FORMATS or (
+            isinstance(longest, int) and longest <= SHORT_TEXT_CHARACTERS
+        )
+        return ("text" if short else "area"), []
+    return "json", []
+
+
+def _shown(kind: str, value: Any) -> str:
+    """Return a value as its field shows it."""
+    if kind in {"text", "area"}:
+        return value if isinstance(value, str) else ""
+    return _pretty(value) if kind == "json" else _compact(value)
+
+
+def read_form(raw: bytes) -> dict[str, str]:
+    """Return the fields of a sent form (application/x-www-form-urlencoded), each by its name. Raises Problem (400)."""
+    try:
+        pairs = parse_qsl(raw.decode("ascii"), keep_blank_values=True, max_num_fields=2 * MAX_FIELDS, errors="strict")
+    except (ValueError, UnicodeError) as error:
+        raise Problem("bad-request", "the form is not one that the page has") from error
+    return {name: value.replace("\r\n", "\n") for name, value in pairs}
+
+
+def encode_input(spec: SkillSpec, values: Mapping[str, str]) -> bytes:
+    """Return the JSON text of the input that a sent form stands for. Raises Problem (400), which names the field."""
+    if RAW in values:
+        _parse("the JSON", values[RAW])
+        return values[RAW].encode("utf-8", "replace")
+    required = _required(spec.input)
+    parts: list[str] = []
+    for number, (name, schema) in enumerate(_properties(spec.input)):
+        text = values.get(f"v{number}", "")
+        kind, _ = _kind(schema if isinstance(schema, dict) else {})
+        if text == "" and (name not in required or kind not in {"text", "area"}):
+            continue
+        parts.append(f"{json.dumps(name)}: {_value(name, kind, text)}")
+    return f"{{{', '.join(parts)}}}".encode("utf-8", "replace")
+
+
+def _value(name: str, kind: str, text: str) -> str:
+    """Return what a field says as JSON. Numbers stay as they were written."""
+    label = printable(name, MAX_LABEL_CHARACTERS)
+    match kind:
+        case "text" | "area":
+            return json.dumps(text)
+        case "number":
+            stripped = text.strip()
+            if not _NUMBER.fullmatch(stripped):
+                raise Problem("bad-request", f"{label} must be a number, such as 3 or 0.5")
+            return stripped
+        case _:
+            _parse(label, text)
+            return text
+
+
+def _parse(label: str, text: str) -> Any:
+    try:
+        return parse_json(text)
+    except (ValueError, RecursionError) as error:
+        raise Problem("bad-request", f"{label} is no JSON: {printable(str(error), 120)}") from error
+
+
+def _is_scalar(value: Any) -> bool:
+    return value is None or isinstance(value, str | int | float | bool)
+
+
+def _label(value: Any) -> str:
+    return value if isinstance(value, str) else _compact(value)
+
+
+def _compact(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _pretty(value: Any) -> str:
+    return json.dumps(value, indent=2, ensure_ascii=False)
