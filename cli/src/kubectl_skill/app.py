@@ -39,6 +39,15 @@ VERBS: Final[tuple[Verb, ...]] = (
     Verb("doctor", "doctor"),
     Verb("ui", "ui"),
     # which write
+    Verb("new", "new"),
+    Verb("check", "check"),
+    Verb("apply", "apply"),
+    Verb("example", "example"),
+    Verb("approve", "approve"),
+    Verb("reject", "reject"),
+    Verb("retry", "retry"),
+    Verb("rollback", "rollback"),
+    Verb("export", "export"),
 )
 
 

@@ -77,6 +77,13 @@ def note(text: str) -> None:
     sys.stderr.flush()
 
 
+def prompt(question: str) -> None:
+    """Write a question to standard error, after which a person types on the same line."""
+    sys.stdout.flush()
+    sys.stderr.write(clean(question) + " ")
+    sys.stderr.flush()
+
+
 def fail(message: str) -> None:
     """Write the one line that says why a command ended."""
     mark = paint("error:", Color.RED, sys.stderr)

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import base64
-import gzip
-import hashlib
 import json
 from typing import Any
 
 from skill_operator import naming, runtime_contract
+from skill_operator.api import check_request
 from skill_operator.api.v1alpha1 import Example, Skill
 from skill_operator.k8s.interface import Object
 from skill_operator.registry.references import pull_reference
@@ -16,15 +14,12 @@ from skill_operator.resources import contract
 from skill_operator.resources.common import SECRET_MODE, SECRETS, isolated_container, isolated_pod, metadata, tmp_volume
 from skill_operator.settings import Settings
 
-PART_BYTES = 96 * 1024  # one environment variable holds 128 KiB at most
-MAX_PARTS = runtime_contract.MAX_CHECK_PARTS
+TooLarge = check_request.TooLarge
+subject = check_request.subject
+pack = check_request.pack
 REPORT = "report.json"
 PLACEHOLDER = "placeholder"
 MAX_DATA_BYTES = 1_000_000  # of the MiB that a ConfigMap holds, with its report
-
-
-class TooLarge(ValueError):
-    """TooLarge says that source, schemas and examples together do not fit into a check."""
 
 
 def bundle(
@@ -34,63 +29,12 @@ def bundle(
 
     `reference` is the accepted program that the candidate is to be compared with, or empty.
     """
-    examples = [_example(e, hidden=False) for e in visible] + [_example(e, hidden=True) for e in hidden]
-    return {
-        runtime_contract.CHECK_SOURCE: source,
-        runtime_contract.CHECK_TYPES: types,
-        runtime_contract.CONTRACT_INPUT: skill.spec.input,
-        runtime_contract.CONTRACT_OUTPUT: skill.spec.output,
-        runtime_contract.CHECK_EXAMPLES: examples,
-        runtime_contract.CONTRACT_CALL_TIMEOUT_SECONDS: skill.spec.call_timeout_seconds,
-        runtime_contract.CHECK_SECRETS: [grant.name for grant in skill.spec.secrets],
-        runtime_contract.CHECK_DETERMINISTIC: skill.spec.deterministic,
-        runtime_contract.CHECK_GRANTED: bool(skill.spec.egress or skill.spec.secrets),
-        **({runtime_contract.CHECK_REFERENCE: reference} if reference else {}),
-    }
-
-
-def _example(example: Example, *, hidden: bool) -> Object:
-    outcome = (
-        {runtime_contract.EXAMPLE_OUTPUT: example.output}
-        if example.has_output
-        else {runtime_contract.EXAMPLE_ERROR: example.error}
-    )
-    return {
-        runtime_contract.EXAMPLE_NAME: example.name,
-        runtime_contract.EXAMPLE_INPUT: example.input,
-        runtime_contract.EXAMPLE_HIDDEN: hidden,
-        **outcome,
-    }
+    return check_request.make_content(skill.spec, source, types, visible, hidden, reference)
 
 
 def key(settings: Settings, content: Object) -> str:
     """Return the key of a check: checks with equal keys have the same verdict."""
     return naming.digest(content, settings.images.checker)
-
-
-def subject(content: Object) -> str:
-    """Return the digest of the content, which the report must name.
-
-    So whoever may change the ConfigMap cannot have something else checked instead.
-    """
-    return hashlib.sha256(_serialize(content)).hexdigest()
-
-
-def _serialize(content: Object) -> bytes:
-    text = json.dumps(content, separators=(",", ":"), sort_keys=True, ensure_ascii=False)
-    return text.encode("utf-8", "surrogatepass")
-
-
-def pack(content: Object) -> list[str]:
-    """Return the content in parts, each for one variable of the environment. Raises TooLarge."""
-    packed = base64.b64encode(gzip.compress(_serialize(content), mtime=0)).decode()
-    parts = [packed[at : at + PART_BYTES] for at in range(0, len(packed), PART_BYTES)]
-    if len(parts) > MAX_PARTS:
-        raise TooLarge(
-            f"source, schemas and examples take {len(packed)} bytes compressed; {PART_BYTES * MAX_PARTS} is the most: "
-            "shorten the examples"
-        )
-    return parts
 
 
 def config_map(skill: Skill, name: str, content: Object, report: Object | None = None) -> Object:

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from skill_operator import naming, runtime_contract
+from skill_operator.api import check_request
 from skill_operator.api.v1alpha1 import Evidence, MutantEvidence, Provenance
 from skill_operator.generation.holdout import split_examples
 from skill_operator.naming import SkillKey
@@ -273,7 +274,7 @@ def test_missing_isolation_stops_the_skill() -> None:
 
 
 def test_too_many_examples_are_said_to_be_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(resource, "PART_BYTES", 10)
+    monkeypatch.setattr(check_request, "PART_BYTES", 10)
     result, _ = examine(observed(), Progress(source=SOURCE), SETTINGS, NOW)
     assert result.is_stalled
     assert result.conditions[0].reason == "SpecInvalid"

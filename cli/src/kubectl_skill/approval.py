@@ -1,0 +1,138 @@
+"""Find what waits for a person, and what changed in it: grants first, then the code against what runs."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Final
+
+from kubectl_skill.errors import CliError
+from kubectl_skill.kept_code import KeptRevision, read_accepted, read_kept
+from kubectl_skill.kubectl import Kubectl
+from kubectl_skill.skills import SkillView
+from skill_operator import naming
+from skill_operator.api.conditions import BUILT
+
+AWAITING: Final = "AwaitingApproval"
+REJECTED: Final = "Rejected"
+GRANTS: Final = ("egress", "secrets", "resources", "runtimeClassName", "callTimeoutSeconds", "input", "output")
+"""Fields of the spec that an approval covers, in the order in which they are shown."""
+MAX_DIFF_LINES: Final = 2000
+_TOKEN = re.compile(rf"{re.escape(naming.APPROVE_ANNOTATION)}=([0-9a-f]{{64}})")
+_SHA256 = re.compile(r"sha256 is ([0-9a-f]{64})")
+
+
+@dataclass(frozen=True)
+class PendingApproval:
+    """PendingApproval is a revision that waits: the token that answers it, and the digest of its code."""
+
+    token: str
+    source_digest: str
+    revision: str
+    changed: tuple[str, ...]
+
+
+def find_pending(skill: SkillView, *, or_rejected: bool = False) -> PendingApproval:
+    """Return what waits for a person, from the status or the condition's words. Raises CliError where nothing does.
+
+    With `or_rejected`, what a person rejected last can be approved after all, where nothing else waits.
+    """
+    request = (skill.raw.get("status") or {}).get("approvalRequest")
+    if isinstance(request, dict) and isinstance(token := request.get("token"), str) and token:
+        changed = tuple(str(part) for part in request.get("changed") or ())
+        return PendingApproval(token, str(request.get("sourceDigest", "")), str(request.get("revision", "")), changed)
+    built = skill.condition(BUILT)
+    if or_rejected and built is not None and built.reason == REJECTED and (found := _find_rejected(skill)) is not None:
+        return found
+    if built is None or built.reason != AWAITING:
+        state = skill.holdup
+        why = f" ({state.reason}: {state.message})" if state is not None else ""
+        raise CliError(f"nothing of {skill.name} waits for approval{why}")
+    token_found, digest = _TOKEN.search(built.message), _SHA256.search(built.message)
+    if token_found is None or digest is None:
+        raise CliError(f"this plugin finds no token in the condition Built of {skill.name}; it says: {built.message}")
+    return PendingApproval(token_found[1], digest[1], "", ())
+
+
+def _find_rejected(skill: SkillView) -> PendingApproval | None:
+    rejection = (skill.raw.get("status") or {}).get("rejection")
+    if not isinstance(rejection, dict) or not isinstance(token := rejection.get("token"), str) or not token:
+        return None
+    digest = skill.status.provenance.source_digest if skill.status.provenance is not None else ""
+    return PendingApproval(token, digest, str(rejection.get("revision", "")), ())
+
+
+def answer_annotations(skill: SkillView, token: str, user: str, words: str | None = None) -> dict[str, str | None]:
+    """Return the annotations of an approval, or of a rejection with its words.
+
+    The other answer to the same revision goes away with it, since admission takes no two.
+    """
+    approve = {naming.APPROVE_ANNOTATION: token, naming.APPROVED_BY_ANNOTATION: user}
+    reject = {
+        naming.REJECT_ANNOTATION: token,
+        naming.REJECTED_BY_ANNOTATION: user,
+        naming.REJECT_MESSAGE_ANNOTATION: words,
+    }
+    mine, other = (approve, reject) if words is None else (reject, approve)
+    known = skill.metadata.annotations
+    is_contrary = known.get(next(iter(other))) == token
+    return {**mine, **({name: None for name in other if name in known} if is_contrary else {})}
+
+
+@dataclass(frozen=True)
+class ReviewedChange:
+    """ReviewedChange is what a person looks at before they answer."""
+
+    grants: tuple[str, ...]
+    """Lines of what it may do; a changed one begins with `-` or `+`."""
+    code: tuple[str, ...]
+    """Lines of a unified diff, or of the whole code where nothing runs."""
+    against: str
+    """Label of the revision that the code is compared with; empty: with none."""
+
+
+def review(kubectl: Kubectl, skill: SkillView, pending: PendingApproval) -> ReviewedChange:
+    """Return what an approval would cover. Raises CliError where the code cannot be had as the operator checked it."""
+    source = read_accepted(kubectl, skill, pending.source_digest)
+    running = read_kept(kubectl, skill, skill.status.revision) if skill.status.revision else None
+    return ReviewedChange(
+        tuple(compare_grants(skill.raw.get("spec") or {}, running.spec if running is not None else None)),
+        tuple(_compare_code(source, running)),
+        running.label if running is not None else "",
+    )
+
+
+def compare_grants(spec: dict[str, Any], former: dict[str, Any] | None) -> Iterator[str]:
+    """Yield what a Skill may do and use: marked where that differs from the spec that runs, plain where it does not."""
+    for name in GRANTS:
+        now, before = spec.get(name), (former or {}).get(name)
+        if former is None or now == before:
+            if name in {"input", "output"} or not now:
+                continue
+            yield from (f"  {line}" for line in _lines(name, now))
+        else:
+            yield from (f"- {line}" for line in _lines(name, before))
+            yield from (f"+ {line}" for line in _lines(name, now))
+
+
+def _lines(name: str, value: Any) -> list[str]:
+    if value in (None, "", [], {}):
+        return [f"{name}: none"]
+    if isinstance(value, list):
+        return [f"{name}: {json.dumps(item, sort_keys=True, ensure_ascii=False)}" for item in value]
+    return [f"{name}: {json.dumps(value, sort_keys=True, ensure_ascii=False)}"]
+
+
+def _compare_code(source: str, running: KeptRevision | None) -> Iterator[str]:
+    lines = source.splitlines()
+    if running is None:
+        yield from (f"{number:4}  {line}" for number, line in enumerate(lines[:MAX_DIFF_LINES], 1))
+        return
+    before = running.source.splitlines()
+    if len(lines) + len(before) > MAX_DIFF_LINES:
+        yield f"(the code has {len(lines)} lines, too many for a diff: kubectl skill export)"
+        return
+    yield from difflib.unified_diff(before, lines, f"{running.label}/skill.py", "skill.py", lineterm="")
