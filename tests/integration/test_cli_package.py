@@ -20,8 +20,7 @@ KREW = Path(__file__).parent / "krew"
 
 def test_krew_takes_the_manifest(built: Path, tmp_path: Path) -> None:
     validator = tmp_path / "validate-krew-manifest"
-    build = ["go", "build", "-o", str(validator), "sigs.k8s.io/krew/cmd/validate-krew-manifest"]
-    subprocess.run(build, cwd=KREW, check=True, env=os.environ | {"GOFLAGS": "-mod=readonly", "GOWORK": "off"})
+    _build_go(validator, "sigs.k8s.io/krew/cmd/validate-krew-manifest")
     manifest = built.parent / "skill.yaml"
     judged = subprocess.run(
         [str(validator), "-manifest", str(manifest), "-skip-install"], capture_output=True, text=True, check=False
@@ -30,8 +29,28 @@ def test_krew_takes_the_manifest(built: Path, tmp_path: Path) -> None:
     broken = tmp_path / "skill.yaml"
     broken.write_text(manifest.read_text().replace("bin: kubectl-skill", "bin: ''"))
     assert subprocess.run([str(validator), "-manifest", str(broken), "-skip-install"], check=False).returncode != 0
-    package = next(built.parent.glob("*.tar.gz"))
-    assert hashlib.sha256(package.read_bytes()).hexdigest() in manifest.read_text()
+    assert hashlib.sha256(_package(built).read_bytes()).hexdigest() in manifest.read_text()
+
+
+def test_krew_installs_it(built: Path, tmp_path: Path) -> None:
+    krew = tmp_path / "krew"
+    _build_go(krew, "sigs.k8s.io/krew/cmd/krew")
+    install = ["install", f"--manifest={built.parent / 'skill.yaml'}", f"--archive={_package(built)}"]
+    environment = os.environ | {"KREW_ROOT": str(tmp_path / "root"), "SHIV_ROOT": str(tmp_path / "unpacked")}
+    subprocess.run([str(krew), *install], check=True, env=environment, stdin=subprocess.DEVNULL)
+    plugin = tmp_path / "root" / "bin" / "kubectl-skill"
+    done = subprocess.run([str(plugin), "--help"], check=True, env=environment, capture_output=True, text=True)
+    assert "Usage: kubectl skill" in done.stdout
+
+
+def _package(built: Path) -> Path:
+    """Return the archive that the manifest names."""
+    return next(built.parent.glob("*.tar.gz"))
+
+
+def _build_go(target: Path, package: str) -> None:
+    environment = os.environ | {"GOFLAGS": "-mod=readonly", "GOWORK": "off"}
+    subprocess.run(["go", "build", "-o", str(target), package], cwd=KREW, check=True, env=environment)
 
 
 def test_two_builds_are_the_same_bytes(built: Path, tmp_path: Path) -> None:
