@@ -66,8 +66,8 @@ class Issuer:
                 "certificateAuthority": self.certificate.read_text(),
             },
             "claimMappings": {
-                "username": {"expression": "'mcp:' + claims.sub"},
-                "groups": {"expression": "claims.groups.map(group, 'mcp:' + group)"},
+                "username": {"claim": "sub", "prefix": "mcp:"},
+                "groups": {"claim": "groups", "prefix": "mcp:"},
             },
         }
 
