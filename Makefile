@@ -47,11 +47,13 @@ verify: $(VENV)/ready ## check format, lint, types, import layers and generated 
 	@PYTHONPATH=operator/src $(BIN)/python -m skill_operator.api.crd --check crds
 	@cmp crds/skill-operator.dev_skills.yaml charts/skill-operator/files/crds/skill-operator.dev_skills.yaml
 	@PYTHONPATH=operator/src:cli/src:. $(BIN)/python -m hack.docs --check docs
+	@$(BIN)/python -m hack.argocd --check
 
 generate: $(VENV)/ready ## write the generated files: the CRD, the chart's copy of it, pages of docs/
 	@PYTHONPATH=operator/src $(BIN)/python -m skill_operator.api.crd crds
 	@mkdir -p charts/skill-operator/files/crds && cp crds/*.yaml charts/skill-operator/files/crds/
 	@PYTHONPATH=operator/src:cli/src:. $(BIN)/python -m hack.docs docs
+	@$(BIN)/python -m hack.argocd
 
 format: $(VENV)/ready ## format the code
 	@$(BIN)/ruff format --quiet $(CODE)

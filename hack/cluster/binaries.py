@@ -40,11 +40,12 @@ class Program:
     flags: tuple[str, ...] = ()
     linker: str = "-s -w"
     cgo: bool = False
+    modules: Path = HERE / "go"
 
     @property
     def source(self) -> Path:
         """The folder of its go.mod."""
-        return HERE / "go" / self.module
+        return self.modules / self.module
 
     @property
     def path(self) -> Path:
@@ -84,8 +85,13 @@ NODE = ("kube", "netpol", "containerd", "ctr", "containerd-shim-runc-v2", "runc"
 
 def ensure(names: Iterable[str]) -> None:
     """Build what is not there yet."""
+    ensure_built(PROGRAMS[name] for name in names)
+
+
+def ensure_built(programs: Iterable[Program]) -> None:
+    """Build those of the programs that are not there yet, the cluster's or others."""
     with records.locked(BIN):
-        for program in (PROGRAMS[name] for name in names):
+        for program in programs:
             if not program.path.exists():
                 _check_toolchain()
                 with step(f"{program.name} built"):

@@ -1,0 +1,3 @@
+-- Lets the Skill wake again.
+obj.spec.suspend = false
+return obj
