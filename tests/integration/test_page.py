@@ -18,7 +18,7 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, BrowserContext, Page, ViewportSize, expect, sync_playwright
 
 from hack.cluster import packages
-from tests.integration.installed import Operator
+from tests.integration.installed import Operator, until
 
 pytestmark = pytest.mark.cluster
 CHROMIUM = "/usr/bin/chromium"
@@ -136,6 +136,16 @@ def opened(browser: Browser, operator: Operator, token: str = "", **options: Any
         context.close()
 
 
+def open_skill(page: Page, path: str) -> None:
+    """Open the page of a Skill, of which the gateway may not have heard yet."""
+
+    def is_there() -> bool:
+        page.goto(path)
+        return page.locator("h1").inner_text() != "Skill not found"
+
+    until(f"{path} is there", 30, is_there)
+
+
 def picture(page: Page, name: str) -> None:
     if PICTURES:
         Path(PICTURES).mkdir(parents=True, exist_ok=True)
@@ -232,7 +242,7 @@ def test_a_person_follows_approves_and_tries_a_skill(  # noqa: PLR0915 - it is o
     invoice(operator, namespace)
     path = f"/ui/skills/{namespace}/invoice-total"
     with opened(browser, operator, token, color_scheme="light") as page:
-        page.goto(path)
+        open_skill(page, path)
         # The page follows by itself until a person is needed.
         decision = page.get_by_role("heading", name="Your decision is needed")
         expect(decision).to_be_visible(timeout=MADE_SECONDS * 1000)
@@ -307,7 +317,7 @@ def test_who_may_only_call_sees_no_code_and_decides_nothing(
     path = f"/ui/skills/{namespace}/echo"
     for token, text in ((caller, "You may not get configmaps"), (gateway_only, "it is for the gateway alone")):
         with opened(browser, operator, token) as page:
-            page.goto(path)
+            open_skill(page, path)
             expect(page.locator("section[aria-labelledby=code-title]")).to_contain_text(text)
             assert "def run" not in page.content()
             judge(page)
@@ -358,6 +368,6 @@ def test_a_keyboard_and_no_script_are_enough(operator: Operator, namespace: str,
         expect(page.locator("#outcome .answer")).to_contain_text('"said": "hi"')
     with opened(browser, operator, token, java_script_enabled=False) as page:
         page.goto(f"/ui/skills/{namespace}/echo")
-        page.get_by_label("what").fill("plain HTML")
+        page.get_by_label("what", exact=True).fill("plain HTML")
         page.get_by_role("button", name="Call it").first.click()
         expect(page.locator("#outcome .answer")).to_contain_text("plain HTML")
