@@ -359,6 +359,10 @@ async def test_who_both_wrote_and_judged_is_said_wherever_the_tool_is_shown(worl
     world.store.ready(key, evidence={"author": "same", "visible": 2})
     world.store.annotate(key, promoted_by="reviewer")
     world.api_server.rights.add(key)
+    for path in ("/v1/skills?q=celsius", f"/v1/skills/finance/{key[1]}"):
+        _, shown, _ = await world.get(path, **BOB_HEADERS)
+        assert "one agent wrote both" in json.dumps(shown), path
+    assert shown["evidence"]["author"] == "same"
     async with agent(world, BOB_HEADERS) as client:
         (tool,) = [tool for tool in (await client.list_tools()).tools if tool.name == told["tool"]]
         assert "one agent wrote both" in (tool.description or "")

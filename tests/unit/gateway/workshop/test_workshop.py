@@ -119,6 +119,12 @@ async def test_the_namespace_says_who_reviews(world: OpenWorkshop, label: str, r
     assert world.store.skills[key_of(told)]["spec"]["review"] == review
 
 
+async def test_a_namespace_where_all_is_reviewed_has_this_reviewed_too(world: OpenWorkshop) -> None:
+    world.store.namespaces["finance"][naming.REVIEW_LABEL] = "Manual"
+    _, told, _ = await world.ask()
+    assert world.store.skills[key_of(told)]["spec"]["review"] == "Manual"
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [

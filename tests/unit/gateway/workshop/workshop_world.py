@@ -82,7 +82,7 @@ class Store:
                 node = node[part]
             if operation["op"] == "test":
                 if node.get(path[-1]) != operation["value"]:
-                    raise Invalid("the server rejected our request: testing path failed: test operation", 422)
+                    raise Invalid("the server rejected our request due to an error in our request", 422)
             else:
                 node[path[-1]] = copy.deepcopy(operation["value"])
         self.writes += 1

@@ -34,6 +34,7 @@ from skill_operator.gateway.invocation import gateway_starting
 from skill_operator.gateway.pods.directory import SkillEntry
 from skill_operator.gateway.problems import Problem
 from skill_operator.gateway.skill_search import DEFAULT_RESULTS, MAX_QUERY_BYTES, MAX_RESULTS
+from skill_operator.gateway.tool_catalog import note_of
 from skill_operator.naming import SkillKey
 from skill_operator.observability import logs, metrics
 from skill_operator.settings import Settings
@@ -148,6 +149,8 @@ class Routes:
             examples = [e.model_dump(mode="json", by_alias=True, exclude_unset=True) for e in spec.examples]
             seconds = {"callTimeoutSeconds": spec.call_timeout_seconds}
             description |= {"input": spec.input, "output": spec.output, "examples": examples} | seconds
+            if (evidence := entry.skill.status.evidence) is not None:
+                description["evidence"] = evidence.model_dump(mode="json", by_alias=True, exclude_none=True)
         return JSONResponse(description)
 
     async def _visible(self, caller: Caller, namespace: str | None, *, archived: bool = False) -> list[SkillEntry]:
@@ -170,6 +173,8 @@ class Routes:
             spec = entry.skill.spec
             described = {"summary": short_description(spec), "description": spec.description}
             described["url"] = entry.skill.status.url
+            if note := note_of(entry.skill):
+                described["note"] = note
         return {
             "namespace": entry.meta.namespace,
             "name": entry.meta.name,

@@ -47,10 +47,10 @@ def read_request(arguments: dict[str, Any], namespace: str) -> SkillRequest:
 
     Whether its schemas and examples are right is `check_content`'s to say. Raises Problem (422).
     """
-    if found := flaw(arguments):
-        raise _invalid(f"{located('request', found[0])}: it {found[1]}")
     if weight(arguments, MAX_UNITS) > MAX_UNITS:
         raise _invalid(f"it has more than {MAX_UNITS} values, of which 64 characters of text are one")
+    if found := flaw(arguments):
+        raise _invalid(f"{located('request', found[0])}: it {found[1]}")
     if strange := sorted(set(arguments) - {*REQUIRED, *OPTIONAL}):
         known = ", ".join((*REQUIRED, *OPTIONAL))
         raise _invalid(f"it has no field {printable(strange[0], 63)}; it has {known}")

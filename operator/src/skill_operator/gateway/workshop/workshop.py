@@ -24,7 +24,7 @@ from skill_operator.gateway.skill_search import SkillSearch
 from skill_operator.gateway.workshop.similar import fits
 from skill_operator.gateway.workshop.skill_request import SkillRequest, check_content, name_examples, skill_object
 from skill_operator.gateway.workshop.task import Task, TaskId, task_of
-from skill_operator.k8s.errors import ClusterError, Forbidden, Invalid, NotFound
+from skill_operator.k8s.errors import ClusterError, Conflict, Forbidden, Invalid, NotFound
 from skill_operator.k8s.interface import Cluster, Object
 from skill_operator.naming import SkillKey
 from skill_operator.observability import metrics
@@ -179,7 +179,8 @@ class Workshop:
         if labels.get(naming.WORKSHOP_LABEL) != naming.WORKSHOP_ENABLED:
             wanted = f"{naming.WORKSHOP_LABEL}={naming.WORKSHOP_ENABLED}"
             raise Problem("workshop-closed", f"namespace {namespace} lacks the label {wanted}")
-        return "Automatic" if labels.get(naming.WORKSHOP_REVIEW_LABEL, "Automatic") == "Automatic" else "Manual"
+        reviews = {labels.get(name, "Automatic") for name in (naming.WORKSHOP_REVIEW_LABEL, naming.REVIEW_LABEL)}
+        return "Automatic" if reviews == {"Automatic"} else "Manual"
 
     async def _similar(self, caller: Caller, request: SkillRequest, spec: SkillSpec) -> list[dict[str, Any]]:
         """Return the Skills that the caller may call and that do what is asked for, best first. Raises Problem."""
@@ -293,13 +294,15 @@ class Workshop:
             raise task_not_found()
 
     async def _patch(self, meta: ObjectMeta, operations: list[Object]) -> bool:
-        """Write a change, and return False where one of its tests fails. Raises Problem."""
+        """Write a change, and return False where one of its tests fails, or somebody was faster. Raises Problem."""
         try:
             await self._cluster.patch("Skill", meta.namespace, meta.name, operations)
         except NotFound as error:
             raise task_not_found() from error
+        except Conflict:
+            return False
         except Invalid as error:
-            if "test" in error.message and "operation" in error.message:
+            if "is invalid" not in error.message:  # which the API server says of an object, and not of a failed test
                 return False
             raise _refused(error) from error
         except Forbidden as error:
