@@ -173,3 +173,11 @@ def test_a_lone_surrogate_is_hashed_too() -> None:
 )
 def test_an_ipv6_address_stands_in_brackets(host: str, text: str) -> None:
     assert naming.format_host_port(host, 80) == naming.format_host_port(host, "80") == text
+
+
+@given(st.text(max_size=300))
+def test_a_name_made_of_any_summary_is_a_label(summary: str) -> None:
+    name = naming.requested(summary, "0123456789abcdef" * 4)
+    assert naming.is_label(name)
+    assert len(name) <= naming.SLUG_LENGTH + 1 + naming.LABEL_HASH_LENGTH
+    assert name.endswith("-0123456789")

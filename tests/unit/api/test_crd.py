@@ -45,7 +45,7 @@ def test_names_and_columns():
     assert version["subresources"] == {"status": {}}
     columns = version["additionalPrinterColumns"]
     assert [column["name"] for column in columns if "priority" not in column] == [
-        "Ready", "Status", "Attempts", "Tokens", "Age",
+        "Ready", "Status", "Attempts", "Tokens", "Maker", "Age",
     ]  # fmt: skip
     assert [column["name"] for column in columns if column.get("priority") == 1] == ["Verified", "Image", "URL"]
 

@@ -8,7 +8,7 @@ import hashlib
 import hmac
 import json
 from datetime import timedelta
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
@@ -418,6 +418,17 @@ def test_what_was_tried_is_in_the_status() -> None:
         visible=len(VISIBLE), held_out=len(HIDDEN), promises=12, mutants=MutantEvidence(killed=7, of=9), author="pinned"
     )
     assert progress.status["provenance"] == progress.provenance
+
+
+@pytest.mark.parametrize(("author", "said"), [("pinned", "same"), ("model", "model")])
+def test_who_brought_both_code_and_examples_is_said(author: Literal["pinned", "model"], said: str) -> None:
+    name, stored, seal = verdict(GOOD)
+    progress = Progress(source=SOURCE, provenance=Provenance(author=author, source_digest="d" * 64))
+    one = skill({"verdict": seal})
+    meta = one.metadata.model_copy(update={"annotations": {naming.CREATED_BY_ANNOTATION: "an-agent"}})
+    one = one.model_copy(update={"metadata": meta})
+    assert check(observed(one, config_maps={name: stored}), progress, stage_context()).is_done
+    assert progress.status["evidence"].author == said
 
 
 def test_of_refused_code_nothing_is_said() -> None:
