@@ -35,6 +35,7 @@ ENVIRONMENT = (
     ("SKILL_GATEWAY_URL", "Address of the gateway, in place of a forwarded port."),
     ("SKILL_OPERATOR_NAMESPACE", "Namespace of the operator; `skill-operator` where it is not set."),
     ("SKILL_CALL_JOURNAL", "`off` keeps no calls on this machine for `example add --from-call`."),
+    ("SKILL_DEBUG", "Any value shows the traceback of a defect."),
     ("NO_COLOR", "Any value turns colours off."),
     ("XDG_STATE_HOME", "Folder below which your last calls are kept; `~/.local/state` where it is not set."),
     ("SHIV_ROOT", "Folder that the plugin unpacks itself into once; `~/.shiv` where it is not set."),

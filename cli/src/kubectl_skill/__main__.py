@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 
 MINIMUM = (3, 10)
@@ -24,9 +25,16 @@ def main() -> None:
     if by_kubectl or arguments[:1] == ["__complete"]:
         output.write_parts(completion.complete(arguments if by_kubectl else arguments[1:]))
         sys.exit(0)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _end)
     from kubectl_skill.app import run
 
     sys.exit(run(arguments))
+
+
+def _end(number: int, _frame: object) -> None:
+    """End as the signal says, and stop every kubectl that was started on the way out."""
+    sys.exit(128 + number)
 
 
 def _use_compiled_parts() -> None:

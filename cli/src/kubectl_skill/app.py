@@ -6,6 +6,7 @@ verb has verbs of its own. It is imported only when it is asked for, so that no 
 
 from __future__ import annotations
 
+import os
 import sys
 from importlib import import_module
 from typing import Any, Final, NamedTuple
@@ -18,6 +19,7 @@ from kubectl_skill.errors import CliError, ExitCode
 from kubectl_skill.options import ContextOption, KubeconfigOption, NamespaceOption
 
 PROGRAM: Final = "kubectl skill"
+DEBUG_VARIABLE: Final = "SKILL_DEBUG"
 
 
 class Verb(NamedTuple):
@@ -110,4 +112,9 @@ def run(arguments: list[str]) -> int:
         return int(ExitCode.INTERRUPTED)
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else int(bool(end.code))
+    except Exception as error:  # of a defect, too, people see one line
+        if os.environ.get(DEBUG_VARIABLE):
+            raise
+        output.fail(f"a defect of kubectl skill: {type(error).__name__}: {error}. {DEBUG_VARIABLE}=1 shows where")
+        return int(ExitCode.UNWELL)
     return int(ExitCode.DONE)

@@ -19,7 +19,7 @@ from functools import cached_property
 from typing import Any
 
 from kubectl_skill.errors import CliError, ExitCode
-from skill_operator.naming import GROUP
+from skill_operator.naming import GROUP, is_label
 from skill_operator.untrusted.text import single_line
 
 SKILLS = f"skills.{GROUP}"
@@ -94,6 +94,9 @@ class Kubectl:
     def namespace(self) -> str:
         """Return the namespace that commands work in: that of -n, else the context's, else `default`."""
         if self.namespace_option:
+            if not is_label(self.namespace_option):
+                shown = single_line(self.namespace_option, 80)
+                raise CliError(f"{shown!r} is no name of a namespace", ExitCode.USAGE)
             return self.namespace_option
         found = self.run("config", "view", "--minify", "-o", "jsonpath={..namespace}", namespaced=False, timeout=False)
         return found.strip() or "default"

@@ -141,3 +141,26 @@ def test_a_hostile_skill_is_shown_and_harmless(kubectl: ScriptedKubectl, capsys:
         assert "\x1b" not in out
         assert "\x07" not in out
         assert "\u202e" not in out
+
+
+@pytest.mark.parametrize("namespace", ["a/../b", "a b", "A", "\x1b[31m", "a?x"])
+def test_a_namespace_is_never_part_of_a_path(
+    namespace: str, kubectl: ScriptedKubectl, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("SKILL_TOKEN", "x")
+    kubectl.says(
+        "get services", {"items": [{"metadata": {"name": "g"}, "spec": {"ports": [{"name": "http", "port": 80}]}}]}
+    )
+    assert run(["call", "echo", "{}", "-n", namespace, "--gateway-url", "http://127.0.0.1:1"]) == ExitCode.USAGE
+    assert "no name of a namespace" in capsys.readouterr().err
+
+
+def test_a_defect_is_one_line_unless_somebody_looks_for_it(
+    kubectl: ScriptedKubectl, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kubectl.says("get skills", {"items": [1]})
+    assert run(["list"]) == ExitCode.UNWELL
+    assert capsys.readouterr().err.startswith("error: a defect of kubectl skill: ")
+    monkeypatch.setenv("SKILL_DEBUG", "1")
+    with pytest.raises(AttributeError):
+        run(["list"])

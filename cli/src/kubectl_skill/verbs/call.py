@@ -60,10 +60,11 @@ def command(
     check_name(name)
     data = read_input(body)
     kubectl = connect(ctx, namespace, context, kubeconfig)
+    path = f"/v1/skills/{kubectl.namespace}/{name}"
     token = TokenSource(kubectl, account).read()
     where = operator_namespace or default_operator_namespace()
     with open_gateway(kubectl, where, gateway_url, ca_file) as address:
-        reply = send(address, "POST", f"/v1/skills/{kubectl.namespace}/{name}", data, token, timeout)
+        reply = send(address, "POST", path, data, token, timeout)
     _journal(kubectl.namespace, name, data, reply)
     if not quiet:
         _tell(reply)
