@@ -52,6 +52,10 @@ def say(who: str, text: str) -> None:
     print(f"{who:8} {text}", flush=True)
 
 
+class RefusedError(Exception):
+    """RefusedError says in the gateway's words why there is no tool, or no answer."""
+
+
 class ProgressPrinter:
     """ProgressPrinter prints each message of progress that is news."""
 
@@ -67,10 +71,10 @@ class ProgressPrinter:
 
 
 async def call(client: Client, tool: str, arguments: Json, progress: ProgressPrinter | None = None) -> Json:
-    """Return what a tool answers. Ends the program where it refuses."""
+    """Return what a tool answers. Raises RefusedError."""
     result: Any = await client.call_tool(tool, arguments, progress_callback=progress.show if progress else None)
     if result.is_error:
-        sys.exit(f"{tool} refuses: {result.content[0].text}")
+        raise RefusedError(f"{tool} refuses: {result.content[0].text}")
     return dict(result.structured_content)
 
 
@@ -88,6 +92,12 @@ async def ask(client: Client) -> Json:
     return state
 
 
+def _innermost(error: BaseException) -> BaseException:
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
 async def main(gateway: str, token: str) -> None:
     """Look for a tool, ask for it, and call it."""
     headers = {"Authorization": f"Bearer {token}"}
@@ -101,11 +111,14 @@ async def main(gateway: str, token: str) -> None:
         say("agent", f"asks for one, with {len(REQUEST['examples'])} examples")
         state = await ask(client)
         if state.get("status") != "completed":
-            sys.exit(f"no tool was made: {state}")
+            raise RefusedError(f"no tool was made: {state}")
         say("agent", f"calls {state['tool']} with {json.dumps(CALL)}")
         answer = await call(client, "call_skill", {"name": state["tool"], "input": CALL})
         say("skill", json.dumps(answer))
 
 
 if __name__ == "__main__":
-    asyncio.run(main(sys.argv[1], Path(sys.argv[2]).read_text()))
+    try:
+        asyncio.run(main(sys.argv[1], Path(sys.argv[2]).read_text()))
+    except* RefusedError as group:  # the client of MCP runs tasks, and so wraps what ends them
+        sys.exit(str(_innermost(group)))
