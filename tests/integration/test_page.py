@@ -148,6 +148,7 @@ def open_skill(page: Page, path: str) -> None:
 
 def picture(page: Page, name: str) -> None:
     if PICTURES:
+        page.evaluate("scrollTo(0, 0)")
         Path(PICTURES).mkdir(parents=True, exist_ok=True)
         page.evaluate("document.activeElement.blur()")
         page.screenshot(path=f"{PICTURES}/page-{name}.png")

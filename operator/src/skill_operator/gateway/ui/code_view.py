@@ -23,7 +23,7 @@ MAX_DIFFERENCES: Final = 8
 # Each alternative is linear: no part of it can match one text in two ways.
 _PYTHON: Final = re.compile(
     r"(?P<comment>\#.*)"
-    r"|(?P<string>[rbfuRBFU]{0,2}(?:\"\"\"|'''|\"(?:[^\"\\]|\\.)*\"?|'(?:[^'\\]|\\.)*'?))"
+    r"|(?P<string>[rbfuRBFU]{0,2}(?:\"\"\".*?(?:\"\"\"|$)|'''.*?(?:'''|$)|\"(?:[^\"\\]|\\.)*\"?|'(?:[^'\\]|\\.)*'?))"
     r"|(?P<number>\b[0-9][0-9A-Za-z_.]*)"
     r"|(?P<word>[^\W0-9]\w*)"
 )

@@ -64,9 +64,12 @@ def make_form(spec: SkillSpec, values: Mapping[str, str] | None = None, example:
 
 
 def _properties(schema: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    """Return the properties that are fields: first those of `required`, whose order the API server keeps."""
     properties = schema.get("properties")
-    plain = schema.get("type") == "object" and isinstance(properties, dict) and len(properties) <= MAX_FIELDS
-    return list(properties.items()) if plain and isinstance(properties, dict) else []
+    if schema.get("type") != "object" or not isinstance(properties, dict) or len(properties) > MAX_FIELDS:
+        return []
+    names = dict.fromkeys([*(name for name in _required(schema) if name in properties), *properties])
+    return [(name, properties[name]) for name in names]
 
 
 def _required(schema: Mapping[str, Any]) -> list[str]:

@@ -206,9 +206,9 @@ def evidence_words(evidence: Evidence | None, deterministic: bool = True) -> lis
     elif str(evidence.author) == "same":
         words = [f"It passes {_counted(total, 'example')}, which the author of the code wrote too."]
     else:
-        words = [
-            f"It passes {_counted(total, 'example')}, {evidence.held_out or 'none'} of which the model was never shown."
-        ]
+        held_out = evidence.held_out
+        known = f"{held_out} of which the model was never shown" if held_out else "all of which the model was shown"
+        words = [f"It passes {_counted(total, 'example')}, {known}."]
     if evidence.promises:
         words.append(f"It kept the promises of its schemas on {_counted(evidence.promises, 'made input')}.")
     mutants = evidence.mutants
