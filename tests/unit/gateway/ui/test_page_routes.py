@@ -5,15 +5,18 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import threading
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from typing import Any
 
 import pytest
+from jinja2 import Template
 
 from skill_operator import naming
 from skill_operator.gateway.ui import page_routes, session
 from skill_operator.k8s.errors import Unavailable
+from skill_operator.settings import GatewaySettings, PageSettings
 from tests.unit.gateway.objects import UID, deployment, skill
 from tests.unit.gateway.ui.page_world import (
     ALICE,
@@ -504,8 +507,10 @@ class TestDeciding:
         moment = {"at": "2026-11-29T12:00:00Z", "revision": "0123456789"}
         body["status"]["review"] = moment | {"by": "carol", "covers": ["code"]}
         body["status"]["rejection"] = moment | {"by": "dave", "message": "<b>too slow</b>", "token": APPROVAL}
+        body["metadata"]["annotations"] = {naming.CREATED_BY_ANNOTATION: "erin", naming.PROMOTED_BY_ANNOTATION: "<i>"}
         world.store(body, CODE)
         text = words((await world.get(INVOICE))[1])
+        assert "Asked for by erin Promoted by <i>" in text
         assert "Approved by carol, 2026-11-29 12:00" in text
         assert "Rejected by dave, 2026-11-29 12:00: <b>too slow</b>" in text
 
@@ -618,38 +623,31 @@ class TestForeignText:
         assert status == 200
         assert "return" in page
 
-    async def test_a_large_page_holds_up_nobody(self, world: PageWorld) -> None:
+    async def test_a_large_page_is_made_beside_the_calls_of_others(
+        self, world: PageWorld, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        threads: set[int] = set()
+        render = Template.render
+
+        def noted(template: Template, *args: Any, **values: Any) -> str:
+            threads.add(threading.get_ident())
+            return render(template, *args, **values)
+
+        monkeypatch.setattr(Template, "render", noted)
         source = "\n".join(f"value_{n} = 'é' + str({n})" for n in range(2500))
         world.store(skill(), source, ledger__json=LEDGER, **{f"attempt_{n}__py": source for n in (1, 2)})
-        loop, gaps, stop = asyncio.get_running_loop(), [], asyncio.Event()
-
-        async def tick() -> None:
-            while not stop.is_set():
-                start = loop.time()
-                await asyncio.sleep(0.001)
-                gaps.append(loop.time() - start)
-
-        ticker = asyncio.create_task(tick())
-        assert (await world.get(INVOICE))[0] == 200
-        stop.set()
-        await ticker
-        assert sorted(gaps)[int(len(gaps) * 0.9)] < 0.05
+        for path in (INVOICE, "/ui", f"{INVOICE}/attempts/1"):
+            assert (await world.get(path))[0] == 200
+        assert threads
+        assert threading.get_ident() not in threads
 
 
 async def test_turned_off_there_is_no_page() -> None:
-
-    from skill_operator.settings import GatewaySettings, PageSettings
-    from tests.unit.gateway import world as world_module
-
-    settings = world_module.SETTINGS
-    off = settings.model_copy(update={"gateway": GatewaySettings(auth="none", ui=PageSettings(enabled=False))})
     async with AsyncExitStack() as stack:
         made = World(stack)
         made.callers = Callers()
-        world_module.SETTINGS = off
-        try:
-            await made.start()
-        finally:
-            world_module.SETTINGS = settings
+        off = GatewaySettings(auth="none", ui=PageSettings(enabled=False))
+        made.settings = made.settings.model_copy(update={"gateway": off})
+        await made.start()
         async with made.client.get(f"{made.url}/ui") as answer:
             assert answer.status == 404

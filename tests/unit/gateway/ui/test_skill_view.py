@@ -77,6 +77,7 @@ def test_the_timeline_says_a_message_once_and_what_to_do() -> None:
         (None, "Nothing was tried"),
         (Evidence(), "no examples"),
         (Evidence(visible=4, held_out=2), "6 examples, 2 of which the model was never shown"),
+        (Evidence(visible=2, author="same"), "which the author of the code wrote too"),
         (Evidence(visible=2), "2 examples, all of which the model was shown."),
         (Evidence(visible=1, author="pinned"), "It passes 1 example."),
         (Evidence(visible=1, promises=9), "9 made inputs"),

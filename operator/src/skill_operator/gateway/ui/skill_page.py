@@ -121,8 +121,9 @@ def _may_read_code(readable: ReadableSkill, pinned: str) -> bool:
 def _people(skill: Skill) -> list[tuple[str, str]]:
     """Return who had a part in the Skill, as admission knew them."""
     review, rejection = skill.status.review, skill.status.rejection
-    promoted = skill.metadata.annotations.get(naming.PROMOTED_BY_ANNOTATION, "")
-    people = [("Promoted by", printable(promoted, 200))] if promoted else []
+    named = (("Asked for by", naming.CREATED_BY_ANNOTATION), ("Promoted by", naming.PROMOTED_BY_ANNOTATION))
+    annotations = skill.metadata.annotations
+    people = [(title, printable(annotations[key], 200)) for title, key in named if annotations.get(key)]
     if review is not None:
         people.append(("Approved by", f"{printable(review.by, 200) or 'not known'}, {review.at:%Y-%m-%d %H:%M}"))
     if rejection is not None:

@@ -203,7 +203,7 @@ def evidence_words(evidence: Evidence | None, deterministic: bool = True) -> lis
         words = ["It has no examples: nobody has said what it must answer."]
     elif evidence.author == "pinned":
         words = [f"It passes {_counted(total, 'example')}."]
-    elif str(evidence.author) == "same":
+    elif evidence.author == "same":
         words = [f"It passes {_counted(total, 'example')}, which the author of the code wrote too."]
     else:
         held_out = evidence.held_out
