@@ -18,7 +18,6 @@ import pytest
 
 from hack import cli
 from hack.cluster.access import Cluster
-from tests.integration.installed import cluster as cluster  # noqa: PLC0414  # a fixture of the tests that use these
 
 
 @dataclass(frozen=True)

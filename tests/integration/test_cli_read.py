@@ -16,11 +16,11 @@ import yaml
 
 from hack.cluster.access import Cluster
 from hack.install import NAMESPACE
-from tests.integration.installed import Operator, cluster, operator
+from tests.integration.installed import Operator
 from tests.integration.plugin import Plugin, built, kubeconfig_of, user
 from tests.integration.test_skill import SOURCE, skill
 
-__all__ = ["built", "cluster", "operator"]
+__all__ = ["built"]
 pytestmark = pytest.mark.cluster
 MakePlugin = Callable[[str], Plugin]
 READING = [
@@ -43,7 +43,7 @@ def place(operator: Operator) -> Iterator[str]:
         user(operator.cluster, namespace, "viewer", "view")
         user(operator.cluster, namespace, "caller", "skill-caller")
         user(operator.cluster, namespace, "nobody")
-        operator.ready(namespace, "echo")
+        operator.ready(namespace, "echo", 200)
         yield namespace
 
 

@@ -137,10 +137,16 @@ def _problem(reply: GatewayReply, token: str, *, named: bool) -> CliError:
     detail = printable(str(problem.get("detail", "")), MAX_DETAIL_CHARACTERS, lines=True)
     message = f"{single_line(title, 120)} ({reply.status}{f', {single_line(kind, 64)}' if kind else ''}): {detail}"
     if reply.status == 401:
-        message = f"{message.rstrip('.')}. {advice(token, named=named)}"
+        message = _add(message, advice(token, named=named))
     if (wait := reply.headers.get("retry-after")) is not None:
-        message = f"{message.rstrip('.')}. Call again after {single_line(wait, 16)} s"
+        message = _add(message, f"call again after {single_line(wait, 16)} s")
     return CliError(message, _exit_code(reply.status))
+
+
+def _add(message: str, more: str) -> str:
+    """Return a message with one more sentence."""
+    end = "" if message.endswith((".", "!", "?")) else "."
+    return f"{message}{end} {more[0].upper()}{more[1:]}"
 
 
 def _exit_code(status: int) -> ExitCode:
