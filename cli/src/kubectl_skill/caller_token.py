@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from kubectl_skill.errors import CliError, ExitCode
-from kubectl_skill.kubectl import Kubectl, check_name
+from kubectl_skill.kubectl import NO_CONTEXT, Kubectl, check_name, explain_failure, read_in_pod
 from skill_operator.untrusted.text import single_line
 
 AUDIENCE: Final = "skill-gateway"
@@ -60,7 +60,13 @@ class TokenSource:
         return _checked(self.kubectl.run(*create, *more, namespaced=not where).strip(), "kubectl create token")
 
     def _of_kubeconfig(self) -> str:
-        config = self.kubectl.json("config", "view", "--minify", "--raw", namespaced=False)
+        view = ("config", "view", "--minify", "--raw", "-o", "json")
+        done = self.kubectl.attempt(*view, namespaced=False, timeout=False)
+        if done.returncode and NO_CONTEXT in done.stderr:
+            return read_in_pod("token")
+        if done.returncode:
+            raise explain_failure(done.stderr)
+        config = json.loads(done.stdout)
         users = config.get("users") or [{}]
         user: dict[str, Any] = users[0].get("user") or {}
         if user.get("token"):

@@ -25,6 +25,9 @@ from skill_operator.untrusted.text import single_line
 SKILLS = f"skills.{GROUP}"
 REQUEST_TIMEOUT_SECONDS = 30
 MAX_MESSAGE_CHARACTERS = 600
+NO_CONTEXT = "current-context must exist"
+POD_ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"
+MAX_FILE_CHARACTERS = 16 * 1024
 
 # What kubectl and the API server say, what it means, and what to do. `{0}` is the message itself.
 _FAILURES: tuple[tuple[str, ExitCode, str], ...] = (
@@ -46,7 +49,7 @@ _FAILURES: tuple[tuple[str, ExitCode, str], ...] = (
     (r"\(NotFound\)|not found in namespace", ExitCode.NOT_FOUND, "{0}"),
     (
         (
-            r"context \S* ?does not exist|context was not found|Error in configuration|stat .*no such file"
+            r"context \S* ?does not exist|cannot locate context|current-context must exist|context was not found|Error in configuration|stat .*no such file"
             r"|error loading config|invalid configuration|exec: executable .* not found|getting credentials"
         ),
         ExitCode.NO_CLUSTER,
@@ -98,8 +101,14 @@ class Kubectl:
                 shown = single_line(self.namespace_option, 80)
                 raise CliError(f"{shown!r} is no name of a namespace", ExitCode.USAGE)
             return self.namespace_option
-        found = self.run("config", "view", "--minify", "-o", "jsonpath={..namespace}", namespaced=False, timeout=False)
-        return found.strip() or "default"
+        done = self.attempt(
+            "config", "view", "--minify", "-o", "jsonpath={..namespace}", namespaced=False, timeout=False
+        )
+        if done.returncode and NO_CONTEXT in done.stderr:  # as in a pod, where kubectl uses the pod's own account
+            return read_in_pod("namespace") or "default"
+        if done.returncode:
+            raise explain_failure(done.stderr)
+        return done.stdout.strip() or "default"
 
     def command(self, *arguments: str, namespaced: bool = True) -> list[str]:
         """Return the whole command line, with the chosen context and namespace."""
@@ -211,6 +220,15 @@ def check_name(name: str) -> None:
     if not re.fullmatch(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?", name):
         shown = single_line(name, 80)
         raise CliError(f"{shown!r} is no name of a Skill: lower-case letters, digits, `-` and `.`", ExitCode.USAGE)
+
+
+def read_in_pod(name: str) -> str:
+    """Return what a pod is given of its own account: its `namespace` or `token`; nothing elsewhere."""
+    try:
+        with open(os.path.join(POD_ACCOUNT, name), encoding="utf-8") as file:
+            return file.read(MAX_FILE_CHARACTERS).strip()
+    except (OSError, UnicodeDecodeError):
+        return ""
 
 
 def state_folder() -> str:

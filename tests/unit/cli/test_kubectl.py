@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from kubectl_skill.app import run
+from kubectl_skill.caller_token import TokenSource
 from kubectl_skill.errors import EXIT_CODES, ExitCode
-from kubectl_skill.kubectl import explain_failure
+from kubectl_skill.kubectl import Kubectl, explain_failure
 from tests.unit.cli.kubectl_double import ScriptedKubectl, ready, skill
 
 # As kubectl 1.36 says it.
@@ -30,6 +33,7 @@ WORDS = [
         ExitCode.NO_CLUSTER,
         "get-contexts",
     ),
+    ("error: cannot locate context nope\n", ExitCode.NO_CLUSTER, "get-contexts"),
     ("error: stat /nope: no such file or directory\n", ExitCode.NO_CLUSTER, "KUBECONFIG"),
     ("error: You must be logged in to the server (Unauthorized)\n", ExitCode.FORBIDDEN, "sign in again"),
     (
@@ -164,3 +168,17 @@ def test_a_defect_is_one_line_unless_somebody_looks_for_it(
     monkeypatch.setenv("SKILL_DEBUG", "1")
     with pytest.raises(AttributeError):
         run(["list"])
+
+
+def test_in_a_pod_its_own_account_is_used(
+    kubectl: ScriptedKubectl, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """kubectl has no context there."""
+    kubectl.says("config view", err="error: current-context must exist in order to minify\n", code=1)
+    assert Kubectl().namespace == "default"
+    assert TokenSource(Kubectl()).read() == ""
+    monkeypatch.setattr("kubectl_skill.kubectl.POD_ACCOUNT", str(tmp_path))
+    (tmp_path / "namespace").write_text("blue\n")
+    (tmp_path / "token").write_text("of-the-pod\n")
+    assert Kubectl().namespace == "blue"
+    assert TokenSource(Kubectl()).read() == "of-the-pod"
