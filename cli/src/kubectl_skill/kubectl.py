@@ -49,7 +49,8 @@ _FAILURES: tuple[tuple[str, ExitCode, str], ...] = (
     (r"\(NotFound\)|not found in namespace", ExitCode.NOT_FOUND, "{0}"),
     (
         (
-            r"context \S* ?does not exist|cannot locate context|current-context must exist|context was not found|Error in configuration|stat .*no such file"
+            r"context \S* ?does not exist|cannot locate context|current-context must exist"
+            r"|context was not found|Error in configuration|stat .*no such file"
             r"|error loading config|invalid configuration|exec: executable .* not found|getting credentials"
         ),
         ExitCode.NO_CLUSTER,
