@@ -60,7 +60,7 @@ class TestAsAdministrator:
     def test_list(self, plugin: MakePlugin, place: str) -> None:
         admin = plugin("")
         assert re.search(r"^echo +Ready +Ready +[0-9a-f]{10} ", admin.says("list"), re.MULTILINE)
-        assert admin.says("list", "-o", "name") == "skills.skill-operator.dev/echo\n"
+        assert admin.says("list", "-o", "name") == "skill.skill-operator.dev/echo\n"
         assert [item["metadata"]["name"] for item in json.loads(admin.says("list", "-o", "json"))["items"]] == ["echo"]
         assert yaml.safe_load(admin.says("list", "-o", "yaml"))["kind"] == "List"
         assert re.search(rf"^{place} +echo ", admin.says("list", "-A"), re.MULTILINE)

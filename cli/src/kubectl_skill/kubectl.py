@@ -23,6 +23,7 @@ from skill_operator.naming import GROUP, is_label
 from skill_operator.untrusted.text import single_line
 
 SKILLS = f"skills.{GROUP}"
+SKILL_PREFIX = f"skill.{GROUP}/"  # of a name, as `kubectl get -o name` writes it
 REQUEST_TIMEOUT_SECONDS = 30
 MAX_MESSAGE_CHARACTERS = 600
 NO_CONTEXT = "current-context must exist"

@@ -365,3 +365,27 @@ def test_every_verb_loads_and_has_a_help() -> None:
         command: Any = load(verb)
         assert command.name == verb.name
         assert command.help.endswith("."), verb
+
+
+class TestList:
+    def test_names_are_those_of_kubectl(self, kubectl: ScriptedKubectl, capsys: pytest.CaptureFixture[str]) -> None:
+        kubectl.says("get skills", {"items": [skill("echo"), skill("other")]})
+        assert run(["list", "-o", "name"]) == 0
+        assert capsys.readouterr().out == "skill.skill-operator.dev/echo\nskill.skill-operator.dev/other\n"
+
+    def test_all_namespaces(self, kubectl: ScriptedKubectl, capsys: pytest.CaptureFixture[str]) -> None:
+        kubectl.says("get skills", {"items": [skill("echo", ready(revision="abc"), summary="Says it back.")]})
+        assert run(["list", "-A", "-n", "blue"]) == 0
+        head, row = capsys.readouterr().out.splitlines()
+        assert head.split() == ["NAMESPACE", "NAME", "STATE", "REASON", "REVISION", "AGE", "DOES"]
+        assert row.split()[:5] == ["finance", "echo", "Ready", "Ready", "abc"]
+        assert row.endswith("Says it back.")
+        assert "--all-namespaces" in kubectl.commands[0]
+        assert "--namespace=blue" not in kubectl.commands[0]
+
+    def test_none(self, kubectl: ScriptedKubectl, capsys: pytest.CaptureFixture[str]) -> None:
+        kubectl.says("get skills", {"items": []})
+        assert run(["list", "-n", "blue"]) == 0
+        captured = capsys.readouterr()
+        assert captured.out == ""
+        assert "There is no Skill in namespace blue." in captured.err

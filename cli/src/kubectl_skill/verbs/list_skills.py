@@ -5,7 +5,7 @@ from __future__ import annotations
 import typer
 
 from kubectl_skill import output
-from kubectl_skill.kubectl import SKILLS
+from kubectl_skill.kubectl import SKILL_PREFIX
 from kubectl_skill.options import (
     AllNamespacesOption,
     ContextOption,
@@ -31,7 +31,7 @@ def command(
     found = kubectl.list_skills(all_namespaces=all_namespaces)
     if output_format is OutputFormat.NAME:
         for raw in found:
-            output.write(f"{SKILLS}/{raw['metadata']['name']}")
+            output.write(f"{SKILL_PREFIX}{raw['metadata']['name']}")
         return
     if output_format is not None:
         output.write_object({"apiVersion": "v1", "kind": "List", "items": found}, output_format)

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import typer
 
 from kubectl_skill import output
+from kubectl_skill.kubectl import SKILL_PREFIX
 from kubectl_skill.options import ContextOption, KubeconfigOption, NamespaceOption, OutputOption, SkillName, connect
 from kubectl_skill.skills import SkillView, age, read_skill
 from skill_operator.api import conditions as types
@@ -59,7 +60,7 @@ def command(
     explanation = explain(skill)
     if output_format is not None:
         fields: dict[str, Any] = {"namespace": skill.namespace, "name": skill.name, **explanation._asdict()}
-        output.write_object(fields, output_format, f"{skill.namespace}/{skill.name}")
+        output.write_object(fields, output_format, f"{SKILL_PREFIX}{skill.name}")
         return
     text = paragraph(skill, explanation)
     if sys.stdout.isatty():
