@@ -332,6 +332,15 @@ class TestApply:
         kubectl.then(earlier, made_skill(READY))
         assert skill_command(capsys, "apply", "-w", "-f", self.write(tmp_path)).code == 0
 
+    def test_a_cluster_that_does_not_respond_for_a_while_is_waited_for(
+        self, kubectl: ScriptedKubectl, capsys: Capture, tmp_path: Path
+    ) -> None:
+        kubectl.put("skill", made_skill(READY))
+        (kubectl.folder / "away").write_text("3")
+        ended = skill_command(capsys, "apply", "-w", "-f", self.write(tmp_path))
+        assert ended.code == 0, ended
+        assert ended.err.count("looking again until the deadline") == 1
+
     def test_the_deadline_ends_it_with_6(self, kubectl: ScriptedKubectl, capsys: Capture, tmp_path: Path) -> None:
         kubectl.put("skill", made_skill(condition("Ready", "False", "Generating", "…")))
         ended = skill_command(capsys, "apply", "-w", "--timeout", "1", "-f", self.write(tmp_path))
