@@ -46,12 +46,12 @@ verify: $(VENV)/ready ## check format, lint, types, import layers and generated 
 	@PYTHONPATH=operator/src:base-image/src:cli/src $(BIN)/lint-imports --no-logo
 	@PYTHONPATH=operator/src $(BIN)/python -m skill_operator.api.crd --check crds
 	@cmp crds/skill-operator.dev_skills.yaml charts/skill-operator/files/crds/skill-operator.dev_skills.yaml
-	@PYTHONPATH=operator/src:. $(BIN)/python -m hack.docs --check docs
+	@PYTHONPATH=operator/src:cli/src:. $(BIN)/python -m hack.docs --check docs
 
 generate: $(VENV)/ready ## write the generated files: the CRD, the chart's copy of it, pages of docs/
 	@PYTHONPATH=operator/src $(BIN)/python -m skill_operator.api.crd crds
 	@mkdir -p charts/skill-operator/files/crds && cp crds/*.yaml charts/skill-operator/files/crds/
-	@PYTHONPATH=operator/src:. $(BIN)/python -m hack.docs docs
+	@PYTHONPATH=operator/src:cli/src:. $(BIN)/python -m hack.docs docs
 
 format: $(VENV)/ready ## format the code
 	@$(BIN)/ruff format --quiet $(CODE)

@@ -1,4 +1,4 @@
-"""Show three example Skills on their way from a description to an answer.
+"""Show three example Skills on their way from a description to an answer, and an agent that asks for one more.
 
 python3 -m hack.demo
 """
@@ -13,6 +13,7 @@ import urllib.error
 import urllib.request
 from typing import Any
 
+from hack import workshop
 from hack.cluster.access import Cluster
 from hack.cluster.cli import current
 from hack.cluster.engine import export
@@ -33,9 +34,12 @@ READY_SECONDS = 240.0
 
 
 def demo(cluster: Cluster) -> bool:
-    """Install the chart, apply the examples and call each; return False where one does not become ready."""
+    """Install the chart, apply the examples and call each; return False where one does not become ready.
+
+    At the end an agent asks for a Skill that is not there.
+    """
     values, explanation = deploy.configure(cluster)
-    install(cluster, values)
+    install(cluster, values, workshop.write_values())
     say(f"\n{explanation}\n")
     cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": DEMO}})
     for name in CALLS:
@@ -51,6 +55,11 @@ def demo(cluster: Cluster) -> bool:
             )
             url = f"{gateway.scheme}://127.0.0.1:{port}/v1/skills/{DEMO}/{name}"
             say(_post(url, body, token, gateway.forwarded_context))
+    say("\nAn agent lacks a tool:\n")
+    if not workshop.run_agent(cluster):
+        return False
+    say(f"\n$ kubectl -n {workshop.NAMESPACE} get skills")
+    say(cluster.kubectl("-n", workshop.NAMESPACE, "get", "skills"))
     return True
 
 

@@ -12,7 +12,12 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from hack.docs import chart_values, metrics, problems, reasons, skill
+import typer
+
+from hack.docs import chart_values, kubectl_skill, metrics, problems, reasons, skill
+from kubectl_skill.app import app
+from kubectl_skill.errors import EXIT_CODES
+from kubectl_skill.verbs.doctor import RIGHTS
 from skill_operator.api import crd
 from skill_operator.api.reasons import CONDITIONS, REASONS
 from skill_operator.gateway.problems import PROBLEMS, RUNTIME_PROBLEMS
@@ -28,6 +33,7 @@ def pages() -> dict[str, str]:
     return {
         "how-to/troubleshooting.md": reasons.troubleshooting(REASONS),
         "reference/chart-values.md": chart_values.render(values, schema),
+        "reference/kubectl-skill.md": kubectl_skill.render(typer.main.get_command(app), EXIT_CODES, RIGHTS),
         "reference/metrics.md": metrics.render(metrics.read_families(vars(registered))),
         "reference/problems-and-conditions.md": problems.render(CONDITIONS, REASONS, PROBLEMS, RUNTIME_PROBLEMS),
         "reference/skill.md": skill.render(crd.definition()),

@@ -7,6 +7,7 @@ import re
 
 import pytest
 
+from skill_operator import naming
 from skill_operator.api.quantity import QUANTITY
 from tests.chart.render import NAMESPACE, Object, render, setting
 
@@ -24,7 +25,7 @@ def test_each_policy_is_bound_and_denies() -> None:
     rendered = render()
     policies, bindings = (rendered.kind(kind) for kind in KINDS)
     assert {p["metadata"]["name"] for p in policies} == {b["spec"]["policyName"] for b in bindings}
-    assert len(policies) == 8
+    assert len(policies) == 9
     assert all(policy["spec"]["failurePolicy"] == "Fail" for policy in policies)
     for binding in bindings:
         assert binding["spec"]["validationActions"] == ["Deny"]
@@ -103,3 +104,35 @@ def test_the_policy_for_skills_reads_quantities_as_the_operator_does() -> None:
     policy = render().one("ValidatingAdmissionPolicy", "skill-operator-skills")
     (unreadable,) = (v["expression"] for v in policy["spec"]["variables"] if v["name"] == "unreadable")
     assert f"matches(r'{QUANTITY}')" in unreadable
+
+
+def test_the_policy_of_approvals_names_the_role_that_gives_the_right() -> None:
+    for role, words in (
+        ("reviewers", "which the ClusterRole reviewers gives"),
+        ("", "the verb update on skills/approval"),
+    ):
+        policy = render("default", setting("rbac.approverRole", role)).one(
+            "ValidatingAdmissionPolicy", "skill-operator-approvals"
+        )
+        assert words in policy["spec"]["validations"][0]["messageExpression"]
+        assert ("ClusterRole" in json.dumps(policy["spec"])) is bool(role)
+
+
+def test_what_people_may_set_is_a_decision_or_harmless() -> None:
+    """Each annotation that the policy of Skills lets people set is `retry`, or one that the policy of approvals asks about."""
+    policies = {p["metadata"]["name"]: p["spec"] for p in render().kind("ValidatingAdmissionPolicy")}
+    variables = {v["name"]: v["expression"] for v in policies["skill-operator-skills"]["variables"]}
+    (listed,) = re.findall(r"k in (\[[^\]]*\])\)", variables["annotations"])
+    people = {name.removeprefix("skill-operator.dev/") for name in json.loads(listed)}
+    variables = {v["name"]: v["expression"] for v in policies["skill-operator-approvals"]["variables"]}
+    decided = set(re.findall(r"'([a-z-]+)'", variables["decided"].partition(".filter")[0]))
+    assert decided <= people
+    assert "retry" in people - decided
+    assert {f"skill-operator.dev/{name}" for name in decided} == {
+        naming.APPROVE_ANNOTATION,
+        naming.APPROVED_BY_ANNOTATION,
+        naming.REJECT_ANNOTATION,
+        naming.REJECTED_BY_ANNOTATION,
+        naming.REJECT_MESSAGE_ANNOTATION,
+        naming.PROMOTED_BY_ANNOTATION,
+    }

@@ -137,6 +137,23 @@ def test_a_role_for_those_who_call() -> None:
         assert "skill-caller" not in {o["metadata"]["name"] for o in render("default", less).objects}
 
 
+def test_a_role_for_those_who_approve_that_no_other_role_gets() -> None:
+    role = render().one("ClusterRole", "skill-operator-approver")
+    assert {(resource, verb) for rule in role["rules"] for resource in rule["resources"] for verb in rule["verbs"]} == {
+        *(("skills", verb) for verb in ("get", "list", "watch", "update", "patch")),
+        ("skills/approval", "update"),
+    }
+    assert not any("aggregate" in label for label in labels(role))
+    assert "aggregationRule" not in role
+    for less in (setting("rbac.approverRole", ""), setting("admission.enabled", False)):
+        assert "skill-operator-approver" not in {o["metadata"]["name"] for o in render("default", less).objects}
+    for case in CASES:
+        others = [
+            o for o in render(case).kind("Role", "ClusterRole") if o["metadata"]["name"] != "skill-operator-approver"
+        ]
+        assert not any("skills/approval" in rule["resources"] for other in others for rule in other["rules"])
+
+
 @every_case
 def test_the_controller_writes_status_not_spec(case: str) -> None:
     found = rights(render(case), "controller")
@@ -191,7 +208,9 @@ def test_built_in_roles_cover_skills() -> None:
         assert [(r["resources"], r["verbs"]) for r in calling] == ([(["skills/call"], ["create"])] if may_write else [])
         assert ("rbac.authorization.k8s.io/aggregate-to-edit" in labels(role)) is may_write
     assert len(roles) == 2
-    off = render("default", setting("rbac.aggregate", False), setting("rbac.callerRole", ""))
+    off = render(
+        "default", setting("rbac.aggregate", False), setting("rbac.callerRole", ""), setting("rbac.approverRole", "")
+    )
     assert {labels(role)["app.kubernetes.io/component"] for role in off.kind("ClusterRole")} == {
         "controller",
         "gateway",

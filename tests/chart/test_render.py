@@ -505,7 +505,12 @@ def test_names_fit(release: str) -> None:
 
 def test_two_releases_share_nothing_but_what_they_are_told_to() -> None:
     def identities(release: str, namespace: str) -> set[tuple[str, str, str]]:
-        told = (setting("crds.enabled", False), setting("priorityClass.create", False), setting("rbac.callerRole", ""))
+        names = ("rbac.callerRole", "rbac.approverRole")
+        told = (
+            setting("crds.enabled", False),
+            setting("priorityClass.create", False),
+            *(setting(n, "") for n in names),
+        )
         objects = render("default", *told, release=release, namespace=namespace).objects
         return {(o["kind"], o["metadata"].get("namespace", ""), o["metadata"]["name"]) for o in objects}
 

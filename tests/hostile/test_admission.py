@@ -101,7 +101,12 @@ def test_what_is_the_operator_s_own_on_a_skill_is_refused_to_people(
         create(guarded, namespace, body)
     body["metadata"][what] = {"example.com/mine": "y"}
     body["metadata"].setdefault("annotations", {}).update(
-        {"skill-operator.dev/retry": "1", "skill-operator.dev/approve": "abc", "skill-operator.dev/restore": "2"}
+        {
+            "skill-operator.dev/retry": "1",
+            "skill-operator.dev/approve": "abc",
+            "skill-operator.dev/approved-by": "mallory",
+            "skill-operator.dev/restore": "2",
+        }
     )
     create(guarded, namespace, body, "--dry-run=server")
 

@@ -228,7 +228,8 @@ def installed(cluster: Cluster, bases: dict[str, str] | None = None, **values: A
 @pytest.fixture(scope="session")
 def operator(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Iterator[Operator]:
     """Provide the operator, which the first of all workers installs."""
-    values: dict[str, Any] = {"isolation": {"runtimeClassNames": [RUNTIME_CLASS]}}
+    workshop = {"workshop": {"enabled": True, "perMinute": 600}}
+    values: dict[str, Any] = {"isolation": {"runtimeClassNames": [RUNTIME_CLASS]}, "gateway": workshop}
     if worker_id == "master":  # no workers
         install_for_tests(cluster, **values)
     else:

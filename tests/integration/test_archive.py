@@ -22,6 +22,7 @@ from tests.integration.test_tools import agent
 
 pytestmark = pytest.mark.cluster
 SOON: dict[str, Any] = {"idleTimeoutSeconds": 1, "archiveAfterSeconds": 3}
+LATER: dict[str, Any] = {"idleTimeoutSeconds": 1, "archiveAfterSeconds": 20}  # for who looks at it after a call
 NEVER: dict[str, Any] = {"idleTimeoutSeconds": 0, "archiveAfterSeconds": 0}
 CALLERS = 20
 KINDS = "deployments,replicasets,pods,services,networkpolicies,configmaps,serviceaccounts"
@@ -87,7 +88,7 @@ def at_once(operator: Operator, space: str, name: str, number: int = CALLERS) ->
 async def test_a_written_skill_goes_to_the_archive_and_comes_back_as_it_was(
     operator: Operator, namespace: str, registry: Registry
 ) -> None:
-    marker = generation.skill(operator, namespace, "old", [generation.reply(generation.RIGHT)], **SOON)
+    marker = generation.skill(operator, namespace, "old", [generation.reply(generation.RIGHT)], **LATER)
     operator.ready(namespace, "old")
     child = naming.child("old")
     before = archived(operator, namespace, "old")
@@ -128,7 +129,7 @@ async def test_a_written_skill_goes_to_the_archive_and_comes_back_as_it_was(
     assert [answer.body for answer in answers] == [{"said": f"call {index}"} for index in range(CALLERS)]
     print(f"restored with a build in {took:.1f} s")
 
-    after = operator.reason(namespace, "old", "Active", "Awake", 30) and operator.skill(namespace, "old")
+    after = operator.ready(namespace, "old")
     assert "archive" not in after["status"]
     assert repository(after)[0] == place
     assert registry.manifest(*repository(after))["layers"][-1]["digest"] == layer
@@ -137,7 +138,7 @@ async def test_a_written_skill_goes_to_the_archive_and_comes_back_as_it_was(
     assert generation.spent(operator, namespace) == tokens
     assert generation.ledgers(operator, namespace)[0]["data"] == ledger
     assert len(operator.asked(marker)) == 1
-    assert listed(operator, namespace) == {"old": "awake"}
+    assert listed(operator, namespace)["old"] in {"awake", "asleep"}
     until("the events are written", 30, lambda: events(operator, namespace, "Restoring"))
     assert events(operator, namespace, "Restoring") == 1, "20 calls restore it once"
     assert events(operator, namespace, "Archived") == 1

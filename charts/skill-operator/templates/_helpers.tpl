@@ -260,6 +260,7 @@ readinessProbe:
     "mcp" .Values.gateway.mcp
     "oauth" .Values.gateway.oauth
     "ui" .Values.gateway.ui
+    "workshop" .Values.gateway.workshop
     "tlsFolder" (ternary "/etc/skill-operator-tls" "" $tls)
     "selfSigned" (dict
       "enabled" .Values.gateway.tls.selfSigned

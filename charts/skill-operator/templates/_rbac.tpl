@@ -105,10 +105,19 @@ subjects:
 - apiGroups: [apps]
   resources: [deployments]
   verbs: [list, watch]
-{{- /* The only thing it writes: the number of pods of what sleeps. */}}
+{{- /* What it writes: the number of pods of what sleeps. */}}
 - apiGroups: [apps]
   resources: [deployments/scale]
   verbs: [patch]
+{{- if .Values.gateway.workshop.enabled }}
+{{- /* And the Skills that agents ask for, within the admission policy for the workshop, where a namespace's labels allow it. */}}
+- apiGroups: [skill-operator.dev]
+  resources: [skills]
+  verbs: [get, create, patch]
+- apiGroups: [""]
+  resources: [namespaces]
+  verbs: [get]
+{{- end }}
 {{- end -}}
 
 {{/* Reviews are responses, not objects: nothing is stored. They exist for the whole cluster alone. */}}

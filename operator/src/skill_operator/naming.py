@@ -16,6 +16,9 @@ SKILL_LABEL = f"{GROUP}/skill"
 UID_LABEL = f"{GROUP}/skill-uid"
 REVISION_LABEL = f"{GROUP}/revision"
 NAMESPACE_LABEL = f"{GROUP}/skill-namespace"  # of a build, which lives in another namespace than its Skill
+WORKSHOP_LABEL = f"{GROUP}/workshop"  # of a namespace where agents may ask for Skills, with WORKSHOP_ENABLED
+WORKSHOP_ENABLED = "enabled"
+WORKSHOP_REVIEW_LABEL = f"{GROUP}/workshop-review"  # of such a namespace: any value but Automatic means Manual
 MANAGED_BY = "app.kubernetes.io/managed-by"
 COMPONENT = "app.kubernetes.io/component"
 MANAGER = "skill-operator"
@@ -36,9 +39,11 @@ APPROVED_BY_ANNOTATION = f"{GROUP}/approved-by"  # who set the one above: admiss
 REJECT_ANNOTATION = f"{GROUP}/reject"
 REJECTED_BY_ANNOTATION = f"{GROUP}/rejected-by"
 REJECT_MESSAGE_ANNOTATION = f"{GROUP}/reject-message"
-PROMOTED_BY_ANNOTATION = f"{GROUP}/promoted-by"
 REVIEW_LABEL = f"{GROUP}/review"  # of a namespace: Manual lets no Skill there do without a review
 RESTORE_ANNOTATION = f"{GROUP}/restore"  # of a Skill: any new value takes it out of the archive
+CREATED_BY_ANNOTATION = f"{GROUP}/created-by"  # of a Skill that an agent asked the gateway for: who that was
+PROMOTED_BY_ANNOTATION = f"{GROUP}/promoted-by"  # of such a Skill, once a person lets others see it
+REQUEST_ANNOTATION = f"{GROUP}/request"  # of such a Skill: the digest of what was asked for
 APPLIED_ANNOTATION = f"{GROUP}/applied"  # a digest of what was applied: it shows what is no longer wanted
 DRAIN_ANNOTATION = f"{GROUP}/draining"  # of a Deployment that is about to scale to zero: since when
 
@@ -56,6 +61,7 @@ MAX_REPOSITORY_LENGTH = 128  # clients of registries take 255 characters, with t
 MAX_TOOL_LENGTH = 48  # of a tool's name: clients refuse a whole list for one of over 64, which some prefix themselves
 TOOL_HASH_LENGTH = 24  # of a hash within a tool's name: 96 bits
 HASH_LENGTH = 32  # of a hash within a name: 128 bits
+SLUG_LENGTH = 24  # of words in a name that is made of a summary: short enough that the tool's name is mostly whole
 LABEL_HASH_LENGTH = 10  # of a hash in a label, for people to read: nothing is compared by it
 _DNS_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
 _ENDS_WITH_HASH = re.compile(rf"-[0-9a-f]{{{HASH_LENGTH}}}\Z")
@@ -248,6 +254,17 @@ def labels(skill: str, uid: str, component: str, rev: str = "") -> dict[str, str
 def is_watched(found: Mapping[str, str]) -> bool:
     """Return whether the watches select an object with these labels, as WATCH_SELECTOR says."""
     return found.get(MANAGED_BY) == MANAGER and UID_LABEL in found
+
+
+def requested(summary: str, digest: str) -> str:
+    """Return the name of a Skill that was asked for without one: words of its summary, and what tells it from others.
+
+    `digest` is that of the request and its maker, so a repeated request has the same name.
+    """
+    words = "-".join(re.findall(r"[a-z0-9]+", summary[:200].lower())) or "skill"
+    if len(words) > SLUG_LENGTH:
+        words = words[: SLUG_LENGTH + 1].rpartition("-")[0] or words[:SLUG_LENGTH]
+    return f"{words}-{shorten(digest)}"
 
 
 def selector(uid: str) -> dict[str, str]:

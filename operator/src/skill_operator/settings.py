@@ -282,6 +282,25 @@ class PageSettings(_SettingsModel):
     enabled: bool = Field(default=True, description="whether the gateway serves the page at /ui")
 
 
+class WorkshopSettings(_SettingsModel):
+    """WorkshopSettings say whether agents may ask the gateway for Skills, and bound what these may cost."""
+
+    enabled: bool = Field(default=False, description="whether agents may ask for Skills, in namespaces that allow it")
+    per_minute: int = Field(
+        default=30, ge=1, le=6000, description="requests of one caller that are looked into, in each replica"
+    )
+    wait_seconds: float = Field(
+        default=50, gt=0, le=3600, description="seconds that create_skill waits for the skill, without MCP tasks"
+    )
+    max_attempts: int = Field(default=3, ge=1, le=5, description="candidates that a model may write for one Skill")
+    token_budget: int = Field(
+        default=20_000, ge=1000, le=10_000_000, description="tokens that may be spent on one spec"
+    )
+    archive_after_seconds: int = Field(
+        default=2_592_000, ge=3600, le=315_360_000, description="seconds without a call until the Skill is archived"
+    )
+
+
 def is_host_name(text: str) -> bool:
     """Return whether a text is a host name in lower case. One whose last label begins with a digit is none."""
     return len(text) <= MAX_HOST_LENGTH and _HOST.fullmatch(text) is not None
@@ -360,6 +379,7 @@ class GatewaySettings(_SettingsModel):
     mcp: McpSettings = McpSettings()
     oauth: OAuthSettings = OAuthSettings()
     ui: PageSettings = PageSettings()
+    workshop: WorkshopSettings = WorkshopSettings()
 
 
 class EgressProxySettings(_SettingsModel):

@@ -101,6 +101,8 @@ class World:
         self.authorizer: Authorizer = AllowAll()
         self.certificate: Certificate | None = None
         self.callers: CallerCluster | None = None
+        self.settings = SETTINGS
+        self.cluster: Any = None
         self.port = 0
         self.url = ""
         self.client = aiohttp.ClientSession(auto_decompress=False)
@@ -114,7 +116,7 @@ class World:
         activator = Activator(self.scaler, self.directory, pool, self.wake)  # type: ignore[arg-type]
         self.invoker = Invoker(self.directory, pool, activator)
         gateway = self.gateway = server.make_server(
-            self.invoker, self.authorizer, SETTINGS, self.certificate, self.callers
+            self.invoker, self.authorizer, self.settings, self.certificate, self.callers, self.cluster
         )
         self.connections = gateway.services.connections
         self.deadlines = gateway.services.deadlines

@@ -139,6 +139,8 @@ async def test_an_answer_survives_the_operator_at_any_write(world: World, cut: i
     assert all(WORDS in prompt for prompt in prompts(world)[1:])
     assert len(prompts(world)) > 1
     assert world.builds() == set()
+    assert world.status["rejection"] == world.status["rejection"] | {"by": "bob", "message": WORDS, "token": first}
+    assert len(events(world, "Rejected")) == 1
 
 
 async def test_rejected_code_is_not_checked_again_whoever_asks_for_it(world: World) -> None:

@@ -53,17 +53,26 @@ class UsersRight:
 
 
 RIGHTS: Final[tuple[UsersRight, ...]] = (
-    UsersRight("get", SKILLS, "list, why, history, diff, cost"),
-    UsersRight("get", "configmaps", "diff, export"),
+    UsersRight("get", SKILLS, "why, history, diff, logs, approve, reject, rollback, export"),
+    UsersRight("list", SKILLS, "list, cost, doctor, completion of names"),
+    UsersRight("get", "configmaps", "diff, approve, export"),
+    UsersRight("list", "configmaps", "diff, approve, export"),
+    UsersRight("list", "pods", "logs"),
     UsersRight("get", "pods/log", "logs"),
     UsersRight("create", SKILLS, "apply"),
     UsersRight("patch", SKILLS, "apply, approve, reject, retry, rollback"),
     UsersRight("update", f"{SKILLS}/approval", "approve, reject"),
-    UsersRight("create", f"{SKILLS}/call", "call, with your own token"),
+    UsersRight("create", f"{SKILLS}/call", "call and ui, with your own token"),
     UsersRight("create", "serviceaccounts/token", "call --as-account, ui --as-account"),
     UsersRight("list", "services", "call, ui", in_operator_namespace=True),
+    UsersRight("get", "services", "call, ui", in_operator_namespace=True),
+    UsersRight("list", "pods", "call, ui", in_operator_namespace=True),
+    UsersRight("get", "pods", "call, ui", in_operator_namespace=True),
     UsersRight("create", "pods/portforward", "call, ui", in_operator_namespace=True),
-    UsersRight("get", "configmaps", "cost: today's quota", in_operator_namespace=True),
+    UsersRight("get", "configmaps", "call and ui over TLS: its CA; cost: today's quota", in_operator_namespace=True),
+    UsersRight("list", "configmaps", "cost: today's quota", in_operator_namespace=True),
+    UsersRight("list", "deployments", "doctor: the operator's own", in_operator_namespace=True),
+    UsersRight("get", "deployments", "doctor: the operator's own", in_operator_namespace=True),
     UsersRight("create", "pods/exec", "doctor: the operator's own", in_operator_namespace=True),
 )
 

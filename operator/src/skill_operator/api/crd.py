@@ -17,7 +17,7 @@ from typing import Any, Final
 import yaml
 
 from skill_operator.api.v1alpha1 import ApiModel, Skill, SkillSpec, SkillStatus
-from skill_operator.naming import GROUP, VERSION
+from skill_operator.naming import CREATED_BY_ANNOTATION, GROUP, VERSION
 
 PLURAL: Final = "skills"
 FILE_NAME: Final = f"{GROUP}_{PLURAL}.yaml"
@@ -53,6 +53,7 @@ def definition() -> dict[str, Any]:
             _column("Attempts", "integer", ".status.generation.attempts"),
             _column("Tokens", "integer", ".status.generation.tokens"),
             _column("Verified", "string", '.status.conditions[?(@.type=="Verified")].reason', priority=1),
+            _column("Maker", "string", ".metadata.annotations." + CREATED_BY_ANNOTATION.replace(".", "\\.")),
             _column("Age", "date", ".metadata.creationTimestamp"),
             _column("Image", "string", ".status.image", priority=1),
             _column("URL", "string", ".status.url", priority=1),

@@ -54,21 +54,21 @@ def describe_changes(skill: Skill) -> str:
 
 def short_description(spec: SkillSpec) -> str:
     """Return the summary, or else the description's first paragraph, as many whole sentences of it as fit."""
-    return _shortened(spec.summary.strip()) or first_paragraph(spec)
+    return shortened(spec.summary.strip()) or first_paragraph(spec)
 
 
 def first_paragraph(spec: SkillSpec) -> str:
     """Return the description's first paragraph, as many whole sentences of it as fit."""
-    return _shortened(_PARAGRAPH_END.split(spec.description.strip(), maxsplit=1)[0].strip())
+    return shortened(_PARAGRAPH_END.split(spec.description.strip(), maxsplit=1)[0].strip())
 
 
-def _shortened(text: str) -> str:
-    """Return as many whole sentences as MAX_DESCRIPTION characters hold."""
-    if len(text) <= MAX_DESCRIPTION:
+def shortened(text: str, limit: int = MAX_DESCRIPTION) -> str:
+    """Return as many whole sentences as `limit` characters hold."""
+    if len(text) <= limit:
         return text
-    ends = [match.end() for match in _SENTENCE_END.finditer(text[: MAX_DESCRIPTION + 1])]
-    fitting = [end for end in ends if end <= MAX_DESCRIPTION]
+    ends = [match.end() for match in _SENTENCE_END.finditer(text[: limit + 1])]
+    fitting = [end for end in ends if end <= limit]
     if fitting:
         return text[: fitting[-1]]
-    cut = text[: MAX_DESCRIPTION - len(_ELLIPSIS)]
+    cut = text[: limit - len(_ELLIPSIS)]
     return cut[: cut.rfind(" ") if " " in cut else None].rstrip() + _ELLIPSIS

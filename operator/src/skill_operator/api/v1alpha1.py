@@ -27,7 +27,7 @@ from typing_extensions import Self
 
 from skill_operator.api.quantity import MAX_LENGTH as MAX_QUANTITY_LENGTH
 from skill_operator.api.quantity import QUANTITY, canonical, value
-from skill_operator.naming import API_VERSION
+from skill_operator.naming import API_VERSION, CREATED_BY_ANNOTATION, PROMOTED_BY_ANNOTATION
 
 DNS_LABEL = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
 DNS_SUBDOMAIN = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$"
@@ -530,7 +530,11 @@ class Evidence(ApiModel):
         default="NotAsked", description="Whether another program for the same task answers alike."
     )
     model: str = Field(default="", max_length=253, description="Model that wrote the code.")
-    author: Literal["model", "pinned"] = Field(default="model", description="pinned: the code is spec.source.")
+    author: Literal["model", "pinned", "same"] = Field(
+        default="model",
+        description="pinned: the code is spec.source. same: one agent asked for the Skill with both its code and its "
+        "examples, so nobody else says that they are right.",
+    )
 
 
 class ArchiveStatus(ApiModel):
@@ -628,6 +632,21 @@ class ObjectMeta(ApiModel):
     annotations: dict[str, str] = Field(default_factory=dict)
     creation_timestamp: Time | None = None
     deletion_timestamp: Time | None = None
+
+    @property
+    def maker(self) -> str:
+        """Return the user who asked the gateway for the Skill; empty for one that was applied."""
+        return self.annotations.get(CREATED_BY_ANNOTATION, "")
+
+    @property
+    def is_promoted(self) -> bool:
+        """Return whether a person lets others see what one agent asked for."""
+        return bool(self.annotations.get(PROMOTED_BY_ANNOTATION))
+
+    @property
+    def listed_for(self) -> str:
+        """Return to whom alone lists and searches show the Skill: its maker, before it is promoted. Empty: to all."""
+        return "" if self.is_promoted else self.maker
 
 
 class Skill(ApiModel):

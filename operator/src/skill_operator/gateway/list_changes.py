@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 import mcp_types as types
@@ -39,14 +39,14 @@ class ListChanges:
         """`is_bounded` returns whether a caller's list at an endpoint is that of the search alone. Raises Problem."""
         self._authorizer = authorizer
         self._is_bounded = is_bounded
-        self._changed: set[SkillKey] = set()
+        self._changed: dict[SkillKey, str] = {}
         self._wake = asyncio.Event()
         self._streams: set[_ChangeStream] = set()
 
-    def add(self, key: SkillKey) -> None:
-        """Take a change of a tool."""
+    def add(self, key: SkillKey, user: str = "") -> None:
+        """Take a change of a tool; `user` is who alone may hear of it, empty for all who may call it."""
         if self._streams:
-            self._changed.add(key)
+            self._changed[key] = user if self._changed.get(key, user) == user else ""
             self._wake.set()
 
     async def run(self) -> None:
@@ -55,7 +55,7 @@ class ListChanges:
             await self._wake.wait()
             await asyncio.sleep(CHANGE_DELAY_SECONDS)
             self._wake.clear()
-            changed, self._changed = self._changed, set()
+            changed, self._changed = self._changed, {}
             publications = (self._publish(stream, changed) for stream in self._streams)
             for error in filter(None, await asyncio.gather(*publications, return_exceptions=True)):
                 log.error("a change of tools could not be published", exc_info=error)
@@ -84,7 +84,8 @@ class ListChanges:
         for stream in list(self._streams):
             stream.handler.close()
 
-    async def _publish(self, stream: _ChangeStream, changed: set[SkillKey]) -> None:
+    async def _publish(self, stream: _ChangeStream, users: Mapping[SkillKey, str]) -> None:
+        changed = {key for key, user in users.items() if user in {"", stream.caller.name}}
         if await self._is_affected(stream, changed):
             await stream.bus.publish(ToolsListChanged())
 

@@ -13,8 +13,8 @@ import itertools
 import json
 import logging
 import time
-from collections.abc import AsyncIterator, Iterator
-from typing import Any
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from typing import Any, cast
 
 import anyio
 import mcp_types as types
@@ -35,8 +35,8 @@ from skill_operator.gateway.access.authorizer import Caller
 from skill_operator.gateway.access.limits import FairShares
 from skill_operator.gateway.find_tools import SkillCall
 from skill_operator.gateway.http import access_log
+from skill_operator.gateway.http.body import body_too_large, read_body
 from skill_operator.gateway.http.connection import GatewayServices
-from skill_operator.gateway.http.exchange import BODY_TIMEOUT_SECONDS
 from skill_operator.gateway.http.mcp_response import McpResponse, ResponseForm, check_content_type, negotiate
 from skill_operator.gateway.invocation import InvocationResponse, gateway_starting
 from skill_operator.gateway.json_bounds import MAX_REQUEST_BYTES
@@ -51,6 +51,9 @@ from skill_operator.gateway.tool_catalog import (
     encode_any_tool,
     has_structured_output,
 )
+from skill_operator.gateway.workshop import mcp_tasks
+from skill_operator.gateway.workshop import tools as workshop_tools
+from skill_operator.gateway.workshop.mcp_workshop import McpWorkshop, TaskMethod
 from skill_operator.naming import SkillKey
 from skill_operator.observability import metrics
 from skill_operator.settings import McpSettings
@@ -65,6 +68,7 @@ MAX_STREAMS = 256  # that wait for changes
 MAX_STREAMS_PER_CALLER = 16
 MAX_READING_BYTES = 1 << 23  # of all bodies that are on their way: a caller has three or four large ones at once
 MAX_BODIES_BYTES = 1 << 25  # of all requests in flight
+MCP_REQUEST = "an MCP request"
 PROBLEM_META_KEY = f"{naming.GROUP}/problem"
 INSTRUCTIONS = (
     "Each tool is a Skill: a small program that was written from its description and checked against examples. "
@@ -90,15 +94,20 @@ class McpServer:
         self._reading = FairShares(MAX_READING_BYTES)
         self._bodies = FairShares(MAX_BODIES_BYTES)
         self._catalog = ToolCatalog(self._directory)
+        self._workshop = McpWorkshop(services.workshop, self._directory) if services.workshop else None
         server: Server[Any] = Server(
             naming.MANAGER,
             version=__version__,
             instructions=INSTRUCTIONS,
             get_tool_input_schema=lambda _: None,  # it would be compared with headers before the caller is authorized
             on_list_tools=self._list_tools,
-            on_call_tool=self._call_tool,
+            on_call_tool=cast("Any", self._call_tool),  # the SDK's types know no result of an extension
             on_subscriptions_listen=self._subscribe,
         )
+        if self._workshop is not None:
+            server.extensions[mcp_tasks.EXTENSION] = {}
+            for name, params, method in self._workshop.task_methods:
+                server.add_request_handler(name, params, self._task_handler(method))
         self._managers = {
             form: StreamableHTTPSessionManager(
                 server,
@@ -137,9 +146,9 @@ class McpServer:
             request.state.endpoint = McpEndpoint.of_request(scope)
             size = min(int(request.headers.get("content-length", MAX_REQUEST_BYTES)), MAX_REQUEST_BYTES + 1)
             if size > MAX_REQUEST_BYTES:
-                raise _request_too_large()
+                raise body_too_large(MAX_REQUEST_BYTES, MCP_REQUEST)
             with self._hold_bytes(self._reading, caller, size):
-                body = await _read_body(receive)
+                body = await read_body(receive, MAX_REQUEST_BYTES, MCP_REQUEST)
                 if body is None:
                     return
                 json_bounds.check_request(body)
@@ -174,7 +183,8 @@ class McpServer:
         """Publish a change of the list of tools, where a Skill's change is one."""
         entry = after or before
         if entry is not None and self._catalog.update(before, after):
-            self._changes.add(SkillKey(entry.meta.namespace, entry.meta.name))
+            users = {side.meta.listed_for for side in (before, after) if side is not None}
+            self._changes.add(SkillKey(entry.meta.namespace, entry.meta.name), users.pop() if len(users) == 1 else "")
 
     async def _visible(self, caller: Caller, endpoint: McpEndpoint, *, archived: bool = False) -> list[SkillKey]:
         """Return the Skills whose tools the caller may call at this endpoint. Raises Problem (503).
@@ -186,7 +196,8 @@ class McpServer:
         if not self._directory.ready:
             raise gateway_starting()
         keys = self._catalog.keys if archived else self._catalog.listed_keys
-        return endpoint.select(await self._services.authorizer.filter_visible(caller, keys))
+        visible = await self._services.authorizer.filter_visible(caller, keys)
+        return [key for key in endpoint.select(visible) if self._directory.is_listed(key, caller.name)]
 
     async def _is_bounded(self, caller: Caller, endpoint: McpEndpoint) -> bool:
         """Return whether a caller has the tools of the search alone in its list. Raises Problem (503)."""
@@ -200,8 +211,11 @@ class McpServer:
         """
         after = _decode_cursor(params.cursor if params else None)
         endpoint = _endpoint(ctx)
+        own: tuple[types.Tool, ...] = ()
         try:
             visible = [] if endpoint.search_only else await self._visible(_caller(ctx), endpoint)
+            if self._workshop is not None and not after:
+                own = await self._workshop.listed(_caller(ctx), endpoint)
         except Problem as problem:
             raise MCPError(types.INTERNAL_ERROR, f"{problem.title}: {problem.detail}") from problem
         if endpoint.is_bounded(len(visible), self._settings.list_at_most):
@@ -209,7 +223,8 @@ class McpServer:
         else:
             page = await self._catalog.page(visible, after, ctx.protocol_version, endpoint)
         if ctx.request is not None:
-            McpResponse.insert_tools(ctx.request.scope, page.tools)
+            first = [encode_any_tool(tool, ctx.protocol_version) for tool in own]
+            McpResponse.insert_tools(ctx.request.scope, first + page.tools)
         return types.ListToolsResult(
             tools=[],
             next_cursor=base64.urlsafe_b64encode(page.last.encode()).decode() if page.last else None,
@@ -217,8 +232,16 @@ class McpServer:
             cache_scope="private",
         )
 
-    async def _call_tool(self, ctx: Context, params: types.CallToolRequestParams) -> types.CallToolResult:
-        """Return the result of a tool: a Skill's, or one of the two of the search, which are always there."""
+    async def _call_tool(
+        self, ctx: Context, params: types.CallToolRequestParams
+    ) -> types.CallToolResult | dict[str, Any]:
+        """Return the result of a tool: a Skill's, one of the two of the search, or one of the workshop's."""
+        if self._workshop is not None and params.name in workshop_tools.NAMES:
+            try:
+                return await self._workshop.call(ctx, _caller(ctx), _endpoint(ctx), params.name, params.arguments or {})
+            except Problem as problem:
+                metrics.record_rejection(problem.slug)
+                return _problem_result(problem, _request_id(ctx), find_tools.title_of(problem))
         if params.name not in {find_tools.FIND_SKILLS, find_tools.CALL_SKILL}:
             try:
                 return await self._call_skill(ctx, SkillCall(params.name, params.arguments or {}), direct=True)
@@ -235,6 +258,20 @@ class McpServer:
         except Problem as problem:
             metrics.record_rejection(problem.slug)
             return _problem_result(problem, _request_id(ctx), find_tools.title_of(problem))
+
+    def _task_handler(self, method: TaskMethod) -> Callable[[Context, Any], Awaitable[dict[str, Any]]]:
+        """Return the handler of one method of tasks, which tells a problem as an error of the protocol."""
+
+        async def handle(ctx: Context, params: Any) -> dict[str, Any]:
+            mcp_tasks.require_declared(ctx)
+            try:
+                return await method(ctx, _caller(ctx), _endpoint(ctx), params)
+            except Problem as problem:
+                metrics.record_rejection(problem.slug)
+                code = types.INVALID_PARAMS if problem.status < 500 else types.INTERNAL_ERROR
+                raise MCPError(code, f"{problem.title}: {problem.detail}") from problem
+
+        return handle
 
     async def _find_skills(self, ctx: Context, arguments: dict[str, Any]) -> types.CallToolResult:
         """Return the Skills that fit a query best, of those that the caller may call. Raises Problem."""
@@ -319,27 +356,6 @@ def record_tool_call(entry: SkillEntry, request_id: str, outcome: str, seconds: 
     metrics.record_skill_call(meta.namespace, meta.name, outcome, seconds)
     fields = {"namespace": meta.namespace, "skill": meta.name, "request": request_id}
     log.info("tool", extra=fields | {"outcome": outcome, "seconds": round(seconds, 4)})
-
-
-async def _read_body(receive: Receive) -> bytes | None:
-    """Return the whole body, or None where the caller has left. Raises Problem (408, 413)."""
-    body = bytearray()
-    try:
-        async with asyncio.timeout(BODY_TIMEOUT_SECONDS):
-            while (message := await receive())["type"] == "http.request":
-                body += message.get("body", b"")
-                if len(body) > MAX_REQUEST_BYTES:
-                    raise _request_too_large()
-                if not message.get("more_body", False):
-                    return bytes(body)
-    except TimeoutError as error:
-        detail = f"the body did not arrive within {BODY_TIMEOUT_SECONDS:.0f} s"
-        raise Problem("request-timeout", detail, headers={"Connection": "close"}) from error
-    return None
-
-
-def _request_too_large() -> Problem:
-    return Problem("too-large", f"an MCP request is {MAX_REQUEST_BYTES} bytes at most")
 
 
 def _replay(body: bytes, receive: Receive) -> Receive:

@@ -55,6 +55,24 @@ PROBLEMS: Mapping[str, ProblemDefinition] = {
         "The caller may not create `skills/call` of this Skill, which may not exist.",
         "Bind the ClusterRole `skill-caller` to the caller in the Skill's namespace.",
     ),
+    "creation-forbidden": ProblemDefinition(
+        403,
+        "Not allowed to create Skills",
+        "The caller may not `create` `skills` in this namespace, which may not exist.",
+        "Bind a role with `create` on `skills` to the caller there, such as the ClusterRole `skill-maker`.",
+    ),
+    "workshop-closed": ProblemDefinition(
+        403,
+        "The workshop is closed here",
+        "The namespace does not have the label `skill-operator.dev/workshop: enabled`.",
+        "Ask in another namespace, or have its administrator set the label.",
+    ),
+    "creation-refused": ProblemDefinition(
+        403,
+        "The cluster refuses the Skill",
+        "The API server refuses to store the Skill: by a quota, a policy, or a right that the gateway lacks.",
+        "Do what the detail says; it has the API server's own words.",
+    ),
     "origin-not-allowed": ProblemDefinition(
         403,
         "Origin not allowed",
@@ -62,6 +80,12 @@ PROBLEMS: Mapping[str, ProblemDefinition] = {
         "Call from a program, or add the origin.",
     ),
     "not-found": ProblemDefinition(404, "Not found", "The gateway has no such path.", "See `GET /v1/skills`."),
+    "task-not-found": ProblemDefinition(
+        404,
+        "Task not found",
+        "There is no such task of this caller.",
+        "Ask for the Skill again: an equal request finds its task.",
+    ),
     "skill-not-found": ProblemDefinition(
         404, "Skill not found", "The caller may call this Skill, but it does not exist.", "See `GET /v1/skills`."
     ),
@@ -79,6 +103,18 @@ PROBLEMS: Mapping[str, ProblemDefinition] = {
     ),
     "request-timeout": ProblemDefinition(
         408, "Request body timed out", "The body did not arrive in time.", "Send the whole body at once."
+    ),
+    "skill-exists": ProblemDefinition(
+        409,
+        "The name is taken",
+        "There is a Skill of this name that was not asked for by this caller in these words.",
+        "Ask under another name, or under none.",
+    ),
+    "task-ended": ProblemDefinition(
+        409,
+        "The task takes no more answers",
+        "The task was cancelled, or its Skill was promoted, so that its maker changes it no more.",
+        "Ask for another Skill.",
     ),
     "too-large": ProblemDefinition(
         413, "Request body too large", "The body is larger than 1 MiB.", "Send a smaller body."
@@ -100,6 +136,12 @@ PROBLEMS: Mapping[str, ProblemDefinition] = {
         "The body does not fit spec.input",
         "The body violates the Skill's input schema; the detail names each violation.",
         "Change the body as the schema says.",
+    ),
+    "invalid-skill": ProblemDefinition(
+        422,
+        "The request describes no valid Skill",
+        "A field is missing or wrong, a schema is invalid, or examples do not fit the schemas or each other.",
+        "Change what the detail names. Nothing was written, and no model was asked.",
     ),
     "concurrency-limit": ProblemDefinition(
         429,

@@ -29,6 +29,7 @@ from skill_operator.gateway.pods.connection import ConnectionPool
 from skill_operator.gateway.pods.directory import Directory, SkillEntry
 from skill_operator.gateway.skill_search import SkillSearch
 from skill_operator.gateway.ui.page_routes import SkillPages
+from skill_operator.gateway.workshop.workshop import Workshop
 from skill_operator.k8s.interface import CallerCluster, Cluster
 from skill_operator.observability import health, metrics
 from skill_operator.settings import Settings
@@ -75,7 +76,7 @@ async def serve(settings: Settings, cluster: Cluster, callers: CallerCluster | N
     async with egress, usage, health.serve(settings.health_port, live, ready):
         with pool.open():
             stop_server = asyncio.Event()
-            server = make_server(invoker, make_authorizer(cluster, settings), settings, certificate, callers)
+            server = make_server(invoker, make_authorizer(cluster, settings), settings, certificate, callers, cluster)
             server_task = asyncio.create_task(server.run_until(stop_server))
             freeze_garbage_collector()
             log.info("listening", extra={"port": settings.listen_port, "tls": certificate is not None})
@@ -130,15 +131,22 @@ def make_server(
     settings: Settings,
     certificate: Certificate | None = None,
     callers: CallerCluster | None = None,
+    cluster: Cluster | None = None,
 ) -> GatewayServer:
-    """Return the server for callers, over HTTP and MCP; with a certificate it speaks TLS."""
+    """Return the server for callers, over HTTP and MCP; with a certificate it speaks TLS.
+
+    `cluster` is where it writes the Skills that agents ask for, where the settings let them.
+    """
     connections = ConnectionLimiter(settings.gateway.connections)
     requests, pipelined = FairShares(MAX_REQUESTS), FairShares(MAX_PIPELINED_REQUESTS)
     origins = allowed_origins(settings)
     search = SkillSearch(invoker.directory)
     resource = ProtectedResource(settings)
+    workshop = None
+    if settings.gateway.workshop.enabled and cluster is not None:
+        workshop = Workshop(cluster, invoker.directory, authorizer, search, settings.gateway.workshop)
     services = GatewayServices(
-        invoker, authorizer, origins, resource, Deadlines(), connections, requests, pipelined, search
+        invoker, authorizer, origins, resource, Deadlines(), connections, requests, pipelined, search, workshop
     )
     mcp_server = McpServer(services, settings.gateway.mcp)
     pages = SkillPages(services, settings, callers).routes() if settings.gateway.ui.enabled else []

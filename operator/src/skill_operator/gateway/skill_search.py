@@ -18,7 +18,7 @@ import sys
 import unicodedata
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import chain, islice, pairwise
+from itertools import chain, compress, islice, pairwise
 from typing import Any, NamedTuple
 
 from skill_operator.api.listed_tool import first_paragraph, short_description
@@ -105,6 +105,20 @@ class SkillSearch:
         name = query.strip()
         return heapq.nsmallest(limit, scores, key=lambda key: (not self._is_named(key, name), -scores[key], key))
 
+    async def coverage(
+        self, caller: Caller, keys: Iterable[SkillKey], text: str, limit: int
+    ) -> list[tuple[SkillKey, float]]:
+        """Return the Skills that have most of a text's words, and how much of their weight each has, from 0 to 1.
+
+        Raises Problem (503) where the caller has its share of running searches.
+        """
+        with self._running.hold(caller.namespace, caller.name) as admitted:
+            if not admitted:
+                raise Problem("overloaded", "your searches hold their share of those that run; search again", 1)
+            async with self._turn:
+                shares = await coverage(await self._read(keys), query_terms(text))
+        return heapq.nsmallest(limit, shares.items(), key=lambda item: (-item[1], item[0]))
+
     def _is_named(self, key: SkillKey, name: str) -> bool:
         """Return whether a name is the Skill's own, with or without its namespace, or that of its tool anywhere."""
         tools = self._directory.tools
@@ -157,6 +171,26 @@ async def rank(documents: Mapping[SkillKey, SearchDocument], terms: Sequence[str
         if number % BATCH == 0:
             await asyncio.sleep(0)
     return scores
+
+
+async def coverage(documents: Mapping[SkillKey, SearchDocument], terms: Sequence[str]) -> dict[SkillKey, float]:
+    """Return which share of the terms' weight each document has, of those that have any.
+
+    Weights are those of `rank`, but that a term which no document has weighs no more than one that a single one has.
+    """
+    rows: dict[SkillKey, list[bool]] = {}
+    holders = [0] * len(terms)
+    for number, (key, document) in enumerate(documents.items(), 1):
+        row = [term in document.frequencies for term in terms]
+        if any(row):
+            rows[key] = row
+            holders = [count + has for count, has in zip(holders, row, strict=True)]
+        if number % BATCH == 0:
+            await asyncio.sleep(0)
+    total = len(documents)
+    weights = [math.log1p((total - count + 0.5) / (count + 0.5)) for count in (max(1, count) for count in holders)]
+    whole = sum(weights)
+    return {key: sum(compress(weights, row)) / whole for key, row in rows.items()}
 
 
 def make_document(key: SkillKey, spec: SkillSpec) -> SearchDocument:

@@ -16,15 +16,17 @@ import mcp_types as types
 from mcp_types.methods import serialize_server_result
 from mcp_types.version import is_version_at_least
 
-from skill_operator.api.listed_tool import ListedTool, listed_tool
+from skill_operator.api.listed_tool import MAX_DESCRIPTION, ListedTool, listed_tool, shortened
+from skill_operator.api.v1alpha1 import Skill
 from skill_operator.gateway.mcp_endpoint import McpEndpoint
 from skill_operator.gateway.pods.directory import Directory, SkillEntry
 from skill_operator.naming import SkillKey
 
 MAX_PAGE_BYTES = 4 << 20  # of one response: many clients read no second page
 ANY_OUTPUT_REVISION = "2026-07-28"  # before, a tool's structured output was an object
+SAME_AUTHOR = "Note: one agent wrote both the code and the examples that it was checked with."
 ALL = McpEndpoint()
-_Version = tuple[str, int, str, bool]
+_Version = tuple[str, int, str, bool, bool, str]
 
 
 class Page(NamedTuple):
@@ -120,7 +122,7 @@ def encode_tool(tool: ListedTool, entry: SkillEntry, revision: str) -> bytes:
     described = types.Tool(
         name=tool.name,
         title=entry.meta.name,
-        description=tool.description,
+        description=_with_note(tool.description, note_of(entry.skill) if entry.skill else ""),
         input_schema=tool.input.schema,
         output_schema=output if has_structured_output(output.get("type") == "object", revision) else None,
         # A skill without egress can change nothing outside its sandbox.
@@ -138,9 +140,19 @@ def encode_any_tool(tool: types.Tool, revision: str) -> bytes:
     return json.dumps(shaped, separators=(",", ":")).encode()
 
 
+def note_of(skill: Skill) -> str:
+    """Return what an agent must know of a tool beside what it does; mostly nothing."""
+    evidence = skill.status.evidence
+    return SAME_AUTHOR if evidence is not None and evidence.author == "same" else ""
+
+
 def has_structured_output(is_object: bool, revision: str) -> bool:
     """Return whether output is told as a value, not only as a text."""
     return is_object or is_version_at_least(revision, ANY_OUTPUT_REVISION)
+
+
+def _with_note(description: str, note: str) -> str:
+    return f"{shortened(description, MAX_DESCRIPTION - len(note) - 2)}\n\n{note}" if note else description
 
 
 def _tool_version(entry: SkillEntry | None) -> _Version | None:
@@ -148,4 +160,5 @@ def _tool_version(entry: SkillEntry | None) -> _Version | None:
     skill = entry.skill if entry else None
     if entry is None or skill is None or not skill.status.image or skill.spec.input.get("type") != "object":
         return None
-    return skill.metadata.uid, *entry.version, skill.status.archive is not None
+    meta = skill.metadata
+    return meta.uid, *entry.version, skill.status.archive is not None, meta.is_promoted, note_of(skill)

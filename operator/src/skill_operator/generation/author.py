@@ -140,10 +140,12 @@ class GenerationUpdate:
 class GenerationStep(GenerationUpdate):
     """GenerationStep is a decision and what is to be written.
 
+    `rejection` is that of the latest code, if a person rejected it.
     `deadline`: when generation ends, once a model has replied, which it first did at `first_reply`.
     """
 
     decision: Decision
+    rejection: RejectedCode | None = None
     first_reply: datetime | None = None
     deadline: datetime | None = None
     events: tuple[GenerationEvent, ...] = ()
@@ -237,6 +239,7 @@ class Author:
             records=_changed_records(inputs, self._settings, state),
             view=(store.candidates_map(inputs.skill, state.ledger),) if state.ledger.attempts else (),
             decision=decision,
+            rejection=state.history.standing_rejection,
             first_reply=state.ledger.first_reply,
             deadline=ledger_rules.deadline(state.ledger, state.limits),
             request=request,
@@ -291,6 +294,7 @@ class Author:
         rejected = RejectedCode(
             fingerprints=tuple(sorted({text_fingerprint(source)} | state.history.fingerprints_of(source))),
             token=rejection.token,
+            revision=rejection.revision,
             by=rejection.by,
             message=rejection.message,
             at=rejection.at,

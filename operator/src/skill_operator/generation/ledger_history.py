@@ -22,6 +22,7 @@ class RejectedCode(StoredModel):
 
     fingerprints: tuple[str, ...]  # of the text, and of the program where a reply was seen to hold it
     token: str  # of what was rejected
+    revision: str  # label of it
     by: str
     message: str
     at: AwareDatetime
@@ -43,6 +44,14 @@ class LedgerHistory(StoredModel):
         """The words of reviewers about code that they rejected, by its fingerprint."""
         rejections = reversed(self.rejections)
         return {found: rejected.message for rejected in rejections for found in rejected.fingerprints}
+
+    @property
+    def standing_rejection(self) -> RejectedCode | None:
+        """The latest rejection of this input's code, while no other code has passed its check."""
+        rejected, last = self.present.rejected, self.present.last
+        if rejected is None or (last is not None and last.state == "passed"):
+            return None
+        return next((known for known in self.rejections if rejected.fingerprint in known.fingerprints), None)
 
     def fingerprints_of(self, source: str) -> set[str]:
         """Return the fingerprints that attempts with this source have, for whatever input."""

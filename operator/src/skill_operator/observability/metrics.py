@@ -192,6 +192,9 @@ _AUTHORIZATION = Histogram(
     buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1, 5),
 )
 _MCP_STREAMS = Gauge("skill_gateway_mcp_streams", "Number of open MCP streams that wait for tool list changes.")
+_CREATIONS = Counter(
+    "skill_gateway_skills_created_total", "Number of Skills that the gateway wrote for agents.", ["namespace"]
+)
 _CERTIFICATE_LOADS = Counter(
     "skill_gateway_certificate_loads_total", "Number of attempts to load the TLS certificate.", ["outcome"]
 )
@@ -332,6 +335,11 @@ def record_authorization(kind: str, outcome: str, seconds: float) -> None:
 def set_mcp_streams(number: int) -> None:
     """Publish how many MCP streams are open."""
     _MCP_STREAMS.set(number)
+
+
+def record_creation(namespace: str) -> None:
+    """Count a Skill that was written for an agent."""
+    _CREATIONS.labels(namespace).inc()
 
 
 def record_certificate_load(outcome: str) -> None:

@@ -33,6 +33,7 @@ class World:
         self.time = 1000.0
         self.users: dict[str, dict[str, Any]] = {"good": ALICE}
         self.rights: set[tuple[str, str]] = {INVOICE}
+        self.creators: set[tuple[str, str]] = set()  # user and namespace
         self.audiences: list[str] = ["skill-gateway"]
         self.fault: ClusterError | None = None
         self.hold: asyncio.Event | None = None
@@ -51,6 +52,9 @@ class World:
                 return {"authenticated": False, "error": "invalid bearer token"}
             return {"authenticated": True, "user": user, "audiences": self.audiences}
         wanted = spec["resourceAttributes"]
+        if "subresource" not in wanted:
+            assert (wanted["resource"], wanted["verb"]) == ("skills", "create")
+            return {"allowed": (spec["user"], wanted["namespace"]) in self.creators}
         return {"allowed": (wanted["namespace"], wanted["name"]) in self.rights}
 
     def count(self, kind: str) -> int:

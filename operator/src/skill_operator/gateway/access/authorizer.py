@@ -8,6 +8,7 @@ from functools import lru_cache
 from typing import NamedTuple, Protocol
 
 from skill_operator.gateway.pods.directory import SkillEntry
+from skill_operator.gateway.problems import Problem
 from skill_operator.naming import SkillKey
 
 SERVICE_ACCOUNT_PREFIX = "system:serviceaccount:"
@@ -54,6 +55,9 @@ class Authorizer(Protocol):
     async def filter_visible(self, caller: Caller, keys: Iterable[SkillKey]) -> set[SkillKey]:
         """Return those of the Skills that the caller may call. Raises Problem (503)."""
 
+    async def authorize_creation(self, caller: Caller, namespace: str) -> None:
+        """Raise Problem (403, 503) unless the caller may create Skills in this namespace, which may not exist."""
+
 
 class Limiter(Protocol):
     """Limiter bounds the concurrency and the rate of calls."""
@@ -82,6 +86,10 @@ class AllowAll:
     async def filter_visible(self, caller: Caller, keys: Iterable[SkillKey]) -> set[SkillKey]:
         """Return all of the Skills."""
         return set(keys)
+
+    async def authorize_creation(self, caller: Caller, namespace: str) -> None:
+        """Refuse: what nobody is known to have asked for has no maker. Raises Problem (403)."""
+        raise Problem("creation-forbidden", "with gateway.auth none, nobody is known who could ask for a Skill")
 
 
 class NoLimits:

@@ -44,6 +44,7 @@ MAX_CONCURRENT_RENEWALS = 8  # besides, for what was allowed before
 MAX_WAITING_REVIEWS = 512
 MAX_CACHED_TOKENS = 10_000, 1_000  # accepted, refused
 MAX_CACHED_RIGHTS = 100_000, 20_000
+MAX_CACHED_CREATION_RIGHTS = 10_000, 2_000
 MAX_REFUSED_TOKENS_PER_MINUTE = 600  # from one address, a sixth of them at once
 CREDENTIAL_ID = "authentication.kubernetes.io/credential-id"  # another one in each token of the same caller
 ALL_SKILLS = SkillKey("", "")
@@ -107,6 +108,13 @@ class KubernetesAuthorizer:
             MAX_CACHED_RIGHTS,
             clock,
         )
+        self._creation_rights = DecisionCache[tuple[Caller, str], bool](
+            lambda allowed: ALLOWED_SECONDS if allowed else DENIED_SECONDS,
+            lambda _: DENIED_SECONDS,  # what is written is decided by an API server that answers
+            lambda key, allowed: key[0].namespace if allowed else None,
+            MAX_CACHED_CREATION_RIGHTS,
+            clock,
+        )
 
     def cached_caller(self, authorization: str, key: SkillKey) -> Caller | None:
         """Return the caller from the caches alone. It is on the way of every call: the key is the header as it is."""
@@ -155,6 +163,18 @@ class KubernetesAuthorizer:
         whole = {space for space, _ in await self._allowed_keys(caller, {SkillKey(space, "") for space in spaces})}
         single = {key for key in candidates if key[0] not in whole}
         return (candidates - single) | await self._allowed_keys(caller, single)
+
+    async def authorize_creation(self, caller: Caller, namespace: str) -> None:
+        """Raise Problem (403, 503) unless the caller may create Skills in this namespace, which may not exist."""
+        key = caller, namespace
+        try:
+            allowed = await self._creation_rights.get(key, lambda: self._review_creation(caller, namespace))
+        except ClusterError as error:
+            raise _authorization_unavailable("whether you may create Skills", error) from error
+        if not allowed:
+            where = f"in namespace {printable(namespace, 63)}" if namespace else "in all namespaces"
+            detail = f"{printable(caller.name, 200)} may not create skills {where}; ask whoever may grant it"
+            raise Problem("creation-forbidden", detail)
 
     async def _allowed_keys(self, caller: Caller, keys: set[SkillKey]) -> set[SkillKey]:
         result: set[SkillKey] = set()
@@ -211,12 +231,18 @@ class KubernetesAuthorizer:
         return _Identity(caller, expires_at)
 
     async def _review_access(self, caller: Caller, key: SkillKey) -> bool:
-        namespace, name = key
-        attributes = {"group": naming.GROUP, "version": naming.VERSION, "resource": "skills", "subresource": "call"}
-        attributes |= {"verb": "create", "namespace": namespace, "name": name}
+        queue = self._renewals if (caller, key) in self._rights else self._reviews
+        attributes = {"subresource": "call", "namespace": key.namespace, "name": key.name}
+        return await self._review_right(caller, attributes, queue)
+
+    async def _review_creation(self, caller: Caller, namespace: str) -> bool:
+        return await self._review_right(caller, {"namespace": namespace}, self._reviews)
+
+    async def _review_right(self, caller: Caller, attributes: dict[str, str], queue: _ReviewQueue) -> bool:
+        """Return whether the caller may `create` what these attributes say, of Skills."""
+        attributes |= {"group": naming.GROUP, "version": naming.VERSION, "resource": "skills", "verb": "create"}
         spec: Object = {"user": caller.name, "groups": list(caller.groups), "resourceAttributes": attributes}
         spec |= {"uid": caller.uid, "extra": {name: list(values) for name, values in caller.extra}}
-        queue = self._renewals if (caller, key) in self._rights else self._reviews
         status = await self._review("SubjectAccessReview", spec, queue, caller.namespace, caller.name)
         return status.get("allowed") is True and status.get("denied") is not True
 

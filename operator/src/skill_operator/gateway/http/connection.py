@@ -20,6 +20,7 @@ from skill_operator.gateway.http.deadlines import Deadlines
 from skill_operator.gateway.invocation import Invoker
 from skill_operator.gateway.problems import Problem
 from skill_operator.gateway.skill_search import SkillSearch
+from skill_operator.gateway.workshop.workshop import Workshop
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +36,7 @@ class GatewayServices:
     requests: FairShares
     pipelined: FairShares
     search: SkillSearch
+    workshop: Workshop | None = None  # where agents may not ask for Skills
 
     @asynccontextmanager
     async def admit(self, request: Request, authorization: str | None = None) -> AsyncIterator[Caller]:

@@ -29,6 +29,7 @@ from skill_operator.gateway.http.cors import CorsMiddleware
 from skill_operator.gateway.http.openapi import encode_openapi
 from skill_operator.gateway.http.paths import LabelConvertor, has_encoded_slash, is_page_path
 from skill_operator.gateway.http.request_id import resolve_request_id
+from skill_operator.gateway.http.workshop_routes import WorkshopRoutes
 from skill_operator.gateway.invocation import gateway_starting
 from skill_operator.gateway.pods.directory import SkillEntry
 from skill_operator.gateway.problems import Problem
@@ -57,8 +58,10 @@ def make_app(
 ) -> Starlette:
     """Return the app, which has `mcp_server` at /mcp and below, and runs it; `pages` are the page's for people."""
     routes = Routes(services, settings)
+    workshop = WorkshopRoutes(services, services.workshop).routes() if services.workshop else []
     app = Starlette(
         routes=[
+            *workshop,
             Route("/v1/skills", routes.list_skills),
             Route("/v1/skills/{namespace}/{name}", routes.describe_skill),
             Route("/openapi.json", routes.openapi),
@@ -158,7 +161,7 @@ class Routes:
         keys = [key for key, entry in entries.items() if archived or not entry.archive]
         visible = await self._services.authorizer.filter_visible(caller, keys)
         wanted = sorted(key for key in visible if namespace in {None, key[0]})
-        return [entries[key] for key in wanted if key in entries]  # one may be deleted by now
+        return [entries[key] for key in wanted if self._directory.is_listed(key, caller.name)]
 
     def _summary(self, entry: SkillEntry) -> dict[str, Any]:
         ready, awake = entry.ready, bool(self._directory.backends(entry.meta))

@@ -103,13 +103,17 @@ class SkillEntry:
         return self.skill is not None and is_true(self.skill.status.conditions, READY, self.meta.generation)
 
 
+_KEPT_ANNOTATIONS = (naming.CREATED_BY_ANNOTATION, naming.PROMOTED_BY_ANNOTATION)
 SkillListener = Callable[[SkillEntry | None, SkillEntry | None], None]
 PodListener = Callable[[str, Object], None]
 
 
 def parse_skill(body: Object) -> SkillEntry:
     """Return the entry of a Skill. It never raises: one Skill that cannot be parsed must not hide the others."""
-    meta = ObjectMeta.model_validate({k: body["metadata"].get(k, "") for k in ("name", "namespace", "uid")})
+    raw = body["metadata"]
+    annotations = {key: raw["annotations"][key] for key in _KEPT_ANNOTATIONS if key in (raw.get("annotations") or {})}
+    fields = {key: raw.get(key, "") for key in ("name", "namespace", "uid")}
+    meta = ObjectMeta.model_validate(fields | {"annotations": annotations})
     if UNREADABLE in body:
         return SkillEntry(meta, None)
     try:
@@ -199,6 +203,11 @@ class Directory:
     def ready(self) -> bool:
         """True if all lists are complete."""
         return not self.unsynced
+
+    def is_listed(self, key: SkillKey, user: str) -> bool:
+        """Return whether there is such a Skill, and lists and searches show it to this user, who may call it."""
+        entry = self.entries.get(key)
+        return entry is not None and entry.meta.listed_for in {"", user}
 
     def backends(self, meta: ObjectMeta) -> list[Backend]:
         """Return the pods that may get a call, best first: Ready ones, then those with the fewest calls in flight.

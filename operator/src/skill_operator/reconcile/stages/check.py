@@ -87,7 +87,7 @@ def _evidence(skill: Skill, report: CheckReport, provenance: Provenance) -> Evid
         promises=report.promises,
         mutants=mutants,
         model=provenance.model,
-        author=provenance.author,
+        author="same" if provenance.author == "pinned" and skill.metadata.maker else provenance.author,
     )
 
 

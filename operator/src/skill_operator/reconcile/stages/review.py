@@ -16,7 +16,7 @@ from skill_operator.reconcile.context import StageContext
 from skill_operator.reconcile.observed import Observed
 from skill_operator.reconcile.pinned_revision import PinnedRevision
 from skill_operator.reconcile.result import ConditionUpdate, EventNote, Progress, Result
-from skill_operator.reconcile.stages.source import record_rejection
+from skill_operator.reconcile.stages.source import describe_rejection, record_rejection
 from skill_operator.settings import Settings
 from skill_operator.untrusted.text import single_line
 
@@ -152,7 +152,7 @@ def _reject(observed: Observed, progress: Progress, context: StageContext, rejec
     """Withdraw the candidate: a model writes another one with the reviewer's words, or a person must help."""
     progress.status["rejection"] = rejection
     meta = observed.skill.metadata
-    text = f"{rejection.by or 'somebody'} rejected revision {rejection.revision}: {rejection.message}"
+    text = describe_rejection(rejection)
     writes = record_rejection(observed, progress, context, rejection)
     if writes is not None:
         return Result.failed(ConditionUpdate(BUILT, "False", "Rejected", text), retry_after=0.0, **writes)

@@ -49,7 +49,25 @@ def provide_source(observed: Observed, progress: Progress, context: StageContext
         progress.provenance = _provenance(skill, step, step.decision.attempt, context.settings)
         progress.status["generation"] = _price(step.status, progress)
         progress.deadline = None if step.decision.accepted else step.deadline
-    return _result(skill, step)
+    result = _result(skill, step)
+    if (rejection := _untold_rejection(skill, step)) is not None:
+        progress.status["rejection"] = rejection
+        event = EventNote("Warning", "Rejected", describe_rejection(rejection))
+        return replace(result, events=(*result.events, event))
+    return result
+
+
+def _untold_rejection(skill: Skill, step: GenerationStep) -> Rejection | None:
+    """Return a rejection that the ledger holds and the status does not: the operator ended between the two writes."""
+    recorded, known = step.rejection, skill.status.rejection
+    if recorded is None or (known is not None and known.token == recorded.token):
+        return None
+    return Rejection.model_validate(recorded.model_dump(exclude={"fingerprints"}))
+
+
+def describe_rejection(rejection: Rejection) -> str:
+    """Return who rejected what, in which words."""
+    return f"{rejection.by or 'somebody'} rejected revision {rejection.revision}: {rejection.message}"
 
 
 def record_verdict(
