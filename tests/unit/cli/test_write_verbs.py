@@ -101,6 +101,20 @@ class TestApprove:
         assert (ended.code, "not what ran" in ended.err) == (1, True)
         assert kubectl.asked("patch") == []
 
+    def test_a_kept_spec_that_somebody_changed_hides_no_grant(self, kubectl: ScriptedKubectl, capsys: Capture) -> None:
+        from skill_operator.naming import digest
+
+        skill = made_skill(WAITING, approvalRequest=REQUEST, revision="2222bbbb22")
+        skill["status"]["history"][1]["contentDigest"] = digest(OLD_SOURCE, json.dumps(SPEC))
+        kubectl.put("skill", skill)
+        kubectl.put("configmap", source_map())
+        kubectl.put("configmap", kept_map("2222bbbb22", OLD_SOURCE))
+        assert skill_command(capsys, "approve", "echo", "--yes").code == 0
+        kubectl.put("skill", skill)
+        kubectl.put("configmap", kept_map("2222bbbb22", OLD_SOURCE, {**SPEC, "egress": [{"host": "a.example.com"}]}))
+        ended = skill_command(capsys, "approve", "echo", "--yes")
+        assert (ended.code, "not what ran" in ended.err) == (1, True)
+
     def test_nothing_waits(self, kubectl: ScriptedKubectl, capsys: Capture) -> None:
         kubectl.put("skill", made_skill(READY))
         ended = skill_command(capsys, "approve", "echo", "--yes")
