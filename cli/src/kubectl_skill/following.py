@@ -34,6 +34,8 @@ class FollowedSkill:
     outcome: ExitCode | None = None
     printed: dict[str, tuple[str, str, str]] = field(default_factory=dict)
     printed_failure: str = ""
+    is_away: bool = False
+    """The cluster did not respond when it was looked at last."""
 
 
 def follow(kubectl: Kubectl, skills: Sequence[FollowedSkill], timeout_seconds: float) -> ExitCode:
@@ -78,7 +80,16 @@ def judge(skill: SkillView, generation: int) -> ExitCode | None:
 
 def _look(kubectl: Kubectl, followed: FollowedSkill, stamp: Callable[[], str], wide: int) -> None:
     here = replace(kubectl, namespace_option=followed.namespace)
-    raw: dict[str, Any] = here.json("get", SKILLS, followed.name)
+    try:
+        raw: dict[str, Any] = here.json("get", SKILLS, followed.name)
+    except CliError as error:
+        if error.code is not ExitCode.NO_CLUSTER:
+            raise
+        if not followed.is_away:
+            output.note(f"{error.message}; looking again until the deadline")
+        followed.is_away = True
+        return
+    followed.is_away = False
     if raw.get("metadata", {}).get("deletionTimestamp"):
         raise CliError(f"somebody deleted the Skill {followed.name}", ExitCode.NOT_FOUND)
     skill = read_skill(raw)

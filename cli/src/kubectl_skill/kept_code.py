@@ -66,16 +66,20 @@ def read_kept(kubectl: Kubectl, skill: SkillView, label: str) -> KeptRevision | 
         source = data.get(SKILL_FILE)
         if not isinstance(source, str):
             continue
-        _expect(skill, label, source)
+        _expect(skill, label, source, data.get(SPEC_FILE))
         return KeptRevision(label, source, _parse_spec(data.get(SPEC_FILE)))
     return None
 
 
-def _expect(skill: SkillView, label: str, source: str) -> None:
+def _expect(skill: SkillView, label: str, source: str, spec: Any) -> None:
+    """Raise CliError unless code and spec are those that the history has the digests of."""
     entry = next((entry for entry in skill.status.history if entry.revision == label), None)
-    known = entry.provenance.source_digest if entry is not None and entry.provenance is not None else ""
-    if known and naming.source_digest(source) != known:
-        raise CliError(f"the kept code of revision {label} is not what ran: somebody changed its ConfigMap")
+    if entry is None:
+        return
+    code = entry.provenance.source_digest if entry.provenance is not None else ""
+    is_other_code = bool(code) and naming.source_digest(source) != code
+    if is_other_code or (entry.content_digest and naming.digest(source, spec) != entry.content_digest):
+        raise CliError(f"what is kept of revision {label} is not what ran: somebody changed its ConfigMap")
 
 
 def _parse_spec(text: Any) -> dict[str, Any] | None:

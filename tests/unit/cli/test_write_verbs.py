@@ -101,6 +101,20 @@ class TestApprove:
         assert (ended.code, "not what ran" in ended.err) == (1, True)
         assert kubectl.asked("patch") == []
 
+    def test_a_kept_spec_that_somebody_changed_hides_no_grant(self, kubectl: ScriptedKubectl, capsys: Capture) -> None:
+        from skill_operator.naming import digest
+
+        skill = made_skill(WAITING, approvalRequest=REQUEST, revision="2222bbbb22")
+        skill["status"]["history"][1]["contentDigest"] = digest(OLD_SOURCE, json.dumps(SPEC))
+        kubectl.put("skill", skill)
+        kubectl.put("configmap", source_map())
+        kubectl.put("configmap", kept_map("2222bbbb22", OLD_SOURCE))
+        assert skill_command(capsys, "approve", "echo", "--yes").code == 0
+        kubectl.put("skill", skill)
+        kubectl.put("configmap", kept_map("2222bbbb22", OLD_SOURCE, {**SPEC, "egress": [{"host": "a.example.com"}]}))
+        ended = skill_command(capsys, "approve", "echo", "--yes")
+        assert (ended.code, "not what ran" in ended.err) == (1, True)
+
     def test_nothing_waits(self, kubectl: ScriptedKubectl, capsys: Capture) -> None:
         kubectl.put("skill", made_skill(READY))
         ended = skill_command(capsys, "approve", "echo", "--yes")
@@ -331,6 +345,15 @@ class TestApply:
         earlier = made_skill(condition("Stalled", "True", "SpecInvalid", "old", generation=1), observedGeneration=1)
         kubectl.then(earlier, made_skill(READY))
         assert skill_command(capsys, "apply", "-w", "-f", self.write(tmp_path)).code == 0
+
+    def test_a_cluster_that_does_not_respond_for_a_while_is_waited_for(
+        self, kubectl: ScriptedKubectl, capsys: Capture, tmp_path: Path
+    ) -> None:
+        kubectl.put("skill", made_skill(READY))
+        (kubectl.folder / "away").write_text("3")
+        ended = skill_command(capsys, "apply", "-w", "-f", self.write(tmp_path))
+        assert ended.code == 0, ended
+        assert ended.err.count("looking again until the deadline") == 1
 
     def test_the_deadline_ends_it_with_6(self, kubectl: ScriptedKubectl, capsys: Capture, tmp_path: Path) -> None:
         kubectl.put("skill", made_skill(condition("Ready", "False", "Generating", "…")))

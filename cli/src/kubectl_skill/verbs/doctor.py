@@ -53,14 +53,14 @@ class UsersRight:
 
 
 RIGHTS: Final[tuple[UsersRight, ...]] = (
-    UsersRight("get", SKILLS, "why, history, diff, logs, approve, reject, rollback, export"),
+    UsersRight("get", SKILLS, "why, history, diff, logs, approve, reject, rollback, export, example add"),
     UsersRight("list", SKILLS, "list, cost, doctor, completion of names"),
     UsersRight("get", "configmaps", "diff, approve, export"),
     UsersRight("list", "configmaps", "diff, approve, export"),
     UsersRight("list", "pods", "logs"),
     UsersRight("get", "pods/log", "logs"),
     UsersRight("create", SKILLS, "apply"),
-    UsersRight("patch", SKILLS, "apply, approve, reject, retry, rollback"),
+    UsersRight("patch", SKILLS, "apply, approve, reject, retry, rollback, example add --apply"),
     UsersRight("update", f"{SKILLS}/approval", "approve, reject"),
     UsersRight("create", f"{SKILLS}/call", "call and ui, with your own token"),
     UsersRight("create", "serviceaccounts/token", "call --as-account, ui --as-account"),
