@@ -402,7 +402,7 @@ class TestTryingIt:
         assert "<script>x" not in page
         assert "\u202e" not in page
 
-    async def test_a_call_ends_with_the_browser(self, world: PageWorld) -> None:
+    async def test_a_call_ends_with_the_browser(self, world: PageWorld, caplog: pytest.LogCaptureFixture) -> None:
         gone = asyncio.Event()
 
         async def slow(call: Any) -> None:
@@ -418,6 +418,8 @@ class TestTryingIt:
             task.cancel()
             await gone.wait()
         assert world.invoker.places.held == 0 or await _until_zero(world)
+        assert "a request failed" not in caplog.text
+        assert "a page failed" not in caplog.text
 
     async def test_large_and_odd_bodies_are_refused(self, world: PageWorld) -> None:
         world.store(skill())

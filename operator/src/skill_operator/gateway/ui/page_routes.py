@@ -23,6 +23,7 @@ from skill_operator import naming
 from skill_operator.gateway import problems
 from skill_operator.gateway.access.authorizer import Caller
 from skill_operator.gateway.access.limits import FairShares
+from skill_operator.gateway.http import access_log
 from skill_operator.gateway.http.connection import GatewayServices
 from skill_operator.gateway.invocation import InvocationResponse, gateway_starting
 from skill_operator.gateway.pods.directory import SkillEntry
@@ -101,7 +102,8 @@ class SkillPages:
             except Problem as problem:
                 return await self._problem(request, problem)
             except ClientDisconnect:
-                raise
+                request.state.outcome = access_log.CLIENT_DISCONNECTED
+                return Response(status_code=access_log.CLIENT_CLOSED_REQUEST)  # which nobody reads but the log
             except Exception:
                 log.exception("a page failed")
                 return await self._problem(request, problems.internal_error(request.state.request_id))
