@@ -197,6 +197,15 @@ def test_a_pod_that_uses_too_much_memory_fails_at_once() -> None:
     assert "spec.resources.limits.memory" in result.conditions[0].message
 
 
+def test_a_report_counts_although_the_kernel_ended_a_process_of_the_pod() -> None:
+    """The runtime of containers says OOMKilled of a container that lost any process so, and ended by itself."""
+    job, _ = started()
+    message = report(job, passed=False, gate="examples", message="example 'greedy' expects 1")
+    result, _ = decide(with_job(job, ended(job, reason="OOMKilled", message=message)))
+    assert result.is_stalled
+    assert "'greedy'" in result.conditions[0].message
+
+
 @pytest.mark.parametrize(
     "message",
     [

@@ -139,10 +139,10 @@ def _ended(
             ConditionUpdate(type_, "False", problem.reason, problem.message) for type_ in (DEPLOYED, ISOLATED)
         )
         return Result.stalled(*conditions, after=ISOLATION_RETRY_SECONDS, delete=_leftovers(observed))
-    if end.get("reason") == "OOMKilled":
-        return _failed(observed, progress, run, pod_status.explain_termination(end).message)
     message = str(end.get("message", ""))
     report = read_signed(message, _report_key(job))
+    if report is None and end.get("reason") == "OOMKilled":  # else it was the process of one call that the kernel ended
+        return _failed(observed, progress, run, pod_status.explain_termination(end).message)
     if report is None or report.subject != check.subject(run.content):
         cause = f"it ended without a report, with exit code {end.get('exitCode')}: {printable(message, 300)}"
         return _retry(observed, progress, now, run, job, config_map, cause, finished_at(end, now))
