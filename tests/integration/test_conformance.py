@@ -96,11 +96,11 @@ async def relay(operator: Operator, namespace: str) -> AsyncIterator[str]:
 
     app = web.Application()
     app.router.add_route("*", "/mcp", handle)
-    runner = web.AppRunner(app, handler_cancellation=True)
+    runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=1)
     connector = TCPConnector(ssl=operator.service.forwarded_context or True)
     async with ClientSession(connector=connector, auto_decompress=False) as upstream:
         await runner.setup()
-        site = web.TCPSite(runner, "127.0.0.1", 0, shutdown_timeout=1)
+        site = web.TCPSite(runner, "127.0.0.1", 0)
         await site.start()
         try:
             yield f"http://127.0.0.1:{runner.addresses[0][1]}/mcp"
