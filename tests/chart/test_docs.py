@@ -1,4 +1,4 @@
-"""The values and the health check of the how-to guides are what the chart and Argo CD take."""
+"""The values of the how-to guides, and the settings for Argo CD, are what the chart and Argo CD take."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from tests.chart.render import CHART, ROOT, call
 
 
 def test_a_cluster_of_one_s_own(tmp_path: Path) -> None:
-    pages = [(ROOT / "docs" / "how-to" / name).read_text() for name in ("install.md", "gitops.md")]
-    blocks = re.findall(r"```yaml\n(# [a-z.-]+\n.*?)```", "\n".join(pages), re.DOTALL)
+    page = (ROOT / "docs" / "how-to" / "install.md").read_text()
+    blocks = re.findall(r"```yaml\n(# [a-z.-]+\n.*?)```", page, re.DOTALL)
     by_name = {block.split("\n", 1)[0].removeprefix("# "): block for block in blocks}
     (tmp_path / "values.yaml").write_text(by_name["values.yaml"])
     digests = dict.fromkeys(("operator", "egress-proxy", "runtime", "checker"), f"sha256:{'a' * 64}")
@@ -28,5 +28,16 @@ def test_a_cluster_of_one_s_own(tmp_path: Path) -> None:
     assert known["registry"]["push"] == known["registry"]["pull"] == "registry.example/team"
     assert known["registry"]["read"] == "https://registry.example"
     assert known["images"]["runtime"] == f"registry.example/team/runtime@sha256:{'a' * 64}"
-    health = yaml.safe_load(by_name["argocd-cm"])["data"]["resource.customizations.health.skill-operator.dev_Skill"]
-    assert health.rstrip().endswith("return found")
+
+
+def test_argo_cd_s_settings_hold_the_scripts_as_they_are() -> None:
+    scripts = ROOT / "deploy" / "argocd" / "skill-operator.dev" / "Skill"
+    settings = yaml.safe_load((ROOT / "deploy" / "argocd" / "argocd-cm.yaml").read_text())["data"]
+    assert (
+        settings.pop("resource.customizations.health.skill-operator.dev_Skill") == (scripts / "health.lua").read_text()
+    )
+    actions = yaml.safe_load(settings.pop("resource.customizations.actions.skill-operator.dev_Skill"))
+    assert actions.pop("discovery.lua") == (scripts / "actions" / "discovery.lua").read_text()
+    defined = {each["name"]: each["action.lua"] for each in actions.pop("definitions")}
+    assert defined == {path.parent.name: path.read_text() for path in scripts.glob("actions/*/action.lua")}
+    assert settings == actions == {}
