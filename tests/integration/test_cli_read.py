@@ -270,8 +270,8 @@ class TestPage:
             assert status == 200
             assert b"echo" in page
         finally:
-            process.send_signal(signal.SIGINT)
-            assert process.wait(20) == 0
+            process.terminate()
+            assert process.wait(20) == 128 + signal.SIGTERM
 
 
 def test_ids_of_clusters_without_the_operator(plugin: MakePlugin, cluster: Cluster) -> None:

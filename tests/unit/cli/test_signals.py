@@ -54,7 +54,14 @@ def test_no_kubectl_is_left_behind(number: signal.Signals, tmp_path: Path) -> No
         "GATEWAY_PORT": gateway.stdout.readline().strip(),
     }
     command = [sys.executable, "-m", "kubectl_skill", "ui", "--no-browser"]
-    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509  # shells ignore it in the background
+    )
     try:
         assert process.stdout is not None
         assert process.stdout.readline().startswith("http://127.0.0.1:")
