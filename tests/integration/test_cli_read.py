@@ -75,7 +75,11 @@ class TestAsAdministrator:
         assert re.search(r"^[0-9a-f]{10} +current +\d+\w +pinned", plugin("").says("history", "echo"), re.MULTILINE)
 
     def test_logs(self, plugin: MakePlugin) -> None:
-        assert plugin("").says("logs", "echo", "--tail", "20")
+        admin = plugin("")
+        done = admin.run("call", "echo", '{"what": "hello"}', "--as-account", "caller")
+        called = re.search(r"^request (\S+)$", done.stderr, re.MULTILINE)
+        assert called is not None, done.stderr
+        assert called[1] in admin.says("logs", "echo", "--tail", "50")
 
     def test_cost_shows_the_quota(self, plugin: MakePlugin, place: str) -> None:
         admin = plugin("")
