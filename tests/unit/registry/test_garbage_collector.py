@@ -65,6 +65,15 @@ async def test_the_image_of_an_archived_skill_goes_and_its_earlier_ones_stay(tmp
     assert [image.digest for image in storage.images("skills/")] == [older]
 
 
+async def test_the_image_of_an_archived_skill_that_pins_its_revision_stays(tmp_path: Path) -> None:
+    repository = skill_repository(SETTINGS, "team", "echo")
+    storage = store(tmp_path, repository)
+    image = f"{SETTINGS.registry.pull}/{repository}@{DIGEST}"
+    body = {"spec": {"revision": "32cc067e86"}, "status": {"image": image, "archive": {"time": "2030-01-01T12:00:00Z"}}}
+    await sweep(cast("Cluster", Objects(Skill=[body])), SETTINGS, storage)
+    assert len(storage.images("skills/")) == 1, "it is never built again"
+
+
 async def test_an_image_that_somebody_else_runs_stays(tmp_path: Path) -> None:
     repository = skill_repository(SETTINGS, "team", "echo")
     storage = store(tmp_path, repository)

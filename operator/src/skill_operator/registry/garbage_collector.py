@@ -65,14 +65,16 @@ async def _find_used_digests(cluster: Cluster, settings: Settings) -> set[str]:
     """Return the digests that a Skill runs, tries, may roll back to, or still has a pod of, under whatever name.
 
     An archived Skill runs none: its image is built again, from the code that the operator keeps, when it comes back.
-    Its earlier ones stay, since the base image that they were made of may be gone.
+    Its earlier ones stay, since the base image that they were made of may be gone. So does one that the spec pins,
+    which is never built again.
     """
     references: set[str] = set()
     for namespace in settings.namespace_scopes:
         for skill in await cluster.list("Skill", namespace):
             status = skill.get("status", {})
             revisions = [status, *status.get("history", []), status.get("trial", {})]
-            archived = status.get("image", "") if "archive" in status else None
+            pinned = bool(skill.get("spec", {}).get("revision"))
+            archived = status.get("image", "") if "archive" in status and not pinned else None
             references |= {image for image in (each.get("image", "") for each in revisions) if image != archived}
         for pod in await cluster.list("Pod", namespace, naming.MANAGED):
             references |= {container["image"] for container in pod["spec"]["containers"]}

@@ -269,6 +269,7 @@ async def test_a_restored_skill_waits_for_an_image_that_was_swept() -> None:
     assert not result.is_done, "a node need not have it"
     assert [(c.type, c.status, c.reason) for c in result.conditions] == [("Built", "Unknown", "Building")]
     assert [each["kind"] for each in (*result.apply, *result.create)] == ["ConfigMap", "Job"]
+    assert turns.urgent == [True], "a call may wait for it"
     waits, _ = await decide(restored(), registry, Turns(3))
     assert [(c.status, c.reason) for c in waits.conditions] == [("Unknown", "Queued")]
 

@@ -83,9 +83,10 @@ async def confirm(result: Result, observed: Observed, progress: Progress, contex
     """Build an image again that the registry lost, and hold a new build back until it is its turn."""
     unpulled = _is_unpulled(observed)
     recorded = _known_image(observed, progress.revision, context.settings)
-    if recorded and await context.is_image_lost(recorded, unpulled or is_restoring(observed)):
+    urgent = unpulled or is_restoring(observed)  # somebody may wait for it
+    if recorded and await context.is_image_lost(recorded, urgent):
         rebuilt = _rebuild(observed, progress, context, recorded)
-        return await _wait_for_turn(rebuilt, observed, context, urgent=unpulled)
+        return await _wait_for_turn(rebuilt, observed, context, urgent=urgent)
     if result.is_done and not recorded:
         _measure(observed)
     return await _wait_for_turn(result, observed, context, urgent=True)
