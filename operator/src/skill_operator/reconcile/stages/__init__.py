@@ -73,6 +73,7 @@ PINNED_STAGES: tuple[Stage, ...] = (
     Stage("trial", DEPLOYED, trial.try_revision),
     Stage("run", DEPLOYED, run.run),
     Stage("scale", DEPLOYED, scale.scale, tolerates=frozenset({"grants", "pin", "isolation", "review", "trial"})),
+    Stage("archive", DEPLOYED, archive.archive),
 )
 """The stages of a Skill with `spec.revision`: its code was written, checked and built before."""
 
