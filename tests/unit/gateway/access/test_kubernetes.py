@@ -382,3 +382,29 @@ async def test_where_anybody_may_all_is_open() -> None:
     assert authorizer.cached_caller("", INVOICE) == caller
     await authorizer.authorize(caller, INVOICE)
     assert await authorizer.filter_visible(caller, [INVOICE]) == {INVOICE}
+
+
+async def test_who_may_create_skills_is_another_question(world: World) -> None:
+    caller = await world.enter()
+    with pytest.raises(Problem) as refused:
+        await world.authorizer.authorize_creation(caller, "finance")
+    assert refused.value.slug == "creation-forbidden"
+    world.creators.add(("alice", "finance"))
+    world.time += 10
+    before = world.count("SubjectAccessReview")
+    for _ in range(3):
+        await world.authorizer.authorize_creation(caller, "finance")
+    assert world.count("SubjectAccessReview") == before + 1
+    with pytest.raises(Problem):
+        await world.authorizer.authorize_creation(caller, "legal")
+    world.time += 20
+    world.fault = Unavailable("away")
+    with pytest.raises(Problem) as away:
+        await world.authorizer.authorize_creation(caller, "finance")
+    assert away.value.status == 503, "nothing is written by what was true once"
+
+
+async def test_where_nobody_is_known_nobody_creates() -> None:
+    with pytest.raises(Problem) as refused:
+        await AllowAll().authorize_creation(Caller("anonymous"), "finance")
+    assert refused.value.slug == "creation-forbidden"

@@ -232,7 +232,8 @@ class KubernetesAuthorizer:
 
     async def _review_access(self, caller: Caller, key: SkillKey) -> bool:
         queue = self._renewals if (caller, key) in self._rights else self._reviews
-        attributes = {"subresource": "call", "namespace": key.namespace, "name": key.name}
+        namespace, name = key
+        attributes = {"subresource": "call", "namespace": namespace, "name": name}
         return await self._review_right(caller, attributes, queue)
 
     async def _review_creation(self, caller: Caller, namespace: str) -> bool:
