@@ -61,7 +61,8 @@ class Plugin:
 
     def do(self, *arguments: str, code: int = 0, stdin: str = "") -> str:
         """Run a verb that must end with this exit code, in the test's namespace, and return what it printed."""
-        ended = self.run(arguments[0], *arguments[1:], "-n", self.namespace, stdin=stdin)
+        where = () if arguments[0] in {"new", "check"} else ("-n", self.namespace)  # these two know no cluster
+        ended = self.run(*arguments, *where, stdin=stdin)
         assert ended.returncode == code, f"{arguments}: {ended.returncode}\n{ended.stdout}\n{ended.stderr}"
         assert "Traceback" not in ended.stderr
         assert "\x1b" not in ended.stdout + ended.stderr
