@@ -117,7 +117,7 @@ def new(plugin: Plugin, name: str, *replies: str, **spec: Any) -> str:
     words = describe(plugin, name)
     plugin.operator.script({words: [reply(body) for body in replies]})
     plugin.do(
-        "new", name, "-d", words, "--example", '{"text": "abc"} => {"length": 3}', "--example", '{"text": "y"} => {"length": 1}',
+        "new", name, "-d", words, "--example", '{"text": "abc"} => {"length": 3}', "--example", '{"text": "z"} => {"length": 1}',
         "--example", '{"text": ""} => !ValueError',
     )  # fmt: skip
     file = plugin.folder / f"{name}.yaml"
