@@ -39,15 +39,16 @@ def run(operator: Operator, command: str) -> None:
     subprocess.run(["bash", "-euc", command], env=environment, check=True, timeout=60)
 
 
-def command(message: str, decision: str) -> str:
-    found = re.search(rf"kubectl annotate [^\n]*skill-operator\.dev/{decision}=[^\n]*", message)
+def command(message: str) -> str:
+    found = re.search(r"kubectl annotate .*?\)\"", message)
     assert found is not None, message
     return found[0]
 
 
 def reject(operator: Operator, namespace: str, name: str, words: str = WORDS) -> None:
-    asked = command(request(operator, namespace, name), "reject")
-    run(operator, asked.replace("'what to change'", f"'{words}'"))
+    asked = command(request(operator, namespace, name))
+    asked = asked.replace("/approve=", "/reject=").replace("/approved-by=", "/rejected-by=")
+    run(operator, f"{asked} skill-operator.dev/reject-message='{words}'")
 
 
 def whoami(operator: Operator) -> str:
@@ -58,9 +59,7 @@ def whoami(operator: Operator) -> str:
 def test_rejected_with_words_written_anew_approved_and_called(operator: Operator, namespace: str) -> None:
     marker = generated(operator, namespace, "reviewed", [reply(RIGHT), reply(BETTER)], review="Manual")
     message = request(operator, namespace, "reviewed")
-    assert (
-        "nothing was approved yet. Evidence: examples that pass: 2 that the model saw, 0 that it did not see" in message
-    )
+    assert "Evidence: passes 2 examples that the model saw and 0 that it did not" in message
     first = token(operator, namespace, "reviewed")
     reject(operator, namespace, "reviewed")
     until("another attempt is offered", 90, lambda: _waits_anew(operator, namespace, "reviewed", first))
@@ -73,7 +72,7 @@ def test_rejected_with_words_written_anew_approved_and_called(operator: Operator
     assert f"a reviewer's words\n{WORDS}\n" in asked[1]["body"]["messages"][-1]["content"]
     told(operator, namespace, f"{me} rejected revision ")
 
-    run(operator, command(request(operator, namespace, "reviewed"), "approve"))
+    run(operator, command(request(operator, namespace, "reviewed")))
     status = operator.ready(namespace, "reviewed", 150)["status"]
     assert status["review"]["by"] == me == status["history"][0]["review"]["by"]
     assert status["review"]["revision"] == status["revision"]
@@ -151,7 +150,7 @@ def test_pinned_code_that_is_rejected_waits_for_other_code(operator: Operator, n
     assert operator.condition(namespace, "pinned", "Stalled")["reason"] == "Rejected"
     patch = {"spec": {"source": {"inline": SOURCE + "# corrected\n"}}}
     operator.cluster.kubectl("-n", namespace, "patch", "skill", "pinned", "--type=merge", "-p", json.dumps(patch))
-    run(operator, command(request(operator, namespace, "pinned"), "approve"))
+    run(operator, command(request(operator, namespace, "pinned")))
     assert operator.ready(namespace, "pinned", 150)["status"]["review"]["by"] == whoami(operator)
 
 

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from skill_operator.api.v1alpha1 import MESSAGE_LIMIT, Evidence, MutantEvidence, Skill, SkillSpec
+from skill_operator.api.conditions import LIMIT
+from skill_operator.api.v1alpha1 import Evidence, MutantEvidence, Skill, SkillSpec
 from skill_operator.reconcile.result import Progress, Result
 from skill_operator.reconcile.stages.review import COVERED_FIELDS, NOT_COVERED, review
 from skill_operator.settings import Settings
@@ -78,7 +79,7 @@ def approved(source: str = SOURCE, settings: Settings = SETTINGS, **spec: Any) -
 
 
 def changed(message: str) -> str:
-    return message.partition(". Read")[0]
+    return message.partition(". Code")[0]
 
 
 def test_by_default_nobody_is_asked() -> None:
@@ -152,9 +153,8 @@ def test_the_message_names_the_hash_of_the_code_and_all_commands() -> None:
     digits = token(message)
     assert f"{annotate} skill-operator.dev/approve={digits} skill-operator.dev/approved-by={whoami}" in message
     assert "kubectl skill approve echo -n team, or" in message
-    assert "kubectl skill reject echo -n team -m 'what to change', or" in message
-    assert f"skill-operator.dev/reject={digits} skill-operator.dev/rejected-by={whoami}" in message
-    assert len(message) < MESSAGE_LIMIT / 2, "names may be longer"
+    assert "kubectl skill reject echo -n team -m WORDS, or the same with" in message
+    assert len(message) < LIMIT - 100, "a condition cuts it, and names may be longer"
 
 
 @pytest.mark.parametrize(
@@ -165,20 +165,16 @@ def test_the_message_names_the_hash_of_the_code_and_all_commands() -> None:
                 visible=4, held_out=2, promises=38, mutants=MutantEvidence(killed=18, of=20), second_opinion="Agrees"
             ),
             (
-                "Evidence: examples that pass: 4 that the model saw, 2 that it did not see; made inputs that are answered "
-                "as the schemas promise: 38; small mistakes in the code that would be noticed: 18 of 20; a second program "
-                "agrees. "
+                "Evidence: passes 4 examples that the model saw and 2 that it did not; 38 made inputs; 18 of 20 mutants "
+                "noticed; a second program agrees."
             ),
         ),
         (
             Evidence(visible=1, author="pinned", mutants=MutantEvidence(skipped="Granted")),
-            (
-                "Evidence: examples that pass: 1; made inputs that are answered as the schemas promise: 0; no small "
-                "mistakes in the code were tried; no second program was written. "
-            ),
+            "Evidence: passes 1 examples; 0 made inputs; no mutants tried; no second program.",
         ),
-        (Evidence(second_opinion="Differs"), "a second program answers otherwise, see the condition Verified. "),
-        (Evidence(second_opinion="NoOpinion"), "a second program could not be compared. "),
+        (Evidence(second_opinion="Differs"), "a second program differs, see Verified."),
+        (Evidence(second_opinion="NoOpinion"), "a second program could not be compared."),
     ],
 )
 def test_the_message_says_what_was_tried(evidence: Evidence, words: str) -> None:

@@ -42,9 +42,9 @@ NOT_COVERED: Final[Mapping[str, str]] = {
 
 _OPINIONS: Final[Mapping[str, str]] = {
     "Agrees": "a second program agrees",
-    "Differs": "a second program answers otherwise, see the condition Verified",
+    "Differs": "a second program differs, see Verified",
     "NoOpinion": "a second program could not be compared",
-    "NotAsked": "no second program was written",
+    "NotAsked": "no second program",
 }
 
 
@@ -181,15 +181,14 @@ def _describe_request(skill: Skill, request: ApprovalRequest, evidence: Evidence
     # By its hash a reviewer sees that nobody has put another text into the ConfigMap meanwhile.
     file = runtime_contract.SKILL_FILE.replace(".", "\\.")
     annotate = _annotate(meta.namespace, meta.name)
-    return (
-        f"{news}. {_describe_evidence(evidence)}Read the code, whose sha256 is {request.source_digest}: kubectl get "
-        f"configmap -n {meta.namespace} {config_map} -o jsonpath='{{.data.{file}}}' | tee /dev/stderr | "
-        f"sha256sum. Read what it may do: kubectl get skill -n {meta.namespace} {meta.name} -o yaml.\n"
-        f"Then approve both: kubectl skill approve {meta.name} -n {meta.namespace}, or {annotate} "
-        f"{_answer(naming.APPROVE_ANNOTATION, request.token)}\n"
-        f"Or reject the code: kubectl skill reject {meta.name} -n {meta.namespace} -m 'what to change', or {annotate} "
-        f"{naming.REJECT_MESSAGE_ANNOTATION}='what to change' {_answer(naming.REJECT_ANNOTATION, request.token)}"
-    )
+    return (  # a condition has room for 1,024 characters, so what may be cut goes last
+        f"{news}. Code, whose sha256 is {request.source_digest}: kubectl get configmap -n {meta.namespace} "
+        f"{config_map} -o jsonpath='{{.data.{file}}}' | tee /dev/stderr | sha256sum. Grants: kubectl get "
+        f"skill -n {meta.namespace} {meta.name} -o yaml. Approve both: kubectl skill approve {meta.name} -n "
+        f"{meta.namespace}, or {annotate} {_answer(naming.APPROVE_ANNOTATION, request.token)}. "
+        f"Reject: kubectl skill reject {meta.name} -n {meta.namespace} -m WORDS, or the same with reject, rejected-by, "
+        f"reject-message. {_describe_evidence(evidence)}"
+    ).strip()
 
 
 def _annotate(namespace: str, name: str) -> str:
@@ -206,13 +205,12 @@ def _describe_evidence(evidence: Evidence | None) -> str:
     """Return what was tried on the code, in words."""
     if evidence is None:
         return ""
-    shown = f"{evidence.visible} that the model saw, {evidence.held_out} that it did not see"
+    shown = f"{evidence.visible} examples that the model saw and {evidence.held_out} that it did not"
     if evidence.author == "pinned":
-        shown = str(evidence.visible + evidence.held_out)
+        shown = f"{evidence.visible + evidence.held_out} examples"
     mutants = evidence.mutants
-    mistakes = "no small mistakes in the code were tried"
+    mistakes = "no mutants tried"
     if mutants.skipped is None and mutants.of:
-        mistakes = f"small mistakes in the code that would be noticed: {mutants.killed} of {mutants.of}"
-    promises = f"made inputs that are answered as the schemas promise: {evidence.promises}"
-    tried = (f"examples that pass: {shown}", promises, mistakes, _OPINIONS[evidence.second_opinion])
+        mistakes = f"{mutants.killed} of {mutants.of} mutants noticed"
+    tried = (f"passes {shown}", f"{evidence.promises} made inputs", mistakes, _OPINIONS[evidence.second_opinion])
     return f"Evidence: {'; '.join(tried)}. "
