@@ -34,6 +34,7 @@ class World:
         self.users: dict[str, dict[str, Any]] = {"good": ALICE}
         self.rights: set[tuple[str, str]] = {INVOICE}
         self.creators: set[tuple[str, str]] = set()  # user and namespace
+        self.approvers: set[tuple[str, str]] = set()
         self.audiences: list[str] = ["skill-gateway"]
         self.fault: ClusterError | None = None
         self.hold: asyncio.Event | None = None
@@ -55,6 +56,10 @@ class World:
         if "subresource" not in wanted:
             assert (wanted["resource"], wanted["verb"]) == ("skills", "create")
             return {"allowed": (spec["user"], wanted["namespace"]) in self.creators}
+        if wanted["subresource"] == "approval":
+            assert (wanted["resource"], wanted["verb"]) == ("skills", "update")
+            return {"allowed": (spec["user"], wanted["namespace"]) in self.approvers}
+        assert (wanted["subresource"], wanted["verb"]) == ("call", "create")
         return {"allowed": (wanted["namespace"], wanted["name"]) in self.rights}
 
     def count(self, kind: str) -> int:
@@ -408,3 +413,14 @@ async def test_where_nobody_is_known_nobody_creates() -> None:
     with pytest.raises(Problem) as refused:
         await AllowAll().authorize_creation(Caller("anonymous"), "finance")
     assert refused.value.slug == "creation-forbidden"
+
+
+async def test_who_may_approve_is_asked_of_another_resource(world: World) -> None:
+    caller = await world.enter()
+    world.creators.add(("alice", "finance"))
+    assert not await world.authorizer.may_approve(caller, "finance"), "to create is no approval"
+    world.approvers.add(("alice", "finance"))
+    world.time += 10
+    assert await world.authorizer.may_approve(caller, "finance")
+    assert not await world.authorizer.may_approve(caller, "legal")
+    assert not await AllowAll().may_approve(caller, "finance")

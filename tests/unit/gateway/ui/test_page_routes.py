@@ -310,6 +310,24 @@ class TestTheList:
         assert "Page 1 of 10" in page
         assert "tool-0000" not in page
 
+    @pytest.mark.parametrize("query", ["", "?q=invoice"])
+    async def test_what_another_s_agent_asked_for_is_listed_to_who_may_promote_it(
+        self, world: PageWorld, query: str
+    ) -> None:
+        body = skill()
+        body["metadata"]["annotations"] = {naming.CREATED_BY_ANNOTATION: "mallory"}
+        world.store(body)
+        assert INVOICE not in (await world.get(f"/ui{query}"))[1]
+        world.api_server.time += 10
+        world.api_server.approvers.add(("alice", "finance"))
+        assert INVOICE in (await world.get(f"/ui{query}"))[1]
+        world.api_server.time += 20
+        world.api_server.approvers.clear()
+        assert INVOICE not in (await world.get(f"/ui{query}"))[1]
+        body["metadata"]["annotations"][naming.PROMOTED_BY_ANNOTATION] = "carol"
+        world.store(body)
+        assert INVOICE in (await world.get(f"/ui{query}"))[1]
+
     async def test_a_search_finds_by_words_and_says_when_none_fit(self, world: PageWorld) -> None:
         world.know()
         assert "invoice" in words((await world.get("/ui?q=sum+an+invoice"))[1])

@@ -58,6 +58,9 @@ class Authorizer(Protocol):
     async def authorize_creation(self, caller: Caller, namespace: str) -> None:
         """Raise Problem (403, 503) unless the caller may create Skills in this namespace, which may not exist."""
 
+    async def may_approve(self, caller: Caller, namespace: str) -> bool:
+        """Return whether the caller may approve and promote Skills in this namespace. Raises Problem (503)."""
+
 
 class Limiter(Protocol):
     """Limiter bounds the concurrency and the rate of calls."""
@@ -90,6 +93,10 @@ class AllowAll:
     async def authorize_creation(self, caller: Caller, namespace: str) -> None:
         """Refuse: what nobody is known to have asked for has no maker. Raises Problem (403)."""
         raise Problem("creation-forbidden", "with gateway.auth none, nobody is known who could ask for a Skill")
+
+    async def may_approve(self, caller: Caller, namespace: str) -> bool:
+        """Return False: nobody is known who could."""
+        return False
 
 
 class NoLimits:

@@ -17,7 +17,8 @@ import secrets
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager
-from typing import NamedTuple
+from functools import partial
+from typing import Final, Literal, NamedTuple
 
 from skill_operator import naming
 from skill_operator.gateway.access.authorizer import Caller
@@ -44,8 +45,14 @@ MAX_CONCURRENT_RENEWALS = 8  # besides, for what was allowed before
 MAX_WAITING_REVIEWS = 512
 MAX_CACHED_TOKENS = 10_000, 1_000  # accepted, refused
 MAX_CACHED_RIGHTS = 100_000, 20_000
-MAX_CACHED_CREATION_RIGHTS = 10_000, 2_000
+MAX_CACHED_NAMESPACE_RIGHTS = 10_000, 2_000
 MAX_REFUSED_TOKENS_PER_MINUTE = 600  # from one address, a sixth of them at once
+_Right = Literal["create", "approve"]
+_RIGHTS: Final[dict[_Right, dict[str, str]]] = {
+    "create": {"verb": "create"},
+    "approve": {"verb": "update", "subresource": "approval"},
+}
+"""The rights on all Skills of a namespace, as a SubjectAccessReview has them."""
 CREDENTIAL_ID = "authentication.kubernetes.io/credential-id"  # another one in each token of the same caller
 ALL_SKILLS = SkillKey("", "")
 CLOCK_SKEW_SECONDS = 60.0  # that is allowed for, as the API server does
@@ -108,11 +115,11 @@ class KubernetesAuthorizer:
             MAX_CACHED_RIGHTS,
             clock,
         )
-        self._creation_rights = DecisionCache[tuple[Caller, str], bool](
+        self._namespace_rights = DecisionCache[tuple[Caller, _Right, str], bool](
             lambda allowed: ALLOWED_SECONDS if allowed else DENIED_SECONDS,
             lambda _: DENIED_SECONDS,  # what is written is decided by an API server that answers
             lambda key, allowed: key[0].namespace if allowed else None,
-            MAX_CACHED_CREATION_RIGHTS,
+            MAX_CACHED_NAMESPACE_RIGHTS,
             clock,
         )
 
@@ -166,15 +173,23 @@ class KubernetesAuthorizer:
 
     async def authorize_creation(self, caller: Caller, namespace: str) -> None:
         """Raise Problem (403, 503) unless the caller may create Skills in this namespace, which may not exist."""
-        key = caller, namespace
-        try:
-            allowed = await self._creation_rights.get(key, lambda: self._review_creation(caller, namespace))
-        except ClusterError as error:
-            raise _authorization_unavailable("whether you may create Skills", error) from error
-        if not allowed:
+        if not await self._may(caller, "create", namespace, "whether you may create Skills"):
             where = f"in namespace {printable(namespace, 63)}" if namespace else "in all namespaces"
             detail = f"{printable(caller.name, 200)} may not create skills {where}; ask whoever may grant it"
             raise Problem("creation-forbidden", detail)
+
+    async def may_approve(self, caller: Caller, namespace: str) -> bool:
+        """Return whether the caller may approve and promote Skills in this namespace. Raises Problem (503)."""
+        return await self._may(caller, "approve", namespace, "whether you may approve Skills")
+
+    async def _may(self, caller: Caller, right: _Right, namespace: str, question: str) -> bool:
+        """Return whether the caller has a right on all Skills of a namespace. Raises Problem (503)."""
+        attributes = {"namespace": namespace, **_RIGHTS[right]}
+        review = partial(self._review_right, caller, attributes, self._reviews)
+        try:
+            return await self._namespace_rights.get((caller, right, namespace), review)
+        except ClusterError as error:
+            raise _authorization_unavailable(question, error) from error
 
     async def _allowed_keys(self, caller: Caller, keys: set[SkillKey]) -> set[SkillKey]:
         result: set[SkillKey] = set()
@@ -233,16 +248,13 @@ class KubernetesAuthorizer:
     async def _review_access(self, caller: Caller, key: SkillKey) -> bool:
         queue = self._renewals if (caller, key) in self._rights else self._reviews
         namespace, name = key
-        attributes = {"subresource": "call", "namespace": namespace, "name": name}
+        attributes = {"verb": "create", "subresource": "call", "namespace": namespace, "name": name}
         return await self._review_right(caller, attributes, queue)
 
-    async def _review_creation(self, caller: Caller, namespace: str) -> bool:
-        return await self._review_right(caller, {"namespace": namespace}, self._reviews)
-
     async def _review_right(self, caller: Caller, attributes: dict[str, str], queue: _ReviewQueue) -> bool:
-        """Return whether the caller may `create` what these attributes say, of Skills."""
-        attributes |= {"group": naming.GROUP, "version": naming.VERSION, "resource": "skills", "verb": "create"}
-        spec: Object = {"user": caller.name, "groups": list(caller.groups), "resourceAttributes": attributes}
+        """Return whether the caller may do what these attributes say, of Skills."""
+        resource = {"group": naming.GROUP, "version": naming.VERSION, "resource": "skills"}
+        spec: Object = {"user": caller.name, "groups": list(caller.groups), "resourceAttributes": resource | attributes}
         spec |= {"uid": caller.uid, "extra": {name: list(values) for name, values in caller.extra}}
         status = await self._review("SubjectAccessReview", spec, queue, caller.namespace, caller.name)
         return status.get("allowed") is True and status.get("denied") is not True

@@ -43,6 +43,7 @@ from skill_operator.untrusted.text import printable, single_line
 log = logging.getLogger(__name__)
 PAGE_SIZE: Final = 50
 MAX_FOUND: Final = 50
+MAX_REVIEWED_NAMESPACES: Final = 64  # with Skills that are listed to their makers alone
 MAX_PAGE_DIGITS: Final = 5
 BODY_TIMEOUT_SECONDS: Final = 15.0
 MAX_SMALL_FORM_BYTES: Final = 32 << 10
@@ -223,7 +224,8 @@ class SkillPages:
         if not self._directory.ready:
             raise gateway_starting()
         entries = dict(self._directory.entries)
-        keys = sorted(await self._services.authorizer.filter_visible(caller, list(entries)))
+        visible = await self._services.authorizer.filter_visible(caller, list(entries))
+        keys = sorted(await self._filter_listed(caller, visible))
         if query:
             by_key = {key: entries[key] for key in keys}
             keys = await self._services.search.find(caller, by_key, query, MAX_FOUND)
@@ -250,6 +252,15 @@ class SkillPages:
             }
 
         return await self._page(request, "list.html", view)
+
+    async def _filter_listed(self, caller: Caller, keys: set[SkillKey]) -> set[SkillKey]:
+        """Return the Skills that the list shows: what an agent asked for to its maker, and to who may promote it."""
+        listed = {key for key in keys if self._directory.is_listed(key, caller.name)}
+        namespaces = sorted({key.namespace for key in keys - listed})[:MAX_REVIEWED_NAMESPACES]
+        approver = self._services.authorizer.may_approve
+        decisions = await asyncio.gather(*(approver(caller, namespace) for namespace in namespaces))
+        approved = {namespace for namespace, may in zip(namespaces, decisions, strict=True) if may}
+        return {key for key in keys if key in listed or key.namespace in approved}
 
     def _row(self, entry: SkillEntry, now: Any) -> skill_view.SkillRow:
         activity = self._services.invoker.usage.activity(entry.meta.uid)
