@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -15,10 +14,11 @@ from typing import Any
 import pytest
 import yaml
 
-from hack import cli
 from skill_operator import naming
 from tests.integration.installed import Operator, until
+from tests.integration.plugin import built
 
+__all__ = ["built"]  # a fixture: one build for all tests
 pytestmark = pytest.mark.cluster
 TIMEOUT_SECONDS = 150
 RIGHT = "    if not input['text']:\n        raise ValueError('nothing')\n    return {'length': len(input['text'])}"
@@ -87,14 +87,6 @@ class Plugin:
         file.write_text(yaml.safe_dump(config))
         file.chmod(0o600)
         yield Plugin(self.program, self.operator, self.namespace, self.folder, name)
-
-
-@pytest.fixture(scope="session")
-def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The plugin as `make cli` leaves it, built where there is none of this checkout."""
-    if (given := os.environ.get("KUBECTL_SKILL")) is not None:
-        return Path(given)
-    return cli.build(tmp_path_factory.mktemp("dist"))
 
 
 @pytest.fixture
