@@ -107,14 +107,25 @@ def stored(people: People, name: str, decisions: dict[str, str] | None = None, *
 def updates(who: Impersonator, live: dict[str, Any], change: dict[str, Any]) -> Iterator[tuple[str, Answer]]:
     """Each way to change a Skill's metadata; the API server knows no strategic merge of custom resources."""
     for how, answer in who.updates(SKILLS, live, change):
-        if how == "PUT":  # a custom resource is replaced by its version alone
-            meta = live["metadata"]
-            body = live | {"metadata": meta | {key: meta.get(key, {}) | value for key, value in change.items()}}
-            yield how, who.request("PUT", SKILLS.path(meta["namespace"], meta["name"]), body)
+        if how == "PUT":
+            yield how, replace(who, live, change)
         elif how != "strategic-merge-patch":
             yield how, answer
         else:
             assert answer[0] == 415, answer
+
+
+def replace(who: Impersonator, live: dict[str, Any], change: dict[str, Any]) -> Answer:
+    """Replace a custom resource, which its present version alone does: the operator may just have written its status."""
+    path = SKILLS.path(live["metadata"]["namespace"], live["metadata"]["name"])
+    for _ in range(20):
+        present = json.loads(who.request("GET", path, None)[1])
+        meta = present["metadata"]
+        body = present | {"metadata": meta | {key: meta.get(key, {}) | value for key, value in change.items()}}
+        answer = who.request("PUT", path, body)
+        if answer[0] != 409:
+            break
+    return answer
 
 
 def patch(who: Impersonator, live: dict[str, Any], change: dict[str, Any], *, store: bool = False) -> Answer:
