@@ -11,6 +11,7 @@ from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any
 
+import hypothesis
 import pytest
 from xdist.scheduler import LoadScopeScheduling
 
@@ -21,6 +22,8 @@ from tests.integration.failure_report import describe, namespaces_of
 from tests.integration.installed import cluster, namespace, operator
 
 __all__ = ["cluster", "namespace", "operator"]  # fixtures: one cluster and one installed operator for all tests
+hypothesis.settings.register_profile("untimed", deadline=None)  # a machine that does something else fails no test
+hypothesis.settings.load_profile("untimed")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -21,6 +21,7 @@ from prometheus_client import REGISTRY
 from skill_operator import naming
 from skill_operator.gateway import json_bounds, list_changes, mcp, tool_catalog
 from skill_operator.gateway.access.limits import FairShares
+from skill_operator.gateway.http import body as http_body
 from skill_operator.gateway.mcp import McpServer
 from skill_operator.gateway.pods import connection
 from skill_operator.settings import McpSettings
@@ -464,7 +465,7 @@ def test_marks_and_levels_are_counted_as_they_are(value: Any) -> None:
 
 
 async def test_a_body_has_fifteen_seconds_over_mcp_too(world: Guarded, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mcp, "BODY_TIMEOUT_SECONDS", 0.1)
+    monkeypatch.setattr(http_body, "BODY_TIMEOUT_SECONDS", 0.1)
     reader, writer = await asyncio.open_connection("127.0.0.1", int(world.url.rpartition(":")[2]))
     head = "".join(f"{name}: {value}\r\n" for name, value in HEADERS.items())
     writer.write(f"POST /mcp HTTP/1.1\r\nHost: 127.0.0.1\r\n{head}Content-Length: 1000\r\n\r\n{{".encode())

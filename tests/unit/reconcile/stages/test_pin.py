@@ -48,8 +48,9 @@ def test_the_stages_of_a_pinned_skill_call_no_model_and_build_nothing() -> None:
     assert select_stages(skill()) is STAGES
     assert select_stages(skill(revision=OLD)) is PINNED_STAGES
     names = [stage.name for stage in PINNED_STAGES]
-    assert names == ["grants", "pin", "isolation", "review", "trial", "run", "scale"]
-    assert set(names[:-2]) == PINNED_STAGES[-1].tolerates, "what runs sleeps, whatever its successor waits for"
+    assert names == ["grants", "pin", "isolation", "review", "trial", "run", "scale", "archive"]
+    scale = PINNED_STAGES[names.index("scale")]
+    assert set(names[: names.index("run")]) == scale.tolerates, "what runs sleeps, whatever its successor waits for"
 
 
 def test_code_and_image_are_those_of_the_history() -> None:
