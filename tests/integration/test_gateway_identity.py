@@ -221,4 +221,5 @@ def test_calls_are_counted_by_skill(team: Team) -> None:
     found = f'skill_gateway_skill_calls_total{{namespace="{team.namespace}",outcome="2xx",skill="echo"}}'
     assert found in text
     assert 'skill_gateway_authorization_duration_seconds_count{kind="TokenReview",outcome="yes"}' in text
-    assert "created" not in text
+    assert "_created " not in text
+    assert "_created{" not in text

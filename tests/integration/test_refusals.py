@@ -269,8 +269,9 @@ def test_a_namespace_ends_without_a_word(operator: Operator) -> None:
 
 
 def children(operator: Operator, namespace: str) -> list[dict[str, Any]]:
-    """Return what belongs to the Skill, but for its checks, whose names hold its uid."""
-    found = operator.cluster.get("-n", namespace, CHILDREN, *OWN)["items"]
+    """Return what belongs to the Skill, but for its checks, contracts and revisions, whose names hold its uid."""
+    named_by_uid = "app.kubernetes.io/component notin (check,contract,revision)"
+    found = operator.cluster.get("-n", namespace, CHILDREN, "-l", f"{OWN[1]},{named_by_uid}")["items"]
     return [obj for obj in found if "-check-" not in obj["metadata"]["name"]]
 
 

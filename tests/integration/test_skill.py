@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from hack.install import NAMESPACE
+from skill_operator import naming
 from tests.integration.installed import RUNTIME_CLASS, Operator, until
 
 pytestmark = pytest.mark.cluster
@@ -326,7 +327,9 @@ def test_a_pass_writes_what_differs_and_nothing_else(operator: Operator, namespa
 
     def versions() -> dict[tuple[str, str], Any]:
         kinds = "networkpolicies,configmaps,serviceaccounts,services,deployments"
-        found = operator.cluster.get("-n", namespace, kinds, "-l", "app.kubernetes.io/managed-by=skill-operator")
+        # What is kept of a revision holds the spec, which each pass here changes.
+        labels = f"{naming.MANAGED_BY}={naming.MANAGER},{naming.COMPONENT}!=revision"
+        found = operator.cluster.get("-n", namespace, kinds, "-l", labels)
         marks = [(one["kind"], one["metadata"]) for one in found["items"]]
         return {(kind, meta["name"]): meta.get("generation", meta["resourceVersion"]) for kind, meta in marks}
 
