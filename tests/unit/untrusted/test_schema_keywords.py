@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import random
 from typing import Any
 
 import pytest
 from jsonschema_rs import Draft202012Validator
 
+from skill_operator.api.dropped_nulls import LAST_APPLIED
 from skill_operator.api.v1alpha1 import SkillSpec
 from skill_operator.api.validation import MAX_PROBLEMS, advice, problems
 from skill_operator.untrusted.json_schema import CompiledSchema
 from skill_operator.untrusted.schema_keywords import idle_keywords, refused_null
-from tests.unit.generation.world import World
+from tests.unit.generation.world import NAME, NAMESPACE, World
 from tests.unit.reconcile.samples import SETTINGS, SOURCE
 
 WORKING: dict[str, dict[str, Any]] = {
@@ -163,3 +165,16 @@ async def test_a_generation_is_told_once_of_what_it_says_in_vain() -> None:
     world.skill(input=vain | {"title": "Another"})
     await world.reconcile(4)
     assert [reason for reason, _ in world.events.recorded].count("KeywordIgnored") == 2
+
+
+@pytest.mark.parametrize("output", [{"type": "object"}, {"type": "object", "required": ["said"]}])
+async def test_a_null_that_was_lost_is_named_once_also_where_the_spec_is_refused_without_it(output: Any) -> None:
+    world = World(SETTINGS)
+    example = {"name": "one", "input": {"what": "a"}, "output": {"said": None}}
+    applied = {"spec": {"output": output, "examples": [example]}}
+    world.skill(source={"inline": SOURCE}, output=output, examples=[example | {"output": {}}])
+    world.store.objects["Skill", NAMESPACE, NAME]["metadata"]["annotations"] = {LAST_APPLIED: json.dumps(applied)}
+    await world.reconcile(4)
+    messages = [message for reason, message in world.events.recorded if reason == "NullsDropped"]
+    assert len(messages) == 1
+    assert "spec.examples[0].output.said" in messages[0]

@@ -161,8 +161,8 @@ class Reconciler:
             refusal = unreadable or self._preflight.check_namespace(skill) or check_suspended(skill)
             if refusal is None and (refusal := self._preflight.check_spec(skill, body)) and refusal.conditions:
                 self._author.cancel(key)
-            if refusal is None:
-                self._advise(skill, body)
+            if skill.status.observed_generation != skill.metadata.generation:
+                self._advise(skill, body, is_refused=refusal is not None)
                 refusal = await self._keep_archived(skill, live)
             found: Observed | Result = refusal or await self._prepare(skill, body, live, now)
         except (NotWritten, Forbidden, Invalid) as problem:
@@ -198,17 +198,15 @@ class Reconciler:
         called = archive is not None and self._usage_collector.asks_to_restore(skill.metadata.uid, archive.token)
         return restore_cause(skill, deployment, called=called)
 
-    def _advise(self, skill: Skill, body: Object) -> None:
-        """Record events about what a spec says in vain, or lost on its way, once for each generation of it."""
-        if skill.status.observed_generation == skill.metadata.generation:
-            return
+    def _advise(self, skill: Skill, body: Object, *, is_refused: bool) -> None:
+        """Record events about what a new spec lost on its way, and about what it says in vain if it is not refused."""
         if dropped := find_dropped_nulls(body):
             message = (
                 f"client-side apply dropped the null of {', '.join(dropped)}; use kubectl apply --server-side, which "
                 "keeps it"
             )
             self._recorder.record(body, "Warning", "NullsDropped", printable(message, MAX_MESSAGE_CHARACTERS))
-        if lines := [str(problem) for problem in advice(skill.spec)]:
+        if not is_refused and (lines := [str(problem) for problem in advice(skill.spec)]):
             self._recorder.record(body, "Warning", "KeywordIgnored", "\n".join(lines))
 
     def _refused(
