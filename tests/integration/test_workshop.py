@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -74,7 +75,7 @@ async def test_an_agent_gets_the_tool_that_it_lacks_in_the_same_session(operator
     conditions = json.dumps(stored["status"]["conditions"])
     for example in hidden:
         for number in (example.input["n"], example.output["n"]):
-            assert str(number) not in said + conditions, "what is held out is not told"
+            assert not re.search(rf"(?<!\w){number}(?!\w)", said + conditions), "what is held out is not told"
 
 
 async def test_source_of_an_agent_costs_no_token_and_says_who_judged(operator: Operator, namespace: str) -> None:

@@ -24,7 +24,7 @@ USAGE = {"prompt_tokens": 100, "completion_tokens": 50}
 
 def wanted(description: str, factor: int, **more: Any) -> dict[str, Any]:
     """Return a request for a Skill that multiplies: enough examples for no second opinion, each outcome its own."""
-    numbers = (3, 17, 101, 977, 5003, 40009, 300007, 2000003)
+    numbers = (1009, 2017, 3109, 9769, 50021, 40009, 300007, 2000003)  # none of which a message says by chance
     examples = [{"input": {"n": n}, "output": {"n": n * factor}} for n in numbers]
     summary = f"Multiplies a whole number by {factor}, for prices of {description.partition(',')[0].lower()}."
     request = {"summary": summary, "description": description, "input": NUMBER, "output": NUMBER, "examples": examples}

@@ -139,9 +139,15 @@ def defaulted(schema, value):
 
 
 def test_an_object_that_is_given_in_part_is_filled_as_one_that_is_not(schema):
-    for path, node in schemas(schema):
+    for path, node in schemas(schema["properties"]["spec"]):
         for name, value in node.get("default", {}).items() if node.get("type") == "object" else ():
             assert node["properties"][name]["default"] == value, f"{path}.{name}"
+
+
+def test_a_skill_that_nobody_has_looked_at_is_in_progress(schema):
+    """By kstatus: an object without any status is taken for one that is done."""
+    assert schema["properties"]["status"]["default"] == {"observedGeneration": -1}
+    assert SkillStatus.model_validate(schema["properties"]["status"]["default"]).observed_generation == -1
 
 
 def test_status_has_no_defaults():

@@ -68,7 +68,8 @@ def definition() -> dict[str, Any]:
                     "kind": {"type": "string"},
                     "metadata": {"type": "object"},
                     "spec": structural(SkillSpec),
-                    "status": structural(SkillStatus, defaults=False),
+                    # Without it, whoever waits by kstatus takes a Skill that nobody has looked at for one that is done.
+                    "status": {**structural(SkillStatus, defaults=False), "default": {"observedGeneration": -1}},
                 },
             }
         },

@@ -557,7 +557,9 @@ class SkillStatus(ApiModel):
     """The observed state of a Skill. Its conditions are the API; there is no phase."""
 
     observed_generation: int = Field(
-        default=0, ge=0, description="The metadata.generation of the Skill that this status was made for."
+        default=0,
+        ge=-1,
+        description="The metadata.generation of the Skill that this status was made for. -1: nobody has looked at it.",
     )
     conditions: list[Condition] = Field(
         default_factory=list,

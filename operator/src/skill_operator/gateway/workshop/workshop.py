@@ -185,7 +185,7 @@ class Workshop:
     async def _similar(self, caller: Caller, request: SkillRequest, spec: SkillSpec) -> list[dict[str, Any]]:
         """Return the Skills that the caller may call and that do what is asked for, best first. Raises Problem."""
         entries = self._directory.entries
-        ready = [key for key, entry in entries.items() if entry.skill and entry.ready and entry.ready.status == "True"]
+        ready = [key for key, entry in entries.items() if _is_of_use(entry)]
         visible = [
             key
             for key in await self._authorizer.filter_visible(caller, ready)
@@ -369,6 +369,13 @@ def merge_examples(stored: list[dict[str, Any]], changes: list[dict[str, Any]]) 
 def task_not_found() -> Problem:
     """Return the problem for a task that is not the caller's own, or that does not exist: the same for both."""
     return Problem("task-not-found", "you have no such task; an equal request with create_skill finds its own")
+
+
+def _is_of_use(entry: SkillEntry) -> bool:
+    """Return whether a Skill can be called, or could a moment ago: one that was just made may not be Ready yet."""
+    if entry.skill is None or entry.ready is None:
+        return False
+    return entry.ready.status == "True" or (entry.ready.status == "Unknown" and bool(entry.skill.status.history))
 
 
 def _is_request(skill: Skill, caller: Caller, digest: str) -> bool:
