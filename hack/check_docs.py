@@ -26,7 +26,7 @@ from hack.cluster.shell import ClusterError, say, succeeds, wait
 
 PAGES = ("README.md", "CONTRIBUTING.md", "docs/**/*.md", "hack/**/*.md", "charts/**/*.md", "examples/**/*.md")
 REGISTRY = "localhost:35000"
-TIMEOUT_SECONDS = 300.0
+TIMEOUT_SECONDS = 420.0
 RUNS: dict[str, tuple[str, ...]] = {
     "help": (),
     "generate": (),
