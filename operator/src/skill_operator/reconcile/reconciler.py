@@ -163,6 +163,7 @@ class Reconciler:
                 self._author.cancel(key)
             if skill.status.observed_generation != skill.metadata.generation:
                 self._advise(skill, body, is_refused=refusal is not None)
+            if refusal is None:
                 refusal = await self._keep_archived(skill, live)
             found: Observed | Result = refusal or await self._prepare(skill, body, live, now)
         except (NotWritten, Forbidden, Invalid) as problem:
