@@ -17,6 +17,7 @@ from skill_operator import naming
 from tests.integration import test_generation as generation
 from tests.integration.installed import Answer, Operator, http, until
 from tests.integration.test_build import Registry, repository
+from tests.integration.test_rollback import layers
 from tests.integration.test_skill import SOURCE, apply, skill
 from tests.integration.test_tools import agent
 
@@ -94,7 +95,7 @@ async def test_a_written_skill_goes_to_the_archive_and_comes_back_as_it_was(
     before = archived(operator, namespace, "old")
     tokens, ledger = generation.spent(operator, namespace), generation.ledgers(operator, namespace)[0]["data"]
     place, digest = repository(before)
-    layer = registry.manifest(place, digest)["layers"][-1]["digest"]
+    files = layers(operator, before["status"]["image"])
 
     rest = kept(operator, namespace)
     gone = {f"deployment.apps/{child}", f"service/{child}", f"networkpolicy.networking.k8s.io/{child}"}
@@ -132,7 +133,7 @@ async def test_a_written_skill_goes_to_the_archive_and_comes_back_as_it_was(
     after = operator.ready(namespace, "old")
     assert "archive" not in after["status"]
     assert repository(after)[0] == place
-    assert registry.manifest(*repository(after))["layers"][-1]["digest"] == layer
+    assert layers(operator, after["status"]["image"]) == files, "all is as it was, but for the times in the layer"
     assert after["status"]["revisionDigest"] == before["status"]["revisionDigest"]
     assert after["status"]["generation"] == before["status"]["generation"]
     assert generation.spent(operator, namespace) == tokens
