@@ -8,6 +8,7 @@ BIN := $(VENV)/bin
 VENV_DOCS := .venv-docs
 CODE := operator/src base-image/src cli/src hack tests examples benchmarks
 WORKERS ?= 4
+UNIT = $(BIN)/pytest -q --numprocesses auto --durations 20 -m "not cluster" tests
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -16,7 +17,8 @@ demo: cluster images ## start the cluster, install the chart, apply three exampl
 	@$(PYTHON) -m hack.demo
 
 test: export NO_SKIPS = 1
-test: verify install unit integration ## run every check and test
+test: verify install ## run every check and test, those of `make unit` beside the ones that wait most
+	@$(BIN)/python -m hack.integration $(WORKERS) $(UNIT)
 
 cluster: ## start the cluster, without the operator
 	@$(PYTHON) -m hack.cluster up
@@ -34,7 +36,7 @@ cli: $(VENV)/ready ## build the plugin of kubectl: dist/kubectl-skill
 	@$(BIN)/python -m hack.cli $(OPTIONS)
 
 unit: $(VENV)/ready ## run the tests that need no cluster; without helm those of the chart are skipped
-	@$(BIN)/pytest -q --numprocesses auto --durations 20 -m "not cluster" tests
+	@$(UNIT)
 
 integration: $(VENV)/ready install ## run the tests that need a cluster, WORKERS of them side by side
 	@$(BIN)/python -m hack.integration $(WORKERS)

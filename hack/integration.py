@@ -1,6 +1,6 @@
-"""Run the tests that need a cluster, in three parts.
+"""Run the tests that need a cluster, in three parts, and other tests beside one of them.
 
-    python3 -m hack.integration WORKERS
+    python3 -m hack.integration WORKERS [COMMAND ...]
 
 Most tests touch a namespace of their own alone: WORKERS of them run side by side. Those that are marked `serial` change
 or stop what all others share, and follow one by one. Those that are marked `last` need a quiet machine, or look at what
@@ -10,8 +10,12 @@ all others did.
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from hack.cluster.identity import CHECKOUT
 
@@ -20,6 +24,7 @@ SIDE_BY_SIDE = "cluster and not serial and not last"
 ONE_BY_ONE = "cluster and serial"
 AT_THE_END = "cluster and last and not serial"
 """The marks of the tests of each part; each test of the cluster is in one of them."""
+LEAST_PRIORITY = ("nice", "-n", "19")
 AFTER_ALL_OTHERS = "AFTER_ALL_OTHERS"
 """Environment of the last part."""
 
@@ -30,13 +35,30 @@ def passes(marks: str, *options: str, **environment: str) -> bool:
     return subprocess.run(command, cwd=CHECKOUT, env=os.environ | environment, check=False).returncode == 0
 
 
-def main(workers: str) -> int:
+@contextmanager
+def beside(command: Sequence[str], outcomes: list[bool]) -> Iterator[None]:
+    """Run a command meanwhile, if there is one. At its end print its output, and append whether it went well."""
+    if not command:
+        yield
+        return
+    with tempfile.TemporaryFile() as output:
+        process = subprocess.Popen((*LEAST_PRIORITY, *command), cwd=CHECKOUT, stdout=output, stderr=output)
+        try:
+            yield
+        finally:
+            outcomes.append(process.wait() == 0)
+            output.seek(0)
+            sys.stdout.flush()
+            shutil.copyfileobj(output, sys.stdout.buffer)
+            sys.stdout.flush()
+
+
+def main(workers: str, *command: str) -> int:
     """Run all tests. Return 0 if none failed."""
-    parts = [
-        passes(SIDE_BY_SIDE, "-n", workers, "--dist", "loadgroup"),
-        passes(ONE_BY_ONE),
-        passes(AT_THE_END, **{AFTER_ALL_OTHERS: "1"}),
-    ]
+    parts = [passes(SIDE_BY_SIDE, "-n", workers, "--dist", "loadgroup")]
+    with beside(command, parts):
+        parts.append(passes(ONE_BY_ONE))
+    parts.append(passes(AT_THE_END, **{AFTER_ALL_OTHERS: "1"}))
     return int(not all(parts))
 
 
