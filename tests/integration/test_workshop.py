@@ -201,8 +201,8 @@ async def test_a_gateway_that_is_killed_loses_no_task(operator: Operator, namesp
         operator.cluster.kubectl(
             "-n", NAMESPACE, "delete", "pod", "-l", GATEWAY, "--force", "--grace-period=0", check=False
         )
-        until("a way to the gateway", 90, operator._reaches)
         operator.ready(namespace, name)
+        until("a way to the gateway", 90, operator._reaches)  # the one to the killed pod breaks with its first use
         async with agent(operator, token, extensions=[TasksExtension()]) as client:
             done = await task(client, "tasks/get", id_)
             assert done["status"] == "completed"
