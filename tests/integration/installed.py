@@ -115,13 +115,24 @@ class Operator:
 
     def asked(self, marker: str) -> list[dict[str, Any]]:
         """The requests that the model got about this marker."""
-        requests = http("GET", f"http://127.0.0.1:{self.model}/requests", None).body
+        requests = self._request_model("GET", "requests").body
         found = requests["requests"] if isinstance(requests, dict) else requests
         return [r for r in found if marker in json.dumps(r)]
 
     def script(self, script: dict[str, Any]) -> None:
         """Add replies to the model's script; those of other markers stay, so tests can run side by side."""
-        assert http("PATCH", f"http://127.0.0.1:{self.model}/script", json.dumps(script).encode()).status < 300
+        assert self._request_model("PATCH", "script", json.dumps(script).encode()).status < 300
+
+    def _request_model(self, method: str, path: str, body: bytes | None = None) -> Answer:
+        """Ask the scripted model; a script may be added twice. The way to a pod that is gone breaks with its first use."""
+
+        def ask() -> Answer | None:
+            try:
+                return http(method, f"http://127.0.0.1:{self.model}/{path}", body)
+            except (OSError, HTTPException):
+                return None
+
+        return until("the model's answer", 60, ask)
 
     def run_script(self, namespace: str, script: Path, *arguments: str, limits: dict[str, str] | None = None) -> None:
         """Start a pod that runs it with the operator's libraries; both have its name without the suffix.
