@@ -19,9 +19,14 @@ from hack.cluster.access import Cluster
 from hack.cluster.bare import Bare
 from hack.cluster.cli import current
 from tests.integration.failure_report import describe, namespaces_of
-from tests.integration.installed import cluster, namespace, operator
+from tests.integration.installed import cluster, namespace, operator, reached
 
-__all__ = ["cluster", "namespace", "operator"]  # fixtures: one cluster and one installed operator for all tests
+__all__ = [
+    "cluster",
+    "namespace",
+    "operator",
+    "reached",
+]  # fixtures: one cluster and one installed operator for all tests
 hypothesis.settings.register_profile("untimed", deadline=None)  # a machine that does something else fails no test
 hypothesis.settings.load_profile("untimed")
 

@@ -255,6 +255,14 @@ def operator(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory, worker_
         yield made
 
 
+@pytest.fixture(autouse=True)
+def reached(request: pytest.FixtureRequest) -> None:
+    """Open the way to the gateway anew where a serial test before this one ended the pod that it led to."""
+    if request.node.get_closest_marker("serial") and "operator" in request.fixturenames:
+        installed_operator: Operator = request.getfixturevalue("operator")
+        until("a way to the gateway", 90, installed_operator._reaches)
+
+
 @pytest.fixture
 def namespace(cluster: Cluster) -> Iterator[str]:
     with cluster.namespace("skills") as name:
