@@ -43,6 +43,10 @@ def encrypted(cluster: Cluster) -> Iterator[Operator]:
     """The operator with `gateway.tls.selfSigned`. Afterwards all is as other tests want it."""
     try:
         tls = {"selfSigned": True, "extraNames": ["skills.example", "127.0.0.1"]}
+        # Another test's CA is for other names; callers would be given time to learn of a new one.
+        left = [f"secret/{NAMESPACE}-gateway-{each}" for each in ("ca-key", "certificate")]
+        left.append(f"configmap/{NAMESPACE}-gateway-ca")
+        cluster.kubectl("-n", NAMESPACE, "delete", "--ignore-not-found", *left)
         with installed(cluster, gateway={"tls": tls}) as made:
             yield made
     finally:
