@@ -44,6 +44,13 @@ def test_the_workflow_runs_what_ci_runs() -> None:
     assert workflow["permissions"] == {"contents": "read"}
 
 
+def test_no_lock_names_where_packages_are_fetched() -> None:
+    """`npm install` writes addresses of funding into its lock: take them out with the change."""
+    locks = [path for path in ROOT.glob("**/package-lock.json") if "node_modules" not in path.parts]
+    assert locks
+    assert not [path for path in locks if "://" in path.read_text()]
+
+
 def test_updates_are_looked_for_wherever_something_is_locked() -> None:
     updates = yaml.safe_load((ROOT / ".github" / "dependabot.yml").read_text())["updates"]
     folders = {each["package-ecosystem"]: set(each.get("directories", [])) for each in updates}
