@@ -24,6 +24,7 @@ from skill_operator.gateway import problems
 from skill_operator.gateway.access.authorizer import Caller
 from skill_operator.gateway.access.limits import FairShares
 from skill_operator.gateway.http import access_log
+from skill_operator.gateway.http.body import read_body
 from skill_operator.gateway.http.connection import GatewayServices
 from skill_operator.gateway.invocation import InvocationResponse, gateway_starting
 from skill_operator.gateway.pods.directory import SkillEntry
@@ -45,7 +46,6 @@ PAGE_SIZE: Final = 50
 MAX_FOUND: Final = 50
 MAX_REVIEWED_NAMESPACES: Final = 64  # with Skills that are listed to their makers alone
 MAX_PAGE_DIGITS: Final = 5
-BODY_TIMEOUT_SECONDS: Final = 15.0
 MAX_SMALL_FORM_BYTES: Final = 32 << 10
 MAX_BODIES_BYTES: Final = 32 << 20
 MAX_REJECTION_CHARACTERS: Final = 1024
@@ -427,7 +427,7 @@ class SkillPages:
     # The bodies of requests.
 
     async def _small_body(self, request: Request) -> bytes:
-        return await _read_body(request, MAX_SMALL_FORM_BYTES)
+        return await _read_form(request, MAX_SMALL_FORM_BYTES)
 
     @asynccontextmanager
     async def _body(self, request: Request, caller: Caller, limit: int) -> AsyncIterator[bytes]:
@@ -439,24 +439,18 @@ class SkillPages:
         with self._bodies.hold(caller.namespace, caller.name, max(1, size)) as admitted:
             if not admitted:
                 raise Problem("overloaded", "your forms hold their share of the memory for bodies; send it again", 1)
-            yield await _read_body(request, size)
+            yield await _read_form(request, size)
 
 
-async def _read_body(request: Request, limit: int) -> bytes:
+async def _read_form(request: Request, limit: int) -> bytes:
     """Return the body of a form. Raises Problem (408, 413, 415)."""
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != "application/x-www-form-urlencoded":
         raise Problem("unsupported-media-type", "the page takes forms alone")
-    raw = bytearray()
-    try:
-        async with asyncio.timeout(BODY_TIMEOUT_SECONDS):
-            async for chunk in request.stream():
-                raw += chunk
-                if len(raw) > limit:
-                    raise Problem("too-large", "the form is larger than it may be")
-    except TimeoutError as error:
-        raise Problem("request-timeout", "the form did not arrive in time") from error
-    return bytes(raw)
+    body = await read_body(request.receive, limit, "the form")
+    if body is None:
+        raise ClientDisconnect
+    return body
 
 
 async def _disconnected(request: Request) -> None:
