@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import re
 from collections.abc import Iterator
@@ -15,6 +14,7 @@ from kubectl_skill.kubectl import Kubectl
 from kubectl_skill.skills import SkillView
 from skill_operator import naming
 from skill_operator.api.conditions import BUILT
+from skill_operator.untrusted.line_diff import unified_diff
 
 AWAITING: Final = "AwaitingApproval"
 REJECTED: Final = "Rejected"
@@ -131,8 +131,7 @@ def _compare_code(source: str, running: KeptRevision | None) -> Iterator[str]:
     if running is None:
         yield from (f"{number:4}  {line}" for number, line in enumerate(lines[:MAX_DIFF_LINES], 1))
         return
-    before = running.source.splitlines()
-    if len(lines) + len(before) > MAX_DIFF_LINES:
+    if len(lines) + len(running.source.splitlines()) > MAX_DIFF_LINES:
         yield f"(the code has {len(lines)} lines, too many for a diff: kubectl skill export)"
         return
-    yield from difflib.unified_diff(before, lines, f"{running.label}/skill.py", "skill.py", lineterm="")
+    yield from unified_diff(running.source, source, f"{running.label}/skill.py", "skill.py")
