@@ -6,21 +6,19 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Any, Literal
+from typing import Any
 
 import httpx2
 import mcp_types as types
 import pytest
 from mcp.client.client import Client
-from mcp.client.extension import ClaimContext, ClientExtension, ResultClaim
 from mcp.client.streamable_http import streamable_http_client
 from mcp.shared.exceptions import MCPError
 from mcp.shared.subscriptions import ToolsListChanged
-from pydantic import ConfigDict
 
 from skill_operator import naming
 from skill_operator.gateway.workshop import tools, workshop
-from skill_operator.gateway.workshop.mcp_tasks import EXTENSION
+from tests.integration.workshop_agent import CreatedTask, TasksExtension, task
 from tests.unit.gateway.objects import pod
 from tests.unit.gateway.workshop.workshop_world import (
     ALICE_HEADERS,
@@ -37,39 +35,6 @@ STALLED = (
     ("Stalled", "True", "SuspectSpec", ""),
     ("Ready", "False", "SuspectSpec", ""),
 )
-
-
-class CreatedTask(types.Result):
-    model_config = ConfigDict(extra="allow")
-    result_type: Literal["task"] = "task"
-
-
-class AnyResult(types.Result):
-    model_config = ConfigDict(extra="allow")
-
-
-async def _unused(_result: CreatedTask, _context: ClaimContext) -> types.CallToolResult:
-    raise AssertionError("the test polls itself")
-
-
-class TasksExtension(ClientExtension):
-    """A client of SEP-2663, as far as tests need it."""
-
-    identifier = EXTENSION
-
-    def claims(self) -> list[ResultClaim[Any]]:
-        return [ResultClaim(result_type="task", model=CreatedTask, resolve=_unused)]
-
-
-class TaskRequest(types.Request[Any, Any]):
-    method: str
-    params: dict[str, Any]
-
-
-async def ask_task(client: Client, method: str, id_: str, **params: Any) -> dict[str, Any]:
-    request = TaskRequest(method=method, params={"taskId": id_, **params})
-    result = await client.session.send_request(request, AnyResult)
-    return result.model_dump(by_alias=True)
 
 
 @pytest.fixture
@@ -182,9 +147,9 @@ async def test_tasks_of_the_protocol(world: OpenWorkshop) -> None:
         fields = created.model_dump(by_alias=True)
         assert (fields["status"], fields["ttlMs"]) == ("working", None)
         key, id_ = await written(world), fields["taskId"]
-        assert (await ask_task(client, "tasks/get", id_))["status"] == "working"
+        assert (await task(client, "tasks/get", id_))["status"] == "working"
         world.store.condition(key, *STALLED)
-        waiting = await ask_task(client, "tasks/get", id_)
+        waiting = await task(client, "tasks/get", id_)
         assert (waiting["status"], waiting["inputRequests"]) == ("input_required", {})
         assert "example-2" in waiting["statusMessage"]
         answered = await client.call_tool(
@@ -194,10 +159,10 @@ async def test_tasks_of_the_protocol(world: OpenWorkshop) -> None:
         example = world.store.skills[key]["spec"]["examples"][1]
         assert example == {"name": "example-2", "input": {"celsius": 100}, "output": {"fahrenheit": 212.0}}
         world.store.ready(key)
-        done = await ask_task(client, "tasks/get", id_)
+        done = await task(client, "tasks/get", id_)
         assert done["status"] == "completed"
         assert done["result"]["structuredContent"]["status"] == "completed"
-        await ask_task(client, "tasks/cancel", id_)
+        await task(client, "tasks/cancel", id_)
         assert not world.store.skills[key]["spec"].get("suspend"), "what is done is not cancelled"
 
 
@@ -209,27 +174,27 @@ async def test_an_elicited_answer(world: OpenWorkshop) -> None:
         created = await client.session.call_tool(tools.CREATE_SKILL, CELSIUS, allow_claimed=True)
         key, id_ = await written(world), created.model_dump(by_alias=True)["taskId"]
         world.store.condition(key, *STALLED)
-        ((question, request),) = (await ask_task(client, "tasks/get", id_))["inputRequests"].items()
+        ((question, request),) = (await task(client, "tasks/get", id_))["inputRequests"].items()
         assert request["method"] == "elicitation/create"
         content = {"example": "example-2", "output": '{"fahrenheit": 211}'}
         responses = {"other": {"action": "accept", "content": content}}
-        await ask_task(client, "tasks/update", id_, inputResponses=responses)
+        await task(client, "tasks/update", id_, inputResponses=responses)
         assert world.store.writes == 1
         responses = {question: {"action": "accept", "content": content}}
-        await ask_task(client, "tasks/update", id_, inputResponses=responses)
+        await task(client, "tasks/update", id_, inputResponses=responses)
         assert world.store.skills[key]["spec"]["examples"][1]["output"] == {"fahrenheit": 211}
-        assert (await ask_task(client, "tasks/get", id_))["status"] == "working"
+        assert (await task(client, "tasks/get", id_))["status"] == "working"
         bad = {question: {"action": "accept", "content": {"example": "example-2", "output": "{"}}}
-        await ask_task(client, "tasks/update", id_, inputResponses=bad)  # it is answered already
+        await task(client, "tasks/update", id_, inputResponses=bad)  # it is answered already
 
 
 async def test_a_cancelled_task_is_suspended_and_stays_so(world: OpenWorkshop) -> None:
     async with agent(world, extensions=[TasksExtension()]) as client:
         created = await client.session.call_tool(tools.CREATE_SKILL, CELSIUS, allow_claimed=True)
         key, id_ = await written(world), created.model_dump(by_alias=True)["taskId"]
-        assert await ask_task(client, "tasks/cancel", id_)
+        assert await task(client, "tasks/cancel", id_)
         assert world.store.skills[key]["spec"]["suspend"] is True
-        assert (await ask_task(client, "tasks/get", id_))["status"] == "cancelled"
+        assert (await task(client, "tasks/get", id_))["status"] == "cancelled"
         answer = {"taskId": id_, "description": "Again."}
         refused = await client.call_tool(tools.ANSWER_SKILL, answer)
         assert refused.is_error
@@ -243,16 +208,16 @@ async def test_tasks_are_for_who_declares_them_and_for_their_maker(world: OpenWo
         id_ = created.model_dump(by_alias=True)["taskId"]
         for strange in ("nothing", "00000000-0000-0000-0000-000000000009.1", id_.replace(".1", ".7")):
             with pytest.raises(MCPError) as error:
-                await ask_task(client, "tasks/get", strange)
+                await task(client, "tasks/get", strange)
             assert error.value.error.code == types.INVALID_PARAMS
     async with agent(world) as client:
         with pytest.raises(MCPError) as error:
-            await ask_task(client, "tasks/get", id_)
+            await task(client, "tasks/get", id_)
         assert error.value.error.code == types.MISSING_REQUIRED_CLIENT_CAPABILITY
     async with agent(world, BOB_HEADERS, extensions=[TasksExtension()]) as client:
         for method in ("tasks/get", "tasks/cancel", "tasks/update"):
             with pytest.raises(MCPError) as error:
-                await ask_task(client, method, id_)
+                await task(client, method, id_)
             assert error.value.error.code == types.INVALID_PARAMS
         for tool, more in ((tools.SKILL_STATUS, {}), (tools.ANSWER_SKILL, {"description": "Mine."})):
             assert (await client.call_tool(tool, {"taskId": id_, **more})).is_error
@@ -265,7 +230,7 @@ async def test_a_replica_that_never_saw_the_task_answers_for_it(world: OpenWorks
     key = await written(world)
     id_ = f"{world.store.skills[key]['metadata']['uid']}.1"
     async with agent(world, extensions=[TasksExtension()]) as client:
-        get = asyncio.create_task(ask_task(client, "tasks/get", id_))
+        get = asyncio.create_task(task(client, "tasks/get", id_))
         await asyncio.sleep(0.2)
         assert not get.done()
         world.store.watched = True
@@ -398,7 +363,7 @@ async def test_without_the_workshop_its_tools_are_unknown() -> None:
                 with pytest.raises(MCPError):
                     await client.call_tool(tool, CELSIUS)
             with pytest.raises(MCPError) as error:
-                await ask_task(client, "tasks/get", "x")
+                await task(client, "tasks/get", "x")
             assert error.value.error.code == types.METHOD_NOT_FOUND
 
 
