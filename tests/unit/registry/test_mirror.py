@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ssl
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -105,6 +106,27 @@ def test_what_frames_a_request_is_not_passed_on(field: bytes) -> None:
         head
         == b"GET /v2/ HTTP/1.1\r\nAccept: a\r\nHost: registry:5001\r\nAuthorization: Basic x\r\nConnection: close\r\n\r\n"
     )
+
+
+async def test_a_runtime_that_tries_tls_first_is_told_at_once_that_this_is_http(
+    config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Go's client, which container runtimes use, falls back to HTTP when the answer to its hello begins with `HTTP/`."""
+    monkeypatch.setattr(mirror, "HEAD_TIMEOUT_SECONDS", 3600)  # no answer of a deadline is waited for
+    context = ssl.create_default_context()
+    seen: list[bytes] = []
+    async with serving(config, b"", seen) as port:
+        with pytest.raises(ssl.SSLError) as told:
+            await asyncio.open_connection("127.0.0.1", port, ssl=context, server_hostname="localhost")
+        assert told.value.reason == "WRONG_VERSION_NUMBER"
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        hello = ssl.MemoryBIO()
+        with contextlib.suppress(ssl.SSLWantReadError):
+            context.wrap_bio(ssl.MemoryBIO(), hello, server_hostname="localhost").do_handshake()
+        writer.write(hello.read())
+        assert (await reader.read()).startswith(b"HTTP/1.1 400 ")
+        writer.close()
+    assert seen == []
 
 
 async def test_a_registry_that_is_away_is_said(config: Path) -> None:

@@ -22,6 +22,8 @@ HEAD_TIMEOUT_SECONDS = 10.0
 CONNECT_TIMEOUT_SECONDS = 5.0
 IDLE_TIMEOUT_SECONDS = 60.0
 MAX_CONNECTIONS = 256
+TLS_HANDSHAKE = b"\x16"
+"""The first byte of a TLS connection: the type of its first record (RFC 8446, section 5.1)."""
 _METHODS = (b"GET", b"HEAD")
 _DROPPED = (
     b"authorization",
@@ -71,7 +73,14 @@ class RegistryMirror:
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             async with asyncio.timeout(HEAD_TIMEOUT_SECONDS):
-                request = rewrite(await reader.readuntil(b"\r\n\r\n"), self._upstream, read_authorization(self._config))
+                first = await reader.readexactly(1)
+                if first == TLS_HANDSHAKE:
+                    # A container runtime tries HTTPS first, and HTTP as soon as the answer is no TLS. Without an answer
+                    # it would wait for 10 s, in each pull of an image several times.
+                    writer.write(b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")
+                    return await writer.drain()
+                head = first + await reader.readuntil(b"\r\n\r\n")
+                request = rewrite(head, self._upstream, read_authorization(self._config))
         except asyncio.LimitOverrunError:
             request = None
         if request is None:
