@@ -115,13 +115,16 @@ def updates(who: Impersonator, live: dict[str, Any], change: dict[str, Any]) -> 
             assert answer[0] == 415, answer
 
 
-def replace(who: Impersonator, live: dict[str, Any], change: dict[str, Any]) -> Answer:
+def replace(
+    who: Impersonator, live: dict[str, Any], change: dict[str, Any], spec: dict[str, Any] | None = None
+) -> Answer:
     """Replace a custom resource, which its present version alone does: the operator may just have written its status."""
     path = SKILLS.path(live["metadata"]["namespace"], live["metadata"]["name"])
     for _ in range(20):
         present = json.loads(who.request("GET", path, None)[1])
         meta = present["metadata"]
         body = present | {"metadata": meta | {key: meta.get(key, {}) | value for key, value in change.items()}}
+        body |= {"spec": spec or present["spec"]}
         answer = who.request("PUT", path, body)
         if answer[0] != 409:
             break
@@ -236,20 +239,23 @@ def test_a_review_is_not_lowered_without_the_right(people: People) -> None:
     live = stored(people, "lowered")
     lowered = {"spec": {"review": "Automatic"}}
     path = SKILLS.path(people.namespace, "lowered")
-    meta = {key: value for key, value in live["metadata"].items() if key != "managedFields"}
     spec = {key: value for key, value in live["spec"].items() if key != "review"}
     steps = [{"op": "remove", "path": "/spec/review"}]
-    requests: dict[str, tuple[str, Any, str]] = {
-        "merge-patch": ("PATCH", lowered, "application/merge-patch+json"),
-        "json-patch": ("PATCH", steps, "application/json-patch+json"),
-        "PUT": ("PUT", live | {"metadata": meta, "spec": spec}, "application/json"),
-        "apply": ("PATCH", manifest("lowered", review="Automatic"), "application/apply-patch+yaml"),
+    patches: dict[str, Any] = {
+        "merge-patch+json": lowered,
+        "json-patch+json": steps,
+        "apply-patch+yaml": manifest("lowered", review="Automatic"),
     }
-    for how, (verb, body, media) in requests.items():
-        status, text = people.edith.request(verb, path, body, media)
-        assert status == 403, (how, text)
+
+    def answers(who: Impersonator) -> Iterator[Answer]:
+        yield replace(who, live, {}, spec)
+        for media, body in patches.items():
+            yield who.request("PATCH", path, body, f"application/{media}")
+
+    for (status, text), allowed in zip(answers(people.edith), answers(people.ada), strict=True):
+        assert status == 403, text
         assert "set spec.review: Manual. The Skill has it" in json.loads(text)["message"]
-        assert people.ada.request(verb, path, body, media)[0] == 200, how
+        assert allowed[0] == 200, allowed
 
 
 def test_a_namespace_that_asks_for_reviews_has_no_skill_without(people: People) -> None:

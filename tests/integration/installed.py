@@ -47,6 +47,11 @@ def until(what: str, seconds: float, look: Callable[[], T | None]) -> T:
 
 SCRIPT_REQUESTS = {"cpu": "100m", "memory": "64Mi"}  # little, or skills would have to leave a small node
 RUNTIME_CLASS = "of-the-tests"  # may be asked for, and is not there unless a test makes it
+VALUES: dict[str, Any] = {
+    "isolation": {"runtimeClassNames": [RUNTIME_CLASS]},
+    "gateway": {"workshop": {"enabled": True, "perMinute": 600}},
+}
+"""Values of the chart that all tests rely on, beside those of `install_for_tests` itself."""
 
 
 @dataclass(frozen=True)
@@ -207,14 +212,27 @@ def cluster() -> Cluster:
     return Cluster(mine, mine.status())
 
 
+def merged(values: dict[str, Any], more: dict[str, Any]) -> dict[str, Any]:
+    """Return values of a chart with more over them, as helm merges files of values."""
+    nested = {
+        key: merged(values[key], value)
+        for key, value in more.items()
+        if isinstance(value, dict) and isinstance(values.get(key), dict)
+    }
+    return values | more | nested
+
+
 def install_for_tests(cluster: Cluster, bases: dict[str, str] | None = None, **values: Any) -> None:
-    """Install the chart with these values and the scripted model. `bases`: see hack.install.install."""
+    """Install the chart with VALUES, over them these values, and the scripted model. `bases`: see hack.install.install.
+
+    What a test has installed with other values, it ends with this function and none.
+    """
     configured, _ = deploy.configure(cluster)
     user = cluster.kubectl("auth", "whoami", "-o", "jsonpath={.status.userInfo.username}")
     with tempfile.TemporaryDirectory() as folder:
         more = Path(folder) / "values.json"
         trusted = {"trustedUsers": [user]}  # tests pose as the operator, which others may not
-        more.write_text(json.dumps(values | {"admission": trusted}))
+        more.write_text(json.dumps(merged(VALUES, values | {"admission": trusted})))
         install(cluster, configured, more, bases=bases)
 
 
@@ -239,17 +257,15 @@ def installed(cluster: Cluster, bases: dict[str, str] | None = None, **values: A
 @pytest.fixture(scope="session")
 def operator(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Iterator[Operator]:
     """Provide the operator, which the first of all workers installs."""
-    workshop = {"workshop": {"enabled": True, "perMinute": 600}}
-    values: dict[str, Any] = {"isolation": {"runtimeClassNames": [RUNTIME_CLASS]}, "gateway": workshop}
     if worker_id == "master":  # no workers
-        install_for_tests(cluster, **values)
+        install_for_tests(cluster)
     else:
         shared = tmp_path_factory.getbasetemp().parent  # of this run, by all its workers
         with (shared / "install.lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             done = shared / "installed"
             if not done.exists():
-                install_for_tests(cluster, **values)
+                install_for_tests(cluster)
                 done.touch()
     with connected(cluster) as made:
         yield made

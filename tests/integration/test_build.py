@@ -232,19 +232,22 @@ def test_r46_r47_nothing_is_left_of_a_build(operator: Operator, built: Json, hom
 
 
 PROBER = """
-import json, socket, sys
+import json, socket, sys, time
 from concurrent.futures import ThreadPoolExecutor
 
 def look(address):
     try:
-        socket.create_connection(address, timeout=3).close()
+        socket.create_connection(tuple(address), timeout=3).close()
     except OSError:
         return "closed"
     return "open"
 
 targets = json.loads(sys.argv[1])
+end = time.monotonic() + 30
+while look(targets["push"]) == "closed" and time.monotonic() < end:
+    time.sleep(1)  # a pod that is just there may not be known yet to what enforces policies
 with ThreadPoolExecutor(len(targets)) as pool:
-    answers = dict(zip(targets, pool.map(look, map(tuple, targets.values()))))
+    answers = dict(zip(targets, pool.map(look, targets.values())))
 open("/dev/termination-log", "w").write(json.dumps(answers))
 """
 
@@ -304,7 +307,7 @@ def _probe(cluster: Cluster, namespace: str, name: str, labels: dict[str, str], 
             states = [pod["status"].get("containerStatuses", [{}])[0].get("state", {}) for pod in pods]
             return "".join(state.get("terminated", {}).get("message", "") for state in states)
 
-        answers: Json = json.loads(until("the prober's answer", 60, told))
+        answers: Json = json.loads(until("the prober's answer", 120, told))
         return answers
     finally:
         cluster.kubectl("-n", namespace, "delete", "job", name, "--wait=false", check=False)

@@ -202,7 +202,7 @@ def applied(cluster: Cluster, namespace: str) -> Iterator[str]:
 def test_the_example_skills_are_taken_and_shown(cluster: Cluster, applied: str) -> None:
     names = sorted(path.stem for path in EXAMPLES.glob("*.yaml"))
     heading, *rows = cluster.kubectl("get", "ai", "-n", applied).splitlines()
-    assert heading.split() == ["NAME", "READY", "STATUS", "ATTEMPTS", "TOKENS", "AGE"]
+    assert heading.split() == ["NAME", "READY", "STATUS", "ATTEMPTS", "TOKENS", "MAKER", "AGE"]
     assert [row.split()[0] for row in rows] == names
 
 

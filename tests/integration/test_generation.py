@@ -15,7 +15,7 @@ from hack.model import deploy
 from skill_operator import naming
 from skill_operator.k8s.client import ApiServer, connect
 from skill_operator.k8s.errors import Conflict
-from tests.integration.installed import RUNTIME_CLASS, Operator, install_for_tests, installed, until
+from tests.integration.installed import Operator, install_for_tests, installed, until
 
 pytestmark = pytest.mark.cluster
 CONTROLLER = "app.kubernetes.io/component=controller"
@@ -172,17 +172,16 @@ def test_examples_that_leave_a_boundary_open_are_told_with_one_input_and_both_an
 @pytest.mark.serial("changes the default model")
 @pytest.mark.last("starts the model anew, to which others hold a forwarded port")
 def test_who_wrote_the_code_is_known_after_another_model_became_the_default(cluster: Cluster, namespace: str) -> None:
-    values: dict[str, Any] = {"isolation": {"runtimeClassNames": [RUNTIME_CLASS]}}
     url = f"http://{deploy.NAME}.{deploy.MODEL_NAMESPACE}.svc:8000/v1"
     other = {"name": "other", "baseURL": url, "model": "other-model", "timeoutSeconds": 20}
-    with installed(cluster, **values) as operator:
+    with installed(cluster) as operator:
         marker = skill(operator, namespace, "kept", [reply("    return {'said': 'no'}"), reply(RIGHT)])
         before = operator.ready(namespace, "kept")["status"]
         assert before["generation"] == before["generation"] | {"attempts": 2, "tokens": 300}
         assert len(operator.asked(marker)) == 2
         (ledger,) = ledgers(operator, namespace)
     try:
-        with installed(cluster, **values, models=[other]) as operator:
+        with installed(cluster, models=[other]) as operator:
             until("there is a ledger for the other model", 120, lambda: ledgers(operator, namespace) != [ledger])
             after = operator.ready(namespace, "kept")["status"]
             for kept in ("attempts", "tokens", "model"):
@@ -193,7 +192,7 @@ def test_who_wrote_the_code_is_known_after_another_model_became_the_default(clus
             assert after["image"] == before["image"], "it is not built again"
             assert operator.asked(marker) == [], "the new model is not asked"
     finally:
-        install_for_tests(cluster, **values)
+        install_for_tests(cluster)
 
 
 @pytest.mark.serial("deletes the record of the day's tokens")

@@ -29,7 +29,7 @@ from hack.cluster.access import Cluster
 from hack.cluster.bare import Bare
 from hack.cluster.shell import run
 from tests.integration import npm_packages
-from tests.integration.installed import RUNTIME_CLASS, Operator, install_for_tests, installed, until
+from tests.integration.installed import Operator, install_for_tests, installed, until
 from tests.integration.test_skill import apply, skill
 
 pytestmark = [
@@ -169,7 +169,7 @@ def world(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterato
                 until("the API server trusts the issuer", TRUST_SECONDS, lambda: is_known(made))
                 yield made
         finally:
-            install_for_tests(cluster, isolation={"runtimeClassNames": [RUNTIME_CLASS]})
+            install_for_tests(cluster)
 
 
 def is_known(world: SignIn) -> bool:

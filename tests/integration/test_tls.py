@@ -19,7 +19,7 @@ from hack.gateway import SERVICE, read_gateway
 from hack.install import NAMESPACE, rollout
 from skill_operator import naming
 from skill_operator.certificates.issuing import is_issued_by, parse_certificates, read_key_pair
-from tests.integration.installed import RUNTIME_CLASS, Operator, http, install_for_tests, installed, until
+from tests.integration.installed import Operator, http, install_for_tests, installed, until
 from tests.integration.test_availability import calling
 from tests.integration.test_doctor import examine
 from tests.integration.test_skill import apply, skill
@@ -50,7 +50,7 @@ def encrypted(cluster: Cluster) -> Iterator[Operator]:
         with installed(cluster, gateway={"tls": tls}) as made:
             yield made
     finally:
-        install_for_tests(cluster, isolation={"runtimeClassNames": [RUNTIME_CLASS]})
+        install_for_tests(cluster)
 
 
 @pytest.fixture(scope="module")
