@@ -37,7 +37,12 @@ STEP = timedelta(seconds=60)
 CHECK_TIMEOUT_SECONDS = 180.0
 MAX_PAUSE_SECONDS = 30.0
 """The longest real pause after a fault of the endpoint; the loop's own clock runs ahead."""
-IMAGES = ImageSettings(runtime=f"r@sha256:{'1' * 64}", checker=f"c@sha256:{'2' * 64}", builder="localhost/kaniko:1")
+IMAGES = ImageSettings(
+    runtime=f"r@sha256:{'1' * 64}",
+    checker=f"c@sha256:{'2' * 64}",
+    builder="localhost/kaniko:1",
+    operator="localhost/operator:1",
+)
 WAITING_REASONS = frozenset({"", "Generating", "Checking", "CheckRefused", "Building", "Queued", "Throttled"})
 PLAIN_MANIFEST = MANIFEST | {"modules": {}}
 """The standard library alone: what else an image has may not be installed here."""

@@ -94,7 +94,9 @@ async def gateway(port: int, upstream: int) -> None:
     logs.configure("info")
     often = CallLimitSettings(per_minute=1_000_000, concurrent=256)  # it is counted, and never reached
     limits = GatewaySettings(limits=GatewayLimitSettings(caller=often))
-    settings = Settings(images=ImageSettings(runtime="r", checker="c", builder="b"), listen_port=port, gateway=limits)
+    settings = Settings(
+        images=ImageSettings(runtime="r", checker="c", builder="b", operator="o"), listen_port=port, gateway=limits
+    )
     directory = Directory()
     directory.unsynced.clear()
     meta = {"name": "echo", "namespace": "bench", "uid": "u-1", "generation": 1}

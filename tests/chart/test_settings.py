@@ -71,7 +71,7 @@ def test_no_setting_is_left_to_chance(case: str) -> None:
 
 def test_defaults_are_the_same_on_both_sides(tmp_path: Path) -> None:
     """What the chart names after its release is the only difference."""
-    images = ImageSettings(runtime="r", checker="c", builder="b")
+    images = ImageSettings(runtime="r", checker="c", builder="b", operator="o")
     ours = settings(render(namespace="skill-operator"), tmp_path).model_dump()
     theirs = Settings(images=images).model_dump()
     assert ours.pop("images")["builder"] == "ghcr.io/osscontainertools/kaniko:v1.28.3"

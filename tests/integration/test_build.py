@@ -21,6 +21,7 @@ from hack.cluster.access import Cluster
 from hack.install import BUILDS, NAMESPACE, NODES, forward
 from skill_operator import naming
 from skill_operator.api.v1alpha1 import Skill
+from skill_operator.k8s import pod_status
 from skill_operator.k8s.client import ApiServer, connect
 from skill_operator.naming import SkillKey
 from skill_operator.reconcile.job_queue import BUILD_LABELS, make_build_queue
@@ -113,6 +114,8 @@ def test_r01_r05_the_last_layer_is_one_regular_file(built: Json, registry: Regis
         assert content.read().decode() == built["Skill"]["spec"]["source"]["inline"]
         assert {entry.name for entry in entries if entry.isdir()} <= {"", ".", "skill"}
         assert {(entry.mode, entry.uid, entry.gid) for entry in entries if entry.isdir()} == {(0o755, 0, 0)}
+        assert {entry.mtime for entry in entries} == {0}
+        assert not any({"atime", "ctime"} & set(entry.pax_headers) for entry in entries)
 
 
 def test_r03_r07_all_else_is_the_base_s(built: Json, registry: Registry) -> None:
@@ -153,19 +156,23 @@ def test_r08_r12_what_runs_is_the_digest_in_a_repository_of_its_own(operator: Op
 
 def test_r09_the_builder_s_pod_has_nothing_that_it_does_not_need(built: Json) -> None:
     pod = built["Pod"]["spec"]
-    (container,) = pod["containers"]
     assert pod["automountServiceAccountToken"] is False
     assert pod["hostUsers"] is False
     assert not [v for v in pod["volumes"] if "projected" in v or "hostPath" in v]
-    assert {v["name"]: set(v) - {"name"} for v in pod["volumes"]} == {"context": {"configMap"}, "push": {"secret"}}
-    context = container["securityContext"]
-    assert context["capabilities"] == {"drop": ["ALL"]}
-    assert context["allowPrivilegeEscalation"] is False
-    assert context["seccompProfile"] == {"type": "RuntimeDefault"}
-    assert not context.get("privileged")
-    assert set(container["resources"]["limits"]) == {"cpu", "memory", "ephemeral-storage"}
+    assert {v["name"]: set(v) - {"name"} for v in pod["volumes"]} == {
+        "context": {"configMap"},
+        "built": {"emptyDir"},
+        "push": {"secret"},
+    }
     assert built["Job"]["spec"]["activeDeadlineSeconds"] <= 180
-    assert not [e for e in container.get("env", []) if "valueFrom" in e]
+    for container in (*pod["initContainers"], *pod["containers"]):
+        context = container["securityContext"]
+        assert context["capabilities"] == {"drop": ["ALL"]}
+        assert context["allowPrivilegeEscalation"] is False
+        assert context["seccompProfile"] == {"type": "RuntimeDefault"}
+        assert not context.get("privileged")
+        assert set(container["resources"]["limits"]) == {"cpu", "memory", "ephemeral-storage"}
+        assert not [e for e in container.get("env", []) if "valueFrom" in e]
 
 
 @pytest.mark.parametrize("worse", [{"securityContext": {"privileged": True}}, {"hostNetwork": True}])
@@ -204,11 +211,7 @@ def test_r11_a_build_without_memory_says_so(
 
         def ended() -> list[Json]:
             pods: list[Json] = operator.cluster.get("-n", BUILDS, "pods", "-l", f"job-name={name}")["items"]
-            return [
-                pod
-                for pod in pods
-                if pod["status"].get("containerStatuses", [{}])[0].get("state", {}).get("terminated")
-            ]
+            return [pod for pod in pods if pod_status.find_termination(pod) is not None]
 
         pods = until("its end", 60, ended)
         live = operator.cluster.get("-n", BUILDS, "job", name)

@@ -450,7 +450,9 @@ async def test_an_informer_that_has_gone_deaf_is_noticed(api: ApiServer, wire: W
     cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}})
     watch_health, told = WatchHealth(max_delay_seconds=2), asyncio.Queue[str]()
     informer = Informer(
-        Settings(images=ImageSettings(runtime="r", checker="c", builder="b"), builder_namespace=namespace),
+        Settings(
+            images=ImageSettings(runtime="r", checker="c", builder="b", operator="o"), builder_namespace=namespace
+        ),
         lambda key: told.put_nowait(key.name),
         watch_health,
     )

@@ -9,7 +9,7 @@ import pytest
 
 from skill_operator.settings import SettingsError, load
 
-IMAGES = {"runtime": "r@sha256:1", "checker": "c@sha256:1", "builder": "b:1"}
+IMAGES = {"runtime": "r@sha256:1", "checker": "c@sha256:1", "builder": "b:1", "operator": "o:1"}
 
 
 def written(folder: Path, **model: str) -> Path:

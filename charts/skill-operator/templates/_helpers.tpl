@@ -245,7 +245,8 @@ readinessProbe:
   "images" (dict
     "runtime" (required "images.runtime: the reference by digest of the image that skills run on" .Values.images.runtime)
     "checker" (required "images.checker: the reference by digest of the image that skills are checked in" .Values.images.checker)
-    "builder" .Values.images.builder)
+    "builder" .Values.images.builder
+    "operator" (include "skill-operator.image" .))
   "models" (include "skill-operator.modelSettings" . | fromJsonArray)
   "gatewayURL" (.Values.gateway.url | default (printf "%s://%s-gateway.%s.svc" (ternary "https" "http" $tls) $fullname .Release.Namespace))
   "gatewayLabels" (include "skill-operator.selector" (list . "gateway") | fromYaml)

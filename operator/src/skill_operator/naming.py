@@ -51,7 +51,10 @@ DRAIN_ANNOTATION = f"{GROUP}/draining"  # of a Deployment that is about to scale
 SKILL_CONTAINER = "skill"  # the one container of a pod that answers calls
 CHECK_CONTAINERS = ("read", "check")  # in the order in which they run
 BUILD_CONTAINER = "kaniko"
-CONTAINERS = frozenset({SKILL_CONTAINER, *CHECK_CONTAINERS, BUILD_CONTAINER})  # all others of a pod were injected
+NORMALIZE_CONTAINER = "normalizer"
+CONTAINERS = frozenset(
+    {SKILL_CONTAINER, *CHECK_CONTAINERS, BUILD_CONTAINER, NORMALIZE_CONTAINER}
+)  # all others of a pod were injected
 ACCOUNT = "skill-operator-account"  # ConfigMap of the day's tokens, in the operator's namespace
 SHARED_POLICY = "skill-default-deny"
 SHARED_QUOTA = "skill-quota"

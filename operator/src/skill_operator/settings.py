@@ -130,6 +130,7 @@ class ImageSettings(_SettingsModel):
     runtime: str = Field(description="base image of all skills")
     checker: str = Field(description="runtime image with the tools of the gates")
     builder: str = Field(description="image of Kaniko")
+    operator: str = Field(description="image of the operator, which a build ends with: registry.normalizer")
 
 
 class ResourceSettings(_SettingsModel):

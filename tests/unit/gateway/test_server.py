@@ -61,7 +61,7 @@ async def test_from_start_to_end(
     monkeypatch.setattr(logs, "DELAY_SECONDS", 60.0)
     caplog.set_level("INFO")
     watches = Watches()
-    images = ImageSettings(runtime="r", checker="c", builder="b")
+    images = ImageSettings(runtime="r", checker="c", builder="b", operator="o")
     settings = Settings(
         images=images, listen_port=free_port(), health_port=free_port(), usage_port=free_port(), gateway=OPEN
     )
@@ -103,7 +103,7 @@ async def test_a_call_in_flight_is_finished(client: aiohttp.ClientSession, monke
         return JSONResponse({"skills": []})
 
     monkeypatch.setattr(Routes, "list_skills", slow)
-    images = ImageSettings(runtime="r", checker="c", builder="b")
+    images = ImageSettings(runtime="r", checker="c", builder="b", operator="o")
     settings = Settings(
         images=images, listen_port=free_port(), health_port=free_port(), usage_port=free_port(), gateway=OPEN
     )

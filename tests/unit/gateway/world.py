@@ -23,7 +23,9 @@ from tests.unit.gateway.objects import pod, skill
 
 Say = Callable[["Call"], Awaitable[None]]
 SETTINGS = Settings(
-    images=ImageSettings(runtime="r", checker="c", builder="b"), listen_port=0, gateway=GatewaySettings(auth="none")
+    images=ImageSettings(runtime="r", checker="c", builder="b", operator="o"),
+    listen_port=0,
+    gateway=GatewaySettings(auth="none"),
 )
 GOOD = b'{"total": 3}'
 

@@ -20,7 +20,7 @@ from tests.unit.generation.world import InlineWorker, Wire, completion_response
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
 MODEL = ModelEndpoint(name="main", base_url="http://model/v1", model="m-1")
-IMAGES = ImageSettings(runtime="r@sha256:1", checker="c@sha256:1", builder="b:1")
+IMAGES = ImageSettings(runtime="r@sha256:1", checker="c@sha256:1", builder="b:1", operator="o:1")
 SETTINGS = Settings(images=IMAGES, models=[MODEL])
 CODE = "def run(input):\n    return 1\n"
 SKILL = Skill.model_validate(

@@ -16,7 +16,12 @@ from skill_operator.settings import GenerationSettings, ImageSettings, ModelEndp
 from tests.unit.generation.loopback import Answer, Json, Loopback, Respond, completion, error, limit, roles
 from tests.unit.generation.world import World, completion_response
 
-IMAGES = ImageSettings(runtime=f"r@sha256:{'1' * 64}", checker=f"c@sha256:{'2' * 64}", builder="localhost/kaniko:1")
+IMAGES = ImageSettings(
+    runtime=f"r@sha256:{'1' * 64}",
+    checker=f"c@sha256:{'2' * 64}",
+    builder="localhost/kaniko:1",
+    operator="localhost/operator:1",
+)
 BUDGET = 20_000
 GOOD = "```python\ndef run(input):\n    return {'said': input['what']}\n```"
 

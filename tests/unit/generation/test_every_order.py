@@ -32,7 +32,12 @@ Then = list[tuple[int, int | None, int | None]]
 RUNS = int(os.environ.get("LOOP_RUNS", "20"))
 BUDGET, ATTEMPTS, DAILY, REPLY = 20_000, 3, 60_000, 2048
 MAX_ATTEMPTS = 5  # as many as a spec may allow
-IMAGES = ImageSettings(runtime=f"r@sha256:{'1' * 64}", checker=f"c@sha256:{'2' * 64}", builder="localhost/kaniko:1")
+IMAGES = ImageSettings(
+    runtime=f"r@sha256:{'1' * 64}",
+    checker=f"c@sha256:{'2' * 64}",
+    builder="localhost/kaniko:1",
+    operator="localhost/operator:1",
+)
 MODELS = [
     ModelEndpoint(name=name, base_url="http://model/v1", model=name, max_reply_tokens=REPLY)
     for name in ("cheap", "strong")

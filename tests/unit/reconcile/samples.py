@@ -24,6 +24,7 @@ SETTINGS = Settings(
         runtime="skill-operator/runtime@sha256:" + "1" * 64,
         checker="skill-operator/checker@sha256:" + "2" * 64,
         builder="localhost/kaniko:1",
+        operator="localhost/operator:1",
     )
 )
 

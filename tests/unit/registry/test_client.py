@@ -69,7 +69,7 @@ class Answers:
         return f"{folder}base/{name}@{digest(self._manifest(name))}"
 
     def settings(self, **registry: Any) -> Settings:
-        images = ImageSettings(runtime=self.image("runtime"), checker=self.image("checker"), builder="b")
+        images = ImageSettings(runtime=self.image("runtime"), checker=self.image("checker"), builder="b", operator="o")
         return Settings(images=images, registry=RegistrySettings(push="localhost:5000", read=self.url, **registry))
 
 

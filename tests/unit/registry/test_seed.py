@@ -44,7 +44,7 @@ class Layout:
     def settings(self, runtime: str = "", checker: str = "") -> Settings:
         runtime = runtime or f"skill-operator/runtime@{self.runtime}"
         checker = checker or f"skill-operator/checker@{self.checker}"
-        return Settings(images=ImageSettings(runtime=runtime, checker=checker, builder="b"))
+        return Settings(images=ImageSettings(runtime=runtime, checker=checker, builder="b", operator="o"))
 
 
 @pytest.fixture

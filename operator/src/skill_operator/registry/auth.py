@@ -38,13 +38,14 @@ class RegistryAuthError(Exception):
 class RegistryAuth:
     """RegistryAuth is a middleware of aiohttp's client: it repeats a request that is challenged, with a credential."""
 
-    def __init__(self, file: str, hosts: Sequence[str] = ()) -> None:
+    def __init__(self, file: str, hosts: Sequence[str] = (), *, setting: str = "registry.readSecret") -> None:
         """Use the Docker configuration in `file`; an empty name means anonymous access.
 
-        `hosts` may give tokens for the registry, beside its own site.
+        `hosts` may give tokens for the registry, beside its own site. Errors name the `setting` to look at.
         """
         self._file = file
         self._hosts = hosts
+        self._setting = setting
 
     async def __call__(self, request: ClientRequest, handler: ClientHandlerType) -> ClientResponse:
         """Send the request, and once more with an answer to the registry's challenge."""
@@ -56,7 +57,8 @@ class RegistryAuth:
         if challenge["scheme"].lower() == "basic":
             header = credential.header if credential else ""
         else:
-            header = await _fetch_token(request, dict(_PARAMETER.findall(challenge["rest"])), credential, self._hosts)
+            parameters = dict(_PARAMETER.findall(challenge["rest"]))
+            header = await _fetch_token(request, parameters, credential, self._hosts, self._setting)
         if not header:
             return response
         response.release()
@@ -69,13 +71,17 @@ class RegistryAuth:
         try:
             return find_credential(Path(self._file).read_bytes(), host)
         except OSError as error:
-            raise RegistryAuthError(f"registry.readSecret cannot be read: {type(error).__name__}") from None
+            raise RegistryAuthError(f"{self._setting} cannot be read: {type(error).__name__}") from None
         except ValueError as error:
-            raise RegistryAuthError(f"registry.readSecret is {error}") from None  # its cause may quote what was read
+            raise RegistryAuthError(f"{self._setting} is {error}") from None  # its cause may quote what was read
 
 
 async def _fetch_token(
-    request: ClientRequest, challenge: dict[str, str], credential: RegistryCredential | None, hosts: Sequence[str]
+    request: ClientRequest,
+    challenge: dict[str, str],
+    credential: RegistryCredential | None,
+    hosts: Sequence[str],
+    setting: str,
 ) -> str:
     """Return the Authorization header with a token of the realm. No redirect is followed: it could be anywhere."""
     realm = challenge.get("realm", "")
@@ -87,7 +93,7 @@ async def _fetch_token(
         session.get(realm, params=query, headers=headers, middlewares=(), allow_redirects=False) as response,
     ):
         if response.status != 200:
-            anonymous = "nobody (registry.readSecret is empty, or of another host)"
+            anonymous = f"nobody ({setting} is empty, or of another host)"
             user = f"user {credential.user}" if credential else anonymous
             raise RegistryAuthError(f"{shown} gives no token to {user}: HTTP {response.status}")
         try:

@@ -126,10 +126,10 @@ async def _read_label(settings: Settings, image: str) -> dict[str, Any]:
     try:
         async with _session(settings) as session:
             url = f"{repository}/manifests/{digest or 'latest'}"
-            manifest = json.loads(await _get(session, url, ACCEPT, digest, settings.registry))
+            manifest = json.loads(await get_document(session, url, ACCEPT, digest, settings.registry))
             config_digest = _config_digest(manifest, image)
             url = f"{repository}/blobs/{config_digest}"
-            config = json.loads(await _get(session, url, "*/*", config_digest, settings.registry))
+            config = json.loads(await get_document(session, url, "*/*", config_digest, settings.registry))
             return {**json.loads(config["config"]["Labels"][LABEL])}
     except RegistryAuthError as error:
         raise RegistryAccessDenied(f"{image} cannot be read: {error}") from error
@@ -221,7 +221,9 @@ def _locate(settings: Settings, image: str) -> tuple[str, str]:
     return f"{url}/v2/{path.partition(':')[0]}", digest
 
 
-async def _get(session: aiohttp.ClientSession, url: str, accept: str, digest: str, registry: RegistrySettings) -> bytes:
+async def get_document(
+    session: aiohttp.ClientSession, url: str, accept: str, digest: str, registry: RegistrySettings
+) -> bytes:
     """Return a document of the registry. Its bytes are those of `digest`, where one is given.
 
     Registries redirect to the storage of their blobs. A redirect is followed without the credential.

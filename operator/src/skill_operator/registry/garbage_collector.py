@@ -13,7 +13,6 @@ from skill_operator import naming
 from skill_operator.k8s.client import connect
 from skill_operator.k8s.errors import ClusterError
 from skill_operator.k8s.interface import Cluster, Object
-from skill_operator.k8s.pod_status import find_container
 from skill_operator.registry.storage import RegistryStorage
 from skill_operator.settings import Settings
 
@@ -88,9 +87,11 @@ async def _find_building(cluster: Cluster, settings: Settings) -> set[str]:
 
 def _built_repository(job: Object, settings: Settings) -> str:
     """Return the repository that a build pushes to. The label of its Skill may be truncated, so the build tells."""
+    pod = job["spec"]["template"]["spec"]
     (destination,) = (
         argument.partition("=")[2]
-        for argument in find_container(job["spec"]["template"]["spec"], naming.BUILD_CONTAINER)["args"]
+        for container in (*pod.get("initContainers", []), *pod["containers"])
+        for argument in container.get("args", [])
         if argument.startswith("--destination=")
     )
     return str(destination).rpartition(":")[0].removeprefix(f"{settings.registry.push}/")

@@ -1,4 +1,8 @@
-"""Build the objects of one image build: a Kaniko Job that adds one file to the base image, and its context."""
+"""Build the objects of one image build: a Kaniko Job that adds one file to the base image, and its context.
+
+Kaniko stamps its layer with times. So the Job's last container, of the operator's own image, writes that layer without
+them (`registry.normalizer`): equal code is an equal layer.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +21,8 @@ from skill_operator.untrusted.text import single_line
 
 CONTEXT = "context.tar.gz"
 MAX_LABEL_CHARACTERS = 1024
+DIGEST_FILE = "/built/digest"
+"""File by which Kaniko tells the normalizer what it pushed."""
 
 
 def context(settings: Settings, source: str) -> bytes:
@@ -84,20 +90,20 @@ def job(
     user_namespace: bool,
     provenance: Provenance | None = None,
 ) -> Object:
-    """Return the Kaniko Job of a revision.
+    """Return the Job of a revision's build.
 
-    Its executor unpacks nothing of the base (`--ignore-path` for each folder of its root), scans no file system (a COPY
-    knows its files) and speaks to the registry alone: there is no DNS, `registry_address` comes by hostAliases.
+    Kaniko's executor unpacks nothing of the base (`--ignore-path` for each folder of its root), scans no file system (a
+    COPY knows its files) and speaks to the registry alone: there is no DNS, `registry_address` comes by hostAliases.
     """
     meta, job_name = skill.metadata, name(skill, settings, rev)
-    destination = f"{skill_repository(settings, meta.namespace, meta.name)}:{skill_tag(settings, meta.name, rev)}"
+    repository = f"{settings.registry.push}/{skill_repository(settings, meta.namespace, meta.name)}"
     registry = settings.registry.push.partition("/")[0]
     host = registry.partition(":")[0]
     arguments = [
         f"--context=tar:///context/{CONTEXT}",
         "--dockerfile=Dockerfile",
-        f"--destination={settings.registry.push}/{destination}",
-        "--digest-file=/dev/termination-log",
+        f"--destination={repository}:{job_name}",
+        f"--digest-file={DIGEST_FILE}",
         "--skip-push-permission-check",
         "--skip-default-registry-fallback",
         "--push-retry=2",
@@ -109,14 +115,17 @@ def job(
     ]
     if settings.registry.insecure:
         arguments.append(f"--insecure-registry={registry}")
-    volumes: list[Object] = [{"name": "context", "configMap": {"name": job_name}}]
-    mounts: list[Object] = [{"name": "context", "mountPath": "/context", "readOnly": True}]
+    volumes: list[Object] = [
+        {"name": "context", "configMap": {"name": job_name}},
+        {"name": "built", "emptyDir": {"sizeLimit": "1Mi"}},
+    ]
+    credential: list[Object] = []
     if settings.registry.push_secret:
         items = [{"key": ".dockerconfigjson", "path": "config.json"}]
         volumes.append({"name": "push", "secret": {"secretName": settings.registry.push_secret, "items": items}})
-        mounts.append({"name": "push", "mountPath": "/push", "readOnly": True})
+        credential = [{"name": "push", "mountPath": "/push", "readOnly": True}]
     builder = settings.images.builder
-    container = {
+    kaniko = {
         "name": naming.BUILD_CONTAINER,
         "image": builder if has_host(builder) else pull_reference(settings, builder),
         "imagePullPolicy": "IfNotPresent",
@@ -130,7 +139,35 @@ def job(
             "seccompProfile": {"type": "RuntimeDefault"},
         },
         "resources": settings.build.resources.model_dump(),
-        "volumeMounts": mounts,
+        "volumeMounts": [
+            {"name": "context", "mountPath": "/context", "readOnly": True},
+            {"name": "built", "mountPath": "/built"},
+            *credential,
+        ],
+    }
+    normalizer = {
+        "name": naming.NORMALIZE_CONTAINER,
+        "image": settings.images.operator,
+        "imagePullPolicy": "IfNotPresent",
+        "command": ["python3", "-m", "skill_operator.registry.normalizer"],
+        "args": [
+            f"{repository}:{skill_tag(settings, meta.name, rev)}",
+            DIGEST_FILE,
+            "/push/config.json" if credential else "",
+            *(["insecure"] if settings.registry.insecure else []),
+        ],
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+        "securityContext": {
+            "runAsNonRoot": True,
+            "runAsUser": 65532,
+            "runAsGroup": 65532,
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+        "resources": settings.build.resources.model_dump(),
+        "volumeMounts": [{"name": "built", "mountPath": "/built", "readOnly": True}, *credential],
     }
     pod: Object = {
         "restartPolicy": "Never",
@@ -140,7 +177,8 @@ def job(
         "dnsPolicy": "None",
         "dnsConfig": {"nameservers": ["127.0.0.1"]},
         "terminationGracePeriodSeconds": 1,
-        "containers": [container],
+        "initContainers": [kaniko],
+        "containers": [normalizer],
         "volumes": volumes,
     }
     if registry_address and registry_address != host:

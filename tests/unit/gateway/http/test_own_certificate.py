@@ -107,7 +107,7 @@ async def test_a_gateway_waits_for_its_certificate_and_serves_nothing_in_plain_t
     await rotator(cluster, clock).rotate()
     own = SelfSignedSettings(enabled=True)
     gateway = GatewaySettings(auth="none", hosts=list(NAMES), tls_folder=str(tmp_path), self_signed=own)
-    images = ImageSettings(runtime="r", checker="c", builder="b")
+    images = ImageSettings(runtime="r", checker="c", builder="b", operator="o")
     ports = {name: free_port() for name in ("listen_port", "health_port", "usage_port")}
     settings = Settings(images=images, gateway=gateway, **ports)
     waited, looked = 0, asyncio.Event()
@@ -143,7 +143,7 @@ async def test_a_gateway_waits_for_its_certificate_and_serves_nothing_in_plain_t
 
 async def test_who_stops_does_not_wait(tmp_path: Path) -> None:
     gateway = GatewaySettings(tls_folder=str(tmp_path), self_signed=SelfSignedSettings(enabled=True))
-    settings = Settings(images=ImageSettings(runtime="r", checker="c", builder="b"), gateway=gateway)
+    settings = Settings(images=ImageSettings(runtime="r", checker="c", builder="b", operator="o"), gateway=gateway)
     stop = asyncio.Event()
     waiting = asyncio.create_task(server._load_certificate(settings, stop))
     stop.set()
@@ -153,7 +153,8 @@ async def test_who_stops_does_not_wait(tmp_path: Path) -> None:
 
 async def test_a_certificate_of_others_is_not_waited_for(tmp_path: Path) -> None:
     settings = Settings(
-        images=ImageSettings(runtime="r", checker="c", builder="b"), gateway=GatewaySettings(tls_folder=str(tmp_path))
+        images=ImageSettings(runtime="r", checker="c", builder="b", operator="o"),
+        gateway=GatewaySettings(tls_folder=str(tmp_path)),
     )
     with pytest.raises(CertificateError, match="cannot be read"):
         await server._load_certificate(settings, asyncio.Event())

@@ -53,19 +53,22 @@ def test_the_context_is_two_files_of_ours_and_the_same_each_time() -> None:
 def test_the_builder_has_no_right_that_it_does_not_need() -> None:
     _, _, job = begun()
     spec = job["spec"]["template"]["spec"]
-    (container,) = spec["containers"]
+    (kaniko,), (normalizer,) = spec["initContainers"], spec["containers"]
     assert spec["automountServiceAccountToken"] is False
     assert spec["hostUsers"] is False
     assert spec["dnsPolicy"] == "None"
-    assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
-    assert container["securityContext"]["allowPrivilegeEscalation"] is False
-    assert container["resources"]["limits"]["memory"]
+    for container in (kaniko, normalizer):
+        assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
+        assert container["securityContext"]["allowPrivilegeEscalation"] is False
+        assert container["resources"]["limits"]["memory"]
+    assert normalizer["securityContext"]["runAsNonRoot"]
+    assert normalizer["securityContext"]["readOnlyRootFilesystem"]
     assert spec["priorityClassName"] == SETTINGS.priority_class_name, "it must not push a skill off its node"
     assert job["spec"]["activeDeadlineSeconds"] > 0
     for flag in ("--single-snapshot", "--reproducible", "--cache", "--insecure"):
-        assert flag not in container["args"]
-    assert "--ignore-path=/usr" in container["args"]
-    assert "--ignore-path=/skill" not in container["args"]
+        assert flag not in kaniko["args"]
+    assert "--ignore-path=/usr" in kaniko["args"]
+    assert "--ignore-path=/skill" not in kaniko["args"]
     assert job["metadata"]["namespace"] == SETTINGS.builder_namespace
 
 
@@ -317,6 +320,36 @@ async def test_the_build_that_made_the_lost_image_is_not_taken_for_another() -> 
     assert progress.image == before.image
 
 
+async def test_equal_code_is_built_into_the_digest_that_was_lost() -> None:
+    name, _, job = begun()
+    before = built_before()
+    state = observed(
+        skill(recorded(before.revision, before.image)),
+        builds={name: job},
+        build_pods=(pod(name, {"exitCode": 0, "message": DIGEST}),),
+    )
+    result, progress = await decide(state, Registry(), Turns())
+    assert [(c.status, c.reason) for c in result.conditions] == [("True", "Built")]
+    assert progress.image == before.image
+    assert [ref.name for ref in result.delete] == [name]
+
+
+@pytest.mark.parametrize("kaniko_failed", [True, False])
+def test_the_container_of_a_build_that_failed_says_why(kaniko_failed: bool) -> None:
+    name, _, job = begun()
+    ended = {"exitCode": 1, "message": "first line\nthe registry refuses\n", "finishedAt": NOW.isoformat()}
+    well = {"exitCode": 0, "message": "", "finishedAt": NOW.isoformat()}
+    waiting = {"waiting": {"reason": "PodInitializing"}}
+    made = pod(name)
+    made["status"] |= {
+        "initContainerStatuses": [{"name": "kaniko", "state": {"terminated": ended if kaniko_failed else well}}],
+        "containerStatuses": [{"name": "normalizer", "state": waiting if kaniko_failed else {"terminated": ended}}],
+    }
+    result = build(observed(builds={name: job}, build_pods=(made,)), Progress(source=SOURCE), stage_context())
+    assert result.conditions[0].reason == "BuildFailed"
+    assert "the registry refuses" in result.conditions[0].message
+
+
 async def test_a_skill_that_has_its_image_goes_on_while_the_registry_is_away() -> None:
     before = built_before()
     away = RegistryState(BaseImage({}, ""), RegistryUnavailable("the registry does not answer: refused"))
@@ -355,8 +388,13 @@ def named(settings: Settings, name: str = "echo") -> tuple[str, str]:
     of = of.model_copy(update={"metadata": of.metadata.model_copy(update={"name": name})})
     progress, context = Progress(source=SOURCE), stage_context(settings)
     (job,) = build(observed(of), progress, context).create
-    (container,) = job["spec"]["template"]["spec"]["containers"]
-    (destination,) = (a.partition("=")[2] for a in container["args"] if a.startswith("--destination="))
+    spec = job["spec"]["template"]["spec"]
+    (kaniko,), (normalizer,) = spec["initContainers"], spec["containers"]
+    (raw,) = (a.partition("=")[2] for a in kaniko["args"] if a.startswith("--destination="))
+    destination = str(normalizer["args"][0])
+    assert raw.rpartition(":")[0] == destination.rpartition(":")[0]
+    assert raw != destination
+    assert len(raw.rpartition(":")[2]) <= 128
     name = job["metadata"]["name"]
     done = observed(of, builds={name: job}, build_pods=(pod(name, {"exitCode": 0, "message": DIGEST}),))
     built = Progress(source=SOURCE)
@@ -405,7 +443,7 @@ PROVENANCE = Provenance(
 def build_of(provenance: Provenance | None) -> tuple[dict[str, Any], dict[str, str]]:
     """Return the Job, and the labels that its image gets."""
     (job,) = build(observed(), Progress(source=SOURCE, provenance=provenance), stage_context()).create
-    arguments = job["spec"]["template"]["spec"]["containers"][0]["args"]
+    arguments = job["spec"]["template"]["spec"]["initContainers"][0]["args"]
     labels = [argument.removeprefix("--label=") for argument in arguments if argument.startswith("--label=")]
     return job, dict(label.split("=", 1) for label in labels)
 
