@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
+from urllib.error import HTTPError
 
 import pytest
 
@@ -54,7 +55,11 @@ def sweep(cluster: Cluster) -> None:
 
 
 def is_stored(registry: Registry, place: str, digest: str) -> bool:
-    return http("GET", f"{registry.url}/{place}/manifests/{digest}", None).status == 200
+    try:
+        return bool(registry.manifest(place, digest))
+    except HTTPError as error:
+        assert error.code == 404, error
+        return False
 
 
 def get(operator: Operator, path: str) -> Any:
@@ -107,6 +112,7 @@ async def test_a_written_skill_goes_to_the_archive_and_comes_back_as_it_was(
     row = operator.cluster.kubectl("-n", namespace, "get", "skill", "old", "--no-headers").split()
     assert row[:3] == ["old", "True", "Archived"]
     until("its pods are gone", 60, lambda: not any(each.startswith("pod/") for each in kept(operator, namespace)))
+    assert is_stored(registry, place, digest)
     sweep(operator.cluster)
     assert not is_stored(registry, place, digest)
 
