@@ -58,7 +58,8 @@ def is_stored(registry: Registry, place: str, digest: str) -> bool:
     try:
         return bool(registry.manifest(place, digest))
     except HTTPError as error:
-        assert error.code == 404, error
+        if error.code != 404:
+            raise
         return False
 
 

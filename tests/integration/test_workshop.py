@@ -5,18 +5,24 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from contextlib import contextmanager
+from typing import Any, NamedTuple
 
 import pytest
 from mcp.shared.exceptions import MCPError
 
+from hack.cluster.access import Cluster
 from hack.install import NAMESPACE
 from skill_operator import naming
 from skill_operator.api.v1alpha1 import SkillSpec
 from skill_operator.gateway.workshop import tools
 from skill_operator.generation.holdout import split_examples
-from tests.integration.installed import Operator, until
+from tests.integration.installed import Answer, Operator, until
 from tests.integration.workshop_agent import (
     TasksExtension,
     agent,
@@ -139,6 +145,68 @@ def test_a_quota_is_told_in_words(operator: Operator, namespace: str) -> None:
         second = ask(operator, namespace, token, wanted(f"Dates, {namespace}.", 4, source=program("input['n'] * 4")))
     assert (second.status, second.body["type"]) == (403, "urn:skill-operator:creation-refused")
     assert "exceeded quota" in second.body["detail"]
+
+
+def test_a_flood_of_requests_leaves_others_alone(operator: Operator, namespace: str, cluster: Cluster) -> None:
+    """One agent asks for 200 Skills. The namespace's quota bounds them; a neighbour calls, and gets a Skill, meanwhile."""
+    hard = "--hard=count/skills.skill-operator.dev=6"
+    cluster.kubectl("-n", namespace, "create", "quota", "skills", hard)
+    quota = ("-n", namespace, "get", "quota", "skills", "-o", "jsonpath={.status.hard}")
+    until("the quota is counted", 30, lambda: cluster.kubectl(*quota))
+    with cluster.namespace("neighbour") as quiet, opened(operator, quiet) as theirs:
+        first = ask(
+            operator, quiet, theirs, wanted("Peas, times two.", 2, source=program("input['n'] * 2"), name="peas")
+        )
+        assert first.status == 202
+        operator.ready(quiet, "peas")
+        with called(operator, quiet) as alone:
+            until("some calls", 60, lambda: len(alone) > 40)
+        with opened(operator, namespace) as token, ThreadPoolExecutor(20) as pool, called(operator, quiet) as beside:
+
+            def flood(number: int) -> Answer:
+                body = wanted(f"Flood {number}, times three.", 3, source=program("input['n'] * 3"), force=True)
+                return ask(operator, namespace, token, body)
+
+            asked = [pool.submit(flood, number) for number in range(200)]
+            more = wanted("Beans, times five.", 5, source=program("input['n'] * 5"), name="beans", force=True)
+            assert ask(operator, quiet, theirs, more).status == 202
+            operator.ready(quiet, "beans")
+            flooded = [each.result() for each in asked]
+    told = Counter((each.status, each.body.get("type", "")) for each in flooded)
+    assert told.pop((202, "")) == 6
+    assert set(told) <= {(403, "urn:skill-operator:creation-refused"), (429, "urn:skill-operator:rate-limited")}
+    assert len(names(operator, namespace)) == 6
+    for calls in (alone, beside):
+        assert len(calls) > 20
+        assert {(call.answer.status, json.dumps(call.answer.body)) for call in calls} == {(200, '{"n": 14}')}
+    for name, calls in (("alone", alone), ("beside the flood", beside)):
+        half, most = (1000 * sorted(call.seconds for call in calls)[len(calls) * part // 100] for part in (50, 95))
+        print(f"{len(calls)} calls {name}: p50 {half:.0f} ms, p95 {most:.0f} ms")
+
+
+class Call(NamedTuple):
+    answer: Answer
+    seconds: float
+
+
+@contextmanager
+def called(operator: Operator, space: str) -> Iterator[list[Call]]:
+    """Call the Skill `peas` again and again meanwhile, and yield the list of these calls."""
+    calls: list[Call] = []
+    ended = threading.Event()
+
+    def call() -> None:
+        while not ended.wait(0.1):
+            began = time.monotonic()
+            calls.append(Call(operator.call(space, "peas", {"n": 7}), time.monotonic() - began))
+
+    caller = threading.Thread(target=call)
+    caller.start()
+    try:
+        yield calls
+    finally:
+        ended.set()
+        caller.join()
 
 
 async def test_tasks_are_cancelled_and_questions_answered(operator: Operator, namespace: str) -> None:
