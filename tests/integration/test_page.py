@@ -83,6 +83,8 @@ def run(input: dict) -> dict:
         total += line["quantity"] * Decimal(str(line["price"]))
     return {"customer": input["customer"], "total": f"{total:.2f} {input['currency']}"}
 '''
+WORDS = "Round to <b>two</b> decimals before you write them."
+THIRD = SECOND.replace("{total:.2f}", "{round(total, 2):.2f}")
 OTHERS = {
     "csv-stats": "Finds minimum, maximum and mean of each column of a CSV text.",
     "slug": "Turns a title into a short name for a URL.",
@@ -206,10 +208,10 @@ def apply(operator: Operator, namespace: str, name: str, **spec: Any) -> None:
 
 
 def invoice(operator: Operator, namespace: str) -> None:
-    """Have a model write it: its first program is refused, its second passes and waits for a person."""
+    """Have a model write it: its first program is refused, its second passes and waits for a person, as the third does."""
     words = f"Add up the lines of an invoice, in namespace {namespace}."
     usage = {"prompt_tokens": 700, "completion_tokens": 180}
-    replies = [{"text": f"```python{code}```", "usage": usage} for code in (FIRST, SECOND)]
+    replies = [{"text": f"```python{code}```", "usage": usage} for code in (FIRST, SECOND, THIRD)]
     operator.script({words: replies})
     summary = "Adds up the lines of an invoice, to two decimals and with its currency."
     generation = {"secondOpinion": "Never"}
@@ -260,6 +262,16 @@ def test_a_person_follows_approves_and_tries_a_skill(  # noqa: PLR0915 - it is o
         judge(page)
 
         page.goto(path)
+        page.get_by_label("What is wrong with it, for the model").fill(WORDS)
+        page.get_by_role("button", name="Reject").click()
+        expect(page.get_by_role("alert")).to_contain_text("You rejected it")
+        expect(attempts.locator("details")).to_have_count(3, timeout=MADE_SECONDS * 1000)
+        expect(decision).to_be_visible(timeout=MADE_SECONDS * 1000)
+        expect(page.get_by_role("region", name="skill.py")).to_contain_text("round(total, 2)")
+        asked = operator.asked(f"in namespace {namespace}.")
+        assert len(asked) == 3
+        assert WORDS in asked[2]["body"]["messages"][-1]["content"]
+
         page.get_by_role("button", name="Approve").click()
         expect(page.get_by_role("alert")).to_contain_text("You approved it")
         chip = page.locator(".title-row .chip")
