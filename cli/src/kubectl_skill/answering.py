@@ -9,19 +9,20 @@ from typing import Annotated, Any
 import typer
 
 from kubectl_skill import output
-from kubectl_skill.approval import PendingApproval, ReviewedChange
+from kubectl_skill.approval import ReviewedChange
 from kubectl_skill.errors import ExitCode
 from kubectl_skill.following import FollowedSkill, follow
 from kubectl_skill.kubectl import SKILLS, Kubectl
 from kubectl_skill.output import Color
 from kubectl_skill.skills import SkillView
+from skill_operator.api.v1alpha1 import ApprovalRequest
 
 YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 WatchOption = Annotated[bool, typer.Option("--watch", "-w", help="Follow the Skill until it is Ready or Stalled.")]
 TimeoutOption = Annotated[int, typer.Option(min=1, max=86_400, metavar="SECONDS", help="How long --watch follows it.")]
 
 
-def show(skill: SkillView, pending: PendingApproval, change: ReviewedChange) -> None:
+def show(skill: SkillView, pending: ApprovalRequest, change: ReviewedChange) -> None:
     """Write what a person looks at before they answer."""
     label = f"Revision {pending.revision} of" if pending.revision else "A new revision of"
     output.write_parts(output.paint(f"{label} {skill.namespace}/{skill.name} waits.", Color.BOLD))

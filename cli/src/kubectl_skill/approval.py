@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
@@ -14,55 +13,29 @@ from kubectl_skill.kubectl import Kubectl
 from kubectl_skill.skills import SkillView
 from skill_operator import naming
 from skill_operator.api.conditions import BUILT
+from skill_operator.api.v1alpha1 import ApprovalRequest
 from skill_operator.untrusted.line_diff import unified_diff
 
-AWAITING: Final = "AwaitingApproval"
 REJECTED: Final = "Rejected"
 GRANTS: Final = ("egress", "secrets", "resources", "runtimeClassName", "callTimeoutSeconds", "input", "output")
 """Fields of the spec that an approval covers, in the order in which they are shown."""
 MAX_DIFF_LINES: Final = 2000
-_TOKEN = re.compile(rf"{re.escape(naming.APPROVE_ANNOTATION)}=([0-9a-f]{{64}})")
-_SHA256 = re.compile(r"sha256 is ([0-9a-f]{64})")
 
 
-@dataclass(frozen=True)
-class PendingApproval:
-    """PendingApproval is a revision that waits: the token that answers it, and the digest of its code."""
-
-    token: str
-    source_digest: str
-    revision: str
-    changed: tuple[str, ...]
-
-
-def find_pending(skill: SkillView, *, or_rejected: bool = False) -> PendingApproval:
-    """Return what waits for a person, from the status or the condition's words. Raises CliError where nothing does.
+def find_pending(skill: SkillView, *, or_rejected: bool = False) -> ApprovalRequest:
+    """Return what waits for a person. Raises CliError where nothing does.
 
     With `or_rejected`, what a person rejected last can be approved after all, where nothing else waits.
     """
-    request = (skill.raw.get("status") or {}).get("approvalRequest")
-    if isinstance(request, dict) and isinstance(token := request.get("token"), str) and token:
-        changed = tuple(str(part) for part in request.get("changed") or ())
-        return PendingApproval(token, str(request.get("sourceDigest", "")), str(request.get("revision", "")), changed)
-    built = skill.condition(BUILT)
-    if or_rejected and built is not None and built.reason == REJECTED and (found := _find_rejected(skill)) is not None:
-        return found
-    if built is None or built.reason != AWAITING:
-        state = skill.holdup
-        why = f" ({state.reason}: {state.message})" if state is not None else ""
-        raise CliError(f"nothing of {skill.name} waits for approval{why}")
-    token_found, digest = _TOKEN.search(built.message), _SHA256.search(built.message)
-    if token_found is None or digest is None:
-        raise CliError(f"this plugin finds no token in the condition Built of {skill.name}; it says: {built.message}")
-    return PendingApproval(token_found[1], digest[1], "", ())
-
-
-def _find_rejected(skill: SkillView) -> PendingApproval | None:
-    rejection = (skill.raw.get("status") or {}).get("rejection")
-    if not isinstance(rejection, dict) or not isinstance(token := rejection.get("token"), str) or not token:
-        return None
-    digest = skill.status.provenance.source_digest if skill.status.provenance is not None else ""
-    return PendingApproval(token, digest, str(rejection.get("revision", "")), ())
+    if skill.status.approval_request is not None:
+        return skill.status.approval_request
+    built, rejection = skill.condition(BUILT), skill.status.rejection
+    if or_rejected and built is not None and built.reason == REJECTED and rejection is not None:
+        digest = skill.status.provenance.source_digest if skill.status.provenance is not None else ""
+        return ApprovalRequest(token=rejection.token, revision=rejection.revision, source_digest=digest)
+    state = skill.holdup
+    why = f" ({state.reason}: {state.message})" if state is not None else ""
+    raise CliError(f"nothing of {skill.name} waits for approval{why}")
 
 
 def answer_annotations(skill: SkillView, token: str, user: str, words: str | None = None) -> dict[str, str | None]:
@@ -94,7 +67,7 @@ class ReviewedChange:
     """Label of the revision that the code is compared with; empty: with none."""
 
 
-def review(kubectl: Kubectl, skill: SkillView, pending: PendingApproval) -> ReviewedChange:
+def review(kubectl: Kubectl, skill: SkillView, pending: ApprovalRequest) -> ReviewedChange:
     """Return what an approval would cover. Raises CliError where the code cannot be had as the operator checked it."""
     source = read_accepted(kubectl, skill, pending.source_digest)
     running = read_kept(kubectl, skill, skill.status.revision) if skill.status.revision else None

@@ -68,15 +68,6 @@ class TestApprove:
         found = annotations(kubectl)
         assert (found["approve"], found["approved-by"]) == ("cd" * 32, "jane")
 
-    def test_the_words_of_the_condition_are_enough(self, kubectl: ScriptedKubectl, capsys: Capture) -> None:
-        kubectl.put("skill", made_skill(WAITING, revision=""))
-        kubectl.put("configmap", source_map())
-        ended = skill_command(capsys, "approve", "echo", "--yes")
-        assert ended.code == 0, ended
-        assert "   2      return" in ended.out
-        assert annotations(kubectl)["approve"] == TOKEN
-
-    @pytest.mark.parametrize("answer", ["n\n", "\n", ""], ids=["no", "empty", "nobody"])
     def test_no_is_no(self, kubectl: ScriptedKubectl, answer: str) -> None:
         kubectl.put("skill", made_skill(WAITING, approvalRequest=REQUEST))
         kubectl.put("configmap", source_map())
