@@ -84,6 +84,11 @@ def another_skill(world: World) -> None:
     }
 
 
+NEEDED = [
+    *(("ConfigMap", NAMESPACE, name) for name in (naming.source(NAME), naming.candidates(NAME))),
+    *((kind, NAMESPACE, CHILD) for kind in ("ServiceAccount", "NetworkPolicy", "Service", "Deployment")),
+]
+"""What every generated Skill has, by a name of its own."""
 LABELS: dict[str, dict[str, str]] = {
     "unlabelled": {},
     "another's label": {naming.MANAGED_BY: "Helm", "app": "shop"},
@@ -179,6 +184,22 @@ async def test_candidates_are_written_over_nobodys_configmap() -> None:
     await world.reconcile()
     assert world.store.objects[place] == before
     assert world.reason == "NameTaken"
+
+
+@pytest.mark.parametrize("place", NEEDED, ids=str)
+async def test_no_model_is_asked_while_a_name_is_taken(place: Place) -> None:
+    world = World(SETTINGS.model_copy(update={"models": [MODEL]}))
+    world.store = type(tenant_world().store)()
+    world.operators = [world.operator()]
+    before = world.store.objects[place] = foreign(place, {})
+    created(world, source=None)
+    await advance(world)
+    assert world.store.objects[place] == before
+    assert (world.condition("Generated")["reason"], world.reason) == ("NameTaken", "NameTaken")
+    assert world.wire.requests == []
+    del world.store.objects[place]
+    await world.receive(completion_response(f"```python\n{SOURCE}```", (10, 10)))
+    assert len(world.wire.requests) == 1
 
 
 REFUSALS = {

@@ -17,6 +17,7 @@ from skill_operator.reconcile.ownership import belongs_to, was_left_behind
 from skill_operator.reconcile.refusals import OBJECT_REFUSED, NotWritten, refusals, refusals_of
 from skill_operator.reconcile.result import Ref, Result
 from skill_operator.resources import build as build_resource
+from skill_operator.resources.common import metadata
 
 log = logging.getLogger(__name__)
 # One more word in a NetworkPolicy may open what it blocks, and the API server adds none.
@@ -43,6 +44,8 @@ class Writer:
         record meanwhile; then nothing else of the result is written. Raises NotWritten for an object that the cluster
         refuses, or whose name another object has.
         """
+        if result.call is not None:
+            await self._require_names(observed)
         observed = await self._record(observed, result)
         if result.call is not None:  # before anything can come in between
             self._start(result.call)
@@ -70,6 +73,16 @@ class Writer:
             if created is not None and created["metadata"]["namespace"] == self._builder_namespace:
                 await self._hand_over(result.apply, created)
         return observed
+
+    async def _require_names(self, observed: Observed) -> None:
+        """Raise NotWritten where somebody else's object has a name that the Skill will need: no token is spent then."""
+        skill, name = observed.skill, observed.skill.metadata.name
+        places = [
+            *(("ConfigMap", each) for each in (naming.source(name), naming.candidates(name))),
+            *((kind, naming.child(name)) for kind in ("ServiceAccount", "NetworkPolicy", "Service", "Deployment")),
+        ]
+        needed = ({"kind": kind, "metadata": metadata(skill, place, "skill")} for kind, place in places)
+        await asyncio.gather(*(self._read_own(observed, each) for each in needed))
 
     async def _read_own(self, observed: Observed, wanted: Object) -> Object | None:
         """Return the object that `wanted` is to replace; it is read again only where it was not observed."""
