@@ -75,8 +75,14 @@ async def written(machine: Machine, session: aiohttp.ClientSession, url: str) ->
 
     async def caller() -> None:
         for _ in left:
-            async with session.post(url, json={"what": "x"}) as answer:
-                assert answer.status == 200, await answer.text()
+            while (pause := await called()) is not None:  # noqa: ASYNC110 - so long as the gateway says
+                await asyncio.sleep(pause)
+
+    async def called() -> float | None:
+        """Call once. Return how long to wait for another try, or None."""
+        async with session.post(url, json={"what": "x"}) as answer:
+            assert answer.status in {200, 429}, await answer.text()
+            return float(answer.headers["Retry-After"]) if answer.status == 429 else None
 
     before, began = writes(machine), time.monotonic()
     await asyncio.gather(*(caller() for _ in range(AT_ONCE)))
