@@ -68,6 +68,7 @@ class TestApprove:
         found = annotations(kubectl)
         assert (found["approve"], found["approved-by"]) == ("cd" * 32, "jane")
 
+    @pytest.mark.parametrize("answer", ["n\n", "\n", ""], ids=["no", "empty", "nobody"])
     def test_no_is_no(self, kubectl: ScriptedKubectl, answer: str) -> None:
         kubectl.put("skill", made_skill(WAITING, approvalRequest=REQUEST))
         kubectl.put("configmap", source_map())
