@@ -36,7 +36,7 @@ cli: $(VENV)/ready ## build the plugin of kubectl: dist/kubectl-skill
 	@$(BIN)/python -m hack.cli $(OPTIONS)
 
 unit: $(VENV)/ready ## run the tests that need no cluster; without helm those of the chart are skipped
-	@$(UNIT)
+	@$(UNIT) --numprocesses $$((2 * $$(getconf _NPROCESSORS_ONLN)))  # many of them wait
 
 integration: $(VENV)/ready install ## run the tests that need a cluster, WORKERS of them side by side
 	@$(BIN)/python -m hack.integration $(WORKERS)
