@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import subprocess
 import threading
 import time
 from collections import Counter
@@ -22,6 +23,7 @@ from skill_operator import naming
 from skill_operator.api.v1alpha1 import SkillSpec
 from skill_operator.gateway.workshop import tools
 from skill_operator.generation.holdout import split_examples
+from tests.integration import npm_packages
 from tests.integration.installed import Answer, Operator, until
 from tests.integration.workshop_agent import (
     TasksExtension,
@@ -82,6 +84,27 @@ async def test_an_agent_gets_the_tool_that_it_lacks_in_the_same_session(operator
     for example in hidden:
         for number in (example.input["n"], example.output["n"]):
             assert not re.search(rf"(?<!\w){number}(?!\w)", said + conditions), "what is held out is not told"
+
+
+def test_a_client_in_another_language_gets_the_tool_as_well(operator: Operator, namespace: str) -> None:
+    """It is MCP's official client for TypeScript, which holds results to the schemas that the tools have."""
+    description = f"Lemons, times six, {namespace}."
+    operator.script({description: [reply("input['n'] * 6")]})
+    asked = {"wanted": wanted(description, 6, name="lemons"), "input": {"n": 7}}
+    with opened(operator, namespace) as token:
+        agent_of_npm = str(npm_packages.ensure() / "agent.mjs")
+        command = ("node", agent_of_npm, f"{operator.url}/mcp", token)
+        ended = subprocess.run(
+            command, input=json.dumps(asked), capture_output=True, text=True, timeout=240, check=False
+        )
+    assert ended.returncode == 0, ended.stderr
+    seen = json.loads(ended.stdout)
+    assert seen["task"]["status"] == "completed", seen
+    assert seen["found"]["skills"] == []
+    assert set(seen["after"]) - set(seen["before"]) == {f"{namespace}__lemons"} == {seen["task"]["tool"]}
+    assert seen["answer"] == {"n": 42}
+    assert any("Checking" in each for each in seen["words"]), seen["words"]
+    assert len(operator.asked(description)) == 1
 
 
 async def test_source_of_an_agent_costs_no_token_and_says_who_judged(operator: Operator, namespace: str) -> None:
