@@ -116,7 +116,7 @@ class Node:
 
     def running(self, name: str) -> bool:
         """Return whether that process lives."""
-        with suppress(FileNotFoundError):
+        with suppress(FileNotFoundError, ClusterError):  # the node may end just now
             pid = (self.cluster.state / "pids" / name).read_text().strip()
             return bool(pid) and self.run("ps", "--no-headers", "-o", "stat", "-p", pid, check=False).strip()[
                 :1
