@@ -106,16 +106,13 @@ def test_a_registry_that_lost_everything_comes_back_by_itself(
         states = ready(operator, namespace)
         if set(states.values()) != {"True"}:
             not_ready.append(states)
-        found = {name: operator.skill(namespace, name) for name in SKILLS}
-        return all(
-            body["status"]["image"] != lost[name] and holds(registry, *repository(body)) for name, body in found.items()
-        )
+        return all(holds(registry, *repository(operator.skill(namespace, name))) for name in SKILLS)
 
     until("every image is back", 300, all_back)
     assert not not_ready, "what ran stays Ready"
     for name in SKILLS:
-        assert operator.ready(namespace, name)["status"]["image"] != lost[name]
-        assert operator.condition(namespace, name, "Built")["reason"] == "Built"
+        assert operator.ready(namespace, name)["status"]["image"] == lost[name], "the very image that was lost"
+        operator.reason(namespace, name, "Built", "Built")
         assert operator.call(namespace, name, {"what": name}).body == {"said": name}
     apply(operator, namespace, skill("new", source={"inline": f"{SOURCE}\n# new\n"}))
     operator.ready(namespace, "new", 180)
