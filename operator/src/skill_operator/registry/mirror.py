@@ -77,20 +77,17 @@ class RegistryMirror:
                 if first == TLS_HANDSHAKE:
                     # A container runtime tries HTTPS first, and HTTP as soon as the answer is no TLS. Without an answer
                     # it would wait for 10 s, in each pull of an image several times.
-                    writer.write(b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")
-                    return await writer.drain()
+                    return await _refuse(writer, b"400 Bad Request")
                 head = first + await reader.readuntil(b"\r\n\r\n")
                 request = rewrite(head, self._upstream, read_authorization(self._config))
         except asyncio.LimitOverrunError:
             request = None
         if request is None:
-            writer.write(b"HTTP/1.1 405 Method Not Allowed\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")
-            return await writer.drain()
+            return await _refuse(writer, b"405 Method Not Allowed")
         try:
             source, upstream = await self._connect()
         except OSError:
-            writer.write(b"HTTP/1.1 502 Bad Gateway\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")
-            return await writer.drain()
+            return await _refuse(writer, b"502 Bad Gateway")
         with contextlib.closing(upstream):
             upstream.write(request)
             while True:
@@ -110,6 +107,12 @@ class RegistryMirror:
                 self._address = streams[1].get_extra_info("peername")[0]
                 return streams
         raise OSError(f"no way to {self._upstream}")
+
+
+async def _refuse(writer: asyncio.StreamWriter, status: bytes) -> None:
+    """Answer with a status and no body. The connection ends with it."""
+    writer.write(b"HTTP/1.1 " + status + b"\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")
+    await writer.drain()
 
 
 async def serve(upstream: str, config: Path, host: str | None = None, port: int = PORT) -> asyncio.Server:
