@@ -125,30 +125,34 @@ def job(
         volumes.append({"name": "push", "secret": {"secretName": settings.registry.push_secret, "items": items}})
         credential = [{"name": "push", "mountPath": "/push", "readOnly": True}]
     builder = settings.images.builder
+    shared: Object = {
+        "imagePullPolicy": "IfNotPresent",
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+        "resources": settings.build.resources.model_dump(),
+    }
+    unprivileged: Object = {
+        "allowPrivilegeEscalation": False,
+        "capabilities": {"drop": ["ALL"]},
+        "seccompProfile": {"type": "RuntimeDefault"},
+    }
     kaniko = {
+        **shared,
         "name": naming.BUILD_CONTAINER,
         "image": builder if has_host(builder) else pull_reference(settings, builder),
-        "imagePullPolicy": "IfNotPresent",
         "args": arguments,
         "env": [{"name": "DOCKER_CONFIG", "value": "/push"}] if settings.registry.push_secret else [],
-        "terminationMessagePolicy": "FallbackToLogsOnError",
-        "securityContext": {
-            "runAsUser": 0,  # of its user namespace; the executor does not start as anyone else
-            "allowPrivilegeEscalation": False,
-            "capabilities": {"drop": ["ALL"]},
-            "seccompProfile": {"type": "RuntimeDefault"},
-        },
-        "resources": settings.build.resources.model_dump(),
+        "securityContext": unprivileged | {"runAsUser": 0},  # of its user namespace; it does not start as anyone else
         "volumeMounts": [
             {"name": "context", "mountPath": "/context", "readOnly": True},
             {"name": "built", "mountPath": "/built"},
             *credential,
         ],
     }
+    user = {"runAsNonRoot": True, "runAsUser": 65532, "runAsGroup": 65532, "readOnlyRootFilesystem": True}
     normalizer = {
+        **shared,
         "name": naming.NORMALIZE_CONTAINER,
         "image": settings.images.operator,
-        "imagePullPolicy": "IfNotPresent",
         "command": ["python3", "-m", "skill_operator.registry.normalizer"],
         "args": [
             f"{repository}:{skill_tag(settings, meta.name, rev)}",
@@ -156,17 +160,7 @@ def job(
             "/push/config.json" if credential else "",
             *(["insecure"] if settings.registry.insecure else []),
         ],
-        "terminationMessagePolicy": "FallbackToLogsOnError",
-        "securityContext": {
-            "runAsNonRoot": True,
-            "runAsUser": 65532,
-            "runAsGroup": 65532,
-            "allowPrivilegeEscalation": False,
-            "readOnlyRootFilesystem": True,
-            "capabilities": {"drop": ["ALL"]},
-            "seccompProfile": {"type": "RuntimeDefault"},
-        },
-        "resources": settings.build.resources.model_dump(),
+        "securityContext": unprivileged | user,
         "volumeMounts": [{"name": "built", "mountPath": "/built", "readOnly": True}, *credential],
     }
     pod: Object = {
