@@ -17,6 +17,7 @@ from skill_operator.settings import ModelEndpoint, SelfSignedSettings, Settings
 from tests.unit.certificates.samples import SERVING, TRUST, Clock, Stored, rotator
 from tests.unit.certificates.samples import SETTINGS as OWN
 from tests.unit.reconcile.samples import SETTINGS
+from tests.unit.web_server import served
 
 GOOD_NODE: dict[str, Any] = {
     "metadata": {"name": "one"},
@@ -51,14 +52,8 @@ async def answering(status: int) -> AsyncIterator[str]:
 
     app = web.Application()
     app.router.add_get("/{path:.*}", handler)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    try:
-        yield "127.0.0.1:" + str(runner.addresses[0][1])
-    finally:
-        await runner.cleanup()
+    async with served(app) as host:
+        yield host
 
 
 @pytest.mark.parametrize(

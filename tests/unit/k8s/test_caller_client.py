@@ -14,6 +14,7 @@ from aiohttp import web
 from skill_operator.k8s import caller_client
 from skill_operator.k8s.caller_client import CallerApiServer, connect_for_callers, own_audience
 from skill_operator.k8s.errors import ClusterError, Forbidden, Invalid, Unavailable
+from tests.unit.web_server import served
 
 pytestmark = pytest.mark.timeout(20)
 
@@ -38,13 +39,9 @@ async def server() -> AsyncIterator[Server]:
     made = Server()
     app = web.Application()
     app.router.add_route("*", "/{path:.*}", made.handle)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    made.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
-    yield made
-    await runner.cleanup()
+    async with served(app) as host:
+        made.url = f"http://{host}"
+        yield made
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ from aiohttp import web
 
 from skill_operator.registry import auth
 from skill_operator.registry.auth import RegistryAuth, RegistryAuthError
+from tests.unit.web_server import served
 
 NAME, PASSWORD = "ada", "to:p-secret"
 USER = aiohttp.encode_basic_auth(NAME, PASSWORD)
@@ -54,13 +55,10 @@ async def guarded() -> AsyncIterator[Guarded]:
     app.router.add_get("/v2/", made.registry)
     app.router.add_get("/token", made.token)
     app.router.add_get("/moved", made.moved)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    made.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
-    made.realm = f"{made.url}/token"
-    yield made
-    await runner.cleanup()
+    async with served(app) as host:
+        made.url = f"http://{host}"
+        made.realm = f"{made.url}/token"
+        yield made
 
 
 def kept(folder: Path, guarded: Guarded, host: str = "", **entry: str) -> str:

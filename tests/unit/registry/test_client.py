@@ -13,6 +13,7 @@ from aiohttp import web
 from skill_operator.registry import client
 from skill_operator.registry.client import BaseImagesDiffer, RegistryUnavailable, is_stored, read_base
 from skill_operator.settings import ImageSettings, RegistrySettings, Settings
+from tests.unit.web_server import served
 
 MANIFEST = {"python": "3.13", "rootEntries": ["bin", "usr"], "distributions": {f"d{n}": "1" for n in range(30_000)}}
 
@@ -85,13 +86,9 @@ async def answers() -> AsyncIterator[Answers]:
         app.router.add_get(f"/v2/{folder}base/{{image}}/manifests/{{digest}}", made.manifest)
         app.router.add_get(f"/v2/{folder}base/{{image}}/blobs/{{digest}}", made.config)
     app.router.add_get("/storage", made.storage)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    made.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
-    yield made
-    await runner.cleanup()
+    async with served(app) as host:
+        made.url = f"http://{host}"
+        yield made
 
 
 async def test_a_label_that_comes_in_pieces_is_read_whole(answers: Answers) -> None:

@@ -56,15 +56,12 @@ class NormalizedImage(NamedTuple):
     layer: bytes
 
 
-def strip_times(layer: bytes) -> bytes:
-    """Return the tar of a gzipped layer with the same entries, all from the beginning of time.
-
-    Raises NormalizeError for what is no such layer, or a larger one than MAX_LAYER_BYTES.
-    """
+def strip_times(tar: bytes) -> bytes:
+    """Return a tar with the same entries, all from the beginning of time. Raises NormalizeError for what is no tar."""
     made = io.BytesIO()
     with tarfile.open(fileobj=made, mode="w", format=tarfile.PAX_FORMAT) as target:
         try:
-            with tarfile.open(fileobj=io.BytesIO(_unpack(layer))) as source:
+            with tarfile.open(fileobj=io.BytesIO(tar)) as source:
                 for entry in source:
                     entry.mtime = 0
                     entry.pax_headers = {key: value for key, value in entry.pax_headers.items() if key not in _TIMES}
@@ -78,9 +75,10 @@ def normalize(manifest: bytes, config: bytes, layer: bytes) -> NormalizedImage:
     """Return the image with its last layer normalized. Raises NormalizeError for what is no image."""
     try:
         described, document = json.loads(manifest), json.loads(config)
-        if document["rootfs"]["diff_ids"][-1] != _digest(_unpack(layer)):
+        unpacked = unpack(layer)
+        if document["rootfs"]["diff_ids"][-1] != _digest(unpacked):
             raise NormalizeError("its config describes another layer")
-        tar = strip_times(layer)
+        tar = strip_times(unpacked)
         packed = gzip.compress(tar, mtime=0)
         document["rootfs"]["diff_ids"][-1] = _digest(tar)
         document["created"] = document["history"][-1]["created"] = EPOCH
@@ -92,7 +90,8 @@ def normalize(manifest: bytes, config: bytes, layer: bytes) -> NormalizedImage:
         raise NormalizeError(f"it is no image of the OCI image spec: {error!r}") from error
 
 
-def _unpack(layer: bytes) -> bytes:
+def unpack(layer: bytes) -> bytes:
+    """Return the tar of a gzipped layer. Raises NormalizeError for another layer, or more than MAX_LAYER_BYTES."""
     try:
         with gzip.open(io.BytesIO(layer)) as stream:
             data = stream.read(MAX_LAYER_BYTES + 1)
@@ -173,7 +172,7 @@ async def _expect(response: aiohttp.ClientResponse, status: int) -> None:
 
 
 async def find_scheme(session: aiohttp.ClientSession, host: str, *, insecure: bool) -> str:
-    """Return the scheme to use: as Kaniko decides it: HTTP where it is allowed and the host speaks no TLS."""
+    """Return the scheme to use, as Kaniko decides it: HTTP where that is allowed and the host speaks no TLS."""
     if not insecure:
         return "https"
     try:
