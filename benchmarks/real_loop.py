@@ -18,8 +18,8 @@ from typing import Any
 import httpx2
 
 from skill_operator import runtime_contract
-from skill_operator.settings import GenerationSettings, ImageSettings, IsolationSettings, ModelEndpoint, Settings
-from tests.unit.generation.world import World, completion_response
+from skill_operator.settings import GenerationSettings, IsolationSettings, ModelEndpoint, Settings
+from tests.unit.generation.world import IMAGES, World, completion_response
 from tests.unit.runtime.harness import (
     GOOD,
     HEAD,
@@ -37,12 +37,6 @@ STEP = timedelta(seconds=60)
 CHECK_TIMEOUT_SECONDS = 180.0
 MAX_PAUSE_SECONDS = 30.0
 """The longest real pause after a fault of the endpoint; the loop's own clock runs ahead."""
-IMAGES = ImageSettings(
-    runtime=f"r@sha256:{'1' * 64}",
-    checker=f"c@sha256:{'2' * 64}",
-    builder="localhost/kaniko:1",
-    operator="localhost/operator:1",
-)
 WAITING_REASONS = frozenset({"", "Generating", "Checking", "CheckRefused", "Building", "Queued", "Throttled"})
 PLAIN_MANIFEST = MANIFEST | {"modules": {}}
 """The standard library alone: what else an image has may not be installed here."""

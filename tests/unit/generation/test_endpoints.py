@@ -12,16 +12,10 @@ import httpx2
 import pytest
 
 from skill_operator import naming
-from skill_operator.settings import GenerationSettings, ImageSettings, ModelEndpoint, Settings
+from skill_operator.settings import GenerationSettings, ModelEndpoint, Settings
 from tests.unit.generation.loopback import Answer, Json, Loopback, Respond, completion, error, limit, roles
-from tests.unit.generation.world import World, completion_response
+from tests.unit.generation.world import IMAGES, World, completion_response
 
-IMAGES = ImageSettings(
-    runtime=f"r@sha256:{'1' * 64}",
-    checker=f"c@sha256:{'2' * 64}",
-    builder="localhost/kaniko:1",
-    operator="localhost/operator:1",
-)
 BUDGET = 20_000
 GOOD = "```python\ndef run(input):\n    return {'said': input['what']}\n```"
 

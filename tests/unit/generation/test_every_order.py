@@ -24,20 +24,14 @@ from skill_operator import naming
 from skill_operator.generation.provider import BYTES_PER_TOKEN
 from skill_operator.generation.request import FRESH_START_TEMPERATURE
 from skill_operator.k8s.errors import ClusterError
-from skill_operator.settings import DailyTokenSettings, GenerationSettings, ImageSettings, ModelEndpoint, Settings
-from tests.unit.generation.world import NAME, NAMESPACE, PowerCut, World
+from skill_operator.settings import DailyTokenSettings, GenerationSettings, ModelEndpoint, Settings
+from tests.unit.generation.world import IMAGES, NAME, NAMESPACE, PowerCut, World
 
 pytestmark = pytest.mark.timeout(900)  # a failure is made as short as five minutes allow before it is shown
 Then = list[tuple[int, int | None, int | None]]
 RUNS = int(os.environ.get("LOOP_RUNS", "20"))
 BUDGET, ATTEMPTS, DAILY, REPLY = 20_000, 3, 60_000, 2048
 MAX_ATTEMPTS = 5  # as many as a spec may allow
-IMAGES = ImageSettings(
-    runtime=f"r@sha256:{'1' * 64}",
-    checker=f"c@sha256:{'2' * 64}",
-    builder="localhost/kaniko:1",
-    operator="localhost/operator:1",
-)
 MODELS = [
     ModelEndpoint(name=name, base_url="http://model/v1", model=name, max_reply_tokens=REPLY)
     for name in ("cheap", "strong")

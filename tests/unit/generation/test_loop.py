@@ -18,20 +18,13 @@ from skill_operator.settings import (
     DailyTokenSettings,
     EgressProxySettings,
     GenerationSettings,
-    ImageSettings,
     ModelEndpoint,
     SecondOpinionSettings,
     Settings,
 )
-from tests.unit.generation.world import NAME, NAMESPACE, World, completion_response
+from tests.unit.generation.world import IMAGES, NAME, NAMESPACE, World, completion_response
 
 MODELS = [ModelEndpoint(name=name, base_url="http://model/v1", model=f"{name}-1") for name in ("cheap", "strong")]
-IMAGES = ImageSettings(
-    runtime=f"r@sha256:{'1' * 64}",
-    checker=f"c@sha256:{'2' * 64}",
-    builder="localhost/kaniko:1",
-    operator="localhost/operator:1",
-)
 
 IN_BUILDS = Settings(images=IMAGES).builder_namespace
 

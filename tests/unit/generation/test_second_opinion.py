@@ -16,25 +16,18 @@ from skill_operator import naming
 from skill_operator.settings import (
     DailyTokenSettings,
     GenerationSettings,
-    ImageSettings,
     IsolationSettings,
     ModelEndpoint,
     SecondOpinionSettings,
     Settings,
 )
-from tests.unit.generation.world import NAME, NAMESPACE, World, completion_response
+from tests.unit.generation.world import IMAGES, NAME, NAMESPACE, World, completion_response
 from tests.unit.runtime import harness
 
 MODELS = [
     ModelEndpoint(name=name, base_url="http://model/v1", model=f"{name}-1", timeout_seconds=120)
     for name in ("cheap", "strong")
 ]
-IMAGES = ImageSettings(
-    runtime=f"r@sha256:{'1' * 64}",
-    checker=f"c@sha256:{'2' * 64}",
-    builder="localhost/kaniko:1",
-    operator="localhost/operator:1",
-)
 NUMBERS = {"type": "array", "items": {"type": "integer"}}
 SPEC: dict[str, Any] = {
     "description": "Add the numbers.",

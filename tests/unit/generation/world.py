@@ -35,12 +35,18 @@ from skill_operator.reconcile.reconciler import Reconciler
 from skill_operator.reconcile.usage_collector import UsageCollector
 from skill_operator.registry.client import BaseImage, RegistryUnavailable
 from skill_operator.registry.monitor import RegistryState
-from skill_operator.settings import Settings
+from skill_operator.settings import ImageSettings, Settings
 from skill_operator.untrusted.worker import Worker
 
 Object = dict[str, Any]
 START = datetime(2030, 1, 1, 12, 0, 0, tzinfo=UTC)
 NAMESPACE, NAME = "team", "echo"
+IMAGES = ImageSettings(
+    runtime=f"r@sha256:{'1' * 64}",
+    checker=f"c@sha256:{'2' * 64}",
+    builder="localhost/kaniko:1",
+    operator="localhost/operator:1",
+)
 Place = tuple[str, str, str]
 STAMP: ContextVar[Object] = ContextVar("stamp", default={})  # what a request shows of the reconcile that made it  # noqa: B039
 

@@ -305,14 +305,17 @@ async def test_a_lost_image_is_replaced_when_the_new_one_is_built() -> None:
     assert result.conditions[0].reason == "Built"
 
 
-async def test_the_build_that_made_the_lost_image_is_not_taken_for_another() -> None:
+def built_from_equal_code() -> tuple[str, Progress, Any]:
+    """The name of a build, its image as it is recorded, and what is observed once the build has made that image."""
     name, _, job = begun()
     before = built_before()
-    state = observed(
-        skill(recorded(before.revision, before.image)),
-        builds={name: job},
-        build_pods=(pod(name, {"exitCode": 0, "message": DIGEST}),),
-    )
+    done = pod(name, {"exitCode": 0, "message": DIGEST})
+    state = observed(skill(recorded(before.revision, before.image)), builds={name: job}, build_pods=(done,))
+    return name, before, state
+
+
+async def test_the_build_that_made_the_lost_image_is_not_taken_for_another() -> None:
+    name, before, state = built_from_equal_code()
     result, progress = await decide(state, Registry(before.image), Turns())
     assert result.conditions[0].reason == "ImageLost"
     assert [ref.name for ref in result.delete] == [name]
@@ -321,13 +324,7 @@ async def test_the_build_that_made_the_lost_image_is_not_taken_for_another() -> 
 
 
 async def test_equal_code_is_built_into_the_digest_that_was_lost() -> None:
-    name, _, job = begun()
-    before = built_before()
-    state = observed(
-        skill(recorded(before.revision, before.image)),
-        builds={name: job},
-        build_pods=(pod(name, {"exitCode": 0, "message": DIGEST}),),
-    )
+    name, before, state = built_from_equal_code()
     result, progress = await decide(state, Registry(), Turns())
     assert [(c.status, c.reason) for c in result.conditions] == [("True", "Built")]
     assert progress.image == before.image
