@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import tempfile
 import time
 import urllib.error
+import uuid
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from http.client import HTTPException
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,12 +22,14 @@ import pytest
 from hack import images
 from hack.cluster.access import Cluster
 from hack.install import BUILDS, NAMESPACE, NODES, forward
-from tests.integration.installed import Operator, until
+from tests.integration.installed import Operator, install_for_tests, until
 from tests.integration.test_build import Registry, repository
 from tests.integration.test_skill import SOURCE, apply, skill
 
 pytestmark = [pytest.mark.cluster, pytest.mark.serial("deletes the registry's data"), pytest.mark.timeout(900)]
 SELECTOR = ("-n", NAMESPACE, "-l", "app.kubernetes.io/component=registry")
+CLAIM = f"persistentvolumeclaim/data-{NAMESPACE}-registry-0"
+DEFAULT_CLASS = {"storageclass.kubernetes.io/is-default-class": "true"}
 SKILLS = ("awake", "asleep", "another")
 
 
@@ -163,21 +171,61 @@ def versions(operator: Operator, namespace: str) -> dict[str, Any]:
 
 
 def test_a_restart_of_every_workload_needs_nobody(operator: Operator, skills: str) -> None:
-    """As a drained node or a changed chart does it."""
+    """As a drained node or a changed chart does it. No program has to be killed, for which a new pod would wait."""
     cluster, namespace = operator.cluster, skills
-    workloads = ("deployment", "statefulset")
-    for kind in workloads:
-        cluster.kubectl("-n", NAMESPACE, "rollout", "restart", kind)
-    for kind in workloads:
-        for item in cluster.get("-n", NAMESPACE, kind)["items"]:
-            cluster.kubectl(
-                "-n", NAMESPACE, "rollout", "status", f"{kind}/{item['metadata']['name']}", "--timeout=180s"
-            )
+    workloads = ((NAMESPACE, "deployment"), (NAMESPACE, "statefulset"), (NODES, "daemonset"))
+    former = {
+        pod["metadata"]["name"] for space in (NAMESPACE, NODES) for pod in cluster.get("-n", space, "pods")["items"]
+    }
+    with ended_pods(cluster, NAMESPACE, NODES) as ended:
+        for space, kind in workloads:
+            cluster.kubectl("-n", space, "rollout", "restart", kind)
+        for space, kind in workloads:
+            for item in cluster.get("-n", space, kind)["items"]:
+                name = f"{kind}/{item['metadata']['name']}"
+                cluster.kubectl("-n", space, "rollout", "status", name, "--timeout=180s")
+        # The StatefulSet's new pod has the name of the former one, so its containers end under the same name.
+        until("all former pods have ended", 120, lambda: former <= ended().keys())
+        killed = {name: codes for name, codes in ended().items() if 128 + signal.SIGKILL in codes.values()}
+    assert not killed, "a program that heeds no SIGTERM"
     apply(operator, namespace, skill("new", source={"inline": f"{SOURCE}\n# after the restart\n"}))
     operator.ready(namespace, "new", 240)
     for name in SKILLS:
         operator.ready(namespace, name, 240)
         until(f"{name} answers", 60, partial(answers, operator, namespace, name))
+
+
+@contextmanager
+def ended_pods(cluster: Cluster, *namespaces: str) -> Iterator[Callable[[], dict[str, dict[str, int]]]]:
+    """Yield what tells, of each pod that has ended meanwhile, the exit codes of its containers."""
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
+        files = [Path(folder, namespace) for namespace in namespaces]
+        for namespace, file in zip(namespaces, files, strict=True):
+            command = cluster.command("-n", namespace, "get", "pods", "--watch", "-o", "json")
+            process = stack.enter_context(subprocess.Popen(command, stdout=stack.enter_context(file.open("wb"))))
+            stack.callback(process.terminate)
+
+        def ended() -> dict[str, dict[str, int]]:
+            found: dict[str, dict[str, int]] = {}
+            for file in files:
+                for pod in json_documents(file.read_text()):
+                    states = {each["name"]: each["state"] for each in pod["status"].get("containerStatuses", [])}
+                    codes = {name: state.get("terminated", {}).get("exitCode") for name, state in states.items()}
+                    if "deletionTimestamp" in pod["metadata"] and None not in codes.values():
+                        found[pod["metadata"]["name"]] = codes
+            return found
+
+        yield ended
+
+
+def json_documents(text: str) -> Iterator[dict[str, Any]]:
+    """Yield the whole JSON documents that a text begins with."""
+    decoder = json.JSONDecoder()
+    with suppress(ValueError):  # the last one is being written
+        while text := text.lstrip():
+            document, end = decoder.raw_decode(text)
+            yield document
+            text = text[end:]
 
 
 def answers(operator: Operator, namespace: str, name: str) -> bool:
@@ -211,3 +259,71 @@ def test_a_wake_whose_image_is_lost_is_told_so_and_mended(operator: Operator, na
     until("it answers again, from an image that is there", 180, mended)
     assert set(seen) <= {200, 503, 504}
     operator.ready(namespace, "forgotten")
+
+
+def is_default(storage_class: dict[str, Any]) -> bool:
+    annotations: dict[str, str] = storage_class["metadata"].get("annotations", {})
+    return DEFAULT_CLASS.items() <= annotations.items()
+
+
+@pytest.fixture
+def storage(operator: Operator, cluster: Cluster) -> Iterator[None]:
+    """A default StorageClass with a volume on the node's own disk, where the cluster has none, and the chart on it."""
+    if any(map(is_default, cluster.get("storageclasses")["items"])):
+        yield
+        return
+    name = f"local-{uuid.uuid4().hex[:8]}"
+    path = f"/var/lib/{name}"
+    cluster.node("mkdir", "--mode=700", path)
+    node = cluster.get("nodes")["items"][0]["metadata"]["labels"]["kubernetes.io/hostname"]
+    on_node = {"matchExpressions": [{"key": "kubernetes.io/hostname", "operator": "In", "values": [node]}]}
+    cluster.apply(
+        {
+            "apiVersion": "storage.k8s.io/v1",
+            "kind": "StorageClass",
+            "metadata": {"name": name, "annotations": DEFAULT_CLASS},
+            "provisioner": "kubernetes.io/no-provisioner",
+            "volumeBindingMode": "WaitForFirstConsumer",
+        },
+        {
+            "apiVersion": "v1",
+            "kind": "PersistentVolume",
+            "metadata": {"name": name},
+            "spec": {
+                "storageClassName": name,
+                "capacity": {"storage": "10Gi"},
+                "accessModes": ["ReadWriteOnce"],
+                "persistentVolumeReclaimPolicy": "Retain",
+                "local": {"path": path},
+                "nodeAffinity": {"required": {"nodeSelectorTerms": [on_node]}},
+            },
+        },
+    )
+    try:
+        install_for_tests(cluster)
+        yield
+    finally:
+        cluster.kubectl("delete", "storageclass", name)
+        install_for_tests(cluster)
+        cluster.kubectl("-n", NAMESPACE, "delete", CLAIM, "--ignore-not-found")
+        cluster.kubectl("delete", "persistentvolume", name)
+        cluster.node("rm", "-r", path)
+
+
+@pytest.mark.usefixtures("storage")
+def test_images_outlive_every_pod_of_the_registry(
+    operator: Operator, namespace: str, registry: Registry, cluster: Cluster
+) -> None:
+    claim = cluster.get("-n", NAMESPACE, CLAIM)
+    assert claim["status"]["phase"] == "Bound"
+    apply(operator, namespace, skill("kept", source={"inline": f"{SOURCE}\n# {namespace}\n"}))
+    built = operator.ready(namespace, "kept", 180)
+    place, digest = repository(built)
+    before = until("a registry", 120, lambda: pod_uid(cluster))
+    cluster.kubectl("delete", "pods", *SELECTOR)
+    until("another pod of the registry", 120, lambda: pod_uid(cluster) not in {"", before})
+    base = ("skill-operator/runtime", images.built()["runtime"]["digest"])
+    until("its first answer", 60, lambda: holds(registry, *base))
+    assert holds(registry, place, digest), "the image of a skill is there with the bases, built by nobody"
+    operator.reason(namespace, "kept", "Built", "Built")
+    assert operator.skill(namespace, "kept")["status"]["image"] == built["status"]["image"]

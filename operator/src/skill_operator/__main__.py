@@ -46,6 +46,7 @@ from skill_operator.registry.seed import SeedError, seed
 from skill_operator.registry.storage import RegistryStorage
 from skill_operator.settings import Settings, SettingsError, load
 from skill_operator.sweeper import Sweeper
+from skill_operator.termination import exit_on_sigterm
 from skill_operator.work_queue import WorkQueue
 
 log = logging.getLogger("skill_operator")
@@ -211,6 +212,7 @@ def main() -> None:
     command.add_argument("--once", action="store_true", help="sweep once, now")
     command.add_argument("--grace", type=float, help="seconds; keep what is younger (registry.sweepGraceSeconds)")
     options = parser.parse_args()
+    exit_on_sigterm()  # controller and gateway have handlers of their own, once they have something to finish
     try:
         settings = load()
     except SettingsError as error:

@@ -1,8 +1,8 @@
 """Run the prober: a pod as isolated as any skill's, which reports what it can reach.
 
 `python3 -m skill_operator.isolation.prober` serves the controller alone: `GET /?target=10.96.0.1:443` returns
-`{"reached": []}`. No policy opens its second port: whoever connects to it shows that ingress is not enforced. It uses
-nothing but the standard library, so that it stays small.
+`{"reached": []}`. No policy opens its second port: whoever connects to it shows that ingress is not enforced. It
+imports no library, so that it stays small.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ import asyncio
 import contextlib
 import json
 from urllib.parse import parse_qs, urlsplit
+
+from skill_operator.termination import exit_on_sigterm
 
 REPORT_PORT, BLOCKED_PORT = 8080, 8081
 MAX_TARGETS = 8
@@ -58,5 +60,6 @@ async def serve(report_port: int = REPORT_PORT, blocked_port: int = BLOCKED_PORT
 
 
 if __name__ == "__main__":
+    exit_on_sigterm()
     with contextlib.suppress(KeyboardInterrupt):
         asyncio.run(serve())

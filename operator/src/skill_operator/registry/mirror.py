@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import signal
 import sys
 from pathlib import Path
 
@@ -121,8 +122,11 @@ async def serve(upstream: str, config: Path, host: str | None = None, port: int 
 
 
 async def _run(upstream: str, config: Path) -> None:
-    async with await serve(upstream, config) as server:
-        await server.serve_forever()
+    """Serve until SIGTERM; then finish what is being read, and take no new connections."""
+    stop = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
+    async with await serve(upstream, config):
+        await stop.wait()
 
 
 if __name__ == "__main__":
