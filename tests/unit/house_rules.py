@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ast
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,6 +18,7 @@ Documented = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
 
 UNIT_SUFFIXES = ("SECONDS", "MILLISECONDS", "DAYS", "BYTES", "RATIO", "RATIOS", "TEMPERATURE")
 SIZE_SUFFIXES = ("BYTES", "CHARACTERS")
+HTTP_METHODS = frozenset(["get", "head", "post", "put", "patch", "delete", "request"])
 MINIMUM_WORDS = 3
 FRAGMENT_STARTS = frozenset(
     [
@@ -211,6 +212,39 @@ def _is_byte_size(value: ast.expr) -> bool:
 
 def _ends_in(name: str, suffixes: Collection[str]) -> bool:
     return name.rpartition("_")[2] in suffixes
+
+
+def constants_defined_twice(sources: Iterable[Source]) -> list[str]:
+    """Return a line for each constant that its module defines more than once."""
+    found = []
+    for source in sources:
+        statements = [node for node in source.tree.body if not isinstance(node, ast.ClassDef)]
+        counts = Counter(name for name, _ in _constants(ast.Module(statements, [])))
+        found += [f"{source.path}: {name} is defined {count} times" for name, count in counts.items() if count > 1]
+    return found
+
+
+def followed_redirects(sources: Iterable[Source]) -> list[str]:
+    """Return a line for each request of aiohttp that would follow a redirect: its headers may hold a credential."""
+    return [
+        f"{source.path}:{item.context_expr.lineno}: pass allow_redirects=False"
+        for source in sources
+        for node in ast.walk(source.tree)
+        if isinstance(node, ast.AsyncWith)
+        for item in node.items
+        if _is_request(item.context_expr) and not _passes(item.context_expr, "allow_redirects", value=False)
+    ]
+
+
+def _is_request(node: ast.expr) -> bool:
+    return isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in HTTP_METHODS
+
+
+def _passes(node: ast.expr, name: str, *, value: object) -> bool:
+    keywords = node.keywords if isinstance(node, ast.Call) else []
+    return any(
+        word.arg == name and isinstance(word.value, ast.Constant) and word.value.value is value for word in keywords
+    )
 
 
 def unclear_modules(sources: Iterable[Source]) -> list[str]:

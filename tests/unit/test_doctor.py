@@ -105,7 +105,33 @@ async def test_a_model_is_asked_without_spending(code: int, state: str, tmp_path
     assert "cannot be read" in (await doctor._model(gone)).found
 
 
-@pytest.mark.parametrize(("code", "state"), [(401, "ok"), (200, "bad"), (503, "bad")])
+@pytest.mark.parametrize("header", ["Authorization", "api-key", "X-Key"])
+@pytest.mark.parametrize("code", [301, 302, 303, 307, 308])
+async def test_a_key_goes_nowhere_else(header: str, code: int, tmp_path: Path) -> None:
+    """No library knows which header of whose is a credential, so no redirect is followed."""
+    (tmp_path / "key").write_text("s3cret\n")
+    elsewhere: list[web.Request] = []
+
+    async def take(request: web.Request) -> web.Response:
+        elsewhere.append(request)
+        return web.json_response({})
+
+    async def redirect(_: web.Request) -> web.Response:
+        return web.Response(status=code, headers={"Location": f"http://{other}/v1/models"})
+
+    thief, endpoint = web.Application(), web.Application()
+    thief.router.add_get("/{path:.*}", take)
+    endpoint.router.add_get("/{path:.*}", redirect)
+    async with served(thief) as other, served(endpoint) as at:
+        model = ModelEndpoint(
+            name="m", base_url=f"http://{at}/v1", model="x", api_key_file=str(tmp_path / "key"), auth_header=header
+        )
+        line = await doctor._model(model)
+    assert not elsewhere
+    assert (line.state, f"redirects to http://{other}/v1/models" in line.found) == ("bad", True)
+
+
+@pytest.mark.parametrize(("code", "state"), [(401, "ok"), (200, "bad"), (503, "bad"), (307, "bad")])
 async def test_a_registry_must_ask_who_pushes(code: int, state: str) -> None:
     async with answering(code) as at:
         settings = SETTINGS.model_copy(update={"registry": SETTINGS.registry.model_copy(update={"push": f"{at}/x"})})

@@ -67,6 +67,14 @@ class TestTheProject:
         found = rules.constants_without_unit(SOURCES, CONSTANTS_WITHOUT_UNIT)
         assert not found, report(found)
 
+    def test_no_constant_is_defined_twice(self) -> None:
+        found = rules.constants_defined_twice([*SOURCES, *TESTS])
+        assert not found, report(found)
+
+    def test_no_request_follows_a_redirect(self) -> None:
+        found = rules.followed_redirects(rules.read_sources(ROOT, PRODUCT))
+        assert not found, report(found)
+
     def test_modules_say_what_they_are_for(self) -> None:
         found = rules.unclear_modules(SOURCES)
         assert not found, report(found)
@@ -153,6 +161,27 @@ class TestUnits:
 
     def test_a_reason_that_nothing_needs_is_found(self) -> None:
         assert rules.constants_without_unit(planted("PAUSE_SECONDS = 1.5"), {"operator/src/planted.py:PAUSE": "none"})
+
+
+class TestTwice:
+    def test_a_constant_is_found(self) -> None:
+        (found,) = rules.constants_defined_twice(planted("A = 1\nB: int = 2\nA = 1\n"))
+        assert "A is defined 2 times" in found
+
+    def test_one_of_another_class_is_let_through(self) -> None:
+        assert not rules.constants_defined_twice(planted("A = 1\nclass B:\n    A = 2\nclass C:\n    A = 3\n"))
+
+
+class TestRedirects:
+    @pytest.mark.parametrize("arguments", ["url", "url, headers=headers", "url, allow_redirects=True"])
+    def test_a_request_that_follows_them_is_found(self, arguments: str) -> None:
+        text = f"async def f():\n    async with ClientSession() as session, session.get({arguments}):\n        pass\n"
+        (found,) = rules.followed_redirects(planted(text))
+        assert found == "operator/src/planted.py:2: pass allow_redirects=False"
+
+    @pytest.mark.parametrize("call", ["session.get(url, allow_redirects=False)", "queue.hold(key)", "timeout(1)"])
+    def test_what_follows_none_is_let_through(self, call: str) -> None:
+        assert not rules.followed_redirects(planted(f"async def f():\n    async with {call}:\n        pass\n"))
 
 
 class TestDocstrings:

@@ -29,6 +29,7 @@ from skill_operator.k8s.pod_status import pod_problem
 from skill_operator.registry import client
 from skill_operator.registry.client import RegistryUnavailable
 from skill_operator.settings import BEARER_HEADER, ModelEndpoint, Settings
+from skill_operator.untrusted.text import printable
 
 State = Literal["ok", "plain", "bad", "unknown"]
 """A `plain` part works, and what it says can be read on the network."""
@@ -203,7 +204,10 @@ async def _check_push(settings: Settings, address: str) -> tuple[State, str, str
     scheme = "http" if settings.registry.insecure else "https"
     host = settings.registry.push.partition("/")[0]
     try:
-        async with aiohttp.ClientSession(timeout=TIMEOUT) as session, session.get(f"{scheme}://{host}/v2/") as response:
+        async with (
+            aiohttp.ClientSession(timeout=TIMEOUT) as session,
+            session.get(f"{scheme}://{host}/v2/", allow_redirects=False) as response,
+        ):
             code = response.status
     except (aiohttp.ClientError, TimeoutError, OSError) as error:
         return "bad", f"{host} does not respond: {error or type(error).__name__}", "see registry.push"
@@ -243,9 +247,11 @@ async def _model(endpoint: ModelEndpoint) -> DoctorLine:
             await asyncio.to_thread(trust.load_verify_locations, endpoint.ca_file)
         async with (
             aiohttp.ClientSession(timeout=TIMEOUT) as session,
-            session.get(address, headers=headers, ssl=trust, proxy=endpoint.proxy or None) as response,
+            session.get(
+                address, headers=headers, ssl=trust, proxy=endpoint.proxy or None, allow_redirects=False
+            ) as response,
         ):
-            code = response.status
+            code, location = response.status, response.headers.get("Location", "")
     except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
         todo = "check models[].baseURL, and the network between controller and endpoint"
         return DoctorLine(check, "bad", f"{place} cannot be reached: {type(error).__name__}", todo)
@@ -253,6 +259,9 @@ async def _model(endpoint: ModelEndpoint) -> DoctorLine:
         return DoctorLine(check, "bad", f"{place} rejects the key ({code})", "see models[].apiKeySecret")
     if code == 200:
         return DoctorLine(check, "ok", f"{place} responds")
+    if 300 <= code < 400:
+        todo = "set models[].baseURL to the address that answers: no redirect is followed"
+        return DoctorLine(check, "bad", f"{place} redirects to {printable(location, 200)}", todo)
     return DoctorLine(
         check, "unknown", f"{place} responds {code} to a request for its models; not every endpoint lists them"
     )

@@ -44,7 +44,6 @@ RESTORE_ANNOTATION = f"{GROUP}/restore"  # of a Skill: any new value takes it ou
 CREATED_BY_ANNOTATION = f"{GROUP}/created-by"  # of a Skill that an agent asked the gateway for: who that was
 PROMOTED_BY_ANNOTATION = f"{GROUP}/promoted-by"  # of such a Skill, once a person lets others see it
 REQUEST_ANNOTATION = f"{GROUP}/request"  # of such a Skill: the digest of what was asked for
-REVIEW_LABEL = f"{GROUP}/review"  # of a namespace: Manual lets no Skill there do without a review
 APPLIED_ANNOTATION = f"{GROUP}/applied"  # a digest of what was applied: it shows what is no longer wanted
 DRAIN_ANNOTATION = f"{GROUP}/draining"  # of a Deployment that is about to scale to zero: since when
 

@@ -133,7 +133,8 @@ class Repository:
         for blob in (image.layer, image.config):
             await self._put_blob(blob)
         headers = {hdrs.CONTENT_TYPE: image.media_type}
-        async with self._session.put(f"{self._url}/manifests/{tag}", data=image.manifest, headers=headers) as response:
+        url = f"{self._url}/manifests/{tag}"
+        async with self._session.put(url, data=image.manifest, headers=headers, allow_redirects=False) as response:
             await _expect(response, 201)
         return _digest(image.manifest)
 
