@@ -69,7 +69,7 @@ def test_no_namespace_takes_more_than_a_quarter_of_the_descriptors(pods: int, ea
     (most,), (connections,) = (
         lines(render("default", *shares), name) for name in ("max_filedescriptors ", "client_ip_max_connections ")
     )
-    assert int(connections) == each
+    assert int(connections) == each - 1, "Squid refuses one more where more than so many are there already"
     assert pods * each * 2 <= int(most) / 4
 
 
