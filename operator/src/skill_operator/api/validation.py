@@ -191,7 +191,7 @@ def _examples(examples: list[Example], takes: _Side, gives: _Side, effort: Effor
         except TooMuchWorkError:
             if effort is not WHOLE:
                 raise
-            yield path, "checking it takes too much work; the schemas repeat themselves without end or nearly so"
+            yield path, "checking it takes too much work: use simpler patterns or schemas, or shorter texts"
             return
         outcome = ("error", example.error) if example.error is not None else ("output", canonical(example.output))
         first, expected = outcomes.setdefault(canonical(example.input), (index, outcome))
