@@ -464,6 +464,13 @@ def test_marks_and_levels_are_counted_as_they_are(value: Any) -> None:
         )
 
 
+@pytest.mark.parametrize("more", [-1, 0, 1, 100_000])
+def test_as_many_strings_as_there_may_be_hide_their_marks(more: int) -> None:
+    pairs = json_bounds.MAX_MARKS - 1 + more  # one mark behind each, and one more at the end
+    text = json.dumps({f"[{number},": "{,]" for number in range(pairs)}).encode()
+    assert json_bounds.measure(text) == (min(pairs, json_bounds.MAX_MARKS) + 1, 1)
+
+
 async def test_a_body_has_fifteen_seconds_over_mcp_too(world: Guarded, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(http_body, "BODY_TIMEOUT_SECONDS", 0.1)
     reader, writer = await asyncio.open_connection("127.0.0.1", int(world.url.rpartition(":")[2]))

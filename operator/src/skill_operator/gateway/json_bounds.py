@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from itertools import accumulate, islice
+from itertools import accumulate
 from typing import Any
 
 from skill_operator import runtime_contract
@@ -17,16 +17,21 @@ MAX_REQUEST_BYTES = MAX_BODY_BYTES + ENVELOPE_BYTES
 MAX_MARKS = 16_384  # brackets, braces and commas: at least one for each value
 MAX_LEVELS = runtime_contract.MAX_LEVELS
 MAX_WEIGHT = 8_192  # of what one Skill adds to a description: each value counts twice, 64 characters once
-# Everything up to a bracket, brace or comma that is in no string, or up to the end. It gives nothing back: one pass.
-_TO_MARK = re.compile(rb'[^"\[\]{},]*+(?:"[^"\\]*+(?:\\.[^"\\]*+)*+"?+[^"\[\]{},]*+)*+([\[\]{},]|\Z)', re.DOTALL)
+MAX_STRINGS = 2 * MAX_MARKS + 2  # of JSON with so many marks: a name and a value for each comma and each bracket
+# A string, up to the end where it has none. It gives nothing back: one pass.
+_STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?+', re.DOTALL)
+_NO_MARKS = bytes(sorted(set(range(256)) - set(b"[]{},")))
 _STEPS = [
     {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1}.get(byte, 0) for byte in range(256)
 ]  # to the next level
 
 
 def measure(body: bytes) -> tuple[int, int]:
-    """Return the number of marks in a JSON text, and of its levels; it looks at one mark more than there may be."""
-    marks = b"".join(match[1] for match in islice(_TO_MARK.finditer(body), MAX_MARKS + 1))
+    """Return the number of marks in a JSON text, and of its levels; it looks at one mark more than there may be.
+
+    What has more than MAX_STRINGS is too much, or no JSON: then marks in the strings behind those count, too.
+    """
+    marks = _STRING.sub(b"", body, count=MAX_STRINGS).translate(None, _NO_MARKS)[: MAX_MARKS + 1]
     return len(marks), max(accumulate(map(_STEPS.__getitem__, marks)), default=0)
 
 
