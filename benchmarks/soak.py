@@ -263,7 +263,7 @@ def soak(operator: Operator, namespaces: tuple[str, ...], hostile: str) -> bool:
         show_slowdown(called, calls_of(idle, bare=bare), calls_of(beside, bare=bare))
         for called, bare in (("a Skill", False), ("a bare server", True))
     )
-    print(f"  a Skill's slowdown / a bare server's {slower / bare_slower:.2f}   (goal: 3)")
+    print(f"  times as slow, a Skill              {slower:.1f}   (goal: 3; a bare server: {bare_slower:.1f})")
     alone, joined = statistics.median(before), statistics.median(took)
     print(
         f"seconds until a new Skill was Ready {alone:.0f} alone, {joined:.0f} beside, of {len(took)}: {max(took):.0f}"

@@ -117,7 +117,7 @@ def _helm(cluster: Cluster, built: dict[str, dict[str, str]], bases: dict[str, s
     repository, _, tag = built["operator"]["name"].rpartition(":")
     proxy, _, proxy_tag = built["egress-proxy"]["name"].rpartition(":")
     seeds, _, seeds_tag = built[images.BASES]["name"].rpartition(":")
-    persistence = {"registry": {"persistence": {"enabled": _has_default_storage(cluster)}}}
+    persistence = {"registry": {"persistence": {"enabled": has_default_storage(cluster)}}}
     settings = {
         "image.repository": repository,
         "image.tag": tag,
@@ -147,7 +147,7 @@ def _helm(cluster: Cluster, built: dict[str, dict[str, str]], bases: dict[str, s
         run(*upgrade, stdin=json.dumps(persistence))
 
 
-def _has_default_storage(cluster: Cluster) -> bool:
+def has_default_storage(cluster: Cluster) -> bool:
     """Return whether a claim that names no StorageClass gets a volume."""
     classes = cluster.get("storageclasses")["items"]
     return any(

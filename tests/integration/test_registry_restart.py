@@ -21,7 +21,7 @@ import pytest
 
 from hack import images
 from hack.cluster.access import Cluster
-from hack.install import BUILDS, NAMESPACE, NODES, forward
+from hack.install import BUILDS, NAMESPACE, NODES, forward, has_default_storage
 from tests.integration.installed import Operator, install_for_tests, until
 from tests.integration.test_build import Registry, repository
 from tests.integration.test_skill import SOURCE, apply, skill
@@ -29,7 +29,6 @@ from tests.integration.test_skill import SOURCE, apply, skill
 pytestmark = [pytest.mark.cluster, pytest.mark.serial("deletes the registry's data"), pytest.mark.timeout(900)]
 SELECTOR = ("-n", NAMESPACE, "-l", "app.kubernetes.io/component=registry")
 CLAIM = f"persistentvolumeclaim/data-{NAMESPACE}-registry-0"
-DEFAULT_CLASS = {"storageclass.kubernetes.io/is-default-class": "true"}
 SKILLS = ("awake", "asleep", "another")
 
 
@@ -58,8 +57,13 @@ def pod_uid(cluster: Cluster) -> str:
 
 def lose_everything(cluster: Cluster) -> None:
     """Delete the registry's pod, and its claim where it has one."""
-    before = until("a registry", 120, lambda: pod_uid(cluster))
     cluster.kubectl("delete", "persistentvolumeclaims", *SELECTOR, "--wait=false")
+    replace_pod(cluster)
+
+
+def replace_pod(cluster: Cluster) -> None:
+    """Delete the registry's pod, until another one is Ready."""
+    before = until("a registry", 120, lambda: pod_uid(cluster))
     cluster.kubectl("delete", "pods", *SELECTOR)
     until("another pod of the registry", 180, lambda: pod_uid(cluster) not in {"", before})
 
@@ -261,27 +265,23 @@ def test_a_wake_whose_image_is_lost_is_told_so_and_mended(operator: Operator, na
     operator.ready(namespace, "forgotten")
 
 
-def is_default(storage_class: dict[str, Any]) -> bool:
-    annotations: dict[str, str] = storage_class["metadata"].get("annotations", {})
-    return DEFAULT_CLASS.items() <= annotations.items()
-
-
 @pytest.fixture
 def storage(operator: Operator, cluster: Cluster) -> Iterator[None]:
     """A default StorageClass with a volume on the node's own disk, where the cluster has none, and the chart on it."""
-    if any(map(is_default, cluster.get("storageclasses")["items"])):
+    if has_default_storage(cluster):
         yield
         return
     name = f"local-{uuid.uuid4().hex[:8]}"
     path = f"/var/lib/{name}"
     cluster.node("mkdir", "--mode=700", path)
     node = cluster.get("nodes")["items"][0]["metadata"]["labels"]["kubernetes.io/hostname"]
+    is_default = {"storageclass.kubernetes.io/is-default-class": "true"}
     on_node = {"matchExpressions": [{"key": "kubernetes.io/hostname", "operator": "In", "values": [node]}]}
     cluster.apply(
         {
             "apiVersion": "storage.k8s.io/v1",
             "kind": "StorageClass",
-            "metadata": {"name": name, "annotations": DEFAULT_CLASS},
+            "metadata": {"name": name, "annotations": is_default},
             "provisioner": "kubernetes.io/no-provisioner",
             "volumeBindingMode": "WaitForFirstConsumer",
         },
@@ -319,9 +319,7 @@ def test_images_outlive_every_pod_of_the_registry(
     apply(operator, namespace, skill("kept", source={"inline": f"{SOURCE}\n# {namespace}\n"}))
     built = operator.ready(namespace, "kept", 180)
     place, digest = repository(built)
-    before = until("a registry", 120, lambda: pod_uid(cluster))
-    cluster.kubectl("delete", "pods", *SELECTOR)
-    until("another pod of the registry", 120, lambda: pod_uid(cluster) not in {"", before})
+    replace_pod(cluster)
     base = ("skill-operator/runtime", images.built()["runtime"]["digest"])
     until("its first answer", 60, lambda: holds(registry, *base))
     assert holds(registry, place, digest), "the image of a skill is there with the bases, built by nobody"
