@@ -51,6 +51,8 @@ from skill_operator.settings import CallLimitSettings, GatewayLimitSettings, Gat
 
 ROUNDS = int(os.environ.get("ROUNDS", "5"))
 SECONDS = float(os.environ.get("SECONDS", "4"))
+LOOKS = 5
+LEAST_COMPUTED_SECONDS = 0.05  # five ticks of the kernel's clock
 RATE = 500
 CONNECTIONS = 32
 BODY = b'{"what": "hello"}'
@@ -130,11 +132,13 @@ async def sdk(port: int) -> None:
     await uvicorn.Server(uvicorn.Config(app, port=port, log_level="warning")).serve()
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+def free_ports(number: int) -> list[int]:
+    """So many ports, no two of them the same."""
+    with contextlib.ExitStack() as held:
+        probes = [held.enter_context(socket.socket()) for _ in range(number)]
+        for probe in probes:
+            probe.bind(("127.0.0.1", 0))
+        return [probe.getsockname()[1] for probe in probes]
 
 
 @contextlib.contextmanager
@@ -191,19 +195,26 @@ def check(port: int) -> None:
 
 
 def throughput(port: int, process: int, path: str, script: Path, cores: set[int]) -> tuple[float, float]:
-    """Calls a second and calls for each second that the proxy computed, closed loop. What is not 2xx fails the run."""
+    """Calls a second and calls for each second that the proxy computed, closed loop. What is not 2xx fails the run.
+
+    A machine that stands still for the whole of a short look, as a guest does whose host is busy, measured nothing:
+    it is looked again, a few times.
+    """
     wrk = ["wrk", "-t1", f"-c{CONNECTIONS}", f"-d{SECONDS:g}s", "--timeout", "30s", "-s", str(script)]
-    before = cpu(process)
-    output = subprocess.run(
-        [*on(cores), *wrk, f"http://127.0.0.1:{port}{path}"], check=True, capture_output=True, text=True
-    ).stdout
-    used = cpu(process) - before
-    assert "Non-2xx" not in output, output
-    assert "Socket errors" not in output, output
-    rate, calls = re.search(r"Requests/sec:\s+([\d.]+)", output), re.search(r"(\d+) requests in", output)
-    assert rate, output
-    assert calls, output
-    return float(rate[1]), int(calls[1]) / used
+    for _ in range(LOOKS):
+        before = cpu(process)
+        output = subprocess.run(
+            [*on(cores), *wrk, f"http://127.0.0.1:{port}{path}"], check=True, capture_output=True, text=True
+        ).stdout
+        used = cpu(process) - before
+        assert "Non-2xx" not in output, output
+        assert "Socket errors" not in output, output
+        rate, calls = re.search(r"Requests/sec:\s+([\d.]+)", output), re.search(r"(\d+) requests in", output)
+        assert rate, output
+        assert calls, output
+        if used >= LEAST_COMPUTED_SECONDS and int(calls[1]):
+            return float(rate[1]), int(calls[1]) / used
+    sys.exit(f"process {process} computed {used:g} s in {LOOKS} looks of {SECONDS:g} s; the last said:\n{output}")
 
 
 async def latency(port: int) -> float:
@@ -252,7 +263,7 @@ def main() -> None:
         sys.exit(f"{' and '.join(missing)} must be installed (Debian: nginx-light, wrk)")
     cores = sorted(os.sched_getaffinity(0))
     alone, rest = {cores[0]}, set(cores[1:]) or {cores[0]}
-    upstream, plain, ours, sdks = (free_port() for _ in range(4))
+    upstream, plain, ours, sdks = free_ports(4)
     with tempfile.TemporaryDirectory() as made, contextlib.ExitStack() as stack:
         folder = Path(made)
         script = post(folder / "post.lua", BODY)
@@ -281,7 +292,8 @@ def main() -> None:
                 calls.append(each)
                 tools.append(tool_rate / sdk_rate)
                 tool_costs.append(tool_each / each)
-                added.append((our_p50 - direct) / (nginx_p50 - direct))
+                if nginx_p50 > direct:  # else what it added is less than the clock's noise
+                    added.append((our_p50 - direct) / (nginx_p50 - direct))
     print(f"throughput on one core, gateway / nginx         {show(rates)}   (goal: 0.25)")
     print(f"calls for each second computed, gateway / nginx {show(costs)}")
     print(f"  of the gateway                                {show(calls)}")
