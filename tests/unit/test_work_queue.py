@@ -42,6 +42,24 @@ async def test_a_key_that_is_added_meanwhile_comes_again_but_not_at_once() -> No
     assert len(queue) == 0
 
 
+async def test_a_key_rests_after_its_turn_while_others_do_not() -> None:
+    queue = WorkQueue(rest_seconds=0.2)
+    queue.add(A)
+    assert await take(queue) == A
+    began = asyncio.get_running_loop().time()
+    queue.done(A)
+    for _ in range(3):
+        queue.add(A)
+    queue.add(B)
+    assert await take(queue, 0.1) == B
+    assert await take(queue) == A
+    assert asyncio.get_running_loop().time() - began >= 0.19
+    queue.done(B)
+    queue.done(A)
+    with pytest.raises(TimeoutError):
+        await take(queue, 0.3)
+
+
 async def test_the_earliest_wish_counts() -> None:
     queue = WorkQueue()
     queue.add_after(A, 60)

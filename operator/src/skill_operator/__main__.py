@@ -47,7 +47,7 @@ from skill_operator.registry.storage import RegistryStorage
 from skill_operator.settings import Settings, SettingsError, load
 from skill_operator.sweeper import Sweeper
 from skill_operator.termination import exit_on_sigterm
-from skill_operator.work_queue import WorkQueue
+from skill_operator.work_queue import REST_SECONDS, WorkQueue
 
 log = logging.getLogger("skill_operator")
 LEASE_NAME = "skill-operator-controller"
@@ -88,7 +88,7 @@ async def controller(settings: Settings) -> int:
         connect("skill-operator-controller", metrics.record_unreadable_object) as cluster,
         aiohttp.ClientSession(trust_env=False) as session,
     ):
-        queue, watch_health = WorkQueue(settings.workers), WatchHealth()
+        queue, watch_health = WorkQueue(settings.workers, REST_SECONDS), WatchHealth()
         informer = Informer(settings, queue.add, watch_health)
         resync = Resync(cluster, settings, queue, watch_health)
         monitor = IsolationMonitor(settings, resync.queue_all)

@@ -1,6 +1,6 @@
 """The work queue: keys of Skills that want a reconcile, each at most once, with delays and back-off.
 
-It works as the rate-limiting work queue of client-go, but namespaces take turns.
+It works as the rate-limiting work queue of client-go, but namespaces take turns, and a key rests after its turn.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from collections import Counter
 
 from skill_operator.naming import SkillKey
 
+REST_SECONDS = 0.2  # a stage takes seconds, the events about its end some milliseconds
 MIN_BACKOFF_SECONDS, MAX_BACKOFF_SECONDS = 0.05, 45.0  # also after a failure a grant is reviewed each minute
 
 
@@ -24,16 +25,21 @@ class WorkQueue:
 
     Namespaces take turns, and within a namespace whoever came first is first: however many keys one namespace adds,
     each other namespace waits for at most one of them. With `workers`, one of these is never left to a single one.
+
+    A key that was worked on rests for `rest_seconds`: what happens to one Skill comes as a handful of events within a
+    moment, of its Job, its pod and its own status, and one look at all of them is enough.
     """
 
-    def __init__(self, workers: int = 0) -> None:
+    def __init__(self, workers: int = 0, rest_seconds: float = 0.0) -> None:
+        self._rest_seconds = rest_seconds
+        self._resting: set[SkillKey] = set()
         self._limit = max(1, workers - 1) if workers else float("inf")  # of keys of one namespace that are worked on
         self._ready: dict[str, dict[SkillKey, float]] = {}  # namespaces in the order of their turns, keys since when
         self._ready_count = 0
         self._changed = asyncio.Event()
         self._processing: set[SkillKey] = set()
         self._busy: Counter[str] = Counter()  # keys of each namespace that are worked on
-        self._dirty: set[SkillKey] = set()  # were added while they were worked on
+        self._dirty: set[SkillKey] = set()  # were added while they were worked on, or rested
         self._delayed: list[tuple[float, int, SkillKey]] = []  # a heap
         self._due: dict[SkillKey, float] = {}  # the earliest time that counts for each
         self._order = itertools.count()
@@ -44,8 +50,8 @@ class WorkQueue:
         return self._ready_count
 
     def add(self, key: SkillKey) -> None:
-        """Queue the key now."""
-        if key in self._processing:
+        """Queue the key now, or once it has rested."""
+        if key in self._processing or key in self._resting:
             self._dirty.add(key)
         elif key not in self._ready.get(key.namespace, ()):
             self._ready.setdefault(key.namespace, {})[key] = time.monotonic()
@@ -93,6 +99,14 @@ class WorkQueue:
         if not self._busy[key.namespace]:
             del self._busy[key.namespace]
         self._changed.set()
+        if self._rest_seconds:
+            self._resting.add(key)
+            asyncio.get_running_loop().call_later(self._rest_seconds, self._end_rest, key)
+        else:
+            self._end_rest(key)
+
+    def _end_rest(self, key: SkillKey) -> None:
+        self._resting.discard(key)
         if key in self._dirty:
             self._dirty.discard(key)
             self.add(key)
