@@ -16,7 +16,7 @@ def printable(text: str, limit: int, *, lines: bool = False) -> str:
 
     A newline is escaped too, since it could fake a line of someone else's output; `lines=True` keeps it.
     """
-    if len(text) <= limit and text.isascii() and text.isprintable():  # most texts are plain
+    if len(text) <= limit and (text.replace("\n", "") if lines else text).isprintable():  # as most texts are
         return text
     kept: list[str] = []
     room = limit
