@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import copy
 from typing import Any
 
 from skill_operator import naming
 from skill_operator.k8s.errors import ClusterError, Conflict, TooManyRequests
-from tests.unit.generation.world import NAME, NAMESPACE, Object, Place, Store, World
+from tests.unit.generation.world import NAME, NAMESPACE, Object, Place, Store, World, copy_of
 from tests.unit.reconcile.samples import DIGEST, SETTINGS, SOURCE
 
 SECRETS = [{"name": "api-key", "secretKeyRef": {"name": "billing", "key": "token"}}]
@@ -126,10 +125,21 @@ async def running(**spec: Any) -> World:
     return world
 
 
+async def another_running(**spec: Any) -> World:
+    """Return another world whose Skill runs: the way there is gone once for all tests of this process."""
+    key = naming.digest(spec)
+    if key not in _RUNNING:
+        _RUNNING[key] = await running(**spec)
+    return another(_RUNNING[key])
+
+
+_RUNNING: dict[str, World] = {}
+
+
 def another(world: World) -> World:
     """Return a world like this one, to go another way from here."""
     copied = tenant_world()
-    copied.store.objects = copy.deepcopy(world.store.objects)
+    copied.store.objects = copy_of(world.store.objects)
     copied.store.version = world.store.version
     return copied
 

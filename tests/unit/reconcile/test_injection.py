@@ -13,7 +13,7 @@ from skill_operator.k8s import pod_status
 from skill_operator.reconcile.writer import holds
 from tests.unit.generation.world import NAMESPACE, Object, World
 from tests.unit.reconcile.samples import DIGEST, SOURCE
-from tests.unit.reconcile.tenancy import CHILD, another, finish_build, running, store, tenant_world
+from tests.unit.reconcile.tenancy import CHILD, another_running, finish_build, store, tenant_world
 
 SIDECAR = {"name": "istio-proxy", "image": "proxy", "env": [{"name": "MESH", "value": "on"}]}
 INIT = {"name": "istio-init", "image": "init"}
@@ -43,7 +43,7 @@ def inject(chance: random.Random, template: Object) -> Object:
 
 @pytest.mark.parametrize("seed", range(20))
 async def test_an_injected_deployment_is_not_written_again(seed: int) -> None:
-    world = another(await running(secrets=[], egress=[]))
+    world = await another_running(secrets=[], egress=[])
     place = ("Deployment", NAMESPACE, CHILD)
     deployment = world.store.objects[place]
     deployment["spec"]["template"] = inject(random.Random(seed), deployment["spec"]["template"])
@@ -56,7 +56,7 @@ async def test_an_injected_deployment_is_not_written_again(seed: int) -> None:
 @pytest.mark.parametrize("seed", range(10))
 async def test_what_the_operator_wants_otherwise_is_written_all_the_same(seed: int) -> None:
     chance = random.Random(seed)
-    world = another(await running(secrets=[], egress=[]))
+    world = await another_running(secrets=[], egress=[])
     template = world.store.objects["Deployment", NAMESPACE, CHILD]["spec"]["template"]
     changed = inject(chance, template)
     own = pod_status.find_container(changed["spec"], naming.SKILL_CONTAINER)

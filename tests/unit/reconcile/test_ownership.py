@@ -18,10 +18,9 @@ from tests.unit.reconcile.tenancy import (
     CHILD,
     FOREIGN_UID,
     advance,
-    another,
+    another_running,
     finish_build,
     live,
-    running,
     store,
     tenant_world,
 )
@@ -233,7 +232,7 @@ async def test_what_the_cluster_refuses_is_told_and_tried_again(
 
 
 async def test_a_refused_end_of_pods_is_told_and_narrows_all_else() -> None:
-    world = another(await running())
+    world = await another_running()
     store(world).refusals["Deployment", NAMESPACE] = REFUSALS["webhook"]
     store(world).granted.clear()
     world.skill(suspend=True, egress=[])

@@ -16,7 +16,16 @@ from skill_operator.reconcile.reconciler import MAX_REFUSAL_RETRY_SECONDS, MIN_R
 from skill_operator.reconcile.refusals import ENDING_RETRY_SECONDS, QUICK_RETRY_SECONDS, equal_words
 from tests.unit.generation.world import NAME, NAMESPACE, Object, World
 from tests.unit.reconcile.samples import SETTINGS, SOURCE
-from tests.unit.reconcile.tenancy import CHILD, TenantStore, advance, another, live, running, store, tenant_world
+from tests.unit.reconcile.tenancy import (
+    CHILD,
+    TenantStore,
+    advance,
+    another_running,
+    live,
+    running,
+    store,
+    tenant_world,
+)
 
 BUILDS = SETTINGS.builder_namespace
 TARGETS = [
@@ -121,7 +130,7 @@ async def test_a_refusal_is_told_once_in_its_own_words_and_gone_on_from(
 async def test_what_runs_stays_whatever_of_its_successor_is_refused(
     target: tuple[str, str], refusal: ClusterError
 ) -> None:
-    world = another(await running())
+    world = await another_running()
     before = {kind: live(world, kind) for kind in ("Deployment", "NetworkPolicy", "Service", "ServiceAccount")}
     store(world).refusals[target] = refusal
     world.skill(source={"inline": SOURCE.replace("said", "told")}, output={"type": "object", "minProperties": 1})
@@ -325,7 +334,7 @@ async def test_a_refused_read_is_told(kind: str, error: ClusterError) -> None:
 
 @pytest.mark.parametrize("refusal", STATUS_REFUSALS.values(), ids=STATUS_REFUSALS)
 async def test_a_refused_deletion_is_told_by_one_event(refusal: ClusterError) -> None:
-    world = another(await running(secrets=[], egress=[]))
+    world = await another_running(secrets=[], egress=[])
     skill = world.store.objects["Skill", NAMESPACE, NAME]
     skill["metadata"] |= {"deletionTimestamp": "2030-01-01T12:00:00Z", "finalizers": ["example.com/mine"]}
     store(world).refusals["Deployment", NAMESPACE] = refusal
@@ -378,7 +387,7 @@ async def test_an_api_server_that_is_away_refuses_nothing() -> None:
 
 async def test_a_patch_that_a_policy_denies_is_told() -> None:
     """A JSON Patch whose test failed is 422 too, and nobody's business."""
-    world = another(await running(secrets=[], egress=[]))
+    world = await another_running(secrets=[], egress=[])
 
     async def patch(*_: Any) -> None:
         raise LASTING["policy"]
