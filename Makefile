@@ -8,7 +8,8 @@ BIN := $(VENV)/bin
 VENV_DOCS := .venv-docs
 CODE := operator/src base-image/src cli/src hack tests examples benchmarks
 WORKERS ?= 4
-UNIT = $(BIN)/pytest -q --numprocesses auto --durations 20 -m "not cluster" tests
+# What was compiled is kept, also where the environment says otherwise: else each worker compiles every test each time.
+UNIT = env -u PYTHONDONTWRITEBYTECODE $(BIN)/pytest -q --numprocesses auto --durations 20 -m "not cluster" tests
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
