@@ -108,7 +108,7 @@ def render(
     arguments = [argument for one in more for argument in ("--set-json", one)]
     arguments += [argument for api in apis for argument in ("--api-versions", api)]
     text = call("template", release, str(CHART), "--namespace", namespace, "--values", str(values(case)), *arguments)
-    return Rendered(tuple(obj for obj in yaml.safe_load_all(text) if obj))
+    return Rendered(tuple(obj for obj in yaml.load_all(text, yaml.CSafeLoader) if obj))
 
 
 def setting(path: str, value: Any) -> str:
