@@ -168,7 +168,7 @@ def nested(depth, key="not"):
         ({"$ref": "#/x/%24ref", "x": {"$ref": "http://a"}}, '.$ref: "#/x/%24ref" points at nothing'),
         ({"$ref": "#/x", "x": {"$ref": "http://203.0.113.1"}}, ".x.$ref: "),
         (
-            {"$ref": "#/x", "x": {"$id": "http://203.0.113.1/", "$ref": "#/y"}},
+            {"$ref": "#/x", "x": {"$id": "http://203.0.113.1/", "$ref": "#/y"}, "y": {}},
             ".x.$id: only the whole schema may have an $id",
         ),
         ({"not": {"$id": "http://203.0.113.1/"}}, ".not.$id: only the whole schema may have an $id"),
@@ -184,7 +184,7 @@ def nested(depth, key="not"):
         ({"title": "\ud800"}, ".title: holds half of a surrogate pair, which is no text"),
         ({"minimum": float("nan")}, ".minimum: is no JSON number"),
         ({"minimum": 10**5000}, ".minimum: is an integer of more than 64 bits"),
-        ({"properties": {f"p{i}": {"pattern": "a"} for i in range(65)}}, ".properties.p0: more than 64 patterns"),
+        ({"properties": {f"p{i}": {"pattern": "a"} for i in range(65)}}, ".properties.p64: more than 64 patterns"),
         ({"patternProperties": {"a" * 1025: {}}}, ": has a pattern of more than 1024 characters"),
         ({"pattern": "(a{1000}){1000}"}, '.pattern: "(a{1000}){1000}" is too large to compile: use maxLength'),
         ({"pattern": "(?=a)b"}, '.pattern: "(?=a)b" looks around or refers back, which no pattern may'),
@@ -195,7 +195,7 @@ def nested(depth, key="not"):
         ),
         (
             {"properties": {f"p{i}": {"pattern": rf"^\p{{L}}{{1,{60 + i}}}$"} for i in range(5)}},
-            ".properties.p0.pattern: ",
+            ".properties.p4.pattern: ",
         ),
     ],
 )
@@ -224,6 +224,38 @@ def test_a_bad_schema(schema, message):
 )
 def test_good_schemas(schema):
     assert said(input=schema) == []
+
+
+def properties(count, make):
+    return {"type": "object", "properties": {f"p{n}": make(n) for n in range(count)}}
+
+
+@pytest.mark.parametrize(
+    ("schema", "where", "more"),
+    [
+        (properties(3, lambda n: {"pattern": f"(?=a)b{n}"}), ["p0.pattern", "p1.pattern", "p2.pattern"], []),
+        (
+            {"type": "object", "properties": {"a": {"pattern": "("}, "b": {"$ref": "#/c"}, "d": {"not": {"$id": "x"}}}},
+            ["a.pattern", "b.$ref", "d.not.$id"],
+            [],
+        ),
+        (
+            properties(9, lambda n: {"pattern": f"(?=a)b{n}"}),
+            [f"p{n}.pattern" for n in range(4)],
+            ["has 5 more patterns, which are looked at once these are mended"],
+        ),
+        (properties(5, lambda n: {"$ref": f"#/{n}"}), [f"p{n}.$ref" for n in range(4)], ["has 1 more mistake"]),
+        (properties(3, lambda _: {"type": "str"}), [f"p{n}.type" for n in range(3)], []),
+        (properties(60, lambda n: n), [f"p{n}" for n in (0, 1, 10, 11)], ["has 56 more mistakes"]),
+    ],
+)
+def test_the_mistakes_of_a_schema_are_told_together(schema, where, more):
+    found = said(input=schema, output=schema)
+    assert [line.partition(": ")[0] for line in found[: len(where)]] == [f"spec.input.properties.{at}" for at in where]
+    assert found[len(where) : len(found) // 2] == [f"spec.input: {words}" for words in more]
+    assert [line.replace("spec.output", "spec.input") for line in found[len(found) // 2 :]] == (
+        found[: len(found) // 2]
+    )  # fmt: skip
 
 
 def test_a_recursive_schema_is_followed():

@@ -12,6 +12,7 @@ from skill_operator.api import validation
 from skill_operator.api.v1alpha1 import Skill
 from skill_operator.api.validation import problems, quick_problems
 from skill_operator.reconcile import spec_check
+from skill_operator.reconcile.preflight import parse
 from skill_operator.reconcile.spec_check import TOO_EXPENSIVE, SpecCheck
 from skill_operator.untrusted import json_schema, patterns
 from skill_operator.untrusted.worker import WorkerFailed
@@ -50,6 +51,17 @@ async def test_a_small_spec_is_checked_at_once_and_once(monkeypatch: pytest.Monk
     assert found == problems(skill(bad).spec) != []
     monkeypatch.setattr(spec_check, "quick_problems", lambda _: pytest.fail("checked again"))
     assert check.problems(skill(bad), bad) is found
+
+
+def test_all_that_cannot_be_read_is_named() -> None:
+    body = {
+        "metadata": {"name": "a", "namespace": "team", "uid": "u"},
+        "spec": SPEC | {"description": 1, "examples": 2},
+    }
+    _, refusal = parse(body)
+    assert refusal is not None
+    lines = refusal.conditions[0].message.split("\n")
+    assert [line.partition(":")[0] for line in lines] == ["spec.description", "spec.examples"]
 
 
 async def test_a_new_generation_is_checked_anew() -> None:

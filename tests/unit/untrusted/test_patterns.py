@@ -9,6 +9,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from skill_operator import runtime_contract as rc
+from skill_operator.untrusted import json_schema
 from skill_operator.untrusted.json_schema import BadSchemaError, CompiledSchema, TooMuchWorkError, WorkBudget
 from skill_operator.untrusted.patterns import NOT_LINEAR, TOO_LARGE, UNKNOWN, compiled_kib, refusal
 from skill_runtime.contract import Schema
@@ -135,6 +136,25 @@ def test_giving_up_is_no_verdict_of_the_schema() -> None:
 
 def test_one_pattern_in_many_places_is_compiled_once() -> None:
     Schema({"properties": {f"p{n}": {"pattern": r"^\p{L}{1,64}$"} for n in range(8)}}, "input")
+
+
+@pytest.mark.parametrize("pattern", [NEEDS_MEMORY[0], LARGE[2], UNKNOWABLE[1], r"^\p{L}{1,64}$"])
+def test_few_refused_patterns_are_looked_at(pattern: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What refuses a pattern may take as long as the largest one that is taken."""
+    measured: list[int | None] = []
+
+    def measure(*arguments: Any) -> int | None:
+        measured.append(compiled_kib(*arguments))
+        return measured[-1]
+
+    monkeypatch.setattr(json_schema, "compiled_kib", measure)
+    with pytest.raises(BadSchemaError) as refusal_of_all:
+        CompiledSchema({"properties": {f"p{n}": {"pattern": f"{pattern}|{n}"} for n in range(60)}})
+    assert 1 < len(refusal_of_all.value.misfits) <= json_schema.MAX_NAMED + 1
+    assert "looked at once these are mended" in refusal_of_all.value.misfits[-1].message
+    taken = sum(kib for kib in measured if kib is not None)
+    assert measured.count(None) <= json_schema.MAX_NAMED
+    assert taken <= rc.MAX_PATTERNS_KIB + json_schema.MAX_NAMED * rc.PATTERN_SIZES_KIB[-1]
 
 
 UNEVALUATED = {"unevaluatedProperties": False, "unevaluatedItems": False}

@@ -142,7 +142,7 @@ class _Side:
         try:
             self.contract = CompiledSchema(schema, effort.patterns_kib)
         except BadSchemaError as error:
-            self.problems.append(_at(f"spec.{name}", *error.misfit))
+            self.problems += [_at(f"spec.{name}", *misfit) for misfit in error.misfits]
         else:
             self.problems += [_at(f"spec.{name}", *misfit) for misfit in refused_null(schema)]
 

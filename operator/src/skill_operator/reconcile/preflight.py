@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from skill_operator.api import conditions as api
 from skill_operator.api.egress_networks import BlockedNetwork
 from skill_operator.api.v1alpha1 import Skill, SkillSpec
-from skill_operator.api.validation import SpecProblem, never_granted
+from skill_operator.api.validation import MAX_PROBLEMS, SpecProblem, never_granted
 from skill_operator.isolation.cluster_networks import ClusterNetworksUnknown
 from skill_operator.k8s.interface import UNREADABLE, Object
 from skill_operator.reconcile import registry_away
@@ -103,10 +103,10 @@ def parse(body: Object) -> tuple[Skill, Result | None]:
     try:
         return Skill.model_validate(body), None
     except ValidationError as error:  # stored before a rule was there; the API server refuses it today
-        first = error.errors()[0]
-        field = ".".join(map(str, first["loc"]))
-        log.warning("a stored Skill does not fit its own schema", extra={"where": field})
-        return _bare(body), _invalid([f"{field}: {first['msg']}"])
+        errors = error.errors()[:MAX_PROBLEMS]
+        found = [(".".join(map(str, each["loc"])), each["msg"]) for each in errors]
+        log.warning("a stored Skill does not fit its own schema", extra={"where": found[0][0]})
+        return _bare(body), _invalid(f"{field}: {message}" for field, message in found)
 
 
 def _bare(body: Object) -> Skill:

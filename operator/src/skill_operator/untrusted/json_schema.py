@@ -15,7 +15,7 @@ from typing import Any, Final, NamedTuple
 
 from jsonschema_rs import Draft202012Validator, ValidationError, ValidationErrorKind
 
-from skill_operator.runtime_contract import MAX_PATTERNS_KIB
+from skill_operator.runtime_contract import MAX_PATTERNS_KIB, PATTERN_SIZES_KIB
 from skill_operator.untrusted.json_values import Place, brief, children, flaw, weight
 from skill_operator.untrusted.patterns import OPTIONS, TOO_LARGE_TOGETHER, compiled_kib, refusal
 
@@ -24,6 +24,8 @@ MAX_UNITS: Final = 4096
 MAX_PATTERNS: Final = 64
 MAX_IN_PLACE: Final = 512
 MAX_PATTERN_LENGTH: Final = 1024
+MAX_NAMED: Final = 4  # of the mistakes of a schema: those of both have room among the problems of a spec
+MAX_META_UNITS: Final = 128  # of a schema whose mistakes are all looked for, which takes 0.1 ms for a unit at worst
 MAX_INDEX_DIGITS: Final = 9  # Python refuses to convert thousands of digits
 
 _META: Final = Draft202012Validator({"$ref": DRAFT}, offline=True, validate_formats=False)
@@ -55,11 +57,11 @@ class Misfit(NamedTuple):
 
 
 class BadSchemaError(Exception):
-    """BadSchemaError rejects a schema and says why."""
+    """BadSchemaError rejects a schema and says why, in one misfit or more."""
 
-    def __init__(self, misfit: Misfit) -> None:
-        super().__init__(misfit.message)
-        self.misfit = misfit
+    def __init__(self, *misfits: Misfit) -> None:
+        super().__init__("; ".join(misfit.message for misfit in misfits))
+        self.misfits = misfits
 
 
 class TooMuchWorkError(Exception):
@@ -127,7 +129,7 @@ class CompiledSchema:
                 schema, offline=True, validate_formats=False, pattern_options=OPTIONS, mask=_MASK
             )
         except ValidationError as error:
-            raise BadSchemaError(Misfit(tuple(error.instance_path), _schema_message(error))) from error
+            raise BadSchemaError(*_meta_misfits(schema, error)) from error
         except ValueError as error:
             raise BadSchemaError(Misfit((), str(error))) from error
         self._schema = schema
@@ -241,14 +243,28 @@ def _schema_message(error: ValidationError) -> str:
     return error.message.replace(_MASK, brief(error.instance))
 
 
+def _meta_misfits(schema: dict[str, Any], first: ValidationError) -> list[Misfit]:
+    """Return where a schema is none; `first` is the mistake for which the library refuses it.
+
+    Several parts of the meta-schema look at the same place, and each tells of it.
+    """
+    small = weight(schema, MAX_META_UNITS) <= MAX_META_UNITS
+    errors = (small and [*_META.iter_errors(schema)]) or [first]
+    return _named([*{Misfit(tuple(error.instance_path), _schema_message(error)) for error in errors}])
+
+
+def _named(misfits: list[Misfit]) -> list[Misfit]:
+    """Return the first misfits by place, and in words how many others there are."""
+    more = len(misfits) - MAX_NAMED
+    others = [Misfit((), f"has {more} more {'mistake' if more == 1 else 'mistakes'}")] if more > 0 else []
+    return sorted(misfits, key=_order)[:MAX_NAMED] + others
+
+
 def is_presentable(schema: Any) -> bool:
     """Return whether a schema is one, small and local, so that it can be shown to others; nothing is compiled."""
     if not isinstance(schema, dict) or weight(schema, MAX_UNITS) > MAX_UNITS or flaw(schema):
         return False
-    try:
-        for place, node in reachable(schema):
-            _refuse_keywords(node, place)
-    except BadSchemaError:
+    if any(any(_faults(schema, place, node)) for place, node in reachable(schema)):
         return False
     return bool(_META.is_valid(schema))
 
@@ -275,30 +291,64 @@ def _scan(root: dict[str, Any], max_patterns_kib: int) -> dict[int, _NodeCost]:
     """
     _refuse_size(root)
     costs: dict[int, _NodeCost] = {}
-    count = total_kib = 0
+    faults: list[Misfit] = []
+    patterns = _PatternScan(max_patterns_kib)
     for place, node in reachable(root):
-        _refuse_keywords(node, place)
-        patterns = list(_patterns(node, place))
-        count += len(patterns)
-        if count > MAX_PATTERNS:
-            raise BadSchemaError(Misfit(place, f"more than {MAX_PATTERNS} patterns"))
-        sizes = {"pattern": 0, "patternProperties": 0}
-        for where, pattern in patterns:
-            kib = compiled_kib(pattern, max_patterns_kib - total_kib)
-            if kib is None and max_patterns_kib < MAX_PATTERNS_KIB:
-                raise TooMuchWorkError
-            if kib is None:
-                reason = refusal(pattern) if compiled_kib(pattern) is None else TOO_LARGE_TOGETHER
-                raise BadSchemaError(Misfit((*place, *where), f"{brief(pattern)} {reason}"))
-            sizes[str(where[0])] += kib
-            total_kib += kib
+        faults += _faults(root, place, node)
+        text_kib, names_kib = patterns.measure(place, node)
         costs[id(node)] = _NodeCost(
-            _compared(node),
-            sizes["pattern"],
-            2 * sizes["patternProperties"],
-            REPEATS if _UNEVALUATED & node.keys() else 1,
+            _compared(node), text_kib, 2 * names_kib, REPEATS if _UNEVALUATED & node.keys() else 1
         )
+    if faults or patterns.faults:
+        raise BadSchemaError(*_named(faults + patterns.faults), *patterns.unmeasured())
     return costs
+
+
+class _PatternScan:
+    """_PatternScan measures the patterns of one schema, and collects what is wrong with them in `faults`.
+
+    The work is bounded: all that are good compile to `max_kib` together, and MAX_NAMED are looked at that are not.
+    """
+
+    def __init__(self, max_kib: int) -> None:
+        self.faults: list[Misfit] = []
+        self._max_kib = self._left_kib = max_kib
+        self._count = self._unmeasured = 0
+
+    def measure(self, place: Place, node: dict[str, Any]) -> tuple[int, int]:
+        """Return the sizes of the patterns in this one schema: of its `pattern`, and of its `patternProperties`.
+
+        Raises TooMuchWorkError where a pattern that may be good is too large.
+        """
+        sizes = {"pattern": 0, "patternProperties": 0}
+        for where, pattern in _patterns(node):
+            self._count += 1
+            if self._count > MAX_PATTERNS:
+                raise BadSchemaError(Misfit(place, f"more than {MAX_PATTERNS} patterns"))
+            if len(pattern) > MAX_PATTERN_LENGTH:
+                self.faults.append(Misfit(place, f"has a pattern of more than {MAX_PATTERN_LENGTH} characters"))
+            elif len(self.faults) >= MAX_NAMED or self._unmeasured:
+                self._unmeasured += 1
+            else:
+                sizes[str(where[0])] += self._measure((*place, *where), pattern)
+        return sizes["pattern"], sizes["patternProperties"]
+
+    def unmeasured(self) -> list[Misfit]:
+        """Return in words how many patterns were left out, since enough is wrong already."""
+        number = self._unmeasured
+        words = "1 more pattern, which is" if number == 1 else f"{number} more patterns, which are"
+        return [Misfit((), f"has {words} looked at once these are mended")] if number else []
+
+    def _measure(self, place: Place, pattern: str) -> int:
+        kib = compiled_kib(pattern, self._left_kib)
+        if kib is not None:
+            self._left_kib -= kib
+            return kib
+        if self._max_kib < MAX_PATTERNS_KIB:
+            raise TooMuchWorkError
+        is_good = self._left_kib < PATTERN_SIZES_KIB[-1] and compiled_kib(pattern) is not None
+        self.faults.append(Misfit(place, f"{brief(pattern)} {TOO_LARGE_TOGETHER if is_good else refusal(pattern)}"))
+        return 0
 
 
 def _refuse_size(root: dict[str, Any]) -> None:
@@ -341,7 +391,7 @@ def _compared(node: dict[str, Any]) -> int:
 
 
 def reachable(root: dict[str, Any]) -> Iterator[tuple[Place, dict[str, Any]]]:
-    """Yield everything that is or can be reached as a schema. Raises BadSchemaError for a dangling reference."""
+    """Yield everything that is or can be reached as a schema, in the order of the document."""
     waiting: list[Place] = [()]
     visited: set[Place] = set()
     while waiting:
@@ -351,44 +401,46 @@ def reachable(root: dict[str, Any]) -> Iterator[tuple[Place, dict[str, Any]]]:
             continue
         visited.add(place)
         yield place, node
-        if "$ref" in node:
-            waiting.append(_target(root, node["$ref"], place))
-        waiting.extend((*place, *inner) for inner, _ in _subschemas(node))
+        if "$ref" in node and (target := _target(root, node["$ref"])) is not None:
+            waiting.append(target)
+        waiting.extend(reversed([(*place, *inner) for inner, _ in _subschemas(node)]))
 
 
-def _refuse_keywords(node: dict[str, Any], place: Place) -> None:
+def _faults(root: dict[str, Any], place: Place, node: dict[str, Any]) -> Iterator[Misfit]:
+    """Yield what is not allowed in this one schema, its patterns aside."""
     draft = node.get("$schema", DRAFT)
     if draft not in (DRAFT, f"{DRAFT}#"):  # a tuple: what a stranger wrote may have no hash
-        raise BadSchemaError(Misfit((*place, "$schema"), f"only draft 2020-12 ({DRAFT}) is supported"))
+        yield Misfit((*place, "$schema"), f"only draft 2020-12 ({DRAFT}) is supported")
     if place and "$id" in node:
-        raise BadSchemaError(Misfit((*place, "$id"), "only the whole schema may have an $id"))
+        yield Misfit((*place, "$id"), "only the whole schema may have an $id")
     for keyword in _DYNAMIC:
         if keyword in node:
-            raise BadSchemaError(Misfit((*place, keyword), 'only plain references are taken, such as "#/$defs/line"'))
+            yield Misfit((*place, keyword), 'only plain references are taken, such as "#/$defs/line"')
+    if "$ref" in node and _target(root, node["$ref"]) is None:
+        reason = (
+            "points at nothing that is a schema"
+            if _is_local(node["$ref"])
+            else 'leaves this schema; only references such as "#/$defs/line" are taken'
+        )
+        yield Misfit((*place, "$ref"), f"{brief(node['$ref'])} {reason}")
 
 
-def _patterns(node: dict[str, Any], place: Place) -> Iterator[tuple[Place, str]]:
+def _patterns(node: dict[str, Any]) -> Iterator[tuple[Place, str]]:
     """Yield the patterns in this one schema, without those inside it, each with its place there."""
     keyed = node.get("patternProperties")
     found: list[tuple[Place, Any]] = [(("pattern",), node.get("pattern"))]
     found += [(("patternProperties", key), key) for key in (keyed if isinstance(keyed, dict) else ())]
-    for where, pattern in found:
-        if isinstance(pattern, str):
-            if len(pattern) > MAX_PATTERN_LENGTH:
-                raise BadSchemaError(Misfit(place, f"has a pattern of more than {MAX_PATTERN_LENGTH} characters"))
-            yield where, pattern
+    yield from ((where, pattern) for where, pattern in found if isinstance(pattern, str))
 
 
-def _target(root: dict[str, Any], reference: Any, place: Place) -> Place:
-    """Return the place that a reference points at. Raises BadSchemaError."""
-    here = (*place, "$ref")
-    if not isinstance(reference, str) or not (reference == "#" or reference.startswith("#/")):
-        message = f'{brief(reference)} leaves this schema; only references such as "#/$defs/line" are taken'
-        raise BadSchemaError(Misfit(here, message))
-    found = resolve_reference(root, reference)
-    if found is None or not isinstance(value_at(root, found), dict | bool):
-        raise BadSchemaError(Misfit(here, f"{brief(reference)} points at nothing that is a schema"))
-    return found
+def _is_local(reference: Any) -> bool:
+    return isinstance(reference, str) and (reference == "#" or reference.startswith("#/"))
+
+
+def _target(root: dict[str, Any], reference: Any) -> Place | None:
+    """Return the place of the schema that a reference points at; None where it leaves the document or dangles."""
+    found = resolve_reference(root, reference) if _is_local(reference) else None
+    return found if found is not None and isinstance(value_at(root, found), dict | bool) else None
 
 
 def resolve_reference(root: dict[str, Any], reference: str) -> Place | None:
