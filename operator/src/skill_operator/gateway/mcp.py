@@ -472,7 +472,7 @@ async def _cancel_on_disconnect(receive: Receive, scope: anyio.CancelScope) -> N
 
 
 async def _report_progress(ctx: Context, tool: str) -> None:
-    """Report progress once a second until a pod has the call: a client takes silence for an end."""
+    """Report progress once a second until a pod has the call: a client takes silence for an end. Words come once."""
     for seconds in itertools.count():
-        await ctx.session.report_progress(seconds, None, f"waking {tool}")
+        await ctx.session.report_progress(seconds, None, None if seconds else f"waking {tool}")
         await asyncio.sleep(PROGRESS_INTERVAL_SECONDS)

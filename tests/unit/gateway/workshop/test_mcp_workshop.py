@@ -92,6 +92,30 @@ async def test_an_agent_asks_hears_and_calls(world: OpenWorkshop, mode: str, pat
         assert called.structured_content == {"fahrenheit": 33.8}
 
 
+async def test_no_words_come_twice_in_a_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workshop, "REMINDER_SECONDS", 0.01)
+    words: list[str | None] = []
+    long = "3 of 3 examples pass. " * 40
+
+    async def on_progress(_progress: float, _total: float | None, message: str | None) -> None:
+        words.append(message)
+
+    async with AsyncExitStack() as stack:
+        made = OpenWorkshop(stack, wait_seconds=0.5)
+        await made.start()
+        async with agent(made) as client:
+            asked = asyncio.create_task(client.call_tool(tools.CREATE_SKILL, CELSIUS, progress_callback=on_progress))
+            key = await written(made)
+            reason = ("Verified", "Unknown", "SecondOpinion", long)
+            made.store.condition(key, reason, ("Ready", "Unknown", "SecondOpinion", ""))
+            state = (await asked).structured_content
+    assert state["status"] == "working"
+    assert words.count(None) > 3, "a client takes silence for an end"
+    told = [message for message in words if message is not None]
+    assert told[-1] == f"{state['reason']}: {state['message']}", "a client that polls hears nothing new"
+    assert len(set(told)) == len(told)
+
+
 async def test_the_tools_are_shown_to_who_may_create(world: OpenWorkshop) -> None:
     for path, headers, shown in (
         ("/mcp", ALICE_HEADERS, True),

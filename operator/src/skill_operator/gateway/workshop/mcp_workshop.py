@@ -20,7 +20,6 @@ from skill_operator.gateway.workshop.task import Task, TaskId, task_of
 from skill_operator.gateway.workshop.workshop import FoundTask, Workshop
 from skill_operator.naming import SkillKey
 
-MAX_PROGRESS_CHARACTERS: Final = 512
 _USER_PREFIX: Final = "user:"
 Context = ServerRequestContext[Any, Any]
 Result = types.CallToolResult | dict[str, Any]
@@ -68,9 +67,12 @@ class McpWorkshop:
         if mcp_tasks.is_declared(ctx):
             return mcp_tasks.created(task_of(self._latest(creation.skill), id_))
         steps = itertools.count(1)
+        reported = ""
 
         async def report(task: Task) -> None:
-            await ctx.session.report_progress(next(steps), None, task.words[:MAX_PROGRESS_CHARACTERS])
+            nonlocal reported
+            news, reported = (None if task.words == reported else task.words), task.words
+            await ctx.session.report_progress(next(steps), None, news)
 
         return _result(await self._workshop.wait(caller, id_, self._workshop.settings.wait_seconds, report), endpoint)
 

@@ -38,7 +38,7 @@ MAX_OFFERED: Final = 3
 MIN_COVERAGE_RATIO: Final = 0.6  # of a summary's words, weighted, that a Skill has: less is another subject
 KNOWN_SECONDS: Final = 5.0  # how long a change that was written takes until the watch tells of it
 UNKNOWN_SECONDS: Final = 2.0  # how long a task that another replica made may be unknown to this one
-REMINDER_SECONDS: Final = 5.0  # between two messages of progress that say the same
+REMINDER_SECONDS: Final = 5.0  # between two signs of life: a client takes silence for an end
 ANSWER_ATTEMPTS: Final = 3
 _CREATED_BY_PATH: Final = "/metadata/annotations/" + naming.CREATED_BY_ANNOTATION.replace("/", "~1")
 OnProgress = Callable[[Task], Awaitable[None]]
@@ -225,7 +225,7 @@ class Workshop:
     async def wait(self, caller: Caller, id_: TaskId, seconds: float, on_progress: OnProgress) -> FoundTask:
         """Return the task once it is done or has a question, or after so many seconds, as it then is.
 
-        `on_progress` gets each change of its words, and the same words again now and then. Where the caller's share of
+        `on_progress` gets each change of its words, and the same task again now and then. Where the caller's share of
         waiting requests is in use, the task is returned at once. Raises Problem (404).
         """
         deadline = asyncio.get_running_loop().time() + seconds
