@@ -69,6 +69,16 @@ def test_a_way_out_closes_before_new_code_is_accepted(operator: Operator, namesp
     until("the way is closed", 30, lambda: not ways())
 
 
+def test_a_skill_that_a_finalizer_holds_is_not_ready(operator: Operator, namespace: str) -> None:
+    apply(operator, namespace, skill("keeper"))
+    operator.ready(namespace, "keeper", 150)
+    delete_with_a_finalizer(operator, namespace)
+    try:
+        assert FINALIZER in operator.reason(namespace, "keeper", "Ready", "Deleting")["message"]
+    finally:
+        patch(operator, namespace, {"metadata": {"finalizers": None}})
+
+
 def test_objects_of_others_are_neither_written_over_nor_deleted(operator: Operator, namespace: str) -> None:
     kubectl = operator.cluster.kubectl
     kubectl("-n", namespace, "create", "configmap", "keeper-source", "--from-literal=config.yaml=of-another-team")

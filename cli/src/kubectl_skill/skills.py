@@ -49,8 +49,10 @@ class SkillView:
 
     @property
     def state(self) -> str:
-        """Return the state in one word: Ready, Asleep, Working, Stalled, Suspended, Archived or New."""
+        """Return the state in one word: Ready, Asleep, Working, Stalled, Suspended, Archived, Deleting or New."""
         active = self.condition(types.ACTIVE)
+        if self.metadata.deletion_timestamp is not None:
+            return "Deleting"
         if self.spec.suspend:
             return "Suspended"
         if active is not None and active.reason == "Archived":

@@ -101,7 +101,14 @@ class TestWhy:
                 assert "A message." in text
 
     def test_every_state_has_a_sentence(self) -> None:
-        assert set(SENTENCES) == {"Ready", "Asleep", "Archived", "Working", "Stalled", "Suspended", "New"}
+        assert set(SENTENCES) == {"Ready", "Asleep", "Archived", "Working", "Stalled", "Suspended", "Deleting", "New"}
+
+    def test_nothing_is_said_of_calls_while_it_is_deleted(self) -> None:
+        raw = skill("echo", ready())
+        raw["metadata"] |= {"deletionTimestamp": "2030-01-01T12:00:00Z", "finalizers": ["example.com/mine"]}
+        text = paragraph(read_skill(raw), explain(read_skill(raw)))
+        assert "is being deleted" in text
+        assert "can be called" not in text
 
     def test_as_json(self, kubectl: ScriptedKubectl, capsys: pytest.CaptureFixture[str]) -> None:
         kubectl.says("get skills", skill("echo", ready()))

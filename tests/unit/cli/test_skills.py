@@ -36,6 +36,12 @@ def test_the_state_is_one_word(status: dict[str, Any] | None, spec: dict[str, An
     assert read_skill(skill("x", status, **spec)).state == state
 
 
+def test_a_skill_that_is_being_deleted_says_no_other_state() -> None:
+    raw = skill("x", ready())
+    raw["metadata"] |= {"deletionTimestamp": "2030-01-01T12:00:00Z", "finalizers": ["example.com/mine"]}
+    assert read_skill(raw).state == "Deleting"
+
+
 def test_what_a_newer_operator_says_does_not_hide_the_rest() -> None:
     status = ready(revision="abc", newField={"a": 1}, evidence={"author": "committee", "visible": 3})
     status["conditions"].append({"type": "!", "status": "Maybe", "reason": "", "lastTransitionTime": "never"})

@@ -28,6 +28,7 @@ SENTENCES = {
     "Working": "cannot be called yet: the operator works or waits, and goes on by itself",
     "Stalled": "is stalled: a changed spec or a person must help",
     "Suspended": "is suspended: the operator only takes away what is no longer granted",
+    "Deleting": "is being deleted: nothing of it runs any more",
     "New": "is new",
 }
 
@@ -80,8 +81,6 @@ def explain(skill: SkillView) -> Explanation:
     parts = [known.meaning if known is not None and not _is_well(skill, holdup) else "", _sentence(message)]
     parts.append(_last_failure(skill))
     action = known.action if known is not None else "See the operator's log: kubectl skill doctor."
-    if skill.metadata.deletion_timestamp is not None:
-        parts.insert(0, "It is being deleted.")
     return Explanation(
         skill.state,
         holdup.reason,
@@ -106,7 +105,7 @@ def paragraph(skill: SkillView, explanation: Explanation) -> str:
 
 
 def _is_well(skill: SkillView, holdup: Condition) -> bool:
-    return holdup.type == types.READY and holdup.status == "True" and skill.state in {"Ready", "Asleep"}
+    return holdup.type == types.READY and holdup.status == "True" and skill.state in {"Ready", "Asleep", "Deleting"}
 
 
 def _stage_of(skill: SkillView, holdup: Condition) -> Condition:

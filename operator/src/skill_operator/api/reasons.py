@@ -81,6 +81,13 @@ REASONS: Final[Mapping[str, Reason]] = {
         "`spec.suspend` is true, so the operator only takes away what is no longer granted.",
         "Set `spec.suspend: false` to go on.",
     ),
+    "Deleting": Reason(
+        ReasonGroup.SPEC,
+        (READY, DEPLOYED, ACTIVE),
+        "The Skill is being deleted, and nothing of it runs any more. Finalizers that others set still hold it.",
+        "Let whoever set the finalizers that the message names remove them. If nobody does, remove them from "
+        "`metadata.finalizers`.",
+    ),
     "SpecInvalid": Reason(
         ReasonGroup.SPEC,
         (GENERATED, VERIFIED),

@@ -35,6 +35,7 @@ from skill_operator.reconcile.archive import (
     restoring_condition,
 )
 from skill_operator.reconcile.context import ReconcileContext, StageContext
+from skill_operator.reconcile.deletion import DELETING, deleting_conditions
 from skill_operator.reconcile.job_queue import JobQueues
 from skill_operator.reconcile.narrowing import END_SECONDS, REVIEW_SECONDS, LiveState, Narrowing, narrow, read_live
 from skill_operator.reconcile.observed import Observed, observe
@@ -130,7 +131,7 @@ class Reconciler:
         return self._refusals.retry_seconds(key, problem, MIN_REFUSAL_RETRY_SECONDS)
 
     async def _end(self, body: Object) -> float | None:
-        """End what a Skill runs that is being deleted. The garbage collector waits until the Skill is gone."""
+        """End what a Skill runs that is being deleted, and report it. The garbage collector waits until it is gone."""
         skill, _ = parse(body)
         live = await read_live(self._cluster, skill)
         owned = naming.MANAGED | {naming.UID_LABEL: skill.metadata.uid}
@@ -139,6 +140,8 @@ class Reconciler:
         await self._take_away(body, narrowing)
         for job in checks:
             await delete(self._cluster, job)
+        conditions = deleting_conditions(body)
+        await self._report(skill, body, conditions, Result.waiting(*conditions), {}, self._clock())
         return narrowing.after
 
     async def _delete_builds(self, key: SkillKey) -> None:
@@ -382,7 +385,10 @@ class Reconciler:
         wire = status.wire()
         if body.get("status", {}) == wire:
             return
+        is_deleting = skill.metadata.deletion_timestamp is not None
         meta = {"name": skill.metadata.name, "namespace": skill.metadata.namespace}
+        if is_deleting:  # the next Skill of this name may be there by now, and must not get the status of this one
+            meta["resourceVersion"] = body["metadata"]["resourceVersion"]
         wanted: Object = {"apiVersion": naming.API_VERSION, "kind": "Skill", "metadata": meta, "status": wire}
         self._refusals.check(_key(skill), wanted)
         with refusals_of(wanted), contextlib.suppress(NotFound):  # deleted meanwhile
@@ -390,11 +396,13 @@ class Reconciler:
         _count_archive(skill.status, status)
         for changed in transitions(skill.status.conditions, status.conditions):
             self._announce(body, changed, status)
+        if is_deleting:  # its generation is new, and its spec is not
+            return
         if skill.status.observed_generation != skill.metadata.generation and (changes := describe_changes(skill)):
             self._recorder.record(body, "Normal", "ToolAdapted", changes)
 
     def _announce(self, body: Object, changed: Condition, status: SkillStatus) -> None:
-        warn = changed.status == "False" and changed.type != api.ACTIVE
+        warn = changed.status == "False" and changed.type != api.ACTIVE and changed.reason != DELETING
         if changed.reason == "BuildFailed" and changed.type == api.BUILT:
             metrics.record_build("failed")
         log.info(

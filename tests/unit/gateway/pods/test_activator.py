@@ -516,6 +516,18 @@ async def test_a_call_that_cannot_wait_so_long_is_told_why(world: World, restori
     assert bool(requests(world)) == (not restoring), "the request outlives the call"
 
 
+@pytest.mark.parametrize("archived", [True, False])
+async def test_what_is_being_deleted_is_not_waited_for(world: World, archived: bool) -> None:
+    deleting = ("False", "Deleting", "these finalizers hold it: example.com/mine")
+    body = in_archive(skill(), ready=deleting) if archived else skill(ready=deleting)
+    body["metadata"] |= {"deletionTimestamp": "2030-01-01T12:00:00Z", "finalizers": ["example.com/mine"]}
+    world.directory.on_skill("ADDED", body)
+    status, problem, _ = await world.call()
+    assert (status, problem["type"]) == (503, "urn:skill-operator:not-ready")
+    assert "Deleting: these finalizers hold it: example.com/mine" in problem["detail"]
+    assert requests(world) == []
+
+
 async def test_a_bad_input_restores_nothing(world: World) -> None:
     world.directory.on_skill("ADDED", in_archive(skill()))
     assert (await world.call(b'{"lines": 7}'))[0] == 422

@@ -42,6 +42,12 @@ def test_the_state_is_one_word(found: SkillEntry, awake: bool, label: str, group
     assert group in {name for name, _ in skill_view.FILTERS}
 
 
+def test_a_skill_that_is_being_deleted_says_no_other_state() -> None:
+    body = skill()
+    body["metadata"] |= {"deletionTimestamp": "2030-01-01T12:00:00Z", "finalizers": ["example.com/mine"]}
+    assert skill_view.state_chip(parse_skill(body), awake=True).label == "Being deleted"
+
+
 def test_the_way_stops_where_a_stage_does() -> None:
     steps = skill_view.stage_steps(
         entry(condition("Generated", "True", "Generated"), condition("Verified", "Unknown", "Checking"))

@@ -257,6 +257,8 @@ def _record_cold_start(start_time: float, patched_at: float | None, published_at
 def _comes_back(entry: SkillEntry, waited_seconds: float) -> bool:
     """Return whether a Skill without a Deployment gets one by itself: out of the archive, into which it may just go."""
     skill, ready = entry.skill, entry.ready
+    if entry.meta.deletion_timestamp is not None:
+        return False
     if skill is None or skill.spec.suspend or is_true(skill.status.conditions, STALLED):
         return False
     if entry.archive or entry.restoring:

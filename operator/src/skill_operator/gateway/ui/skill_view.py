@@ -90,6 +90,8 @@ def state_chip(entry: SkillEntry, awake: bool) -> StateChip:
         return StateChip("Unreadable", "bad", "attention")
     conditions, ready = entry.skill.status.conditions, entry.ready
     active = get_condition(conditions, ACTIVE)
+    if entry.meta.deletion_timestamp is not None:
+        return StateChip("Being deleted", "quiet", "attention")
     if entry.archive or (active is not None and active.reason == "Archived"):
         return StateChip("Archived", "quiet", ARCHIVED)
     if ready is not None and ready.status == "True":
