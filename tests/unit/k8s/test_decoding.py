@@ -109,11 +109,23 @@ async def test_a_watch_goes_on(server: Server, api: ApiServer, what: str) -> Non
     assert [key.name for key, entry in directory.entries.items() if entry.skill is None] == ["bad"]
 
 
-async def test_each_version_is_told_once(server: Server, api: ApiServer, caplog: pytest.LogCaptureFixture) -> None:
-    for _ in range(3):
-        server.will(200, TOO_MUCH["lists in lists"])
+async def test_each_spec_is_told_once(server: Server, api: ApiServer, caplog: pytest.LogCaptureFixture) -> None:
+    """The operator itself makes a new version, when it writes into the status that it cannot read the object."""
+    for generation, version in ((1, 7), (1, 8), (1, 8), (2, 9)):
+        text = TOO_MUCH["lists in lists"].replace('"resourceVersion":"7"', f'"resourceVersion":"{version}"')
+        server.will(200, text.replace('"generation":1', f'"generation":{generation}'))
         assert UNREADABLE in (await api.get("Skill", "team", "bad") or {})
-    assert len([record for record in caplog.records if "too much" in record.message]) == 1
+    assert len([record for record in caplog.records if "too much" in record.message]) == 2
+
+
+async def test_without_a_generation_each_version_is_told(
+    server: Server, api: ApiServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    for version in (7, 7, 8):
+        text = TOO_MUCH["lists in lists"].replace('"resourceVersion":"7"', f'"resourceVersion":"{version}"')
+        server.will(200, text.replace(',"generation":1', ""))
+        await api.get("ConfigMap", "team", "bad")
+    assert len([record for record in caplog.records if "too much" in record.message]) == 2
 
 
 @pytest.fixture

@@ -85,7 +85,7 @@ class ApiServer:
         self._api = api
         self._on_unreadable = on_unreadable
         self._manager = manager
-        self._reported: set[tuple[object, object]] = set()  # versions of objects that cannot be read
+        self._reported: set[tuple[object, object]] = set()  # specs of objects that cannot be read
 
     async def apply(self, obj: Object) -> Object:
         """Apply by forced server-side apply."""
@@ -175,9 +175,9 @@ class ApiServer:
         return None if page is None and whole else _object(page, f"GET {path}")
 
     def _skeleton(self, obj: Object) -> Object:
-        """Return the marked skeleton; each version of an object is logged and counted once."""
+        """Return the marked skeleton. Each spec is logged and counted once: what follows on it may be a new status."""
         meta = obj["metadata"]
-        version = (meta.get("uid"), meta.get("resourceVersion"))
+        version = (meta.get("uid"), meta.get("generation") or meta.get("resourceVersion"))
         if version not in self._reported:
             if len(self._reported) >= MAX_REPORTED:
                 self._reported.clear()

@@ -35,7 +35,7 @@ _RECONCILES = Counter(
 )
 _UNREADABLE_OBJECTS = Counter(
     "skill_operator_unreadable_objects_total",
-    "Number of versions of objects that were skipped because they are too large or nested too deeply.",
+    "Number of specs of objects that were skipped because they are too large or nested too deeply.",
     ["kind"],
 )
 _RECONCILE_ERRORS = Counter(
