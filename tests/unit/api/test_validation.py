@@ -148,6 +148,8 @@ def nested(depth, key="not"):
             ".type: is no type: array, boolean, integer, null, number, object, string, or a list of these",
         ),
         ({"type": "object", "required": "a"}, '.required: "a" is not of type "array"'),
+        ({"type": "object", "required": [False]}, '.required[0]: false is not of type "string"; YAML reads y, n, yes'),
+        ({"type": "object", "description": True}, '.description: true is not of type "string"; YAML reads y, n, yes'),
         ({"properties": {"a b": {"minimum": "x"}}}, '.properties["a b"].minimum: "x" is not of type "number"'),
         ({"properties": {"a": {"items": [{}]}}}, ".properties.a.items: "),
         ({"properties": {"a": {"pattern": "("}}}, '.properties.a.pattern: "(" is not a "regex"'),

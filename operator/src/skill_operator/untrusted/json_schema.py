@@ -28,6 +28,9 @@ MAX_NAMED: Final = 4  # of the mistakes of a schema: those of both have room amo
 MAX_META_UNITS: Final = 128  # of a schema whose mistakes are all looked for, which takes 0.1 ms for a unit at worst
 MAX_INDEX_DIGITS: Final = 9  # Python refuses to convert thousands of digits
 
+_BARE_WORDS: Final = (
+    "YAML reads y, n, yes, no, on and off as booleans, also as the name of a property: put them in quotes"
+)
 _META: Final = Draft202012Validator({"$ref": DRAFT}, offline=True, validate_formats=False)
 REPEATS: Final = 4  # of what lies in place beside unevaluated…: the library looks there again, and inside, again
 _MASK: Final = "\0"
@@ -240,7 +243,10 @@ def _schema_message(error: ValidationError) -> str:
     place = error.instance_path
     if place and place[-1] == "type":
         return "is no type: array, boolean, integer, null, number, object, string, or a list of these"
-    return error.message.replace(_MASK, brief(error.instance))
+    message = error.message.replace(_MASK, brief(error.instance))
+    if isinstance(error.instance, bool) and message.endswith('"string"'):
+        return f"{message}; {_BARE_WORDS}"
+    return message
 
 
 def _meta_misfits(schema: dict[str, Any], first: ValidationError) -> list[Misfit]:
