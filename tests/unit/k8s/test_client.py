@@ -11,9 +11,11 @@ from typing import Any
 import pytest
 from aiohttp import web
 
+from skill_operator import naming
 from skill_operator.k8s import client
 from skill_operator.k8s.client import ApiServer, connect
 from skill_operator.k8s.errors import ClusterError
+from tests.unit.fat_metadata import FAT_METADATA
 
 pytestmark = pytest.mark.timeout(20)
 Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -306,3 +308,15 @@ def test_a_watch_keeps_no_more_than_it_needs() -> None:
     trace = client._trace(item("a") | {"kind": "ConfigMap"})
     assert trace["metadata"] == {"name": "a", "namespace": "b", "uid": "a", "resourceVersion": "1"}
     assert "data" not in trace
+
+
+@pytest.mark.parametrize("field", FAT_METADATA)
+def test_nothing_is_kept_of_metadata_that_a_tenant_filled(field: str) -> None:
+    fat = item("a") | {"kind": "Skill", "spec": {"secrets": []}}
+    own = {naming.UID_LABEL: "u-1", naming.MANAGED_BY: naming.MANAGER}
+    more = FAT_METADATA[field] | own if field == "labels" else FAT_METADATA[field]
+    fat["metadata"] = fat["metadata"] | {field: more}
+    assert len(json.dumps(client._trace(fat))) < 500
+    assert len(json.dumps(client._outline(fat))) < 500
+    if field == "labels":
+        assert client._trace(fat)["metadata"]["labels"] == own

@@ -19,6 +19,7 @@ import aiohttp
 from kubernetes.aio import config
 from kubernetes.aio.client import ApiClient, Configuration
 
+from skill_operator import naming
 from skill_operator.k8s.decoding import MAX_DOCUMENT_BYTES, METADATA_LIST, mark, parse_list, parse_object, parse_whole
 from skill_operator.k8s.errors import (
     ClusterError,
@@ -69,6 +70,9 @@ PATHS = {
     "EndpointSlice": ("apis/discovery.k8s.io/v1", "endpointslices"),
 }
 _CONTENT = frozenset({"description", "input", "output", "examples", "source"})
+_STRANGERS_METADATA = frozenset({"annotations", "finalizers", "labels", "managedFields", "ownerReferences"})
+"""What whoever may create an object may fill with a megabyte."""
+_KEPT_LABELS = (naming.MANAGED_BY, naming.COMPONENT, naming.UID_LABEL)
 CLUSTER_WIDE = frozenset({"Namespace", "PriorityClass", "TokenReview", "SubjectAccessReview", "Node", "ServiceCIDR"})
 
 
@@ -466,7 +470,8 @@ def _name(obj: Object) -> tuple[str, str]:
 def _outline(skill: Object) -> Object:
     """Return a Skill without what only its own reconcile and the gateway read, which is most of it."""
     spec = {key: value for key, value in (skill.get("spec") or {}).items() if key not in _CONTENT}
-    return _slim(skill) | {"spec": spec}
+    meta = {key: value for key, value in skill["metadata"].items() if key not in _STRANGERS_METADATA}
+    return skill | {"metadata": meta, "spec": spec}
 
 
 def _slim(obj: Object) -> Object:
@@ -481,12 +486,11 @@ def _trace(obj: Object) -> Object:
     A watch must not hold the whole cluster in memory.
     """
     meta = obj["metadata"]
-    kept = ("name", "namespace", "uid", "resourceVersion", "labels", "ownerReferences")
-    return {
-        "apiVersion": obj.get("apiVersion"),
-        "kind": obj["kind"],
-        "metadata": {k: meta[k] for k in kept if k in meta},
-    }
+    trace = {key: meta[key] for key in ("name", "namespace", "uid", "resourceVersion") if key in meta}
+    found = meta.get("labels") or {}
+    if labels := {label: found[label] for label in _KEPT_LABELS if label in found}:
+        trace["labels"] = labels
+    return {"apiVersion": obj.get("apiVersion"), "kind": obj["kind"], "metadata": trace}
 
 
 async def raise_for(response: aiohttp.ClientResponse) -> None:

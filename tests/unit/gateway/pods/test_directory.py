@@ -16,10 +16,19 @@ from skill_operator import naming
 from skill_operator.api.listed_tool import listed_tool
 from skill_operator.gateway.http.openapi import encode_openapi
 from skill_operator.gateway.pods import directory as directory_module
-from skill_operator.gateway.pods.directory import KINDS, NOT_SHOWN, Backend, Directory, parse_backend, parse_skill
+from skill_operator.gateway.pods.directory import (
+    KINDS,
+    NOT_KEPT,
+    NOT_SHOWN,
+    Backend,
+    Directory,
+    parse_backend,
+    parse_skill,
+)
 from skill_operator.gateway.tool_catalog import encode_tool
 from skill_operator.naming import SkillKey
 from skill_operator.untrusted import json_schema, patterns
+from tests.unit.fat_metadata import FAT_METADATA
 from tests.unit.gateway.objects import UID, deployment, pod, skill
 
 
@@ -297,6 +306,59 @@ HOSTILE: dict[str, dict[str, Any]] = {
         "description": "\U0001f600" * 16_000,
     },
 }
+
+
+def test_a_namespace_that_fills_up_takes_no_memory_from_others_and_is_still_called() -> None:
+    body = json.dumps(skill(**HOSTILE["what may just be"]))
+    directory = Directory()
+
+    def store(change: str, namespace: str, number: int) -> SkillKey:
+        made = json.loads(body)
+        made["metadata"] |= {"namespace": namespace, "name": f"s{number}", "uid": f"{namespace}-{number}"}
+        directory.on_skill(change, made)
+        return SkillKey(namespace, f"s{number}")
+
+    def kept(key: SkillKey) -> bool:
+        entry = directory.entries[key]
+        assert entry.skill is not None
+        return entry.skill.spec.output != NOT_KEPT
+
+    tracemalloc.start()
+    try:
+        keys = [store("ADDED", "mallory", number) for number in range(300)]
+        gc.collect()
+        assert tracemalloc.get_traced_memory()[0] < 64 << 20
+    finally:
+        tracemalloc.stop()
+    assert kept(keys[0])
+    assert not kept(keys[-1])
+    assert kept(store("ADDED", "alice", 0))
+    beyond = directory.entries[keys[-1]]
+    assert directory.input_schema(beyond) is None, "its pod looks at the input"
+    encode_openapi([beyond], "https://skills.example", authenticated=True)
+    for number in range(299):
+        store("DELETED", "mallory", number)
+    assert kept(store("MODIFIED", "mallory", 299)), "there is room again"
+    store("DELETED", "mallory", 299)
+    assert not directory._budget._totals.keys() - {"alice"}
+
+
+@pytest.mark.parametrize("field", FAT_METADATA)
+def test_an_entry_keeps_nothing_of_metadata_that_a_tenant_filled(field: str) -> None:
+    body = skill()
+    fat = FAT_METADATA[field] | {naming.CREATED_BY_ANNOTATION: "u" * 200_000} if field == "annotations" else None
+    body["metadata"][field] = fat or FAT_METADATA[field]
+    raw = json.dumps(body)
+    tracemalloc.start()
+    try:
+        entry = parse_skill(json.loads(raw))
+        gc.collect()
+        assert tracemalloc.get_traced_memory()[0] < 64 << 10
+    finally:
+        tracemalloc.stop()
+    assert entry.skill is not None
+    assert entry.meta == entry.skill.metadata
+    assert entry.meta.uid == body["metadata"]["uid"]
 
 
 @pytest.mark.parametrize("what", HOSTILE)

@@ -18,6 +18,7 @@ from pydantic import ValidationError
 from skill_operator import naming
 from skill_operator.api.conditions import ACTIVE, READY, get_condition, is_true
 from skill_operator.api.v1alpha1 import Condition, ObjectMeta, Skill
+from skill_operator.gateway.pods.entry_budget import EntryBudget
 from skill_operator.k8s import pod_status
 from skill_operator.k8s.interface import UNREADABLE, Cluster, Object
 from skill_operator.k8s.pod_status import PodProblem
@@ -32,6 +33,8 @@ DeploymentKey = tuple[str, str]  # namespace and name: others may label a Deploy
 KINDS = ("Skill", "Pod", "Deployment")
 DRAIN_TIMEOUT_SECONDS = 15.0  # three times what the controller allows itself
 NOT_SHOWN = {"description": "the schema in the Skill's spec is not valid"}
+NOT_KEPT = {"description": "the Skills of the namespace say more than the gateway keeps: see the Skill itself"}
+MAX_KEPT_DESCRIPTION = 1024  # characters, beyond the budget of a namespace
 MAX_EXAMPLES_BYTES = 64 << 10
 MAX_EXAMPLES_UNITS = 4096
 MAX_PATTERNS_KIB = 256
@@ -63,11 +66,12 @@ class SkillEntry:
     """SkillEntry is a Skill as the gateway needs it; `skill` is None where it cannot be read.
 
     A schema that the gateway cannot show is `NOT_SHOWN` there, and examples of more than `MAX_EXAMPLES_BYTES` are left
-    out, so that an entry takes less than 2 MiB, whatever was stored.
+    out, so that an entry takes less than 2 MiB, whatever was stored. `units` is the weight of what its spec says.
     """
 
     meta: ObjectMeta
     skill: Skill | None
+    units: int = 0
 
     @property
     def ready(self) -> Condition | None:
@@ -103,7 +107,9 @@ class SkillEntry:
         return self.skill is not None and is_true(self.skill.status.conditions, READY, self.meta.generation)
 
 
-_KEPT_ANNOTATIONS = (naming.CREATED_BY_ANNOTATION, naming.PROMOTED_BY_ANNOTATION)
+_KEPT_ANNOTATIONS = (naming.CREATED_BY_ANNOTATION, naming.PROMOTED_BY_ANNOTATION, naming.REQUEST_ANNOTATION)
+_KEPT_METADATA = ("name", "namespace", "uid", "generation", "resourceVersion", "creationTimestamp", "deletionTimestamp")
+MAX_ANNOTATION = 1024  # characters; no user has a longer name
 SkillListener = Callable[[SkillEntry | None, SkillEntry | None], None]
 PodListener = Callable[[str, Object], None]
 
@@ -111,17 +117,29 @@ PodListener = Callable[[str, Object], None]
 def parse_skill(body: Object) -> SkillEntry:
     """Return the entry of a Skill. It never raises: one Skill that cannot be parsed must not hide the others."""
     raw = body["metadata"]
-    annotations = {key: raw["annotations"][key] for key in _KEPT_ANNOTATIONS if key in (raw.get("annotations") or {})}
-    fields = {key: raw.get(key, "") for key in ("name", "namespace", "uid")}
-    meta = ObjectMeta.model_validate(fields | {"annotations": annotations})
+    found = raw.get("annotations") or {}  # of a tenant, who may write megabytes there, as into labels
+    annotations = {key: str(found[key])[:MAX_ANNOTATION] for key in _KEPT_ANNOTATIONS if key in found}
+    kept = {key: raw[key] for key in _KEPT_METADATA if key in raw} | {"annotations": annotations}
+    meta = ObjectMeta.model_validate(kept)
     if UNREADABLE in body:
         return SkillEntry(meta, None)
     try:
-        skill = Skill.model_validate(body | {"spec": _shown(_served(body))})
+        shown = _shown(_served(body))
+        skill = Skill.model_validate(body | {"metadata": kept, "spec": shown})
     except (ValidationError, KeyError, TypeError, AttributeError) as error:
         log.warning("skill %s/%s cannot be parsed: %s", meta.namespace, meta.name, printable(str(error), 300))
         return SkillEntry(meta, None)
-    return SkillEntry(skill.metadata, skill)
+    return SkillEntry(skill.metadata, skill, weight(shown))
+
+
+def _reduced(entry: SkillEntry) -> SkillEntry:
+    """Return the entry without all that calls do not need: the pods hold their input against the schema, too."""
+    if entry.skill is None:
+        return entry
+    description = entry.skill.spec.description[:MAX_KEPT_DESCRIPTION]
+    lost = {"input": NOT_KEPT, "output": NOT_KEPT, "examples": [], "description": description}
+    spec = entry.skill.spec.model_copy(update=lost)
+    return SkillEntry(entry.meta, entry.skill.model_copy(update={"spec": spec}))
 
 
 def _served(body: Object) -> Object:
@@ -197,6 +215,7 @@ class Directory:
     _scales: dict[DeploymentKey, ScaleState] = field(default_factory=dict)
     _draining: dict[DeploymentKey, float] = field(default_factory=dict)  # since when, by this process's clock
     _changes: dict[OwnerKey, asyncio.Event] = field(default_factory=dict, compare=False)
+    _budget: EntryBudget = field(default_factory=EntryBudget, compare=False)
     _input_schemas: dict[str, tuple[tuple[int, str], CompiledSchema | None]] = field(default_factory=dict)  # by uid
 
     @property
@@ -271,7 +290,7 @@ class Directory:
         its patterns are too large for a process that serves everybody. Then only the skill itself can validate.
         """
         meta = entry.meta
-        if entry.skill is None or not entry.current or entry.skill.spec.input == NOT_SHOWN:
+        if entry.skill is None or not entry.current or entry.skill.spec.input in (NOT_SHOWN, NOT_KEPT):
             return None
         version, compiled = self._input_schemas.get(meta.uid, (None, None))
         if version != entry.version:
@@ -290,10 +309,14 @@ class Directory:
         key = SkillKey(meta["namespace"], meta["name"])
         before, after = self.entries.get(key), None
         if change != "DELETED":
-            after = self.entries[key] = parse_skill(body)
+            after = parse_skill(body)
+            if not self._budget.take(key, after.units):
+                after = _reduced(after)
+            self.entries[key] = after
             self.tools |= dict.fromkeys(_tool_names(key), key)
         elif before is not None and before.meta.uid == meta["uid"]:
             del self.entries[key]
+            self._budget.release(key)
             for name in _tool_names(key):
                 self.tools.pop(name, None)
             self._input_schemas.pop(meta["uid"], None)
