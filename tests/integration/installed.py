@@ -178,23 +178,37 @@ class Operator:
 
         until(f"{replicas} pods of {component}", 90, settled)
         if component == "gateway" and replicas:
-            until("a way to the gateway", 60, self._reaches)
+            self.await_gateway()
+
+    def await_gateway(self) -> None:
+        """Wait for a way to the gateway, after its pod was replaced.
+
+        The forwarded port leads to one pod, and is opened anew only after a connection to one that is gone, which may
+        hang.
+        """
+        until("a way to the gateway", 120, self._reaches)
 
     def _reaches(self) -> bool:
-        """A forwarded port leads to one pod, and is opened anew only after a connection to one that is gone."""
         try:
-            context = self.service.forwarded_context
-            return http("GET", f"{self.url}/v1/skills", None, token=self.token, context=context).status == 200
+            url, context = f"{self.url}/v1/skills", self.service.forwarded_context
+            return http("GET", url, None, token=self.token, context=context, timeout=5).status == 200
         except (OSError, HTTPException):
             return False
 
 
-def http(method: str, url: str, body: bytes | None, token: str = "", context: ssl.SSLContext | None = None) -> Answer:
+def http(
+    method: str,
+    url: str,
+    body: bytes | None,
+    token: str = "",
+    context: ssl.SSLContext | None = None,
+    timeout: float = 60,
+) -> Answer:
     headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {token}"} if token else {})
     request = urllib.request.Request(url, body, headers, method=method)
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=context))
     try:
-        with opener.open(request, timeout=60) as answer:
+        with opener.open(request, timeout=timeout) as answer:
             status, data, told = answer.status, answer.read(), answer.headers
     except urllib.error.HTTPError as error:
         status, data, told = error.code, error.read(), error.headers
@@ -276,7 +290,7 @@ def reached(request: pytest.FixtureRequest) -> None:
     """Open the way to the gateway anew where a serial test before this one ended the pod that it led to."""
     if request.node.get_closest_marker("serial") and "operator" in request.fixturenames:
         installed_operator: Operator = request.getfixturevalue("operator")
-        until("a way to the gateway", 90, installed_operator._reaches)
+        installed_operator.await_gateway()
 
 
 @pytest.fixture

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
-from contextlib import suppress
-from http.client import HTTPException
 from typing import Any
 
 import pytest
@@ -123,10 +121,5 @@ def test_a_skill_lives_on_a_private_registry_elsewhere(
     flat = f"/{TEAM}/skills-{space}@sha256:"
     until("its image has a name of one level", 180, lambda: flat in operator.skill(space, "abroad")["status"]["image"])
     operator.ready(space, "abroad", 180)
-
-    def answers() -> bool:
-        with suppress(OSError, HTTPException):  # the forwarded port may still lead to the former gateway
-            return bool(operator.call(space, "abroad", {"what": "as near"}).body == {"said": "as near"})
-        return False
-
-    until("it answers", 60, answers)
+    operator.await_gateway()
+    assert operator.call(space, "abroad", {"what": "as near"}).body == {"said": "as near"}

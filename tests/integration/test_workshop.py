@@ -293,7 +293,7 @@ async def test_a_gateway_that_is_killed_loses_no_task(operator: Operator, namesp
             "-n", NAMESPACE, "delete", "pod", "-l", GATEWAY, "--force", "--grace-period=0", check=False
         )
         operator.ready(namespace, name)
-        until("a way to the gateway", 90, operator._reaches)  # the one to the killed pod breaks with its first use
+        operator.await_gateway()  # the one to the killed pod breaks with its first use
         async with agent(operator, token, extensions=[TasksExtension()]) as client:
             while (done := await task(client, "tasks/get", id_))["status"] == "working":  # noqa: ASYNC110 - of another process
                 await asyncio.sleep(1)
