@@ -32,14 +32,13 @@ class WorkQueue:
 
     def __init__(self, workers: int = 0, rest_seconds: float = 0.0) -> None:
         self._rest_seconds = rest_seconds
-        self._resting: set[SkillKey] = set()
         self._limit = max(1, workers - 1) if workers else float("inf")  # of keys of one namespace that are worked on
         self._ready: dict[str, dict[SkillKey, float]] = {}  # namespaces in the order of their turns, keys since when
         self._ready_count = 0
         self._changed = asyncio.Event()
-        self._processing: set[SkillKey] = set()
+        self._held: set[SkillKey] = set()  # are worked on, or rest after that
         self._busy: Counter[str] = Counter()  # keys of each namespace that are worked on
-        self._dirty: set[SkillKey] = set()  # were added while they were worked on, or rested
+        self._dirty: set[SkillKey] = set()  # were added while they were held
         self._delayed: list[tuple[float, int, SkillKey]] = []  # a heap
         self._due: dict[SkillKey, float] = {}  # the earliest time that counts for each
         self._order = itertools.count()
@@ -51,7 +50,7 @@ class WorkQueue:
 
     def add(self, key: SkillKey) -> None:
         """Queue the key now, or once it has rested."""
-        if key in self._processing or key in self._resting:
+        if key in self._held:
             self._dirty.add(key)
         elif key not in self._ready.get(key.namespace, ()):
             self._ready.setdefault(key.namespace, {})[key] = time.monotonic()
@@ -88,25 +87,23 @@ class WorkQueue:
         if keys:
             self._ready[namespace] = keys  # behind all others
         self._ready_count -= 1
-        self._processing.add(key)
+        self._held.add(key)
         self._busy[namespace] += 1
         return key, time.monotonic() - since
 
     def done(self, key: SkillKey) -> None:
         """Note that the worker is done with the key. It must follow each `take`."""
-        self._processing.discard(key)
         self._busy[key.namespace] -= 1
         if not self._busy[key.namespace]:
             del self._busy[key.namespace]
         self._changed.set()
         if self._rest_seconds:
-            self._resting.add(key)
-            asyncio.get_running_loop().call_later(self._rest_seconds, self._end_rest, key)
+            asyncio.get_running_loop().call_later(self._rest_seconds, self._release, key)
         else:
-            self._end_rest(key)
+            self._release(key)
 
-    def _end_rest(self, key: SkillKey) -> None:
-        self._resting.discard(key)
+    def _release(self, key: SkillKey) -> None:
+        self._held.discard(key)
         if key in self._dirty:
             self._dirty.discard(key)
             self.add(key)
