@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-import socket
 import subprocess
 import urllib.error
 import urllib.request
@@ -37,6 +36,7 @@ from skill_operator.registry.seed import seed
 from skill_operator.registry.storage import RegistryStorage, StoredImage
 from skill_operator.settings import Settings
 from tests.chart.render import NAMESPACE, Object, containers, pod, program, render
+from tests.free_ports import free_port
 from tests.unit.registry.test_seed import SHARED, Layout
 
 REGISTRY = "skill-operator-registry.operators.svc:5000"
@@ -306,12 +306,6 @@ class Registry:
             status, answer = self.call("GET", f"{self.reader}/v2/{repository}/blobs/{each['digest']}", MIRROR)
             assert (status, len(answer[1])) == (200, each["size"])
         return True
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @contextmanager

@@ -6,7 +6,6 @@ import asyncio
 import json
 import os
 import signal
-import socket
 from collections.abc import AsyncIterator
 
 import aiohttp
@@ -17,6 +16,7 @@ from skill_operator.gateway import server
 from skill_operator.gateway.http.routes import Routes
 from skill_operator.observability import logs
 from skill_operator.settings import GatewaySettings, ImageSettings, Settings
+from tests.free_ports import free_ports
 from tests.unit.gateway.objects import skill
 from tests.unit.gateway.pods.test_directory import Watches
 
@@ -24,11 +24,11 @@ OPEN = GatewaySettings(auth="none")
 pytestmark = pytest.mark.timeout(60)
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+def open_settings() -> Settings:
+    """Return the settings of a gateway that asks nobody who calls, on ports of its own."""
+    images = ImageSettings(runtime="r", checker="c", builder="b", operator="o")
+    listen, health, usage = free_ports(3)
+    return Settings(images=images, listen_port=listen, health_port=health, usage_port=usage, gateway=OPEN)
 
 
 @pytest.fixture
@@ -61,10 +61,7 @@ async def test_from_start_to_end(
     monkeypatch.setattr(logs, "DELAY_SECONDS", 60.0)
     caplog.set_level("INFO")
     watches = Watches()
-    images = ImageSettings(runtime="r", checker="c", builder="b", operator="o")
-    settings = Settings(
-        images=images, listen_port=free_port(), health_port=free_port(), usage_port=free_port(), gateway=OPEN
-    )
+    settings = open_settings()
     own, calls = f"http://127.0.0.1:{settings.health_port}", f"http://127.0.0.1:{settings.listen_port}/v1/skills"
     serving = asyncio.create_task(server.serve(settings, watches))  # type: ignore[arg-type]
 
@@ -103,10 +100,7 @@ async def test_a_call_in_flight_is_finished(client: aiohttp.ClientSession, monke
         return JSONResponse({"skills": []})
 
     monkeypatch.setattr(Routes, "list_skills", slow)
-    images = ImageSettings(runtime="r", checker="c", builder="b", operator="o")
-    settings = Settings(
-        images=images, listen_port=free_port(), health_port=free_port(), usage_port=free_port(), gateway=OPEN
-    )
+    settings = open_settings()
     calls = f"http://127.0.0.1:{settings.listen_port}/v1/skills"
     serving = asyncio.create_task(server.serve(settings, Watches()))  # type: ignore[arg-type]
     await until(client, f"http://127.0.0.1:{settings.health_port}/healthz", 200)

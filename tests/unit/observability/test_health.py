@@ -3,20 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 import threading
 
 import aiohttp
 import pytest
 
 from skill_operator.observability import health, metrics
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+from tests.free_ports import free_port, free_ports
 
 
 async def test_each_check_is_asked_each_time() -> None:
@@ -51,7 +44,7 @@ async def test_a_check_that_fails_is_a_problem() -> None:
 
 
 async def test_a_document_is_on_its_own_port_alone() -> None:
-    health_port, port = free_port(), free_port()
+    health_port, port = free_ports(2)
     async with (
         health.serve(health_port, {}, {}),
         health.serve_document(port, "/usage", lambda: '{"skills": {}}'),

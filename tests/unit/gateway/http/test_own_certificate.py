@@ -19,10 +19,10 @@ import pytest
 from skill_operator.gateway import server
 from skill_operator.gateway.http.tls import FILE_NAMES, Certificate, CertificateError
 from skill_operator.settings import GatewaySettings, ImageSettings, SelfSignedSettings, Settings
+from tests.free_ports import free_ports
 from tests.unit.certificates.samples import MORE_NAMES, NAMES, SERVING, Clock, Stored, rotator
 from tests.unit.gateway.http.test_tls import Secure, point
 from tests.unit.gateway.pods.test_directory import Watches
-from tests.unit.gateway.test_server import free_port
 from tests.unit.gateway.world import fine
 
 pytestmark = pytest.mark.timeout(20)
@@ -108,7 +108,7 @@ async def test_a_gateway_waits_for_its_certificate_and_serves_nothing_in_plain_t
     own = SelfSignedSettings(enabled=True)
     gateway = GatewaySettings(auth="none", hosts=list(NAMES), tls_folder=str(tmp_path), self_signed=own)
     images = ImageSettings(runtime="r", checker="c", builder="b", operator="o")
-    ports = {name: free_port() for name in ("listen_port", "health_port", "usage_port")}
+    ports = dict(zip(("listen_port", "health_port", "usage_port"), free_ports(3), strict=True))
     settings = Settings(images=images, gateway=gateway, **ports)
     waited, looked = 0, asyncio.Event()
     load = server.Certificate

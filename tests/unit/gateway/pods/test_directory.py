@@ -7,7 +7,7 @@ import contextlib
 import gc
 import json
 import tracemalloc
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import pytest
@@ -308,6 +308,21 @@ HOSTILE: dict[str, dict[str, Any]] = {
 }
 
 
+@contextlib.contextmanager
+def memory_traced() -> Iterator[Callable[[], int]]:
+    """Yield a function that returns how many bytes were taken since, and are not garbage."""
+
+    def taken() -> int:
+        gc.collect()
+        return tracemalloc.get_traced_memory()[0]
+
+    tracemalloc.start()
+    try:
+        yield taken
+    finally:
+        tracemalloc.stop()
+
+
 def test_a_namespace_that_fills_up_takes_no_memory_from_others_and_is_still_called() -> None:
     body = json.dumps(skill(**HOSTILE["what may just be"]))
     directory = Directory()
@@ -323,13 +338,9 @@ def test_a_namespace_that_fills_up_takes_no_memory_from_others_and_is_still_call
         assert entry.skill is not None
         return entry.skill.spec.output != NOT_KEPT
 
-    tracemalloc.start()
-    try:
+    with memory_traced() as taken:
         keys = [store("ADDED", "mallory", number) for number in range(300)]
-        gc.collect()
-        assert tracemalloc.get_traced_memory()[0] < 64 << 20
-    finally:
-        tracemalloc.stop()
+        assert taken() < 64 << 20
     assert kept(keys[0])
     assert not kept(keys[-1])
     assert kept(store("ADDED", "alice", 0))
@@ -346,16 +357,13 @@ def test_a_namespace_that_fills_up_takes_no_memory_from_others_and_is_still_call
 @pytest.mark.parametrize("field", FAT_METADATA)
 def test_an_entry_keeps_nothing_of_metadata_that_a_tenant_filled(field: str) -> None:
     body = skill()
-    fat = FAT_METADATA[field] | {naming.CREATED_BY_ANNOTATION: "u" * 200_000} if field == "annotations" else None
-    body["metadata"][field] = fat or FAT_METADATA[field]
+    body["metadata"][field] = FAT_METADATA[field]
+    if field == "annotations":
+        body["metadata"][field] = FAT_METADATA[field] | {naming.CREATED_BY_ANNOTATION: "u" * 200_000}
     raw = json.dumps(body)
-    tracemalloc.start()
-    try:
+    with memory_traced() as taken:
         entry = parse_skill(json.loads(raw))
-        gc.collect()
-        assert tracemalloc.get_traced_memory()[0] < 64 << 10
-    finally:
-        tracemalloc.stop()
+        assert taken() < 64 << 10
     assert entry.skill is not None
     assert entry.meta == entry.skill.metadata
     assert entry.meta.uid == body["metadata"]["uid"]
@@ -365,17 +373,12 @@ def test_an_entry_keeps_nothing_of_metadata_that_a_tenant_filled(field: str) -> 
 def test_an_entry_is_small_and_can_be_shown(what: str) -> None:
     body = json.dumps(skill(**HOSTILE[what]))
     parsed = json.loads(body)
-    tracemalloc.start()
-    try:
+    with memory_traced() as taken:
         entry = parse_skill(parsed)
         del parsed
-        gc.collect()
-        assert tracemalloc.get_traced_memory()[0] < 2 << 20
+        assert taken() < 2 << 20
         copied = parse_skill(json.loads(body))
-        gc.collect()
-        assert tracemalloc.get_traced_memory()[0] < 2 << 20
-    finally:
-        tracemalloc.stop()
+        assert taken() < 2 << 20
     assert entry.skill is not None
     assert copied.skill is not None
     encode_openapi([entry], "https://skills.example", authenticated=True)
