@@ -4,7 +4,8 @@ A fifth one, `bases`, is the operator's image and the two base images as files: 
 
     python3 -m hack.images
 
-The cache keeps each image under a key of everything it is made from, so only a change builds it again. The paths and
+The cache keeps each image under a key of everything it is made from, so only a change builds it again, and the eight
+of each name that were used last. The paths and
 digests are written to .cluster/images.json. Docker builds them where its engine answers, otherwise buildah does.
 """
 
@@ -25,6 +26,7 @@ from hack.cluster.access import Cluster
 from hack.cluster.identity import CHECKOUT
 from hack.cluster.packages import ensure
 from hack.cluster.shell import ClusterError, run, say, step, succeeds
+from hack.image_cache import prune
 
 CACHE = binaries.CACHE / "images"
 RESULT = CHECKOUT / ".cluster" / "images.json"
@@ -89,6 +91,8 @@ def build_all() -> dict[str, dict[str, str]]:
             if image.name not in ARCHIVES:
                 made[image.name]["digest"] = json.loads((path / "index.json").read_text())["manifests"][0]["digest"]
         made[BASES] = _bases(made, docker=docker)
+        for deleted in prune(CACHE, (Path(image["path"]) for image in made.values())):
+            succeeds(*(("docker", "rmi") if docker else ("buildah", "rmi")), f"localhost/skill-operator/{deleted}")
     return made
 
 
