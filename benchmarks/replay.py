@@ -21,8 +21,9 @@ from typing import Final, NamedTuple
 from unittest.mock import patch
 
 from benchmarks.repair_traces import RepairTrace, make_pools, make_traces, read_traces, write_traces
-from skill_operator.generation import ledger as ledger_rules
-from skill_operator.generation.ledger import Call, GenerationLimits, Ledger, ReadyCandidate, Stop, Wait
+from skill_operator.generation import decision, ledger_entries
+from skill_operator.generation.decision import Call, GenerationLimits, ReadyCandidate, Stop, Wait
+from skill_operator.generation.ledger import Ledger
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
 CALL_TOKENS = 1000
@@ -35,7 +36,7 @@ RULES: Final[dict[str, dict[str, int]]] = {
     "end at the first repeat": {"MAX_REPEATS": 1},
     "never end at a repeat": {"MAX_REPEATS": NEVER},
 }
-"""Rule sets, as constants of the ledger that differ from the shipped ones."""
+"""Rule sets, as constants of the decision that differ from the shipped ones."""
 ATTEMPTS = (3, 4, 5)
 
 
@@ -63,12 +64,12 @@ def replay(trace: RepairTrace, max_attempts: int) -> ReplayOutcome:
     ledger = Ledger(input_hash=trace.task)
     limits = GenerationLimits(max_attempts=max_attempts, token_budget=10**9, max_faults=5, deadline=timedelta(days=1))
     for rounds, candidate in enumerate(trace.candidates):
-        step = ledger_rules.decide(ledger, limits, CALL_TOKENS, NOW)
+        step = decision.decide(ledger, limits, CALL_TOKENS, NOW)
         if isinstance(step, Stop):
             return ReplayOutcome(step.reason, rounds)
         assert isinstance(step, Call), step
-        ledger = ledger_rules.reserve(ledger, "model", step.reserved_tokens, f"call {rounds}", NOW)
-        ledger = ledger_rules.settle(
+        ledger = ledger_entries.reserve(ledger, "model", step.reserved_tokens, f"call {rounds}", NOW)
+        ledger = ledger_entries.settle(
             ledger,
             CALL_TOKENS,
             NOW,
@@ -78,8 +79,8 @@ def replay(trace: RepairTrace, max_attempts: int) -> ReplayOutcome:
             flaw="",
             problem="",
         )
-        if isinstance(ledger_rules.decide(ledger, limits, CALL_TOKENS, NOW), ReadyCandidate):
-            ledger = ledger_rules.record_verdict(
+        if isinstance(decision.decide(ledger, limits, CALL_TOKENS, NOW), ReadyCandidate):
+            ledger = ledger_entries.record_verdict(
                 ledger,
                 passed=candidate.passed,
                 gate=candidate.gate,
@@ -87,7 +88,7 @@ def replay(trace: RepairTrace, max_attempts: int) -> ReplayOutcome:
                 line=candidate.line,
                 private=candidate.private,
             )
-    end = ledger_rules.decide(ledger, limits, CALL_TOKENS, NOW)
+    end = decision.decide(ledger, limits, CALL_TOKENS, NOW)
     if isinstance(end, ReadyCandidate):
         return ReplayOutcome("Accepted", len(trace.candidates))
     reason = end.reason if isinstance(end, Stop | Wait) else "TraceEnded"
@@ -95,10 +96,10 @@ def replay(trace: RepairTrace, max_attempts: int) -> ReplayOutcome:
 
 
 def measure(traces: list[RepairTrace], max_attempts: int, constants: Mapping[str, int]) -> RuleFigures:
-    """Replay all traces with these constants of the ledger in the place of the shipped ones."""
+    """Replay all traces with these constants of the decision in the place of the shipped ones."""
     with contextlib.ExitStack() as stack:
         for name, value in constants.items():
-            stack.enter_context(patch.object(ledger_rules, name, value))
+            stack.enter_context(patch.object(decision, name, value))
         outcomes = [replay(trace, max_attempts) for trace in traces]
     lost = Counter(
         outcome.reason

@@ -11,10 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from skill_operator.api.v1alpha1 import SkillSpec
-from skill_operator.generation import ledger as ledger_rules
+from skill_operator.generation import ledger_entries
+from skill_operator.generation.decision import CallKind, Stop
 from skill_operator.generation.disputes import MAX_VALUE_CHARACTERS, WrongAnswer, find_dispute, read_wrong_answers
 from skill_operator.generation.holdout import split_examples
-from skill_operator.generation.ledger import Attempt, AttemptState, CallKind, Ledger
+from skill_operator.generation.ledger import Attempt, AttemptState, Ledger
 from skill_operator.generation.request import build_messages
 from skill_runtime.check.examples import FailedExample, compare_reply, report_hidden, report_visible
 from skill_runtime.check.request import CheckExample
@@ -135,7 +136,7 @@ def test_no_prompt_holds_what_is_held_out(attempts: list[Attempt], was_stopped: 
     ledger = Ledger(input_hash="h", attempts=tuple(attempts))
     dispute = find_dispute([attempt.private for attempt in attempts], held_out=True)
     if was_stopped and dispute is not None:
-        ledger = ledger_rules.stop(ledger, ledger_rules.Stop("SuspectSpec", dispute.message, "", 3))
-        ledger = ledger_rules.reserve(ledger, "m", 9, "next", NOW)
+        ledger = ledger_entries.stop(ledger, Stop("SuspectSpec", dispute.message, "", 3))
+        ledger = ledger_entries.reserve(ledger, "m", 9, "next", NOW)
     for kind in get_args(CallKind):
         assert SECRET not in json.dumps(build_messages(SPEC, "", {}, ledger, kind))

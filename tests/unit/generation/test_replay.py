@@ -18,7 +18,7 @@ from benchmarks.repair_traces import (
     write_traces,
 )
 from benchmarks.replay import ATTEMPTS, RULES, measure, replay, report
-from skill_operator.generation import ledger as ledger_rules
+from skill_operator.generation import decision
 
 RIGHT = TracedCandidate("right", passed=True)
 DISPUTED = "4/5 visible examples pass.\nexample 'a':\n  input:    1\n  expected: 2\n  got:      3"
@@ -61,14 +61,14 @@ def test_no_model_is_asked_more_often_than_it_may_whatever_it_repeats() -> None:
 
 
 def test_each_rule_set_is_measured_and_the_shipped_rules_are_back_afterwards() -> None:
-    before = {name: getattr(ledger_rules, name) for constants in RULES.values() for name in constants}
+    before = {name: getattr(decision, name) for constants in RULES.values() for name in constants}
     made = [trace("a", "a", "a", "right"), trace("a", "b", "right"), trace("a", "b", "c", "d", "e")]
     shipped = measure(made, 5, RULES["as shipped"])
     assert (shipped.fixed, shipped.kept, shipped.all_repairs, shipped.repairs) == (2, 1, 9, 2 + 2 + 4)
     assert shipped.lost_to == {"LoopDetected": 1}
     assert measure(made, 5, RULES["attempts alone"]).kept == 2
     assert measure(made, 5, RULES["end at the first repeat"]).repairs == 1 + 2 + 4
-    assert {name: getattr(ledger_rules, name) for name in before} == before
+    assert {name: getattr(decision, name) for name in before} == before
     table = report(made)
     assert all(name in table for name in RULES)
 

@@ -17,8 +17,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from skill_operator.api.v1alpha1 import MESSAGE_LIMIT, GenerationFailure, GenerationStatus, Rejection, Skill
-from skill_operator.generation import daily_quota, ledger_history, second_opinion, store
-from skill_operator.generation import ledger as ledger_rules
+from skill_operator.generation import daily_quota, ledger_entries, ledger_history, second_opinion, store
 from skill_operator.generation.circuit_breaker import CircuitBreaker
 from skill_operator.generation.completion_reader import (
     MAX_QUOTED_CHARACTERS,
@@ -27,19 +26,18 @@ from skill_operator.generation.completion_reader import (
     read_completion,
 )
 from skill_operator.generation.daily_quota import DailyQuota, DailyUsage
-from skill_operator.generation.fingerprint import text_fingerprint
-from skill_operator.generation.ledger import (
-    NO_ANSWER,
-    REFUSED,
+from skill_operator.generation.decision import (
     Call,
+    Decision,
     GenerationLimits,
-    Ledger,
-    ReadyCandidate,
-    ReplyDetails,
-    SecondOpinion,
     Stop,
     Wait,
+    deadline,
+    decide,
 )
+from skill_operator.generation.fingerprint import text_fingerprint
+from skill_operator.generation.ledger import NO_ANSWER, REFUSED, Ledger, SecondOpinion
+from skill_operator.generation.ledger_entries import ReplyDetails
 from skill_operator.generation.ledger_history import LedgerHistory, RejectedCode
 from skill_operator.generation.prompt import Message
 from skill_operator.generation.provider import (
@@ -73,8 +71,6 @@ STALLED_RETRY_SECONDS = 1800.0  # after too many faults in a row: an outage ends
 TRIAL_GRACE = timedelta(seconds=30)  # a circuit breaker's trial call may wait so long for a slot of the pool
 
 _EMPTY_REPLY_REASONS = {"cut-off": "ReplyCutOff", NO_ANSWER: "ReplyCutOff", REFUSED: "TaskRefused"}
-
-Decision = Call | ReadyCandidate | Stop | Wait
 
 
 @dataclass(frozen=True)
@@ -215,22 +211,22 @@ class Author:
             request = unsent_request  # the ledger was written, and the reconcile ended before the call was made
         else:
             ledger = self._record_reply(inputs, before, now)
-            state = state.with_ledger(ledger_rules.refuse_rejected(ledger, state.history.rejected_messages))
+            state = state.with_ledger(ledger_entries.refuse_rejected(ledger, state.history.rejected_messages))
         events = _describe_reply(before, state.ledger, state.limits)
         decision = self._decide(inputs, state, now)
         if isinstance(decision, Call):
             messages = build_messages(inputs.skill.spec, inputs.types, inputs.manifest, state.ledger, decision.kind)
             temperature = FRESH_START_TEMPERATURE if decision.kind == "fresh" else DEFAULT_TEMPERATURE
-            readopted = ledger_rules.find_readopted(state.ledger)
+            readopted = ledger_entries.find_readopted(state.ledger)
             request = self._new_request(key, state.model, messages, decision, temperature, readopted)
             tokens = decision.reserved_tokens
             usage = daily_quota.reserve(state.usage, meta.uid, meta.namespace, request.call_id, tokens)
-            ledger = ledger_rules.reserve(
+            ledger = ledger_entries.reserve(
                 state.ledger, state.model.name, tokens, request.call_id, now, reply_limit=decision.max_tokens
             )
             state = replace(state.with_ledger(ledger), usage=usage)
         elif isinstance(decision, Stop):
-            state = state.with_ledger(ledger_rules.stop(state.ledger, decision))
+            state = state.with_ledger(ledger_entries.stop(state.ledger, decision))
         last = state.ledger.last
         return GenerationStep(
             attempt=_describe_attempt(last.number, state.limits) if last is not None else "",
@@ -241,7 +237,7 @@ class Author:
             decision=decision,
             rejection=state.history.standing_rejection,
             first_reply=state.ledger.first_reply,
-            deadline=ledger_rules.deadline(state.ledger, state.limits),
+            deadline=deadline(state.ledger, state.limits),
             request=request,
             opinion=state.ledger.opinion,
             events=events,
@@ -273,7 +269,7 @@ class Author:
         candidate = state.ledger.last
         if candidate is None or candidate.state not in {"candidate", "passed"}:
             return None
-        ledger = ledger_rules.record_verdict(
+        ledger = ledger_entries.record_verdict(
             state.ledger, passed=passed, gate=gate, message=message, line=line, private=private
         )
         request: CompletionRequest | None = None
@@ -299,7 +295,7 @@ class Author:
             message=rejection.message,
             at=rejection.at,
         )
-        ledger = second_opinion.reopen(ledger_rules.record_rejection(state.ledger, rejection.message))
+        ledger = second_opinion.reopen(ledger_entries.record_rejection(state.ledger, rejection.message))
         state = replace(state, history=state.history.with_rejection(rejected)).with_ledger(ledger)
         return self._update(inputs, state)
 
@@ -406,10 +402,10 @@ class Author:
         spec, ledger = inputs.skill.spec, state.ledger
         limits = self._call_limits(state)
         messages = build_messages(spec, inputs.types, inputs.manifest, ledger, "first")
-        decision = ledger_rules.decide(ledger, limits, estimate(messages), now)
+        decision = decide(ledger, limits, estimate(messages), now)
         if isinstance(decision, Call):
             messages = build_messages(spec, inputs.types, inputs.manifest, ledger, decision.kind)
-            decision = ledger_rules.decide(ledger, limits, estimate(messages), now)
+            decision = decide(ledger, limits, estimate(messages), now)
         return decision
 
     def _record_reply(self, inputs: GenerationInput, ledger: Ledger, now: datetime) -> Ledger:
@@ -427,7 +423,7 @@ class Author:
             problem = f"{opinion.endpoint} did not answer in time"
         if problem:  # what a model may have written until now is charged
             self._pool.cancel(key)
-            settled = ledger_rules.record_fault(attempt, problem, opinion.tokens, now)
+            settled = ledger_entries.record_fault(attempt, problem, opinion.tokens, now)
         else:
             settled = self._record_attempt_reply(inputs, attempt, now)
         return second_opinion.from_attempt(ledger, settled, now)
@@ -438,12 +434,12 @@ class Author:
         if ledger.last is None or not ledger.pending_call:
             return ledger
         if not self._pool.contains(key, ledger.pending_call):
-            return ledger_rules.record_loss(ledger, now)
+            return ledger_entries.record_loss(ledger, now)
         task = self._pool.finished_task(key)
         if task is None:
             return ledger
         if task.cancelled():
-            return ledger_rules.record_loss(ledger, now)
+            return ledger_entries.record_loss(ledger, now)
         reserved_tokens, max_faults = ledger.last.tokens, self._settings.generation.infrastructure_failures
         version = self._endpoint_version(ledger.last.endpoint)
         try:
@@ -453,7 +449,7 @@ class Author:
             if ledger.faults + 1 >= max_faults:
                 seconds = max(seconds, STALLED_RETRY_SECONDS)
             charged = (reserved_tokens if error.tokens is None else error.tokens) if error.billed else 0
-            return ledger_rules.record_fault(
+            return ledger_entries.record_fault(
                 ledger,
                 str(error),
                 charged,
@@ -462,7 +458,7 @@ class Author:
                 is_unanswered=error.billed and error.tokens is None,
             )
         except ModelRefused as error:
-            return ledger_rules.record_fault(
+            return ledger_entries.record_fault(
                 ledger,
                 f"{error}.",
                 error.tokens,
@@ -475,9 +471,9 @@ class Author:
             log.exception("the call of a model failed unexpectedly")
             message = f"The call failed: {type(error).__name__}. See the operator's log."
             retry_at = _retry_at(now, STALLED_RETRY_SECONDS)
-            return ledger_rules.record_fault(ledger, message, reserved_tokens, retry_at, fault_count=max_faults)
+            return ledger_entries.record_fault(ledger, message, reserved_tokens, retry_at, fault_count=max_faults)
         completion, content = reply.completion, reply.content
-        return ledger_rules.settle(
+        return ledger_entries.settle(
             ledger,
             completion.tokens,
             now,
@@ -559,13 +555,13 @@ def _open(inputs: GenerationInput, settings: Settings, now: datetime) -> _Genera
     history = ledger_history.select(store.read_history(inputs.stored_history), present_hash, inputs.retry, min_interval)
     ledger = history.present
     if not ledger.attempts and ledger.first_call is None and not ledger.anew and inputs.accepted_source:
-        ledger = ledger_rules.readopt(ledger, inputs.accepted_source, text_fingerprint(inputs.accepted_source))
+        ledger = ledger_entries.readopt(ledger, inputs.accepted_source, text_fingerprint(inputs.accepted_source))
         if second_opinion.is_wanted(skill.spec, settings.generation.second_opinion.below_examples):
             ledger = second_opinion.carry(ledger, history.past, task_hash(skill.spec))
     if ledger.last is not None and (message := history.rejected_messages.get(ledger.last.fingerprint)):
-        ledger = ledger_rules.record_rejection(ledger, message)
+        ledger = ledger_entries.record_rejection(ledger, message)
     if ledger.fault_endpoint:
-        ledger = ledger_rules.forget_fault(ledger, _endpoint_version(next_model(inputs.models, ledger)))
+        ledger = ledger_entries.forget_fault(ledger, _endpoint_version(next_model(inputs.models, ledger)))
     usage = daily_quota.read(store.read_daily_usage(inputs.stored_usage), now.date())
     state = _GenerationState(skill.metadata.uid, history, usage, inputs.models, _limits(settings, skill))
     return state.with_ledger(ledger)

@@ -11,7 +11,8 @@ from datetime import UTC, date, datetime, time, timedelta
 
 from pydantic import ConfigDict, Field, ValidationError
 
-from skill_operator.generation.ledger import Ledger, StoredModel, Wait
+from skill_operator.generation.decision import Wait
+from skill_operator.generation.ledger import Ledger, StoredModel
 
 
 class Reservation(StoredModel):

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from skill_operator import naming
 from skill_operator.api.v1alpha1 import Example, Skill, SkillSpec
 from skill_operator.generation import prompt
+from skill_operator.generation.decision import CallKind
 from skill_operator.generation.holdout import split_examples
-from skill_operator.generation.ledger import NO_ANSWER, REVIEW_GATE, Attempt, CallKind, Ledger
+from skill_operator.generation.ledger import NO_ANSWER, REVIEW_GATE, Attempt, Ledger
 from skill_operator.generation.provider import DEFAULT_TEMPERATURE
 from skill_operator.settings import ModelEndpoint, Settings
 

@@ -11,18 +11,15 @@ from collections.abc import Iterable
 from datetime import datetime
 
 from skill_operator.api.v1alpha1 import SkillSpec
-from skill_operator.generation.ledger import (
+from skill_operator.generation.decision import (
     MIN_REPLY_TOKENS,
-    Attempt,
     Call,
     GenerationLimits,
-    Ledger,
-    OpinionDifference,
-    SecondOpinion,
     deadline,
-    drop_oldest_sources,
     wanted_reply_tokens,
 )
+from skill_operator.generation.ledger import Attempt, Ledger, OpinionDifference, SecondOpinion
+from skill_operator.generation.ledger_entries import drop_oldest_sources
 
 REFUSED = "spec.generation.secondOpinion is Never"
 COMPARABLE_STATES = frozenset({"candidate", "agrees", "differs"})

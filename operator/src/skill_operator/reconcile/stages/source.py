@@ -13,7 +13,8 @@ from skill_operator.api.conditions import GENERATED
 from skill_operator.api.v1alpha1 import GenerationStatus, Provenance, Rejection, Skill
 from skill_operator.generation import store
 from skill_operator.generation.author import GenerationInput, GenerationStep
-from skill_operator.generation.ledger import Attempt, Call, ReadyCandidate, SecondOpinion, Stop, Wait
+from skill_operator.generation.decision import Call, ReadyCandidate, Stop, Wait
+from skill_operator.generation.ledger import Attempt, SecondOpinion
 from skill_operator.generation.prompt import PROMPT_VERSION
 from skill_operator.generation.request import select_models
 from skill_operator.naming import SkillKey
