@@ -12,8 +12,8 @@ from skill_operator import naming
 from skill_operator.api.v1alpha1 import Skill
 from skill_operator.generation.author import Author
 from skill_operator.generation.decision import Call, ReadyCandidate, Wait
+from skill_operator.generation.generation_step import GenerationInput, GenerationUpdate
 from skill_operator.generation.provider import Provider
-from skill_operator.generation.step import GenerationInput, GenerationUpdate
 from skill_operator.naming import SkillKey
 from skill_operator.settings import ImageSettings, ModelEndpoint, Settings
 from skill_operator.untrusted.worker import Worker, WorkerFailed

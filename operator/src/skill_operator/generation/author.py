@@ -15,12 +15,25 @@ from datetime import datetime, timedelta
 
 from skill_operator.api.v1alpha1 import Rejection
 from skill_operator.generation import daily_quota, ledger_entries, second_opinion, store
-from skill_operator.generation.call_outcome import describe_reply, record_outcome
 from skill_operator.generation.circuit_breaker import CircuitBreaker
 from skill_operator.generation.completion_client import CompletionClient, ReadCompletion
+from skill_operator.generation.completion_outcome import describe_reply, record_outcome
 from skill_operator.generation.daily_quota import DailyQuota
 from skill_operator.generation.decision import Call, Decision, GenerationLimits, Stop, Wait, deadline, decide
 from skill_operator.generation.fingerprint import text_fingerprint
+from skill_operator.generation.generation_state import (
+    GenerationState,
+    changed_records,
+    endpoint_version,
+    generation_status,
+    open_state,
+)
+from skill_operator.generation.generation_step import (
+    GenerationInput,
+    GenerationStep,
+    GenerationUpdate,
+    describe_attempt,
+)
 from skill_operator.generation.ledger import Ledger, SecondOpinion
 from skill_operator.generation.ledger_history import RejectedCode
 from skill_operator.generation.prompt import Message
@@ -32,14 +45,6 @@ from skill_operator.generation.request import (
     task_hash,
 )
 from skill_operator.generation.request_pool import RequestPool
-from skill_operator.generation.state import (
-    GenerationState,
-    changed_records,
-    endpoint_version,
-    generation_status,
-    open_state,
-)
-from skill_operator.generation.step import GenerationInput, GenerationStep, GenerationUpdate, describe_attempt
 from skill_operator.naming import SkillKey
 from skill_operator.observability import metrics
 from skill_operator.settings import ModelEndpoint, Settings

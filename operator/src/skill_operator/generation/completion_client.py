@@ -1,6 +1,6 @@
 """The completion client makes the calls of models: it sends a completion request, and reads the code in the reply.
 
-It tells the endpoint's circuit breaker and the metrics how each call ended; `call_outcome.py` has it in the ledger.
+It tells the endpoint's circuit breaker and the metrics how each call ended; `completion_outcome.py` records it.
 """
 
 from __future__ import annotations

@@ -13,10 +13,10 @@ from skill_operator.api.conditions import GENERATED
 from skill_operator.api.v1alpha1 import GenerationStatus, Provenance, Rejection, Skill
 from skill_operator.generation import store
 from skill_operator.generation.decision import Call, ReadyCandidate, Stop, Wait
+from skill_operator.generation.generation_step import GenerationInput, GenerationStep
 from skill_operator.generation.ledger import Attempt, SecondOpinion
 from skill_operator.generation.prompt import PROMPT_VERSION
 from skill_operator.generation.request import select_models
-from skill_operator.generation.step import GenerationInput, GenerationStep
 from skill_operator.naming import SkillKey
 from skill_operator.reconcile.check_report import CheckReport
 from skill_operator.reconcile.context import StageContext

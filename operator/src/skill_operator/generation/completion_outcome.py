@@ -14,10 +14,10 @@ from skill_operator.generation import ledger_entries
 from skill_operator.generation.completion_client import ReadCompletion
 from skill_operator.generation.completion_reader import MAX_QUOTED_CHARACTERS
 from skill_operator.generation.decision import GenerationLimits
+from skill_operator.generation.generation_step import GenerationEvent, describe_attempt
 from skill_operator.generation.ledger import NO_ANSWER, REFUSED, Ledger
 from skill_operator.generation.ledger_entries import ReplyDetails
 from skill_operator.generation.provider import ModelRefused, ModelUnavailable
-from skill_operator.generation.step import GenerationEvent, describe_attempt
 from skill_operator.untrusted.text import single_line
 
 log = logging.getLogger(__name__)

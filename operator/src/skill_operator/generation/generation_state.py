@@ -14,10 +14,10 @@ from skill_operator.generation import daily_quota, ledger_entries, ledger_histor
 from skill_operator.generation.daily_quota import DailyUsage
 from skill_operator.generation.decision import GenerationLimits
 from skill_operator.generation.fingerprint import text_fingerprint
+from skill_operator.generation.generation_step import GenerationInput
 from skill_operator.generation.ledger import Ledger
 from skill_operator.generation.ledger_history import LedgerHistory
 from skill_operator.generation.request import input_hash, next_model, task_hash
-from skill_operator.generation.step import GenerationInput
 from skill_operator.k8s.interface import Object
 from skill_operator.naming import digest
 from skill_operator.settings import ModelEndpoint, Settings
