@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -235,16 +236,18 @@ def test_words_are_bounded(people: People) -> None:
         assert annotate(people.ada, live, words)[0] == status
 
 
-def test_a_review_is_not_lowered_without_the_right(people: People) -> None:
-    live = stored(people, "lowered")
-    lowered = {"spec": {"review": "Automatic"}}
-    path = SKILLS.path(people.namespace, "lowered")
+@pytest.mark.parametrize(("had", "has"), itertools.combinations(("Manual", "WhenInDoubt", "Automatic"), 2))
+def test_a_review_is_not_lowered_without_the_right(people: People, had: str, has: str) -> None:
+    name = f"lowered-{had}-{has}".lower()
+    live = stored(people, name, review=had)
+    lowered = {"spec": {"review": has}}
+    path = SKILLS.path(people.namespace, name)
     spec = {key: value for key, value in live["spec"].items() if key != "review"}
     steps = [{"op": "remove", "path": "/spec/review"}]
     patches: dict[str, Any] = {
         "merge-patch+json": lowered,
         "json-patch+json": steps,
-        "apply-patch+yaml": manifest("lowered", review="Automatic"),
+        "apply-patch+yaml": manifest(name, review=has),
     }
 
     def answers(who: Impersonator) -> Iterator[Answer]:
@@ -254,7 +257,7 @@ def test_a_review_is_not_lowered_without_the_right(people: People) -> None:
 
     for (status, text), allowed in zip(answers(people.edith), answers(people.ada), strict=True):
         assert status == 403, text
-        assert "set spec.review: Manual. The Skill has it" in json.loads(text)["message"]
+        assert f"set spec.review: {had}. The Skill has it" in json.loads(text)["message"]
         assert allowed[0] == 200, allowed
 
 
@@ -279,6 +282,15 @@ def test_a_namespace_that_asks_for_reviews_has_no_skill_without(people: People) 
         assert annotate(people.edith, old, {"retry": "1"})[0] == 403
         assert patch(people.edith, old, {"spec": {"description": "Other words.", "review": "Manual"}})[0] == 200
         assert patch(people.edith, old, {"metadata": {"labels": {"example.com/team": "b"}}})[0] == 200
+        people.operator.cluster.kubectl(*label, "skill-operator.dev/review=WhenInDoubt")
+        until(
+            "the other label is known",
+            30,
+            lambda: create(people.edith, people, manifest("doubted", review="WhenInDoubt"))[0] == 201,
+        )
+        status, text = create(people.edith, people, manifest("never", review="Automatic"))
+        assert status == 403, text
+        assert "set spec.review: WhenInDoubt. Namespace" in json.loads(text)["message"]
         people.operator.cluster.kubectl(
             "-n", people.namespace, "delete", "skill", "old", "--cascade=foreground", "--timeout=30s"
         )

@@ -136,6 +136,11 @@ def test_other_namespaces_and_objects_are_out_of_reach(thief: Thief, operator: O
     with pytest.raises(ClusterError, match="review: Manual"):
         thief.create(namespace, asked_for("unseen"))
     thief.create(namespace, asked_for("seen", review="Manual"))
+    in_doubt = ("label", "--overwrite", "namespace", namespace, f"{naming.WORKSHOP_REVIEW_LABEL}=WhenInDoubt")
+    operator.cluster.kubectl(*in_doubt)
+    with pytest.raises(ClusterError, match="review: WhenInDoubt or Manual"):
+        thief.create(namespace, asked_for("unseen"))
+    thief.create(namespace, asked_for("doubted", review="WhenInDoubt"))
 
 
 def test_of_what_was_asked_for_examples_and_description_alone_are_changed(

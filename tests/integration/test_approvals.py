@@ -11,13 +11,19 @@ from typing import Any
 import pytest
 
 from tests.integration.installed import Operator, until
-from tests.integration.test_generation import RIGHT, reply, restart, told
+from tests.integration.test_generation import RIGHT, WHOLE, reply, restart, told
 from tests.integration.test_generation import skill as generated
 from tests.integration.test_skill import SOURCE, apply, skill
 
 pytestmark = pytest.mark.cluster
 WORDS = "Say it without a word of your own; name the variable."
 BETTER = RIGHT.replace("return {'said': input['what']}", "said = input['what']\n    return {'said': said}")
+FREE_FROM_TEN = """from skill_types import Input, Output
+
+
+def run(input: Input) -> Output:
+    return {'n': 0 if input['n'] >= 10 else 5}
+"""
 MODEL = pytest.mark.xdist_group("model")
 
 
@@ -91,6 +97,26 @@ def test_rejected_with_words_written_anew_approved_and_called(operator: Operator
     reject(operator, namespace, "reviewed", "Too much memory.")
     operator.reason(namespace, "reviewed", "Built", "Rejected")
     assert operator.call(namespace, "reviewed", {"what": "still"}).body == {"said": "still"}, "what ran goes on"
+
+
+def test_in_doubt_a_person_is_asked_until_examples_answer(operator: Operator, namespace: str) -> None:
+    few = [{"name": f"n{n}", "input": {"n": n}, "output": {"n": 5 if n < 10 else 0}} for n in (3, 20)]
+    body = skill("doubted", source={"inline": FREE_FROM_TEN}, input=WHOLE, output=WHOLE, examples=few)
+    apply(operator, namespace, body | {"spec": body["spec"] | {"review": "WhenInDoubt"}})
+    message = request(operator, namespace, "doubted")
+    assert message.startswith("its examples leave open what is right (see Verified); nothing was approved yet. Code, ")
+    status = operator.skill(namespace, "doubted")["status"]
+    assert operator.condition(namespace, "doubted", "Verified")["reason"] == "WeakExamples"
+    assert not status.get("image"), "nothing was built"
+
+    more = few + [{"name": f"n{n}", "input": {"n": n}, "output": {"n": 5 if n < 10 else 0}} for n in (0, 9, 10, 11, 99)]
+    patch = json.dumps({"spec": {"examples": more}})
+    operator.cluster.kubectl("-n", namespace, "patch", "skill", "doubted", "--type=merge", "-p", patch)
+    status = operator.ready(namespace, "doubted", 150)["status"]
+    assert operator.condition(namespace, "doubted", "Verified")["reason"] == "Verified"
+    assert "review" not in status
+    assert "approvalRequest" not in status
+    assert operator.call(namespace, "doubted", {"n": 10}).body == {"n": 0}
 
 
 def _waits_anew(operator: Operator, namespace: str, name: str, former: str) -> bool:

@@ -160,7 +160,7 @@ def test_schemas_and_examples_are_kept_as_they_are(cluster: Cluster, namespace: 
         ({"resources": {"requests": {"memory": []}}}, "spec.resources.requests.memory must be a quantity"),
         ({"resources": {"limits": {"cpu": ["1"]}}}, "spec.resources.limits.cpu"),
         ({"resources": {"limits": {"cpu": -0.5}}}, "spec.resources.limits.cpu"),
-        ({"review": "auto"}, 'supported values: "Automatic", "Manual"'),
+        ({"review": "auto"}, 'supported values: "Automatic", "WhenInDoubt", "Manual"'),
         ({"generation": {"maxAttempts": 6}}, "should be less than or equal to 5"),
         ({"generation": {"tokenBudget": 10}}, "should be greater than or equal to 1000"),
         ({"callTimeoutSeconds": 0}, "should be greater than or equal to 1"),

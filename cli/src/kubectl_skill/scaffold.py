@@ -126,6 +126,7 @@ def render(name: str, file: str, spec: dict[str, Any]) -> str:
         "  # egress: [{host: api.example.com, ports: [443]}]",
         "  # secrets: [{name: token, secretKeyRef: {name: my-secret, key: token}}]",
         "  # With Manual a person approves the code before it runs: kubectl skill approve " + name,
+        "  # With WhenInDoubt only where its examples leave open what is right.",
         "  # review: Manual",
     ]
     return "\n".join(parts) + "\n"

@@ -18,7 +18,9 @@ REVISION_LABEL = f"{GROUP}/revision"
 NAMESPACE_LABEL = f"{GROUP}/skill-namespace"  # of a build, which lives in another namespace than its Skill
 WORKSHOP_LABEL = f"{GROUP}/workshop"  # of a namespace where agents may ask for Skills, with WORKSHOP_ENABLED
 WORKSHOP_ENABLED = "enabled"
-WORKSHOP_REVIEW_LABEL = f"{GROUP}/workshop-review"  # of such a namespace: any value but Automatic means Manual
+WORKSHOP_REVIEW_LABEL = (
+    f"{GROUP}/workshop-review"  # of such a namespace: Automatic, WhenInDoubt; any other value means Manual
+)
 MANAGED_BY = "app.kubernetes.io/managed-by"
 COMPONENT = "app.kubernetes.io/component"
 MANAGER = "skill-operator"
@@ -39,7 +41,7 @@ APPROVED_BY_ANNOTATION = f"{GROUP}/approved-by"  # who set the one above: admiss
 REJECT_ANNOTATION = f"{GROUP}/reject"
 REJECTED_BY_ANNOTATION = f"{GROUP}/rejected-by"
 REJECT_MESSAGE_ANNOTATION = f"{GROUP}/reject-message"
-REVIEW_LABEL = f"{GROUP}/review"  # of a namespace: Manual lets no Skill there do without a review
+REVIEW_LABEL = f"{GROUP}/review"  # of a namespace: the least review of Skills there, WhenInDoubt or Manual
 RESTORE_ANNOTATION = f"{GROUP}/restore"  # of a Skill: any new value takes it out of the archive
 CREATED_BY_ANNOTATION = f"{GROUP}/created-by"  # of a Skill that an agent asked the gateway for: who that was
 PROMOTED_BY_ANNOTATION = f"{GROUP}/promoted-by"  # of such a Skill, once a person lets others see it

@@ -35,7 +35,7 @@ STATES = frozenset({
 VALUES = frozenset({
     "Accept", "Agrees", "Allowed", "Always", "Authorization", "Auto", "Automatic", "Differs", "Exists", "ExternalIP",
     "False", "Granted", "Host", "InternalIP", "Labels", "Manual", "Never", "NoOpinion", "None", "Normal", "NotAsked",
-    "NotDeterministic", "NotImplementedError", "Redacted", "Required", "Slow", "True", "Unknown", "Warning",
+    "NotDeterministic", "NotImplementedError", "Redacted", "Required", "Slow", "True", "Unknown", "Warning", "WhenInDoubt",
 })  # fmt: skip
 # Reasons that Kubernetes gives, and that are passed on as they are.
 PASSED_ON = {"BackoffLimitExceeded": "of a Job whose pod failed", "DeadlineExceeded": "of a Job that ran too long"}

@@ -407,7 +407,8 @@ REASONS: Final[Mapping[str, Reason]] = {
     "AwaitingApproval": Reason(
         ReasonGroup.BUILD,
         (BUILT,),
-        "`spec.review` is Manual, and this code, base image or grant was not approved yet.",
+        "`spec.review` is Manual, or WhenInDoubt with a doubt, which the message names. This code, base image or grant "
+        "was not approved yet.",
         "Somebody who may `update` `skills/approval` reads what changed, then runs a command of the message.",
     ),
     "Approved": Reason(

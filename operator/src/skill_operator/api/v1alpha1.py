@@ -310,10 +310,10 @@ class SkillSpec(ApiModel):
         description="Label of an entry of status.history that runs instead of what the spec asks for, without a model "
         "and without a build. It keeps its own schemas, and gets no more than the spec grants. Empty: none.",
     )
-    review: Literal["Automatic", "Manual"] = Field(
+    review: Literal["Automatic", "WhenInDoubt", "Manual"] = Field(
         default="Automatic",
         description="Manual waits before the build until code, base image and grants are approved. That takes the "
-        "right to `update` `skills/approval`.",
+        "right to `update` `skills/approval`. WhenInDoubt does so only where the evidence leaves something open.",
     )
     egress: list[Egress] = Field(
         default_factory=list,
@@ -480,7 +480,7 @@ class Revision(ApiModel):
         description="Digest of the code and the spec that its ConfigMap keeps; no other content counts.",
     )
     approved: Approval | None = Field(
-        default=None, description="Digest of each part that was approved, where it was deployed with review: Manual."
+        default=None, description="Digest of each part that was approved, where a person was asked."
     )
 
 
@@ -584,7 +584,7 @@ class SkillStatus(ApiModel):
         default="", max_length=64, description="Hash of the last check's question and answer: no other answer counts."
     )
     approved: Approval | None = Field(
-        default=None, description="Digest of each part that was last approved, with review: Manual."
+        default=None, description="Digest of each part that was last approved, where a person was asked."
     )
     review: Review | None = Field(
         default=None, description="Who approved a revision last; absent with review: Automatic."

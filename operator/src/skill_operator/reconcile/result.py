@@ -158,8 +158,9 @@ class Progress:
 
     `deadline`: when the generation of the source ends; None for pinned code and for code that has passed.
     `scaled_to_zero` says that this very reconcile puts the Skill to sleep.
-    `provenance` is of the source; None until there is one. `verified` is the condition of a check that passed, and
-    `opinion` the second opinion on the code that did. `review` says who approved it, where somebody was asked.
+    `provenance` is of the source; None until there is one. `verified` is the condition of a check that passed, with
+    what the second opinion adds to it, and `opinion` that opinion. `review` says who approved it, where a person was
+    asked.
     """
 
     source: str = ""

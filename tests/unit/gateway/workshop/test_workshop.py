@@ -112,17 +112,31 @@ async def test_a_namespace_without_the_label_is_closed(world: OpenWorkshop) -> N
     assert world.store.skills == {}
 
 
-@pytest.mark.parametrize(("label", "review"), [("Manual", "Manual"), ("Automatic", "Automatic"), ("manual", "Manual")])
+@pytest.mark.parametrize(
+    ("label", "review"),
+    [
+        ("Manual", "Manual"),
+        ("Automatic", "Automatic"),
+        ("WhenInDoubt", "WhenInDoubt"),
+        ("manual", "Manual"),
+        ("whenindoubt", "Manual"),
+    ],
+)
 async def test_the_namespace_says_who_reviews(world: OpenWorkshop, label: str, review: str) -> None:
     world.store.namespaces["finance"][naming.WORKSHOP_REVIEW_LABEL] = label
     _, told, _ = await world.ask()
     assert world.store.skills[key_of(told)]["spec"]["review"] == review
 
 
-async def test_a_namespace_where_all_is_reviewed_has_this_reviewed_too(world: OpenWorkshop) -> None:
-    world.store.namespaces["finance"][naming.REVIEW_LABEL] = "Manual"
+@pytest.mark.parametrize("own", ["Automatic", "WhenInDoubt", "Manual"])
+@pytest.mark.parametrize("of_all", ["WhenInDoubt", "Manual"])
+async def test_a_namespace_where_all_is_reviewed_has_this_reviewed_too(
+    world: OpenWorkshop, own: str, of_all: str
+) -> None:
+    world.store.namespaces["finance"] |= {naming.REVIEW_LABEL: of_all, naming.WORKSHOP_REVIEW_LABEL: own}
     _, told, _ = await world.ask()
-    assert world.store.skills[key_of(told)]["spec"]["review"] == "Manual"
+    strictest = "Manual" if "Manual" in (own, of_all) else "WhenInDoubt"
+    assert world.store.skills[key_of(told)]["spec"]["review"] == strictest
 
 
 @pytest.mark.parametrize(

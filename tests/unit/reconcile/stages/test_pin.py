@@ -105,7 +105,7 @@ async def test_an_image_that_the_registry_lost_is_told_and_not_built() -> None:
 
 
 def reviewed(entry: dict[str, Any], kept: dict[str, Any], **spec: Any) -> Result:
-    state = pinned(entry, kept, review="Manual", **spec)
+    state = pinned(entry, kept, **({"review": "Manual"} | spec))
     return review(state, Progress(source=SOURCE, revision=OLD, image=IMAGE), stage_context(SETTINGS))
 
 
@@ -117,6 +117,13 @@ def test_what_was_approved_needs_no_other_approval() -> None:
     assert reviewed(entry, kept).is_done, "fewer grants"
     wider = {"egress": [{"cidr": "0.0.0.0/0", "ports": [443, 80]}], "resources": {"limits": {"memory": "4Gi"}}}
     assert reviewed(entry, kept, **wider).is_done, "it gets no more than it had"
+
+
+def test_what_was_deployed_without_a_doubt_runs_again_without_one() -> None:
+    for mode, is_done in (("WhenInDoubt", True), ("Manual", False), ("Automatic", False)):
+        kept, entry = keep(review=mode, **GRANTS)
+        assert reviewed(entry, kept, review="WhenInDoubt", **GRANTS).is_done is is_done, mode
+        assert not reviewed(entry, kept, review="Manual", **GRANTS).is_done
 
 
 def test_what_was_not_approved_is_asked_for() -> None:

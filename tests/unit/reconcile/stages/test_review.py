@@ -2,13 +2,14 @@ from __future__ import annotations
 
 import hashlib
 import re
-from typing import Any
+from dataclasses import replace
+from typing import Any, get_args
 
 import pytest
 
 from skill_operator.api.conditions import LIMIT
 from skill_operator.api.v1alpha1 import Evidence, MutantEvidence, Skill, SkillSpec
-from skill_operator.reconcile.result import Progress, Result
+from skill_operator.reconcile.result import ConditionUpdate, Progress, Result
 from skill_operator.reconcile.stages.review import COVERED_FIELDS, NOT_COVERED, review
 from skill_operator.settings import Settings
 from tests.unit.reconcile.samples import SETTINGS, SOURCE, observed, skill, stage_context
@@ -84,6 +85,67 @@ def changed(message: str) -> str:
 
 def test_by_default_nobody_is_asked() -> None:
     assert decide(skill())[0].is_done
+
+
+def tried(reason: str = "Verified", source: str = SOURCE, **evidence: Any) -> Progress:
+    """Return what the stages before leave of code that passed."""
+    made = Evidence(visible=4, held_out=2, mutants=MutantEvidence(killed=9, of=9)).model_copy(update=evidence)
+    verified = ConditionUpdate("Verified", "True", reason, "")
+    return Progress(source=source, verified=verified, status={"evidence": made})
+
+
+def ask_in_doubt(progress: Progress, of: Skill | None = None) -> str:
+    """Return what a reviewer reads, or nothing where nobody is asked."""
+    result = review(observed(of or skill(review="WhenInDoubt")), progress, stage_context())
+    assert result.is_done == (not result.conditions)
+    return "" if result.is_done else result.conditions[0].message
+
+
+@pytest.mark.parametrize(
+    ("progress", "words"),
+    [
+        (tried("WeakExamples"), "its examples leave open what is right (see Verified); nothing was approved yet."),
+        (tried(mutants=MutantEvidence(skipped="Granted")), "nobody could try variants of code with egress or Secrets;"),
+        (tried(mutants=MutantEvidence(skipped="NotDeterministic")), "that is not deterministic;"),
+        (tried(mutants=MutantEvidence(skipped="Slow")), "that is this slow;"),
+        (tried(author="same"), "one agent wrote both code and examples;"),
+        (Progress(source=SOURCE), "there is no evidence for this code;"),
+        (replace(tried(), verified=None), "there is no evidence for this code;"),
+    ],
+)
+def test_in_doubt_a_person_is_asked_and_told_why(progress: Progress, words: str) -> None:
+    message = ask_in_doubt(progress)
+    assert words in message.partition(". Code")[0] + "."
+    approved_one = approve(skill(review="WhenInDoubt"), token(message))
+    assert not ask_in_doubt(progress, approved_one)
+    assert progress.status["review"] is not None
+
+
+@pytest.mark.parametrize("opinion", ["Agrees", "NoOpinion", "NotAsked"])
+def test_without_a_doubt_nobody_is_asked(opinion: str) -> None:
+    progress = tried(second_opinion=opinion)
+    assert not ask_in_doubt(progress)
+    assert progress.status["review"] is None
+    assert "approval_request" not in progress.status
+
+
+def test_every_reason_to_try_no_variants_is_a_doubt() -> None:
+    annotation = MutantEvidence.model_fields["skipped"].annotation
+    reasons = {reason for each in get_args(annotation) for reason in get_args(each)}
+    assert len(reasons) == 3
+    assert all(ask_in_doubt(tried(mutants=MutantEvidence(skipped=reason))) for reason in reasons)
+
+
+def test_what_a_person_rejected_runs_no_sooner_for_want_of_a_doubt() -> None:
+    code = token(ask_in_doubt(tried("WeakExamples")))
+    rejection = {"by": "ada", "at": "2026-11-01T00:00:00Z", "revision": "r", "message": "No.", "token": code}
+    pinned = skill({"rejection": rejection}, review="WhenInDoubt", source={"inline": SOURCE})
+    result = review(observed(pinned), tried(), stage_context())
+    assert result.is_stalled
+    assert result.conditions[0].reason == "Rejected"
+    other = tried(source=SOURCE + "#")
+    assert not ask_in_doubt(other, skill({"rejection": rejection}, review="WhenInDoubt"))
+    assert other.status["rejection"] is None, "it was about other code"
 
 
 def test_what_was_approved_goes_on_and_no_other_code() -> None:

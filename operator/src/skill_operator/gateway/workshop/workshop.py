@@ -180,7 +180,10 @@ class Workshop:
             wanted = f"{naming.WORKSHOP_LABEL}={naming.WORKSHOP_ENABLED}"
             raise Problem("workshop-closed", f"namespace {namespace} lacks the label {wanted}")
         reviews = {labels.get(name, "Automatic") for name in (naming.WORKSHOP_REVIEW_LABEL, naming.REVIEW_LABEL)}
-        return "Automatic" if reviews == {"Automatic"} else "Manual"
+        reviews.discard("Automatic")
+        if not reviews:
+            return "Automatic"
+        return "WhenInDoubt" if reviews == {"WhenInDoubt"} else "Manual"
 
     async def _similar(self, caller: Caller, request: SkillRequest, spec: SkillSpec) -> list[dict[str, Any]]:
         """Return the Skills that the caller may call and that do what is asked for, best first. Raises Problem."""

@@ -40,8 +40,7 @@ def weigh_opinion(observed: Observed, progress: Progress, context: StageContext)
         return _waiting(text, (ends_at - context.now).total_seconds())
     if opinion.state == "candidate":
         return _compare(observed, progress, context, opinion)
-    _show_outcome(progress, opinion)
-    return Result.done(_condition(verified, opinion))
+    return Result.done(_show_outcome(progress, verified, opinion))
 
 
 def _waiting(message: str, seconds: float) -> Result:
@@ -110,16 +109,17 @@ def _conclude(
     namespace = observed.skill.metadata.namespace
     leftovers = (Ref("Job", namespace, name), Ref("ConfigMap", namespace, name))
     writes = conclude_opinion(observed, progress, context, outcome)
-    _show_outcome(progress, outcome)
     verified = progress.verified or ConditionUpdate(VERIFIED, "True", "Verified")
-    return Result.done(_condition(verified, outcome), **Writes(**writes, delete=leftovers))
+    return Result.done(_show_outcome(progress, verified, outcome), **Writes(**writes, delete=leftovers))
 
 
-def _show_outcome(progress: Progress, opinion: SecondOpinion) -> None:
-    """Put the outcome into the evidence that the check has left in the status."""
+def _show_outcome(progress: Progress, verified: ConditionUpdate, opinion: SecondOpinion) -> ConditionUpdate:
+    """Put the outcome into the evidence that the check has left in the status, and return the condition with it."""
+    progress.verified = _condition(verified, opinion)
     if (evidence := progress.status.get("evidence")) is not None and opinion.state in _OUTCOMES:
         outcome = {"second_opinion": _OUTCOMES[opinion.state]}
         progress.status["evidence"] = evidence.model_copy(update=outcome)
+    return progress.verified
 
 
 def _condition(verified: ConditionUpdate, opinion: SecondOpinion) -> ConditionUpdate:

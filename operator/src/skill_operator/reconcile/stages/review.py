@@ -1,7 +1,8 @@
-"""The review stage, with `review: Manual`, builds nothing before a person has approved this very revision.
+"""The review stage builds nothing before a person has approved this very revision, where the Skill asks for that.
 
-A person answers by annotations, which admission ties to the right to `update` `skills/approval` and to their own name.
-What was rejected is withdrawn: its author tries again with the reviewer's words, or a person must help.
+`review: Manual` asks always, `review: WhenInDoubt` where the evidence for the code leaves something open. A person
+answers by annotations, which admission ties to the right to `update` `skills/approval` and to their own name. What was
+rejected is withdrawn: its author tries again with the reviewer's words, or a person must help.
 """
 
 from __future__ import annotations
@@ -46,6 +47,11 @@ _OPINIONS: Final[Mapping[str, str]] = {
     "NoOpinion": "a second program could not be compared",
     "NotAsked": "no second program",
 }
+_UNTRIED: Final[Mapping[str, str]] = {
+    "Granted": "nobody could try variants of code with egress or Secrets",
+    "NotDeterministic": "nobody could try variants of code that is not deterministic",
+    "Slow": "nobody could try variants of code that is this slow",
+}
 
 
 def review(observed: Observed, progress: Progress, context: StageContext) -> Result:
@@ -62,6 +68,7 @@ def review(observed: Observed, progress: Progress, context: StageContext) -> Res
     if pinned is not None:  # its image is there, on the base that it was built on
         parts["base image"] = naming.digest(pinned.entry.image)
     token = naming.approval(skill.metadata.namespace, skill.metadata.name, parts)
+    doubt = _find_doubt(progress, pinned)
     answer = Review(
         by=_annotation(skill, naming.APPROVED_BY_ANNOTATION, MAX_NAME_CHARACTERS),
         at=now,
@@ -72,6 +79,9 @@ def review(observed: Observed, progress: Progress, context: StageContext) -> Res
         return _reject(observed, progress, context, rejection)
     if skill.metadata.annotations.get(naming.APPROVE_ANNOTATION) == token:
         return _approve(skill, progress, parts, answer)
+    if skill.spec.review == "WhenInDoubt" and not doubt:
+        progress.status["review"] = progress.status["rejection"] = None
+        return Result.done()
     request = ApprovalRequest(
         token=token,
         revision=answer.revision,
@@ -81,7 +91,7 @@ def review(observed: Observed, progress: Progress, context: StageContext) -> Res
     progress.status["approval_request"] = request
     kept = naming.kept_revision(skill.metadata.name, skill.metadata.uid, progress.revision)
     config_map = naming.source(skill.metadata.name) if pinned is None else kept
-    message = _describe_request(skill, request, progress.status.get("evidence"), config_map)
+    message = _describe_request(skill, request, progress.status.get("evidence"), config_map, doubt)
     return Result.waiting(ConditionUpdate(BUILT, "Unknown", "AwaitingApproval", message))
 
 
@@ -104,6 +114,24 @@ def was_approved(pinned: PinnedRevision, skill: Skill, settings: Settings) -> bo
     parts = reviewed_parts(accepted, pinned.source, settings)
     approved = pinned.entry.approved or {}
     return all(approved.get(name) == part for name, part in parts.items() if name != "base image")
+
+
+def _find_doubt(progress: Progress, pinned: PinnedRevision | None) -> str:
+    """Return what the evidence for the code leaves open, or nothing.
+
+    A revision that a Skill with this review deployed left nothing open then, or was approved.
+    """
+    if pinned is not None:
+        was_in_doubt = pinned.accepted.review != "WhenInDoubt"
+        return "this revision was deployed without regard to doubts" if was_in_doubt else ""
+    evidence = progress.status.get("evidence")
+    if progress.verified is None or evidence is None:
+        return "there is no evidence for this code"
+    if progress.verified.reason == "WeakExamples":
+        return "its examples leave open what is right (see Verified)"
+    if evidence.author == "same":
+        return "one agent wrote both code and examples"
+    return _UNTRIED.get(evidence.mutants.skipped or "", "")
 
 
 def _label(observed: Observed, progress: Progress, settings: Settings) -> str:
@@ -170,14 +198,18 @@ def _changed_parts(skill: Skill, parts: dict[str, str]) -> list[str]:
     return [name for name in parts if approved.get(name) != parts[name]] if approved else []
 
 
-def _describe_request(skill: Skill, request: ApprovalRequest, evidence: Evidence | None, config_map: str) -> str:
+def _describe_request(
+    skill: Skill, request: ApprovalRequest, evidence: Evidence | None, config_map: str, doubt: str
+) -> str:
     """Return what changed since the last approval, what was tried, how to read it, and how to answer.
 
-    `config_map` is the name of what has the code.
+    `config_map` is the name of what has the code. `doubt` says why a person is asked, where it takes one.
     """
     meta = skill.metadata
     changed = ", ".join(request.changed) or "nothing"
     news = f"changed since the last approval: {changed}" if skill.status.approved else "nothing was approved yet"
+    if skill.spec.review == "WhenInDoubt":
+        news = f"{doubt}; {news}"
     # By its hash a reviewer sees that nobody has put another text into the ConfigMap meanwhile.
     file = runtime_contract.SKILL_FILE.replace(".", "\\.")
     annotate = _annotate(meta.namespace, meta.name)
