@@ -236,7 +236,7 @@ def test_words_are_bounded(people: People) -> None:
         assert annotate(people.ada, live, words)[0] == status
 
 
-@pytest.mark.parametrize(("had", "has"), itertools.combinations(("Manual", "WhenInDoubt", "Automatic"), 2))
+@pytest.mark.parametrize(("had", "has"), list(itertools.combinations(("Manual", "WhenInDoubt", "Automatic"), 2)))
 def test_a_review_is_not_lowered_without_the_right(people: People, had: str, has: str) -> None:
     name = f"lowered-{had}-{has}".lower()
     live = stored(people, name, review=had)
