@@ -15,6 +15,7 @@ from kubectl_skill.following import FollowedSkill, follow
 from kubectl_skill.kubectl import SKILLS, Kubectl
 from kubectl_skill.output import Color
 from kubectl_skill.skills import SkillView
+from skill_operator.api.conditions import VERIFIED
 from skill_operator.api.v1alpha1 import ApprovalRequest
 
 YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
@@ -26,6 +27,11 @@ def show(skill: SkillView, pending: ApprovalRequest, change: ReviewedChange) -> 
     """Write what a person looks at before they answer."""
     label = f"Revision {pending.revision} of" if pending.revision else "A new revision of"
     output.write_parts(output.paint(f"{label} {skill.namespace}/{skill.name} waits.", Color.BOLD))
+    if pending.doubt:
+        output.write(f"A person is asked since {pending.doubt}.")
+    verified = skill.condition(VERIFIED)
+    if verified is not None and verified.reason == "WeakExamples":
+        output.write(f"Verified says: {verified.message}")
     if pending.changed:
         output.write(f"Changed since the last approval: {', '.join(pending.changed)}.")
     output.write(f"The code's SHA-256 is {pending.source_digest}.")

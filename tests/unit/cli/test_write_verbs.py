@@ -68,6 +68,15 @@ class TestApprove:
         found = annotations(kubectl)
         assert (found["approve"], found["approved-by"]) == ("cd" * 32, "jane")
 
+    def test_it_tells_the_doubt_and_the_question_behind_it(self, kubectl: ScriptedKubectl) -> None:
+        weak = condition("Verified", "True", "WeakExamples", "`[]`: 0, or ValueError?")
+        request = REQUEST | {"doubt": "its examples leave it open"}
+        kubectl.put("skill", made_skill(WAITING, weak, approvalRequest=request, revision=""))
+        kubectl.put("configmap", source_map())
+        out = invoke("approve", "echo", stdin="n\n").stdout
+        assert "A person is asked since its examples leave it open." in out
+        assert "Verified says: `[]`: 0, or ValueError?" in out
+
     @pytest.mark.parametrize("answer", ["n\n", "\n", ""], ids=["no", "empty", "nobody"])
     def test_no_is_no(self, kubectl: ScriptedKubectl, answer: str) -> None:
         kubectl.put("skill", made_skill(WAITING, approvalRequest=REQUEST))

@@ -463,6 +463,9 @@ class ApprovalRequest(ApiModel):
         description="Parts that differ from what was approved last. Empty: nothing was approved yet.",
         json_schema_extra={"x-kubernetes-list-type": "atomic"},
     )
+    doubt: str = Field(
+        default="", max_length=256, description="What the evidence leaves open, with review: WhenInDoubt. Empty: none."
+    )
 
 
 class Revision(ApiModel):

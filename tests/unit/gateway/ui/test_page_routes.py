@@ -463,6 +463,13 @@ async def _until_zero(world: World) -> bool:
 
 
 class TestDeciding:
+    async def test_why_a_person_is_asked_is_told(self, world: PageWorld) -> None:
+        body = awaiting()
+        body["status"]["approvalRequest"]["doubt"] = "its <examples> leave it open"
+        world.store(body, CODE)
+        _, page, _ = await world.get(INVOICE)
+        assert "A person is asked since its &lt;examples&gt; leave it open." in page
+
     async def test_an_approval_is_the_persons_own(self, world: PageWorld) -> None:
         world.store(awaiting(), CODE)
         _, page, _ = await world.get(INVOICE)

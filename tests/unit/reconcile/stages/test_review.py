@@ -121,6 +121,15 @@ def test_in_doubt_a_person_is_asked_and_told_why(progress: Progress, words: str)
     assert progress.status["review"] is not None
 
 
+def test_the_doubt_is_told_to_programs_too() -> None:
+    for mode, doubt in (("WhenInDoubt", "one agent wrote both code and examples"), ("Manual", "")):
+        progress = tried(author="same")
+        assert ask_in_doubt(progress, skill(review=mode))
+        asked = progress.status["approval_request"]
+        assert asked is not None
+        assert asked.doubt == doubt
+
+
 @pytest.mark.parametrize("opinion", ["Agrees", "NoOpinion", "NotAsked"])
 def test_without_a_doubt_nobody_is_asked(opinion: str) -> None:
     progress = tried(second_opinion=opinion)

@@ -99,6 +99,8 @@ def _approval(skill: Skill, readable: ReadableSkill, source: str) -> dict[str, A
     request, meta = skill.status.approval_request, skill.metadata
     changed = ", ".join(request.changed) if request is not None else ""
     news = f"Changed since the last approval: {printable(changed, 1000)}." if changed else "Nothing was approved yet."
+    if request is not None and request.doubt:
+        news = f"A person is asked since {printable(request.doubt, 256)}. {news}"
     digest = naming.source_digest(source) if source else ""
     return {
         "token": request.token if request is not None else "",

@@ -83,6 +83,7 @@ def review(observed: Observed, progress: Progress, context: StageContext) -> Res
         progress.status["review"] = progress.status["rejection"] = None
         return Result.done()
     request = ApprovalRequest(
+        doubt=doubt if skill.spec.review == "WhenInDoubt" else "",
         token=token,
         revision=answer.revision,
         source_digest=naming.source_digest(progress.source),
@@ -91,7 +92,7 @@ def review(observed: Observed, progress: Progress, context: StageContext) -> Res
     progress.status["approval_request"] = request
     kept = naming.kept_revision(skill.metadata.name, skill.metadata.uid, progress.revision)
     config_map = naming.source(skill.metadata.name) if pinned is None else kept
-    message = _describe_request(skill, request, progress.status.get("evidence"), config_map, doubt)
+    message = _describe_request(skill, request, progress.status.get("evidence"), config_map)
     return Result.waiting(ConditionUpdate(BUILT, "Unknown", "AwaitingApproval", message))
 
 
@@ -198,18 +199,16 @@ def _changed_parts(skill: Skill, parts: dict[str, str]) -> list[str]:
     return [name for name in parts if approved.get(name) != parts[name]] if approved else []
 
 
-def _describe_request(
-    skill: Skill, request: ApprovalRequest, evidence: Evidence | None, config_map: str, doubt: str
-) -> str:
-    """Return what changed since the last approval, what was tried, how to read it, and how to answer.
+def _describe_request(skill: Skill, request: ApprovalRequest, evidence: Evidence | None, config_map: str) -> str:
+    """Return why a person is asked, what changed, how to read it, how to answer, and what was tried.
 
-    `config_map` is the name of what has the code. `doubt` says why a person is asked, where it takes one.
+    `config_map` is the name of what has the code.
     """
     meta = skill.metadata
     changed = ", ".join(request.changed) or "nothing"
     news = f"changed since the last approval: {changed}" if skill.status.approved else "nothing was approved yet"
-    if skill.spec.review == "WhenInDoubt":
-        news = f"{doubt}; {news}"
+    if request.doubt:
+        news = f"{request.doubt}; {news}"
     # By its hash a reviewer sees that nobody has put another text into the ConfigMap meanwhile.
     file = runtime_contract.SKILL_FILE.replace(".", "\\.")
     annotate = _annotate(meta.namespace, meta.name)
