@@ -387,7 +387,8 @@ class Reconciler:
             return
         is_deleting = skill.metadata.deletion_timestamp is not None
         meta = {"name": skill.metadata.name, "namespace": skill.metadata.namespace}
-        if is_deleting:  # the next Skill of this name may be there by now, and must not get the status of this one
+        if is_deleting:  # the next Skill of this name may be there by now, and must not get the status of this one;
+            # a uid would not do, since the API server does not compare that of a status
             meta["resourceVersion"] = body["metadata"]["resourceVersion"]
         wanted: Object = {"apiVersion": naming.API_VERSION, "kind": "Skill", "metadata": meta, "status": wire}
         self._refusals.check(_key(skill), wanted)
