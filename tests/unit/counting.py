@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import tracemalloc
 from collections.abc import Callable
 
 
@@ -21,3 +22,13 @@ def count_lines(function: Callable[[], object]) -> int:
     finally:
         sys.settrace(previous)
     return count
+
+
+def peak_of(function: Callable[[], object]) -> int:
+    """Return how many bytes of memory the function takes at most, beyond what was there."""
+    tracemalloc.start()
+    try:
+        function()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()

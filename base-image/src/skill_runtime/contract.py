@@ -15,6 +15,9 @@ from skill_runtime.patterns import EXHAUSTED, OPTIONS, Patterns
 from skill_runtime.settings import RuntimeSettingsError
 from skill_runtime.text import one_line
 
+MAX_EXPLAINED = 50_000
+"""The largest product of the nodes of a value and of a schema's alternatives to explain; it takes 20 MiB at most."""
+
 
 class Schema:
     """A JSON Schema (draft 2020-12) that never leaves this process to resolve a reference."""
@@ -22,6 +25,7 @@ class Schema:
     def __init__(self, document: Any, name: str) -> None:
         """Compile the schema. Raises RuntimeSettingsError where it is invalid."""
         self.document = document
+        self._alternatives = _weigh_alternatives(document)
         try:
             self._patterns = Patterns(document)
             self._integers = IntegerFinder(document, self._patterns.matches)
@@ -42,12 +46,22 @@ class Schema:
             return None
         if self._patterns.exhausted:
             return f"/: {EXHAUSTED}"
+        return self._explain(value)
+
+    def _explain(self, value: Any) -> str:
+        """Return where and why a value does not fit.
+
+        The library copies the value for that: once, and once more for whatever is wrong inside alternatives.
+        """
+        if self._alternatives and _weight(value, MAX_EXPLAINED) * self._alternatives > MAX_EXPLAINED:
+            return "/: does not fit the schema; the value is too large to tell which of the alternatives it misses"
         self._patterns.start(value)
-        error = next(iter(self._validator.iter_errors(value)), None)
-        if error is None:
-            return "does not fit the schema"
-        where = "/".join(("", *(str(step) for step in error.instance_path)))
-        return one_line(f"{where or '/'}: {error.message}", 300)
+        try:
+            self._validator.validate(value)
+        except jsonschema_rs.ValidationError as error:
+            where = "/".join(("", *(str(step) for step in error.instance_path)))
+            return one_line(f"{where or '/'}: {error.message}", 300)
+        return "does not fit the schema"
 
     def encode(self, value: Any, text: bytes) -> bytes:
         """Return the JSON of a value that fits, whose canonical JSON is `text`, with each integer written as one.
@@ -95,6 +109,29 @@ class SkillContract:
         if not 0 < timeout <= 86_400:
             raise RuntimeSettingsError(f"{oc.CONTRACT_CALL_TIMEOUT_SECONDS} must be between 0 and 86400, not {timeout}")
         return contract
+
+
+def _weight(value: Any, limit: int) -> int:
+    """Return the number of nodes of a value. Beyond `limit` it counts no further."""
+    total, waiting = 0, [value]
+    while waiting and total <= limit:
+        node = waiting.pop()
+        total += 1
+        if isinstance(node, dict | list):
+            waiting.extend(node.values() if isinstance(node, dict) else node)
+    return total
+
+
+def _weigh_alternatives(document: Any) -> int:
+    """Return the number of nodes below `anyOf` and `oneOf`, wherever they stand."""
+    total, waiting = 0, [document]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, dict):
+            total += sum(_weight(node[keyword], MAX_EXPLAINED) for keyword in ("anyOf", "oneOf") if keyword in node)
+        if isinstance(node, dict | list):
+            waiting.extend(node.values() if isinstance(node, dict) else node)
+    return total
 
 
 def _refuse_remote(uri: str) -> Any:

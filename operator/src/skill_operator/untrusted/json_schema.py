@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from copy import deepcopy
+from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Final, NamedTuple
 
@@ -23,11 +24,17 @@ DRAFT: Final = "https://json-schema.org/draft/2020-12/schema"
 MAX_UNITS: Final = 4096
 MAX_PATTERNS: Final = 64
 MAX_IN_PLACE: Final = 512
+MAX_IN_PLACE_TOGETHER: Final = 2048  # of all places in one schema; to compile that takes 3 ms and a MiB
+NAMES_PER_UNIT: Final = 8  # so many properties beside unevaluated… take as long to compile as one schema in place
+MAX_EXPLAINED_UNITS: Final = 20_000
+"""The largest account of misfits, in units of weight: the library copies the value that is wrong for each of them."""
+UNITS_PER_MISFIT: Final = 8  # beside the copy; a unit takes 0.7 µs and 300 bytes
 MAX_PATTERN_LENGTH: Final = 1024
 MAX_NAMED: Final = 4  # of the mistakes of a schema: those of both have room among the problems of a spec
 MAX_META_UNITS: Final = 128  # of a schema whose mistakes are all looked for, which takes 0.1 ms for a unit at worst
 MAX_INDEX_DIGITS: Final = 9  # Python refuses to convert thousands of digits
 
+UNEXPLAINED: Final = "does not fit the schema, and the places where it does not are too many or too large to be told"
 _BARE_WORDS: Final = (
     "YAML reads y, n, yes, no, on and off as booleans, also as the name of a property: put them in quotes"
 )
@@ -46,6 +53,14 @@ _PER_CHILD: Final = frozenset(
 )
 _PER_CHILD_LISTS: Final = frozenset({"prefixItems"})
 _PER_CHILD_MAPS: Final = frozenset({"properties", "patternProperties"})
+_ALTERNATIVES: Final = frozenset({"anyOf", "oneOf"})
+_ASSERTIONS: Final = _ALTERNATIVES | frozenset(
+    {
+        "type", "enum", "const", "not", "multipleOf", "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum",
+        "minLength", "maxLength", "pattern", "minItems", "maxItems", "uniqueItems", "contains", "minProperties",
+        "maxProperties", "additionalProperties", "unevaluatedProperties", "unevaluatedItems",
+    }
+)  # fmt: skip
 _ONE: Final = _IN_PLACE | _PER_CHILD
 _LISTS: Final = _IN_PLACE_LISTS | _PER_CHILD_LISTS
 _UNUSED: Final = frozenset({"$defs", "definitions"})  # unless something refers to what is in there
@@ -111,6 +126,23 @@ class _Breadth(NamedTuple):
     kib: float
 
 
+@dataclass
+class _ExplanationCost:
+    """_ExplanationCost bounds what it costs to tell of all misfits, in units.
+
+    Whatever is wrong inside alternatives belongs to the account of one misfit, and cannot be left out of it.
+    """
+
+    units: int = 0
+    alternative_units: int = 0
+
+    def add(self, misfits: int, units: int, *, is_alternative: bool) -> None:
+        """Count so many misfits of a value that weighs so many units."""
+        cost = misfits * (units + UNITS_PER_MISFIT)
+        self.units += cost
+        self.alternative_units += cost if is_alternative else 0
+
+
 class CompiledSchema:
     """CompiledSchema validates values. It takes any schema, and values that `json_values.flaw` accepts."""
 
@@ -150,12 +182,23 @@ class CompiledSchema:
         return cost <= units and bool(self._validator.is_valid(value))
 
     def misfits(self, value: Any, budget: WorkBudget, most: int) -> list[Misfit]:
-        """Return the first misfits of the value, by place. Raises TooMuchWorkError before any of the work is done."""
-        self._pay(value, budget)
+        """Return the first misfits of the value, by place. Raises TooMuchWorkError before any of the work is done.
+
+        The library makes all errors at once, each with a copy of the value. Where that is too much, one is named, or
+        none.
+        """
+        cost = self._pay(value, budget)
         if self._validator.is_valid(value):
             return []
-        errors = islice(self._validator.iter_errors(value), 16 * most)
-        return sorted((Misfit(tuple(error.instance_path), _message(error)) for error in errors), key=_order)[:most]
+        if cost.units <= MAX_EXPLAINED_UNITS:
+            errors = islice(self._validator.iter_errors(value), 16 * most)
+            return sorted((_misfit(error) for error in errors), key=_order)[:most]
+        if cost.alternative_units <= MAX_EXPLAINED_UNITS:
+            try:
+                self._validator.validate(value)
+            except ValidationError as error:
+                return [_misfit(error)]
+        return [Misfit((), UNEXPLAINED)]
 
     def _measure(self, place: Place, known: dict[Place, _Breadth]) -> _Breadth:
         """Return the costs of all schemas once references are replaced by what they name; infinite for a cycle.
@@ -185,34 +228,54 @@ class CompiledSchema:
         known[place] = _Breadth(units, kib)
         return known[place]
 
-    def _pay(self, value: Any, budget: WorkBudget) -> None:
-        """Pay for everything that an evaluation without any short cut would look at."""
-        waiting: list[tuple[Any, Any]] = [(self._schema, value)]
+    def _pay(self, value: Any, budget: WorkBudget) -> _ExplanationCost:
+        """Pay for everything that an evaluation without any short cut would look at. Return what explaining costs."""
+        explanation = _ExplanationCost()
+        waiting: list[tuple[Any, Any, bool]] = [(self._schema, value, False)]
         while waiting:
-            schema, part = waiting.pop()
+            schema, part, is_alternative = waiting.pop()
+            units = weight(part)
             if not isinstance(schema, dict):
-                budget.pay(1 + weight(part))
+                budget.pay(1 + units)
+                explanation.add(1, units, is_alternative=is_alternative)
                 continue
             cost = self._costs[id(schema)]
             searches = cost.text_kib * len(part) if isinstance(part, str) else 0
             if cost.names_kib and isinstance(part, dict):
                 searches += cost.names_kib * sum(map(len, part))
-            budget.pay(1 + weight(part) + cost.units, searches)
+            budget.pay(1 + units + cost.units, searches)
+            explanation.add(_count_misfits(schema, part), units, is_alternative=is_alternative)
             if "$ref" in schema:
                 place = resolve_reference(self._schema, schema["$ref"])
-                waiting += [(value_at(self._schema, place or ()), part)] * cost.repeats
+                waiting += [(value_at(self._schema, place or ()), part, is_alternative)] * cost.repeats
             inside = list(children(part))
             for place, inner in _subschemas(schema):
                 keyword = place[0]
                 if keyword in _ALL_IN_PLACE:
-                    waiting += [(inner, part)] * cost.repeats
+                    waiting += [(inner, part, is_alternative or keyword in _ALTERNATIVES)] * cost.repeats
                 elif keyword == "properties":
                     if isinstance(part, dict) and place[1] in part:
-                        waiting.append((inner, part[str(place[1])]))
+                        waiting.append((inner, part[str(place[1])], is_alternative))
                 elif keyword == "propertyNames":
-                    waiting.extend((inner, key) for key, _ in inside)
+                    waiting.extend((inner, key, is_alternative) for key, _ in inside)
                 elif keyword in _PER_CHILD or keyword in _PER_CHILD_LISTS or keyword in _PER_CHILD_MAPS:
-                    waiting.extend((inner, child) for _, child in inside)
+                    waiting.extend((inner, child, is_alternative) for _, child in inside)
+        return explanation
+
+
+def _count_misfits(schema: dict[str, Any], part: Any) -> int:
+    """Return how many misfits this one schema can find in a value at most, each with a copy of the whole value."""
+    count = len(_ASSERTIONS & schema.keys())
+    if isinstance(part, dict):
+        needed = schema.get("dependentRequired", {})
+        names = [*schema.get("required", ()), *(name for key in needed.keys() & part for name in needed[key])]
+        count += sum(name not in part for name in names)
+        count += len(part) if "propertyNames" in schema else 0
+    return count
+
+
+def _misfit(error: ValidationError) -> Misfit:
+    return Misfit(tuple(error.instance_path), _message(error))
 
 
 def _order(misfit: Misfit) -> tuple[list[tuple[int, str]], str]:
@@ -363,12 +426,23 @@ def _refuse_size(root: dict[str, Any]) -> None:
 
 
 def _refuse_unevaluated(root: dict[str, Any]) -> None:
-    """Raise BadSchemaError where a keyword looks back at too many schemas: to compile that takes all their time."""
+    """Raise BadSchemaError where keywords look back at too many schemas: to compile that takes all their time.
+
+    Each place counts, also where several look back at the same schemas: the library compiles these anew for each.
+    """
     known: dict[Place, float] = {}
+    together = 0.0
     for place, node in reachable(root):
         keyword = next(iter(_UNEVALUATED & node.keys()), None)
-        if keyword is not None and _in_place_size(root, place, known) > MAX_IN_PLACE:
+        if keyword is None:
+            continue
+        size = _in_place_size(root, place, known)
+        together += size
+        if size > MAX_IN_PLACE:
             message = f"more than {MAX_IN_PLACE} schemas, or endlessly many, apply beside it in place"
+            raise BadSchemaError(Misfit((*place, keyword), message))
+        if together > MAX_IN_PLACE_TOGETHER:
+            message = f"more than {MAX_IN_PLACE_TOGETHER} schemas apply in place beside all keywords of its kind"
             raise BadSchemaError(Misfit((*place, keyword), message))
 
 
@@ -383,6 +457,7 @@ def _in_place_size(root: dict[str, Any], place: Place, known: dict[Place, float]
         if "$ref" in node:
             inside.append(resolve_reference(root, node["$ref"]) or ())
         total += sum(_in_place_size(root, inner, known) for inner in inside)
+        total += sum(len(node[keyword]) for keyword in _PER_CHILD_MAPS & node.keys()) / NAMES_PER_UNIT
     known[place] = total
     return total
 
