@@ -16,6 +16,7 @@ from skill_operator import naming
 from skill_operator.api.listed_tool import listed_tool
 from skill_operator.gateway.http.openapi import encode_openapi
 from skill_operator.gateway.pods import directory as directory_module
+from skill_operator.gateway.pods import entry_budget
 from skill_operator.gateway.pods.directory import (
     KINDS,
     NOT_KEPT,
@@ -29,7 +30,7 @@ from skill_operator.gateway.tool_catalog import encode_tool
 from skill_operator.naming import SkillKey
 from skill_operator.untrusted import json_schema, patterns
 from tests.unit.fat_metadata import FAT_METADATA
-from tests.unit.gateway.objects import UID, deployment, pod, skill
+from tests.unit.gateway.objects import ARCHIVE, UID, deployment, pod, skill
 
 
 def addresses(directory: Directory) -> set[str]:
@@ -306,6 +307,107 @@ HOSTILE: dict[str, dict[str, Any]] = {
         "description": "\U0001f600" * 16_000,
     },
 }
+
+
+def annotated(body: dict[str, Any], number: int) -> dict[str, Any]:
+    """The Skill as a watch reports it again, after somebody wrote an annotation of it."""
+    again = json.loads(json.dumps(body))
+    again["metadata"] |= {"resourceVersion": str(number), "annotations": {"someone.example/n": str(number)}}
+    return again
+
+
+@pytest.fixture
+def schemas_looked_at(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """The schemas that were looked at, each as often as it was."""
+    looked_at: list[Any] = []
+
+    def is_presentable(schema: Any) -> bool:
+        looked_at.append(schema)
+        return json_schema.is_presentable(schema)
+
+    monkeypatch.setattr(directory_module, "is_presentable", is_presentable)
+    return looked_at
+
+
+class TestChangesThatLeaveTheSpec:
+    @pytest.mark.parametrize("body", [skill(), serving(), *(skill(**spec) for spec in HOSTILE.values())])
+    def test_a_spec_is_looked_at_once_for_each_version(
+        self, body: dict[str, Any], schemas_looked_at: list[Any]
+    ) -> None:
+        directory = Directory()
+        directory.on_skill("ADDED", body)
+        first = directory.entries["finance", "invoice"]
+        assert first.skill is not None
+        schemas_looked_at.clear()
+        for number in range(3):
+            directory.on_skill("MODIFIED", annotated(body, number))
+        entry = directory.entries["finance", "invoice"]
+        assert schemas_looked_at == []
+        assert entry.skill is not None
+        assert entry.skill.spec is first.skill.spec
+        assert entry.meta.resource_version == "2"
+
+    @pytest.mark.parametrize("broken", [{"callTimeoutSeconds": "soon"}, {"examples": [{}]}])
+    def test_neither_is_one_that_cannot_be_read(self, broken: dict[str, Any], schemas_looked_at: list[Any]) -> None:
+        directory = Directory()
+        directory.on_skill("ADDED", skill(**broken))
+        schemas_looked_at.clear()
+        directory.on_skill("MODIFIED", annotated(skill(**broken), 1))
+        assert (schemas_looked_at, directory.entries["finance", "invoice"].skill) == ([], None)
+        directory.on_skill("MODIFIED", skill(generation=2))
+        assert directory.entries["finance", "invoice"].skill is not None
+
+    def test_neither_is_one_that_its_namespace_has_no_room_for(
+        self, schemas_looked_at: list[Any], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(entry_budget, "MAX_NAMESPACE_UNITS", 20)
+        directory = Directory()
+        directory.on_skill("ADDED", skill())
+        schemas_looked_at.clear()
+        directory.on_skill("MODIFIED", annotated(skill(), 1))
+        reduced = directory.entries["finance", "invoice"]
+        assert reduced.skill is not None
+        assert (schemas_looked_at, reduced.skill.spec.input) == ([], NOT_KEPT)
+        monkeypatch.setattr(entry_budget, "MAX_NAMESPACE_UNITS", 2000)
+        directory.on_skill("MODIFIED", annotated(skill(), 2))
+        assert directory.entries["finance", "invoice"] == parse_skill(annotated(skill(), 2)), "there is room again"
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            {"metadata": {"annotations": {naming.CREATED_BY_ANNOTATION: "bob"}}},
+            {"metadata": {"annotations": {naming.PROMOTED_BY_ANNOTATION: "carol"}}},
+            {"metadata": {"annotations": {naming.REQUEST_ANNOTATION: "d"}}},
+            {"metadata": {"labels": {"a": "b"}, "resourceVersion": "9"}},
+            {"metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z"}},
+            {"metadata": {"generation": 2}, "spec": {"description": "Another."}},
+            {"metadata": {"uid": "u-of-another"}, "spec": {"input": {"type": "object"}, "examples": []}},
+            {"status": {"conditions": []}},
+            {"status": {"image": "registry/x@sha256:1", "archive": ARCHIVE, "history": []}},
+            {"status": {"conditions": "none"}},
+            {"status": {"serving": EARLIER}},
+            {"status": {"serving": EARLIER | {"description": "In other words, with the same digest."}}},
+            {"status": {"serving": EARLIER | {"callTimeoutSeconds": 8}}},
+            {"status": {"serving": 7}},
+        ],
+        ids=str,
+    )
+    @pytest.mark.parametrize("before", [skill(), serving()])
+    def test_an_entry_is_that_of_the_present_object(self, before: dict[str, Any], change: dict[str, Any]) -> None:
+        directory = Directory()
+        after = {part: value | change.get(part, {}) for part, value in before.items() if isinstance(value, dict)}
+        for body in (before, after, before, after):
+            directory.on_skill("MODIFIED", json.loads(json.dumps(body)))
+            assert directory.entries["finance", "invoice"] == parse_skill(body)
+
+    def test_a_status_nested_without_end_ends_no_watch(self) -> None:
+        directory = Directory()
+        for _ in range(2):
+            deep: dict[str, Any] = {}
+            for _ in range(9000):
+                deep = {"a": deep}
+            directory.on_skill("MODIFIED", serving(input=deep))
+        assert directory.entries["finance", "invoice"].skill is not None
 
 
 @contextlib.contextmanager

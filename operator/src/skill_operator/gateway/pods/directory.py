@@ -17,7 +17,7 @@ from pydantic import ValidationError
 
 from skill_operator import naming
 from skill_operator.api.conditions import ACTIVE, READY, get_condition, is_true
-from skill_operator.api.v1alpha1 import Condition, ObjectMeta, Skill
+from skill_operator.api.v1alpha1 import Condition, ObjectMeta, Skill, SkillSpec
 from skill_operator.gateway.pods.entry_budget import EntryBudget
 from skill_operator.k8s import pod_status
 from skill_operator.k8s.interface import UNREADABLE, Cluster, Object
@@ -61,17 +61,39 @@ class ScaleState(NamedTuple):
     drain_token: str  # set by the controller that is about to scale the Skill to zero; mostly empty
 
 
+class ParsedSpec(NamedTuple):
+    """ParsedSpec is what one version of a Skill says to callers; `spec` is None where it cannot be read.
+
+    The uid, the generation and `serving`, which is that of the status, tell the version from others. `units` is the
+    weight of what the whole spec says, also where it `is_reduced`.
+    """
+
+    uid: str
+    generation: int
+    serving: Object | None
+    spec: SkillSpec | None
+    units: int
+    is_reduced: bool = False
+
+    def is_of(self, meta: ObjectMeta, serving: Object | None) -> bool:
+        """Return whether a Skill with this metadata and this served contract says the same to callers."""
+        try:
+            return (self.uid, self.generation, self.serving) == (meta.uid, meta.generation, serving)
+        except RecursionError:  # a status that no operator writes
+            return False
+
+
 @dataclass(frozen=True)
 class SkillEntry:
     """SkillEntry is a Skill as the gateway needs it; `skill` is None where it cannot be read.
 
     A schema that the gateway cannot show is `NOT_SHOWN` there, and examples of more than `MAX_EXAMPLES_BYTES` are left
-    out, so that an entry takes less than 2 MiB, whatever was stored. `units` is the weight of what its spec says.
+    out, so that an entry takes less than 2 MiB, whatever was stored.
     """
 
     meta: ObjectMeta
     skill: Skill | None
-    units: int = 0
+    parsed: ParsedSpec | None = field(default=None, compare=False)
 
     @property
     def ready(self) -> Condition | None:
@@ -114,8 +136,12 @@ SkillListener = Callable[[SkillEntry | None, SkillEntry | None], None]
 PodListener = Callable[[str, Object], None]
 
 
-def parse_skill(body: Object) -> SkillEntry:
-    """Return the entry of a Skill. It never raises: one Skill that cannot be parsed must not hide the others."""
+def parse_skill(body: Object, former: SkillEntry | None = None) -> SkillEntry:
+    """Return the entry of a Skill. It never raises: one Skill that cannot be parsed must not hide the others.
+
+    Where the former entry is of the same version, its spec is taken as it is. To look at a spec takes up to 0.1 s, and
+    there is an event for each annotation that somebody writes.
+    """
     raw = body["metadata"]
     found = raw.get("annotations") or {}  # of a tenant, who may write megabytes there, as into labels
     annotations = {key: str(found[key])[:MAX_ANNOTATION] for key in _KEPT_ANNOTATIONS if key in found}
@@ -123,29 +149,48 @@ def parse_skill(body: Object) -> SkillEntry:
     meta = ObjectMeta.model_validate(kept)
     if UNREADABLE in body:
         return SkillEntry(meta, None)
+    status, parsed = body.get("status", {}), former.parsed if former is not None else None
+    serving = status.get("serving") if isinstance(status, dict) else None
+    if parsed is None or not parsed.is_of(meta, serving):
+        parsed = _parse_spec(meta, body.get("spec"), serving)
+    if parsed.spec is None:
+        return SkillEntry(meta, None, parsed)
     try:
-        shown = _shown(_served(body))
-        skill = Skill.model_validate(body | {"metadata": kept, "spec": shown})
+        skill = Skill.model_validate(body | {"metadata": meta, "spec": parsed.spec})
+    except ValidationError as error:
+        _warn(meta, error)
+        return SkillEntry(meta, None, parsed)
+    return SkillEntry(meta, skill, parsed)
+
+
+def _parse_spec(meta: ObjectMeta, spec: Object | None, serving: Object | None) -> ParsedSpec:
+    try:
+        shown = _shown(_served(spec, serving))
+        return ParsedSpec(meta.uid, meta.generation, serving, SkillSpec.model_validate(shown), weight(shown))
     except (ValidationError, KeyError, TypeError, AttributeError) as error:
-        log.warning("skill %s/%s cannot be parsed: %s", meta.namespace, meta.name, printable(str(error), 300))
-        return SkillEntry(meta, None)
-    return SkillEntry(skill.metadata, skill, weight(shown))
+        _warn(meta, error)
+        return ParsedSpec(meta.uid, meta.generation, serving, None, 0)
+
+
+def _warn(meta: ObjectMeta, error: Exception) -> None:
+    log.warning("skill %s/%s cannot be parsed: %s", meta.namespace, meta.name, printable(str(error), 300))
 
 
 def _reduced(entry: SkillEntry) -> SkillEntry:
     """Return the entry without all that calls do not need: the pods hold their input against the schema, too."""
-    if entry.skill is None:
+    if entry.skill is None or entry.parsed is None or entry.parsed.is_reduced:
         return entry
     description = entry.skill.spec.description[:MAX_KEPT_DESCRIPTION]
     lost = {"input": NOT_KEPT, "output": NOT_KEPT, "examples": [], "description": description}
     spec = entry.skill.spec.model_copy(update=lost)
-    return SkillEntry(entry.meta, entry.skill.model_copy(update={"spec": spec}))
+    parsed = entry.parsed._replace(spec=spec, is_reduced=True)
+    return SkillEntry(entry.meta, entry.skill.model_copy(update={"spec": spec}), parsed)
 
 
-def _served(body: Object) -> Object:
+def _served(spec: Object | None, serving: Object | None) -> Object:
     """Return the spec with what the status says that callers get meanwhile: another revision runs than it asks for."""
-    spec: Object = body["spec"]
-    serving = body.get("status", {}).get("serving")
+    if spec is None:
+        raise KeyError("spec")
     if serving is None:
         return spec
     texts = {name: serving.get(name, "") for name in ("description", "summary")}
@@ -309,10 +354,7 @@ class Directory:
         key = SkillKey(meta["namespace"], meta["name"])
         before, after = self.entries.get(key), None
         if change != "DELETED":
-            after = parse_skill(body)
-            if not self._budget.take(key, after.units):
-                after = _reduced(after)
-            self.entries[key] = after
+            after = self.entries[key] = self._parse(key, body, before)
             self.tools |= dict.fromkeys(_tool_names(key), key)
         elif before is not None and before.meta.uid == meta["uid"]:
             del self.entries[key]
@@ -324,6 +366,14 @@ class Directory:
             return
         for listener in self.skill_listeners:
             listener(before, after)
+
+    def _parse(self, key: SkillKey, body: Object, before: SkillEntry | None) -> SkillEntry:
+        """Return the entry of a Skill, reduced where the namespace has no room for all that its spec says."""
+        entry = parse_skill(body, before)
+        if not self._budget.take(key, entry.parsed.units if entry.parsed is not None else 0):
+            return _reduced(entry)
+        is_reduced = entry.parsed is not None and entry.parsed.is_reduced
+        return parse_skill(body) if is_reduced else entry  # where it is, there is room again
 
     def on_pod(self, change: str, body: Object) -> None:
         """Take an event of the watch of pods."""
