@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from typing import Any
 
 import pytest
 
@@ -65,3 +66,10 @@ def test_an_odd_config_map_is_none(data: object) -> None:
     found = code_view.read_generation({"data": data})
     assert found is None or found.attempts == []
     assert code_view.read_source({"data": data}) == ""
+
+
+def test_a_ledger_that_is_too_much_is_not_parsed(monkeypatch: pytest.MonkeyPatch) -> None:
+    parsed: list[Any] = []
+    monkeypatch.setattr(json, "loads", parsed.append)
+    assert code_view.read_generation(config_map({"ledger.json": f"[{'[],' * 300_000}[]]"})) is None
+    assert parsed == []

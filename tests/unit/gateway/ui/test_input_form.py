@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import parse_qsl, urlencode
 
 import pytest
 
 from skill_operator.api.v1alpha1 import Example, SkillSpec
+from skill_operator.gateway import json_bounds
 from skill_operator.gateway.problems import Problem
 from skill_operator.gateway.ui import input_form
 
@@ -117,6 +119,33 @@ def test_raw_input_is_sent_as_it_was_written() -> None:
     assert input_form.encode_input(spec(), {"raw": '{"a": 1.0}', "v0": "x"}) == b'{"a": 1.0}'
 
 
+class TestTooMuchToParse:
+    """One call of the parser keeps all other threads from running, the loop's too."""
+
+    MANY = f"[{','.join(['[]'] * json_bounds.MAX_MARKS)}]"
+    DEEP = "[" * 200 + "]" * 200
+
+    @pytest.fixture
+    def parsed(self, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+        texts: list[str] = []
+        monkeypatch.setattr(input_form, "parse_json", texts.append)
+        return texts
+
+    @pytest.mark.parametrize("text", [MANY, DEEP])
+    def test_raw_input_is_sent_unparsed_as_over_http(self, text: str, parsed: list[str]) -> None:
+        assert input_form.encode_input(spec(), {"raw": text}) == text.encode()
+        assert parsed == []
+
+    @pytest.mark.parametrize(("text", "status"), [(MANY, 413), (DEEP, 400)])
+    def test_a_field_says_what_to_do(self, text: str, status: int, parsed: list[str]) -> None:
+        with pytest.raises(Problem) as raised:
+            input_form.encode_input(spec(), {"v8": text})
+        assert raised.value.status == status
+        assert raised.value.detail.startswith("lines has too many ")
+        assert "over HTTP" in raised.value.detail
+        assert parsed == []
+
+
 @pytest.mark.parametrize(
     "schema",
     [
@@ -159,3 +188,40 @@ def test_a_form_is_read_as_browsers_write_it() -> None:
 def test_what_is_no_form_is_refused(raw: bytes) -> None:
     with pytest.raises(Problem):
         input_form.read_form(raw)
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"",
+        b"&&a=1&",
+        b"a",
+        b"=b",
+        b"a=1&a=2",
+        b"a=b=c",
+        b"%61+=%2B+%zz%4%",
+        b"a=%C3%A9%f0%9f%98%80x%0d%0a",
+        b"a=%%41%2",
+    ],
+)
+def test_a_form_is_read_as_the_standard_library_reads_it(raw: bytes) -> None:
+    expected = {name: value.replace("\r\n", "\n") for name, value in parse_qsl(raw.decode(), keep_blank_values=True)}
+    assert input_form.read_form(raw) == expected
+
+
+@pytest.mark.parametrize("before", range(4))
+@pytest.mark.parametrize("text", ["[" * 30_000, "a€" * 20_000, "%4" * 30_000])
+def test_no_escape_is_cut(text: str, before: int) -> None:
+    assert input_form.read_form(b"x" * before + urlencode({"": text}).encode()) == {"x" * before: text}
+
+
+@pytest.mark.parametrize("piece", [b"%5B", b"%5b+", b"%0D%0A", b"%", b"%E2%82%AC"])
+def test_a_form_of_escapes_takes_no_more_than_some_times_its_size(piece: bytes) -> None:
+    """A list of a million pieces takes 60 MiB, and the loop stands until it is there."""
+    raw = b"raw=" + piece * ((1 << 20) // len(piece))
+    tracemalloc.start()
+    try:
+        assert len(input_form.read_form(raw)["raw"]) > 1 << 16
+        assert tracemalloc.get_traced_memory()[1] < 12 << 20
+    finally:
+        tracemalloc.stop()

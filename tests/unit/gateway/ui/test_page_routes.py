@@ -439,6 +439,17 @@ class TestTryingIt:
         assert "a request failed" not in caplog.text
         assert "a page failed" not in caplog.text
 
+    async def test_an_input_of_many_values_is_a_call_like_any_other(self, world: PageWorld) -> None:
+        async def echo(call: Any) -> None:
+            await call.say(reply(call.body))
+
+        calls = await world.pod(echo)
+        world.store(skill())
+        raw = f'{{"lines": [{",".join(["[]"] * 20_000)}]}}'
+        status, page, _ = await world.post(f"{INVOICE}/try", {"raw": raw})
+        assert (status, [call.body for call in calls]) == (200, [raw.encode()])
+        assert "[],[],[]" in words(page)
+
     async def test_large_and_odd_bodies_are_refused(self, world: PageWorld) -> None:
         world.store(skill())
         async with world.client.post(

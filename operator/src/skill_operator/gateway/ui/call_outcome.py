@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any, Final, NamedTuple
 
+from skill_operator.gateway import json_bounds
 from skill_operator.gateway.invocation import InvocationResponse
 from skill_operator.gateway.problems import Problem
 from skill_operator.untrusted.text import printable
@@ -29,18 +30,24 @@ def answered(response: InvocationResponse, seconds: float, request_id: str) -> C
     facts = [("Time", f"{seconds * 1000:,.0f} ms")]
     facts.append(("Cold start", f"{int(cold):,} ms" if cold.isdecimal() else "none: it was awake"))
     facts.append(("Request id", request_id))
-    try:
-        value = json.loads(response.body)
-    except (ValueError, RecursionError):
-        value = None
-        text = response.body.decode("utf-8", "replace")
-    else:
-        text = pretty(value, MAX_ANSWER_CHARACTERS)
+    value, text = _read(response.body)
     if response.status < 300:
         return CallOutcome("Answer", "good", response.status, _limited(text), facts)
     title = value.get("title") if isinstance(value, dict) else None
     shown = printable(title, 200) if isinstance(title, str) else f"HTTP {response.status}"
     return CallOutcome(shown, "bad", response.status, _limited(text), facts)
+
+
+def _read(body: bytes) -> tuple[Any, str]:
+    """Return the value of an answer, and how it is shown: as it is where it is no JSON, or too much to parse."""
+    if json_bounds.is_small(body):
+        try:
+            value = json.loads(body)
+        except (ValueError, RecursionError):
+            pass
+        else:
+            return value, pretty(value, MAX_ANSWER_CHARACTERS)
+    return None, body[: 4 * (MAX_ANSWER_CHARACTERS + 1)].decode("utf-8", "replace")  # of four bytes at most
 
 
 def refused(problem: Problem) -> CallOutcome:

@@ -11,6 +11,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
+from skill_operator.gateway import json_bounds
 from skill_operator.k8s.interface import Object
 from skill_operator.untrusted.text import printable
 
@@ -134,8 +135,11 @@ def read_source(config_map: Object | None) -> str:
 def read_generation(config_map: Object | None) -> GenerationView | None:
     """Return what models wrote for the Skill, newest first, or None where no model did."""
     data = _data(config_map)
+    text = _text(data, "ledger.json")
+    if not json_bounds.is_small(text.encode("utf-8", "replace")):
+        return None
     try:
-        ledger = json.loads(_text(data, "ledger.json"))
+        ledger = json.loads(text)
         found = [one for one in ledger["attempts"] if isinstance(one, dict)]
     except (ValueError, LookupError, TypeError, RecursionError):
         return None

@@ -10,9 +10,9 @@ import json
 import re
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
-from urllib.parse import parse_qsl
 
 from skill_operator.api.v1alpha1 import SkillSpec
+from skill_operator.gateway import json_bounds
 from skill_operator.gateway.problems import Problem
 from skill_operator.untrusted.json_values import parse_json
 from skill_operator.untrusted.text import printable
@@ -25,6 +25,9 @@ MAX_FORM_BYTES: Final = 3 << 20
 """A body of 1 MiB, of which every character may be escaped."""
 SHORT_TEXT_CHARACTERS: Final = 120
 RAW: Final = "raw"
+PIECE_BYTES: Final = 32 << 10
+"""What is decoded of a form in one call, while all other threads wait."""
+_ESCAPES: Final = re.compile(rb"(?:%[0-9A-Fa-f]{2})++")
 _NUMBER: Final = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][-+]?[0-9]+)?")
 _SINGLE_LINE_FORMATS: Final = frozenset(
     {"date", "date-time", "time", "email", "uri", "uuid", "hostname", "ipv4", "ipv6"}
@@ -129,18 +132,45 @@ def _shown(kind: str, value: Any) -> str:
 
 def read_form(raw: bytes) -> dict[str, str]:
     """Return the fields of a sent form (application/x-www-form-urlencoded), each by its name. Raises Problem (400)."""
+    not_ours = Problem("bad-request", "the form is not one that the page has")
+    if not raw.isascii() or raw.count(b"&") >= 2 * MAX_FIELDS:
+        raise not_ours
+    pairs = [pair.partition(b"=") for pair in raw.split(b"&") if pair]
     try:
-        pairs = parse_qsl(raw.decode("ascii"), keep_blank_values=True, max_num_fields=2 * MAX_FIELDS, errors="strict")
-    except (ValueError, UnicodeError) as error:
-        raise Problem("bad-request", "the form is not one that the page has") from error
-    return {name: value.replace("\r\n", "\n") for name, value in pairs}
+        return {_unescaped(name): _unescaped(value).replace("\r\n", "\n") for name, _, value in pairs}
+    except UnicodeDecodeError as error:
+        raise not_ours from error
+
+
+def _unescaped(text: bytes) -> str:
+    """Return a name or a value of a form. Raises UnicodeDecodeError.
+
+    The standard library makes a list of all escapes first: of a million, the loop stands for half a second meanwhile.
+    """
+    parts, start = [], 0
+    while start < len(text):
+        end = start + PIECE_BYTES
+        if end < len(text) and (cut := text.rfind(b"%", end - 2, end)) >= 0:
+            end = cut  # an escape would be in two pieces
+        parts.append(_ESCAPES.sub(_decoded, text[start:end].replace(b"+", b" ")))
+        start = end
+    return b"".join(parts).decode()
+
+
+def _decoded(escapes: re.Match[bytes]) -> bytes:
+    return bytes.fromhex(escapes[0].replace(b"%", b"").decode())
 
 
 def encode_input(spec: SkillSpec, values: Mapping[str, str]) -> bytes:
-    """Return the JSON text of the input that a sent form stands for. Raises Problem (400), which names the field."""
+    """Return the JSON text of the input that a sent form stands for. Raises Problem (400, 413), which names the field.
+
+    A whole input that is too much to parse is sent on as it is, as over HTTP: the skill itself says what it is.
+    """
     if RAW in values:
-        _parse("the JSON", values[RAW])
-        return values[RAW].encode("utf-8", "replace")
+        body = values[RAW].encode("utf-8", "replace")
+        if json_bounds.is_small(body):
+            _parse("the JSON", values[RAW])
+        return body
     required = _required(spec.input)
     parts: list[str] = []
     for number, (name, schema) in enumerate(_properties(spec.input)):
@@ -164,8 +194,20 @@ def _value(name: str, kind: str, text: str) -> str:
                 raise Problem("bad-request", f"{label} must be a number, such as 3 or 0.5")
             return stripped
         case _:
+            _check_size(label, text)
             _parse(label, text)
             return text
+
+
+def _check_size(label: str, text: str) -> None:
+    """Raise Problem (400, 413) for a field that is too much to parse, as it must be so that it ends where it should."""
+    marks, levels = json_bounds.measure(text.encode("utf-8", "replace"))
+    if levels > json_bounds.MAX_LEVELS:
+        most = f"levels of arrays and objects; {json_bounds.MAX_LEVELS} are the most"
+        raise Problem("bad-request", f"{label} has too many {most}, over HTTP too")
+    if marks > json_bounds.MAX_MARKS:
+        most = f"values for a form; {json_bounds.MAX_MARKS} brackets, braces and commas are the most"
+        raise Problem("too-large", f"{label} has too many {most}. Call the skill over HTTP instead")
 
 
 def _parse(label: str, text: str) -> Any:
