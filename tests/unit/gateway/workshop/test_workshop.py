@@ -12,7 +12,15 @@ from typing import Any
 import pytest
 
 from skill_operator import naming
+from skill_operator.gateway.access.authorizer import AllowAll, Caller
+from skill_operator.gateway.pods.directory import Directory
+from skill_operator.gateway.problems import Problem
+from skill_operator.gateway.skill_search import SkillSearch
+from skill_operator.gateway.workshop import workshop as workshop_module
+from skill_operator.gateway.workshop.task import TaskId
+from skill_operator.gateway.workshop.workshop import Workshop
 from skill_operator.k8s.errors import Unavailable
+from skill_operator.settings import WorkshopSettings
 from tests.unit.gateway.objects import skill
 from tests.unit.gateway.workshop.workshop_world import (
     ALICE,
@@ -336,3 +344,56 @@ async def test_a_call_of_a_skill_is_no_request_for_one(world: OpenWorkshop) -> N
     assert (status, problem["type"]) == (404, "urn:skill-operator:skill-not-found")
     status, problem, response = await world.get("/v1/skills/finance", **ALICE_HEADERS)
     assert (status, response.headers["Allow"]) == (405, "POST")
+
+
+class TestTasksOfOthers:
+    OWN, OTHERS, MISSING = (f"{digit * 8}-2222-3333-4444-555555555555" for digit in "abc")
+
+    @pytest.fixture
+    def waits(self, monkeypatch: pytest.MonkeyPatch) -> list[asyncio.Timeout]:
+        """Each wait for a task that is not known; it has expired, or not."""
+        made: list[asyncio.Timeout] = []
+        timeout = asyncio.timeout
+
+        def recorded(seconds: float) -> asyncio.Timeout:
+            made.append(timeout(seconds))
+            return made[-1]
+
+        monkeypatch.setattr(workshop_module, "UNKNOWN_SECONDS", 0.02)
+        monkeypatch.setattr(workshop_module.asyncio, "timeout", recorded)
+        return made
+
+    @staticmethod
+    def stored(uid: str, maker: str) -> dict[str, Any]:
+        body = skill(f"of-{uid[:8]}")
+        body["metadata"] |= {"uid": uid, "annotations": {naming.CREATED_BY_ANNOTATION: maker}}
+        return body
+
+    @pytest.fixture
+    def directory(self) -> Directory:
+        made = Directory()
+        made.on_skill("ADDED", self.stored(self.OTHERS, "bob"))
+        return made
+
+    @pytest.fixture
+    def workshop(self, directory: Directory) -> Workshop:
+        return Workshop(None, directory, AllowAll(), SkillSearch(directory), WorkshopSettings())  # type: ignore[arg-type]
+
+    @pytest.mark.parametrize("uid", [OTHERS, MISSING])
+    async def test_one_that_exists_takes_as_long_as_one_that_does_not(
+        self, workshop: Workshop, waits: list[asyncio.Timeout], uid: str
+    ) -> None:
+        with pytest.raises(Problem) as raised:
+            await workshop.find(Caller("alice"), TaskId(uid, 1))
+        assert raised.value.slug == "task-not-found"
+        assert [wait.expired() for wait in waits] == [True]
+
+    async def test_an_own_one_is_waited_for_until_the_watch_tells_of_it(
+        self, workshop: Workshop, directory: Directory, waits: list[asyncio.Timeout], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(workshop_module, "UNKNOWN_SECONDS", 30)
+        found = asyncio.create_task(workshop.find(Caller("alice"), TaskId(self.OWN, 1)))
+        await asyncio.sleep(0)
+        directory.on_skill("ADDED", self.stored(self.OWN, "alice"))
+        assert (await found).skill.metadata.uid == self.OWN
+        assert [wait.expired() for wait in waits] == [False]

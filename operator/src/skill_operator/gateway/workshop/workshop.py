@@ -208,9 +208,10 @@ class Workshop:
     async def find(self, caller: Caller, id_: TaskId) -> FoundTask:
         """Return a task of the caller's own, and its Skill. Raises Problem (404).
 
-        A task that this replica has not heard of yet is waited for, for a moment.
+        A task that this replica has not heard of yet is waited for, for a moment. So is one of somebody else: how long
+        it takes tells nobody that there is one.
         """
-        await self._until_known(id_.uid, 0, UNKNOWN_SECONDS)
+        await self._until(lambda: self._own(caller, id_.uid) is not None, UNKNOWN_SECONDS)
         entry = self._own(caller, id_.uid)
         if entry is None or entry.skill is None or id_.generation > entry.skill.metadata.generation:
             raise task_not_found()
@@ -321,9 +322,13 @@ class Workshop:
 
     async def _until_known(self, uid: str, generation: int, seconds: float) -> None:
         """Wait until the watch has told of an object in this generation, or a later one; no longer than so long."""
+        await self._until(lambda: self._is_known(uid, generation), seconds)
+
+    async def _until(self, is_so: Callable[[], bool], seconds: float) -> None:
+        """Wait until it is so after a change of any request, no longer than so long."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
-                while not self._is_known(uid, generation):
+                while not is_so():
                     await self._arrival.wait()
 
     def _is_known(self, uid: str, generation: int) -> bool:
