@@ -40,6 +40,7 @@ NO_HOST = (
 INSIDE = r"[.](localhost|localdomain|local|svc|internal|intranet|private|corp|home|lan|onion|arpa)$"
 INSIDE_HOST = "must be a name of the internet: those of the cluster and of private networks are never granted"
 MESSAGE_LIMIT = 4096
+MAX_REJECTED = 64  # digests of rejected code in a status
 
 
 def _rules(*rules: tuple[str, str]) -> dict[str, Any]:
@@ -449,6 +450,12 @@ class Rejection(ApiModel):
     revision: str = Field(max_length=63, description="Label of the revision that was rejected.")
     message: str = Field(default="", max_length=1024, description="Words of the reviewer.")
     token: str = Field(max_length=64, description="Token of what was rejected, as annotations have it.")
+    source_digest: str = Field(default="", max_length=64, description="SHA-256 of its skill.py. Empty: not known.")
+    outdated_approval: bool = Field(
+        default=False,
+        description="An approval with the same token was there before the rejection: it means nothing until it is "
+        "taken away and given anew.",
+    )
 
 
 class ApprovalRequest(ApiModel):
@@ -594,6 +601,13 @@ class SkillStatus(ApiModel):
     )
     rejection: Rejection | None = Field(
         default=None, description="Who rejected a revision last; absent once a person has approved one."
+    )
+    rejected: list[Annotated[str, Field(max_length=64)]] = Field(
+        default_factory=list,
+        max_length=MAX_REJECTED,
+        description="SHA-256 of each skill.py that a person rejected, newest first. It waits for an approval of its "
+        "own, whatever the spec says.",
+        json_schema_extra={"x-kubernetes-list-type": "atomic"},
     )
     approval_request: ApprovalRequest | None = Field(
         default=None, description="What waits for a person; absent while nothing does."

@@ -175,6 +175,7 @@ class Author:
             by=rejection.by,
             message=rejection.message,
             at=rejection.at,
+            source_digest=rejection.source_digest,
         )
         ledger = second_opinion.reopen(ledger_entries.record_rejection(state.ledger, rejection.message))
         state = replace(state, history=state.history.with_rejection(rejected)).with_ledger(ledger)

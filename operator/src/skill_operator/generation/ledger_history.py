@@ -26,6 +26,7 @@ class RejectedCode(StoredModel):
     by: str
     message: str
     at: AwareDatetime
+    source_digest: str = ""  # in ledgers of earlier versions
 
 
 class LedgerHistory(StoredModel):

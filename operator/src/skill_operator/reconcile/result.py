@@ -144,6 +144,7 @@ class StatusPatch(TypedDict, total=False):
     approved: dict[str, str]
     review: Review | None
     rejection: Rejection | None
+    rejected: list[str]
     approval_request: ApprovalRequest | None
     history: list[Revision]
     trial: Trial | None

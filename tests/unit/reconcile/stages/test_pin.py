@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import replace
 from typing import Any, cast
 
@@ -138,3 +139,19 @@ def test_what_was_not_approved_is_asked_for() -> None:
     assert reviewed(entry | {"approved": parts}, kept).is_done
     assert not reviewed(entry | {"approved": parts}, kept, runtimeClassName="kata").is_done
     assert not reviewed(entry | {"approved": parts | {"code": "0" * 64}}, kept).is_done
+
+
+def test_what_was_rejected_after_its_approval_is_not_approved() -> None:
+    _, parts = approved(review="Manual")
+    kept, entry = keep(review="Manual")
+    entry |= {"approved": parts}
+    for mode in ("Manual", "WhenInDoubt"):
+        state = pinned(entry, kept, review=mode)
+        digest = hashlib.sha256(SOURCE.encode()).hexdigest()
+        of = state.skill.model_copy(update={"status": state.skill.status.model_copy(update={"rejected": [digest]})})
+        progress = Progress(source=SOURCE, revision=OLD, image=IMAGE)
+        context = replace(stage_context(SETTINGS), author=cast("Author", None))
+        result = review(replace(state, skill=of), progress, context)
+        assert result.is_stalled
+        assert result.conditions[0].reason == "Rejected"
+        assert "Name another revision in spec.revision" in result.conditions[0].message

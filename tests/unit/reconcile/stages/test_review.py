@@ -287,3 +287,92 @@ def test_a_name_is_one_printable_line() -> None:
 
 def test_an_approval_cannot_be_met_by_a_second_text_that_was_searched_for() -> None:
     assert len(token(request(skill(**GRANTED)))) * 4 == 256
+
+
+def rejecting(of: Skill, code: str) -> Skill:
+    annotations = of.metadata.annotations | {"skill-operator.dev/reject": code, "skill-operator.dev/rejected-by": "ada"}
+    return of.model_copy(update={"metadata": of.metadata.model_copy(update={"annotations": annotations})})
+
+
+def in_doubt(of: Skill, progress: Progress) -> tuple[Result, Skill]:
+    """Return the result, and the Skill with the status that it leaves."""
+    result = review(observed(of), progress, stage_context())
+    return result, of.model_copy(update={"status": of.status.model_copy(update=dict(progress.status))})
+
+
+def rejected_in_doubt(**annotations: str) -> Skill:
+    """A Skill whose doubtful code was rejected, and that no annotation of the rejection is left of."""
+    first = skill(review="WhenInDoubt")
+    metadata = first.metadata.model_copy(update={"annotations": annotations})
+    first = first.model_copy(update={"metadata": metadata})
+    result, left = in_doubt(rejecting(first, token(ask_in_doubt(tried("WeakExamples"), first))), tried("WeakExamples"))
+    assert result.conditions[0].reason == "Rejected"
+    return left.model_copy(update={"metadata": metadata})
+
+
+def respecified(of: Skill, **spec: Any) -> Skill:
+    return of.model_copy(update={"spec": skill(**({"review": "WhenInDoubt"} | spec)).spec})
+
+
+def test_rejected_code_runs_under_no_other_spec() -> None:
+    left = respecified(rejected_in_doubt(), callTimeoutSeconds=31)
+    result, left = in_doubt(left, tried())
+    assert result.is_stalled
+    (note,) = result.conditions
+    assert note.reason == "Rejected"
+    assert note.message.startswith("ada rejected revision")
+    assert left.status.rejected == [hashlib.sha256(SOURCE.encode()).hexdigest()]
+    again, same = in_doubt(left, tried())
+    assert again.is_stalled
+    assert same.status == left.status, "nothing is written twice"
+    lifted, left = in_doubt(approve(left, token(note.message)), tried())
+    assert lifted.is_done
+    assert left.status.rejected == []
+    assert in_doubt(respecified(left, callTimeoutSeconds=32), tried())[0].is_done, "a person has approved the code"
+
+
+def test_rejected_code_outlives_another_code_that_is_approved() -> None:
+    left = rejected_in_doubt()
+    other = skill(review="Manual", source={"inline": SOURCE + "#"})
+    left = left.model_copy(update={"spec": other.spec})
+    message = review(observed(left), tried(source=SOURCE + "#"), stage_context()).conditions[0].message
+    result, left = in_doubt(approve(left, token(message)), tried(source=SOURCE + "#"))
+    assert result.is_done
+    assert left.status.rejection is None
+    for mode in ("Manual", "WhenInDoubt"):
+        result, after = in_doubt(respecified(left, review=mode), tried())
+        assert result.is_stalled
+        assert "the words are no longer known" in result.conditions[0].message
+        assert in_doubt(after, tried())[1].status == after.status
+
+
+def test_an_approval_of_before_the_rejection_lifts_nothing() -> None:
+    """The code was approved, then rejected with another timeout. Back at the former one its approval still stands."""
+    code = token(ask_in_doubt(tried("WeakExamples")))
+    left = respecified(skill(), callTimeoutSeconds=31)
+    asked = token(ask_in_doubt(tried("WeakExamples"), left))
+    _, left = in_doubt(rejecting(approve(left, code), asked), tried("WeakExamples"))
+    left = approve(respecified(left), code)
+    for _ in range(3):
+        result, left = in_doubt(left, tried())
+        assert result.is_stalled
+        assert "first: kubectl annotate skill -n team echo --overwrite skill-operator.dev/approve-)" in (
+            result.conditions[0].message
+        )
+    _, left = in_doubt(approve(left, ""), tried())
+    assert in_doubt(approve(left, code), tried())[0].is_done, "somebody approved it anew"
+
+
+def test_of_a_contrary_answer_no_approval_is_left_once_the_rejection_is_taken_away() -> None:
+    code = token(ask_in_doubt(tried("WeakExamples")))
+    both = rejecting(approve(skill(review="WhenInDoubt"), code), code)
+    _, left = in_doubt(both, tried("WeakExamples"))
+    assert in_doubt(approve(left, code), tried("WeakExamples"))[0].is_stalled
+
+
+def test_the_list_of_rejected_code_is_bounded() -> None:
+    full = skill({"rejected": [f"{n:064}" for n in range(64)]}, review="WhenInDoubt")
+    code = token(ask_in_doubt(tried("WeakExamples"), full))
+    _, left = in_doubt(rejecting(full, code), tried("WeakExamples"))
+    assert len(left.status.rejected) == 64
+    assert left.status.rejected[0] == hashlib.sha256(SOURCE.encode()).hexdigest()

@@ -7,7 +7,7 @@ rejected is withdrawn: its author tries again with the reviewer's words, or a pe
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from skill_operator import naming, runtime_contract
@@ -17,13 +17,14 @@ from skill_operator.reconcile.context import StageContext
 from skill_operator.reconcile.observed import Observed
 from skill_operator.reconcile.pinned_revision import PinnedRevision
 from skill_operator.reconcile.result import ConditionUpdate, EventNote, Progress, Result
-from skill_operator.reconcile.stages.source import describe_rejection, record_rejection
+from skill_operator.reconcile.stages.source import add_rejected, describe_rejection, record_rejection
 from skill_operator.settings import Settings
 from skill_operator.untrusted.text import single_line
 
 MAX_WORDS = 1024  # of a reviewer, in characters
 MAX_NAME_CHARACTERS = 256  # of a user, as it is shown
 NO_WORDS = "The reviewer gave no words."
+WORDS_LOST = "This code was rejected before; the words are no longer known."
 COVERED_FIELDS = ("input", "output", "egress", "secrets", "resources", "callTimeoutSeconds")
 NOT_COVERED: Final[Mapping[str, str]] = {
     "description": "what the code became of it is covered",
@@ -61,24 +62,25 @@ def review(observed: Observed, progress: Progress, context: StageContext) -> Res
         progress.status["review"] = None
         return Result.done()
     pinned = observed.pinned
-    if pinned is not None and was_approved(pinned, skill, settings):
-        progress.status["review"] = pinned.entry.review
-        return Result.done()
     parts = reviewed_parts(skill, progress.source, settings)
     if pinned is not None:  # its image is there, on the base that it was built on
         parts["base image"] = naming.digest(pinned.entry.image)
     token = naming.approval(skill.metadata.namespace, skill.metadata.name, parts)
-    doubt = _find_doubt(progress, pinned)
     answer = Review(
         by=_annotation(skill, naming.APPROVED_BY_ANNOTATION, MAX_NAME_CHARACTERS),
         at=now,
         revision=_label(observed, progress, settings),
         covers=list(parts),
     )
-    if (rejection := _find_rejection(skill, token, answer)) is not None:
+    # Before all that lets code go on without a person: what was rejected later, or under another spec, stays rejected.
+    if (rejection := _find_rejection(skill, progress.source, token, answer)) is not None:
         return _reject(observed, progress, context, rejection)
+    if pinned is not None and was_approved(pinned, skill, settings):
+        progress.status["review"] = pinned.entry.review
+        return Result.done()
     if skill.metadata.annotations.get(naming.APPROVE_ANNOTATION) == token:
         return _approve(skill, progress, parts, answer)
+    doubt = _find_doubt(progress, pinned)
     if skill.spec.review == "WhenInDoubt" and not doubt:
         progress.status["review"] = progress.status["rejection"] = None
         return Result.done()
@@ -155,42 +157,71 @@ def _approve(skill: Skill, progress: Progress, parts: dict[str, str], answer: Re
     progress.status["approved"] = parts
     progress.status["review"] = progress.review
     progress.status["rejection"] = None
+    progress.status["rejected"] = _without(skill.status.rejected, naming.source_digest(progress.source))
     if is_known:
         return Result.done()
     message = f"{answer.by or 'somebody'} approved revision {answer.revision}: {', '.join(answer.covers)}"
     return Result.done(events=(EventNote("Normal", "Approved", message),))
 
 
-def _find_rejection(skill: Skill, token: str, answer: Review) -> Rejection | None:
-    """Return the rejection of what waits. One stands until that is approved, also without its annotations."""
-    annotations, known = skill.metadata.annotations, skill.status.rejection
-    if known is not None and known.token != token:
-        known = None
+def _find_rejection(skill: Skill, source: str, token: str, answer: Review) -> Rejection | None:
+    """Return the rejection of what waits. Rejected code stays so, also under another spec and without its annotations.
+
+    Only an approval of the present token lifts it, and not one that was there before: that is of an earlier day.
+    """
+    annotations, digest = skill.metadata.annotations, naming.source_digest(source)
+    known = _known_rejection(skill, digest, token)
+    is_approved = annotations.get(naming.APPROVE_ANNOTATION) == token
+    is_outdated = is_approved and (known is None or known.token != token or known.outdated_approval)
+    values = {"token": token, "source_digest": digest, "outdated_approval": is_outdated, "revision": answer.revision}
     if annotations.get(naming.REJECT_ANNOTATION) == token:
         return Rejection(
             by=_annotation(skill, naming.REJECTED_BY_ANNOTATION, MAX_NAME_CHARACTERS),
-            at=known.at if known is not None else answer.at,
-            revision=answer.revision,
+            at=known.at if known is not None and known.token == token else answer.at,
             message=_annotation(skill, naming.REJECT_MESSAGE_ANNOTATION, MAX_WORDS) or NO_WORDS,
-            token=token,
+            **values,
         )
-    return None if annotations.get(naming.APPROVE_ANNOTATION) == token else known
+    if is_approved and not is_outdated:
+        return None
+    if known is not None:
+        return known.model_copy(update=values)
+    return Rejection(at=answer.at, message=WORDS_LOST, **values) if digest in skill.status.rejected else None
+
+
+def _known_rejection(skill: Skill, digest: str, token: str) -> Rejection | None:
+    """Return the rejection of this code that the status has, if its latest one is that."""
+    known = skill.status.rejection
+    return known if known is not None and (known.token == token or known.source_digest == digest) else None
+
+
+def _without(digests: Sequence[str], digest: str) -> list[str]:
+    return [other for other in digests if other != digest]
 
 
 def _reject(observed: Observed, progress: Progress, context: StageContext, rejection: Rejection) -> Result:
     """Withdraw the candidate: a model writes another one with the reviewer's words, or a person must help."""
     progress.status["rejection"] = rejection
-    meta = observed.skill.metadata
+    progress.status["rejected"] = add_rejected(observed.skill, rejection.source_digest)
     text = describe_rejection(rejection)
     writes = record_rejection(observed, progress, context, rejection)
     if writes is not None:
         return Result.failed(ConditionUpdate(BUILT, "False", "Rejected", text), retry_after=0.0, **writes)
-    annotate = f"{_annotate(meta.namespace, meta.name)} {naming.REJECT_ANNOTATION}-"
-    advice = (
-        "Change the code in spec.source.inline or what the spec grants, or approve it after all: "
-        f"{annotate} {_answer(naming.APPROVE_ANNOTATION, rejection.token)}"
-    )
+    advice = _advise_rejected(observed, rejection)
     return Result.stalled(ConditionUpdate(BUILT, "False", "Rejected", f"{text}\n{advice}"))
+
+
+def _advise_rejected(observed: Observed, rejection: Rejection) -> str:
+    """Return what a person can do about rejected code that no model writes anew."""
+    meta = observed.skill.metadata
+    annotate = _annotate(meta.namespace, meta.name)
+    change = "Change the code in spec.source.inline or what the spec grants"
+    if observed.pinned is not None:
+        change = "Name another revision in spec.revision, or remove it"
+    anew = ""
+    if rejection.outdated_approval:  # the same value once more would be no change
+        anew = f" (its former approval is outdated, so first: {annotate} {naming.APPROVE_ANNOTATION}-)"
+    answer = f"{annotate} {naming.REJECT_ANNOTATION}- {_answer(naming.APPROVE_ANNOTATION, rejection.token)}"
+    return f"{change}, or approve it after all{anew}: {answer}"
 
 
 def _changed_parts(skill: Skill, parts: dict[str, str]) -> list[str]:

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from skill_operator import naming
 from skill_operator.api.conditions import GENERATED
-from skill_operator.api.v1alpha1 import GenerationStatus, Provenance, Rejection, Skill
+from skill_operator.api.v1alpha1 import MAX_REJECTED, GenerationStatus, Provenance, Rejection, Skill
 from skill_operator.generation import store
 from skill_operator.generation.decision import Call, ReadyCandidate, Stop, Wait
 from skill_operator.generation.generation_step import GenerationInput, GenerationStep
@@ -53,6 +53,7 @@ def provide_source(observed: Observed, progress: Progress, context: StageContext
     result = _result(skill, step)
     if (rejection := _untold_rejection(skill, step)) is not None:
         progress.status["rejection"] = rejection
+        progress.status["rejected"] = add_rejected(skill, rejection.source_digest)
         event = EventNote("Warning", "Rejected", describe_rejection(rejection))
         return replace(result, events=(*result.events, event))
     return result
@@ -64,6 +65,12 @@ def _untold_rejection(skill: Skill, step: GenerationStep) -> Rejection | None:
     if recorded is None or (known is not None and known.token == recorded.token):
         return None
     return Rejection.model_validate(recorded.model_dump(exclude={"fingerprints"}))
+
+
+def add_rejected(skill: Skill, digest: str) -> list[str]:
+    """Return the digests of rejected code with one more at their head, and without the oldest beyond MAX_REJECTED."""
+    known = [other for other in skill.status.rejected if other != digest]
+    return [digest, *known][:MAX_REJECTED] if digest else known
 
 
 def describe_rejection(rejection: Rejection) -> str:
