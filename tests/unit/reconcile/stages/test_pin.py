@@ -127,6 +127,27 @@ def test_what_was_deployed_without_a_doubt_runs_again_without_one() -> None:
         assert not reviewed(entry, kept, review="Manual", **GRANTS).is_done
 
 
+def test_what_was_approved_in_doubt_keeps_its_runtime_class() -> None:
+    _, parts = approved(review="WhenInDoubt", runtimeClassName="gvisor")
+    kept, entry = keep(review="WhenInDoubt", runtimeClassName="gvisor")
+    entry |= {"approved": parts}
+    assert reviewed(entry, kept, review="WhenInDoubt", runtimeClassName="gvisor").is_done
+    for other in ("", "kata"):
+        result = reviewed(entry, kept, review="WhenInDoubt", runtimeClassName=other)
+        assert not result.is_done, other
+        assert "approved to run otherwise, with another runtime class" in result.conditions[0].message
+    isolation = SETTINGS.isolation.model_copy(update={"runtime_class_name": "gvisor"})
+    state = pinned(entry, kept, review="WhenInDoubt")
+    context = stage_context(SETTINGS.model_copy(update={"isolation": isolation}))
+    assert review(state, Progress(source=SOURCE, revision=OLD, image=IMAGE), context).is_done, "the chart's own class"
+
+
+def test_what_left_no_doubt_may_have_any_runtime_class() -> None:
+    """As it may without a pin: nothing but what a person saw and approved hangs on it."""
+    kept, entry = keep(review="WhenInDoubt", runtimeClassName="gvisor")
+    assert reviewed(entry, kept, review="WhenInDoubt").is_done
+
+
 def test_what_was_not_approved_is_asked_for() -> None:
     kept, entry = keep()
     result = reviewed(entry, kept)

@@ -120,13 +120,9 @@ def was_approved(pinned: PinnedRevision, skill: Skill, settings: Settings) -> bo
 
 
 def _find_doubt(progress: Progress, pinned: PinnedRevision | None) -> str:
-    """Return what the evidence for the code leaves open, or nothing.
-
-    A revision that a Skill with this review deployed left nothing open then, or was approved.
-    """
+    """Return what the evidence for the code leaves open, or nothing."""
     if pinned is not None:
-        was_in_doubt = pinned.accepted.review != "WhenInDoubt"
-        return "this revision was deployed without regard to doubts" if was_in_doubt else ""
+        return _find_pinned_doubt(pinned)
     evidence = progress.status.get("evidence")
     if progress.verified is None or evidence is None:
         return "there is no evidence for this code"
@@ -135,6 +131,17 @@ def _find_doubt(progress: Progress, pinned: PinnedRevision | None) -> str:
     if evidence.author == "same":
         return "one agent wrote both code and examples"
     return _UNTRIED.get(evidence.mutants.skipped or "", "")
+
+
+def _find_pinned_doubt(pinned: PinnedRevision) -> str:
+    """Return what is open about an earlier revision that does not run as it was approved, or nothing.
+
+    What was deployed by this review without an approval left nothing open then. It gets no grant that it did not have,
+    and such code may have any runtime class: no doubt depends on that.
+    """
+    if pinned.entry.approved:
+        return "this revision was approved to run otherwise, with another runtime class"
+    return "" if pinned.accepted.review == "WhenInDoubt" else "this revision was deployed without regard to doubts"
 
 
 def _label(observed: Observed, progress: Progress, settings: Settings) -> str:
