@@ -647,6 +647,81 @@ async def test_a_new_base_image_compares_both_anew_and_calls_no_model(world: Wor
     assert world.status["generation"] == {"attempts": 2, "tokens": 300, "model": "cheap-1"}, "what it took"
 
 
+async def asked(world: World) -> None:
+    """The second program differs, and the owner is asked which one is right."""
+    await comparing(world)
+    world.verdict(passed=True, questions=[QUESTION])
+    await world.reconcile(2)
+    assert (verified(world)[1], evidence(world)) == ("WeakExamples", "Differs")
+    world.now += timedelta(days=1)
+
+
+@pytest.mark.parametrize("change", [{"generation": {"secondOpinion": "Never"}}, {"examples": many(9)}])
+async def test_what_differs_is_not_forgotten_where_no_more_opinions_are_wanted(
+    world: World, change: dict[str, Any]
+) -> None:
+    await asked(world)
+    world.skill(**change)
+    for seconds in (31, 32):  # another input each time, with a ledger of its own
+        world.skill(callTimeoutSeconds=seconds)
+        await world.reconcile(2)
+        assert world.check() == FIRST
+        world.verdict(passed=True)
+        await world.reconcile()
+        assert world.check() == REFUSING
+    world.verdict(passed=True, questions=[QUESTION])
+    await world.reconcile(2)
+    assert ASKED in verified(world)[2]
+    assert (verified(world)[1], evidence(world)) == ("WeakExamples", "Differs")
+    assert len(world.wire.requests) == 2, "no model is called"
+
+
+@pytest.mark.parametrize("end", ["late", *ENDS])
+async def test_what_differs_is_not_answered_by_a_comparison_without_a_report(world: World, end: str) -> None:
+    """Whoever may delete Jobs, or keeps them from being made, answers no question."""
+    await asked(world)
+    world.skill(callTimeoutSeconds=31)
+    await world.reconcile(2)
+    world.verdict(passed=True)
+    await world.reconcile()
+    assert world.check() == REFUSING
+    if end == "late":
+        world.now += timedelta(seconds=271)
+    else:
+        world.end_check(*ENDS[end])
+    await world.reconcile(2)
+    assert ASKED in verified(world)[2]
+    assert evidence(world) == "Differs"
+
+
+async def test_an_example_answers_what_differs_where_no_more_opinions_are_wanted(world: World) -> None:
+    await asked(world)
+    empty = {"name": "none", "input": {"xs": []}, "output": {"n": 0}}
+    world.skill(examples=[*SPEC["examples"], empty], generation={"secondOpinion": "Never"})
+    await world.reconcile(2)
+    assert world.check() == FIRST
+    world.verdict(passed=True)
+    await world.reconcile()
+    assert world.check() == REFUSING
+    world.verdict(passed=False, gate="examples", message="1/2 visible examples pass.")
+    await world.reconcile(2)
+    assert (verified(world)[1], evidence(world)) == ("Verified", "NoOpinion")
+    assert len(world.wire.requests) == 2
+
+
+async def test_what_agrees_is_not_compared_again_where_no_more_opinions_are_wanted(world: World) -> None:
+    await comparing(world, ALIKE)
+    world.verdict(passed=True)
+    await world.reconcile(2)
+    world.now += timedelta(days=1)
+    world.skill(generation={"secondOpinion": "Never"}, callTimeoutSeconds=31)
+    await world.reconcile(2)
+    world.verdict(passed=True)
+    await world.reconcile(2)
+    assert world.check() is None
+    assert evidence(world) == "NotAsked"
+
+
 async def test_the_same_for_another_task_is_not_carried_over(world: World) -> None:
     await comparing(world)
     world.verdict(passed=True)

@@ -299,7 +299,7 @@ class Author:
         if opinion is None or not second_opinion.is_pending(ledger):
             return self._record_attempt_reply(inputs, ledger, now)
         attempt, problem = second_opinion.as_attempt(ledger, opinion), ""
-        if second_opinion.is_refused(inputs.skill.spec):
+        if second_opinion.is_refused(inputs.skill.spec, opinion):
             problem = second_opinion.REFUSED
         elif now > self.opinion_deadline(opinion, now) and self._pool.finished_task(key) is None:
             problem = f"{opinion.endpoint} did not answer in time"

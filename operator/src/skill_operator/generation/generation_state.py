@@ -63,8 +63,8 @@ def open_state(inputs: GenerationInput, settings: Settings, now: datetime) -> Ge
     ledger = history.present
     if not ledger.attempts and ledger.first_call is None and not ledger.anew and inputs.accepted_source:
         ledger = ledger_entries.readopt(ledger, inputs.accepted_source, text_fingerprint(inputs.accepted_source))
-        if second_opinion.is_wanted(skill.spec, settings.generation.second_opinion.below_examples):
-            ledger = second_opinion.carry(ledger, history.past, task_hash(skill.spec))
+        is_wanted = second_opinion.is_wanted(skill.spec, settings.generation.second_opinion.below_examples)
+        ledger = second_opinion.carry(ledger, history.past, task_hash(skill.spec), only_open=not is_wanted)
     if ledger.last is not None and (message := history.rejected_messages.get(ledger.last.fingerprint)):
         ledger = ledger_entries.record_rejection(ledger, message)
     if ledger.fault_endpoint:

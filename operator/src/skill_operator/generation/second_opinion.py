@@ -31,9 +31,12 @@ def is_wanted(spec: SkillSpec, below_examples: int) -> bool:
     return choice == "Always" or (choice == "Auto" and len(spec.examples) < below_examples)
 
 
-def is_refused(spec: SkillSpec) -> bool:
-    """Return whether the owner wants no opinion, even where one is under way."""
-    return spec.generation.second_opinion == "Never"
+def is_refused(spec: SkillSpec, opinion: SecondOpinion) -> bool:
+    """Return whether the owner wants no opinion, even where one is under way.
+
+    One that was carried over calls no model: what it has shown to be open is not closed by wanting to know no more.
+    """
+    return spec.generation.second_opinion == "Never" and opinion.number > 0
 
 
 def find_obstacle(
@@ -108,19 +111,24 @@ def from_attempt(ledger: Ledger, settled: Ledger, now: datetime) -> Ledger:
     return drop_oldest_sources(_replace(ledger, opinion).model_copy(update={"charged": settled.charged}))
 
 
-def carry(ledger: Ledger, past: Iterable[Ledger], task: str) -> Ledger:
+def carry(ledger: Ledger, past: Iterable[Ledger], task: str, *, only_open: bool = False) -> Ledger:
     """Return the ledger with the opinion that was written for an earlier input of the same task, if there is one.
 
-    The accepted program is carried over too, so both are compared anew, and no model is called.
+    The accepted program is carried over too, so both are compared anew, and no model is called. With `only_open`, the
+    opinion is one that differs, or that was carried over and is not compared yet. It keeps its differences: they hold
+    where the comparison comes to no end.
     """
     known = (earlier.opinion for earlier in past)
-    found = next(
-        (one for one in known if one and one.task == task and one.source and one.state in COMPARABLE_STATES), None
-    )
+    comparable = (one for one in known if one and one.task == task and one.source and one.state in COMPARABLE_STATES)
+    found = next((one for one in comparable if not only_open or _is_open(one)), None)
     if found is None:
         return ledger
-    fresh = {"state": "candidate", "number": 0, "tokens": 0, "message": "", "differences": (), "since": None}
+    fresh = {"state": "candidate", "number": 0, "tokens": 0, "message": "", "since": None}
     return _replace(ledger, found.model_copy(update=fresh))
+
+
+def _is_open(opinion: SecondOpinion) -> bool:
+    return opinion.state == "differs" or (opinion.state == "candidate" and not opinion.number)
 
 
 def begin_comparison(ledger: Ledger, now: datetime) -> Ledger:

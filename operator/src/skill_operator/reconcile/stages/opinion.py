@@ -52,17 +52,19 @@ def _compare(observed: Observed, progress: Progress, context: StageContext, opin
     skill, settings, now = observed.skill, context.settings, context.now
     content = comparison.build_content(skill, progress) or {}
     name = comparison.job_name(skill, settings, content)
-    if second_opinion.is_refused(skill.spec):
+    if second_opinion.is_refused(skill.spec, opinion):
         return _conclude(observed, progress, context, _none(opinion, second_opinion.REFUSED), name)
     ends_at = (opinion.since or now) + timedelta(seconds=settings.check.deadline_seconds) + START_GRACE
     if now > ends_at:
-        return _conclude(observed, progress, context, _none(opinion, "the comparison did not end in time"), name)
+        return _conclude(
+            observed, progress, context, _without_result(opinion, "the comparison did not end in time"), name
+        )
     job = observed.jobs.get(name)
     if job is None:
         try:
             config_map = resource.config_map(skill, name, content)
         except resource.TooLarge as error:
-            return _conclude(observed, progress, context, _none(opinion, str(error)), name)
+            return _conclude(observed, progress, context, _without_result(opinion, str(error)), name)
         waiting = _waiting(_comparing(progress), (ends_at - now).total_seconds())
         return replace(waiting, apply=(config_map,), create=(make_job(observed, settings, config_map, 0),))
     ends = (pod_status.find_termination(pod) for pod in observed.pods_of(name) if is_owned_by(job, pod))
@@ -70,7 +72,7 @@ def _compare(observed: Observed, progress: Progress, context: StageContext, opin
         outcome = _read_outcome(opinion, end, job, resource.subject(content))
         return _conclude(observed, progress, context, outcome, name)
     if (over := pod_status.job_outcome(job)) is not None:
-        outcome = _none(opinion, f"the comparison ended without a result: {over.message}")
+        outcome = _without_result(opinion, f"the comparison ended without a result: {over.message}")
         return _conclude(observed, progress, context, outcome, name)
     return _waiting(_comparing(progress), (ends_at - now).total_seconds())
 
@@ -86,7 +88,7 @@ def _read_outcome(opinion: SecondOpinion, end: Object, job: Object, subject: str
     if end.get("exitCode") in {runtime_contract.EXIT_OK, runtime_contract.EXIT_REFUSED}:
         report = read_signed(str(end.get("message", "")), report_key(job))
     if report is None or report.subject != subject:
-        return _none(opinion, f"the comparison ended without a report, with exit code {end.get('exitCode')}")
+        return _without_result(opinion, f"the comparison ended without a report, with exit code {end.get('exitCode')}")
     if not report.passed:
         return _none(opinion, f"the gate {report.gate} refuses it: {report.message}")
     differences = tuple(
@@ -95,6 +97,11 @@ def _read_outcome(opinion: SecondOpinion, end: Object, job: Object, subject: str
     )
     state = "differs" if differences else "agrees"
     return opinion.model_copy(update={"state": state, "differences": differences, "message": ""})
+
+
+def _without_result(opinion: SecondOpinion, message: str) -> SecondOpinion:
+    """Return the opinion after a comparison that says nothing. What is known to differ is not answered by that."""
+    return opinion.model_copy(update={"state": "differs"}) if opinion.differences else _none(opinion, message)
 
 
 def _none(opinion: SecondOpinion, message: str) -> SecondOpinion:
