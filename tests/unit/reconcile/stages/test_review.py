@@ -108,6 +108,10 @@ def ask_in_doubt(progress: Progress, of: Skill | None = None) -> str:
         (tried(mutants=MutantEvidence(skipped="Granted")), "nobody could try variants of code with egress or Secrets;"),
         (tried(mutants=MutantEvidence(skipped="NotDeterministic")), "that is not deterministic;"),
         (tried(mutants=MutantEvidence(skipped="Slow")), "that is this slow;"),
+        (
+            tried(mutants=MutantEvidence()),
+            "no variant of the code was tried: it has none, or its check was killed first;",
+        ),
         (tried(author="same"), "one agent wrote both code and examples;"),
         (Progress(source=SOURCE), "there is no evidence for this code;"),
         (replace(tried(), verified=None), "there is no evidence for this code;"),

@@ -130,7 +130,10 @@ def _find_doubt(progress: Progress, pinned: PinnedRevision | None) -> str:
         return "its examples leave open what is right (see Verified)"
     if evidence.author == "same":
         return "one agent wrote both code and examples"
-    return _UNTRIED.get(evidence.mutants.skipped or "", "")
+    if evidence.mutants.skipped is not None:
+        return _UNTRIED[evidence.mutants.skipped]
+    # Little code has none that differs, and the report of a check that was killed while they ran has none either.
+    return "" if evidence.mutants.of else "no variant of the code was tried: it has none, or its check was killed first"
 
 
 def _find_pinned_doubt(pinned: PinnedRevision) -> str:
