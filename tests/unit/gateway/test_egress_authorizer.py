@@ -9,6 +9,9 @@ from typing import Any
 import pytest
 
 import helper as egress_helper
+from skill_operator import naming
+from skill_operator.api.granted_hosts import hosts_annotation
+from skill_operator.api.v1alpha1 import Skill
 from skill_operator.gateway import egress_authorizer
 from skill_operator.gateway.egress_authorizer import EgressAuthorizer, EgressDecision
 from skill_operator.gateway.pods.directory import Directory
@@ -17,11 +20,17 @@ from tests.unit.gateway.objects import pod, skill
 HOST, AT = "api.example.com", "10.0.0.1"
 GRANT = {"host": HOST, "ports": [443, 8443]}
 NAME = "finance/invoice"
+DEPLOYED = f"{HOST}:443,8443"
 
 
-def placed(name: str = "a", address: str = AT, *, uid: str = "", phase: str = "Running", **more: Any) -> dict[str, Any]:
+def placed(
+    name: str = "a", address: str = AT, *, uid: str = "", phase: str = "Running", hosts: str = DEPLOYED, **more: Any
+) -> dict[str, Any]:
+    """Return a pod that was deployed with grants of `hosts`; where that is empty, it says nothing of them."""
     found = pod(name, address, **more)
     found["metadata"]["uid"] = uid or name
+    if hosts:
+        found["metadata"]["annotations"] = {naming.HOSTS_ANNOTATION: hosts}
     found["status"] |= {"phase": phase, "podIPs": [{"ip": address}, {"ip": "fd00::1"}]}
     return found
 
@@ -71,7 +80,7 @@ def test_and_no_others(authorizer: EgressAuthorizer, host: str, port: int, reaso
 def test_a_grant_that_should_not_have_been_stored_is_none(directory: Directory, host: str) -> None:
     authorizer = EgressAuthorizer(directory)
     directory.on_skill("ADDED", skill(egress=[{"host": host, "ports": [443]}]))
-    directory.on_pod("ADDED", placed())
+    directory.on_pod("ADDED", placed(hosts=f"{host}:443"))
     assert not authorizer.decide(AT, host, 443).allowed
 
 
@@ -134,6 +143,54 @@ def test_a_pod_that_ends_may_finish_while_its_skill_is_there(
 def test_a_revoked_grant_is_revoked_at_once(authorizer: EgressAuthorizer, directory: Directory) -> None:
     directory.on_skill("MODIFIED", skill(egress=[{"cidr": "203.0.113.0/24", "ports": [443]}]))
     assert authorizer.decide(AT, HOST, 443) == EgressDecision(False, "host-not-granted", NAME)
+
+
+EVIL = "evil.example.net"
+
+
+def test_a_host_that_is_added_to_the_spec_is_closed_to_pods_deployed_without_it(
+    authorizer: EgressAuthorizer, directory: Directory
+) -> None:
+    """The change may await an approval, or a check, or be invalid: the gateway cannot know."""
+    directory.on_skill("MODIFIED", skill(generation=2, egress=[GRANT, {"host": EVIL, "ports": [443]}]))
+    assert authorizer.decide(AT, EVIL, 443) == EgressDecision(False, "grant-not-deployed", NAME)
+    assert authorizer.decide(AT, HOST, 443).allowed
+    directory.on_pod("ADDED", placed("b", "10.0.0.2", uid="b", hosts=f"{DEPLOYED} {EVIL}:443"))
+    assert authorizer.decide("10.0.0.2", EVIL, 443) == EgressDecision(True, "granted", NAME)
+    assert not authorizer.decide(AT, EVIL, 443).allowed
+
+
+def test_a_port_that_is_added_to_the_spec_is_likewise(authorizer: EgressAuthorizer, directory: Directory) -> None:
+    directory.on_skill("MODIFIED", skill(generation=2, egress=[GRANT | {"ports": [443, 22]}]))
+    assert authorizer.decide(AT, HOST, 22) == EgressDecision(False, "grant-not-deployed", NAME)
+    assert authorizer.decide(AT, HOST, 8443) == EgressDecision(False, "port-not-granted", NAME)
+
+
+@pytest.mark.parametrize(
+    "hosts",
+    [
+        "", " ", ":", ",", f"{HOST}", f"{HOST}:", f":443 {HOST}", f"{HOST}:443x", f"{HOST}:0443", f"{HOST}: 443",
+        f"x.{HOST}:443", f"{HOST}.:443", f"{HOST}/443", f'{{"{HOST}": [443]}}', "\0", f"{HOST}:44" + "3" * 9,
+        f"{HOST}:443 " + " ".join(f"h{n}.example.com:443" for n in range(9999)),
+    ],
+)  # fmt: skip
+def test_what_a_pod_does_not_say_plainly_opens_nothing(directory: Directory, hosts: str) -> None:
+    authorizer = EgressAuthorizer(directory)
+    directory.on_skill("ADDED", skill(egress=[GRANT]))
+    directory.on_pod("ADDED", placed(hosts=hosts))
+    assert authorizer.decide(AT, HOST, 443) == EgressDecision(False, "grant-not-deployed", NAME)
+
+
+def test_the_largest_grants_of_a_spec_are_read(directory: Directory) -> None:
+    label = "a" * 61
+    hosts = [f"{n:02}{label[2:]}.{label}.{label}.{label}.org" for n in range(10, 26)]
+    ports = [*range(65000, 65016)]
+    body = skill(egress=[{"host": host, "ports": ports} for host in hosts])
+    authorizer = EgressAuthorizer(directory)
+    directory.on_skill("ADDED", body)
+    hosts_of_pod = hosts_annotation(Skill.model_validate(body).spec)[naming.HOSTS_ANNOTATION]
+    directory.on_pod("ADDED", placed(hosts=hosts_of_pod))
+    assert all(authorizer.decide(AT, host, port).allowed for host in hosts for port in ports)
 
 
 async def changes(*events: tuple[str, dict[str, Any]]) -> Any:

@@ -3,6 +3,8 @@
 A pod is known by its address, which no skill can forge (no raw sockets), and which reaches the proxy unchanged. Skills
 and pods are those of the directory: a pod that starts is known as soon as it has an address, and a Skill that is
 deleted opens nothing from then on, however long its pods take to end.
+
+A pod may call what was granted as it was deployed and is granted still. A spec widens before anybody approves it.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from typing import NamedTuple
 from aiohttp import web
 
 from skill_operator import naming
-from skill_operator.api.v1alpha1 import is_host
+from skill_operator.api.granted_hosts import HostPort, deployed_hosts, granted_hosts
 from skill_operator.gateway.pods.directory import Directory, SkillEntry
 from skill_operator.k8s.interface import Object
 
@@ -42,12 +44,20 @@ class PodOwner(NamedTuple):
     uid: str
 
 
+class CallingPod(NamedTuple):
+    """CallingPod is a pod as the authorizer knows it: `hosts` are those that were granted as it was deployed."""
+
+    owner: PodOwner
+    addresses: frozenset[str]
+    hosts: frozenset[HostPort]
+
+
 class EgressAuthorizer:
-    """EgressAuthorizer decides by the grants of a pod's Skill. Whatever is unknown is denied."""
+    """EgressAuthorizer decides by the grants of a pod and of its Skill. Whatever is unknown is denied."""
 
     def __init__(self, directory: Directory) -> None:
         self._directory = directory
-        self._pods: dict[str, tuple[PodOwner, frozenset[str]]] = {}  # by uid of the pod: its owner and its addresses
+        self._pods: dict[str, CallingPod] = {}  # by uid of the pod
         self._pods_by_address: dict[str, set[str]] = {}  # the uids of the pods
         self._skills: dict[PodOwner, SkillEntry] = {}
         directory.skill_listeners.append(self._on_skill)
@@ -65,8 +75,8 @@ class EgressAuthorizer:
         A pod that ends keeps its address, and its rights while its Skill exists: it may have calls to finish.
         """
         meta, status = body["metadata"], body.get("status", {})
-        _, former = self._pods.pop(meta["uid"], (None, frozenset[str]()))
-        for address in former:
+        former = self._pods.pop(meta["uid"], None)
+        for address in () if former is None else former.addresses:
             self._pods_by_address[address].discard(meta["uid"])
             if not self._pods_by_address[address]:
                 del self._pods_by_address[address]
@@ -74,7 +84,7 @@ class EgressAuthorizer:
         if change == "DELETED" or status.get("phase") in {"Succeeded", "Failed"} or not addresses:
             return
         owner = PodOwner(meta["namespace"], meta.get("labels", {}).get(naming.UID_LABEL, ""))
-        self._pods[meta["uid"]] = (owner, addresses)
+        self._pods[meta["uid"]] = CallingPod(owner, addresses, deployed_hosts(meta))
         for address in addresses:
             self._pods_by_address.setdefault(address, set()).add(meta["uid"])
 
@@ -96,20 +106,20 @@ class EgressAuthorizer:
             return EgressDecision(False, "unknown-pod")
         if len(pods) > 1:
             return EgressDecision(False, "address-of-two-pods")
-        owner, _ = self._pods[next(iter(pods))]
-        entry = self._skills.get(owner)
+        pod = self._pods[next(iter(pods))]
+        entry = self._skills.get(pod.owner)
         if entry is None or entry.skill is None:
             return EgressDecision(False, "no-such-skill")
         name = f"{entry.meta.namespace}/{entry.meta.name}"
         if entry.meta.deletion_timestamp is not None:
             return EgressDecision(False, "skill-is-being-deleted", name)
-        hosts = entry.skill.spec.hosts
-        ports = {n for _, granted, numbers in hosts if granted == host and is_host(granted) for n in numbers}
-        if not ports:
-            return EgressDecision(False, "host-not-granted", name)
-        return (
-            EgressDecision(True, "granted", name) if port in ports else EgressDecision(False, "port-not-granted", name)
-        )
+        wanted, granted = (host, str(port)), granted_hosts(entry.skill.spec)
+        if wanted not in granted:
+            reason = "port-not-granted" if host in {name for name, _ in granted} else "host-not-granted"
+            return EgressDecision(False, reason, name)
+        if wanted not in pod.hosts:
+            return EgressDecision(False, "grant-not-deployed", name)
+        return EgressDecision(True, "granted", name)
 
 
 @asynccontextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from skill_operator import naming, runtime_contract
+from skill_operator.api.granted_hosts import hosts_annotation
 from skill_operator.api.v1alpha1 import Skill
 from skill_operator.k8s.interface import Object
 from skill_operator.resources import contract
@@ -59,7 +60,11 @@ def deployment(
     template = {
         "metadata": {
             "labels": labels,
-            "annotations": {naming.CONTRACT_HASH: contract.fingerprint(skill), naming.REVISION_DIGEST: rev},
+            "annotations": {
+                naming.CONTRACT_HASH: contract.fingerprint(skill),
+                naming.REVISION_DIGEST: rev,
+                **hosts_annotation(spec),
+            },
         },
         "spec": isolated_pod(
             settings,

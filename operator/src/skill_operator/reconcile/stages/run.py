@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 
 from skill_operator import naming
 from skill_operator.api.conditions import ACTIVE, DEPLOYED, ISOLATED, get_condition, is_true
+from skill_operator.api.granted_hosts import deployed_hosts, granted_hosts
 from skill_operator.api.usage_report import ExceededLimit
 from skill_operator.api.v1alpha1 import Revision
 from skill_operator.isolation.cluster_networks import FRESH_SECONDS
@@ -176,12 +177,14 @@ def _exceeded_limit(observed: Observed, limit: ExceededLimit, at: datetime) -> t
 
 
 def _is_current(pod: Object, observed: Observed, progress: Progress) -> bool:
-    """Tell whether the pod is one of this revision and contract."""
-    labels, annotations = pod["metadata"]["labels"], pod["metadata"].get("annotations", {})
+    """Tell whether the pod is one of this revision and contract, and may call all hosts that are granted now."""
+    meta, skill = pod["metadata"], observed.skill
+    labels, annotations = meta["labels"], meta.get("annotations", {})
     return (
         bool(labels.get(naming.COMPONENT) == "skill")
         and bool(annotations.get(naming.REVISION_DIGEST) == progress.revision)
-        and bool(annotations.get(naming.CONTRACT_HASH) == fingerprint(observed.skill))
+        and bool(annotations.get(naming.CONTRACT_HASH) == fingerprint(skill))
+        and granted_hosts(skill.spec) <= deployed_hosts(meta)
     )
 
 
