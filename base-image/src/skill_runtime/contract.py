@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -17,6 +18,11 @@ from skill_runtime.text import one_line
 
 MAX_EXPLAINED = 50_000
 """The largest product of the nodes of a value and of a schema's alternatives to explain; it takes 20 MiB at most."""
+EXCHANGED = (
+    "is not the contract that this pod was deployed with: somebody exchanged its ConfigMap. To mend it, delete the "
+    "ConfigMap of the pod's volume contract, then the pod. The operator writes the ConfigMap again as it deploys the "
+    "Skill: decide first on a change that waits for approval"
+)
 
 
 class Schema:
@@ -83,10 +89,17 @@ class SkillContract:
     """Names of the secrets whose values a response may carry."""
 
     @classmethod
-    def read(cls, path: Path) -> SkillContract:
-        """Read the contract from a file. Raises RuntimeSettingsError where that cannot be done."""
+    def read(cls, path: Path, digest: str = "") -> SkillContract:
+        """Read the contract from a file. Raises RuntimeSettingsError where that cannot be done.
+
+        `digest` is the hex SHA-256 of the only file that is served, or empty. Whoever may write ConfigMaps could
+        exchange what was approved.
+        """
         try:
-            return cls.from_document(strict_json.parse(path.read_bytes()))
+            content = path.read_bytes()
+            if digest and hashlib.sha256(content).hexdigest() != digest:
+                raise RuntimeSettingsError(f"{path} {EXCHANGED}")
+            return cls.from_document(strict_json.parse(content))
         except OSError as error:
             raise RuntimeSettingsError(f"cannot read {path}: {error.strerror}") from error
         except strict_json.StrictJsonError as error:

@@ -81,7 +81,7 @@ def _run(
     watchman: guard.Guard,
     examiner: PodExaminer | None,
 ) -> ServeOutcome:
-    contract = SkillContract.read(settings.contract)
+    contract = SkillContract.read(settings.contract, settings.contract_digest)
     resource_limits.empty_scratch(settings.scratch, always=True)  # it outlives a container that was started again
     config = worker_pool.PoolConfig(
         settings.skill,

@@ -17,7 +17,7 @@ class RuntimeSettingsError(Exception):
 class RuntimeSettings:
     """RuntimeSettings holds the settings of both commands.
 
-    The operator sets SKILL_GRACE and SKILL_UID alone; the other variables are for tests.
+    The operator sets SKILL_GRACE, SKILL_UID and SKILL_CONTRACT_DIGEST alone; the other variables are for tests.
     """
 
     skill: Path
@@ -40,6 +40,8 @@ class RuntimeSettings:
     """Time that calls in flight get after SIGTERM."""
     uid: str
     """The uid of the Skill whose calls this pod takes; empty: of any."""
+    contract_digest: str
+    """The hex SHA-256 of the contract that this pod was deployed with; empty: any contract is served."""
 
     @classmethod
     def read(cls, environment: Mapping[str, str]) -> RuntimeSettings:
@@ -61,6 +63,7 @@ class RuntimeSettings:
             recheck_seconds=_number(environment, "SKILL_RECHECK", 20, 0, 3600),
             grace_seconds=_number(environment, oc.ENV_GRACE, 25, 0, 3600),
             uid=environment.get(oc.ENV_SKILL_UID, ""),
+            contract_digest=environment.get(oc.ENV_CONTRACT_DIGEST, ""),
         )
 
 

@@ -1,5 +1,6 @@
 """The server as its callers and its pod see it."""
 
+import hashlib
 import json
 import re
 import signal
@@ -14,7 +15,7 @@ import pytest
 
 from skill_runtime import operator_contract as oc
 from skill_runtime.http_server import parse_request_id
-from tests.unit.runtime.harness import GOOD, HEAD, NO_CAPABILITIES, serving, until
+from tests.unit.runtime.harness import GOOD, HEAD, NO_CAPABILITIES, contract, serving, until
 
 HOSTILE = """
 import ctypes, os, signal, socket, sys, threading, time
@@ -561,6 +562,33 @@ def test_an_unusable_contract_is_told(tmp_path, contract):
         (tmp_path / "other.json").write_text(contract)
         assert served.process.wait(20) == 2
         assert "server failed" in [line["message"] for line in served.log()]
+
+
+def test_another_contract_than_the_pod_was_deployed_with_is_refused(tmp_path):
+    """Whoever may write ConfigMaps could have a secret given out, or turn the schemas off."""
+    contract(tmp_path, GOOD)
+    approved = (tmp_path / "contract.json").read_bytes()
+    exchanged = tmp_path / "exchanged.json"
+    exchanged.write_text(json.dumps(json.loads(approved) | {"openSecrets": ["api-key"], "input": {}}))
+    digest = hashlib.sha256(approved).hexdigest()
+    with serving(tmp_path, GOOD, wait=False, SKILL_CONTRACT=str(exchanged), SKILL_CONTRACT_DIGEST=digest) as served:
+        assert served.process.wait(20) == 2
+        (line,) = [line for line in served.log() if line["message"] == "server failed"]
+        assert "delete the ConfigMap" in line["detail"]
+        assert not served.ready()
+
+
+def test_the_very_contract_is_served(tmp_path):
+    contract(tmp_path, GOOD)
+    digest = hashlib.sha256((tmp_path / "contract.json").read_bytes()).hexdigest()
+    with serving(tmp_path, GOOD, SKILL_CONTRACT_DIGEST=digest) as served:
+        assert served.call({"n": 1}) == (200, {"n": 2})
+
+
+@pytest.mark.parametrize("digest", ["0" * 64, "x", " "])
+def test_a_digest_that_no_file_has_serves_nothing(tmp_path, digest):
+    with serving(tmp_path, GOOD, wait=False, SKILL_CONTRACT_DIGEST=digest) as served:
+        assert served.process.wait(20) == 2
 
 
 def family(pid: int) -> set[int]:

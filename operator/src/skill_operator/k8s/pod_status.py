@@ -235,6 +235,8 @@ def explain_termination(end: Object) -> PodProblem:
             f"false in the chart's values would run it all the same. {message}",
             lasting=True,
         )
+    if end.get("exitCode") == runtime_contract.EXIT_UNUSABLE and not message:
+        return PodProblem("Crashed", "its settings or its contract cannot be used: the pod's log says why")
     return PodProblem("Crashed", message or f"it ended with exit code {end.get('exitCode')}")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 
 from skill_operator import naming, runtime_contract
@@ -31,16 +32,22 @@ def fingerprint(skill: Skill) -> str:
     return naming.digest(text(skill))
 
 
+def file_digest(skill: Skill) -> str:
+    """Return the hex SHA-256 of the contract's file, by which PID 1 knows it from another."""
+    return hashlib.sha256(text(skill).encode("utf-8", "surrogatepass")).hexdigest()
+
+
 def name(skill: Skill) -> str:
     """Return the name of the ConfigMap, which is another one for each contract."""
     return naming.contract(skill.metadata.name, skill.metadata.uid, fingerprint(skill))
 
 
 def config_map(skill: Skill) -> Object:
-    """Return the ConfigMap that holds the contract."""
+    """Return the ConfigMap that holds the contract. It is immutable, since another contract has another name."""
     return {
         "apiVersion": "v1",
         "kind": "ConfigMap",
         "metadata": metadata(skill, name(skill), COMPONENT),
+        "immutable": True,
         "data": {runtime_contract.CONTRACT_FILE: text(skill)},
     }

@@ -53,6 +53,7 @@ def deployment(
         env=[
             {"name": runtime_contract.ENV_GRACE, "value": str(spec.call_timeout_seconds + 1)},
             {"name": runtime_contract.ENV_SKILL_UID, "value": meta.uid},
+            {"name": runtime_contract.ENV_CONTRACT_DIGEST, "value": contract.file_digest(skill)},
             *_proxy_env(skill, settings),
         ],
     )

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -43,6 +44,7 @@ def mine(**more: Any) -> dict[str, Any]:
     return pod(labels=labels, annotations=notes, **more)
 
 
+SECRET = {"name": "api-key", "secretKeyRef": {"name": "billing", "key": "token"}}
 READY = [{"type": "Ready", "status": "True"}]
 
 
@@ -74,9 +76,22 @@ def test_the_pod_is_restricted() -> None:
     assert set(container["resources"]["limits"]) == {"cpu", "memory", "ephemeral-storage"}
     beacon = {"name": "SKILL_BEACON", "value": SETTINGS.isolation.beacon}
     uid = {"name": "SKILL_UID", "value": observed().skill.metadata.uid}
-    assert container["env"] == [{"name": "SKILL_GRACE", "value": "31"}, uid, beacon]
+    contract = {"name": "SKILL_CONTRACT_DIGEST", "value": hashlib.sha256(text(skill()).encode()).hexdigest()}
+    assert container["env"] == [{"name": "SKILL_GRACE", "value": "31"}, uid, contract, beacon]
     (tmp,) = [v for v in spec["volumes"] if v["name"] == "tmp"]
     assert tmp["emptyDir"] == {"medium": "Memory", "sizeLimit": "64Mi"}
+
+
+def test_a_pod_is_told_the_digest_of_the_very_file_that_it_mounts() -> None:
+    words = {"type": "object", "description": "é\u2028 \U0001f600"}
+    odd = skill(output=words, secrets=[SECRET | {"disclosure": "Allowed"}])
+    applied = run(observed(odd), progress(), SETTINGS).apply
+    (file,) = [obj for obj in applied if "contract.json" in obj.get("data", {})]
+    (deployment,) = [obj for obj in applied if obj["kind"] == "Deployment"]
+    (container,) = deployment["spec"]["template"]["spec"]["containers"]
+    digest = next(each["value"] for each in container["env"] if each["name"] == "SKILL_CONTRACT_DIGEST")
+    assert digest == hashlib.sha256(file["data"]["contract.json"].encode()).hexdigest()
+    assert file["immutable"] is True, "nobody writes another contract over it"
 
 
 def test_replicas_are_left_alone_once_the_deployment_exists() -> None:
@@ -90,9 +105,8 @@ def test_replicas_are_left_alone_once_the_deployment_exists() -> None:
 
 
 def test_a_secret_is_a_file_of_its_owner_alone() -> None:
-    secrets = [{"name": "api-key", "secretKeyRef": {"name": "billing", "key": "token"}}]
     (deployment,) = [
-        o for o in run(observed(skill(secrets=secrets)), progress(), SETTINGS).apply if o["kind"] == "Deployment"
+        o for o in run(observed(skill(secrets=[SECRET])), progress(), SETTINGS).apply if o["kind"] == "Deployment"
     ]
     volume = next(v for v in deployment["spec"]["template"]["spec"]["volumes"] if v["name"] == "secrets")
     assert volume["projected"]["defaultMode"] == 0o400
