@@ -141,7 +141,7 @@ def test_a_pod_that_ends_may_finish_while_its_skill_is_there(
 
 
 def test_a_revoked_grant_is_revoked_at_once(authorizer: EgressAuthorizer, directory: Directory) -> None:
-    directory.on_skill("MODIFIED", skill(egress=[{"cidr": "203.0.113.0/24", "ports": [443]}]))
+    directory.on_skill("MODIFIED", skill(generation=2, egress=[{"cidr": "203.0.113.0/24", "ports": [443]}]))
     assert authorizer.decide(AT, HOST, 443) == EgressDecision(False, "host-not-granted", NAME)
 
 

@@ -304,7 +304,7 @@ async def test_why_a_skill_takes_no_calls(world: World) -> None:
     status, body, answer = await world.call()
     assert (status, body["type"], answer.headers["Retry-After"]) == (503, "urn:skill-operator:not-ready", "5")
     assert body["detail"].startswith("AttemptsExhausted: 3 candidates failed\\x1b[2J — ")
-    world.directory.on_skill("MODIFIED", skill(suspend=True))
+    world.directory.on_skill("MODIFIED", skill(generation=2, suspend=True))
     status, body, _ = await world.call()
     assert (status, body["type"]) == (503, "urn:skill-operator:suspended")
     world.directory.on_skill("DELETED", skill())

@@ -304,7 +304,8 @@ async def test_suspended_or_broken_is_not_woken(world: World) -> None:
     sleeps(world, suspend=True)
     status, body, answer = await world.call()
     assert (status, body["type"], answer.headers["Retry-After"]) == (503, "urn:skill-operator:suspended", "60")
-    broken = skill(ready=("False", "EgressNotBlocked", "the network plugin must enforce policies"))
+    broken = skill(generation=2, ready=("False", "EgressNotBlocked", "the network plugin must enforce policies"))
+    broken["status"]["conditions"][0]["observedGeneration"] = 2
     stalled = dict(broken["status"]["conditions"][0], type="Stalled", status="True")
     broken["status"]["conditions"].append(stalled)
     world.directory.on_skill("MODIFIED", broken)
