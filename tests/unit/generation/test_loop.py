@@ -489,6 +489,78 @@ async def test_planted_code_that_is_too_long_is_no_candidate(world: World, sourc
     assert world.check() is None or source not in str(world.check())
 
 
+async def accepted_and_lost(world: World, *, by_hand: str = "") -> None:
+    """A model's code is accepted, its ledger lost, and what is by hand written over NAME-source."""
+    await writes(world, "return 1")
+    world.verdict(passed=True)
+    await world.reconcile()
+    uid = world.store.objects["Skill", NAMESPACE, NAME]["metadata"]["uid"]
+    del world.store.objects["ConfigMap", world.settings.namespace, naming.ledger(uid)]
+    if by_hand:
+        world.store.objects["ConfigMap", NAMESPACE, f"{NAME}-source"]["data"]["skill.py"] = by_hand
+    world.skill(callTimeoutSeconds=31)
+    world.now += timedelta(days=1)
+
+
+async def test_code_that_somebody_wrote_by_hand_is_no_model_s(world: World) -> None:
+    await accepted_and_lost(world, by_hand=code("return 1  # by hand"))
+    await writes(world, "return 2")
+    assert world.check() == code("return 2"), "a model is asked"
+    world.verdict(passed=True)
+    await world.reconcile()
+    assert world.status["provenance"]["sourceDigest"] == naming.source_digest(code("return 2"))
+
+
+async def test_the_status_knows_accepted_code_where_the_ledger_is_lost(world: World) -> None:
+    await accepted_and_lost(world)
+    await world.reconcile(2)
+    assert world.check() == code("return 1")
+    assert len(world.wire.requests) == 1
+    world.verdict(passed=True)
+    await world.reconcile()
+    made = world.status["provenance"]
+    assert (made["author"], made["model"], made["attempts"]) == ("model", "cheap-1", 1)
+
+
+async def test_the_ledger_knows_accepted_code_where_the_status_is_lost(world: World) -> None:
+    await writes(world, "return 1")
+    world.verdict(passed=True)
+    await world.reconcile()
+    world.store.put(world.store.objects["Skill", NAMESPACE, NAME] | {"status": {}})
+    world.skill(callTimeoutSeconds=31)
+    world.now += timedelta(days=1)
+    await world.reconcile(2)
+    assert world.check() == code("return 1")
+    assert len(world.wire.requests) == 1
+
+
+async def test_where_status_and_ledger_are_lost_a_model_is_asked(world: World) -> None:
+    await accepted_and_lost(world)
+    world.store.put(world.store.objects["Skill", NAMESPACE, NAME] | {"status": {}})
+    await writes(world, "return 2")
+    assert world.check() == code("return 2")
+
+
+async def test_code_that_was_pinned_is_no_model_s_either(world: World) -> None:
+    """Its ConfigMap names no task. Whoever writes that there gains nothing: the status says that it was pinned."""
+    await writes(world, "return 1")
+    world.verdict(passed=True)
+    await world.reconcile()
+    task = world.store.objects["ConfigMap", NAMESPACE, f"{NAME}-source"]["metadata"]["annotations"]
+    world.skill(source={"inline": code("return 3")})
+    await world.reconcile(2)
+    world.verdict(passed=True)
+    await world.reconcile()
+    assert world.status["provenance"]["author"] == "pinned"
+    stored = world.store.objects["ConfigMap", NAMESPACE, f"{NAME}-source"]
+    world.store.put(stored | {"metadata": stored["metadata"] | {"annotations": task}})
+    world.skill(source=None, callTimeoutSeconds=31)
+    world.now += timedelta(days=1)
+    await world.reconcile(2)
+    assert world.check() is None
+    await world.operators[0].die()
+
+
 @pytest.mark.parametrize("lost", ["ledger", "candidates", "both"])
 async def test_whoever_deletes_the_ledger_or_candidates_gains_nothing(world: World, lost: str) -> None:
     await writes(world, "return 1")

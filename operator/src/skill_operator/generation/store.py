@@ -16,6 +16,7 @@ from skill_operator.generation.ledger import REVIEW_GATE, Attempt, Ledger, Secon
 from skill_operator.generation.ledger_history import LedgerHistory
 from skill_operator.generation.request import task_hash
 from skill_operator.k8s.interface import Object
+from skill_operator.naming import source_digest
 from skill_operator.resources.common import metadata
 from skill_operator.settings import Settings
 from skill_operator.untrusted.line_diff import unified_diff
@@ -148,11 +149,32 @@ def source_map(skill: Skill, source: str) -> Object:
     return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": meta, "data": {SOURCE_KEY: source}}
 
 
-def accepted_source(skill: Skill, config_maps: dict[str, Object]) -> str:
-    """Return code that was accepted for this very task, or an empty string.
+def accepted_source(skill: Skill, config_maps: dict[str, Object], ledger_map: Object | None) -> str:
+    """Return code of a model that was accepted for this very task, or an empty string.
 
-    It comes from the Skill's namespace, where others may write: it is a candidate, and no more.
+    It comes from the Skill's namespace, where others may write. So it counts only if the status or the ledger knows it;
+    else what somebody wrote by hand would pass as a model's. It is a candidate, and no more.
     """
+    source = _stored_source(skill, config_maps)
+    return source if source and _was_accepted(source, skill, ledger_map) else ""
+
+
+def _was_accepted(source: str, skill: Skill, ledger_map: Object | None) -> bool:
+    """Return whether a model wrote this code and it passed its check, as far as that is known.
+
+    The status outlives a lost ledger, and the ledger is written before the status.
+    """
+    digest = source_digest(source)
+    known = (skill.status.provenance, *(revision.provenance for revision in skill.status.history))
+    if any(made is not None and made.author == "model" and made.source_digest == digest for made in known):
+        return True
+    history = read_history(ledger_map)
+    ledgers = (history.present, *history.past)
+    return any(a.state == "passed" and a.source == source for ledger in ledgers for a in ledger.attempts)
+
+
+def _stored_source(skill: Skill, config_maps: dict[str, Object]) -> str:
+    """Return what the ConfigMap of the accepted code holds, if it names this task, or an empty string."""
     stored_map = config_maps.get(naming.source(skill.metadata.name))
     if stored_map is None or stored_map["metadata"].get("annotations", {}).get(naming.TASK_HASH) != task_hash(
         skill.spec

@@ -159,7 +159,7 @@ def _generation_input(observed: Observed, progress: Progress, settings: Settings
         checker=settings.images.checker,
         stored_history=observed.ledger,
         stored_usage=observed.daily_usage,
-        accepted_source=store.accepted_source(skill, observed.config_maps),
+        accepted_source=store.accepted_source(skill, observed.config_maps, observed.ledger),
         retry=skill.metadata.annotations.get(naming.RETRY_ANNOTATION, ""),
     )
 
