@@ -34,6 +34,7 @@ GATEWAY_CERTIFICATE = "gateway-certificate"  # component of what holds the gatew
 REVISION_DIGEST = f"{GROUP}/revision-digest"  # annotation of the pod template and of a build: the whole revision
 CONTRACT_HASH = f"{GROUP}/contract"  # annotation of the pod template: a changed contract is a new pod
 HOSTS_ANNOTATION = f"{GROUP}/granted-hosts"  # of the pod template: the hosts that were granted as it was deployed
+OPEN_SECRETS_ANNOTATION = f"{GROUP}/open-secrets"  # of the pod template: Secrets whose values answers may carry
 TASK_HASH = f"{GROUP}/task"  # annotation of accepted code: what it was written for
 FAILURES_ANNOTATION = f"{GROUP}/failures"  # of a check or build Job: how many before it ended without a result
 RETRY_ANNOTATION = f"{GROUP}/retry"

@@ -12,13 +12,26 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from skill_operator import naming
 from skill_operator.api.egress_networks import block
 from skill_operator.isolation.monitor import IsolationVerdict
 from skill_operator.reconcile.narrowing import END_SECONDS, REVIEW_SECONDS
 from skill_operator.resources.network_policy import narrowed_policy, skill_policy
 from tests.unit.generation.world import NAME, NAMESPACE, Object, World
 from tests.unit.reconcile.samples import SETTINGS, SOURCE, skill
-from tests.unit.reconcile.tenancy import CHILD, EGRESS, SECRETS, another, ending, live, running, store
+from tests.unit.reconcile.tenancy import (
+    CHILD,
+    EGRESS,
+    SECRETS,
+    advance,
+    another,
+    another_running,
+    ending,
+    live,
+    running,
+    store,
+    tenant_world,
+)
 
 NEWER = SOURCE.replace("what", "WHAT")
 DOUBT = IsolationVerdict("Unknown", "ProberSilent", "the prober does not answer")
@@ -279,6 +292,83 @@ async def test_a_secret_is_found_however_it_is_held(runs: World, way: Object, ho
         world.store.objects["Deployment", NAMESPACE, CHILD]["spec"]["template"]["spec"] |= way
         await world.reconcile()
         assert live(world, "Deployment") is None
+
+
+OPEN = [SECRETS[0] | {"disclosure": "Allowed"}]
+
+
+def discloses(owner: Object | LivePod | None) -> bool:
+    """Return whether answers of these pods may carry a Secret."""
+    return owner is not None and naming.OPEN_SECRETS_ANNOTATION in owner["metadata"].get("annotations", {})
+
+
+def template(world: World) -> Object | None:
+    deployment = live(world, "Deployment")
+    return None if deployment is None else deployment["spec"]["template"]
+
+
+@pytest.mark.parametrize("state", STATES, ids=lambda state: state.__name__)
+async def test_a_disclosure_that_is_taken_back_ends_with_one_reconcile(state: Callable[[World], Any]) -> None:
+    world = await another_running(secrets=OPEN)
+    running_pod = pod(
+        world,
+        annotations=world.store.objects["Deployment", NAMESPACE, CHILD]["spec"]["template"]["metadata"]["annotations"],
+    )
+    assert discloses(template(world))
+    await state(world)
+    world.skill(secrets=SECRETS)
+    await world.reconcile()
+    assert not discloses(template(world))
+    assert running_pod["metadata"]["deletionGracePeriodSeconds"] == END_SECONDS
+    assert ("ReplicaSet", NAMESPACE, "skill-echo-1") not in world.store.objects, "it makes the pod anew"
+
+
+@pytest.mark.parametrize("state", [valid, suspended, invalid, refused, unapproved], ids=lambda state: state.__name__)
+async def test_a_disclosure_that_stays_ends_nothing(state: Callable[[World], Any]) -> None:
+    world = await another_running(secrets=OPEN)
+    await state(world)
+    before = live(world, "Deployment")
+    await world.reconcile()
+    assert live(world, "Deployment") == before
+
+
+async def test_a_disclosure_that_is_given_waits_for_the_run_stage() -> None:
+    world = await another_running()
+    await invalid(world)
+    world.skill(secrets=OPEN)
+    before = live(world, "Deployment")
+    await world.reconcile()
+    assert live(world, "Deployment") == before
+    assert not discloses(template(world))
+
+
+async def test_a_disclosure_is_of_a_secret_and_not_of_the_name_of_its_file() -> None:
+    """Two files change places: what was closed must not be given out under the name of what was open."""
+    world = tenant_world()
+    store(world).granted.add("payroll")
+    keys = [{"name": "billing", "key": "token"}, {"name": "payroll", "key": "token"}]
+    files = [{"name": "a", "disclosure": "Allowed"}, {"name": "b"}]
+    world.skill(
+        source={"inline": SOURCE},
+        egress=[],
+        secrets=[file | {"secretKeyRef": key} for file, key in zip(files, keys, strict=True)],
+    )
+    await advance(world)
+    assert discloses(template(world))
+    world.skill(secrets=[file | {"secretKeyRef": key} for file, key in zip(files, keys[::-1], strict=True)])
+    await suspended(world)
+    await world.reconcile()
+    assert live(world, "Deployment") is None
+
+
+@pytest.mark.parametrize("state", [suspended, invalid], ids=lambda state: state.__name__)
+async def test_the_end_of_a_disclosure_is_told(state: Callable[[World], Any]) -> None:
+    world = await another_running(secrets=OPEN)
+    await state(world)
+    world.skill(secrets=SECRETS)
+    await world.reconcile()
+    assert world.condition("Deployed")["message"] == "spec.secrets no longer lets answers carry Secret billing"
+    assert world.condition("Active")["status"] == "False"
 
 
 class LivePod:

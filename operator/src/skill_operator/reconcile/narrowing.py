@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from skill_operator import naming
 from skill_operator.api.conditions import ACTIVE, DEPLOYED
@@ -19,7 +19,7 @@ from skill_operator.isolation.cluster_networks import FRESH_SECONDS
 from skill_operator.k8s.interface import Cluster, Object
 from skill_operator.reconcile.ownership import belongs_to, was_left_behind
 from skill_operator.reconcile.result import ConditionUpdate, EventNote
-from skill_operator.resources.deployment import replica_sets
+from skill_operator.resources.deployment import open_secrets, replica_sets
 from skill_operator.resources.network_policy import narrowed_policy
 from skill_operator.resources.service_account import may_get_secret, name_of
 from skill_operator.settings import Settings
@@ -29,6 +29,14 @@ REVIEW_SECONDS = 45.0
 END_SECONDS = 10  # for calls that pods answer when they lose a Secret; else they had as long as a call may take
 MAX_NAMES = 4
 _SECRET_KEYS = frozenset({"secret", "secretRef", "secretKeyRef", "nodePublishSecretRef"})
+
+
+class SecretRight(NamedTuple):
+    """SecretRight is what pods may do with a key of a Secret, or with all of it: hold it, or give it out in answers."""
+
+    name: str
+    key: str
+    disclosed: bool = False
 
 
 @dataclass(frozen=True)
@@ -96,7 +104,7 @@ async def read_live(cluster: Cluster, skill: Skill) -> LiveState:
         policies=tuple(policies),
         policy=next((p for p in policies if p["metadata"]["name"] == name and belongs_to(p, labels)), None),
     )
-    names = {name for pod in (_template(live), *pods) for name, _ in _held(pod)} & named_secrets(skill)
+    names = {right.name for pod in (_template(live), *pods) for right in _rights(pod)} & named_secrets(skill)
     return replace(live, reviews=await review_secrets(cluster, skill, names))
 
 
@@ -132,22 +140,15 @@ def narrow(
     if policy is not None:
         message = f"NetworkPolicy {policy['metadata']['name']} opened more than spec.egress grants, and no longer does"
         events.append(EventNote("Normal", "EgressNarrowed", message))
-    granted = {
-        (grant.secret_key_ref.name, grant.secret_key_ref.key)
-        for grant in skill.spec.secrets
-        if live.reviews.get(grant.secret_key_ref.name)
-    }
-    excess = _held(_template(live)) - granted
+    granted = _granted_rights(skill, live)
+    excess = _rights(_template(live)) - granted
     deployment = live.deployment if deleting or excess else None
-    pods = tuple(pod for pod in live.pods if _held(pod) - granted)
+    pods = tuple(pod for pod in live.pods if _rights(pod) - granted)
     staying = tuple(filter(_is_staying, pods))
     makers = {owner["metadata"]["uid"]: owner for pod in staying for owner in replica_sets(skill, pod)}
     conditions: tuple[ConditionUpdate, ...] = ()
-    if excess := excess.union(*map(_held, staying)) - granted:
-        names = sorted({name for name, _ in excess})
-        named = [name for name in names if live.reviews.get(name) is False]
-        message = advise_grant(skill, named) if named else f"spec.secrets no longer names Secret {_join(names)}"
-        conditions = not_granted(message, ended=True)
+    if excess := excess.union(*map(_rights, staying)) - granted:
+        conditions = not_granted(_describe_excess(skill, live, excess), ended=True)
     return Narrowing(
         delete=tuple(filter(None, (deployment, live.leftover, *makers.values()))),
         ending=tuple(pod for pod in pods if _is_staying(pod) or _grace_seconds(pod) > END_SECONDS),
@@ -178,9 +179,27 @@ def _template(live: LiveState) -> Object:
     return template
 
 
-def _held(pod: Object) -> set[tuple[str, str]]:
-    """Return the Secrets that a pod or a template holds, each with a key, or with none where all are held."""
-    return set(_secrets({**pod.get("spec", {}), "imagePullSecrets": None}))
+def _granted_rights(skill: Skill, live: LiveState) -> set[SecretRight]:
+    """Return what the spec grants of Secrets, less those that the Skill's ServiceAccount may not get."""
+    grants = [grant for grant in skill.spec.secrets if live.reviews.get(grant.secret_key_ref.name)]
+    held = {SecretRight(grant.secret_key_ref.name, grant.secret_key_ref.key) for grant in grants}
+    allowed = (grant.secret_key_ref for grant in grants if grant.disclosure == "Allowed")
+    return held | {SecretRight(ref.name, ref.key, disclosed=True) for ref in allowed}
+
+
+def _describe_excess(skill: Skill, live: LiveState, excess: set[SecretRight]) -> str:
+    names = sorted({right.name for right in excess if not right.disclosed})
+    if named := [name for name in names if live.reviews.get(name) is False]:
+        return advise_grant(skill, named)
+    if names:
+        return f"spec.secrets no longer names Secret {_join(names)}"
+    return f"spec.secrets no longer lets answers carry Secret {_join(sorted({right.name for right in excess}))}"
+
+
+def _rights(pod: Object) -> set[SecretRight]:
+    """Return what a pod or a template may do with Secrets; a right to hold all of one has no key."""
+    held = _secrets({**pod.get("spec", {}), "imagePullSecrets": None})
+    return {SecretRight(*each) for each in held} | {SecretRight(*each, disclosed=True) for each in open_secrets(pod)}
 
 
 def _secrets(value: Any) -> Iterator[tuple[str, str]]:

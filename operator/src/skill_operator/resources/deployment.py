@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from skill_operator import naming, runtime_contract
 from skill_operator.api.granted_hosts import hosts_annotation
-from skill_operator.api.v1alpha1 import Skill
+from skill_operator.api.v1alpha1 import Skill, SkillSpec
 from skill_operator.k8s.interface import Object
 from skill_operator.resources import contract
 from skill_operator.resources.common import (
@@ -65,6 +65,7 @@ def deployment(
                 naming.CONTRACT_HASH: contract.fingerprint(skill),
                 naming.REVISION_DIGEST: rev,
                 **hosts_annotation(spec),
+                **_open_secrets_annotation(spec),
             },
         },
         "spec": isolated_pod(
@@ -92,6 +93,19 @@ def deployment(
         "metadata": metadata(skill, name, "skill", rev),
         "spec": body,
     }
+
+
+def _open_secrets_annotation(spec: SkillSpec) -> dict[str, str]:
+    """Return the annotation that names the Secrets whose values answers may carry: none where all are redacted."""
+    refs = (grant.secret_key_ref for grant in spec.secrets if grant.disclosure == "Allowed")
+    found = " ".join(sorted({f"{ref.name}/{ref.key}" for ref in refs}))
+    return {naming.OPEN_SECRETS_ANNOTATION: found} if found else {}
+
+
+def open_secrets(pod: Object) -> set[tuple[str, str]]:
+    """Return the Secrets whose values the answers of a pod (or a template's pods) may carry, each with its key."""
+    text = pod.get("metadata", {}).get("annotations", {}).get(naming.OPEN_SECRETS_ANNOTATION, "")
+    return {(name, key) for name, _, key in (part.partition("/") for part in text.split())}
 
 
 def replica_sets(skill: Skill, pod: Object) -> list[Object]:
