@@ -12,7 +12,7 @@ import io
 import json
 import pickle
 import tarfile
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Any, TypeVar
@@ -73,6 +73,12 @@ class Store:
         found = [o for (k, n, _), o in self.objects.items() if k == kind and namespace in {None, n}]
         wanted = (labels or {}).items()
         return [copy_of(o) for o in found if wanted <= o["metadata"].get("labels", {}).items()]
+
+    async def scan(
+        self, kind: str, namespace: str | None = None, labels: dict[str, str] | None = None
+    ) -> AsyncGenerator[Object, None]:
+        for obj in await self.list(kind, namespace, labels):
+            yield obj
 
     async def apply(self, obj: Object) -> Object:
         await self._before()

@@ -320,3 +320,154 @@ def test_nothing_is_kept_of_metadata_that_a_tenant_filled(field: str) -> None:
     assert len(json.dumps(client._outline(fat))) < 500
     if field == "labels":
         assert client._trace(fat)["metadata"]["labels"] == own
+
+
+class Strangers:
+    """Strangers are objects that a tenant stored: served in pages of the asked size, or as metadata alone."""
+
+    def __init__(self, count: int, meta: dict[str, Any], spec: dict[str, Any]) -> None:
+        self.count = count
+        self._meta = meta
+        self._spec = spec
+        self.bytes_sent = 0
+
+    async def __call__(self, request: web.Request) -> web.Response:
+        start, limit = int(request.query.get("continue") or 0), int(request.query["limit"])
+        end = min(self.count, start + limit)
+        fields = {} if "PartialObjectMetadata" in request.headers["Accept"] else {"spec": self._spec}
+        items = [{"metadata": self._named(n) | self._meta, **fields} for n in range(start, end)]
+        meta = {"resourceVersion": "5", "continue": str(end) if end < self.count else ""}
+        text = json.dumps({"metadata": meta, "items": items})
+        self.bytes_sent += len(text)
+        return web.Response(text=text)
+
+    def _named(self, number: int) -> dict[str, Any]:
+        return {"name": f"p{number:04}", "namespace": "b", "uid": f"u{number}", "resourceVersion": "1"}
+
+
+FAT_LABELS = {"labels": {f"x{n:06}": "" for n in range(60_000)}}
+FAT_SPEC = {"podSelector": {"matchLabels": {f"k{n:05}": "v" * 30 for n in range(30_000)}}}
+FATS = [(FAT_LABELS, {}), ({}, FAT_SPEC)]
+
+
+def kept_bytes(objects: Any) -> int:
+    return len(json.dumps(objects))
+
+
+@pytest.mark.parametrize(("meta", "spec"), FATS, ids=["labels", "spec"])
+async def test_a_scan_ends_at_its_bound_of_bytes(api: ApiServer, server: Server, meta: Any, spec: Any) -> None:
+    strangers = Strangers(60, meta, spec)
+    server.answers = [strangers] * 200
+    seen = 0
+
+    async def scan() -> None:
+        nonlocal seen
+        async for _ in api.scan("NetworkPolicy", "b"):
+            seen += 1
+
+    with pytest.raises(client.TooMuch):
+        await scan()
+    assert 0 < seen < 60
+    assert len(server.requests) <= 2 * client.MAX_SCAN_BYTES / (1 << 20)
+
+
+async def test_a_scan_of_usual_objects_yields_all(api: ApiServer, server: Server) -> None:
+    server.answers = [Strangers(1000, {}, {"podSelector": {"matchLabels": {"app": "x"}}, "ingress": [{}]})] * 30
+    found = [policy["metadata"]["name"] async for policy in api.scan("NetworkPolicy", "b")]
+    assert len(found) == len({*found}) == 1000
+
+
+@pytest.mark.parametrize("kind", ["NetworkPolicy", "ResourceQuota"])
+@pytest.mark.parametrize(("meta", "spec"), FATS, ids=["labels", "spec"])
+async def test_a_list_keeps_little_of_what_a_tenant_filled(
+    api: ApiServer, server: Server, kind: str, meta: Any, spec: Any
+) -> None:
+    server.answers = [Strangers(5, meta, spec)] * 30
+    found = await api.list(kind, "b", naming.MANAGED)
+    assert [obj["metadata"]["name"] for obj in found] == [f"p{n:04}" for n in range(5)]
+    assert kept_bytes(found) < 5 * 500
+
+
+@pytest.mark.parametrize("field", FAT_METADATA)
+@pytest.mark.parametrize("kind", ["Job", "Pod", "ConfigMap", "Deployment"])
+def test_a_list_keeps_of_metadata_what_is_read(field: str, kind: str) -> None:
+    own = {naming.UID_LABEL: "u-1", naming.MANAGED_BY: naming.MANAGER, naming.COMPONENT: "check", "job-name": "j"}
+    fat = item("a") | {"kind": kind}
+    maker = {"kind": "ReplicaSet", "name": "r", "uid": "u", "controller": True}
+    crowd = {f"app.kubernetes.io/{n:06}": "" for n in range(10_000)}
+    more: dict[str, Any] = {
+        "labels": crowd | FAT_METADATA["labels"] | own,
+        "annotations": FAT_METADATA["annotations"] | {naming.APPLIED_ANNOTATION: "d"},
+        "ownerReferences": [*FAT_METADATA["ownerReferences"], maker],
+        "finalizers": FAT_METADATA["finalizers"],
+    }
+    fat["metadata"] = fat["metadata"] | {field: more[field]}
+    kept = client._trim(fat)["metadata"]
+    assert len(json.dumps(kept)) < 8000
+    read = {"labels": own, "annotations": {naming.APPLIED_ANNOTATION: "d"}}
+    if field in read:
+        assert kept[field] == read[field]
+    if field == "ownerReferences":
+        assert kept[field][0] == maker
+
+
+def test_a_list_leaves_usual_metadata_as_it_is() -> None:
+    usual = item("a") | {"kind": "Node", "spec": {"x": 1}}
+    usual["metadata"] = usual["metadata"] | {
+        "labels": {f"feature.node.kubernetes.io/{n:03}": "true" for n in range(200)},
+        "annotations": {"example.com/note": "v" * 2000},
+        "ownerReferences": [{"kind": "Skill", "name": "s", "uid": "u"}],
+    }
+    whole = {key: value for key, value in usual["metadata"].items() if key != "managedFields"}
+    assert client._trim(usual) == usual | {"metadata": whole}
+
+
+class Events(Strangers):
+    """Events are warnings about one pod, each with a message and an annotation of this size."""
+
+    def __init__(self, count: int, size: int) -> None:
+        super().__init__(count, {"annotations": {"a": "x" * size}}, {})
+        self._more = {"type": "Warning", "reason": "FailedMount", "message": "m" * size, "lastTimestamp": "2030-01-01"}
+
+    async def __call__(self, request: web.Request) -> web.Response:
+        answer = json.loads((await super().__call__(request)).text or "")
+        answer["items"] = [event | self._more for event in answer["items"]]
+        return web.Response(text=json.dumps(answer))
+
+
+@pytest.mark.parametrize(("count", "size", "all_read"), [(500, 100, True), (500, 6000, True), (90, 700_000, False)])
+async def test_warnings_however_large_they_are(
+    api: ApiServer, server: Server, count: int, size: int, all_read: bool
+) -> None:
+    server.answers = [Events(count, size)] * 200
+    found = await api.warnings("b", "u")
+    assert (len(found) >= count) is all_read
+    assert found
+    assert {event["reason"] for event in found} == {"FailedMount"}
+    assert kept_bytes(found) <= len(found) * (client.MAX_EVENT_CHARACTERS + 200)
+    assert all(request.query["fieldSelector"] == "involvedObject.uid=u,type=Warning" for request in server.requests)
+
+
+async def test_an_event_of_too_many_values_says_nothing_and_breaks_nothing(api: ApiServer, server: Server) -> None:
+    server.answers = [Strangers(2, FAT_LABELS, {})] * 50
+    assert await api.warnings("b", "u") == [{}, {}]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"metadata": {"resourceVersion": "1"}},
+        {"metadata": {"resourceVersion": "1"}, "items": None},
+        {"metadata": {"resourceVersion": "1"}, "items": {}},
+        {"metadata": {}, "items": []},
+        {"items": []},
+        {"metadata": None, "items": []},
+        {},
+    ],
+    ids=str,
+)
+async def test_a_list_that_is_none_is_no_empty_list(api: ApiServer, server: Server, body: Any) -> None:
+    for ask in (api.list("Job", "b"), api.warnings("b", "u")):
+        server.will(200, body)
+        with pytest.raises(client.Unavailable):
+            await ask

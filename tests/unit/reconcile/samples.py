@@ -11,6 +11,7 @@ from skill_operator.generation.author import Author
 from skill_operator.isolation.monitor import PROVEN
 from skill_operator.isolation.user_namespaces import NodeFeatures
 from skill_operator.reconcile.context import StageContext
+from skill_operator.reconcile.foreign_policies import ForeignPolicies
 from skill_operator.reconcile.job_queue import JobQueues
 from skill_operator.reconcile.observed import Observed
 from skill_operator.registry.client import BaseImage
@@ -57,6 +58,7 @@ def observed(of: Skill | None = None, **more: Any) -> Observed:
         "build_pods": (),
         "deployment": None,
         "policies": (),
+        "foreign_policies": ForeignPolicies(),
         "blocked_networks": (),
         "isolation": PROVEN,
         "nodes": NodeFeatures([]),

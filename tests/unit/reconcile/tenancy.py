@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncGenerator
 from typing import Any
 
 from skill_operator import naming
@@ -26,6 +27,15 @@ class TenantStore(Store):
         self.writes: list[Place] = []
         self.uids = 0
         self.disruption_budget = False
+        self.scan_failure: ClusterError | None = None
+
+    async def scan(
+        self, kind: str, namespace: str | None = None, labels: dict[str, str] | None = None
+    ) -> AsyncGenerator[Object, None]:
+        for obj in await self.list(kind, namespace, labels):
+            if self.scan_failure is not None:
+                raise self.scan_failure
+            yield obj
 
     async def create(self, obj: Object) -> Object:
         if obj["kind"] == "LocalSubjectAccessReview":

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+import tracemalloc
+from collections.abc import AsyncIterator, Callable, Iterator
 from ipaddress import ip_address, ip_network
 from itertools import product
 from typing import Any
@@ -15,6 +16,9 @@ from hypothesis import strategies as st
 from skill_operator import naming
 from skill_operator.api.egress_networks import block
 from skill_operator.isolation.monitor import IsolationVerdict
+from skill_operator.k8s.errors import ClusterError, TooMuch, Unavailable
+from skill_operator.k8s.interface import UNREADABLE
+from skill_operator.reconcile.foreign_policies import read_policies
 from skill_operator.reconcile.narrowing import END_SECONDS, REVIEW_SECONDS
 from skill_operator.resources.network_policy import narrowed_policy, skill_policy
 from tests.unit.generation.world import NAME, NAMESPACE, Object, World
@@ -537,3 +541,71 @@ def test_the_way_to_the_egress_proxy_ends_with_the_last_host() -> None:
     assert narrowed is not None
     assert narrowed["spec"] == skill_policy(skill(egress=EGRESS), SETTINGS, ())["spec"]
     assert narrowed_policy(before, skill(egress=[*EGRESS, HOST]), SETTINGS, ()) is None
+
+
+def fill(world: World, kind: str, name: str) -> Object:
+    """Make an object one of which the API server's answer holds more than is read, as the client returns it."""
+    place = (kind, NAMESPACE, name)
+    whole = world.store.objects[place]
+    world.store.objects[place] = {key: whole[key] for key in ("kind", "metadata")} | {UNREADABLE: "too much"}
+    return world.store.objects[place]
+
+
+@pytest.mark.parametrize("state", STATES, ids=lambda state: state.__name__)
+@pytest.mark.parametrize("kind", ["Deployment", "NetworkPolicy"])
+async def test_what_cannot_be_read_is_taken_for_more_than_is_granted(
+    runs: World, kind: str, state: Callable[[World], Any]
+) -> None:
+    world = another(runs)
+    await state(world)
+    filled = fill(world, kind, CHILD)
+    await world.reconcile()
+    made = live(world, kind)
+    assert made is None or UNREADABLE not in made
+    assert made is None or made["metadata"]["uid"] != filled["metadata"]["uid"]
+    assert "UnreadableDeleted" in [reason for reason, _ in world.events.recorded]
+
+
+@pytest.mark.parametrize("state", [valid, suspended], ids=lambda state: state.__name__)
+async def test_a_pod_that_hides_its_secrets_ends(runs: World, state: Callable[[World], Any]) -> None:
+    world = another(runs)
+    await state(world)
+    filled = pod(world)
+    fill(world, "Pod", "p")
+    await world.reconcile()
+    assert filled["metadata"]["deletionGracePeriodSeconds"] == END_SECONDS
+
+
+@pytest.mark.parametrize("right", RIGHTS, ids=lambda right: right.__name__)
+@pytest.mark.parametrize("failure", [None, TooMuch("too many"), Unavailable("a timeout")], ids=repr)
+async def test_policies_of_others_that_are_not_read_keep_nothing_from_narrowing(
+    runs: World, right: Callable[[World], None], failure: ClusterError | None
+) -> None:
+    world = another(runs)
+    world.store.put({"kind": "NetworkPolicy", "metadata": {"namespace": NAMESPACE, "name": "theirs"}, "spec": {}})
+    store(world).scan_failure = failure
+    if failure is None:
+        fill(world, "NetworkPolicy", "theirs")
+    right(world)
+    await world.reconcile()
+    assert [*excess(world)] == []
+    if right is not proof and world.condition("Isolated"):
+        assert world.condition("Isolated")["reason"] in {"PoliciesUnread", "EgressRefused"}
+
+
+async def test_of_policies_of_others_names_alone_are_kept() -> None:
+    class Fat:
+        async def scan(self, kind: str, namespace: str) -> AsyncIterator[Object]:
+            for n in range(60):
+                labels = {f"k{i:05}": f"v{n}-{i}" for i in range(2_000)}
+                yield {"kind": kind, "metadata": {"name": f"p{n}", "labels": labels}, "spec": {"ingress": [{}]}}
+
+    tracemalloc.start()
+    try:
+        _, found = await read_policies(Fat(), skill())  # type: ignore[arg-type]
+        kept, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert len(found.widening) == 60
+    assert kept < 100_000
+    assert peak < 4 << 20

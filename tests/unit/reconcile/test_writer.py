@@ -7,7 +7,10 @@ from typing import Any
 
 import pytest
 
-from skill_operator.reconcile.writer import apply_changed, holds
+from skill_operator.k8s.errors import Conflict
+from skill_operator.k8s.interface import UNREADABLE
+from skill_operator.reconcile.refusals import NotWritten
+from skill_operator.reconcile.writer import apply_changed, create_absent, holds
 from skill_operator.resources.deployment import deployment
 from skill_operator.resources.network_policy import default_deny, skill_policy
 from tests.unit.reconcile.samples import SETTINGS, skill
@@ -104,3 +107,29 @@ async def test_how_many_pods_there_are_is_no_difference() -> None:
 )
 def test_what_the_api_server_added_is_no_difference(live: Any, wanted: Any, same: bool) -> None:
     assert holds(live, wanted) is same
+
+
+class TakenCluster(Cluster):
+    """TakenCluster has an object of each name already. It has no list: whose others there are tells nothing."""
+
+    async def create(self, wanted: dict[str, Any]) -> dict[str, Any]:
+        raise Conflict("it exists")
+
+
+async def test_who_has_the_name_of_what_exists_is_read_by_that_name() -> None:
+    wanted = shaped()
+    assert await create_absent(TakenCluster(wanted), wanted) is None  # type: ignore[arg-type]
+    theirs = {"kind": wanted["kind"], "metadata": wanted["metadata"] | {"labels": {}}}
+    with pytest.raises(NotWritten):
+        await create_absent(TakenCluster(theirs), wanted)  # type: ignore[arg-type]
+
+
+async def test_a_policy_that_comes_back_unreadable_is_not_taken_for_written() -> None:
+    class Filled(Cluster):
+        async def apply(self, wanted: dict[str, Any]) -> dict[str, Any]:
+            return {"kind": wanted["kind"], "metadata": wanted["metadata"], UNREADABLE: "too much"}
+
+    wanted = default_deny("team")
+    live = {"kind": wanted["kind"], "metadata": wanted["metadata"], UNREADABLE: "too much"}
+    with pytest.raises(NotWritten):
+        await apply_changed(Filled(live), wanted)  # type: ignore[arg-type]

@@ -179,6 +179,13 @@ REASONS: Final[Mapping[str, Reason]] = {
         "The Skill's own ServiceAccount may not read a Secret, or the spec no longer names it. Its pods are ended.",
         "Let somebody who may grant it run the two commands in the message, or remove the Secret from `spec.secrets`.",
     ),
+    "UnreadableDeleted": Reason(
+        ReasonGroup.GRANTS,
+        (EVENT,),
+        "Somebody filled a Deployment or NetworkPolicy of the Skill until it was too large to be read. What it opens "
+        "could not be known, so the operator deleted it, and makes it anew.",
+        "Take away the right to change objects of the operator from whoever did it.",
+    ),
     "EgressNarrowed": Reason(
         ReasonGroup.GRANTS,
         (EVENT,),
@@ -362,6 +369,12 @@ REASONS: Final[Mapping[str, Reason]] = {
         (ISOLATED,),
         "The chart says `isolation.required: false`, so code runs without proof of isolation.",
         "Set `isolation.required: true`, except on a throw-away cluster.",
+    ),
+    "PoliciesUnread": Reason(
+        ReasonGroup.ISOLATION,
+        (ISOLATED,),
+        "The namespace has NetworkPolicies that are too large or too many to be read, so one may widen the isolation.",
+        "Delete the policies that the message names, or make them smaller.",
     ),
     "WidenedByPolicy": Reason(
         ReasonGroup.ISOLATION,

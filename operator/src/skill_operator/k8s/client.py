@@ -29,6 +29,7 @@ from skill_operator.k8s.errors import (
     Invalid,
     NotFound,
     TooManyRequests,
+    TooMuch,
     Unavailable,
 )
 from skill_operator.k8s.interface import Items, Object
@@ -41,8 +42,13 @@ MAX_PAUSE_SECONDS = 5.0  # until a watch starts again: so long no skill wakes on
 TOKEN = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
 SILENCE_SECONDS = 70  # a live watch brings a bookmark every minute
 PAGE_SIZE = 40
+SCAN_PAGE_SIZE = 8  # the first, of what strangers store: the API server would read forty of a megabyte for nothing
 MAX_WARNINGS = 500
 MAX_PAGE_BYTES = MAX_DOCUMENT_BYTES
+MAX_SCAN_BYTES = 8 << 20  # of what strangers store, in each reconcile: thousands of usual policies
+MAX_EVENT_CHARACTERS = 4096  # of a message: the API server takes no more than 1,024 of new clients
+MAX_METADATA_CHARACTERS = 16 << 10  # of labels, or of annotations: the operator's own have far fewer
+MAX_REFERENCES = 64  # owners or finalizers that a list keeps of an object
 MAX_OBJECT_BYTES = 16 << 20  # a text of etcd's 1.5 MiB, each character of it escaped
 MAX_REPORTED = 1000
 _SEGMENT = re.compile(r"[a-z0-9]([-.:a-z0-9]*[a-z0-9])?")
@@ -70,6 +76,13 @@ PATHS = {
     "EndpointSlice": ("apis/discovery.k8s.io/v1", "endpointslices"),
 }
 _CONTENT = frozenset({"description", "input", "output", "examples", "source"})
+_UNLISTED = {  # what no reader of a list needs: the operator's own policies may be filled by others, too
+    "NetworkPolicy": frozenset({"spec"}),
+    "ResourceQuota": frozenset({"spec", "status"}),
+}
+_OWN_PREFIX = f"{naming.GROUP}/"  # admission keeps it for the operator, and no wider one: whoever fills it crowds out
+_READ_LABELS = frozenset({naming.MANAGED_BY, naming.COMPONENT, "job-name", "pod-template-hash"})
+_EVENT_FIELDS = ("type", "reason", "message", "lastTimestamp", "eventTime")
 _STRANGERS_METADATA = frozenset({"annotations", "finalizers", "labels", "managedFields", "ownerReferences"})
 """What whoever may create an object may fill with a megabyte."""
 _KEPT_LABELS = (naming.MANAGED_BY, naming.COMPONENT, naming.UID_LABEL)
@@ -135,28 +148,47 @@ class ApiServer:
     async def list(self, kind: str, namespace: str | None = None, labels: dict[str, str] | None = None) -> list[Object]:
         """Return the objects of a kind."""
         found: Items = []
-        async for page, _ in self._pages(kind, namespace, labels):
-            found += map(_outline, page) if kind == "Skill" else page
+        outline = _outline if kind == "Skill" else _trim
+        async for page, _ in self._pages(kind, namespace, _selector(labels)):
+            found += map(outline, page)
         return found
 
+    async def scan(
+        self, kind: str, namespace: str | None = None, labels: dict[str, str] | None = None
+    ) -> AsyncGenerator[Object, None]:
+        """Yield the objects of a kind, page by page. Raises TooMuch after MAX_SCAN_BYTES."""
+        async for page, _ in self._pages(kind, namespace, _selector(labels), MAX_SCAN_BYTES):
+            for obj in page:
+                yield obj
+
     async def warnings(self, namespace: str, uid: str) -> Items:
-        """Return the Warning events about the object of this uid, oldest first."""
-        query = {"fieldSelector": f"involvedObject.uid={uid},type=Warning", "limit": str(MAX_WARNINGS)}
-        found = _items(await self._call("GET", _path("Event", namespace), query), "Event")
+        """Return Warning events about the object of this uid, oldest first: all that fit into the bounds."""
+        query = {"fieldSelector": f"involvedObject.uid={uid},type=Warning"}
+        found: Items = []
+        try:
+            async for page, _ in self._pages("Event", namespace, query, MAX_SCAN_BYTES):
+                found += map(_event_outline, page)
+                if len(found) >= MAX_WARNINGS:
+                    break
+        except TooMuch as error:
+            log.warning("not all events about an object are read: %s", error.message, extra={"object": {"uid": uid}})
         return sorted(found, key=lambda event: str(event.get("lastTimestamp") or event.get("eventTime") or ""))
 
     async def _pages(
-        self, kind: str, namespace: str | None, labels: dict[str, str] | None
+        self, kind: str, namespace: str | None, query: dict[str, str], max_bytes: int | None = None
     ) -> AsyncGenerator[tuple[Items, str], None]:
         """Yield all objects, page by page, each page with the resource version that it is true for.
 
         A page that is too much is asked for again with fewer objects, down to one. Of an object that is too much by
-        itself the metadata alone is asked for.
+        itself the metadata alone is asked for. Raises TooMuch where that takes more than `max_bytes` of responses.
         """
-        query = _selector(labels)
-        size, whole = PAGE_SIZE, True
+        path, query = _path(kind, namespace), dict(query)
+        size, whole, read_bytes = PAGE_SIZE if max_bytes is None else SCAN_PAGE_SIZE, True, 0
         while True:
-            page = await self._page(_path(kind, namespace), query | {"limit": str(size)}, whole=whole)
+            if max_bytes is not None and read_bytes >= max_bytes:
+                raise TooMuch(f"GET {path}: the objects are larger than {max_bytes >> 20} MiB together")
+            page, count = await self._page(path, query | {"limit": str(size)}, whole=whole)
+            read_bytes += count
             if page is None:
                 size, whole = max(1, size // 8), size > 1
                 continue
@@ -168,15 +200,18 @@ class ApiServer:
             query["continue"] = meta["continue"]
             size, whole = min(2 * size, PAGE_SIZE), True
 
-    async def _page(self, path: str, query: dict[str, str], *, whole: bool) -> Object | None:
-        """Return a page of whole objects, or of their metadata; None where it is too much to be whole."""
+    async def _page(self, path: str, query: dict[str, str], *, whole: bool) -> tuple[Object | None, int]:
+        """Return a page of whole objects, or of their metadata, and how many bytes were read.
+
+        The page is None where it is too much to be whole.
+        """
         accept = "application/json" if whole else METADATA_LIST
         raw = await self._read("GET", path, query, max_bytes=MAX_PAGE_BYTES if whole else None, accept=accept)
         if raw is None:
-            return None
+            return None, MAX_PAGE_BYTES
         with _as_unavailable(f"GET {path}"):
             page = parse_whole(raw) if whole else await parse_list(raw)
-        return None if page is None and whole else _object(page, f"GET {path}")
+        return None if page is None and whole else _list_of(page, f"GET {path}"), len(raw)
 
     def _skeleton(self, obj: Object) -> Object:
         """Return the marked skeleton. Each spec is logged and counted once: what follows on it may be a new status."""
@@ -248,7 +283,7 @@ class ApiServer:
         """Yield what changed since `known`, which is kept up to date, then what changes, until a ClusterError."""
         version, listed = "", set()
         names = {_name(obj): uid for uid, obj in known.items()}
-        async for page, read_at in self._pages(kind, namespace, labels):
+        async for page, read_at in self._pages(kind, namespace, _selector(labels)):
             version = read_at
             for obj in page:
                 uid = obj["metadata"]["uid"]
@@ -463,6 +498,14 @@ def _object(document: object, request: str) -> Object:
     return document
 
 
+def _list_of(document: object, request: str) -> Object:
+    """Return a list with the two fields that every list has. What lacks one is no empty list: objects may exist."""
+    listed = _object(document, request)
+    if not isinstance(listed.get("items"), list) or "resourceVersion" not in (listed.get("metadata") or {}):
+        raise Unavailable(f"{request}: the response is no list")
+    return listed
+
+
 def _name(obj: Object) -> tuple[str, str]:
     return obj["metadata"].get("namespace", ""), obj["metadata"]["name"]
 
@@ -472,6 +515,39 @@ def _outline(skill: Object) -> Object:
     spec = {key: value for key, value in (skill.get("spec") or {}).items() if key not in _CONTENT}
     meta = {key: value for key, value in skill["metadata"].items() if key not in _STRANGERS_METADATA}
     return skill | {"metadata": meta, "spec": spec}
+
+
+def _trim(obj: Object) -> Object:
+    """Return an object of a list without what only strangers put there, and without what no list is read for."""
+    meta = {key: value for key, value in obj["metadata"].items() if key != "managedFields"}
+    for field in ("labels", "annotations"):
+        if field in meta:
+            meta[field] = _bounded(meta[field])
+    if "finalizers" in meta:
+        meta["finalizers"] = meta["finalizers"][:MAX_REFERENCES]
+    if "ownerReferences" in meta:  # the controller comes first: it makes a pod anew
+        owners = sorted(meta["ownerReferences"], key=lambda owner: not owner.get("controller"))
+        meta["ownerReferences"] = owners[:MAX_REFERENCES]
+    unlisted = _UNLISTED.get(obj["kind"], frozenset())
+    return {key: value for key, value in obj.items() if key not in unlisted} | {"metadata": meta}
+
+
+def _bounded(entries: dict[str, str]) -> dict[str, str]:
+    """Return labels or annotations; where those are larger than usual, those alone by which the operator goes."""
+    if sum(len(key) + len(value) for key, value in entries.items()) <= MAX_METADATA_CHARACTERS:
+        return entries
+    kept, left = {}, MAX_METADATA_CHARACTERS
+    for key, value in entries.items():
+        if (key in _READ_LABELS or key.startswith(_OWN_PREFIX)) and len(key) + len(value) <= left:
+            kept[key] = value
+            left -= len(key) + len(value)
+    return kept
+
+
+def _event_outline(event: Object) -> Object:
+    """Return of an event what explains why something does not start."""
+    found = {key: event[key] for key in _EVENT_FIELDS if key in event}
+    return {key: value[:MAX_EVENT_CHARACTERS] for key, value in found.items() if isinstance(value, str)}
 
 
 def _slim(obj: Object) -> Object:

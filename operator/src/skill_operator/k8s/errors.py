@@ -45,5 +45,9 @@ class Unavailable(ClusterError):
     """Unavailable says that the API server does not answer, or not with success: try again later."""
 
 
+class TooMuch(ClusterError):
+    """TooMuch says that a cluster stores more than the operator reads at once."""
+
+
 class Gone(ClusterError):
     """Gone says that the resource version is too old: list again."""

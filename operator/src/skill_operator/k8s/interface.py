@@ -32,11 +32,23 @@ class Cluster(Protocol):
     async def list(self, kind: str, namespace: str | None = None, labels: dict[str, str] | None = None) -> list[Object]:
         """Return the objects of a kind, of all namespaces where `namespace` is None. Each item carries its kind.
 
-        A Skill comes without description, schemas, examples and source.
+        A Skill comes without description, schemas, examples and source; a NetworkPolicy or ResourceQuota with its
+        metadata alone. Metadata that is larger than any of the operator's comes without what others added to it.
+        """
+
+    def scan(
+        self, kind: str, namespace: str | None = None, labels: dict[str, str] | None = None
+    ) -> AsyncGenerator[Object, None]:
+        """Yield the objects of a kind, whole, one after another: for objects that strangers make.
+
+        No more than a page is in memory. Raises TooMuch after all that fits into the bound of bytes.
         """
 
     async def warnings(self, namespace: str, uid: str) -> Items:
-        """Return the Warning events about the object of this uid, oldest first."""
+        """Return Warning events about the object of this uid, oldest first; not all, where those are too much.
+
+        An event comes with its reason, its message, which may be cut, and its times.
+        """
 
     async def replace(self, obj: Object) -> Object:
         """Replace the object. Raises Conflict if metadata.resourceVersion is stale."""

@@ -16,7 +16,8 @@ from skill_operator.api.conditions import ACTIVE, DEPLOYED
 from skill_operator.api.egress_networks import BlockedNetwork
 from skill_operator.api.v1alpha1 import Skill
 from skill_operator.isolation.cluster_networks import FRESH_SECONDS
-from skill_operator.k8s.interface import Cluster, Object
+from skill_operator.k8s.interface import UNREADABLE, Cluster, Object
+from skill_operator.reconcile.foreign_policies import ForeignPolicies, read_policies
 from skill_operator.reconcile.ownership import belongs_to, was_left_behind
 from skill_operator.reconcile.result import ConditionUpdate, EventNote
 from skill_operator.resources.deployment import open_secrets, replica_sets
@@ -44,7 +45,8 @@ class LiveState:
     """LiveState is what runs of a Skill now.
 
     `leftover` is a Deployment that a former Skill of this name left behind. `pods` are also those that are ending.
-    `policies` are all of the namespace.
+    `policies` are that of the Skill's name, and that of the namespace. What cannot be read of the Skill's own objects
+    is taken for more than is granted.
     `reviews` tells of the Secrets that pods hold and the spec names whether they are granted.
     """
 
@@ -52,13 +54,14 @@ class LiveState:
     leftover: Object | None = None
     pods: tuple[Object, ...] = ()
     policies: tuple[Object, ...] = ()
+    foreign_policies: ForeignPolicies = field(default_factory=ForeignPolicies)
     policy: Object | None = None
     reviews: Mapping[str, bool] = field(default_factory=dict)
 
     @property
     def opens_networks(self) -> bool:
         """Tell whether the Skill's policy lets anything out."""
-        return self.policy is not None and bool(self.policy["spec"].get("egress"))
+        return self.policy is not None and bool(self.policy.get("spec", {}).get("egress"))
 
     def find_policy(self, name: str) -> Object | None:
         """Return the NetworkPolicy of that name, whose it may be."""
@@ -90,19 +93,20 @@ async def read_live(cluster: Cluster, skill: Skill) -> LiveState:
     meta = skill.metadata
     labels = naming.labels(meta.name, meta.uid, "skill")
     name = naming.child(meta.name)
-    deployment, policies, pods = await asyncio.gather(
+    deployment, (policies, foreign), pods = await asyncio.gather(
         cluster.get("Deployment", meta.namespace, name),
-        cluster.list("NetworkPolicy", meta.namespace),
+        read_policies(cluster, skill),
         cluster.list("Pod", meta.namespace, naming.MANAGED | {naming.UID_LABEL: meta.uid}),
     )
-    own = deployment is not None and belongs_to(deployment, labels)
+    own, policy = deployment is not None and belongs_to(deployment, labels), policies.get(name)
     left = deployment is not None and not own and await was_left_behind(cluster, deployment, labels)
     live = LiveState(
         deployment=deployment if own else None,
         leftover=deployment if left else None,
         pods=tuple(pods),
-        policies=tuple(policies),
-        policy=next((p for p in policies if p["metadata"]["name"] == name and belongs_to(p, labels)), None),
+        policies=tuple(policies.values()),
+        foreign_policies=foreign,
+        policy=policy if policy is not None and belongs_to(policy, labels) else None,
     )
     names = {right.name for pod in (_template(live), *pods) for right in _rights(pod)} & named_secrets(skill)
     return replace(live, reviews=await review_secrets(cluster, skill, names))
@@ -136,26 +140,33 @@ def narrow(
         name = live.leftover["metadata"]["name"]
         message = f"Deployment {name} was of a former Skill of this name: the operator deleted it"
         events.append(EventNote("Normal", "LeftoverDeleted", message))
-    policy = None if live.policy is None else narrowed_policy(live.policy, skill, settings, blocked_networks)
+    lost_deployment, lost_policy = _unreadable(live.deployment), _unreadable(live.policy)
+    for lost in filter(None, (lost_deployment, lost_policy)):
+        message = f"{lost['kind']} {lost['metadata']['name']} was too large to be read: the operator deleted it"
+        events.append(EventNote("Warning", "UnreadableDeleted", message))
+    readable = None if lost_policy else live.policy
+    policy = None if readable is None else narrowed_policy(readable, skill, settings, blocked_networks)
     if policy is not None:
         message = f"NetworkPolicy {policy['metadata']['name']} opened more than spec.egress grants, and no longer does"
         events.append(EventNote("Normal", "EgressNarrowed", message))
     granted = _granted_rights(skill, live)
     excess = _rights(_template(live)) - granted
-    deployment = live.deployment if deleting or excess else None
-    pods = tuple(pod for pod in live.pods if _rights(pod) - granted)
+    deployment = live.deployment if deleting or excess or lost_deployment else None
+    pods = tuple(pod for pod in live.pods if _unreadable(pod) or _rights(pod) - granted)
     staying = tuple(filter(_is_staying, pods))
     makers = {owner["metadata"]["uid"]: owner for pod in staying for owner in replica_sets(skill, pod)}
     conditions: tuple[ConditionUpdate, ...] = ()
     if excess := excess.union(*map(_rights, staying)) - granted:
         conditions = not_granted(_describe_excess(skill, live, excess), ended=True)
     return Narrowing(
-        delete=tuple(filter(None, (deployment, live.leftover, *makers.values()))),
+        delete=tuple(filter(None, (deployment, lost_policy, live.leftover, *makers.values()))),
         ending=tuple(pod for pod in pods if _is_staying(pod) or _grace_seconds(pod) > END_SECONDS),
         policy=policy,
         remaining=replace(
             live,
             deployment=None if deployment else live.deployment,
+            policies=tuple(each for each in live.policies if each is not lost_policy),
+            policy=readable,
             pods=() if deployment else tuple(pod for pod in live.pods if pod not in pods),
         ),
         conditions=conditions,
@@ -163,6 +174,11 @@ def narrow(
         # A node may join the cluster, and what is granted must not open a way to it.
         after=REVIEW_SECONDS if live.reviews else FRESH_SECONDS if live.opens_networks else None,
     )
+
+
+def _unreadable(obj: Object | None) -> Object | None:
+    """Return the object if it cannot be read: whatever fills it must not hide what it holds or opens."""
+    return obj if obj is not None and UNREADABLE in obj else None
 
 
 def _is_staying(pod: Object) -> bool:
@@ -175,7 +191,7 @@ def _grace_seconds(pod: Object) -> int:
 
 def _template(live: LiveState) -> Object:
     """Return the template of the pods that the Deployment makes, if there is one."""
-    template: Object = live.deployment["spec"].get("template", {}) if live.deployment else {}
+    template: Object = (live.deployment or {}).get("spec", {}).get("template", {})
     return template
 
 

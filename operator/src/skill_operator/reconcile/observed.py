@@ -26,6 +26,7 @@ from skill_operator.k8s.pod_status import (
     parse_time,
     pod_problem,
 )
+from skill_operator.reconcile.foreign_policies import ForeignPolicies
 from skill_operator.reconcile.narrowing import LiveState, named_secrets, review_secrets
 from skill_operator.reconcile.pinned_revision import PinnedRevision, UnknownRevision, find_pinned
 from skill_operator.reconcile.preflight import Prerequisites
@@ -58,6 +59,7 @@ class Observed:
     build_pods: tuple[Object, ...]
     deployment: Object | None
     policies: tuple[Object, ...]
+    foreign_policies: ForeignPolicies
     base: BaseImage
     blocked_networks: tuple[BlockedNetwork, ...]
     isolation: IsolationVerdict
@@ -84,7 +86,7 @@ class Observed:
         return [self.body, *children]
 
     def find(self, ref: Ref) -> Object | None:
-        """Return the object that is referred to, if it was there: of the Skill, or a policy of its namespace."""
+        """Return the object that is referred to, if it was there: of the Skill, or the policy of its namespace."""
         objects = {
             "ConfigMap": self.config_maps.values(),
             "Job": (*self.jobs.values(), *self.builds.values()),
@@ -174,6 +176,7 @@ async def observe(
         build_pods=tuple(build_pods),
         deployment=live.deployment,
         policies=live.policies,
+        foreign_policies=live.foreign_policies,
         base=prerequisites.base,
         registry=prerequisites.registry,
         blocked_networks=prerequisites.blocked_networks,

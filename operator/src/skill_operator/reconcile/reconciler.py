@@ -288,7 +288,7 @@ class Reconciler:
             node_features, verdict = await self._context.node_features(), self._context.isolation()
             isolation = self._settings.isolation
             user_namespace = node_features.user_namespace(isolation, skill.spec.runtime_class_name)
-            conditions.insert(0, isolation_condition(skill, self._settings, live.policies, verdict, user_namespace))
+            conditions.insert(0, isolation_condition(self._settings, live.foreign_policies, verdict, user_namespace))
         await self._report(skill, body, conditions, refusal, {}, now)
 
     async def _isolate_namespace(self, key: SkillKey, live: LiveState) -> None:

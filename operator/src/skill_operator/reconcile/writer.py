@@ -155,7 +155,7 @@ async def _apply_over(cluster: Cluster, wanted: Object, live: Object | None, che
 
 def _adds_nothing(live: Object, wanted: Object) -> bool:
     """Return whether `live` says no more than `wanted`, where one more word is one too many."""
-    return wanted["kind"] not in EXACT_KINDS or holds(wanted["spec"], live["spec"])
+    return wanted["kind"] not in EXACT_KINDS or holds(wanted["spec"], live.get("spec"))
 
 
 def _changed_on_its_way(wanted: Object) -> str:
@@ -209,8 +209,7 @@ async def create_absent(cluster: Cluster, wanted: Object) -> Object | None:
             return await cluster.create(wanted)
         except Conflict:
             meta = wanted["metadata"]
-            others = await cluster.list(wanted["kind"], meta["namespace"])
-            live = next((other for other in others if other["metadata"]["name"] == meta["name"]), None)
+            live = await cluster.get(wanted["kind"], meta["namespace"], meta["name"])
             if live is None:  # not of that kind: a quota may conflict with itself
                 raise
         if not await _is_own(cluster, live, wanted):

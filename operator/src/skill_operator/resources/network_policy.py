@@ -193,18 +193,16 @@ def _block(cidr: str, blocked_networks: Iterable[BlockedNetwork]) -> Object:
     return {"cidr": cidr} | ({"except": excluded} if excluded else {})
 
 
-def widening(policies: Iterable[Object], skill: Skill) -> list[str]:
-    """Return the names of foreign policies that allow something to this Skill's pods: policies only ever add up."""
-    meta = skill.metadata
-    ours = {naming.SHARED_POLICY, naming.child(meta.name)}
+def own_policy_names(skill: Skill) -> set[str]:
+    """Return the names of the operator's policies that select a Skill's pods; all others are foreign."""
+    return {naming.SHARED_POLICY, naming.child(skill.metadata.name)}
+
+
+def widens(policy: Object, skill: Skill) -> bool:
+    """Return whether a foreign policy allows something to this Skill's pods: policies only ever add up."""
+    meta, spec = skill.metadata, policy["spec"]
     labels = naming.labels(meta.name, meta.uid, "skill")
-    return sorted(
-        policy["metadata"]["name"]
-        for policy in policies
-        if policy["metadata"]["name"] not in ours
-        and (policy["spec"].get("ingress") or policy["spec"].get("egress"))
-        and selects(policy["spec"].get("podSelector") or {}, labels)
-    )
+    return bool(spec.get("ingress") or spec.get("egress")) and selects(spec.get("podSelector") or {}, labels)
 
 
 def selects(selector: Mapping[str, Any], labels: Mapping[str, str]) -> bool:

@@ -11,16 +11,18 @@ from skill_operator import naming
 from skill_operator.api.egress_networks import BlockedNetwork, block
 from skill_operator.api.usage_report import ExceededLimit
 from skill_operator.api.v1alpha1 import Provenance, Revision
-from skill_operator.isolation.monitor import UNPROVEN, IsolationVerdict
+from skill_operator.isolation.monitor import PROVEN, UNPROVEN, IsolationVerdict
 from skill_operator.isolation.user_namespaces import NodeFeatures
+from skill_operator.reconcile.foreign_policies import ForeignPolicies, read_policies
 from skill_operator.reconcile.result import Progress, Result
 from skill_operator.reconcile.stages import run as stage
-from skill_operator.reconcile.stages.isolation import require_isolation
+from skill_operator.reconcile.stages.isolation import isolated_condition, require_isolation
 from skill_operator.registry.client import RegistryUnavailable
 from skill_operator.registry.monitor import RegistryState
 from skill_operator.resources.contract import config_map as contract_map
 from skill_operator.resources.contract import text
 from skill_operator.resources.kept_revision import config_map, content_digest
+from tests.unit.generation.world import Store
 from tests.unit.reconcile.samples import DIGEST, NOW, SETTINGS, observed, pod, skill, stage_context
 
 
@@ -177,13 +179,39 @@ OPEN: dict[str, Any] = {"egress": [{}], "policyTypes": ["Egress"]}
         ({"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}, False),
     ],
 )
-def test_policies_of_others_that_widen_isolation_are_reported(spec: dict[str, Any], widens: bool) -> None:
-    theirs = {"metadata": {"name": "theirs"}, "spec": spec}
-    ours = {"metadata": {"name": naming.SHARED_POLICY}, "spec": {"podSelector": {}, "egress": [{}]}}
-    state = observed(pods=(mine(conditions=READY),), policies=(ours, theirs))
+async def test_policies_of_others_that_widen_isolation_are_reported(spec: dict[str, Any], widens: bool) -> None:
+    store = Store()
+    place = {"namespace": skill().metadata.namespace}
+    for name, each in ((naming.SHARED_POLICY, {"podSelector": {}, "egress": [{}]}), ("theirs", spec)):
+        store.put({"kind": "NetworkPolicy", "metadata": place | {"name": name}, "spec": each})
+    _, found = await read_policies(store, skill())  # type: ignore[arg-type]
+    state = observed(pods=(mine(conditions=READY),), foreign_policies=found)
     (isolated,) = [f for f in run(state, progress(), SETTINGS).conditions if f.type == "Isolated"]
     assert (isolated.reason == "WidenedByPolicy") is widens
     assert ("theirs" in isolated.message) is widens
+
+
+@pytest.mark.parametrize(
+    ("found", "status", "reason"),
+    [
+        (ForeignPolicies(), "True", PROVEN.reason),
+        (ForeignPolicies(unread=("fat",)), "Unknown", "PoliciesUnread"),
+        (ForeignPolicies(is_complete=False), "Unknown", "PoliciesUnread"),
+        (ForeignPolicies(widening=("open",), unread=("fat",), is_complete=False), "False", "WidenedByPolicy"),
+    ],
+)
+def test_isolation_is_in_doubt_where_a_policy_is_not_read(found: ForeignPolicies, status: str, reason: str) -> None:
+    state = observed(pods=(mine(conditions=READY),), foreign_policies=found)
+    isolated = isolated_condition(state, SETTINGS)
+    assert (isolated.status, isolated.reason) == (status, reason)
+    assert len(isolated.message) < 400
+
+
+def test_a_thousand_policies_that_widen_are_counted_not_named() -> None:
+    found = ForeignPolicies(widening=tuple(f"{n:0253}" for n in range(1000)))
+    message = isolated_condition(observed(foreign_policies=found), SETTINGS).message
+    assert "and then 990 more" in message
+    assert len(message) < 3000
 
 
 SILENT = IsolationVerdict("Unknown", "ProberSilent", "the prober does not answer")

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from skill_operator.api.conditions import ISOLATED, VERIFIED
-from skill_operator.api.v1alpha1 import Skill
 from skill_operator.isolation.monitor import PROVEN, UNPROVEN, IsolationVerdict
 from skill_operator.isolation.user_namespaces import UserNamespace
-from skill_operator.k8s.interface import Object
 from skill_operator.reconcile.context import StageContext
+from skill_operator.reconcile.foreign_policies import ForeignPolicies
 from skill_operator.reconcile.observed import Observed
 from skill_operator.reconcile.result import ConditionUpdate, Progress, Result
-from skill_operator.resources.network_policy import widening
 from skill_operator.settings import Settings
 
 RETRY_SECONDS = 10.0  # a changed verdict wakes every Skill; this is for a change that was lost
@@ -32,13 +28,12 @@ def require_isolation(observed: Observed, progress: Progress, context: StageCont
 def isolated_condition(observed: Observed, settings: Settings) -> ConditionUpdate:
     """Return the condition Isolated of a Skill none of whose pods says otherwise."""
     user_namespace = observed.user_namespace(settings)
-    return isolation_condition(observed.skill, settings, observed.policies, observed.isolation, user_namespace)
+    return isolation_condition(settings, observed.foreign_policies, observed.isolation, user_namespace)
 
 
 def isolation_condition(
-    skill: Skill,
     settings: Settings,
-    policies: Iterable[Object],
+    foreign_policies: ForeignPolicies,
     verdict: IsolationVerdict,
     user_namespace: UserNamespace,
 ) -> ConditionUpdate:
@@ -46,11 +41,9 @@ def isolation_condition(
     if not settings.isolation.required:
         message = "isolation.required is false in the chart's values, so skills run even where egress is not blocked"
         return ConditionUpdate(ISOLATED, "False", "NotEnforced", message)
-    if others := widening(policies, skill):
-        message = (
-            f"other NetworkPolicies allow more traffic than the spec does: {', '.join(others)}; "
-            "delete them, or narrow their podSelector"
-        )
-        return ConditionUpdate(ISOLATED, "False", "WidenedByPolicy", message)
+    if widening := foreign_policies.explain_widening():
+        return ConditionUpdate(ISOLATED, "False", "WidenedByPolicy", widening)
+    if verdict.status != "False" and (doubt := foreign_policies.explain_doubt()):
+        return ConditionUpdate(ISOLATED, "Unknown", "PoliciesUnread", doubt)
     message = f"{verdict.message}; {user_namespace.message}" if verdict == PROVEN else verdict.message
     return ConditionUpdate(ISOLATED, verdict.status, verdict.reason, message)
