@@ -70,6 +70,7 @@ def _item(code: str, mark: str) -> str:
     return mark + prefixed(fenced(code), width, blank_lines=False)[len(mark) :]
 
 
+_PATCH: Final = "*** Begin Patch\n*** Add File: skill.py\n"
 INNER: Final[dict[str, Form]] = {
     "fence": fenced,
     "fence without a label": lambda code: fenced(code, info=""),
@@ -111,6 +112,20 @@ INNER: Final[dict[str, Form]] = {
         "--- /dev/null\n+++ b/skill.py\n@@ -0,0 +1,9 @@\n" + prefixed(code, "+"), info="diff"
     ),
     "document of a shell": lambda code: fenced(f"cat > skill.py <<'EOT'\n{code}EOT\n", info="bash"),
+    "document of tee": lambda code: fenced(f"mkdir -p a && tee a/skill.py <<'EOT'\n{code}EOT\nls\n", info="bash"),
+    "patch": lambda code: fenced(_PATCH + prefixed(code, "+") + "*** End Patch\n", info=""),
+    "search and replace": lambda code: fenced(f"{7 * '<'} SEARCH\n{7 * '='}\n{code}{7 * '>'} REPLACE\n"),
+    "path in the fence": lambda code: fenced(f"app/skill.py\n{code}"),
+    "words in the fence": lambda code: fenced(f"File: `skill.py`\n{code}"),
+    "text in yaml": lambda code: fenced(
+        "path: skill.py\ncontent: |\n" + prefixed(code, "  ", blank_lines=False), info="yaml"
+    ),
+    "json text": lambda code: fenced(json.dumps(code) + "\n", info="json"),
+    "json with a comma too many": lambda code: fenced(json.dumps({"code": code})[:-1] + ",}\n", info="json"),
+    "json that is cut off": lambda code: fenced(json.dumps({"code": code, "notes": "It"})[:-2] + "\n", info="json"),
+    "lines in json": lambda code: json.dumps({"lines": [*code[:-1].split("\n")]}) + "\n",
+    "notebook": lambda code: json.dumps({"cells": [{"source": code.splitlines(keepends=True)}]}) + "\n",
+    "dict of Python": lambda code: fenced(repr({"path": "skill.py", "code": code}) + "\n"),
     "brackets": lambda code: f"[PYTHON]\n{code}[/PYTHON]\n",
     "byte order mark": lambda code: "\ufeff" + fenced("\ufeff" + code),
     "nothing": lambda code: code,
@@ -142,6 +157,11 @@ OUTER: Final[dict[str, Form]] = {
     "end": _around("", "<|end|>"),
     "stub behind": _around("", "\nSignature:\n\n" + fenced('def run(input):\n    """As above."""\n    ...\n')),
     "use behind": _around("", "\nUse it:\n\n" + fenced("from skill import run\n\nprint(run({'n': 1}))\n")),
+    "outline behind": _around("", "\nIn short:\n\n" + fenced("def run(input):\n    n = 1\n    ...\n    return n\n")),
+    "excerpt behind": _around("", "\nIn short:\n\n" + fenced("def run(input):\n    # ... as before\n    return 1\n")),
+    "test behind": _around("", "\nTest:\n\n" + fenced("import skill\n\ndef run(n):\n    return skill.run({'n': n})\n")),
+    "next turn": _around("", f"\nUser: Again!\nAssistant: Sure.\n{fenced(DRAFT)}"),
+    "next instruction": _around("", f"\n### Instruction:\nAgain!\n\n### Response:\n{fenced(DRAFT)}"),
     "output behind": _around("", "\nIt gives:\n\n" + fenced('{"n": 1}\n', info="json")),
     "commands before": _around("First:\n\n" + fenced("pip install it's\n", info="bash") + "Then\n\n"),
     "crlf": lambda text: text.replace("\n", "\r\n"),

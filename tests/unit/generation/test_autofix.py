@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import html
 
 import pytest
 from hypothesis import given, settings
@@ -127,3 +128,15 @@ def test_whatever_it_is_nothing_breaks_and_mending_ends(parts: list[str]) -> Non
         made = without_unused_imports(source)
         assert parse(made) is not None
         assert without_unused_imports(made) == made
+
+
+@pytest.mark.parametrize("quote", [True, False])
+def test_entities_of_html_are_replaced_where_they_keep_a_file_from_being_python(quote: bool) -> None:
+    source = 'def run(n) -> int:\n    return "a&amp;b" if n < 1 else {"n": "&lt;b&gt;"}\n'
+    assert autofix(html.escape(source, quote=quote)) == source
+    assert autofix(source) == source
+
+
+def test_entities_in_strings_stay_if_something_else_is_the_defect() -> None:
+    assert autofix("x = \u201ca\u201d + '&lt;'\n") == "x = \"a\" + '&lt;'\n"
+    assert autofix("x = = '&lt;'\n") == "x = = '&lt;'\n"

@@ -226,19 +226,27 @@ HOSTILE_PARTS = [
     "`", "```", "~~~", " ", "\t", "\n", "'", '"', "\\", SINGLE_QUOTES, DOUBLE_QUOTES, "#", "x", "python", "<think>", "</think>", "<code>",
     "</s>", "<|im_end|>", "[THINK]", "<|channel|>final<|message|>", "<answer>", "cat <<EOF\n", "{", "1. ", "1 | ", "def run(",
     "+", "-", "<", ">", "\u201c", "\u2019", "\u00a0", "\u200b", "def run(input): return 1", "import a", ";",
+    "tee a && ", "User: x\n", "Assistant:", "### Human:\n", "a: |\n", "{'run': ", '["run", ', "&lt;", "# ...", "*** Begin Patch\n", "a/b\n", "skill.py",
 ]  # fmt: skip
 
 
 @settings(max_examples=25, deadline=None)
-@given(st.text("`~ \n", max_size=3), st.lists(st.sampled_from(HOSTILE_PARTS), min_size=1, max_size=4), st.booleans())
-@example("", ["'", "'"], False)
-@example("", ["#", "```", "\n"], False)
-@example("", ["```", "\n", SINGLE_QUOTES, "x"], True)
-@example("", ["1 | ", "def run(", "\n", "`"], True)
-def test_the_work_grows_no_faster_than_the_reply(prefix: str, parts: list[str], is_fenced: bool) -> None:
+@given(
+    st.text("`~ \n", max_size=3),
+    st.lists(st.sampled_from(HOSTILE_PARTS), min_size=1, max_size=4),
+    st.booleans(),
+    st.sampled_from(["stop", "length"]),
+)
+@example("", ["'", "'"], False, "stop")
+@example("", ["#", "```", "\n"], False, "stop")
+@example("", ["```", "\n", SINGLE_QUOTES, "x"], True, "stop")
+@example("", ["1 | ", "def run(", "\n", "`"], True, "stop")
+@example("", ["{'run': ", '"'], False, "length")
+@example("", ["def run(input): return 1", "\n", "a/b\n"], True, "stop")
+def test_the_work_grows_no_faster_than_the_reply(prefix: str, parts: list[str], is_fenced: bool, reason: str) -> None:
     def work(repeats: int) -> int:
         text = prefix + "".join(parts) * repeats
-        return count_lines(lambda: extract_source(fenced(text) if is_fenced else text, "stop"))
+        return count_lines(lambda: extract_source(fenced(text) if is_fenced else text, reason))
 
     small, large = max(map(work, range(95, 101))), work(200)  # whether so many quotes are Python differs
     assert large <= 2.2 * small + 500
@@ -273,8 +281,26 @@ def test_the_work_grows_no_faster_than_the_reply(prefix: str, parts: list[str], 
         "<|" * 400_000,
         "```python\n" + "\t" * 60_000 + "def run(input): return 1",
         fenced("import a;" * 7_000 + CODE),
+        "User:\n" * 150_000,
+        ("User:" + "x" * 200 + "\n") * 4_000,
+        "a && " * 200_000,
+        "a;\n" * 300_000 + "tee <<",
+        ("tee " * 30 + "\n") * 8_000,
+        fenced("a: |\n" * 20_000),
+        fenced("- " * 60_000 + "\n"),
+        fenced("{'run': [" * 7_000),
+        fenced("{'run': '" + "\\'" * 30_000),
+        '["run' + '\\"' * 400_000,
+        fenced('["run", ' * 15_000),
+        fenced(SINGLE_QUOTES * 20_000 + "x"),
+        fenced("&lt;" * 15_000),
+        fenced("a/b\n" * 12_000 + CODE),
+        fenced("# ...\n" * 8_000 + CODE) * 10,
     ],
     ids=lambda text: repr(text[:12]),
 )
 def test_texts_that_cost_a_backtracking_matcher_hours_end(text: str) -> None:
+    began = time.process_time()
     extract_source(text, "stop")
+    extract_source(text, "length")
+    assert time.process_time() - began < 10

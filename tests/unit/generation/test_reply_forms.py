@@ -9,6 +9,7 @@ import pytest
 
 from skill_operator.generation.reply import extract_source
 from tests.unit.generation.reply_forms import (
+    DOUBLE,
     DRAFT,
     FENCE,
     INNER,
@@ -22,6 +23,7 @@ from tests.unit.generation.reply_forms import (
 PROGRAMS_PER_PAIR = 2
 CODE = 'def run(input):\n    return {"n": helper(1)}\n'
 HELPER = "def helper(x):\n    return x + 1\n"
+USE = "def run(n):\n    return skill.run({'n': n})\n"
 PLAIN = 'def run(input):\n    return {"n": 2}\n'
 
 
@@ -67,6 +69,10 @@ def test_of_a_reply_that_was_cut_off_neither_thoughts_nor_open_blocks_count(text
         "from skill_types import Input, Output\n\n\ndef run(input: Input) -> Output:\n    # unchanged\n    return ...\n",
         "def run(input):\n    raise NotImplementedError\n",
         'def run(input):\n    raise NotImplementedError("see above")\n',
+        "def run(input):\n    for line in input:\n        ...\n    return 1\n",
+        "def run(input):\n    n = 1\n    # \u2026 as before\n    return n\n",
+        f"import skill\n\n\n{USE}",
+        "from skill import run as call\n\n\ndef run(n):\n    return call(n)\n",
     ],
 )
 def test_a_stub_never_replaces_a_program(stub: str) -> None:
@@ -136,7 +142,109 @@ def test_what_has_no_single_reading_is_told_in_words(text: str, flaw: str, words
         f"{fenced(PLAIN).rstrip()}\u00a0\n",
         f"\u200b{fenced(PLAIN)}",
         '{"code": "' + PLAIN.replace('"', '\\"') + '"}',
+        f"`{PLAIN[:-1]}`\n",
+        f"'''\n{PLAIN}'''\n",
+        repr({"path": "skill.py", "code": PLAIN}),
+        f"{{'path': 'skill.py', 'code': {DOUBLE}\n{PLAIN}{DOUBLE}}}",
+        json.dumps({"code": PLAIN})[:-1] + ",\n}",
+        json.dumps(PLAIN),
+        json.dumps({"skill.py": PLAIN, "test_skill.py": f"import skill\n\n\n{USE}"}),
+        "*** Begin Patch\n*** Add File: skill.py\n" + prefixed(PLAIN, "+") + "*** End Patch\n",
+        fenced(
+            "apply_patch <<'EOF'\n*** Add File: skill.py\n" + prefixed(PLAIN, "+") + "*** End Patch\nEOF\n", info="sh"
+        ),
+        fenced(f"python - <<'EOF'\n{PLAIN}EOF\n", info="bash"),
+        f"\\begin{{minted}}{{python}}\n{PLAIN}\\end{{minted}}\n",
+        f"{{code:python}}\n{PLAIN}{{code}}\n",
     ],
 )
 def test_forms_of_one_program_that_nothing_else_explains(text: str) -> None:
+    assert extract_source(text, "stop").source == PLAIN
+
+
+COMPLETE = [
+    'def run(input):\n    """As in\n\n    # ... x\n    """\n    return {"n": "# ..."}\n',
+    "class Shape(Protocol):\n    def area(self) -> int: ...\n\n\ndef run(input):\n    return 2\n",
+    "def run(input):\n    try:\n        return 2\n    except KeyError:\n        ...\n",
+    "import re  # ... x\n\n\ndef run(input):\n    x: Tuple[int, ...] = ()\n    return re.sub('a', 'b', input)\n",
+]
+
+
+@pytest.mark.parametrize("code", COMPLETE)
+def test_a_file_with_an_ellipsis_of_its_own_is_no_outline(code: str) -> None:
+    assert extract_source(fenced(DRAFT) + "Better:\n" + fenced(code), "stop").source == code
+
+
+LABELS = [
+    "app/skill.py", "skill.py", "skill_service/skill.py:", "./skill.py", "[skill.py]", "{skill}", "File: skill.py", "skill.py (full)",
+    "skill.py - complete", "code-block", "filename = skill.py", "**skill.py**", "`dir/skill.py`:", "File: `skill.py`", "Final Answer",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("label", LABELS)
+def test_a_label_before_the_code_is_no_part_of_it(label: str) -> None:
+    assert extract_source(fenced(f"{label}\n{PLAIN}"), "stop").source == PLAIN
+    assert extract_source(f"{label}\n\n{PLAIN}", "stop").source == PLAIN
+
+
+@pytest.mark.parametrize(
+    "tail", ["That is it", "[end]", "(end)", "{code}", "True", "42", "Done", "end - skill", "Notes: below"]
+)
+def test_words_behind_the_code_are_no_part_of_it(tail: str) -> None:
+    assert extract_source(f"{PLAIN}\n{tail}\n", "stop").source == PLAIN
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import sys\n\nsys.setrecursionlimit(9000)\n\n\n" + PLAIN,
+        "random.seed(1)\n\n\n" + PLAIN,
+        "pi = math.pi\n\n\ndef run(input):\n    return pi\n",
+        "count: int\n\n\n" + PLAIN,
+        f"{PLAIN}\n\nprint(run)\n",
+        f"{PLAIN}\n\nrun.version = latest\n",
+        '"""Text."""\n\n' + PLAIN,
+        f"{PLAIN}\n\nregister(run)\n",
+    ],
+)
+def test_statements_at_the_ends_of_a_program_stay(code: str) -> None:
+    assert extract_source(fenced(code), "stop").source == code
+
+
+def test_an_assignment_in_a_block_of_its_own_is_no_label() -> None:
+    code = 'def run(input):\n    return {"n": PI}\n'
+    source = extract_source(fenced("import math\n") + fenced("PI = math.pi\n") + fenced(code), "stop").source
+    assert source == f"import math\n\n\nPI = math.pi\n\n\n{code}"
+
+
+@pytest.mark.parametrize("reply", ['{"code": %s, "notes": "It', '{"code": %s, "notes"', '{"code": %s', "Here:\n[%s, "])
+def test_a_string_that_is_closed_counts_although_its_json_was_cut_off(reply: str) -> None:
+    assert extract_source(reply % json.dumps(PLAIN), "length").source == PLAIN
+    assert extract_source(reply % json.dumps(PLAIN), "stop").source == PLAIN
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        json.dumps({"code": PLAIN})[:-4],
+        f"{FENCE}python\nCASES = [\n{{{json.dumps('code')}: {json.dumps(PLAIN)}}},\n]\n\ndef run(",
+    ],
+)
+def test_neither_an_open_string_nor_one_inside_open_code_counts(text: str) -> None:
+    assert extract_source(text, "length").flaw == "cut-off"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"{PLAIN}\n# Human: it's a comment\nUser: TypeAlias = dict\n",
+        f"User: str\n\n\n{PLAIN}",
+    ],
+)
+def test_a_name_that_looks_like_a_turn_is_code(text: str) -> None:
+    assert extract_source(fenced(text), "stop").source == text
+
+
+def test_a_list_of_users_between_blocks_is_no_turn() -> None:
+    text = f"{fenced(DRAFT)}\nUser: must be a name\n\nBetter:\n\n{fenced(PLAIN)}"
     assert extract_source(text, "stop").source == PLAIN

@@ -7,6 +7,7 @@ forbidden module would be refused for nothing.
 from __future__ import annotations
 
 import ast
+import html
 import re
 from collections.abc import Iterator
 from typing import Final
@@ -16,6 +17,7 @@ from skill_operator.generation.python_text import map_code, parse
 _INVISIBLE: Final = re.compile("[\ufeff\u200b-\u200f\u2060\u00ad\u202a-\u202e]")
 _SPACES: Final = re.compile("[\u00a0\u1680\u2000-\u200a\u202f\u205f\u3000]")
 _QUOTED: Final = re.compile("\u201c([^\u201c\u201d\"\\\\\n]*)\u201d|\u2018([^\u2018\u2019'\\\\\n]*)\u2019")
+_ENTITY: Final = re.compile(r"&(?:lt|gt|amp|quot|apos|nbsp|#39|#x27|#34);")
 _INDENT: Final = re.compile(r"(?<=\n)[ \t]+|\A[ \t]+")
 
 
@@ -24,7 +26,7 @@ def autofix(source: str) -> str:
     if parse(source) is not None:
         return source
     text = source
-    for repair in (_remove_invisible, _replace_spaces, _replace_quotes, _expand_tabs):
+    for repair in (_remove_invisible, _replace_spaces, _replace_quotes, _expand_tabs, _replace_entities):
         changed_text = repair(text)
         if changed_text != text and parse(changed_text) is not None:
             return changed_text
@@ -56,6 +58,11 @@ def _expand_tabs(text: str) -> str:
     if all(trees) and ast.dump(trees[0]) != ast.dump(trees[1]):  # type: ignore[arg-type]
         return text
     return variants[0] if trees[0] else variants[1]
+
+
+def _replace_entities(text: str) -> str:
+    """Replace the entities of HTML, in strings too: what wrote them into the code has escaped the whole file."""
+    return _ENTITY.sub(lambda match: html.unescape(match[0]), text)
 
 
 def _expand_indent(code: str, width: int) -> str:

@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import ast
 import builtins
+import re
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from skill_operator.generation.python_text import bound_names, parse
+from skill_operator.generation.python_text import bound_names, find_literals, parse
 
 _BUILTINS: Final = frozenset(dir(builtins)) | {"__file__", "__annotations__"}
+_ELISION: Final = re.compile(r"#[ \t]*(?:\.\.\.|\u2026)")
+_SCOPES: Final = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda)
+_LABEL_PARTS: Final = (
+    *(ast.Name, ast.Attribute, ast.Call, ast.BinOp, ast.UnaryOp, ast.Compare, ast.List, ast.Tuple, ast.Set, ast.Dict),
+    *(ast.operator, ast.unaryop, ast.cmpop, ast.expr_context),
+)
 
 
 def defines(tree: ast.Module, name: str) -> bool:
@@ -21,6 +28,101 @@ def is_stub(tree: ast.Module, name: str) -> bool:
     """Return whether the last function of this name at the top level does nothing but say what it would do."""
     functions = [node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == name]
     return bool(functions) and all(map(_does_nothing, functions[-1].body))
+
+
+def is_outline(tree: ast.Module, source: str, name: str) -> bool:
+    """Return whether the program leaves out a part of itself.
+
+    That is a bare `...` in the last function of this name, or a comment line that begins with it.
+    """
+    functions = [node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == name]
+    return any(map(_has_ellipsis, functions[-1:])) or _has_elision(source)
+
+
+def _has_ellipsis(function: ast.FunctionDef) -> bool:
+    """Return whether a statement of a function is `...`; after `except` it is a way to write `pass`."""
+    pending = list[ast.AST](function.body)
+    while pending:
+        node = pending.pop()
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and node.value.value is ...:
+            return True
+        if isinstance(node, ast.stmt | ast.match_case) and not isinstance(node, _SCOPES):
+            pending.extend(ast.iter_child_nodes(node))
+    return False
+
+
+def _has_elision(source: str) -> bool:
+    """Return whether a line of a source is a comment that begins with `...`."""
+    if _ELISION.search(source) is None:
+        return False
+    comments = (part.start for part in find_literals(source, 0, len(source)) if part.is_comment)
+    starts = [start for start in comments if _ELISION.match(source, start) is not None]
+    return any(not source[source.rfind("\n", 0, start) + 1 : start].strip(" \t") for start in starts)
+
+
+def imports_function(tree: ast.Module, module: str, name: str) -> bool:
+    """Return whether a program imports a module, or a function of this name out of it."""
+    return any(
+        any(alias.name == module for alias in node.names)
+        if isinstance(node, ast.Import)
+        else node.module == module and any(alias.name in {name, "*"} for alias in node.names)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Import | ast.ImportFrom)
+    )
+
+
+def find_body(tree: ast.Module, entry_point: str) -> slice:
+    """Return which statements of a module are left without labels at its ends, which Python could read as code.
+
+    A single word is one, and so is what consists of names that nothing defines: `app/skill.py`, `File: skill.py`. In a
+    module without the entry point an assignment is none: the name that it lacks may stand in another block.
+    """
+    last = len(tree.body)
+    is_file = defines(tree, entry_point)
+    may_be_label = [_may_be_label(node) and (is_file or not isinstance(node, ast.Assign)) for node in tree.body]
+    places = [place for place in range(last) if not may_be_label[place]]
+    if not places:
+        return slice(0, 0)
+    core = ast.Module(tree.body[places[0] : places[-1] + 1], [])
+    if len(core.body) == last:
+        return slice(0, last)
+    known = {name for node in ast.walk(core) for name in _used_as_bound(node)} | _used_names(core) | _BUILTINS
+    kept = [
+        place
+        for place in (*range(places[0]), *places[:1], *places[-1:], *range(places[-1] + 1, last))
+        if not may_be_label[place] or not _is_label(tree.body[place], known)
+    ]
+    return slice(min(kept), max(kept) + 1)
+
+
+def _may_be_label(node: ast.stmt) -> bool:
+    """Return whether a statement looks like a label, whatever its names mean."""
+    match node:
+        case ast.Expr(value=ast.Constant(value=value)):
+            return not isinstance(value, str)
+        case ast.Expr(value=value) | ast.AnnAssign(target=ast.Name(), annotation=value, value=None):
+            return _consists_of_names(value)
+        case ast.Assign(targets=[ast.Name()], value=ast.Attribute() as value):
+            return _consists_of_names(value)
+        case _:
+            return False
+
+
+def _consists_of_names(expression: ast.expr) -> bool:
+    """Return whether an expression has no part but names and signs. The arguments of a call are names, too."""
+    nodes = list(ast.walk(expression))
+    calls = [node for node in nodes if isinstance(node, ast.Call)]
+    return (
+        all(isinstance(node, _LABEL_PARTS) for node in nodes)
+        and any(isinstance(node, ast.Name) for node in nodes)
+        and all(call.args and all(isinstance(argument, ast.Name) for argument in call.args) for call in calls)
+    )
+
+
+def _is_label(node: ast.stmt, known: set[str] | frozenset[str]) -> bool:
+    """Return whether a statement that looks like a label is one: a single word, or names that nothing defines."""
+    is_word = isinstance(node, ast.Expr) and isinstance(node.value, ast.Name | ast.Attribute)
+    return is_word or not any(isinstance(part, ast.Name) and part.id in known for part in ast.walk(node))
 
 
 def _does_nothing(statement: ast.stmt) -> bool:

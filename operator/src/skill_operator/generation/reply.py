@@ -6,28 +6,39 @@ The text is parsed, never run. It is untrusted and may be anything, a parser bom
 from __future__ import annotations
 
 import ast
-import json
 import re
 from bisect import bisect_left
-from collections import deque
 from collections.abc import Iterator
-from typing import Any, Final, Literal, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 from skill_operator import runtime_contract
 from skill_operator.generation.autofix import autofix, without_unused_imports
 from skill_operator.generation.fingerprint import fingerprint, text_fingerprint
 from skill_operator.generation.program import (
     defines,
+    find_body,
+    imports_function,
+    is_outline,
     is_stub,
     join_programs,
     missing_names,
     select_helpers,
 )
 from skill_operator.generation.python_text import find_literals, find_syntax_error, parse
-from skill_operator.generation.reply_blocks import indented_part, looks_like_a_change, unwrap
+from skill_operator.generation.reply_blocks import (
+    closed_texts,
+    decode_json,
+    decode_literal,
+    find_json,
+    find_texts,
+    indented_part,
+    looks_like_a_change,
+    unwrap,
+)
 from skill_operator.generation.reply_marks import Mark, find_marks
 
 ENTRY_POINT: Final = "run"
+MODULE: Final = "skill"
 MAX_REPLY_CHARACTERS: Final = 1 << 20
 MAX_SOURCE_BYTES: Final = runtime_contract.MAX_SOURCE_BYTES
 MAX_PARSED_BYTES: Final = 8 * MAX_SOURCE_BYTES
@@ -36,7 +47,6 @@ MAX_SCANS: Final = 16  # of the whole text, in search of the ends of blocks
 MAX_TRIMS: Final = 12  # of the prose around code that no mark separates from it
 MAX_MIXED_TEXTS: Final = 16  # of prose and code that are looked through if nothing else is there
 MAX_NESTED_TEXTS: Final = 3  # a JSON text in a JSON text, as the arguments of a tool are
-MAX_JSON_TEXTS: Final = 64
 CUT_OFF_REASONS: Final = frozenset({"length", "max_tokens", "max_output_tokens", "model_length"})
 
 Flaw = Literal["", "empty", "no-code", "no-entry", "cut-off", "too-large"]
@@ -51,7 +61,6 @@ _FLAWS: Final[dict[Flaw, str]] = {
 }
 _SHOWS_A_CHANGE: Final = f"the reply shows a change of the file, and not the file; {_WHOLE_FILE}"
 _SEVERAL_PROGRAMS: Final = f"the reply holds several programs in one JSON text; {_WHOLE_FILE}"
-_JSON: Final = json.JSONDecoder(strict=False)  # models write line breaks into strings as they are
 _CODE: Final = re.compile(r"\b(?:def|class|import)\b|=")
 _CODE_LINE: Final = re.compile(
     r"(?:(?:async )?def \w|class \w|import \w|from [\w.]+ import |@\w|#|[rRbBuUfF]{0,2}[\"']|(?:if|for|try|with)\b.*:$"
@@ -131,10 +140,27 @@ def _assemble(programs: list[_FoundProgram]) -> str:
 def _select_file(programs: list[_FoundProgram]) -> _FoundProgram | None:
     """Return the last program that defines the entry point.
 
-    One that had to be cut out of prose is taken only if there is no other, and then a stub of the entry point.
+    One that had to be cut out of prose is taken only if there is no other, then an outline or a stub, and last one
+    that uses the file.
     """
     files = [program for program in programs if defines(program.tree, ENTRY_POINT)]
-    return max(reversed(files), key=lambda file: (not is_stub(file.tree, ENTRY_POINT), not file.trimmed), default=None)
+    return max(reversed(files), key=_rank, default=None) if len(files) > 1 else next(iter(files), None)
+
+
+def _rank(program: _FoundProgram) -> tuple[bool, bool, bool]:
+    """Return how much of a file a program is, to compare it with others."""
+    tree, source = program.tree, program.source
+    is_part = is_stub(tree, ENTRY_POINT) or is_outline(tree, source, ENTRY_POINT)
+    return not _uses_file(program), not is_part, not program.trimmed
+
+
+def _is_use(programs: list[_FoundProgram]) -> bool:
+    file = _select_file(programs)
+    return file is not None and _uses_file(file)
+
+
+def _uses_file(program: _FoundProgram) -> bool:
+    return imports_function(program.tree, MODULE, ENTRY_POINT)
 
 
 def _find_programs(
@@ -162,9 +188,8 @@ def _find_programs(
         for last in reader.find_ends(text, marks, number):
             closing_mark = marks[last] if last < len(marks) else None
             end = _end_of_block(text, mark, closing_mark)
-            if was_cut and closing_mark is None and end == len(text):
-                continue
-            if found := reader.read(text, mark, end, nested):
+            is_open = was_cut and closing_mark is None and end == len(text)
+            if found := reader.read_open(text, mark, nested) if is_open else reader.read(text, mark, end, nested):
                 break
         if not found and not was_cut and not _is_fenced(mark, closing_mark):
             found = reader.read_prose(text, mark, end)
@@ -173,8 +198,16 @@ def _find_programs(
             programs += found
             has_file = has_file or any(defines(program.tree, ENTRY_POINT) for program in found)
             following = max(following, last)
+            if has_file and _includes_turn(marks[number + 1 : last], found):
+                break
         number = following
     return reader.add_trimmed(programs, unread)
+
+
+def _includes_turn(marks: list[Mark], programs: list[_FoundProgram]) -> bool:
+    """Return whether the next turn of a chat begins at one of the marks; inside a program it is a comment or a text."""
+    turns = {mark.text for mark in marks if mark.kind == "next-turn"}
+    return any(turn not in program.source for turn in turns for program in programs)
 
 
 def _is_fenced(opening: Mark, closing: Mark | None) -> bool:
@@ -244,7 +277,8 @@ class _ProgramReader:
                 if not literal.is_closed:
                     break
                 candidate = _first_mark(marks, literal.end)
-                if literal.is_comment and not marks[candidate - 1].labelled:
+                inside = marks[candidate - 1]
+                if literal.is_comment and not inside.labelled and not (glued and inside.kind == "next-turn"):
                     glued = candidate - 1
         self._remaining_scans -= position - opening.end
         if not glued:
@@ -263,6 +297,12 @@ class _ProgramReader:
         if program is not None and defines(program.tree, ENTRY_POINT):
             return [program]
         return self._read_json(block, nested) or ([program] if program is not None else [])
+
+    def read_open(self, text: str, opening: Mark, nested: int) -> list[_FoundProgram]:
+        """Return the programs in the closed strings of a JSON text that was cut off."""
+        block = text[opening.end : opening.end + MAX_WRAPPED_CHARACTERS]
+        start = find_json(block)
+        return self._read_json(block, nested) if start is not None and _CODE.search(block, 0, start) is None else []
 
     def read_prose(self, text: str, opening: Mark, end: int) -> list[_FoundProgram]:
         """Return the file after a mark that no mark separates from prose, or nothing."""
@@ -300,7 +340,7 @@ class _ProgramReader:
             self._complaint = _describe_syntax_error(source) or self._complaint
         else:
             self._has_parsed = self._has_parsed or bool(tree.body)
-        program = self._results[source] = _without_single_words(fixed, tree) if tree is not None else None
+        program = self._results[source] = _without_labels(fixed, tree) if tree is not None else None
         return program
 
     def _trim(self, text: str) -> _FoundProgram | None:
@@ -319,7 +359,7 @@ class _ProgramReader:
             error = find_syntax_error(source)
             if error is None:
                 tree = parse(source)
-                program = _without_single_words(source, tree) if tree is not None else None
+                program = _without_labels(source, tree) if tree is not None else None
                 return program._replace(trimmed=True) if program is not None else None
             line = first + max(1, error.lineno or 1) - 1
             if any(_CODE_LINE.match(rest) and not rest.startswith("#") for rest in lines[line:last]):
@@ -332,37 +372,47 @@ class _ProgramReader:
 
     def _read_json(self, block: str, nested: int) -> list[_FoundProgram]:
         """Return the program that one of the strings of a JSON text holds; none if they hold different ones."""
-        start = re.search(r"^[ \t]*[{\[]", block, re.MULTILINE)
-        if start is None or ENTRY_POINT not in block or nested >= MAX_NESTED_TEXTS:
-            return []
-        try:
-            value, _ = _JSON.raw_decode(block, start.end() - 1)
-        except (ValueError, RecursionError):
+        if ENTRY_POINT not in block or nested >= MAX_NESTED_TEXTS:
             return []
         found = dict[str, list[_FoundProgram]]()
-        for string in _strings(value):
+        for string in self._find_json_texts(block):
             marks = find_marks(string)
             programs = _find_programs(string, marks, self, was_cut=False, counts_thoughts=False, nested=nested + 1)
             if source := _assemble(programs):
                 found[source] = programs
+        if len(found) > 1:  # a test of the file is none
+            found = {source: programs for source, programs in found.items() if not _is_use(programs)} or found
         self._has_several = self._has_several or len(found) > 1
         return next(iter(found.values())) if len(found) == 1 else []
 
+    def _find_json_texts(self, block: str) -> Iterator[str]:
+        """Return the strings in a JSON text that may hold a program, though the text be broken."""
+        start = find_json(block)
+        if start is None:
+            return iter(())
+        rest = block[start:]
+        value = decode_json(rest)
+        if value is None and _CODE.search(block, 0, start) is None:  # else it is a part of broken code
+            self._remaining_bytes -= len(rest)
+            value = decode_literal(rest) if self._remaining_bytes >= 0 else None
+            if value is None:
+                return closed_texts(rest, ENTRY_POINT)
+        return find_texts(value, ENTRY_POINT)
 
-def _without_single_words(source: str, tree: ast.Module) -> _FoundProgram | None:
-    """Return the program without single words at its ends: they are prose or a label, though Python could read them.
 
-    Return None if there is nothing but words and texts.
+def _without_labels(source: str, tree: ast.Module) -> _FoundProgram | None:
+    """Return the program without labels at its ends: they are prose, though Python could read them.
+
+    Return None if there is nothing but labels and texts.
     """
-    places = [place for place, node in enumerate(tree.body) if not _is_word(node)]
-    if all(_is_text(tree.body[place]) for place in places):
+    body = find_body(tree, ENTRY_POINT)
+    if all(map(_is_text, tree.body[body])):
         return None
-    first, last = places[0], places[-1]
-    if last - first + 1 == len(tree.body):
+    if len(tree.body[body]) == len(tree.body):
         return _FoundProgram(source, tree)
     lines = source.split("\n")
-    end = tree.body[last + 1].lineno - 1 if last + 1 < len(tree.body) else len(lines)
-    start = (tree.body[first - 1].end_lineno or 0) if first else 0
+    end = tree.body[body.stop].lineno - 1 if body.stop < len(tree.body) else len(lines)
+    start = (tree.body[body.start - 1].end_lineno or 0) if body.start else 0
     rest = "\n".join(lines[start:end]).strip("\n") + "\n"
     return _FoundProgram(rest, rest_tree) if (rest_tree := parse(rest)) is not None else None
 
@@ -372,26 +422,8 @@ def _has_entry(text: str) -> bool:
     return re.search(rf"^[ \t>]*+def {ENTRY_POINT}\(", text, re.MULTILINE) is not None
 
 
-def _is_word(node: ast.stmt) -> bool:
-    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Name | ast.Attribute)
-
-
 def _is_text(node: ast.stmt) -> bool:
     return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
-
-
-def _strings(value: Any) -> Iterator[str]:
-    """Yield the first strings in a JSON value that may hold a program."""
-    pending, count = deque([value]), 0
-    while pending and count < MAX_JSON_TEXTS:
-        part = pending.popleft()
-        if isinstance(part, dict):
-            pending += part.values()
-        elif isinstance(part, list):
-            pending += part
-        elif isinstance(part, str) and ENTRY_POINT in part:
-            count += 1
-            yield part
 
 
 def _describe_syntax_error(source: str) -> str:

@@ -23,7 +23,8 @@ _MARK: Final = re.compile(
     (?P<fence>`{{3,}}+)
     |(?:^[ \t>]*+(?:(?:[-*+]|\d{{1,9}}[.)])[ \t>]++)*+|(?<=[>\]]))(?P<tilde>~{{3,}}+)
     |^(?P<quotes>'''|\"\"\")(?:python3?|py)[ \t]*+$
-    |^[ \t$>]*+cat[ \t][^\n]{{0,80}}?<<-?[ \t]*+(?P<document>['"]?\w{{1,40}}['"]?)[^\n]{{0,80}}$
+    |^[ \t$>]*+(?:[^\n&;=]{{1,60}}+(?:&&|;)[ \t]*+){{0,3}}(?:cat|tee|apply_patch|python3?[ ]-)[ \t]
+        [^\n]{{0,80}}?<<-?[ \t]*+(?P<document>['"]?\w{{1,40}}['"]?)[^\n]{{0,80}}$
     |(?:^[ \t>]*+|(?<=[>\]]))(?P<thought>
         <(?:{_THOUGHTS})(?:[ ][^<>\n]{{0,100}})?>
         |\[THINK\] | ◁think▷ | <\|(?:begin_of_thought|START_THINKING|thinking)\|>
@@ -35,7 +36,9 @@ _MARK: Final = re.compile(
         |<\|channel\|>[ ]?final[^<>\n]{{0,100}}<\|message\|>
         |(?<=\w)assistantfinal
     )
-    |(?P<turn><\|(?:im_start|start_header_id)\|>[ ]?(?:user|human) | <start_of_turn>user | <\|user\|> | \[INST\])
+    |(?P<turn><\|(?:im_start|start_header_id)\|>[ ]?(?:user|human) | <start_of_turn>user | <\|user\|> | \[INST\]
+        |^\#{{2,3}}[ ](?:Instruction|Human|User):
+        |^(?:User|Human):(?=(?:[^=\n]{{0,200}}+\n){{1,4}}?(?:Assistant|AI|Model):))
     |(?P<token><\|(?:im_start|start_header_id)\|>[ ]?(?:assistant|system)? | <start_of_turn>(?:model)?
         |<[|{_WIDE_BAR}][^\s<>|{_WIDE_BAR}]{{1,40}}+[|{_WIDE_BAR}]>
         |<(?:s|eos|bos|pad|end_of_turn|end_code|eot)> | \[/INST\])
