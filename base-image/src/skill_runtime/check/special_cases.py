@@ -3,6 +3,7 @@
 Such code passes its examples whatever the description says, so an example that contradicts the others would never be
 noticed. What is judged are constants, not their spelling: a literal of the input or of its texts, fields compared one
 by one, keys of a table, patterns, digests. Constants of everyday use are left alone: an empty list, 0 and 1, "EUR".
+So are a table that has more than the examples, a bound, and words that the input schema lists.
 The gate runs as a program of its own, with limits, as the policy does.
 """
 
@@ -42,6 +43,12 @@ _MIN_INFORMATION_OF_ONE = 6
 """The same where the input is a single number or text, which code may well treat apart: the year 1582."""
 _MIN_DIGEST_CHARACTERS, _MIN_DIGEST_NUMBER = 8, 65_536
 _MAX_LITERAL_NODES, _MAX_COMPARISONS, _MAX_NAMES = 2000, 20_000, 200
+_MIN_OTHER_ROWS, _MAX_ROWS = 2, 200
+"""Rows of a table that no visible example has, before it is a table of the task. As many rows are looked at."""
+_MIRRORED: dict[type[ast.cmpop], type[ast.cmpop]] = {ast.Lt: ast.Gt, ast.Gt: ast.Lt, ast.LtE: ast.GtE, ast.GtE: ast.LtE}
+"""What an order is called from its other side."""
+_COMPLEMENTS: tuple[set[type[ast.cmpop]], ...] = ({ast.Lt, ast.GtE}, {ast.Gt, ast.LtE})
+"""Orders that part all values in two: with others, or with both parts, code can single out the bound itself."""
 
 
 class _NoLiteralError(Exception):
@@ -55,25 +62,47 @@ class _Comparison:
     line: int
     constants: tuple[Any, ...]
     others: tuple[ast.expr, ...] = ()
-    is_one_of_many: bool = False
-    """It is a key of a table with more of them, which says less of each."""
+    rows: tuple[Any, ...] = ()
+    """The table that it is a row of, or its keys; of two and more, each says less."""
+
+    @property
+    def is_one_of_many(self) -> bool:
+        """Return whether its table has other rows."""
+        return len(self.rows) > 1
 
 
-def check(source: str, visible: Sequence[tuple[str, Any]]) -> GateFinding | None:
+def check(source: str, visible: Sequence[tuple[str, Any]], schema: Any = None) -> GateFinding | None:
     """Return the first place that knows an example by its input, in a source that the policy has parsed.
 
-    `visible` has the names and inputs of visible examples.
+    `visible` has the names and inputs of visible examples, `schema` is the one of the input.
     """
     tree = _ProgramTree(ast.parse(source))
-    shown = [(name, _ExampleInput.of(value)) for name, value in visible]
+    listed = frozenset(map(_key, _listed_by(schema)))
+    shown = [(name, _ExampleInput.of(value, listed)) for name, value in visible]
     comparisons = islice(tree.comparisons(), _MAX_COMPARISONS)
     for comparison in sorted(comparisons, key=lambda each: each.line):
-        for name, known in shown:
-            if known.is_named_by(comparison):
-                return _finding(comparison.line, f"the input of the example {one_line(name, 80)!r}")
+        name = next((name for name, known in shown if known.is_named_by(comparison)), None)
+        if name is not None and not _is_table_of_the_task(comparison.rows, [known for _, known in shown]):
+            return _finding(comparison.line, f"the input of the example {one_line(name, 80)!r}")
         if tree.is_digest(comparison):
             return _finding(comparison.line, "a digest of certain values")
     return None
+
+
+def _is_table_of_the_task(rows: tuple[Any, ...], examples: Sequence[_ExampleInput]) -> bool:
+    """Return whether a table has rows of its own, beside those that visible examples have.
+
+    A table of whole inputs is none, nor is one that holds every example and fewer other rows: it may be padded.
+    """
+    named, others = set[int](), 0
+    for row in rows[:_MAX_ROWS]:
+        alone = _Comparison(0, (row,), rows=rows)
+        by = {number for number, example in enumerate(examples) if example.is_named_by(alone)}
+        if any(examples[number].is_written_out(row) for number in by):
+            return False
+        named |= by
+        others += not by and not _is_trivial(row)
+    return others >= _MIN_OTHER_ROWS and (len(named) < len(examples) or others >= len(examples))
 
 
 def _finding(line: int, what: str) -> GateFinding:
@@ -97,12 +126,17 @@ class _ExampleInput:
     every: Counter[str]
     """All values."""
     information: int
+    is_listed: bool
+    """The schema lists these values, so the code has to know them."""
 
     @classmethod
-    def of(cls, value: Any) -> _ExampleInput:
+    def of(cls, value: Any, listed: frozenset[str]) -> _ExampleInput:
+        """Make it of an input, and the values that the schema lists."""
         leaves = tuple(leaf for leaf in _leaves(value) if not _is_trivial(leaf))
         every = Counter(map(_key, _leaves(value)))
-        return cls(value, leaves, Counter(map(_key, leaves)), every, sum(map(_information, leaves)))
+        needed = Counter(map(_key, leaves))
+        information = sum(1 if _key(leaf) in listed else _information(leaf) for leaf in leaves)
+        return cls(value, leaves, needed, every, information, needed.keys() <= listed)
 
     def is_named_by(self, comparison: _Comparison) -> bool:
         """Return whether the constants, together or one of them, are all of the input."""
@@ -110,7 +144,7 @@ class _ExampleInput:
         constants += [text for constant in constants for text in _spelt_by_numbers(constant)]
         if any(self._is_whole(constant) for constant in constants):
             return True
-        if not self.leaves:
+        if self.is_listed:
             return False
         found = Counter(_key(form) for constant in constants for leaf in _leaves(constant) for form in _forms(leaf))
         if len(self.needed) > len(found) or self.needed - found:
@@ -118,6 +152,13 @@ class _ExampleInput:
         is_one = len(self.leaves) == 1 and bool(self.every - found or self.every.total() == 1)
         information = self.information + (0 if comparison.is_one_of_many else sum(map(_count_listed, constants)))
         return information >= (_MIN_INFORMATION_OF_ONE if is_one else _MIN_INFORMATION)
+
+    def is_written_out(self, constant: Any) -> bool:
+        """Return whether a constant is the whole object, or a text of it: no key that a task would have."""
+        if isinstance(constant, list):
+            return any(map(self.is_written_out, constant))
+        is_object = isinstance(constant, dict) or (isinstance(constant, str) and constant.lstrip().startswith("{"))
+        return is_object and self._is_whole(constant)
 
     def _is_whole(self, constant: Any) -> bool:
         if isinstance(constant, dict):
@@ -158,6 +199,8 @@ class _ProgramTree:
             for name, value in _bound(node):
                 self._values.setdefault(name, []).append(value)
         self._reached = list(_reach(tree))
+        self._bounds = self._orders_by_bound()
+        self._equated = self._constants_by_side()
 
     def comparisons(self) -> Iterator[_Comparison]:
         """Yield each comparison, lookup, pattern and condition that has constants."""
@@ -174,8 +217,8 @@ class _ProgramTree:
                 case ast.ListComp() | ast.SetComp() | ast.GeneratorExp() | ast.DictComp():
                     for part in node.generators:
                         yield from self._iterated(node.lineno, part.iter, [node])
-                case ast.match_case(pattern=pattern):
-                    yield from self._matched(node, pattern)
+                case ast.Match(cases=cases):
+                    yield from self._matched(cases)
                 case ast.If(test=test) | ast.IfExp(test=test) | ast.While(test=test):
                     yield from self._conditions(test.lineno, test, node)
                 case ast.BoolOp(values=values, lineno=line):
@@ -211,17 +254,73 @@ class _ProgramTree:
                 if value is None or self._literal_or_none(side) is not None or not self._varies(side):
                     continue
                 if isinstance(operator, ast.In | ast.NotIn):
-                    members = value if isinstance(value, list | dict) else [value]
-                    many = len(members) > 1
-                    yield from (_Comparison(node.lineno, (member,), (side,), many) for member in members)
-                if isinstance(operator, ast.Eq | ast.NotEq | ast.Is | ast.IsNot | ast.LtE | ast.GtE) or literal is one:
+                    members = tuple(value) if isinstance(value, list | dict) else (value,)
+                    yield from (_Comparison(node.lineno, (member,), (side,), members) for member in members)
+                    yield from [_Comparison(node.lineno, (value,), (side,))] if literal is one else []
+                elif type(operator) not in _MIRRORED:
+                    yield _Comparison(node.lineno, (value,), (side,), self._rows_of(node))
+                elif self._is_singled_out(value):
                     yield _Comparison(node.lineno, (value,), (side,))
+
+    def _orders_by_bound(self) -> dict[str, set[type[ast.cmpop]]]:
+        """Return in which orders values stand to each constant."""
+        bounds: dict[str, set[type[ast.cmpop]]] = {}
+        for node in self._reached:
+            if not isinstance(node, ast.Compare):
+                continue
+            for (one, other), operator in zip(pairwise([node.left, *node.comparators]), node.ops, strict=True):
+                order = type(operator)
+                if order not in _MIRRORED:
+                    continue
+                for literal, reading in ((other, order), (one, _MIRRORED[order])):
+                    if (value := self._literal_or_none(literal)) is not None:
+                        bounds.setdefault(_identity(value), set()).add(reading)
+        return bounds
+
+    def _is_singled_out(self, bound: Any) -> bool:
+        """Return whether the orders to a bound, taken together, may be an equality: `n >= 17 and n <= 17`."""
+        orders = self._bounds.get(_identity(bound), set())
+        return len(orders) > 1 and not any(orders <= complement for complement in _COMPLEMENTS)
+
+    def _constants_by_side(self) -> dict[tuple[int, str], tuple[Any, ...]]:
+        """Return the constants that an expression of a function is compared with: a chain of `if` is a table."""
+        equated: dict[tuple[int, str], list[Any]] = {}
+        for node in self._reached:
+            if isinstance(node, ast.Compare) and (pair := self._equality(node)) is not None:
+                side, value = pair
+                equated.setdefault(side, []).append(value)
+        return {side: tuple(values) for side, values in equated.items()}
+
+    def _equality(self, node: ast.expr) -> tuple[tuple[int, str], Any] | None:
+        """Return the varying side of `side == constant`, as its function and text, and the constant."""
+        match node:
+            case ast.Compare(left=left, ops=[ast.Eq()], comparators=[right]):
+                for side, literal in ((left, right), (right, left)):
+                    value = self._literal_or_none(literal)
+                    if value is not None and self._literal_or_none(side) is None:
+                        return (self._function_around(node), ast.unparse(side)), value
+            case _:
+                pass
+        return None
+
+    def _function_around(self, node: ast.AST) -> int:
+        parent = self._parents.get(id(node))
+        while parent is not None and not isinstance(parent, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            parent = self._parents.get(id(parent))
+        return id(parent)
+
+    def _rows_of(self, node: ast.expr) -> tuple[Any, ...]:
+        """Return the constants that stand in the place of this one elsewhere; nothing where there is no other."""
+        pair = self._equality(node)
+        rows = self._equated.get(pair[0], ()) if pair else ()
+        return rows if len(rows) > 1 else ()
 
     def _looked_up(self, line: int, table: ast.expr, key: ast.expr) -> Iterator[_Comparison]:
         """Yield the keys of a table of constants, or the items that a list of them is searched for."""
         value = self._literal_or_none(table)
         if isinstance(value, dict | list) and self._literal_or_none(key) is None and self._varies(key):
-            yield from (_Comparison(line, (member,), (key,), len(value) > 1) for member in value)
+            rows = tuple(value)
+            yield from (_Comparison(line, (member,), (key,), rows) for member in rows)
 
     def _iterated(self, line: int, table: ast.expr, users: Sequence[ast.AST]) -> Iterator[_Comparison]:
         """Yield the rows of a table of constants that a loop compares with something."""
@@ -236,21 +335,25 @@ class _ProgramTree:
             value = self._literal_or_none(table.func.value)
             if isinstance(value, dict):
                 yield _Comparison(line, (value,))
-                yield from (_Comparison(line, (key,)) for key in value)
+                yield from (_Comparison(line, (key,), rows=tuple(value)) for key in value)
             return
         value = self._literal_or_none(table)
-        for row in value if isinstance(value, list | dict) else ():
-            yield _Comparison(line, (row,))
-            yield from (_Comparison(line, (cell,)) for cell in (row if isinstance(row, list | dict) else ()))
-            if isinstance(row, dict):
-                yield from (_Comparison(line, (cell,)) for cell in row.values())
+        if not isinstance(value, list | dict):
+            return
+        rows = tuple(value)
+        yield from (_Comparison(line, (row,), rows=rows) for row in rows)
+        for column in _columns(rows):
+            yield from (_Comparison(line, (cell,), rows=column) for cell in column)
 
-    def _matched(self, node: ast.match_case, pattern: ast.pattern) -> Iterator[_Comparison]:
-        line = pattern.lineno
-        for part in pattern.patterns if isinstance(pattern, ast.MatchOr) else [pattern]:
-            constants = list(self._pattern_constants(part))
-            guard = list(self._constants_of(node.guard)) if node.guard else []
-            yield _Comparison(line, (*constants, *guard))
+    def _matched(self, cases: Sequence[ast.match_case]) -> Iterator[_Comparison]:
+        """Yield the constants of each pattern and its guard: cases are the rows of a table."""
+        found = [
+            (part.lineno, (*self._pattern_constants(part), *(self._constants_of(case.guard) if case.guard else ())))
+            for case in cases
+            for part in (case.pattern.patterns if isinstance(case.pattern, ast.MatchOr) else [case.pattern])
+        ]
+        rows = tuple(list(constants) if len(constants) > 1 else constants[0] for _, constants in found if constants)
+        yield from (_Comparison(line, constants, rows=rows) for line, constants in found)
 
     def _pattern_constants(self, pattern: ast.pattern) -> Iterator[Any]:
         """Yield the constants of a pattern: all of it as one where nothing is left open."""
@@ -281,7 +384,7 @@ class _ProgramTree:
             if isinstance(parent, ast.If) and (child in parent.body or _is_negative(parent.test)):
                 outer += self._constants_of(parent.test)
             child, parent = parent, self._parents.get(id(parent))
-        yield _Comparison(line, (*own, *outer))
+        yield _Comparison(line, (*own, *outer), rows=() if outer else self._rows_of(test))
 
     def _together(self, line: int, parts: Sequence[ast.expr]) -> _Comparison:
         return _Comparison(line, tuple(constant for part in parts for constant in self._constants_of(part)))
@@ -298,8 +401,11 @@ class _ProgramTree:
             return
         if isinstance(test, ast.BoolOp) and isinstance(test.op, ast.Or) and not _is_negative(test):
             return  # one of them is enough, so they are not one input
+        is_order = isinstance(test, ast.Compare) and all(type(operator) in _MIRRORED for operator in test.ops)
         for child in ast.iter_child_nodes(test):
             if isinstance(test, ast.Subscript) and child is test.slice:
+                continue
+            if is_order and (bound := self._literal_or_none(child)) is not None and not self._is_singled_out(bound):
                 continue
             if isinstance(test, ast.Call) and child in test.args and getattr(test.func, "attr", "") in ("get", "pop"):
                 continue
@@ -456,6 +562,27 @@ def _leaves(value: Any) -> Iterator[Any]:
         yield value
 
 
+def _columns(rows: Sequence[Any]) -> Iterator[tuple[Any, ...]]:
+    """Yield the cells of rows that stand in the same place, or have the same name."""
+    columns: dict[Any, list[Any]] = {}
+    for row in rows:
+        if isinstance(row, dict | list):
+            for place, cell in row.items() if isinstance(row, dict) else enumerate(row):
+                columns.setdefault(place, []).append(cell)
+    yield from map(tuple, columns.values())
+
+
+def _listed_by(schema: Any) -> Iterator[Any]:
+    """Yield the values that a schema lists, at whatever place, as `enum` or `const`."""
+    if isinstance(schema, dict):
+        values = schema.get("enum")
+        yield from _leaves(values) if isinstance(values, list) else ()
+        yield from _leaves(schema["const"]) if "const" in schema else ()
+    if isinstance(schema, dict | list):
+        for part in schema.values() if isinstance(schema, dict) else schema:
+            yield from _listed_by(part)
+
+
 def _count_listed(value: Any) -> int:
     """Return how many values stand beside others in a list: that they do says more than each of them."""
     if isinstance(value, dict):
@@ -495,6 +622,11 @@ def _key(leaf: Any) -> str:
     return repr(float(leaf) if is_number else leaf)
 
 
+def _identity(constant: Any) -> str:
+    """Return what equal constants have in common, be they values or lists of them."""
+    return repr([_key(leaf) for leaf in _leaves(constant)])
+
+
 def _is_trivial(leaf: Any) -> bool:
     return any(leaf is each or (type(leaf) is type(each) and leaf == each) for each in _TRIVIAL) or leaf in (0.0, 1.0)
 
@@ -525,9 +657,9 @@ def _may_be_digest(constant: Any) -> bool:
 
 
 def main() -> None:
-    """Run the gate as a program: source and inputs as JSON on standard input, the finding as JSON on the output."""
+    """Run the gate as a program: source, inputs and schema as JSON on standard input, the finding on the output."""
     request = json.loads(sys.stdin.buffer.read())
-    finding = check(request["source"], request["inputs"])
+    finding = check(request["source"], request["inputs"], request["schema"])
     sys.stdout.write(json.dumps(asdict(finding) if finding else None))
 
 

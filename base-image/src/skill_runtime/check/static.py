@@ -62,7 +62,8 @@ def _check_policy(source: str, settings: RuntimeSettings, folder: Path) -> GateF
 def _check_special_cases(request: CheckRequest, folder: Path) -> GateFinding | None:
     """Look for code that knows a visible example, in a child: where that takes too much, the other gates decide."""
     inputs = [(example.name, example.input) for example in request.examples if not example.hidden]
-    text = json.dumps({"source": request.source, "inputs": inputs})
+    schema = request.contract.input.document
+    text = json.dumps({"source": request.source, "inputs": inputs, "schema": schema})
     result = _run_program("special_cases", text, folder)
     finding = json.loads(result.stdout) if result.code == 0 else None
     return finding and GateFinding(finding["gate"], finding["message"], finding["line"])

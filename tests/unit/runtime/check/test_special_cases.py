@@ -109,6 +109,132 @@ def test_ordinary_constants_are_left_alone(name):
     assert special_cases.check(nested, [("one", value)]) is None
 
 
+TASK_TABLE = (
+    "{'ERR_TIMED_OUT': 1, 'ERR_NAME_NOT_RESOLVED': 2, 'ERR_CONNECTION_REFUSED': 3, 'ERR_FAILED': 4, 'ERR_ABORTED': 5}"
+)
+CODES = ("ERR_TIMED_OUT", "ERR_NAME_NOT_RESOLVED", "ERR_CONNECTION_REFUSED")
+# A program with a table or a bound of its task, and the inputs of visible examples that show some of it.
+TASKS = {
+    "a table by get": (f"return {TASK_TABLE}.get(input['code'])", [{"code": code} for code in CODES[:2]]),
+    "a table, and an input that it lacks": (f"return {TASK_TABLE}[input['code']]", [{"code": "ERR_FAILED"}, {"code": "ERR_OTHER"}]),
+    "members of a set": (
+        "return input['domain'].lower() in {'gmail.com', 'outlook.com', 'yahoo.com', 'gmx.de'}",
+        [{"domain": "gmail.com"}, {"domain": "example.org"}, {"domain": "GMX.de"}],
+    ),
+    "days by month and day": (
+        "return {(1, 1): 'a', (5, 1): 'b', (10, 3): 'c', (12, 25): 'd', (12, 26): 'e'}.get((input['month'], input['day']))",
+        [{"month": 12, "day": 25}, {"month": 10, "day": 3}, {"month": 2, "day": 2}],
+    ),
+    "states by match": (
+        "match (input['state'], input['event']):\n        case ('pending', 'pay'):\n            return 1\n        case ('paid', 'ship'):\n            return 2\n        case ('pending' | 'paid', 'cancel'):\n            return 3",
+        [{"state": "pending", "event": "pay"}, {"state": "paid", "event": "ship"}],
+    ),
+    "media types by match": (
+        "match input['type']:\n        case 'application/json':\n            return 1\n        case 'image/png':\n            return 2\n        case 'text/plain':\n            return 3",
+        [{"type": "application/json"}],
+    ),
+    "media types one by one": (
+        "if input['type'] == 'application/json':\n        return 1\n    elif input['type'] == 'image/png':\n        return 2\n    if 'text/plain' == input['type']:\n        return 3",
+        [{"type": "application/json"}],
+    ),
+    "pairs that are gone through": (
+        "for name, code in [('Not Found', 404), ('Internal Server Error', 500), ('Bad Request', 400)]:\n        if name == input['reason']:\n            return code",
+        [{"reason": "Internal Server Error"}],
+    ),
+    "the greatest number": (
+        "if input['n'] > 2147483647:\n        return 2\n    if input['n'] < -2147483648:\n        return 1",
+        [{"n": 2147483647}, {"n": -2147483648}],
+    ),
+    "a range": ("return -2147483648 <= input['n'] <= 2147483647", [{"n": 2147483647}, {"n": -2147483648}]),
+    "a bound, and what is beyond it": ("if input['n'] <= 277825:\n        return 1\n    return input['n'] > 277825", [{"n": 277825}]),
+    "a bound that is compared twice": ("if input['n'] > 277825:\n        return input['n'] > 277825 and 2", [{"n": 277825}]),
+    "a first and a last day": ("return '2024-01-01' <= input['day'] <= '2024-12-31'", [{"day": "2024-12-31"}, {"day": "2024-01-01"}]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_a_table_and_a_bound_of_the_task_are_left_alone(name):
+    body, inputs = TASKS[name]
+    examples = [(f"e{number}", value) for number, value in enumerate(inputs)]
+    assert special_cases.check(f"def run(input):\n    {body}\n", examples) is None
+
+
+# Code that is made like that, and knows its examples all the same.
+TABLES_OF_EXAMPLES = {
+    "one row": ("return {'ERR_TIMED_OUT': 1}.get(input['code'])", [{"code": CODES[0]}]),
+    "the examples alone": (f"return {dict.fromkeys(CODES, 1)}.get(input['code'])", [{"code": code} for code in CODES]),
+    "the examples and one row more": (
+        f"return {dict.fromkeys((*CODES, 'ERR_FAILED'), 1)}.get(input['code'])",
+        [{"code": code} for code in CODES],
+    ),
+    "all examples and fewer other rows": (f"return {TASK_TABLE}[input['code']]", [{"code": code} for code in CODES]),
+    "objects, and others that were made up": (
+        "for given, answer in [({'w': 17, 'h': 23}, 1), ({'w': 3, 'h': 5}, 2), ({'w': 8, 'h': 9}, 3)]:\n        if given == input:\n            return answer",
+        [{"w": 17, "h": 23}],
+    ),
+    "texts of objects, and others that were made up": (
+        "return {'{\"w\": 17, \"h\": 23}': 1, '{\"w\": 1, \"h\": 2}': 2, '{\"w\": 3, \"h\": 4}': 3}.get(json.dumps(input))",
+        [{"w": 17, "h": 23}],
+    ),
+    "one case after the other": (
+        "if input['n'] == 123456:\n        return 1\n    if input['n'] == 234567:\n        return 2\n    if input['n'] == 345678:\n        return 3",
+        [{"n": 123456}, {"n": 234567}, {"n": 345678}],
+    ),
+    "the same bound from both sides": ("return 1 if 1234567 <= input['n'] <= 1234567 else 2", [{"n": 1234567}]),
+    "the same bound in two comparisons": ("return 1 if input['n'] >= 1234567 and 1234567 >= input['n'] else 2", [{"n": 1234567}]),
+    "neither less nor more": (
+        "if input['n'] < 1234567:\n        return 2\n    elif input['n'] > 1234567:\n        return 2\n    return 1",
+        [{"n": 1234567}],
+    ),
+    "at most, and not less": ("return 1 if input['n'] <= 1234567 and not input['n'] < 1234567 else 2", [{"n": 1234567}]),
+    "no distance from it": ("return 1 if abs(input['n'] - 1234567) < 1 else 2", [{"n": 1234567}]),
+    "bounds of two fields": (
+        "return 1 if 1700 <= input['w'] <= 1700 and 2300 <= input['h'] <= 2300 else 2",
+        [{"w": 1700, "h": 2300}],
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", TABLES_OF_EXAMPLES)
+def test_a_table_of_examples_and_a_bound_from_both_sides_are_refused(name):
+    body, inputs = TABLES_OF_EXAMPLES[name]
+    examples = [(f"e{number}", value) for number, value in enumerate(inputs)]
+    assert special_cases.check(f"def run(input):\n    {body}\n", examples) is not None
+
+
+LISTED = {
+    "type": "object",
+    "properties": {"code": {"enum": list(CODES)}, "kind": {"const": "certificate error"}, "n": {"type": "integer"}},
+}
+
+
+def test_values_that_the_schema_lists_are_no_sign_alone():
+    examples = [(f"e{number}", {"code": code}) for number, code in enumerate(CODES)]
+    table = f"def run(input):\n    return {dict.fromkeys(CODES, 1)}[input['code']]\n"
+    both = "def run(input):\n    return input['code'] == 'ERR_TIMED_OUT' and input['kind'] == 'certificate error'\n"
+    of_both = [("one", {"code": CODES[0], "kind": "certificate error"})]
+    assert special_cases.check(table, examples, LISTED) is None
+    assert special_cases.check(both, of_both, LISTED) is None
+    assert special_cases.check(both, of_both) is not None
+
+
+@pytest.mark.parametrize(
+    "condition",
+    ["input == {'code': 'ERR_TIMED_OUT', 'n': 4711}", "input['code'] == 'ERR_TIMED_OUT' and input['n'] == 4711"],
+)
+def test_values_that_the_schema_lists_are_one_beside_others(condition):
+    source = f"def run(input):\n    return 1 if {condition} else 2\n"
+    assert special_cases.check(source, [("one", {"code": CODES[0], "n": 4711})], LISTED) is not None
+
+
+def test_the_check_gives_the_schema(tmp_path):
+    codes = {"type": "object", "properties": {"code": {"enum": list(CODES)}}, "required": ["code"]}
+    source = f"def run(input):\n    return {dict.fromkeys(CODES, 1)}[input['code']]\n"
+    examples = [{"name": code, "input": {"code": code}, "output": 1} for code in CODES]
+    report = run_check(tmp_path, source, input=codes, output={}, types=TYPES_OF_ANYTHING, examples=examples).report
+    assert report["passed"], report
+
+
 TYPES_OF_ANYTHING = "from typing import Any\nInput = dict[str, Any]\nOutput = Any\n"
 HOSTILE = (
     "a = b\nb = a\ndef run(input):\n    return a == input\n",
