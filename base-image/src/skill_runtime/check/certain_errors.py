@@ -15,6 +15,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
+from skill_runtime.check.main_block import find_main_blocks
+
 Span = tuple[int, int, int, int]
 """First line and column of an expression, then those of its end, as `ast` counts them."""
 ImportPath = tuple[str, ...]
@@ -59,6 +61,7 @@ class CandidateTree:
     def __init__(self, source: str, types: str) -> None:
         self._tree = ast.parse(source)
         self._fields = set(_fields(ast.parse(types)))
+        self._main_blocks = find_main_blocks(self._tree)
         self._nodes = list(ast.walk(self._tree))
         self._parents = {id(child): node for node in self._nodes for child in ast.iter_child_nodes(node)}
 
@@ -111,14 +114,14 @@ class CandidateTree:
         return places
 
     def _may_be_skipped(self, node: ast.AST, exceptions: set[str]) -> bool:
-        """Return whether what follows is caught, or the place is for type checkers alone."""
+        """Return whether what follows is caught, or the place does not run in a skill."""
         child, parent = node, self._parents.get(id(node))
         while parent is not None:
             match parent:
                 case ast.Try(body=body, handlers=handlers) if child in body:
                     if any(each.type is None or exceptions & _names(each.type) for each in handlers):
                         return True
-                case ast.If(test=test) if "TYPE_CHECKING" in _names(test):
+                case ast.If(test=test) if "TYPE_CHECKING" in _names(test) or parent in self._main_blocks:
                     return True
                 case ast.With(items=items) if any("suppress" in _names(item.context_expr) for item in items):
                     return True

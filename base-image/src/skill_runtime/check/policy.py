@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from skill_runtime.check.findings import GateFinding
+from skill_runtime.check.main_block import find_main_blocks
 
 
 def _words(text: str) -> frozenset[str]:
@@ -226,6 +227,8 @@ def check(source: str, available: AvailableModules) -> GateFinding | None:
         return GateFinding("size", "the file is nested too deeply to be parsed")
     except ValueError as error:
         return GateFinding("size", f"the file cannot be parsed: {error}")
+    for block in find_main_blocks(tree):
+        block.body = [ast.Pass(lineno=block.lineno, col_offset=block.col_offset)]
     violations = [*_PolicyVisitor(available, tree).violations(), *_check_entry_point(tree)]
     if not violations:
         return None

@@ -406,6 +406,13 @@ ORDINARY = {
         def run(input: Input) -> Output:
             return {"v": square(3), "c": power.calls, "h": once(1), "i": once.cache_info().hits}
         """,
+    "a block that only a program runs": """
+        def run(input: Input) -> Output:
+            return {"v": 1}
+        if __name__ == "__main__":
+            import datetime
+            print(run({"n": 1})["v"], run(1, 2), datetime.now())
+        """,
 }
 # Each raises where it runs: the code of the complaint, and what it names.
 FAULTS = {

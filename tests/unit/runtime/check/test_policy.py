@@ -426,3 +426,47 @@ def test_what_is_refused_comes_with_what_to_do_instead():
     assert check("import os\nos.popen('id')" + RUN).message.startswith(
         "line 2: `os.popen` must not be used: a skill starts and ends no processes: compute the result in Python"
     )
+
+
+MAIN = "if __name__ == '__main__':\n    "
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        MAIN + "import doctest\n    doctest.testmod()",
+        MAIN + "import timeit\n    print(timeit.timeit(lambda: run(1)))",
+        "import unittest\n" + MAIN + "unittest.main()",
+        "if '__main__' == __name__:\n    import pdb",
+        "print(__name__)\n" + MAIN + "import doctest",
+        "class A:\n    pass\nA.__name__ = 'B'\n" + MAIN + "import doctest",
+    ],
+)
+def test_what_runs_only_as_a_program_is_left_alone(source):
+    assert check(RUN + source + "\n") is None
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        MAIN + "pass\nelse:\n    import doctest",
+        MAIN + "pass\nelif True:\n    import doctest",
+        "if __name__ != '__main__':\n    import doctest",
+        "if __name__ == '__main__' or True:\n    import doctest",
+        "if __name__ == 'skill':\n    import doctest",
+        "if __name__ == '__main__' == __name__:\n    import doctest",
+        "def f():\n    " + MAIN.replace("\n", "\n    ") + "import doctest",
+        "while __name__ == '__main__':\n    import doctest",
+        "__name__ = '__main__'\n" + MAIN + "import doctest",
+        "(__name__ := '__main__')\n" + MAIN + "import doctest",
+        "def __name__(): pass\n" + MAIN + "import doctest",
+        "import json as __name__\n" + MAIN + "import doctest",
+        "from json import *\n" + MAIN + "import doctest",
+        "def f():\n    global __name__\n    __name__ = '__main__'\nf()\n" + MAIN + "import doctest",
+        "match '__main__':\n    case __name__:\n        pass\n" + MAIN + "import doctest",
+        "locals()['__na' + 'me__'] = '__main__'\n" + MAIN + "import doctest",
+        "try:\n    1 / 0\nexcept Exception as __name__:\n    pass\n" + MAIN + "import doctest",
+    ],
+)
+def test_what_may_run_in_a_skill_is_refused_under_any_condition(source):
+    assert check(RUN + source + "\n") is not None
