@@ -34,6 +34,7 @@ _CAUGHT = {
     "typeddict-item": {"KeyError", "LookupError"},
 }
 """The codes of complaints that may count, with the exceptions that follow from them."""
+_IMPORTS = (ast.Import, ast.ImportFrom)
 _CATCH_ALL = {"Exception", "BaseException"}
 _KEY_METHODS = {"get", "pop", "setdefault"}
 
@@ -120,6 +121,9 @@ class CandidateTree:
             match parent:
                 case ast.Try(body=body, handlers=handlers) if child in body:
                     if any(each.type is None or exceptions & _names(each.type) for each in handlers):
+                        return True
+                case ast.Try(body=body, handlers=handlers) if child in handlers and isinstance(node, _IMPORTS):
+                    if _is_fallback(body, child):
                         return True
                 case ast.If(test=test) if "TYPE_CHECKING" in _names(test) or parent in self._main_blocks:
                     return True
@@ -262,6 +266,13 @@ class CandidateTree:
         """Return whether the class defines the method, and nothing else in the file could stand in its place."""
         defined = [node for node in self._bindings.get(method, ()) if isinstance(node, ast.FunctionDef)]
         return len(defined) == 1 and defined[0] in cls.body and method not in self._members_set
+
+
+def _is_fallback(body: list[ast.stmt], handler: ast.AST) -> bool:
+    """Return whether a handler runs only where an import failed, as those of other versions of Python do."""
+    if not isinstance(handler, ast.ExceptHandler) or not any(isinstance(each, _IMPORTS) for each in body):
+        return False
+    return handler.type is None or bool(_names(handler.type) & _CAUGHT["import-not-found"])
 
 
 def _span(node: ast.expr) -> Span:

@@ -406,6 +406,22 @@ ORDINARY = {
         def run(input: Input) -> Output:
             return {"v": square(3), "c": power.calls, "h": once(1), "i": once.cache_info().hits}
         """,
+    "an import for older versions": """
+        try:
+            from zoneinfo import ZoneInfo
+        except ImportError:
+            from backports.zoneinfo import ZoneInfo
+        try:
+            from json import dumps
+        except (ModuleNotFoundError, OSError):
+            from xml.nothing import dumps
+        try:
+            from json import loads
+        except:
+            import xml.nothing
+        def run(input: Input) -> Output:
+            return {"v": ZoneInfo("UTC").key}
+        """,
     "a block that only a program runs": """
         def run(input: Input) -> Output:
             return {"v": 1}
@@ -439,6 +455,8 @@ FAULTS = {
     "something else from a module": ("attr-defined", "", "from math import square"),
     "a submodule that is not there": ("import-not-found", "", "import xml.nothing"),
     "from one that is not there": ("import-not-found", "", "from xml.nothing import x"),
+    "a fallback for something else": ("import-not-found", "", "try:\n        1 / 0\n    except ZeroDivisionError:\n        import xml.nothing"),
+    "a fallback where no import can fail": ("import-not-found", "", "try:\n        1 / 0\n    except:\n        import xml.nothing"),
     "a field that is not in the schema": ("typeddict-item", "", "input['itmes']"),
     "one of an item": ("typeddict-item", "", "[item['price'] for item in input.get('items', [])]"),
     "one that is only asked for elsewhere": ("typeddict-item", "", "('x' in input, input['y'])"),
