@@ -554,7 +554,7 @@ def _bindings(tree: ast.Module) -> tuple[dict[str, str], dict[str, str]]:
 
 
 def _guarded_imports(node: ast.AST) -> Iterator[ast.AST]:
-    """Yield the imports that may fail: the code says what then, or type checkers alone read them."""
+    """Yield the imports that may fail: the code says what then, or other readers and versions have them."""
     match node:
         case ast.Try(body=body, handlers=handlers) if any(
             each.type is None or _mentions(each.type, "ImportError", "ModuleNotFoundError", "Exception")
@@ -565,6 +565,8 @@ def _guarded_imports(node: ast.AST) -> Iterator[ast.AST]:
             guarded = [*body]
         case ast.If(test=test, body=body) if _mentions(test, "TYPE_CHECKING"):
             guarded = [*body]
+        case ast.If(test=test, body=body, orelse=orelse) if _mentions(test, "version_info"):
+            guarded = [*body, *orelse]
         case _:
             return
     for statement in guarded:
