@@ -34,6 +34,7 @@ _CAUGHT = {
     "typeddict-item": {"KeyError", "LookupError"},
 }
 """The codes of complaints that may count, with the exceptions that follow from them."""
+_PARTIAL = {"partial", "partialmethod"}
 _IMPORTS = (ast.Import, ast.ImportFrom)
 _CATCH_ALL = {"Exception", "BaseException"}
 _KEY_METHODS = {"get", "pop", "setdefault"}
@@ -207,8 +208,7 @@ class CandidateTree:
             case ast.Name(id=name):
                 place = self._only_binding(name)
                 is_method = isinstance(self._parents.get(id(place)), ast.ClassDef)
-                is_function = isinstance(place, ast.FunctionDef | ast.AsyncFunctionDef) and not is_method
-                return is_function or self._is_plain_class(place)
+                return (not is_method and self._is_plain_function(place)) or self._is_plain_class(place)
             case ast.Attribute(value=owner, attr=method):
                 cls = self._class_of(owner)
                 return cls is not None and self._is_plain_class(cls) and self._defines_alone(cls, method)
@@ -238,12 +238,29 @@ class CandidateTree:
             return None
         return cls if node.args.args and node.args.args[0].arg == name.id else None
 
+    def _is_plain_function(self, function: ast.AST | None) -> bool:
+        """Return whether the file's text says what the function takes: no decorator that hands it more, or less."""
+        return isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef) and all(
+            self._keeps_arguments(each.func if isinstance(each, ast.Call) else each) for each in function.decorator_list
+        )
+
+    def _keeps_arguments(self, decorator: ast.expr) -> bool:
+        if isinstance(decorator, ast.Name) and decorator.id not in self._bindings:
+            return hasattr(builtins, decorator.id)
+        return self._is_plain_import(decorator) and not _names(decorator) & _PARTIAL
+
     def _is_plain_class(self, cls: ast.AST | None) -> bool:
         """Return whether the file's text says what the class takes: no base or decorator that adds to it."""
         if not isinstance(cls, ast.ClassDef):
             return False
-        return all(self._is_plain_base(base) for base in (*cls.bases, *(word.value for word in cls.keywords))) and all(
-            self._is_plain_import(each.func if isinstance(each, ast.Call) else each) for each in cls.decorator_list
+        metaclasses = [word.value for word in cls.keywords if word.arg == "metaclass"]
+        others = [word.value for word in cls.keywords if word.arg != "metaclass"]
+        return (
+            all(self._is_plain_base(base) for base in (*cls.bases, *others))
+            and all(self._is_plain_import(each) for each in metaclasses)
+            and all(
+                self._is_plain_import(each.func if isinstance(each, ast.Call) else each) for each in cls.decorator_list
+            )
         )
 
     def _is_plain_base(self, base: ast.expr) -> bool:
@@ -265,7 +282,9 @@ class CandidateTree:
     def _defines_alone(self, cls: ast.ClassDef, method: str) -> bool:
         """Return whether the class defines the method, and nothing else in the file could stand in its place."""
         defined = [node for node in self._bindings.get(method, ()) if isinstance(node, ast.FunctionDef)]
-        return len(defined) == 1 and defined[0] in cls.body and method not in self._members_set
+        if len(defined) != 1 or defined[0] not in cls.body or method in self._members_set:
+            return False
+        return self._is_plain_function(defined[0])
 
 
 def _is_fallback(body: list[ast.stmt], handler: ast.AST) -> bool:

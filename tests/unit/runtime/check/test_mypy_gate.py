@@ -406,6 +406,33 @@ ORDINARY = {
         def run(input: Input) -> Output:
             return {"v": square(3), "c": power.calls, "h": once(1), "i": once.cache_info().hits}
         """,
+    "a decorator that gives an argument": """
+        from collections.abc import Callable
+        from typing import Any, TypeVar, cast
+        F = TypeVar("F", bound=Callable[..., Any])
+        def given(f: F) -> F:
+            return cast(F, lambda *args: f(1, *args))
+        def given_second(f: F) -> F:
+            return cast(F, lambda self, *args: f(self, 1, *args))
+        @given
+        def add(a: int, b: int) -> int:
+            return a + b
+        class Adder:
+            @given_second
+            def add(self, a: int, b: int) -> int:
+                return a + b
+        def run(input: Input) -> Output:
+            return {"v": add(2), "w": Adder().add(2)}
+        """,
+    "a metaclass that makes objects otherwise": """
+        class Meta(type):
+            def __call__(cls, *args, **kw):
+                return super().__call__()
+        class Thing(metaclass=Meta):
+            pass
+        def run(input: Input) -> Output:
+            return {"v": str(Thing(1, 2))}
+        """,
     "an import for older versions": """
         try:
             from zoneinfo import ZoneInfo
@@ -437,6 +464,8 @@ FAULTS = {
     "an unknown keyword": ("call-arg", "def f(a):\n    return a\n", "f(a=1, c=2)"),
     "an async function": ("call-arg", "async def f(a):\n    return a\n", "f()"),
     "a function with a decorator": ("call-arg", "from functools import lru_cache, wraps\n@wraps(len)\ndef f(a):\n    return a\n", "f()"),
+    "a static method": ("call-arg", "class P:\n    @staticmethod\n    def f(a): return a\n", "P().f()"),
+    "a class with a metaclass of Python": ("call-arg", "from abc import ABCMeta\nclass P(metaclass=ABCMeta):\n    pass\n", "P(1)"),
     "a class without init": ("call-arg", "class P:\n    pass\n", "P(1)"),
     "a dataclass": ("call-arg", "from dataclasses import dataclass\n@dataclass(frozen=True)\nclass P:\n    a: int\n", "P()"),
     "a named tuple": ("call-arg", "from typing import NamedTuple\nclass P(NamedTuple):\n    a: int\n", "P(1, 2)"),
