@@ -6,6 +6,8 @@ import ast
 from collections.abc import Iterator
 
 _NAME, _PROGRAM = "__name__", "__main__"
+_OWN_MODULE = "skill"
+"""The name under which the file could import itself, to change its own name."""
 
 
 def find_main_blocks(tree: ast.Module) -> list[ast.If]:
@@ -33,7 +35,7 @@ def _may_rename(tree: ast.Module) -> bool:
 def _bound(node: ast.AST) -> Iterator[str | None]:
     """Yield the names that a node binds, whatever kind of node it is."""
     if isinstance(node, ast.alias):
-        yield _NAME if node.name == "*" else node.asname or node.name
+        yield _NAME if node.name in ("*", _OWN_MODULE) else node.asname or node.name
     elif isinstance(node, ast.Name):
         yield None if isinstance(node.ctx, ast.Load) else node.id
     elif not isinstance(node, ast.Attribute | ast.Constant):

@@ -145,6 +145,9 @@ DENIED_PATHS = _by_name(
     }
 )
 """Members with names of everyday use, which are denied of their module alone."""
+_EVERYDAY_MEMBERS = _words("system kill fork")
+"""Denied members of `os` that classes of a file may have as well, such as the system of a measure."""
+_OS = _words("os posix")
 _SAFE_LOADERS = frozenset(f"yaml.{name}Loader" for name in ("Safe", "CSafe", "Base", "CBase"))
 _YAML_LOADS = frozenset(("yaml.load", "yaml.load_all"))
 _ROOTS = frozenset(path.partition(".")[0] for path in DENIED_PATHS)
@@ -278,6 +281,7 @@ class _PolicyVisitor:
         self._assigned = {node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
         self._assigned |= {node.arg for node in nodes if isinstance(node, ast.arg)}
         self._own_members = {id(node) for cls in nodes if isinstance(cls, ast.ClassDef) for node in _own_members(cls)}
+        self._own_names = _everyday_names(nodes) if self._keeps_os(nodes) else frozenset[str]()
         self._texts: dict[str, list[str]] = {}
         for name, value in _assignments(nodes):
             if (text := _literal_text(value)) is not None:
@@ -494,8 +498,28 @@ class _PolicyVisitor:
             yield node.lineno, f"module `{path}` must not be passed on: use its members where they are needed"
 
     def _is_foreign(self, node: ast.Attribute) -> bool:
-        """Return whether the member is read, and not one that a class of the file defines and its methods use."""
-        return isinstance(node.ctx, ast.Load) and id(node) not in self._own_members
+        """Return whether the member is read, and not one that a class of the file defines.
+
+        Whose member it is shows in methods that ask their own object. Elsewhere the chain may begin at no import.
+        """
+        if not isinstance(node.ctx, ast.Load) or id(node) in self._own_members:
+            return False
+        start: ast.expr = node
+        while isinstance(start, ast.Attribute):
+            start = start.value
+        is_imported = isinstance(start, ast.Name) and (start.id in self._modules or start.id in self._imported)
+        return is_imported or node.attr not in self._own_names
+
+    def _keeps_os(self, nodes: list[ast.AST]) -> bool:
+        """Return whether `os` is only ever asked for its members: then no variable, parameter or item can be it."""
+        owners = {id(node.value) for node in nodes if isinstance(node, ast.Attribute)}
+        return not any(
+            (isinstance(node, ast.Name) and self._is_os(node.id) and id(node) not in owners) or _names_os(node)
+            for node in nodes
+        )
+
+    def _is_os(self, name: str) -> bool:
+        return bool(_OS.intersection((self._modules.get(name) or self._imported.get(name) or "").split(".")))
 
     def _denied_path(self, path: str, line: int) -> Iterator[tuple[int, str]]:
         steps = path.split(".")
@@ -593,6 +617,36 @@ def _own_members(cls: ast.ClassDef) -> Iterator[ast.AST]:
     ]
     defined |= {node.attr for node in own if isinstance(node.ctx, ast.Store)}
     yield from (node for node in own if node.attr in defined)
+
+
+def _everyday_names(nodes: list[ast.AST]) -> frozenset[str]:
+    """Return the members with everyday names that classes of the file define: fields, methods, members of an enum."""
+    names = set[str]()
+    for cls in (node for node in nodes if isinstance(node, ast.ClassDef)):
+        names |= {each.name for each in cls.body if isinstance(each, ast.FunctionDef | ast.AsyncFunctionDef)}
+        targets = [
+            target
+            for each in cls.body
+            for target in (each.targets if isinstance(each, ast.Assign) else [getattr(each, "target", None)])
+        ]
+        names |= {target.id for target in targets if isinstance(target, ast.Name)}
+        names |= {node.attr for node in _own_members(cls) if isinstance(node, ast.Attribute)}
+    return _EVERYDAY_MEMBERS & names
+
+
+def _names_os(node: ast.AST) -> bool:
+    """Return whether a node asks something else for `os`: as a member, in a pattern, or by a text."""
+    match node:
+        case ast.Attribute(attr=name):
+            return name.lstrip("_") in _OS
+        case ast.MatchClass(kwd_attrs=names):
+            return any(name.lstrip("_") in _OS for name in names)
+        case ast.Constant() | ast.BinOp() if text := _literal_text(node):
+            return any(step.lstrip("_") in _OS for step in text.split("."))
+        case ast.ImportFrom(names=aliases):
+            return any(alias.name == "*" for alias in aliases)
+        case _:
+            return False
 
 
 def _assignments(nodes: list[ast.AST]) -> Iterator[tuple[str, ast.expr]]:

@@ -415,6 +415,77 @@ def test_usual_code_costs_no_attempt(source):
     assert check(source + RUN) is None
 
 
+OWN = {
+    "field of a dataclass": (
+        "from dataclasses import dataclass\n@dataclass\nclass M:\n    system: str\n",
+        "def f(m: M):\n    return m.system == 'metric'",
+    ),
+    "field of a named tuple": (
+        "from typing import NamedTuple\nclass M(NamedTuple):\n    system: str = 'metric'\n",
+        "X = [m.system for m in [M()]], M('a').system",
+    ),
+    "method": (
+        "class M:\n    def kill(self):\n        return 1\n    def fork(self):\n        return M()\n",
+        "m = M()\nX = m.kill(), M().fork().kill(), [m][0].fork",
+    ),
+    "field that a method sets": (
+        "class M:\n    def __init__(self, n):\n        self.system = n\n    def get(self):\n        return self.system\n",
+        "X = M(1).system",
+    ),
+    "member of an enum": (
+        "from enum import Enum\nclass M(Enum):\n    kill = 1\n",
+        "X = M.kill.value, M(1) is M.kill",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", OWN)
+def test_members_of_own_objects_may_have_everyday_names(kind):
+    defined, used = OWN[kind]
+    assert check(defined + used + RUN) is None
+    assert check(f"import os\nY = os.getcwd()\n{defined}{used}{RUN}") is None
+    assert check(used + RUN) is not None
+
+
+OWN_NAMES = "class M:\n    system: str\n    def kill(self): pass\n    def fork(self): pass\n    def popen(self): pass\n"
+
+
+@pytest.mark.parametrize("name", ["system", "kill", "fork", "popen"])
+@pytest.mark.parametrize("alias", ALIASES)
+@pytest.mark.parametrize("way", WAYS)
+def test_own_members_open_no_way_to_those_of_a_module(way, alias, name):
+    before, owner = (text.replace("module", "os") for text in ALIASES[alias])
+    half = len(name) // 2
+    use = WAYS[way].replace("'NA' + 'ME'", f"{name[:half]!r} + {name[half:]!r}").replace("NAME", name)
+    use = use.replace("X", owner)
+    source = f"import os\nimport operator\nfrom operator import attrgetter as ag\n{OWN_NAMES}{before.replace('USE', use)}Y = {use}{RUN}"
+    assert check(source) is not None, source
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "import shutil\ndef f(m):\n    return m.os\nX = f(shutil).system('x')",
+        "import shutil\ndef f(m):\n    return m.system('x')\nX = f(shutil.os)",
+        "from shutil import os as o\ndef f(m):\n    return m.system('x')\nX = f(o)",
+        "import shutil\nX = getattr(shutil, 'os')\nX.system('x')",
+        "import shutil\nX = vars(shutil)['os']\nX.system('x')",
+        "import shutil\nmatch shutil:\n    case object(os=x):\n        x.system('x')",
+        "from shutil import *\nos.system('x')",
+        "from operator import attrgetter\nimport shutil\nX = attrgetter('os')(shutil).system('x')",
+        "import random\nfor m in [random]:\n    X = m._os.system('x')",
+        "import shutil\ndef f(m):\n    return getattr(m, 'o' + 's')\nX = f(shutil).system('x')",
+        "import os.path as p\nX = (lambda m: m.os)(p).system('x')",
+        "import os\ndef f():\n    return os\nX = f().system('x')",
+        "import os\nclass N:\n    o = os\nX = N.o.system('x')",
+        "import os\nX = os.system('x')",
+        "from os import path\nX = path.os.system('x')",
+    ],
+)
+def test_own_members_open_no_way_to_os(source):
+    assert check(OWN_NAMES + source + RUN) is not None
+
+
 def test_the_examples_of_the_repository_pass():
     found = 0
     for path in (Path(__file__).parents[4] / "examples").rglob("*.yaml"):
@@ -467,6 +538,9 @@ def test_what_runs_only_as_a_program_is_left_alone(source):
         "def __name__(): pass\n" + MAIN + "import doctest",
         "import json as __name__\n" + MAIN + "import doctest",
         "from json import *\n" + MAIN + "import doctest",
+        "try:\n    import skill as s\n    s.__name__ = '__main__'\nexcept ImportError:\n    pass\n"
+        + MAIN
+        + "import doctest",
         "def f():\n    global __name__\n    __name__ = '__main__'\nf()\n" + MAIN + "import doctest",
         "match '__main__':\n    case __name__:\n        pass\n" + MAIN + "import doctest",
         "locals()['__na' + 'me__'] = '__main__'\n" + MAIN + "import doctest",
