@@ -277,6 +277,7 @@ class _PolicyVisitor:
                 self._modules.setdefault(name, self._modules[value.id])
         self._called = {id(node.func) for node in nodes if isinstance(node, ast.Call)}
         self._used_in_place = self._called | {id(node.value) for node in nodes if isinstance(node, ast.Attribute)}
+        self._used_in_place |= {id(owner) for owner in _asked_by_name(nodes)}
         self._optional = {id(each) for node in nodes for each in _guarded_imports(node)}
         self._assigned = {node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
         self._assigned |= {node.arg for node in nodes if isinstance(node, ast.arg)}
@@ -617,6 +618,21 @@ def _own_members(cls: ast.ClassDef) -> Iterator[ast.AST]:
     ]
     defined |= {node.attr for node in own if isinstance(node.ctx, ast.Store)}
     yield from (node for node in own if node.attr in defined)
+
+
+def _asked_by_name(nodes: list[ast.AST]) -> Iterator[ast.expr]:
+    """Yield what `hasattr` and `getattr` of Python are called on, with a written name: it goes nowhere else."""
+    named = {name for node in nodes for name in (getattr(node, "name", ""), getattr(node, "asname", "")) if name}
+    named |= {node.id for node in nodes if isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load)}
+    named |= {node.arg for node in nodes if isinstance(node, ast.arg)}
+    for node in nodes:
+        match node:
+            case ast.Call(func=ast.Name(id="hasattr" | "getattr" as name), args=[owner, attribute, *_]) if (
+                name not in named and _literal_text(attribute) is not None
+            ):
+                yield owner
+            case _:
+                pass
 
 
 def _everyday_names(nodes: list[ast.AST]) -> frozenset[str]:
