@@ -99,32 +99,35 @@ DENIED_MEMBERS = _by_name(
             " prlimit execl execle execlp execlpe execv execve execvp execvpe"
             " spawnl spawnle spawnlp spawnlpe spawnv spawnve spawnvp spawnvpe posix_spawn posix_spawnp"
             " subprocess subprocess_exec subprocess_shell create_subprocess_exec create_subprocess_shell"
+            " fork_exec _fork_exec _execvpe _spawnvef _make_subprocess_transport IMAP4_stream"
             " multiprocessing ProcessPoolExecutor register_at_fork unshare setns"
         ),
         "a frame reaches everything: pass on what is needed as an argument": _FRAMES,
         "import what is needed by name, at the top of the file": (
             "meta_path path_hooks path_importer_cache importlib import_module load_module exec_module runpy run_module"
-            " run_path builtins pkgutil ImportString loadTestsFromName loadTestsFromNames"
+            " run_path builtins bltns pkgutil ImportString loadTestsFromName loadTestsFromNames import_string"
+            " import_optional_dependency _convert_ getattr_static getclosurevars"
         ),
         "use the libraries as they are: native code cannot be loaded": (
             "ctypes ctypeslib load_library f2py load_extension enable_load_extension"
         ),
         "it executes text: write out what is to be computed": (
             "get_type_hints ForwardRef evaluate_forward_ref dictConfig fileConfig runctx rundocs FunctionType"
-            " LambdaType CodeType c2py"
+            " LambdaType CodeType c2py _evaluate _eval_type"
         ),
         "it reads objects that execute code: use JSON, CSV or `yaml.safe_load`": (
             "unsafe_load unsafe_load_all full_load full_load_all UnsafeLoader FullLoader CUnsafeLoader CFullLoader"
             " UnsafeConstructor FullConstructor pickle Unpickler read_pickle to_pickle HDFStore read_hdf"
         ),
         "its formats reach members: use `str.format` or an f-string": "get_field vformat",
+        "the sandbox of jinja2 relies on it: leave it as it is": "is_safe_attribute is_safe_callable",
     }
 )
 """Members that nothing may be asked for, by name, with what to do instead."""
 DENIED_PATHS = _by_name(
     {
-        "raise an exception instead": "os.abort os._exit",
-        "import what is needed by name": "sys.modules sys.breakpointhook sys.monitoring",
+        "raise an exception instead": "os.abort os._exit posix.abort posix._exit",
+        "import what is needed by name": "sys.path sys.modules sys.breakpointhook sys.monitoring",
         "use `logging.basicConfig`": "logging.config",
         "use a `ThreadPoolExecutor`": "concurrent.futures.process",
         "a skill serves no requests of its own: return the result from `run`": "http.server xmlrpc.server",
@@ -133,9 +136,11 @@ DENIED_PATHS = _by_name(
             " unittest.TestProgram"
         ),
         "use `str.format` or an f-string": "string.Formatter",
-        "use `yaml.safe_load`": "yaml.Loader yaml.CLoader yaml.loader yaml.constructor",
+        "use `yaml.safe_load`": "yaml.Loader yaml.CLoader yaml.loader yaml.constructor yaml.cyaml",
         "use `jinja2.sandbox.SandboxedEnvironment`": (
             "jinja2.Template jinja2.Environment jinja2.environment jinja2.nativetypes jinja2.compiler"
+            " jinja2.bccache jinja2.ModuleLoader jinja2.loaders.ModuleLoader jinja2.sandbox.Environment"
+            " jinja2.ext.Environment"
         ),
         "write the computation in Python": (
             "numpy.testing numpy.distutils pandas.eval pandas.core.computation pandas.io.pickle"
@@ -153,6 +158,8 @@ _YAML_LOADS = frozenset(("yaml.load", "yaml.load_all"))
 _ROOTS = frozenset(path.partition(".")[0] for path in DENIED_PATHS)
 _GUARDED_MODULES = _ROOTS | _words("asyncio operator resource signal sqlite3 threading traceback types typing")
 """Modules with members that are denied."""
+_HIDDEN_MODULES = sys.stdlib_module_names - ALLOWED_STANDARD - _words("cmd code profile site test this trace")
+"""Modules that cannot be imported, nor reached as members of others; without names that other members bear, too."""
 _COMPUTED_MEMBERS_OF = frozenset(("cmath", "datetime", "hashlib", "math", "operator"))
 """Modules without a way to others: `getattr(math, name)` is a usual table of functions."""
 ALLOWED_DUNDERS = frozenset(
@@ -169,20 +176,28 @@ ALLOWED_DUNDERS = frozenset(
         "sub subclasscheck suppress_context traceback truediv trunc type_params version wrapped xor"
     )
 )
-_DENIED_TEXTS = _words("__builtins__ __globals__ __import__ __subclasses__ __loader__ __spec__ allow_pickle eval_str")
+_SANDBOX_CHECKS = frozenset(("is_safe_attribute", "is_safe_callable"))
+"""Methods by which the sandbox of jinja2 decides: who defines them anew opens it."""
+_DENIED_TEXTS = _SANDBOX_CHECKS | _words(
+    "__builtins__ __globals__ __import__ __subclasses__ __loader__ __spec__ allow_pickle eval_str"
+)
 """Texts that are of use only as the name of a key, member or argument."""
 _REFLECTION = frozenset(("getattr", "setattr", "delattr", "hasattr"))
 _REFLECTING_DUNDERS = frozenset(("__getattribute__", "__getattr__", "__setattr__", "__delattr__"))
+_READ_ARGUMENTS_OF = _REFLECTION | _REFLECTING_DUNDERS | {"vars"}
 _NEVER_PASSED_ON = frozenset(("getattr", "setattr", "delattr", "vars"))
 _GETTERS = frozenset(("attrgetter", "methodcaller", "itemgetter"))
 _GETTER_PATHS = frozenset(f"operator.{name}" for name in _GETTERS)
 _EXECUTING_KEYWORDS = frozenset(("allow_pickle", "eval_str"))
 _FORMAT_FIELD = re.compile(r"\{([^{}]*)")
+_FORMAT_SPEC = re.compile(r":(?![^\[]*\])")
+"""The colon that ends the name of a field: not one in the brackets of a key, as in `{a[x:y]}`."""
 _FORMAT_STEP = re.compile(r"[.\[]\s*(\w+)")
 _TYPES = "skill_types"
 _TYPESHED = "_typeshed"
 """Exists for type checkers alone, under `if TYPE_CHECKING`."""
 _MAX_DEPTH = 100
+_Function = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
 
 
 @dataclass(frozen=True)
@@ -278,9 +293,12 @@ class _PolicyVisitor:
         self._called = {id(node.func) for node in nodes if isinstance(node, ast.Call)}
         self._used_in_place = self._called | {id(node.value) for node in nodes if isinstance(node, ast.Attribute)}
         self._used_in_place |= {id(owner) for owner in _asked_by_name(nodes)}
+        self._changed = {id(node.target) for node in nodes if isinstance(node, ast.AugAssign)}
+        self._deleted = set(_deleted_names(nodes))
         self._optional = {id(each) for node in nodes for each in _guarded_imports(node)}
         self._assigned = {node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
         self._assigned |= {node.arg for node in nodes if isinstance(node, ast.arg)}
+        self._bound_names = dict(_names_with_scope(tree, frozenset()))
         self._own_members = {id(node) for cls in nodes if isinstance(cls, ast.ClassDef) for node in _own_members(cls)}
         self._own_names = _everyday_names(nodes) if self._keeps_os(nodes) else frozenset[str]()
         self._texts: dict[str, list[str]] = {}
@@ -308,9 +326,10 @@ class _PolicyVisitor:
                 yield from self._attribute(node)
             case ast.Call():
                 yield from self._call(node)
-            case ast.MatchClass(kwd_attrs=names):
-                for name in names:
-                    yield from self._denied_in(name, node.lineno, "match")
+            case ast.MatchClass():
+                yield from self._class_pattern(node)
+            case ast.FunctionDef() | ast.Assign() | ast.AnnAssign():
+                yield from self._definition(node)
             case ast.Subscript(
                 value=ast.Attribute(attr="__dict__") | ast.Call(func=ast.Name(id="vars"), args=[_]), slice=key
             ) if text := _literal_text(key):
@@ -330,16 +349,48 @@ class _PolicyVisitor:
             yield node.lineno, f"`{name}` must not be used: use `yaml.safe_load`"
         elif name == "help" and name not in self._assigned:
             yield node.lineno, "`help` must not be used: it loads modules by name"
-        elif id(node) in self._used_in_place or not isinstance(node.ctx, ast.Load):
+        elif name in _SANDBOX_CHECKS:
+            yield from self._denied_in(name, node.lineno, "a name")
+        elif id(node) in self._called or not isinstance(node.ctx, ast.Load):
             return
-        elif self._path(node) in _GETTER_PATHS or (name in _NEVER_PASSED_ON and name not in self._assigned):
+        elif self._path(node) in _GETTER_PATHS or (name in _NEVER_PASSED_ON and not self._is_bound(node)):
             yield node.lineno, f"`{name}` must not be passed on: call it where the member is needed"
-        elif self._modules.get(name) in _ROOTS - {"os"} and name not in self._assigned:
+        elif id(node) in self._used_in_place:
+            return
+        elif self._modules.get(name) in _ROOTS - {"os"} and not self._is_bound(node):
             yield node.lineno, f"module `{name}` must not be passed on: use its members where they are needed"
+
+    def _definition(self, node: ast.FunctionDef | ast.Assign | ast.AnnAssign) -> Iterator[tuple[int, str]]:
+        """Check definitions by which libraries or the language reach members."""
+        match node:
+            case ast.FunctionDef(name=name) if name in _SANDBOX_CHECKS:
+                yield from self._denied_in(name, node.lineno, "def")
+            case (
+                ast.Assign(targets=[ast.Name(id="__match_args__") | ast.Attribute(attr="__match_args__")], value=value)
+                | ast.AnnAssign(target=ast.Name(id="__match_args__"), value=ast.expr() as value)
+            ):
+                items = [each for each in ast.walk(value) if isinstance(each, ast.expr)]
+                for name in (text for item in items for text in self._known_texts(item)):
+                    yield from self._denied_in(name, node.lineno, "__match_args__")
+            case _:
+                pass
+
+    def _class_pattern(self, node: ast.MatchClass) -> Iterator[tuple[int, str]]:
+        for name, pattern in zip(node.kwd_attrs, node.kwd_patterns, strict=True):
+            yield from self._denied_in(name, node.lineno, "match")
+            if name == "sys":
+                yield node.lineno, "`match` must not be used to reach `sys`: import it and name its members"
+            if isinstance(pattern, ast.MatchClass):
+                for member in pattern.kwd_attrs:
+                    yield from self._denied_path(f"{name}.{member}", node.lineno)
+
+    def _is_bound(self, node: ast.Name) -> bool:
+        """Return whether code gives the name a value of its own where it stands: as a variable or a parameter."""
+        return node.id in self._bound_names.get(id(node), ())
 
     def _is_imported_above(self, node: ast.Name) -> bool:
         """Return whether a statement of the module gave the name another meaning, as `from re import compile` does."""
-        return not isinstance(node.ctx, ast.Del) and any(
+        return node.id not in self._deleted and any(
             isinstance(statement, ast.ImportFrom)
             and statement.lineno < node.lineno
             and any((alias.asname or alias.name) == node.id for alias in statement.names)
@@ -353,10 +404,12 @@ class _PolicyVisitor:
         called = node.func.id if isinstance(node.func, ast.Name) else getattr(node.func, "attr", "")
         path = self._path(node.func)
         match node.args:
+            case arguments if called in _READ_ARGUMENTS_OF and any(isinstance(each, ast.Starred) for each in arguments):
+                yield node.lineno, f"`{called}` must be given its arguments one by one"
             case [owner, attribute, *_] if called in _REFLECTION | _REFLECTING_DUNDERS:
                 yield from self._reflection(called, owner, attribute)
-            case [attribute] if called in _REFLECTING_DUNDERS and (text := _literal_text(attribute)):
-                yield from self._denied_in(text, node.lineno, called)
+            case [attribute] if called in _REFLECTING_DUNDERS and isinstance(node.func, ast.Attribute):
+                yield from self._reflection(called, node.func.value, attribute)
             case [] if called == "vars":
                 yield node.lineno, "`vars` must not be used without an object: name the variables"
             case [owner] if called == "vars" and (root := self._root(owner)) is not None:
@@ -381,6 +434,8 @@ class _PolicyVisitor:
             texts = self._known_texts(argument)
             for text in texts:
                 yield from self._denied_in(text, node.lineno, name)
+                if text.rpartition(".")[2] in _REFLECTING_DUNDERS:
+                    yield node.lineno, f"`{name}` must not be used to reach `{text}`: use `getattr`"
             named = argument.value if isinstance(argument, ast.Starred) else argument
             if not texts and name != "itemgetter" and not isinstance(named, ast.Name):
                 yield node.lineno, f"`{name}` must be given the written name of a member: or use a lambda"
@@ -404,8 +459,8 @@ class _PolicyVisitor:
         match node:
             case ast.Name(id=name):
                 return self._texts.get(name, [])
-            case ast.Starred(value=ast.List(elts=items) | ast.Tuple(elts=items)):
-                return [text for item in items for text in self._known_texts(item)]
+            case ast.Starred(value=value):
+                return [text for item in _items(value) for text in self._known_texts(item)]
             case _:
                 return [] if (text := _literal_text(node)) is None else [text]
 
@@ -415,10 +470,10 @@ class _PolicyVisitor:
                 yield line, f"`{by}` must not be used to reach `{name}`: {DENIED_MEMBERS.get(name, 'do without it')}"
 
     def _text(self, node: ast.expr, text: str) -> Iterator[tuple[int, str]]:
-        if isinstance(node, ast.Constant) and text in _DENIED_TEXTS:
+        if text in _DENIED_TEXTS:
             yield node.lineno, f"`{text}` must not be used, as a text neither"
         for field in _FORMAT_FIELD.findall(text):
-            steps = _FORMAT_STEP.findall(field.partition(":")[0])
+            steps = _FORMAT_STEP.findall(_FORMAT_SPEC.split(field, maxsplit=1)[0])
             for step, following in zip(steps, [*steps[1:], ""], strict=False):
                 harmless = step != "__class__" or following in ("__name__", "__qualname__")
                 if _is_denied_dunder(step) or step in _FRAMES.split() or not harmless:
@@ -454,8 +509,15 @@ class _PolicyVisitor:
                 yield node.lineno, f"`{path}` is private: use what the module documents"
             elif alias.name in DENIED_MEMBERS:
                 yield node.lineno, f"`{path}` must not be used: {DENIED_MEMBERS[alias.name]}"
+            elif alias.name in _HIDDEN_MODULES:
+                yield self._hidden(path, node.lineno)
             else:
                 yield from self._denied_path(path, node.lineno)
+
+    def _hidden(self, path: str, line: int) -> tuple[int, str]:
+        name = path.rpartition(".")[2]
+        advice = f"`{name}` is not among the modules for skills{self._available.suggest(name)}"
+        return line, f"`{path}` must not be used: {advice}"
 
     def _module(self, name: str, node: ast.Import | ast.ImportFrom) -> Iterator[tuple[int, str]]:
         top, line = name.partition(".")[0], node.lineno
@@ -495,15 +557,20 @@ class _PolicyVisitor:
             yield node.lineno, f"`{root}.{name}` is private: use what the module documents"
         elif path in _GETTER_PATHS and id(node) not in self._called:
             yield node.lineno, f"`{name}` must not be passed on: call it where the member is needed"
-        elif path and name in _ROOTS and id(node) not in self._used_in_place:
-            yield node.lineno, f"module `{path}` must not be passed on: use its members where they are needed"
+        elif path and name in _HIDDEN_MODULES:
+            yield self._hidden(path, node.lineno)
+        elif name in _SANDBOX_CHECKS:
+            yield from self._denied_in(name, node.lineno, "a member")
+        elif ((path and name in _ROOTS) or self._is_sys(node)) and id(node) not in self._used_in_place:
+            yield node.lineno, f"module `{path or name}` must not be passed on: use its members where they are needed"
 
     def _is_foreign(self, node: ast.Attribute) -> bool:
         """Return whether the member is read, and not one that a class of the file defines.
 
         Whose member it is shows in methods that ask their own object. Elsewhere the chain may begin at no import.
         """
-        if not isinstance(node.ctx, ast.Load) or id(node) in self._own_members:
+        is_read = isinstance(node.ctx, ast.Load) or id(node) in self._changed
+        if not is_read or id(node) in self._own_members:
             return False
         start: ast.expr = node
         while isinstance(start, ast.Attribute):
@@ -521,6 +588,10 @@ class _PolicyVisitor:
 
     def _is_os(self, name: str) -> bool:
         return bool(_OS.intersection((self._modules.get(name) or self._imported.get(name) or "").split(".")))
+
+    def _is_sys(self, node: ast.Attribute) -> bool:
+        """Return whether the member may be the module `sys`, which most modules import."""
+        return node.attr == "sys" and self._is_foreign(node)
 
     def _denied_path(self, path: str, line: int) -> Iterator[tuple[int, str]]:
         steps = path.split(".")
@@ -565,9 +636,9 @@ def _bindings(tree: ast.Module) -> tuple[dict[str, str], dict[str, str]]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             for alias in node.names:
-                modules[alias.asname or alias.name.partition(".")[0]] = (
-                    alias.name if alias.asname else alias.name.partition(".")[0]
-                )
+                bound = alias.asname or alias.name.partition(".")[0]
+                if modules.get(bound, "").partition(".")[0] not in _GUARDED_MODULES:  # another scope may still use it
+                    modules[bound] = alias.name if alias.asname else bound
         elif isinstance(node, ast.ImportFrom) and node.module:
             for alias in node.names:
                 bound = alias.asname or alias.name
@@ -575,6 +646,8 @@ def _bindings(tree: ast.Module) -> tuple[dict[str, str], dict[str, str]]:
                     modules[bound] = alias.name
                 else:
                     members[bound] = f"{node.module}.{alias.name}"
+    if "*" in members:  # it may bring the modules that its module imports
+        modules = {name: name for name in _GUARDED_MODULES & ALLOWED_STANDARD} | modules
     return modules, members
 
 
@@ -605,9 +678,52 @@ def _mentions(node: ast.AST, *names: str) -> bool:
     )
 
 
+def _names_with_scope(
+    scope: ast.Module | ast.ClassDef | _Function, outer: frozenset[str]
+) -> Iterator[tuple[int, frozenset[str]]]:
+    """Yield the names that stand in a scope, by identity, with the names that assignments and parameters bind there."""
+    body: list[ast.AST] = [scope.body] if isinstance(scope, ast.Lambda) else [*scope.body]
+    inside, scopes = list[ast.Name](), list[ast.ClassDef | _Function]()
+    while body:
+        node = body.pop()
+        if isinstance(node, ast.Name):
+            inside.append(node)
+        if isinstance(node, ast.ClassDef | _Function):
+            scopes.append(node)
+            body += _signature(node)
+        else:
+            body += ast.iter_child_nodes(node)
+    bound = outer | {node.id for node in inside if isinstance(node.ctx, ast.Store)}
+    if isinstance(scope, _Function):
+        bound |= {node.arg for node in ast.walk(scope.args) if isinstance(node, ast.arg)}
+    yield from ((id(node), bound) for node in inside)
+    for each in scopes:  # functions do not see the names of the class around them
+        yield from _names_with_scope(each, outer if isinstance(scope, ast.ClassDef) else bound)
+
+
+def _signature(scope: ast.ClassDef | _Function) -> list[ast.AST]:
+    """Return what is evaluated around a function or class and not in it: defaults, bases, decorators."""
+    if isinstance(scope, ast.Lambda):
+        return [scope.args]
+    return [child for child in ast.iter_child_nodes(scope) if not isinstance(child, ast.stmt)]
+
+
+def _deleted_names(nodes: list[ast.AST]) -> Iterator[str]:
+    """Yield the names that lose their value again: by `del`, or at the end of `except ... as name`."""
+    for node in nodes:
+        if isinstance(node, ast.ExceptHandler) and node.name:
+            yield node.name
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Del):
+            yield node.id
+
+
 def _own_members(cls: ast.ClassDef) -> Iterator[ast.AST]:
     """Yield the members that methods ask their own object for and that its class defines."""
-    methods = [each for each in cls.body if isinstance(each, ast.FunctionDef | ast.AsyncFunctionDef) and each.args.args]
+    methods = [
+        each
+        for each in cls.body
+        if isinstance(each, ast.FunctionDef | ast.AsyncFunctionDef) and each.args.args and _keeps_its_object(each)
+    ]
     defined = {each.name for each in methods}
     defined |= {each.id for each in ast.walk(cls) if isinstance(each, ast.Name) and isinstance(each.ctx, ast.Store)}
     own = [
@@ -617,7 +733,17 @@ def _own_members(cls: ast.ClassDef) -> Iterator[ast.AST]:
         if isinstance(node, ast.Attribute) and getattr(node.value, "id", "") == method.args.args[0].arg
     ]
     defined |= {node.attr for node in own if isinstance(node.ctx, ast.Store)}
-    yield from (node for node in own if node.attr in defined)
+    yield from (node for node in own if node.attr in defined and node.attr not in _FRAMES.split())
+
+
+def _keeps_its_object(method: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
+    """Return whether the first parameter of a method is its object, and stays so."""
+    own = method.args.args[0]
+    return not any(_mentions(each, "staticmethod") for each in method.decorator_list) and not any(
+        (isinstance(node, ast.Name) and node.id == own.arg and not isinstance(node.ctx, ast.Load))
+        or (isinstance(node, ast.arg) and node.arg == own.arg and node is not own)
+        for node in ast.walk(method)
+    )
 
 
 def _asked_by_name(nodes: list[ast.AST]) -> Iterator[ast.expr]:
@@ -669,22 +795,38 @@ def _assignments(nodes: list[ast.AST]) -> Iterator[tuple[str, ast.expr]]:
     """Yield names with the values that they are given."""
     for node in nodes:
         match node:
+            case ast.Assign(targets=[ast.Tuple(elts=targets)], value=ast.Tuple(elts=values)):
+                pairs = zip(targets, values, strict=False)
+                yield from ((target.id, value) for target, value in pairs if isinstance(target, ast.Name))
             case ast.Assign(targets=targets, value=value):
                 yield from ((target.id, value) for target in targets if isinstance(target, ast.Name))
             case ast.NamedExpr(target=ast.Name(id=name), value=value):
                 yield name, value
             case ast.AnnAssign(target=ast.Name(id=name), value=ast.expr() as value):
                 yield name, value
-            case ast.For(target=ast.Name(id=name), iter=ast.List(elts=values) | ast.Tuple(elts=values)):
-                yield from ((name, value) for value in values)
-            case ast.comprehension(target=ast.Name(id=name), iter=ast.List(elts=values) | ast.Tuple(elts=values)):
-                yield from ((name, value) for value in values)
-            case ast.arguments(args=arguments, defaults=[_, *_] as values):
-                yield from (
-                    (argument.arg, value) for argument, value in zip(arguments[::-1], values[::-1], strict=False)
-                )
+            case (
+                ast.For(target=ast.Name(id=name), iter=values)
+                | ast.comprehension(target=ast.Name(id=name), iter=values)
+            ):
+                yield from ((name, value) for value in _items(values))
+            case ast.arguments(posonlyargs=first, args=others, defaults=values):
+                arguments = [*first, *others][::-1]
+                yield from ((each.arg, value) for each, value in zip(arguments, values[::-1], strict=False))
+                by_name = zip(node.kwonlyargs, node.kw_defaults, strict=True)
+                yield from ((each.arg, value) for each, value in by_name if value is not None)
             case _:
                 pass
+
+
+def _items(node: ast.expr) -> list[ast.expr]:
+    """Return what a loop over an expression yields, as far as it is written out."""
+    match node:
+        case ast.List(elts=items) | ast.Tuple(elts=items) | ast.Set(elts=items):
+            return items
+        case ast.Dict(keys=keys):
+            return [key for key in keys if key is not None]
+        case _:
+            return []
 
 
 def _is_false(node: ast.expr) -> bool:
@@ -699,6 +841,8 @@ def _literal_text(node: ast.expr) -> str | None:
     """Return a string that is written out, in one piece or as a sum."""
     match node:
         case ast.Constant(value=str(text)):
+            return text
+        case ast.JoinedStr(values=[ast.Constant(value=str(text))]):
             return text
         case ast.BinOp(left=left, op=ast.Add(), right=right):
             one, other = _literal_text(left), _literal_text(right)

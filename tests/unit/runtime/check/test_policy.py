@@ -556,3 +556,132 @@ def test_what_runs_only_as_a_program_is_left_alone(source):
 )
 def test_what_may_run_in_a_skill_is_refused_under_any_condition(source):
     assert check(RUN + source + "\n") is not None
+
+
+METACLASS = "class M(type):\n    def __instancecheck__(cls, other): return True\nclass P(metaclass=M):\n"
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "import enum\nX = enum.bltns.eval(input)",
+        "from enum import bltns as b\nX = b.eval(input)",
+        "import sys\nsys.path.insert(0, '/tmp')\ntry:\n    import rules\nexcept ImportError:\n    pass",
+        "import sys, contextlib\nsys.path += ['/tmp']\nwith contextlib.suppress(ImportError):\n    import rules",
+        "import imaplib\nX = imaplib.IMAP4_stream('true')",
+        "from typing import List\nX = List[input].__args__[0]._evaluate({}, {}, recursive_guard=frozenset())",
+        "B = locals()['__buil' + 'tins__']",
+        "X = {}.get('__glo' + 'bals__')",
+        "import numpy as np\nX = np.load('x', **{'allow_' + 'pickle': True})",
+        "from re import compile as eval\ntry:\n    1 / 0\nexcept ZeroDivisionError as eval:\n    pass\nX = eval(input)",
+        "from re import compile as eval\nx = eval('a')\ndel eval\nX = eval(input)",
+        "from uuid import *\nX = sys.modules['builtins'].eval(input)",
+        "from uuid import *\nX = [sys][0]",
+        "import sys as s\ndef f():\n    import math as s\nX = s.modules['builtins']",
+        "import sys\nX = sys.__getattribute__('modules')",
+        "import os\nX = os.__getattribute__(input)",
+        "import operator, os\nX = operator.methodcaller('__getattribute__', input)(os)",
+        "import typing\ns = [typing][0].sys",
+        "import typing\nmatch typing:\n    case object(sys=s):\n        pass",
+        "import typing\nmatch typing:\n    case object(sys=object(modules=m)):\n        pass",
+        "import shutil\nmatch shutil:\n    case object(os=object(abort=a)):\n        pass",
+        "import os\nX = getattr(*(os, 'system'))",
+        "import os\nX = getattr(os, *['system'])",
+        "import os\nX = getattr([os][0], *['system'], None)",
+        "import os\nX = vars(*[os]).get('system')",
+        "import os\nX = getattr.__call__(os, 'system')",
+        "import os\ng = getattr.__call__",
+        "import os\nX = vars.__call__(os)['system']",
+        "def f(getattr): return getattr\ng = getattr",
+        "def f(getattr, g=getattr): return g",
+        "class A:\n    getattr = 1\n    def f(self, o): return map(getattr, o, o)",
+        "import sys\ndef f(sys): return sys\nX = [sys][0].modules['builtins']",
+        METACLASS + "    __match_args__ = ('__self__',)\nmatch print:\n    case P(b):\n        X = b.eval(input)",
+        METACLASS + "    __match_args__ = ('real',) + ('system',)",
+        METACLASS + "    __match_args__: tuple = ('tb_frame',)",
+        METACLASS + "    pass\nP.__match_args__ = ['sys' + 'tem']",
+        "class A:\n    execv = None\n    @staticmethod\n    def f(self): return self.execv",
+        "import os\nclass A:\n    popen = None\n    def f(self):\n        self = os\n        return self.popen",
+        "import os\nclass A:\n    def f(self):\n        fork = 0\n        return [self.fork for self in [os]]",
+        "class A:\n    tb_frame = None\n    def f(self): return self.tb_frame",
+        "import os\nos.system += input",
+        "X = getattr([1][0], f'system')",
+        "def f(m, *, n='system'): return getattr(m, n)",
+        "def f(m, n='system', /): return getattr(m, n)",
+        "n, k = 'system', 1\nX = getattr([1][0], n)",
+        "import operator\nX = [operator.attrgetter(n) for n in {'system'}]",
+        "import operator\nX = [operator.attrgetter(n) for n in {'system': 1}]",
+        "import operator\nX = operator.attrgetter(*{'system'})",
+        "import dataclasses\nX = dataclasses.inspect.stack()",
+        "import dataclasses\ni = dataclasses.inspect",
+        "from dataclasses import inspect",
+        "from uuid import ctypes",
+        "from unittest import case\nX = case.pickle",
+        "import asyncio\nX = asyncio.base_events.subprocess",
+        "import shutil\nX = shutil.posix.abort",
+        "from enum import Enum\nX = Enum._convert_('X', 'os', print)",
+        "def f(loop): return loop._make_subprocess_transport",
+        "def f(m): return m._execvpe, m._spawnvef",
+        "X = '{a[x:y].__globals__}'.format(a={'x:y': print})",
+        "X = '{a[x:y].tb_frame.f_globals}'",
+        "import jinja2\nX = jinja2.utils.import_string('builtins.eval')",
+        "from jinja2.ext import Environment",
+        "from jinja2.sandbox import Environment",
+        "import jinja2.bccache as c",
+        "import jinja2\nX = jinja2.ModuleLoader('x')",
+        "import jinja2.filters\nX = jinja2.filters.getattr_static(1, 'real')",
+        "from jinja2.sandbox import SandboxedEnvironment as S\nclass E(S):\n    def is_safe_attribute(self, *a): return True",
+        "from jinja2.sandbox import SandboxedEnvironment as S\nclass E(S):\n    is_safe_callable = print",
+        "from jinja2.sandbox import SandboxedEnvironment as S\nS.is_safe_callable = print",
+        "X = type('E', (), {'is_safe_attribute': print})",
+        "from yaml.cyaml import CLoader",
+        "import yaml\nX = yaml.cyaml.CLoader('')",
+        "import yaml.cyaml as c",
+        "from pandas.io.common import import_optional_dependency as get",
+    ],
+)
+def test_a_roundabout_way_to_what_is_denied_is_refused(source):
+    finding = check(source + RUN)
+    assert finding is not None
+    assert finding.gate == "policy"
+
+
+def test_a_module_that_another_one_imports_is_refused_with_what_to_use():
+    assert check("from unittest import pickle" + RUN).message.endswith("CSV or `yaml.safe_load`")
+    assert check("import yaml.representer\nX = yaml.representer.copyreg" + RUN).message == (
+        "line 2: `yaml.representer.copyreg` must not be used: `copyreg` is not among the modules for skills"
+    )
+    assert check("from typing import timeit" + RUN).message.endswith("modules for skills; use `time` instead")
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "try:\n    1 / 0\nexcept ZeroDivisionError as e:\n    X = str(e)",
+        "import re\nclass A:\n    def compile(self): return re.compile('a')\nX = A().compile()",
+        "from math import *\ndef f(string, types):\n    return len(string), [types], sqrt(4)",
+        "from math import *\nfrom urllib.parse import urlparse\nX = urlparse('a').query, 'Total (EUR)'",
+        "import string\ndef f(words):\n    return [len(string) for string in words]",
+        "import string\ndef f(string):\n    return (lambda: len(string))()",
+        "def f(vars):\n    return sorted(vars), [*vars]",
+        "def f():\n    x = 1\n    return locals()",
+        "import sys\nX = sys.argv, sys.maxsize, sys.stdout.write, sys.version_info >= (3, 11)",
+        "X = [print][0]\ndef f(answer):\n    return answer.sys.country",
+        "class A:\n    def __init__(self):\n        self.sys = 1\n    def f(self):\n        return self.sys",
+        "class A:\n    __match_args__ = ('x', 'y')\n    def __init__(self): self.x = self.y = 1",
+        "def f(machine):\n    match machine:\n        case object(os=name, path=p):\n            return name, p",
+        "class A:\n    def kill(self): return 1\n    @classmethod\n    def make(cls): return cls.kill",
+        "class A:\n    def __init__(self): self.system = 0\n    def add(self): self.system += 1",
+        "class A:\n    def _evaluate(self, n): return n\n    def f(self): return self._evaluate(1)",
+        "class A:\n    def __getattribute__(self, name): return object.__getattribute__(self, name)",
+        "class A:\n    def __getattr__(self, name): return super().__getattribute__(name)",
+        "X = '{:%H:%M} {a[b]:>10}'",
+        "import requests\ndef f(r): return r.code, requests.codes.ok",
+        "import yaml\nX = yaml.safe_dump({'a': 1}), yaml.YAMLError",
+        "from jinja2 import DictLoader, StrictUndefined\nfrom jinja2.sandbox import SandboxedEnvironment as S\nX = S()",
+        "def f(*args): return max(*args), print(*args)",
+        "a, b = 'x', 'y'\nX = [getattr(1, n) for n in {'real': 1, 'imag': 2}]",
+    ],
+)
+def test_ordinary_counterparts_of_roundabout_ways_pass(source):
+    assert check(source + RUN) is None
