@@ -184,6 +184,8 @@ _DENIED_TEXTS = _SANDBOX_CHECKS | _words(
 """Texts that are of use only as the name of a key, member or argument."""
 _REFLECTION = frozenset(("getattr", "setattr", "delattr", "hasattr"))
 _REFLECTING_DUNDERS = frozenset(("__getattribute__", "__getattr__", "__setattr__", "__delattr__"))
+_DISPATCHERS = ("singledispatch", "singledispatchmethod")
+"""Decorators that evaluate texts in the place of types, as pydantic does."""
 _READ_ARGUMENTS_OF = _REFLECTION | _REFLECTING_DUNDERS | {"vars"}
 _NEVER_PASSED_ON = frozenset(("getattr", "setattr", "delattr", "vars"))
 _GETTERS = frozenset(("attrgetter", "methodcaller", "itemgetter"))
@@ -305,9 +307,13 @@ class _PolicyVisitor:
         for name, value in _assignments(nodes):
             if (text := _literal_text(value)) is not None:
                 self._texts.setdefault(name, []).append(text)
+        self._namespaces = {name for name, value in _assignments(nodes) if _is_namespace(value)}
         self._safe_loads = {id(node.func) for node in nodes if isinstance(node, ast.Call) and self._loads_safely(node)}
         self._uses_pandas = any(path.partition(".")[0] == "pandas" for path in self._imported_paths())
-        self._uses_pydantic = any(path.partition(".")[0] == "pydantic" for path in self._imported_paths())
+        self._evaluates_annotations = _mentions(tree, *_DISPATCHERS) or any(
+            path.partition(".")[0] == "pydantic" or path.rpartition(".")[2] in _DISPATCHERS
+            for path in self._imported_paths()
+        )
 
     def violations(self) -> Iterator[tuple[int, str]]:
         """Yield each violation as its line and message."""
@@ -324,17 +330,17 @@ class _PolicyVisitor:
                 yield from self._name(node)
             case ast.Attribute():
                 yield from self._attribute(node)
-            case ast.Call():
+            case ast.Call(func=function, args=arguments):
                 yield from self._call(node)
+                if isinstance(function, ast.Attribute) and self._holds_members(function.value):
+                    yield from self._key(*arguments[:1])  # of `get` or `pop`
             case ast.MatchClass():
                 yield from self._class_pattern(node)
             case ast.FunctionDef() | ast.Assign() | ast.AnnAssign():
                 yield from self._definition(node)
-            case ast.Subscript(
-                value=ast.Attribute(attr="__dict__") | ast.Call(func=ast.Name(id="vars"), args=[_]), slice=key
-            ) if text := _literal_text(key):
-                yield from self._check(node.value)
-                yield from self._denied_in(text, node.lineno, "__dict__")
+            case ast.Subscript(value=owner, slice=key) if self._holds_members(owner):
+                yield from self._check(owner)
+                yield from self._key(key)
             case ast.Constant() | ast.BinOp() if text := _literal_text(node):
                 yield from self._text(node, text)
             case _:
@@ -428,6 +434,15 @@ class _PolicyVisitor:
                     f"`.{called}` of a DataFrame takes a written text without `@`: or select rows in Python",
                 )
 
+    def _key(self, *keys: ast.expr) -> Iterator[tuple[int, str]]:
+        for key in keys:
+            for text in self._known_texts(key):
+                yield from self._denied_in(text, key.lineno, "__dict__")
+
+    def _holds_members(self, node: ast.expr) -> bool:
+        """Return whether an expression is the dictionary of an object's members, or a variable that was given one."""
+        return _is_namespace(node) or (isinstance(node, ast.Name) and node.id in self._namespaces)
+
     def _getter(self, node: ast.Call, name: str) -> Iterator[tuple[int, str]]:
         """Check the members that a getter of `operator` names; of `methodcaller` the first argument is one."""
         for argument in node.args[:1] if name == "methodcaller" else node.args:
@@ -478,7 +493,7 @@ class _PolicyVisitor:
                 harmless = step != "__class__" or following in ("__name__", "__qualname__")
                 if _is_denied_dunder(step) or step in _FRAMES.split() or not harmless:
                     yield node.lineno, f"a format must not be used to reach `{step}`: pass the value itself"
-        if self._uses_pydantic and "(" in text:  # pydantic evaluates texts in the place of types
+        if self._evaluates_annotations and "(" in text:
             try:
                 expression = ast.parse(text, mode="eval")
             except (SyntaxError, ValueError, MemoryError, RecursionError):
@@ -490,8 +505,6 @@ class _PolicyVisitor:
     def _import(self, node: ast.Import) -> Iterator[tuple[int, str]]:
         for alias in node.names:
             yield from self._module(alias.name, node)
-            if alias.asname:  # without one, what is denied of it is found where it is used
-                yield from self._denied_path(alias.name, node.lineno)
 
     def _import_from(self, node: ast.ImportFrom) -> Iterator[tuple[int, str]]:
         if node.level or not node.module:
@@ -533,18 +546,13 @@ class _PolicyVisitor:
             yield line, f"module `{name}` must not be used: {DENIED_MEMBERS[denied]}"
         elif top not in self._available.modules and id(node) not in self._optional:
             yield line, f"there is no module `{top}` here{self._available.suggest(top)}"
-        elif isinstance(node, ast.ImportFrom):
+        else:
             yield from self._denied_path(name, line)
 
     def _attribute(self, node: ast.Attribute) -> Iterator[tuple[int, str]]:
         name, root = node.attr, self._root(node)
         if _is_dunder(name):
-            if name == "__dict__" and self._root(node.value) is not None:
-                yield node.lineno, f"`{root}.__dict__` must not be used: name the member"
-            elif name in _REFLECTING_DUNDERS and isinstance(node.ctx, ast.Load) and id(node) not in self._called:
-                yield node.lineno, f"`{name}` must not be passed on: call it where the member is needed"
-            elif name not in ALLOWED_DUNDERS:
-                yield node.lineno, f"attribute `{name}` must not be used"
+            yield from self._dunder(node)
             return
         path = self._path(node)
         if denied := next(self._denied_path(path, node.lineno), None):
@@ -563,6 +571,17 @@ class _PolicyVisitor:
             yield from self._denied_in(name, node.lineno, "a member")
         elif ((path and name in _ROOTS) or self._is_sys(node)) and id(node) not in self._used_in_place:
             yield node.lineno, f"module `{path or name}` must not be passed on: use its members where they are needed"
+
+    def _dunder(self, node: ast.Attribute) -> Iterator[tuple[int, str]]:
+        name = node.attr
+        if name == "__dict__" and self._root(node.value) is not None:
+            yield node.lineno, f"`{self._root(node)}.__dict__` must not be used: name the member"
+        elif name in _REFLECTING_DUNDERS and isinstance(node.ctx, ast.Load) and id(node) not in self._called:
+            yield node.lineno, f"`{name}` must not be passed on: call it where the member is needed"
+        elif name == "__annotations__" and isinstance(node.ctx, ast.Store):
+            yield node.lineno, "`__annotations__` must not be assigned: write the types where they belong"
+        elif name not in ALLOWED_DUNDERS:
+            yield node.lineno, f"attribute `{name}` must not be used"
 
     def _is_foreign(self, node: ast.Attribute) -> bool:
         """Return whether the member is read, and not one that a class of the file defines.
@@ -827,6 +846,14 @@ def _items(node: ast.expr) -> list[ast.expr]:
             return [key for key in keys if key is not None]
         case _:
             return []
+
+
+def _is_namespace(node: ast.expr) -> bool:
+    match node:
+        case ast.Attribute(attr="__dict__") | ast.Call(func=ast.Name(id="vars"), args=[_]):
+            return True
+        case _:
+            return False
 
 
 def _is_false(node: ast.expr) -> bool:
