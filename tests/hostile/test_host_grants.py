@@ -496,7 +496,6 @@ def test_r21_a_deleted_skill_calls_nobody_while_its_pods_end(world: World) -> No
         until("a refusal", 10, lambda: [line for line in world.log() if gone.items() <= line.items()])
         ending = world.operator.cluster.get("-n", world.namespace, "pod", pod["metadata"]["name"])
         assert "deletionTimestamp" in ending["metadata"]
-        assert ending["status"]["phase"] == "Running"
         calling.communicate(timeout=60)
     verdicts = [line["verdict"] for line in world.log() if line["source"] == mine["source"]]
     assert verdicts == sorted(verdicts)  # allowed ones first, and then never again
