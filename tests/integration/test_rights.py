@@ -21,6 +21,8 @@ BUILDS = f"{NAMESPACE}-builds"
 RARE: dict[Right, str] = {
     ("", "apps", "replicasets", "delete"): "of pods that hold a Secret whose grant ended",
     ("", "", "pods/eviction", "create"): "likewise",
+    ("", "batch", "jobs", "get"): "who has the name of a Job that could not be made",
+    (BUILDS, "batch", "jobs", "get"): "likewise",
     (BUILDS, "batch", "jobs", "watch"): "where namespaces are named, no other role covers the builds",
     (BUILDS, "", "pods", "watch"): "likewise",
     (BUILDS, "", "configmaps", "delete"): "the sweeper, of a build whose Job is gone",
