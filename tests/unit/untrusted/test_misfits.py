@@ -78,3 +78,10 @@ def test_names_beside_unevaluated_count_too() -> None:
     }
     with pytest.raises(BadSchemaError, match="beside all keywords of its kind"):
         CompiledSchema(schema)
+
+
+@pytest.mark.parametrize("keyword", ["properties", "patternProperties"])
+@pytest.mark.parametrize("names", [5, None, True, "a", ["a"]], ids=str)
+def test_what_is_no_schema_beside_unevaluated_is_told_as_that(keyword: str, names: Any) -> None:
+    with pytest.raises(BadSchemaError):
+        CompiledSchema({keyword: names, "unevaluatedProperties": False})

@@ -453,11 +453,12 @@ def _in_place_size(root: dict[str, Any], place: Place, known: dict[Place, float]
     known[place] = math.inf
     node, total = value_at(root, place), 1.0
     if isinstance(node, dict):
-        inside = [(*place, *inner) for inner, _ in _subschemas(node) if inner[0] in _ALL_IN_PLACE]
+        subschemas = [inner for inner, _ in _subschemas(node)]
+        inside = [(*place, *inner) for inner in subschemas if inner[0] in _ALL_IN_PLACE]
         if "$ref" in node:
             inside.append(resolve_reference(root, node["$ref"]) or ())
         total += sum(_in_place_size(root, inner, known) for inner in inside)
-        total += sum(len(node[keyword]) for keyword in _PER_CHILD_MAPS & node.keys()) / NAMES_PER_UNIT
+        total += sum(inner[0] in _PER_CHILD_MAPS for inner in subschemas) / NAMES_PER_UNIT
     known[place] = total
     return total
 
