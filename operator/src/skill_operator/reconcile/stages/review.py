@@ -7,7 +7,7 @@ rejected is withdrawn: its author tries again with the reviewer's words, or a pe
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Final
 
 from skill_operator import naming, runtime_contract
@@ -17,7 +17,7 @@ from skill_operator.reconcile.context import StageContext
 from skill_operator.reconcile.observed import Observed
 from skill_operator.reconcile.pinned_revision import PinnedRevision
 from skill_operator.reconcile.result import ConditionUpdate, EventNote, Progress, Result
-from skill_operator.reconcile.stages.source import add_rejected, describe_rejection, record_rejection
+from skill_operator.reconcile.stages.source import add_rejected, describe_rejection, drop_rejected, record_rejection
 from skill_operator.settings import Settings
 from skill_operator.untrusted.text import single_line
 
@@ -167,7 +167,7 @@ def _approve(skill: Skill, progress: Progress, parts: dict[str, str], answer: Re
     progress.status["approved"] = parts
     progress.status["review"] = progress.review
     progress.status["rejection"] = None
-    progress.status["rejected"] = _without(skill.status.rejected, naming.source_digest(progress.source))
+    progress.status["rejected"] = drop_rejected(skill, naming.source_digest(progress.source))
     if is_known:
         return Result.done()
     message = f"{answer.by or 'somebody'} approved revision {answer.revision}: {', '.join(answer.covers)}"
@@ -202,10 +202,6 @@ def _known_rejection(skill: Skill, digest: str, token: str) -> Rejection | None:
     """Return the rejection of this code that the status has, if its latest one is that."""
     known = skill.status.rejection
     return known if known is not None and (known.token == token or known.source_digest == digest) else None
-
-
-def _without(digests: Sequence[str], digest: str) -> list[str]:
-    return [other for other in digests if other != digest]
 
 
 def _reject(observed: Observed, progress: Progress, context: StageContext, rejection: Rejection) -> Result:

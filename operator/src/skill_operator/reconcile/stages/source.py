@@ -69,8 +69,13 @@ def _untold_rejection(skill: Skill, step: GenerationStep) -> Rejection | None:
 
 def add_rejected(skill: Skill, digest: str) -> list[str]:
     """Return the digests of rejected code with one more at their head, and without the oldest beyond MAX_REJECTED."""
-    known = [other for other in skill.status.rejected if other != digest]
+    known = drop_rejected(skill, digest)
     return [digest, *known][:MAX_REJECTED] if digest else known
+
+
+def drop_rejected(skill: Skill, digest: str) -> list[str]:
+    """Return the digests of rejected code without this one."""
+    return [other for other in skill.status.rejected if other != digest]
 
 
 def describe_rejection(rejection: Rejection) -> str:
