@@ -161,7 +161,7 @@ def check_program_report(document: dict[str, Any]) -> dict[str, Any]:
     Raises NoVerdictError where the check breaks.
     """
     code, last_word = run_check(check_environment(**document))
-    if code != runtime_contract.EXIT_OK or not last_word:
+    if code not in {runtime_contract.EXIT_OK, runtime_contract.EXIT_REFUSED} or not last_word:
         raise NoVerdictError(f"a check ended with exit code {code}: {last_word}")
     report: dict[str, Any] = json.loads(json.loads(last_word)["report"])
     return report

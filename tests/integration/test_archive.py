@@ -174,24 +174,20 @@ def test_it_never_sleeps_and_is_archived_all_the_same(operator: Operator, namesp
 
 
 def test_a_call_at_the_very_moment_of_archiving_is_answered(operator: Operator, namespace: str) -> None:
-    """Its archive time is so short that calls meet each step of it, and of the way back."""
+    """Its archive time is so short that calls meet each step of it, and of the way back.
+
+    How often it is archived depends on how long each step takes, so it goes on until that was twice.
+    """
     apply(operator, namespace, skill("old", idleTimeoutSeconds=1, archiveAfterSeconds=1))
     operator.ready(namespace, "old")
     answers: list[Answer] = []
-    until_then = time.monotonic() + 40
-
-    def call(first: float) -> None:
-        pause = first
-        while time.monotonic() < until_then:
-            time.sleep(pause)
-            answers.append(operator.call(namespace, "old", {"what": f"{pause:.2f}"}))
-            pause = 1.0 + (pause - 0.9) % 1.5  # around the moments at which it sleeps and is archived
-
-    threads = [threading.Thread(target=call, args=(1.3,))]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    start, pause = time.monotonic(), 1.3
+    while time.monotonic() - start < 150 and (
+        time.monotonic() - start < 40 or events(operator, namespace, "Archived") < 2
+    ):
+        time.sleep(pause)
+        answers.append(operator.call(namespace, "old", {"what": f"{pause:.2f}"}))
+        pause = 1.0 + (pause - 0.7) % 4.0  # around the moments at which it sleeps and is archived, on a busy node too
     assert {answer.status for answer in answers} == {200}, [a.body for a in answers if a.status != 200][:3]
     assert events(operator, namespace, "Archived") >= 2, "else nothing was tried"
     print(f"{len(answers)} calls, archived {events(operator, namespace, 'Archived')} times")

@@ -46,7 +46,6 @@ ELSEWHERE = {
 FOLLOWERS = {
     "GATES": "a Literal stands for the names of gates",
     "QUESTION_KINDS": "a Literal stands for the kinds of questions",
-    "MUTANTS_SKIPPED_REASONS": "a Literal stands for these reasons",
 }
 """Entries that no module reads, and why."""
 

@@ -8,7 +8,7 @@ import os
 import time
 from collections.abc import Coroutine
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from skill_runtime import (
     egress_gate,
@@ -42,11 +42,18 @@ class ServeOutcome:
     message: str = ""
 
 
+class Examination(NamedTuple):
+    """Examination is the end of a pod that was examined: the exit code, which no other process has, and the report."""
+
+    code: int
+    report: str
+
+
 class PodExaminer(Protocol):
     """PodExaminer calls the pod once it serves, and ends its life with a report."""
 
-    def examine(self, port: int) -> Coroutine[Any, Any, str]:
-        """Call the pod at this port of its own, and return the report."""
+    def examine(self, port: int) -> Coroutine[Any, Any, Examination]:
+        """Call the pod at this port of its own, and return what came of it."""
         ...
 
 
@@ -69,7 +76,7 @@ def main(
         outcome = ServeOutcome(oc.EXIT_UNUSABLE, str(error))
     finally:
         process.kill_all()
-    if outcome.message and outcome.code != oc.EXIT_OK:
+    if outcome.message and outcome.code not in {oc.EXIT_OK, oc.EXIT_REFUSED}:
         log.write("error", "server failed", detail=outcome.message)
     return outcome.code
 
@@ -125,7 +132,7 @@ async def _serve(
         except WorkerError as error:
             outcome = ServeOutcome(oc.EXIT_FAILED, printable(redactor.redact_log_text(str(error)), 900))
     elif examination is not None and examination.done():
-        outcome = ServeOutcome(oc.EXIT_OK, examination.result())
+        outcome = ServeOutcome(*examination.result())
     else:
         log.write("info", "stopping")
     await server.drain(settings.grace_seconds)
@@ -135,8 +142,8 @@ async def _serve(
     return outcome
 
 
-async def _examine(examiner: PodExaminer, workers: worker_pool.WorkerPool, port: int) -> str:
-    """Return the report on the pod, once the skill is loaded."""
+async def _examine(examiner: PodExaminer, workers: worker_pool.WorkerPool, port: int) -> Examination:
+    """Return the examination of the pod, once the skill is loaded."""
     await workers.loaded.wait()
     return await examiner.examine(port)
 

@@ -15,6 +15,7 @@ from skill_runtime.check.examples import first_difference
 from skill_runtime.check.findings import GateFinding
 from skill_runtime.check.request import CheckExample, CheckRequest, EncodedRequest
 from skill_runtime.pod_client import call_pod
+from skill_runtime.server import Examination
 from skill_runtime.settings import RuntimeSettings, RuntimeSettingsError
 from skill_runtime.text import one_line, one_line_json
 
@@ -44,8 +45,8 @@ class Examiner:
     uid: str
     """The uid of the Skill whose calls the pod takes."""
 
-    async def examine(self, port: int) -> str:
-        """Call each example at this port until one fails. Return the signed report."""
+    async def examine(self, port: int) -> Examination:
+        """Call each example at this port until one fails. Return the signed report, and the exit code that it needs."""
         finding, passed = None, 0
         for example in self.request.examples:
             if failure := await self._failure(port, example):
@@ -53,7 +54,8 @@ class Examiner:
                 break
             passed += 1
         log.write("info", "trial", passed=passed, examples=len(self.request.examples))
-        return report.sign_report(self.key, self.request, finding, report.CheckEvidence(passed))
+        signed = report.sign_report(self.key, self.request, finding, report.CheckEvidence(passed))
+        return Examination(oc.EXIT_OK if finding is None else oc.EXIT_REFUSED, signed)
 
     async def _failure(self, port: int, example: CheckExample) -> str:
         """Return what is wrong with the response to an example; empty where it passes."""

@@ -314,7 +314,7 @@ def _read_report(file: Path, request: GateRequest, ended: _Ended) -> CheckReport
     if ended.code in _OUT_OF_MEMORY:
         message = "the check was killed, most likely for using too much memory: hold less at a time"
         return CheckReport(passed=False, gate="memory", message=message)
-    if ended.code == rc.EXIT_OK:
+    if ended.code in {rc.EXIT_OK, rc.EXIT_REFUSED}:
         message = "the check ended without a report of its own: the code interfered with it"
         return CheckReport(passed=False, gate="report", message=message)
     last = [line for line in ended.log.splitlines() if line.strip()][-3:]

@@ -27,6 +27,7 @@ ENV_REPORT_KEY: Final = "SKILL_REPORT_KEY"
 ENV_CHECK_PHASE: Final = "SKILL_CHECK_PHASE"
 PHASE_READ: Final = "read"
 PHASE_RUN: Final = "run"
+ENV_SKIP_MUTANTS: Final = "SKILL_SKIP_MUTANTS"
 ENV_HTTP_PROXY: Final = "HTTP_PROXY"
 ENV_HTTPS_PROXY: Final = "HTTPS_PROXY"
 ENV_NO_PROXY: Final = "NO_PROXY"
@@ -115,7 +116,7 @@ QUESTION_KINDS: Final = ("edge", "mutant", "opinion")
 MAX_QUESTIONS: Final = 3
 MAX_QUESTION_INPUT_CHARACTERS: Final = 300
 MAX_QUESTION_ANSWER_CHARACTERS: Final = 200
-MUTANTS_SKIPPED_REASONS: Final = ("Granted", "NotDeterministic", "Slow")
+MUTANTS_SKIPPED_REASONS: Final = ("Granted", "NotDeterministic", "Slow", "Memory")
 GATES: Final = ("size", "policy", "ruff", "mypy", "examples", "schema", "hidden")
 TERMINATION_MESSAGE_BYTES: Final = 4096
 

@@ -26,6 +26,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from skill_runtime import operator_contract
 from skill_runtime.check import mypy_gate
 
 SOURCE = Path(__file__).parents[3] / "base-image" / "src"
@@ -218,11 +219,12 @@ class Checked:
 
     @property
     def report(self) -> dict[str, Any]:
-        """The report, after its signature was verified as the operator does."""
+        """The report, after its signature and the exit code were verified as the operator does."""
         signed = json.loads(self.last_word)
         expected = hmac.new(bytes.fromhex(KEY), signed["report"].encode(), hashlib.sha256).hexdigest()
         assert hmac.compare_digest(expected, signed["mac"])
         report: dict[str, Any] = json.loads(signed["report"])
+        assert self.code == (operator_contract.EXIT_OK if report["passed"] else operator_contract.EXIT_REFUSED)
         return report
 
 

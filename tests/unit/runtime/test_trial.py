@@ -68,7 +68,7 @@ def test_a_wrong_answer_is_reported_with_its_example(tmp_path: Path, body: str, 
         .replace(" -> Output", ""),
         timeout=1,
     )
-    assert tried.code == oc.EXIT_OK, tried.log
+    assert tried.code == oc.EXIT_REFUSED, tried.log
     assert (tried.report["passed"], tried.report["gate"]) == (False, "examples")
     message = " ".join(tried.report["message"].split())
     assert "'one'" in message

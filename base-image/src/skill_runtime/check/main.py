@@ -30,7 +30,7 @@ def main() -> int:
     """Run the check, or the phase that ENV_CHECK_PHASE names, and return the exit code.
 
     The phase that reads the code leaves a report where it refuses it, and EXIT_REFUSED; else a token for the phase that
-    runs it. That phase, and a whole check, leave a report and EXIT_OK, whether the code passes or not.
+    runs it. That phase, and a whole check, leave a report: with EXIT_OK where the code passes, else EXIT_REFUSED.
     """
     signals.SignalReceiver(lambda: process.end(_EXIT_TERMINATED), reap=False)  # it waits for its tools
     try:
@@ -64,7 +64,7 @@ def main() -> int:
                 result.passed, sum(record.is_promise_kept for record in result.records), questions=result.questions
             )
             if finding is None and not request.reference:
-                # A mutant may have the kernel kill the pod, and must not take the verdict along.
+                # A mutant may have the kernel kill the pod. This tells the operator that no gate did.
                 message = report.sign_report(encoded.key, request, finding, evidence)
                 termination.write_message(settings.termination_log, message)
                 gates_end = time.monotonic()
@@ -89,7 +89,7 @@ def main() -> int:
         staticCPU=round(cpu, 3),
         seconds=round(time.monotonic() - start, 3),
     )
-    return oc.EXIT_REFUSED if phase == oc.PHASE_READ else oc.EXIT_OK
+    return oc.EXIT_OK if finding is None else oc.EXIT_REFUSED
 
 
 def _read_code(request: CheckRequest, settings: RuntimeSettings) -> GateFinding | None:
@@ -120,6 +120,8 @@ def _try_mutants(
 
     The code stays accepted whatever happens here.
     """
+    if (reason := os.environ.get(oc.ENV_SKIP_MUTANTS)) in oc.MUTANTS_SKIPPED_REASONS:
+        return replace(evidence, mutants=report.MutantCount(skipped=reason))
     if seconds > MAX_GATE_SECONDS:
         return replace(evidence, mutants=report.MutantCount(skipped="Slow"))
     try:

@@ -523,9 +523,12 @@ class MutantEvidence(ApiModel):
         default=0, ge=0, description="Variants that fail an example, or break a promise of the schemas."
     )
     of: int = Field(default=0, ge=0, description="Variants that were tried and differ from the code.")
-    skipped: Literal["Granted", "NotDeterministic", "Slow"] | None = Field(
+    skipped: Literal["Granted", "NotDeterministic", "Slow", "Memory"] | None = Field(
         default=None,
-        description="Why none was tried: egress or secrets are granted, answers may differ, or the code is too slow.",
+        description=(
+            "Why none was tried: egress or secrets are granted, answers may differ, the code is too slow, or its "
+            "variants exhausted the memory of an earlier check."
+        ),
     )
 
 

@@ -11,6 +11,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from pydantic.alias_generators import to_camel
 
 from skill_operator import runtime_contract
+from skill_operator.k8s.interface import Object
 from skill_operator.untrusted.text import single_line
 
 MAX_TEXT_CHARACTERS = 4096  # of any text in a report: a termination message has no more bytes
@@ -62,12 +63,25 @@ class CheckReport(BaseModel):
     promises: Annotated[int, Field(ge=0, le=1000)] = 0
     mutants: Annotated[int, Field(ge=0, le=1000)] = 0
     mutants_killed: Annotated[int, Field(ge=0, le=1000)] = 0
-    mutants_skipped: Literal["Granted", "NotDeterministic", "Slow"] | None = None
+    mutants_skipped: Literal["Granted", "NotDeterministic", "Slow", "Memory"] | None = None
     questions: Annotated[tuple[ReportedQuestion, ...], Field(max_length=runtime_contract.MAX_QUESTIONS)] = ()
 
     def wire(self) -> dict[str, Any]:
         """Return the report as the checker writes it."""
         return self.model_dump(mode="json", by_alias=True)
+
+
+def read_end(end: Object, key: str) -> CheckReport | None:
+    """Return the report of a container that ended by itself, if PID 1 signed it and its exit code says the same.
+
+    The signature alone is no proof: the key stands in the Job, which others may read, and any process of the container
+    may write its last message, where PID 1 is killed before it does. The exit code is PID 1's alone.
+    """
+    code = end.get("exitCode")
+    if code not in {runtime_contract.EXIT_OK, runtime_contract.EXIT_REFUSED}:
+        return None
+    report = read_signed(str(end.get("message", "")), key)
+    return report if report is None or not report.passed or code == runtime_contract.EXIT_OK else None
 
 
 def read_signed(message: str, key: str) -> CheckReport | None:

@@ -11,14 +11,21 @@ from skill_operator.api.v1alpha1 import Example, Skill
 from skill_operator.k8s.interface import Object
 from skill_operator.registry.references import pull_reference
 from skill_operator.resources import contract
-from skill_operator.resources.common import SECRET_MODE, SECRETS, isolated_container, isolated_pod, metadata, tmp_volume
+from skill_operator.resources.common import (
+    SECRET_MODE,
+    SECRETS,
+    isolated_container,
+    isolated_pod,
+    metadata,
+    mount_file,
+    tmp_volume,
+)
 from skill_operator.settings import Settings
 
 TooLarge = check_request.TooLarge
 subject = check_request.subject
 pack = check_request.pack
 REPORT = "report.json"
-PLACEHOLDER = "placeholder"
 MAX_DATA_BYTES = 1_000_000  # of the MiB that a ConfigMap holds, with its report
 
 
@@ -48,8 +55,6 @@ def config_map(skill: Skill, name: str, content: Object, report: Object | None =
     if reference := content.get(runtime_contract.CHECK_REFERENCE, ""):
         data[runtime_contract.REFERENCE_FILE] = reference.encode("utf-8", "replace").decode()
     data[runtime_contract.CONTRACT_FILE] = contract.text(skill)
-    if skill.spec.secrets:
-        data[PLACEHOLDER] = "a placeholder of the check, not the secret"
     if (size := sum(len(value.encode("utf-8", "replace")) for value in data.values())) > MAX_DATA_BYTES:
         raise TooLarge(f"source, schemas and examples take {size} bytes; {MAX_DATA_BYTES} is the most: shorten them")
     if report is not None:
@@ -57,11 +62,15 @@ def config_map(skill: Skill, name: str, content: Object, report: Object | None =
     return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata(skill, name, "check"), "data": data}
 
 
-def _placeholders(skill: Skill, name: str) -> list[Object]:
-    """Return a volume with a placeholder for each secret: a candidate never receives a value."""
-    items = [{"key": PLACEHOLDER, "path": grant.name} for grant in skill.spec.secrets]
-    volume: Object = {"name": "secrets", "configMap": {"name": name, "defaultMode": SECRET_MODE, "items": items}}
-    return [volume] if items else []
+def _placeholders(skill: Skill) -> list[Object]:
+    """Return a volume with a placeholder for each secret, the pod's uid: a candidate never receives a value.
+
+    It looks as in production, and nobody can write to it: that would be a way to tell the code something while it is
+    judged.
+    """
+    items = [{"path": grant.name, "fieldRef": {"fieldPath": "metadata.uid"}} for grant in skill.spec.secrets]
+    projected: Object = {"defaultMode": SECRET_MODE, "sources": [{"downwardAPI": {"items": items}}]}
+    return [{"name": "secrets", "projected": projected}] if items else []
 
 
 def _files(name: str, *, has_reference: bool) -> tuple[list[Object], list[Object]]:
@@ -76,11 +85,8 @@ def _files(name: str, *, has_reference: bool) -> tuple[list[Object], list[Object
         {"name": volume, "configMap": {"name": name, "items": [{"key": file, "path": file}]}}
         for volume, file in {**code, "contract": runtime_contract.CONTRACT_FILE}.items()
     ]
-    mounts: list[Object] = [
-        {"name": volume, "mountPath": f"{runtime_contract.SKILL_DIRECTORY}/{file}", "subPath": file, "readOnly": True}
-        for volume, file in code.items()
-    ]
-    mounts.append({"name": "contract", "mountPath": runtime_contract.CONTRACT_DIRECTORY, "readOnly": True})
+    mounts = [mount_file(volume, runtime_contract.SKILL_DIRECTORY, file) for volume, file in code.items()]
+    mounts.append(mount_file("contract", runtime_contract.CONTRACT_DIRECTORY, runtime_contract.CONTRACT_FILE))
     return volumes, mounts
 
 
@@ -94,8 +100,9 @@ def job(
     *,
     user_namespace: bool,
     has_reference: bool = False,
+    skip_mutants: bool = False,
 ) -> Object:
-    """Return the Job of a check.
+    """Return the Job of a check. Mutants of accepted code are skipped after they have exhausted the memory.
 
     Its first container has the tools and reads the code. The second runs it, on the image that production builds on.
     The examples arrive in the environment of PID 1, which no other process of the pod can read.
@@ -124,6 +131,7 @@ def job(
                 *env,
                 {"name": runtime_contract.ENV_REPORT_KEY, "value": report_key},
                 {"name": runtime_contract.ENV_CHECK_PHASE, "value": phase},
+                *([{"name": runtime_contract.ENV_SKIP_MUTANTS, "value": "Memory"}] if skip_mutants else []),
             ],
             resources=settings.check.resources.model_dump(),
             volumeMounts=mounts if phase == runtime_contract.PHASE_RUN else [],
@@ -137,7 +145,7 @@ def job(
         user_namespace=user_namespace,
         runtime_class=skill.spec.runtime_class_name,
         restartPolicy="Never",
-        volumes=[tmp_volume("128Mi"), *volumes, *_placeholders(skill, name)],
+        volumes=[tmp_volume("128Mi"), *volumes, *_placeholders(skill)],
         terminationGracePeriodSeconds=1,
     )
     meta = metadata(skill, name, "check")

@@ -102,6 +102,11 @@ def isolated_container(settings: Settings, **more: Any) -> Object:
     }
 
 
+def mount_file(volume: str, directory: str, file: str) -> Object:
+    """Return the read-only mount of one file, which does not follow what others write to the ConfigMap later."""
+    return {"name": volume, "mountPath": f"{directory}/{file}", "subPath": file, "readOnly": True}
+
+
 def tmp_volume(size: str) -> Object:
     """Return the volume for /tmp, in memory, where its size is a hard limit.
 

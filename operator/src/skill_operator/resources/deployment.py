@@ -14,6 +14,7 @@ from skill_operator.resources.common import (
     isolated_container,
     isolated_pod,
     metadata,
+    mount_file,
     tmp_volume,
 )
 from skill_operator.settings import Settings
@@ -30,7 +31,7 @@ def deployment(
     """
     meta, spec = skill.metadata, skill.spec
     name = naming.child(meta.name)
-    mounts: list[Object] = [{"name": "contract", "mountPath": runtime_contract.CONTRACT_DIRECTORY, "readOnly": True}]
+    mounts = [mount_file("contract", runtime_contract.CONTRACT_DIRECTORY, runtime_contract.CONTRACT_FILE)]
     volumes: list[Object] = [
         tmp_volume(spec.resources.limits.ephemeral_storage),
         {"name": "contract", "configMap": {"name": contract.name(skill)}},

@@ -390,20 +390,81 @@ def test_questions_of_another_form_are_no_report(questions: Any) -> None:
     assert parse(json.dumps(GOOD | {"questions": questions})) is None
 
 
-def test_mutants_that_exhaust_the_pod_do_not_take_the_verdict_along() -> None:
-    """It is written before they run."""
-    name, _, job = begun()
-    end = {"exitCode": 137, "reason": "OOMKilled", "message": signed(GOOD, job)}
-    result, report = ended(end, name, job)
+OUT_OF_MEMORY = {"exitCode": 137, "reason": "OOMKilled"}
+
+
+def test_mutants_that_exhaust_the_pod_are_left_out_of_another_check() -> None:
+    """The report that was signed before they ran may be anybody's who has read the key: it is no verdict."""
+    name, config_map, job = begun()
+    result, report = ended(OUT_OF_MEMORY | {"message": signed(GOOD, job)}, name, job)
+    assert report is None
+    assert not result.is_done
+    assert result.delete == (Ref("Job", "team", name),)
+    assert result.apply == (config_map,)
+    (again,) = result.create
+    assert variables(again)["SKILL_SKIP_MUTANTS"] == "Memory"
+    assert variables(again)["SKILL_REPORT_KEY"] != variables(job)["SKILL_REPORT_KEY"]
+    uid = {"uid": f"uid-{name}"}
+    again["metadata"] |= uid
+    _, report = ended(OUT_OF_MEMORY | {"message": signed(GOOD, again)}, name, again)
     assert report is not None
-    assert report.passed
-    assert result.is_done
+    assert (report.passed, report.gate) == (False, "memory"), "without them it was the code"
+    retried, _ = ended({"exitCode": 1, "finishedAt": "2030-01-01T11:00:00Z"}, name, again)
+    assert variables(retried.create[0])["SKILL_SKIP_MUTANTS"] == "Memory", "another end does not bring them back"
+    done, report = ended({"exitCode": 0, "message": signed(GOOD | {"mutantsSkipped": "Memory"}, again)}, name, again)
+    assert report is not None
+    assert done.is_done
+
+
+@pytest.mark.parametrize("report", [GOOD, GOOD | {"mutants": 9, "mutantsKilled": 9, "promises": 20}])
+@pytest.mark.parametrize(
+    "end",
+    [
+        OUT_OF_MEMORY,
+        {"exitCode": 137, "reason": "Error"},
+        {"exitCode": 143, "reason": "Error"},
+        {"exitCode": 1, "reason": "Error"},
+        {"exitCode": 2, "reason": "Error"},
+        {"exitCode": runtime_contract.EXIT_REFUSED, "reason": "Error"},
+        {"exitCode": 0, "reason": "OOMKilled"},  # the kernel took another process
+        {"exitCode": None},
+        {},
+    ],
+)
+def test_a_signature_alone_accepts_no_code(report: dict[str, Any], end: dict[str, Any]) -> None:
+    """Who may read Jobs has the key, and who may start a process in the pod writes its last message.
+
+    What accepts is the exit code of PID 1.
+    """
+    name, _, job = begun()
+    _, read = ended(end | {"message": signed(report, job)}, name, job)
+    accepts = end.get("exitCode") == runtime_contract.EXIT_OK
+    assert (read is not None and read.passed) == accepts
+
+
+def variables(job: dict[str, Any]) -> dict[str, str]:
+    return {each["name"]: each.get("value", "") for each in job["spec"]["template"]["spec"]["containers"][0]["env"]}
+
+
+def test_nothing_that_others_write_reaches_code_that_is_being_judged() -> None:
+    """A ConfigMap's volume follows the map, unless it is mounted file by file."""
+    granted = skill(secrets=[{"name": "api-key", "secretKeyRef": {"name": "billing", "key": "k"}}])
+    content = resource.bundle(granted, SOURCE, "", VISIBLE, HIDDEN, "reference")
+    for reference in (False, True):
+        job = resource.job(granted, SETTINGS, "c", 1, "00", user_namespace=True, has_reference=reference)
+        spec = job["spec"]["template"]["spec"]
+        live = {volume["name"] for volume in spec["volumes"] if "configMap" in volume}
+        assert live
+        mounts = [mount for mount in spec["containers"][0]["volumeMounts"] if mount["name"] in live]
+        assert len(mounts) == len(live)
+        assert all(mount["subPath"] for mount in mounts)
+    assert "placeholder" not in resource.config_map(granted, "c", content)["data"]
 
 
 @pytest.mark.parametrize("message", ["", "mine", json.dumps({"report": json.dumps(GOOD), "mac": "0" * 64})])
 def test_a_pod_without_memory_has_no_other_verdict_than_a_signed_one(message: str) -> None:
     name, _, job = begun()
-    _, report = ended({"exitCode": 137, "reason": "OOMKilled", "message": message}, name, job)
+    _, report = ended(OUT_OF_MEMORY | {"message": message}, name, job)
     assert report is not None
     assert (report.passed, report.gate) == (False, "memory")
 

@@ -72,8 +72,9 @@ def test_a_check_meets_placeholders_alone() -> None:
     assert "billing" not in str(made)
     pod = made[1]["spec"]["template"]["spec"]
     (volume,) = [v for v in pod["volumes"] if v["name"] == "secrets"]
-    assert volume["configMap"]["items"] == [{"key": "placeholder", "path": "api-key"}]
-    assert "placeholder" in made[0]["data"]
+    ((source,), of_owner) = (volume["projected"][key] for key in ("sources", "defaultMode"))
+    assert source["downwardAPI"]["items"] == [{"path": "api-key", "fieldRef": {"fieldPath": "metadata.uid"}}]
+    assert of_owner == 0o400
     (mount,) = [m for m in pod["containers"][0]["volumeMounts"] if m["name"] == "secrets"]
     assert (mount["mountPath"], mount["readOnly"]) == ("/run/secrets/skill", True)
     assert check.key(SETTINGS, content) != check.key(SETTINGS, check.bundle(skill(), "source", "types", [], []))

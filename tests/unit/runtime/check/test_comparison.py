@@ -27,7 +27,6 @@ def compare(folder, accepted, other, examples=(EXAMPLE,), *, given=LIST, **more)
         examples=examples,
         **more,
     )
-    assert ended.code == 0, ended.log
     return ended.report
 
 

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from skill_runtime import process
+from skill_runtime import operator_contract, process
 from skill_runtime.check import dynamic, mutation_testing
 from skill_runtime.check.candidate import NOTHING_WRITABLE
 from skill_runtime.check.request import EncodedRequest
@@ -148,6 +148,13 @@ def test_whatever_a_mutant_does_the_verdict_stands(tmp_path, deed, prefix):
     assert ended.code == 0
     assert ended.report["passed"], ended.report
     assert ended.report["mutants"] > 0
+
+
+def test_they_are_left_out_for_a_reason_of_the_contract_alone(tmp_path):
+    for reason in operator_contract.MUTANTS_SKIPPED_REASONS:
+        report = check(tmp_path, GOOD, env={"SKILL_SKIP_MUTANTS": reason}).report
+        assert (report["passed"], report["mutants"], report["mutantsSkipped"]) == (True, 0, reason)
+    assert check(tmp_path, GOOD, env={"SKILL_SKIP_MUTANTS": "x"}).report["mutantsSkipped"] is None
 
 
 def test_the_report_counts_what_was_tried(tmp_path):

@@ -228,6 +228,7 @@ _SKIPPED: Final = {
     "Granted": "egress or secrets are granted",
     "NotDeterministic": "its answers may differ from call to call",
     "Slow": "the code is too slow",
+    "Memory": "they took too much memory",
 }
 _OPINIONS: Final = {
     "NotAsked": "No second program was written to compare it with.",

@@ -21,7 +21,7 @@ from skill_operator.generation.store import source_map
 from skill_operator.k8s import pod_status
 from skill_operator.k8s.interface import Object
 from skill_operator.reconcile import comparison
-from skill_operator.reconcile.check_report import CheckReport, ReportedQuestion, parse, read_signed
+from skill_operator.reconcile.check_report import CheckReport, ReportedQuestion, parse, read_end, read_signed
 from skill_operator.reconcile.context import StageContext
 from skill_operator.reconcile.job_retry import JobRetry, finished_at
 from skill_operator.reconcile.observed import POD_START_SECONDS, Observed
@@ -138,7 +138,9 @@ def _seal(settings: Settings, content: Object, report: CheckReport) -> str:
     return naming.digest(resource.key(settings, content), report.wire())
 
 
-def make_job(observed: Observed, settings: Settings, config_map: Object, failures: int) -> Object:
+def make_job(
+    observed: Observed, settings: Settings, config_map: Object, failures: int, *, skip_mutants: bool = False
+) -> Object:
     """Return the Job that reads the check request in the ConfigMap, with a key of its own for the report."""
     parts = sum(key.startswith("part") for key in config_map["data"])
     key = secrets.token_hex(32)
@@ -152,6 +154,7 @@ def make_job(observed: Observed, settings: Settings, config_map: Object, failure
         failures,
         user_namespace=user_namespace,
         has_reference=runtime_contract.REFERENCE_FILE in config_map["data"],
+        skip_mutants=skip_mutants,
     )
 
 
@@ -171,23 +174,19 @@ def _ended(
     """Return what the end of the check's container says about the candidate."""
     if end.get("exitCode") == runtime_contract.EXIT_EGRESS_NOT_BLOCKED:
         return _not_isolated(observed, run.name, end), None
-    # Of a pod that the kernel killed while mutants of accepted code ran, the verdict was there before.
-    ended_by_itself = end.get("exitCode") in {runtime_contract.EXIT_OK, runtime_contract.EXIT_REFUSED}
-    report = (
-        read_signed(str(end.get("message", "")), report_key(run.job))
-        if ended_by_itself or end.get("reason") == "OOMKilled"
-        else None
-    )
+    report = read_end(end, report_key(run.job))
     if report is not None and report.subject != resource.subject(run.content):
         cause = f"the check got another input than the operator wrote: somebody changed the ConfigMap {run.name}"
         return _retry(observed, progress, settings, run, finished_at(end, now), now, cause)
-    if report is None and end.get("exitCode") == runtime_contract.EXIT_OK:
+    if report is None and end.get("exitCode") in {runtime_contract.EXIT_OK, runtime_contract.EXIT_REFUSED}:
         report = CheckReport(
             passed=False,
             gate="report",
             message="the check ended without a report of its own: the code interfered with it",
         )
     if report is None and end.get("reason") == "OOMKilled":
+        if _may_be_mutants(run.job, end):
+            return _without_mutants(observed, settings, run, now), None
         report = CheckReport(
             passed=False, gate="memory", message="the check was killed for using too much memory: hold less at a time"
         )
@@ -195,6 +194,28 @@ def _ended(
         cause = f"the check ended with exit code {end.get('exitCode')}: {printable(str(end.get('message', '')), 500)}"
         return _retry(observed, progress, settings, run, finished_at(end, now), now, cause)
     return _record(observed, progress, settings, run, report)
+
+
+def _may_be_mutants(job: Object, end: Object) -> bool:
+    """Return whether the kernel may have killed the pod for mutants of code that every gate had accepted.
+
+    PID 1 leaves a report before it tries them. That may be anybody's who has read the key, so it is no verdict.
+    """
+    report = read_signed(str(end.get("message", "")), report_key(job))
+    return report is not None and report.passed and not _skips_mutants(job)
+
+
+def _without_mutants(observed: Observed, settings: Settings, run: _CheckRun, now: datetime) -> Result:
+    """Return that the same check is made again, of which the code alone can exhaust the memory."""
+    message = "the check ended for want of memory while variants of the code ran; it is made again without them"
+    failures = JobRetry.of(run.job, now, FIRST_BACKOFF_SECONDS).failures
+    again = make_job(observed, settings, run.config_map, failures, skip_mutants=True)
+    return Result.waiting(
+        ConditionUpdate(VERIFIED, "Unknown", "Checking", message),
+        apply=(run.config_map,),
+        create=(again,),
+        delete=(Ref("Job", observed.skill.metadata.namespace, run.name),),
+    )
 
 
 def _record(
@@ -266,9 +287,12 @@ def _retry(
         return _record(observed, progress, settings, run, report)
     message = f"{cause}; the next attempt starts at {retry.at:%H:%M:%S} UTC"
     condition = ConditionUpdate(VERIFIED, "Unknown", reason, message)
-    result = retry.result(
-        condition, now, lambda failures: (run.config_map, make_job(observed, settings, run.config_map, failures))
-    )
+    skip_mutants = _skips_mutants(run.job)
+
+    def make(failures: int) -> tuple[Object, Object]:
+        return run.config_map, make_job(observed, settings, run.config_map, failures, skip_mutants=skip_mutants)
+
+    result = retry.result(condition, now, make)
     return result, None
 
 
@@ -310,5 +334,14 @@ def _others(observed: Observed, names: set[str]) -> tuple[Ref, ...]:
 
 def report_key(job: Object) -> str:
     """Return the key that the report of this Job is signed with."""
+    return _variable(job, runtime_contract.ENV_REPORT_KEY)
+
+
+def _skips_mutants(job: Object) -> bool:
+    return bool(_variable(job, runtime_contract.ENV_SKIP_MUTANTS))
+
+
+def _variable(job: Object, name: str) -> str:
+    """Return a variable of the container that runs the code; empty where there is none."""
     env = pod_status.find_container(job["spec"]["template"]["spec"], naming.CHECK_CONTAINERS[-1]).get("env", [])
-    return next((str(e.get("value", "")) for e in env if e["name"] == runtime_contract.ENV_REPORT_KEY), "")
+    return next((str(entry.get("value", "")) for entry in env if entry["name"] == name), "")

@@ -8,14 +8,13 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import timedelta
 
-from skill_operator import runtime_contract
 from skill_operator.api.conditions import VERIFIED
 from skill_operator.generation import second_opinion
 from skill_operator.generation.ledger import OpinionDifference, SecondOpinion
 from skill_operator.k8s import pod_status
 from skill_operator.k8s.interface import Object
 from skill_operator.reconcile import comparison
-from skill_operator.reconcile.check_report import CheckReport, ReportedQuestion, read_signed
+from skill_operator.reconcile.check_report import ReportedQuestion, read_end
 from skill_operator.reconcile.context import StageContext
 from skill_operator.reconcile.observed import Observed
 from skill_operator.reconcile.result import ConditionUpdate, Progress, Ref, Result, Writes
@@ -84,9 +83,7 @@ def _comparing(progress: Progress) -> str:
 
 def _read_outcome(opinion: SecondOpinion, end: Object, job: Object, subject: str) -> SecondOpinion:
     """Return the opinion with what the end of the comparison's container says."""
-    report: CheckReport | None = None
-    if end.get("exitCode") in {runtime_contract.EXIT_OK, runtime_contract.EXIT_REFUSED}:
-        report = read_signed(str(end.get("message", "")), report_key(job))
+    report = read_end(end, report_key(job))
     if report is None or report.subject != subject:
         return _without_result(opinion, f"the comparison ended without a report, with exit code {end.get('exitCode')}")
     if not report.passed:

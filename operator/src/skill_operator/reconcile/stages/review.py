@@ -52,6 +52,7 @@ _UNTRIED: Final[Mapping[str, str]] = {
     "Granted": "nobody could try variants of code with egress or Secrets",
     "NotDeterministic": "nobody could try variants of code that is not deterministic",
     "Slow": "nobody could try variants of code that is this slow",
+    "Memory": "variants of the code took more memory than a check has",
 }
 
 

@@ -19,7 +19,7 @@ from skill_operator.generation.holdout import split_examples
 from skill_operator.k8s import pod_status
 from skill_operator.k8s.interface import Object
 from skill_operator.reconcile import rollout
-from skill_operator.reconcile.check_report import read_signed
+from skill_operator.reconcile.check_report import read_end
 from skill_operator.reconcile.context import StageContext
 from skill_operator.reconcile.job_retry import JobRetry, finished_at
 from skill_operator.reconcile.observed import POD_START_SECONDS, Observed
@@ -140,7 +140,7 @@ def _ended(
         )
         return Result.stalled(*conditions, after=ISOLATION_RETRY_SECONDS, delete=_leftovers(observed))
     message = str(end.get("message", ""))
-    report = read_signed(message, _report_key(job))
+    report = read_end(end, _report_key(job))
     if report is None and end.get("reason") == "OOMKilled":  # else it was the process of one call that the kernel ended
         return _failed(observed, progress, run, pod_status.explain_termination(end).message)
     if report is None or report.subject != check.subject(run.content):
