@@ -183,7 +183,7 @@ def test_a_call_at_the_very_moment_of_archiving_is_answered(operator: Operator, 
     answers: list[Answer] = []
     start, pause = time.monotonic(), 1.3
     while time.monotonic() - start < 150 and (
-        time.monotonic() - start < 40 or events(operator, namespace, "Archived") < 2
+        time.monotonic() - start < 30 or events(operator, namespace, "Archived") < 2
     ):
         time.sleep(pause)
         answers.append(operator.call(namespace, "old", {"what": f"{pause:.2f}"}))

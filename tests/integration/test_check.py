@@ -147,26 +147,3 @@ def test_values_of_the_real_numpy_and_pandas_are_answers(operator: Operator, pla
     operator.ready(place, "numeric")
     assert operator.call(place, "numeric", {"what": "abb"}).body == OF_LETTERS
     assert operator.call(place, "numeric", {"what": "nothing"}).status == 500
-
-
-HOARDING_MUTANT = """
-import mmap
-
-
-def run(input: dict) -> dict:
-    if input["what"] == "everything":
-        shared = mmap.mmap(-1, 1 << 30)  # which no limit of the process counts
-        for _ in range(1 << 10):
-            shared.write(bytes(1 << 20))
-    return {"said": input["what"]}
-"""
-
-
-def test_a_mutant_that_takes_all_memory_has_no_verdict_of_its_pod_believed(operator: Operator, place: str) -> None:
-    """The code is checked again without mutants, since the last word of a killed pod may be anybody's."""
-    apply(operator, place, skill("hoarding", source={"inline": HOARDING_MUTANT}))
-    verified = operator.reason(place, "hoarding", "Verified", "Verified", 120)
-    assert "2 of 2 examples pass" in verified["message"]
-    assert operator.skill(place, "hoarding")["status"]["evidence"]["mutants"] == {
-        "killed": 0, "of": 0, "skipped": "Memory"
-    }  # fmt: skip
