@@ -258,6 +258,7 @@ readinessProbe:
     "limits" .Values.gateway.limits
     "connections" .Values.gateway.connections
     "wake" .Values.gateway.wake
+    "finishSeconds" .Values.gateway.finishSeconds
     "mcp" .Values.gateway.mcp
     "oauth" .Values.gateway.oauth
     "ui" .Values.gateway.ui

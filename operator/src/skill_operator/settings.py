@@ -377,6 +377,9 @@ class GatewaySettings(_SettingsModel):
     tls_folder: str = Field(default="", description="folder of tls.crt and tls.key; empty: plain HTTP")
     self_signed: SelfSignedSettings = SelfSignedSettings()
     wake: WakeSettings = WakeSettings()
+    finish_seconds: int = Field(
+        default=40, ge=0, le=3600, description="seconds that calls in flight get when a gateway is replaced"
+    )
     mcp: McpSettings = McpSettings()
     oauth: OAuthSettings = OAuthSettings()
     ui: PageSettings = PageSettings()

@@ -122,7 +122,7 @@ class World:
         )
         self.connections = gateway.services.connections
         self.deadlines = gateway.services.deadlines
-        end = asyncio.Event()
+        end = self.end = asyncio.Event()
         serving = asyncio.create_task(gateway.run_until(end))
         self._stack.push_async_callback(lambda: serving)
         self._stack.callback(end.set)

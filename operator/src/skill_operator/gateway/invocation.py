@@ -8,6 +8,7 @@ import logging
 import math
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager
+from functools import partial
 from types import TracebackType
 from typing import NamedTuple, Self, cast
 
@@ -61,6 +62,7 @@ class AdmittedCall:
         "caller",
         "cold_start_seconds",
         "entry",
+        "on_stop",
         "refusals",
         "request_id",
         "wait_deadline",
@@ -83,6 +85,12 @@ class AdmittedCall:
         self.refusals = 0  # of pods that are not for it
         self.wait_deadline: float | None = None  # by the loop's clock; None: it has not waited for a pod, or a place
         self.cold_start_seconds: float | None = None  # how long it waited for a pod, if it did
+        self.on_stop: Callable[[], None] | None = None  # ends it: the gateway ends
+
+    @property
+    def has_pod(self) -> bool:
+        """Whether a pod has the call, or is about to."""
+        return bool(self._address)
 
     def assign_pod(self, address: str) -> None:
         """Count the call as in flight at this pod, and no longer at the former one; empty: at none."""
@@ -139,6 +147,7 @@ class Invoker:
         self._pool = pool
         self._queue = PlaceQueue(directory, activator)
         self._limits = limits or NoLimits()
+        self._calls = set[AdmittedCall]()
         self.places = FairShares(MAX_CALLS)
         self.bodies = FairShares(MAX_HELD_BYTES)
 
@@ -169,14 +178,23 @@ class Invoker:
         limit.__enter__()
         self.usage.start_call(entry.meta.uid)
         metrics.set_calls_in_flight(self.places.held)
-        return AdmittedCall(self, entry, caller, request_id, limit)
+        call = AdmittedCall(self, entry, caller, request_id, limit)
+        self._calls.add(call)
+        return call
 
     def release(self, call: AdmittedCall, address: str) -> None:
         """Count a call as ended, and give its place at this pod to the next one."""
+        self._calls.discard(call)
         self._queue.on_call_end(call.entry.meta.uid, address)
         self.places.give_back(call.caller.namespace, call.caller.name)
         self.usage.end_call(call.entry.meta.uid)
         metrics.set_calls_in_flight(self.places.held)
+
+    def stop_calls(self) -> None:
+        """End every call with a problem, before the gateway ends: a connection that is cut says nothing to a caller."""
+        for call in tuple(self._calls):
+            if call.on_stop is not None:
+                call.on_stop()
 
     def validate(self, entry: SkillEntry, body: bytes) -> None:
         """Validate the body before a pod gets it. Raises Problem where it does not fit the Skill's input."""
@@ -269,13 +287,30 @@ class Invoker:
         with self.admit(entry, caller, request_id) as call:
             self.validate(entry, body)
             with logs.context(request=request_id):
-                while True:
-                    connection = self.take_idle_connection(call) or await self.connect(call, on_wait)
-                    try:
-                        return await self._exchange(call, connection, body, timeout_seconds)
-                    except (NotTakenError, NoPlaceError) as refusal:
-                        if not self.on_not_taken(call, connection.address, refusal):
-                            raise
+                try:
+                    async with asyncio.timeout(None) as running:
+                        call.on_stop = partial(running.reschedule, 0)
+                        return await self._send(call, body, timeout_seconds, on_wait)
+                except TimeoutError as error:
+                    if not running.expired():
+                        raise
+                    raise gateway_stopping(sent=call.has_pod) from error
+
+    async def _send(
+        self,
+        call: AdmittedCall,
+        body: bytes,
+        timeout_seconds: float,
+        on_wait: Callable[[], Awaitable[None]] | None,
+    ) -> InvocationResponse:
+        """Send the call to pods until one takes it, and return the response. Raises Problem."""
+        while True:
+            connection = self.take_idle_connection(call) or await self.connect(call, on_wait)
+            try:
+                return await self._exchange(call, connection, body, timeout_seconds)
+            except (NotTakenError, NoPlaceError) as refusal:
+                if not self.on_not_taken(call, connection.address, refusal):
+                    raise
 
     async def _exchange(
         self,
@@ -345,6 +380,15 @@ def call_timeout_seconds(entry: SkillEntry) -> float:
 def gateway_starting() -> Problem:
     """Return the problem for a gateway that has not listed all Skills yet."""
     return Problem("starting", "the gateway does not know all skills yet; call again", 1)
+
+
+def gateway_stopping(*, sent: bool) -> Problem:
+    """Return the problem for a call that this gateway cannot finish before it ends. `sent` says that a pod has it."""
+    if sent:
+        return Problem(
+            "stopping", "this gateway ends before the skill has answered, which may have done what was asked"
+        )
+    return Problem("stopping", "this gateway ends before the skill has a pod for the call; call again", 1)
 
 
 def request_too_large() -> Problem:

@@ -194,6 +194,12 @@ PROBLEMS: Mapping[str, ProblemDefinition] = {
     "starting": ProblemDefinition(
         503, "The gateway is starting", "The gateway does not know all Skills yet.", "Call again after Retry-After."
     ),
+    "stopping": ProblemDefinition(
+        503,
+        "The gateway is stopping",
+        "The gateway was replaced, and the call took longer than `gateway.finishSeconds` after that.",
+        "With Retry-After: call again, nothing was done. Else the skill may have done what was asked.",
+    ),
     "overloaded": ProblemDefinition(
         503,
         "Too many calls in flight",

@@ -36,7 +36,7 @@ from skill_operator.settings import Settings
 
 log = logging.getLogger(__name__)
 DRAIN_SECONDS = 8.0  # until no Service leads here any more: EndpointSlices and kube-proxy take seconds on a busy node
-SHUTDOWN_TIMEOUT_SECONDS = 25
+MAX_END_SECONDS = 3  # after the last calls were told that they take too long, until what else runs is cut off
 CERTIFICATE_WAIT_SECONDS = 0.5  # between two looks, until there is a first certificate
 MAX_PIPELINED_REQUESTS = 4096  # that wait for the one before them on their connection
 MAX_REQUESTS = 1024  # in flight, of those that are no calls over HTTP
@@ -47,7 +47,7 @@ async def serve(settings: Settings, cluster: Cluster, callers: CallerCluster | N
     """Run the gateway until SIGTERM. Raises CertificateError.
 
     `callers` is the API server as the page's callers reach it, with their own tokens. The gateway stops in order: it
-    leaves the Services, then takes no more calls, then finishes those in flight.
+    leaves the Services, then takes no more calls, then finishes those in flight, or tells them that it cannot.
     """
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -152,10 +152,11 @@ def make_server(
     pages = SkillPages(services, settings, callers).routes() if settings.gateway.ui.enabled else []
     app = routes.make_app(services, mcp_server, settings, pages)
     options: dict[str, Any] = {"host": "0.0.0.0", "port": settings.listen_port}
-    options |= {"timeout_graceful_shutdown": SHUTDOWN_TIMEOUT_SECONDS}
+    finish_seconds = settings.gateway.finish_seconds
+    options |= {"timeout_graceful_shutdown": finish_seconds + MAX_END_SECONDS}
     if certificate:
         options["ssl_context_factory"] = lambda *_: certificate.context
-    return GatewayServer(ServerConfig(app, services, **options), on_stop=mcp_server.close)
+    return GatewayServer(ServerConfig(app, services, **options), mcp_server.close, finish_seconds)
 
 
 def make_authorizer(cluster: Cluster, settings: Settings) -> Authorizer:

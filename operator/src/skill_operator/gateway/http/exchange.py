@@ -121,6 +121,7 @@ class Exchange:
         invoker = self._services.invoker
         self._caller = caller
         self._call = invoker.admit(invoker.lookup(self._key), caller, self.request_id)
+        self._call.on_stop = self.on_gateway_stop
         if not self.request_complete:
             if self._expects_continue:
                 self._connection.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
@@ -246,6 +247,13 @@ class Exchange:
             self.on_problem(invocation.call_timeout(self._call.entry))
         else:
             self.on_problem(Problem("request-timeout", "the end of the body did not arrive in time"))
+
+    def on_gateway_stop(self) -> None:
+        """End the call: the gateway ends before the pod has answered."""
+        pod = self._pod
+        if pod is not None:
+            pod.abort()
+        self.on_problem(invocation.gateway_stopping(sent=pod is not None))
 
     def on_caller_disconnected(self) -> None:
         """End the call: the caller has closed the connection."""

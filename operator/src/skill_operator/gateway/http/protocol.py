@@ -68,23 +68,29 @@ class ServerConfig(Config):
 class GatewayServer(UvicornServer):
     """GatewayServer is uvicorn's server without its signal handlers: the process decides when to stop."""
 
-    def __init__(self, config: ServerConfig, on_stop: Callable[[], None]) -> None:
-        """`on_stop` ends the responses that would never end by themselves."""
+    def __init__(self, config: ServerConfig, on_stop: Callable[[], None], finish_seconds: float) -> None:
+        """`on_stop` ends the responses that would never end by themselves; calls have `finish_seconds` more."""
         super().__init__(config)
         self.services = config.services
         self._on_stop = on_stop
+        self._finish_seconds = finish_seconds
 
     async def run_until(self, stop: asyncio.Event) -> None:
-        """Serve; once `stop` is set, accept no more connections and finish the requests in flight."""
+        """Serve; once `stop` is set, accept no more connections and finish the requests in flight.
+
+        Calls that take too long for that are told so.
+        """
         serve_task = asyncio.create_task(self._serve())
         stop_task = asyncio.create_task(stop.wait())
         await asyncio.wait({serve_task, stop_task}, return_when=asyncio.FIRST_COMPLETED)
         stop_task.cancel()
         self._on_stop()
         self.should_exit = True
+        last = asyncio.get_running_loop().call_later(self._finish_seconds, self.services.invoker.stop_calls)
         try:
             await serve_task
         finally:
+            last.cancel()
             logs.flush()
 
     @property
