@@ -155,7 +155,8 @@ DENIED_MEMBERS = _by_name(
 DENIED_PATHS = _by_name(
     {
         "raise an exception instead": "os.abort os._exit posix.abort posix._exit",
-        "import what is needed by name": "sys.path sys.modules sys.breakpointhook sys.monitoring",
+        "a skill is one file, and no folder holds more of it: drop the line": "sys.path",
+        "import what is needed by name": "sys.modules sys.breakpointhook sys.monitoring",
         "use `logging.basicConfig`": "logging.config",
         "use a `ThreadPoolExecutor`": "concurrent.futures.process",
         "a skill serves no requests of its own: return the result from `run`": "http.server xmlrpc.server",
