@@ -130,6 +130,9 @@ class CandidateTree:
                     return True
                 case ast.With(items=items) if any("suppress" in _names(item.context_expr) for item in items):
                     return True
+                case ast.If(test=test) | ast.IfExp(test=test) if child is not test and isinstance(node, ast.Attribute):
+                    if "hasattr" in _names(test):  # one arm has the newer name of a member, and the other the older
+                        return True
                 case _:
                     pass
             child, parent = parent, self._parents.get(id(parent))

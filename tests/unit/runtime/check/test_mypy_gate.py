@@ -335,6 +335,19 @@ ORDINARY = {
             cores = os.process_cores() if hasattr(os, "process_cores") else 1
             return {"v": f(1.5), "w": cores}
         """,
+    "the older name of a member, where the newer one is asked for": """
+        import math
+        import os
+        if not hasattr(math, "floor"):
+            g = math.older
+        elif hasattr(math, "ceil"):
+            g = math.ceil
+        else:
+            g = math.oldest
+        def run(input: Input) -> Output:
+            f = math.floor if hasattr(math, "floor") else math.old_floor
+            return {"v": f(1.5), "w": g(1.5)}
+        """,
     "types for the checker alone": """
         from __future__ import annotations
         from typing import TYPE_CHECKING
