@@ -238,6 +238,8 @@ _READS_MEMBERS = "from_attributes"
 _ALIASES = words("alias validation_alias alias_generator")
 _EVALUATORS = frozenset(("query", "eval"))
 """Methods of a frame that evaluate a text."""
+_ONLY_CALLED = _EVALUATORS | FRAME_METHODS - {"filter"}
+"""Methods of a frame that are never passed on; `filter` is as well a function of Python."""
 _DENIED_IN_QUERIES = DENIED_MEMBERS.keys() | FRAME_EVALUATORS | FRAME_METHODS | {"map", "pipe"}
 _STEP = re.compile(r"\.\s*(\w+)")
 _OWN_NAMES = (
@@ -245,6 +247,7 @@ _OWN_NAMES = (
 ) - words(_FRAMES)
 """Names that members of a class of the file may have."""
 _WRITE_TYPES = "`__annotations__` must not be changed: write the types where they belong"
+_OF_TEXTS = frozenset(name for name in dir(str) if not is_dunder(name))
 _URL_PARSERS = words("urlparse urlsplit")
 _TYPES = "skill_types"
 _TYPESHED = "_typeshed"
@@ -365,11 +368,13 @@ class _PolicyVisitor:
             if (text := literal_text(value)) is not None:
                 self._texts.setdefault(name, []).append(text)
         self._annotation_names = {name for name, value in assignments(nodes) if mentions(value, "__annotations__")}
+        self._classes_of = {name for name, value in assignments(nodes) if _is_class_of(value)}
         self._class_names = {node.name for node in nodes if isinstance(node, ast.ClassDef)}
         self._namespaces = {name for name, value in assignments(nodes) if _is_namespace(value)}
         self._safe_loads = {id(node.func) for node in nodes if isinstance(node, ast.Call) and self._loads_safely(node)}
         used = {path.partition(".")[0] for path in self._imported_paths()}
         self._uses_pandas, self._uses_numpy, self._uses_jinja = (each in used for each in ("pandas", "numpy", "jinja2"))
+        self._used_as_text = {id(text) for node in nodes for text in self._texts_used_by(node)}
         self._urls = {name for name, value in assignments(nodes) if _is_url(value)}
         self._urls -= {name for name, value in assignments(nodes) if not _is_url(value)}
         self._urls -= {node.arg for node in nodes if isinstance(node, ast.arg)}
@@ -491,7 +496,7 @@ class _PolicyVisitor:
         match node:
             case ast.FunctionDef(name=name) if name in _SANDBOX_CHECKS:
                 yield from self._denied_in(name, node.lineno, "def")
-            case ast.ClassDef(bases=bases) if any(_is_class_of(base) for base in bases):
+            case ast.ClassDef(bases=bases) if any(self._is_class_of(base) for base in bases):
                 yield node.lineno, "a class must inherit from a class by its name: not from that of an object"
             case ast.ClassDef() if self._reads_members:
                 fields = [each.target for each in node.body if isinstance(each, ast.AnnAssign)]
@@ -508,6 +513,9 @@ class _PolicyVisitor:
                     yield from self._denied_in(name, node.lineno, "__match_args__")
             case _:
                 pass
+
+    def _is_class_of(self, node: ast.expr) -> bool:
+        return _is_class_of(node) or (isinstance(node, ast.Name) and node.id in self._classes_of)
 
     def _class_pattern(self, node: ast.MatchClass) -> Iterator[tuple[int, str]]:
         for name, pattern in zip(node.kwd_attrs, node.kwd_patterns, strict=True):
@@ -769,7 +777,8 @@ class _PolicyVisitor:
 
     def _denied_in(self, path: str, line: int, by: str) -> Iterator[tuple[int, str]]:
         for name in path.split("."):
-            if name in DENIED_MEMBERS or (self._uses_pandas and name in _EVALUATORS) or _is_denied_dunder(name):
+            is_lookup = name in BY_NAME or (self._uses_pandas and name in _ONLY_CALLED)
+            if name in DENIED_MEMBERS or is_lookup or _is_denied_dunder(name):
                 yield line, f"`{by}` must not be used to reach `{name}`: {DENIED_MEMBERS.get(name, 'do without it')}"
 
     def _text(self, node: ast.expr, text: str) -> Iterator[tuple[int, str]]:
@@ -878,7 +887,8 @@ class _PolicyVisitor:
         elif id(node) in self._own_members:
             return
         elif self._uses_pandas and id(node) not in self._called and self._is_frame_method(node):
-            yield node.lineno, f"`.{name}` of a DataFrame must only be called: it takes names as texts"
+            of_url = ", and that of a URL given to `parse_qs`" if name == "query" else ""
+            yield node.lineno, f"`.{name}` of a DataFrame must only be called{of_url}: it takes names as texts"
         elif self._uses_pandas and name == "env" and self._is_foreign(node) and self._root(node) is None:
             yield node.lineno, "`.env` of a Styler must not be used: use `jinja2.sandbox.SandboxedEnvironment`"
         elif self._uses_numpy and name == "read_array" and self._is_foreign(node):
@@ -895,9 +905,24 @@ class _PolicyVisitor:
         """Return whether a member may be a method of a frame that takes names, and no part of a URL."""
         if not self._is_foreign(node) or not isinstance(node.ctx, ast.Load):
             return False
-        if node.attr == "query" and (_is_url(node.value) or getattr(node.value, "id", "") in self._urls):
+        is_of_url = _is_url(node.value) or getattr(node.value, "id", "") in self._urls
+        if node.attr == "query" and (is_of_url or id(node) in self._used_as_text):
             return False
-        return node.attr in _EVALUATORS | FRAME_METHODS - {"filter"}
+        return node.attr in _ONLY_CALLED
+
+    def _texts_used_by(self, node: ast.AST) -> list[ast.expr]:
+        """Return what a node uses as only a text can be used, such as the query of a URL."""
+        match node:
+            case ast.Attribute(value=value, attr=name) if name in _OF_TEXTS:
+                return [value]
+            case ast.Call(func=function, args=arguments) if self._path(function).startswith("urllib.parse."):
+                return arguments
+            case ast.If(test=value) | ast.IfExp(test=value) | ast.FormattedValue(value=value):
+                return [value]
+            case ast.Compare(left=value, comparators=[ast.Constant()]):
+                return [value]
+            case _:
+                return []
 
     def _opens_sandbox(self, node: ast.Attribute) -> bool:
         changes = node.attr in _SANDBOX_STEPS and not isinstance(node.ctx, ast.Load)

@@ -50,7 +50,7 @@ LOOKUPS = {
     "xml.make_parser": (Parameter(0, "parser_list", Takes.NOTHING),),
 }
 """Callables that take names as texts, by the package and their own name, whichever module of it they are asked of."""
-_EVERYDAY = frozenset(("load", "overlay", "wraps", "generate_schema"))
+_EVERYDAY = frozenset(("load", "overlay", "wraps"))
 BY_NAME = {name.partition(".")[2]: name for name in LOOKUPS if name.partition(".")[2] not in _EVERYDAY}
 """The same by their own name, where nothing else bears it."""
 PACKAGES = frozenset(name.partition(".")[0] for name in LOOKUPS)

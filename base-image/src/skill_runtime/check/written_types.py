@@ -28,6 +28,9 @@ class WrittenTypes:
             self._around[id(node)] = scope
             for name, value in assignments([node]):
                 self._values.setdefault(name, []).append((scope, value))
+        self._set = {
+            node.attr for node, _ in nodes if isinstance(node, ast.Attribute) and not isinstance(node.ctx, ast.Load)
+        }
         fields = {id(node.target) for node, _ in nodes if isinstance(node, ast.AnnAssign)}
         known = {(name, scope) for name, values in self._values.items() for scope, _ in values}
         for node, scope in nodes:
@@ -44,7 +47,7 @@ class WrittenTypes:
             case ast.Name(id=name):
                 return self._is_type(name, node, seen)
             case ast.Attribute(attr=name):
-                return bool(self._origin(node)) or self._is_type(name, node, seen)
+                return bool(self._origin(node)) or (name not in self._set and self._is_type(name, node, seen))
             case ast.Subscript(value=owner, slice=key):
                 return self.are_written(owner, seen) and all(
                     self.are_written(each, seen) for each in _arguments_of(owner, key)

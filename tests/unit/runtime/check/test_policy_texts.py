@@ -148,6 +148,7 @@ def test_the_evaluators_of_a_frame_are_called_with_a_written_text(frame, name):
         "pd.pivot_table(df, index='a', aggfunc={'b': 'sum'}), pd.crosstab(df.a, df.b, aggfunc=input, values=df.c)",
         "df.query('a > 0'), df.eval('c = a + b'), urlparse('a').query, parse_qs(urlparse('a').query)",
         "urllib.parse.urlsplit('a').query, (u := urlparse('a')), parse_qs(u.query)",
+        "[(u.query.split('&'), parse_qs(u.query), f'?{u.query}' if u.query else '') for u in map(urlparse, input)]",
         "df.rolling(2).apply(np.mean, raw=True), df['a'].apply(str), df['a'].map(f).apply(pd.Series)",
         "df.to_dict(orient='records'), df.set_index('a').sort_values('b').pipe(f)",
     ],
@@ -212,6 +213,15 @@ def test_ordinary_work_with_frames_passes(source):
         "from re import compile\n(d := locals()).pop('comp' + input)\nX = compile(input)",
         "from re import compile\ndef f():\n    global compile\n    compile = 1\n    del compile",
         "def f(help): return help\nhelp('this')",
+        "import pandas as pd\nfrom operator import methodcaller\nX = methodcaller('agg', 'eval', 0, '@os')(pd.DataFrame())",
+        "import pandas as pd\nmatch pd.DataFrame():\n    case object(agg=a): X = a('eval', 0, '@os')",
+        "from operator import attrgetter\nimport functools\nX = attrgetter('update_wrapper')",
+        "from jinja2.sandbox import SandboxedEnvironment as S\nT = type(S())\nclass E(T):\n    def _generate(self, *a): return '1'",
+        "from pydantic import TypeAdapter\nclass A: pass\nA.T = input\nX = TypeAdapter(A.T)",
+        (
+            "import pydantic\nclass T:\n    @classmethod\n    def __get_pydantic_core_schema__(cls, source, handler):\n"
+            "        return handler.generate_schema('a' + source)"
+        ),
         "class A:\n    def help(self): return 1\nhelp('this')",
     ],
 )
