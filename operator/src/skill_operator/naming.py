@@ -35,6 +35,7 @@ REVISION_DIGEST = f"{GROUP}/revision-digest"  # annotation of the pod template a
 CONTRACT_HASH = f"{GROUP}/contract"  # annotation of the pod template: a changed contract is a new pod
 HOSTS_ANNOTATION = f"{GROUP}/granted-hosts"  # of the pod template: the hosts that were granted as it was deployed
 OPEN_SECRETS_ANNOTATION = f"{GROUP}/open-secrets"  # of the pod template: Secrets whose values answers may carry
+RUNTIME_CLASS_ANNOTATION = f"{GROUP}/runtime-class"  # of the pod template: the class that the operator chose
 TASK_HASH = f"{GROUP}/task"  # annotation of accepted code: what it was written for
 FAILURES_ANNOTATION = f"{GROUP}/failures"  # of a check or build Job: how many before it ended without a result
 RETRY_ANNOTATION = f"{GROUP}/retry"

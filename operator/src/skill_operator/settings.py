@@ -234,6 +234,11 @@ class IsolationSettings(_SettingsModel):
     namespace_cpu: str = Field(default="8", alias="namespaceCPU", description="quota: CPU limits of these pods")
     namespace_memory: str = Field(default="16Gi", description="quota: memory limits of these pods")
 
+    @property
+    def allowed_runtime_classes(self) -> frozenset[str]:
+        """Return the classes that pods of skills may have; an empty one is the node's default."""
+        return frozenset({self.runtime_class_name, *self.runtime_class_names})
+
 
 class CallLimitSettings(_SettingsModel):
     """CallLimitSettings limit calls in each replica of the gateway; 0 means no limit."""

@@ -7,6 +7,7 @@ from typing import Any
 
 from skill_operator import naming
 from skill_operator.k8s.errors import ClusterError, Conflict, TooManyRequests
+from skill_operator.settings import Settings
 from tests.unit.generation.world import NAME, NAMESPACE, Object, Place, Store, World, copy_of
 from tests.unit.reconcile.samples import DIGEST, SETTINGS, SOURCE
 
@@ -94,8 +95,8 @@ def ending(seconds: int) -> Object:
     return {"deletionTimestamp": "2030-01-01T12:00:00Z", "deletionGracePeriodSeconds": seconds}
 
 
-def tenant_world() -> World:
-    world = World(SETTINGS)
+def tenant_world(settings: Settings = SETTINGS) -> World:
+    world = World(settings)
     world.store = TenantStore()
     world.operators = [world.operator()]
     return world
@@ -126,9 +127,9 @@ def finish_build(world: World) -> None:
         world.store.put({"kind": "Pod", "metadata": meta, "status": {"containerStatuses": [container]}})
 
 
-async def running(**spec: Any) -> World:
+async def running(settings: Settings = SETTINGS, **spec: Any) -> World:
     """Return a world whose Skill runs."""
-    world = tenant_world()
+    world = tenant_world(settings)
     world.skill(**({"source": {"inline": SOURCE}, "secrets": SECRETS, "egress": EGRESS} | spec))
     await advance(world)
     assert live(world, "Deployment") is not None, world.status
@@ -148,10 +149,16 @@ _RUNNING: dict[str, World] = {}
 
 def another(world: World) -> World:
     """Return a world like this one, to go another way from here."""
-    copied = tenant_world()
+    copied = tenant_world(world.settings)
     copied.store.objects = copy_of(world.store.objects)
     copied.store.version = world.store.version
     return copied
+
+
+def upgrade(world: World, settings: Settings) -> None:
+    """Start the operator anew with other settings, as `helm upgrade` does it."""
+    world.settings = settings
+    world.operators = [world.operator()]
 
 
 def store(world: World) -> TenantStore:

@@ -396,7 +396,8 @@ def pod(world: World, spec: Object | None = None, **meta: Any) -> LivePod:
     world.store.put(
         {"kind": "ReplicaSet", "metadata": {"namespace": NAMESPACE, "name": "shop-1", "uid": foreign["uid"]}}
     )
-    found = place | {"name": "p", "uid": "uid-of-p", "labels": template["metadata"]["labels"]} | meta
+    made = {"name": "p", "uid": "uid-of-p", **template["metadata"]}
+    found = place | made | meta
     whole = {"terminationGracePeriodSeconds": 3607, **(spec or template["spec"])}
     world.store.put({"kind": "Pod", "metadata": found | {"ownerReferences": [owner, foreign]}, "spec": whole})
     return LivePod(world, "p")

@@ -108,8 +108,9 @@ REASONS: Final[Mapping[str, Reason]] = {
     ),
     "NamespaceReserved": Reason(
         ReasonGroup.SPEC,
-        (GENERATED,),
-        "The Skill is in the namespace of the operator or of its builds, which hold the operator's own objects.",
+        (GENERATED, ACTIVE),
+        "The Skill is in the namespace of the operator or of its builds, which hold the operator's own objects. "
+        "Nothing runs there.",
         "Move the Skill to another namespace.",
     ),
     "NameTaken": Reason(
@@ -189,7 +190,23 @@ REASONS: Final[Mapping[str, Reason]] = {
     "EgressNarrowed": Reason(
         ReasonGroup.GRANTS,
         (EVENT,),
-        "The policy of running pods opened more than the spec grants now. The operator narrowed it at once.",
+        "The policy of running pods opened more than the spec and the installation grant now. The operator narrowed it "
+        "at once.",
+        NOTHING,
+    ),
+    "RuntimeClassNotAllowed": Reason(
+        ReasonGroup.GRANTS,
+        (DEPLOYED, ACTIVE),
+        "Pods ran by a runtime class that the chart's values no longer allow. The operator ended them. Where the spec "
+        "does not name that class, the next pods have the class that is the default now.",
+        "Name an allowed class in `spec.runtimeClassName`, or remove it. Or allow the class again by "
+        "`isolation.runtimeClassNames` of the chart.",
+    ),
+    "IsolationTightened": Reason(
+        ReasonGroup.GRANTS,
+        (DEPLOYED, ACTIVE),
+        "Pods lacked what the chart's values demand now by `isolation.required` or `isolation.userNamespaces`. The "
+        "operator ended them, and the next ones have it.",
         NOTHING,
     ),
     # Writing the code.

@@ -1,7 +1,7 @@
 """Narrowing takes away what runs and is no longer granted. It comes first in every reconcile, whatever the spec says.
 
 Granting waits for the run stage. Taking away waits for nothing: not for a spec that is valid, for code that is
-accepted, or for a Skill that goes on.
+accepted, or for a Skill that goes on. It makes no difference who took away: the spec, RBAC, or the chart's values.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from skill_operator.api.egress_networks import BlockedNetwork
 from skill_operator.api.v1alpha1 import Skill
 from skill_operator.isolation.cluster_networks import FRESH_SECONDS
 from skill_operator.k8s.interface import UNREADABLE, Cluster, Object
+from skill_operator.reconcile.cage import Breach, find_breach
 from skill_operator.reconcile.foreign_policies import ForeignPolicies, read_policies
 from skill_operator.reconcile.ownership import belongs_to, was_left_behind
 from skill_operator.reconcile.result import ConditionUpdate, EventNote
@@ -47,7 +48,8 @@ class LiveState:
     `leftover` is a Deployment that a former Skill of this name left behind. `pods` are also those that are ending.
     `policies` are that of the Skill's name, and that of the namespace. What cannot be read of the Skill's own objects
     is taken for more than is granted.
-    `reviews` tells of the Secrets that pods hold and the spec names whether they are granted.
+    `reviews` tells of the Secrets that pods hold and the spec names whether they are granted. `slept` if the Deployment
+    that narrowing took away had no replica: what takes its place needs none.
     """
 
     deployment: Object | None = None
@@ -57,6 +59,12 @@ class LiveState:
     foreign_policies: ForeignPolicies = field(default_factory=ForeignPolicies)
     policy: Object | None = None
     reviews: Mapping[str, bool] = field(default_factory=dict)
+    slept: bool = False
+
+    @property
+    def runs(self) -> bool:
+        """Tell whether anything of the Skill runs, or may be scaled up."""
+        return self.deployment is not None or bool(self.pods)
 
     @property
     def opens_networks(self) -> bool:
@@ -130,10 +138,10 @@ def narrow(
     settings: Settings,
     blocked_networks: Iterable[BlockedNetwork] = (),
     *,
-    deleting: bool = False,
+    ends: bool = False,
 ) -> Narrowing:
-    """Hold what runs against what is granted. A Skill that is `deleting` runs no more, however long that takes."""
-    if deleting:
+    """Hold what runs against what is granted. A Skill that `ends` runs no more, however long its deletion takes."""
+    if ends:
         skill = skill.model_copy(update={"spec": skill.spec.model_copy(update={"egress": []})})
     events = []
     if live.leftover is not None:
@@ -147,17 +155,24 @@ def narrow(
     readable = None if lost_policy else live.policy
     policy = None if readable is None else narrowed_policy(readable, skill, settings, blocked_networks)
     if policy is not None:
-        message = f"NetworkPolicy {policy['metadata']['name']} opened more than spec.egress grants, and no longer does"
+        message = f"NetworkPolicy {policy['metadata']['name']} opened more than is granted now, and no longer does"
         events.append(EventNote("Normal", "EgressNarrowed", message))
     granted = _granted_rights(skill, live)
-    excess = _rights(_template(live)) - granted
-    deployment = live.deployment if deleting or excess or lost_deployment else None
-    pods = tuple(pod for pod in live.pods if _unreadable(pod) or _rights(pod) - granted)
+    excess, breach = _rights(_template(live)) - granted, find_breach(_template(live), skill, settings.isolation)
+    deployment = live.deployment if ends or excess or breach or lost_deployment else None
+    breaches = [find_breach(pod, skill, settings.isolation) for pod in live.pods]
+    pods = tuple(
+        pod
+        for pod, its_breach in zip(live.pods, breaches, strict=True)
+        if _unreadable(pod) or its_breach or _rights(pod) - granted
+    )
     staying = tuple(filter(_is_staying, pods))
     makers = {owner["metadata"]["uid"]: owner for pod in staying for owner in replica_sets(skill, pod)}
     conditions: tuple[ConditionUpdate, ...] = ()
     if excess := excess.union(*map(_rights, staying)) - granted:
         conditions = not_granted(_describe_excess(skill, live, excess), ended=True)
+    elif breach := next(filter(None, (breach, *map(_serving_breach, live.pods, breaches))), None):
+        conditions = _not_allowed(breach)
     return Narrowing(
         delete=tuple(filter(None, (deployment, lost_policy, live.leftover, *makers.values()))),
         ending=tuple(pod for pod in pods if _is_staying(pod) or _grace_seconds(pod) > END_SECONDS),
@@ -168,11 +183,27 @@ def narrow(
             policies=tuple(each for each in live.policies if each is not lost_policy),
             policy=readable,
             pods=() if deployment else tuple(pod for pod in live.pods if pod not in pods),
+            slept=deployment is not None and deployment.get("spec", {}).get("replicas") == 0,
         ),
         conditions=conditions,
         events=tuple(events),
-        # A node may join the cluster, and what is granted must not open a way to it.
-        after=REVIEW_SECONDS if live.reviews else FRESH_SECONDS if live.opens_networks else None,
+        # A disruption budget may keep a pod until the next look. A node may join the cluster, and what is granted must
+        # not open a way to it.
+        after=REVIEW_SECONDS if live.reviews or any(breaches) else FRESH_SECONDS if live.opens_networks else None,
+    )
+
+
+def _serving_breach(pod: Object, breach: Breach | None) -> Breach | None:
+    """Return the breach of a pod that answers calls and is not ending: of others there is nothing to tell."""
+    serves = pod["metadata"].get("labels", {}).get(naming.COMPONENT) == "skill"
+    return breach if serves and _is_staying(pod) else None
+
+
+def _not_allowed(breach: Breach) -> tuple[ConditionUpdate, ...]:
+    """Return the conditions of a Skill whose pods were ended. Active keeps the cause while the next ones start."""
+    return (
+        ConditionUpdate(DEPLOYED, "False", breach.reason, breach.message),
+        ConditionUpdate(ACTIVE, "False", breach.reason, f"the operator deleted its pods: {breach.message}"),
     )
 
 

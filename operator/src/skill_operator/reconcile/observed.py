@@ -47,7 +47,8 @@ class Observed:
     does not start, by its UID. `exceeded_limit` is what a recent call used too much of, and how many seconds ago.
     `ungranted` are the Secrets that the Skill names and its ServiceAccount may not get. `usage` is None where nobody
     needed to ask the gateways. With a `pinned` revision, the spec of `skill` is the one by which that runs;
-    `unknown_revision` says why the revision that the spec names cannot run.
+    `unknown_revision` says why the revision that the spec names cannot run. `slept` if narrowing just took a Deployment
+    away that had no replica.
     """
 
     skill: Skill
@@ -74,6 +75,7 @@ class Observed:
     usage: UsageSnapshot | None = None
     pinned: PinnedRevision | None = None
     unknown_revision: str = ""
+    slept: bool = False
 
     def user_namespace(self, settings: Settings) -> UserNamespace:
         """Return what user namespace the Skill's pods and checks get."""
@@ -175,6 +177,7 @@ async def observe(
         pods=live.staying_pods(),
         build_pods=tuple(build_pods),
         deployment=live.deployment,
+        slept=live.slept,
         policies=live.policies,
         foreign_policies=live.foreign_policies,
         base=prerequisites.base,

@@ -49,7 +49,8 @@ class Preflight:
         if skill.metadata.namespace not in {self._settings.namespace, self._settings.builder_namespace}:
             return None
         message = f"namespace {skill.metadata.namespace} is the operator's own: move the Skill to another namespace"
-        return Result.stalled(ConditionUpdate(api.GENERATED, "False", "NamespaceReserved", message))
+        reserved = ConditionUpdate(api.GENERATED, "False", "NamespaceReserved", message)
+        return Result.stalled(reserved, ConditionUpdate(api.ACTIVE, "False", "NamespaceReserved", "no pod runs"))
 
     def check_spec(self, skill: Skill, body: Object) -> Result | None:
         """Return why this spec must not run, as far as spec and settings alone tell; else None.
@@ -82,8 +83,8 @@ class Preflight:
 
     def _not_allowed(self, spec: SkillSpec) -> Iterator[SpecProblem]:
         """Yield what the installation forbids: a Skill must not choose weaker isolation than the installation's."""
-        allowed = {"", self._settings.isolation.runtime_class_name, *self._settings.isolation.runtime_class_names}
-        if spec.runtime_class_name not in allowed:
+        allowed = self._settings.isolation.allowed_runtime_classes
+        if spec.runtime_class_name and spec.runtime_class_name not in allowed:
             names = ", ".join(sorted(allowed - {""})) or "none"
             message = f"must be one that isolation.runtimeClassNames in the chart's values allows: {names}"
             yield SpecProblem("spec.runtimeClassName", message)

@@ -136,7 +136,7 @@ class Reconciler:
         live = await read_live(self._cluster, skill)
         owned = naming.MANAGED | {naming.UID_LABEL: skill.metadata.uid}
         checks = await self._cluster.list("Job", skill.metadata.namespace, owned)
-        narrowing = narrow(skill, live, self._settings, deleting=True)
+        narrowing = narrow(skill, live, self._settings, ends=True)
         await self._take_away(body, narrowing)
         for job in checks:
             await delete(self._cluster, job)
@@ -158,10 +158,14 @@ class Reconciler:
         live = LiveState()
         try:
             live = await read_live(self._cluster, skill)
-            narrowing = narrow(skill, live, self._settings, await self._blocked_networks(skill, live))
+            reserved = self._preflight.check_namespace(skill)
+            blocked = await self._blocked_networks(skill, live)
+            narrowing = narrow(skill, live, self._settings, blocked, ends=reserved is not None)
             narrowed, review_after = narrowing.conditions, narrowing.after
             live = await self._take_away(body, narrowing)
-            refusal = unreadable or self._preflight.check_namespace(skill) or check_suspended(skill)
+            if live.runs:
+                await self._isolate_namespace(key, live)
+            refusal = reserved or unreadable or check_suspended(skill)
             if refusal is None and (refusal := self._preflight.check_spec(skill, body)) and refusal.conditions:
                 self._author.cancel(key)
             if skill.status.observed_generation != skill.metadata.generation:
@@ -241,7 +245,8 @@ class Reconciler:
         found = await self._preflight.check_installation(skill)
         if isinstance(found, Result):
             return found
-        await self._isolate_namespace(_key(skill), live)
+        if not live.runs:
+            await self._isolate_namespace(_key(skill), live)
         return await self._observe(skill, body, live, found, now)
 
     async def _blocked_networks(self, skill: Skill, live: LiveState) -> tuple[BlockedNetwork, ...]:

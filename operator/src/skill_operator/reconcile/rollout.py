@@ -13,13 +13,14 @@ from skill_operator.settings import Settings
 
 
 def make_deployment(observed: Observed, progress: Progress, settings: Settings) -> Object:
-    """Return the Deployment of the revision that is to run."""
+    """Return the Deployment of the revision that is to run. One that takes the place of a sleeping one sleeps, too."""
+    first = 0 if observed.slept else 1
     return deployment(
         observed.skill,
         settings,
         progress.revision,
         progress.image,
-        replicas=1 if observed.deployment is None else None,
+        replicas=first if observed.deployment is None else None,
         user_namespace=observed.user_namespace(settings).enabled,
     )
 

@@ -67,6 +67,7 @@ def deployment(
                 naming.REVISION_DIGEST: rev,
                 **hosts_annotation(spec),
                 **_open_secrets_annotation(spec),
+                **_runtime_class_annotation(spec.runtime_class_name or settings.isolation.runtime_class_name),
             },
         },
         "spec": isolated_pod(
@@ -101,6 +102,11 @@ def _open_secrets_annotation(spec: SkillSpec) -> dict[str, str]:
     refs = (grant.secret_key_ref for grant in spec.secrets if grant.disclosure == "Allowed")
     found = " ".join(sorted({f"{ref.name}/{ref.key}" for ref in refs}))
     return {naming.OPEN_SECRETS_ANNOTATION: found} if found else {}
+
+
+def _runtime_class_annotation(chosen: str) -> dict[str, str]:
+    """Return the annotation that names the class that the operator chose; a webhook may put another into the pods."""
+    return {naming.RUNTIME_CLASS_ANNOTATION: chosen} if chosen else {}
 
 
 def open_secrets(pod: Object) -> set[tuple[str, str]]:

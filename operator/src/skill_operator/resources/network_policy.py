@@ -127,10 +127,11 @@ def _network_rule(cidr: str, ports: Iterable[int], blocked_networks: Iterable[Bl
 
 
 def _proxy_rules(skill: Skill, settings: Settings) -> list[Object]:
-    """Return the rule that opens the way to the egress proxy, which decides about names, if the spec grants one."""
+    """Return the rule that opens the way to the egress proxy, which decides about names, if both are granted."""
     proxy = settings.egress_proxy
     ports = [{"protocol": "TCP", "port": proxy.port}]
-    return [{"to": [_pods(settings.namespace, proxy.labels)], "ports": ports}] if skill.spec.hosts else []
+    is_open = proxy.address and skill.spec.hosts
+    return [{"to": [_pods(settings.namespace, proxy.labels)], "ports": ports}] if is_open else []
 
 
 def _skill_policy(skill: Skill, settings: Settings, egress: list[Object]) -> Object:

@@ -1,0 +1,78 @@
+"""The cage of what runs, held against what the installation demands of it now.
+
+A `helm upgrade` may take a runtime class away, or demand what it did not before. The run stage brings that to a Skill
+that goes on, but pods of one that does not would keep the weaker cage for as long as they live.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from skill_operator import naming, runtime_contract
+from skill_operator.api.v1alpha1 import Skill
+from skill_operator.k8s.interface import Object
+from skill_operator.settings import IsolationSettings
+
+RUNTIME_CLASS_NOT_ALLOWED = "RuntimeClassNotAllowed"
+ISOLATION_TIGHTENED = "IsolationTightened"
+
+
+class Breach(NamedTuple):
+    """Breach says why pods of this form may not run any more: the reason of a condition, and its message."""
+
+    reason: str
+    message: str
+
+
+def find_breach(pod: Object, skill: Skill, isolation: IsolationSettings) -> Breach | None:
+    """Return what the installation no longer allows of a pod, or of a template of pods; None where it allows all."""
+    spec: Object | None = pod.get("spec")
+    if spec is None:  # there is no template, or it cannot be read
+        return None
+    chosen = _chosen_class(pod)
+    if chosen not in isolation.allowed_runtime_classes and _is_told_by(pod, isolation):
+        return Breach(RUNTIME_CLASS_NOT_ALLOWED, _advise_class(chosen, skill, isolation))
+    if isolation.required and _runs_unproven(spec):
+        message = "isolation.required is true in the chart's values, and pods ran without that proof; the next have it"
+        return Breach(ISOLATION_TIGHTENED, message)
+    if isolation.user_namespaces == "Required" and spec.get("hostUsers", True):
+        message = "isolation.userNamespaces is Required in the chart's values, and pods had none; the next have one"
+        return Breach(ISOLATION_TIGHTENED, message)
+    return None
+
+
+def _chosen_class(pod: Object) -> str:
+    """Return the class that the operator chose for a pod, by its annotation; empty is the node's default.
+
+    In the pod itself a webhook of the cluster may have put another one, which is not the installation's to take back.
+    """
+    return str(pod.get("metadata", {}).get("annotations", {}).get(naming.RUNTIME_CLASS_ANNOTATION, ""))
+
+
+def _is_told_by(pod: Object, isolation: IsolationSettings) -> bool:
+    """Tell whether a pod says which class was chosen for it.
+
+    Pods of checks do not, and end by the deadline of their Job. Nor do pods of an earlier version, of an allowed class.
+    """
+    meta, spec = pod.get("metadata", {}), pod["spec"]
+    if naming.RUNTIME_CLASS_ANNOTATION in meta.get("annotations", {}):
+        return True
+    serves = meta.get("labels", {}).get(naming.COMPONENT) == "skill"
+    return serves and spec.get("runtimeClassName", "") not in isolation.allowed_runtime_classes
+
+
+def _runs_unproven(spec: Object) -> bool:
+    """Tell whether PID 1 of these pods runs a skill whether or not its isolation is proven."""
+    unproven = {"name": runtime_contract.ENV_ISOLATION, "value": runtime_contract.ISOLATION_OPTIONAL}
+    return any(unproven in (container.get("env") or ()) for container in spec.get("containers", ()))
+
+
+def _advise_class(chosen: str, skill: Skill, isolation: IsolationSettings) -> str:
+    """Return which class is no longer allowed, and what to do about that."""
+    allowed = ", ".join(sorted(isolation.allowed_runtime_classes - {""})) or "none"
+    name = f"runtime class {chosen}" if chosen else "the node's default runtime class"
+    told = f"the chart's values no longer allow {name} (isolation.runtimeClassName, isolation.runtimeClassNames)"
+    if chosen and skill.spec.runtime_class_name == chosen:
+        return f"{told}: name one of these in spec.runtimeClassName, or remove it: {allowed}"
+    wanted = skill.spec.runtime_class_name or isolation.runtime_class_name or "the node's default"
+    return f"{told}; the next pods have {wanted}"
