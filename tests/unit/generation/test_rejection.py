@@ -354,3 +354,36 @@ async def test_who_approved_first_and_when_stays_as_it_was(world: World) -> None
     assert world.status["review"] == world.status["review"] | {"by": "carol"}
     assert world.status["review"]["at"] != at
     assert len(events(world, "Approved")) == 2
+
+
+async def test_a_rejection_that_comes_after_an_edit_is_one_more_attempt_all_the_same(world: World) -> None:
+    first = await offered(world, "return 1")
+    world.skill(callTimeoutSeconds=31)
+    await world.reconcile(2)
+    world.verdict(passed=True)
+    await world.reconcile(2)
+    assert token(world) != first
+    await reject(world, first)
+    assert world.condition("Built")["reason"] == "Rejected"
+    world.now += timedelta(seconds=60)
+    await offered(world, "return 2")
+    assert f"a reviewer's words\n{WORDS}\n" in prompts(world)[1]
+    assert len(events(world, "Rejected")) == 1
+    assert world.builds() == set()
+
+
+async def test_code_that_was_rejected_while_a_model_wrote_for_the_edit_is_not_offered_again(world: World) -> None:
+    first = await offered(world, "return 1")
+    world.skill(description="Says it twice.", generation={"maxAttempts": 3})
+    world.now += timedelta(seconds=60)
+    await world.reconcile()
+    await reject(world, first)
+    assert len(events(world, "Rejected")) == 1
+    await writes(world, "return 1")
+    if world.check() is not None:
+        world.verdict(passed=True)
+    await world.reconcile(3)
+    assert world.reason != "AwaitingApproval"
+    assert world.builds() == set()
+    assert WORDS in prompts(world)[-1]
+    assert [rejected["token"] for rejected in stored(world)["rejections"]] == [first]

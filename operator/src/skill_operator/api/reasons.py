@@ -446,9 +446,10 @@ REASONS: Final[Mapping[str, Reason]] = {
     ),
     "Rejected": Reason(
         ReasonGroup.BUILD,
-        (GENERATED, BUILT),
+        (GENERATED, BUILT, EVENT),
         "A person rejected the code, which had passed its check. Built: a model tries again with the reviewer's words, "
-        "or the code is pinned. Generated: attempts or tokens are spent. What ran before goes on.",
+        "or the code is pinned. Generated: attempts or tokens are spent. As an event alone: the spec was edited "
+        "meanwhile. That code stays rejected. What ran before goes on.",
         "Read the reviewer's words in the message. Describe what the reviewer wants, raise the limit, or correct the "
         "pinned code.",
     ),

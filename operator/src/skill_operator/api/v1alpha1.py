@@ -41,6 +41,7 @@ INSIDE = r"[.](localhost|localdomain|local|svc|internal|intranet|private|corp|ho
 INSIDE_HOST = "must be a name of the internet: those of the cluster and of private networks are never granted"
 MESSAGE_LIMIT = 4096
 MAX_REJECTED = 64  # digests of rejected code in a status
+MAX_EARLIER_REQUESTS = 8  # that a person may still have on the screen
 
 
 def _rules(*rules: tuple[str, str]) -> dict[str, Any]:
@@ -475,6 +476,14 @@ class ApprovalRequest(ApiModel):
     )
 
 
+class EarlierRequest(ApiModel):
+    """EarlierRequest says what waited for a person before: a rejection that names its token still holds."""
+
+    token: str = Field(max_length=64, description="Value of the annotation reject that rejects its code.")
+    revision: str = Field(max_length=63, description="Label of the revision that waited.")
+    source_digest: str = Field(max_length=64, description="SHA-256 of its skill.py.")
+
+
 class Revision(ApiModel):
     """A revision that was deployed."""
 
@@ -614,6 +623,13 @@ class SkillStatus(ApiModel):
     )
     approval_request: ApprovalRequest | None = Field(
         default=None, description="What waits for a person; absent while nothing does."
+    )
+    earlier_requests: list[EarlierRequest] = Field(
+        default_factory=list,
+        max_length=MAX_EARLIER_REQUESTS,
+        description="What waited for a person before, newest first. Who rejects one of them, since the spec was edited "
+        "while they read, has rejected its code.",
+        json_schema_extra={"x-kubernetes-list-type": "atomic"},
     )
     history: list[Revision] = Field(
         default_factory=list,

@@ -17,7 +17,7 @@ from skill_operator.api.egress_networks import BlockedNetwork
 from skill_operator.api.v1alpha1 import Skill
 from skill_operator.isolation.cluster_networks import FRESH_SECONDS
 from skill_operator.k8s.interface import UNREADABLE, Cluster, Object
-from skill_operator.reconcile.cage import Breach, find_breach
+from skill_operator.reconcile.demanded_isolation import Breach, find_breach
 from skill_operator.reconcile.foreign_policies import ForeignPolicies, read_policies
 from skill_operator.reconcile.ownership import belongs_to, was_left_behind
 from skill_operator.reconcile.result import ConditionUpdate, EventNote

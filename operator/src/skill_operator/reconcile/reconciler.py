@@ -15,7 +15,7 @@ from skill_operator.api import conditions as api
 from skill_operator.api.dropped_nulls import find_dropped_nulls
 from skill_operator.api.egress_networks import BlockedNetwork
 from skill_operator.api.listed_tool import describe_changes
-from skill_operator.api.v1alpha1 import Condition, Skill, SkillStatus
+from skill_operator.api.v1alpha1 import Condition, Rejection, Skill, SkillStatus
 from skill_operator.api.validation import advice
 from skill_operator.generation.author import Author
 from skill_operator.generation.typed_dicts import types_module
@@ -37,6 +37,7 @@ from skill_operator.reconcile.archive import (
 from skill_operator.reconcile.context import ReconcileContext, StageContext
 from skill_operator.reconcile.deletion import DELETING, deleting_conditions
 from skill_operator.reconcile.job_queue import JobQueues
+from skill_operator.reconcile.late_rejection import earlier_requests, find_answered, with_rejection
 from skill_operator.reconcile.narrowing import END_SECONDS, REVIEW_SECONDS, LiveState, Narrowing, narrow, read_live
 from skill_operator.reconcile.observed import Observed, observe
 from skill_operator.reconcile.preflight import Preflight, Prerequisites, check_suspended, parse
@@ -45,7 +46,9 @@ from skill_operator.reconcile.result import ConditionUpdate, Progress, Result, S
 from skill_operator.reconcile.serving import served_contract
 from skill_operator.reconcile.stages import Stage, select_stages
 from skill_operator.reconcile.stages.isolation import isolation_condition
+from skill_operator.reconcile.stages.review import REJECTED
 from skill_operator.reconcile.stages.scale import drain_token, may_scale_to_zero
+from skill_operator.reconcile.stages.source import describe_rejection
 from skill_operator.reconcile.status import summarize, transitions
 from skill_operator.reconcile.usage_collector import UsageCollector
 from skill_operator.reconcile.writer import NAME_TAKEN, Writer, apply_changed, delete, evict
@@ -335,6 +338,9 @@ class Reconciler:
         context = StageContext(self._settings, now, self._author, self._job_queues, self._context.is_image_lost)
         progress = Progress(types=types_module(skill.spec.input, skill.spec.output))
         progress.status["approval_request"] = None  # unless the review stage asks now
+        answered = find_answered(skill, now)  # before any stage lets its code go on
+        observed, kept = with_rejection(observed, answered)
+        progress.status.update(kept)
         conditions = [*narrowed]
         if skill.status.archive is not None:
             progress.status["archive"] = None
@@ -368,10 +374,17 @@ class Reconciler:
         if progress.scaled_to_zero:
             metrics.record_scale_to_zero()
         progress.status["serving"] = served_contract(observed, progress, is_applied=is_applied)
+        progress.status["earlier_requests"] = earlier_requests(skill, progress.status["approval_request"], answered)
+        self._tell_late(observed.body, answered, conditions)
         await self._report(skill, observed.body, conditions, last, progress.status, now)
         if not refused:
             self._refusals.forget(key)
         return min(delays, default=None)
+
+    def _tell_late(self, body: Object, answered: Rejection | None, conditions: Sequence[ConditionUpdate]) -> None:
+        """Record an event about a rejection that no condition shows, since its code waits no longer."""
+        if answered is not None and all(update.reason != REJECTED for update in conditions):
+            self._recorder.record(body, "Warning", REJECTED, describe_rejection(answered))
 
     async def _report(
         self,

@@ -9,6 +9,7 @@ from typing import Literal, Self, TypedDict, Unpack
 from skill_operator.api.v1alpha1 import (
     ApprovalRequest,
     ArchiveStatus,
+    EarlierRequest,
     Evidence,
     GenerationStatus,
     Provenance,
@@ -146,6 +147,7 @@ class StatusPatch(TypedDict, total=False):
     rejection: Rejection | None
     rejected: list[str]
     approval_request: ApprovalRequest | None
+    earlier_requests: list[EarlierRequest]
     history: list[Revision]
     trial: Trial | None
     serving: ServedContract | None

@@ -54,7 +54,7 @@ def job(skill: Skill, deployment: Object, config_map: Object, report_key: str, f
     }
     serving_annotations = template["metadata"]["annotations"]
     rev = serving_annotations[naming.REVISION_DIGEST]
-    cage = {key: value for key, value in serving_annotations.items() if key == naming.RUNTIME_CLASS_ANNOTATION}
+    chosen_class = {key: value for key, value in serving_annotations.items() if key == naming.RUNTIME_CLASS_ANNOTATION}
     meta = metadata(skill, name, naming.TRIAL, rev)
     annotations = {naming.FAILURES_ANNOTATION: str(failures)} if failures else {}
     longest = START_SECONDS + len(skill.spec.examples) * skill.spec.call_timeout_seconds
@@ -66,6 +66,6 @@ def job(skill: Skill, deployment: Object, config_map: Object, report_key: str, f
             "backoffLimit": 0,
             "activeDeadlineSeconds": min(MAX_DEADLINE_SECONDS, longest),
             "ttlSecondsAfterFinished": 600,
-            "template": {"metadata": {"labels": meta["labels"], "annotations": cage}, "spec": pod},
+            "template": {"metadata": {"labels": meta["labels"], "annotations": chosen_class}, "spec": pod},
         },
     }

@@ -21,6 +21,7 @@ from skill_operator.reconcile.stages.source import add_rejected, describe_reject
 from skill_operator.settings import Settings
 from skill_operator.untrusted.text import single_line
 
+REJECTED: Final = "Rejected"
 MAX_WORDS = 1024  # of a reviewer, in characters
 MAX_NAME_CHARACTERS = 256  # of a user, as it is shown
 NO_WORDS = "The reviewer gave no words."
@@ -155,6 +156,16 @@ def _label(observed: Observed, progress: Progress, settings: Settings) -> str:
     return naming.shorten(naming.revision(progress.source, settings.images.runtime))
 
 
+def reviewer_name(skill: Skill) -> str:
+    """Return who set the annotation of a rejection; empty where nobody says."""
+    return _annotation(skill, naming.REJECTED_BY_ANNOTATION, MAX_NAME_CHARACTERS)
+
+
+def reviewer_words(skill: Skill) -> str:
+    """Return the words of a rejection; empty where there are none."""
+    return _annotation(skill, naming.REJECT_MESSAGE_ANNOTATION, MAX_WORDS)
+
+
 def _annotation(skill: Skill, name: str, limit: int) -> str:
     """Return a person's annotation as one line that is fit to be shown."""
     return single_line(skill.metadata.annotations.get(name, ""), limit)
@@ -187,9 +198,9 @@ def _find_rejection(skill: Skill, source: str, token: str, answer: Review) -> Re
     values = {"token": token, "source_digest": digest, "outdated_approval": is_outdated, "revision": answer.revision}
     if annotations.get(naming.REJECT_ANNOTATION) == token:
         return Rejection(
-            by=_annotation(skill, naming.REJECTED_BY_ANNOTATION, MAX_NAME_CHARACTERS),
+            by=reviewer_name(skill),
             at=known.at if known is not None and known.token == token else answer.at,
-            message=_annotation(skill, naming.REJECT_MESSAGE_ANNOTATION, MAX_WORDS) or NO_WORDS,
+            message=reviewer_words(skill) or NO_WORDS,
             **values,
         )
     if is_approved and not is_outdated:
@@ -212,9 +223,9 @@ def _reject(observed: Observed, progress: Progress, context: StageContext, rejec
     text = describe_rejection(rejection)
     writes = record_rejection(observed, progress, context, rejection)
     if writes is not None:
-        return Result.failed(ConditionUpdate(BUILT, "False", "Rejected", text), retry_after=0.0, **writes)
+        return Result.failed(ConditionUpdate(BUILT, "False", REJECTED, text), retry_after=0.0, **writes)
     advice = _advise_rejected(observed, rejection)
-    return Result.stalled(ConditionUpdate(BUILT, "False", "Rejected", f"{text}\n{advice}"))
+    return Result.stalled(ConditionUpdate(BUILT, "False", REJECTED, f"{text}\n{advice}"))
 
 
 def _advise_rejected(observed: Observed, rejection: Rejection) -> str:

@@ -1,7 +1,7 @@
-"""The cage of what runs, held against what the installation demands of it now.
+"""The isolation of what runs, held against what the installation demands now.
 
 A `helm upgrade` may take a runtime class away, or demand what it did not before. The run stage brings that to a Skill
-that goes on, but pods of one that does not would keep the weaker cage for as long as they live.
+that goes on, but pods of one that does not would keep the weaker isolation for as long as they live.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ ISOLATION_TIGHTENED = "IsolationTightened"
 
 
 class Breach(NamedTuple):
-    """Breach says why pods of this form may not run any more: the reason of a condition, and its message."""
+    """Breach says why pods of this form may not run any more: the reason and the message of a condition."""
 
     reason: str
     message: str
@@ -71,8 +71,8 @@ def _advise_class(chosen: str, skill: Skill, isolation: IsolationSettings) -> st
     """Return which class is no longer allowed, and what to do about that."""
     allowed = ", ".join(sorted(isolation.allowed_runtime_classes - {""})) or "none"
     name = f"runtime class {chosen}" if chosen else "the node's default runtime class"
-    told = f"the chart's values no longer allow {name} (isolation.runtimeClassName, isolation.runtimeClassNames)"
+    refusal = f"the chart's values no longer allow {name} (isolation.runtimeClassName, isolation.runtimeClassNames)"
     if chosen and skill.spec.runtime_class_name == chosen:
-        return f"{told}: name one of these in spec.runtimeClassName, or remove it: {allowed}"
+        return f"{refusal}: name one of these in spec.runtimeClassName, or remove it: {allowed}"
     wanted = skill.spec.runtime_class_name or isolation.runtime_class_name or "the node's default"
-    return f"{told}; the next pods have {wanted}"
+    return f"{refusal}; the next pods have {wanted}"
