@@ -31,8 +31,11 @@ def find_pending(skill: SkillView, *, or_rejected: bool = False) -> ApprovalRequ
         return skill.status.approval_request
     built, rejection = skill.condition(BUILT), skill.status.rejection
     if or_rejected and built is not None and built.reason == REJECTED and rejection is not None:
-        digest = skill.status.provenance.source_digest if skill.status.provenance is not None else ""
-        return ApprovalRequest(token=rejection.token, revision=rejection.revision, source_digest=digest)
+        if not rejection.source_digest:  # other code may be there by now, and its sight must approve nothing
+            raise CliError(f"the status of {skill.name} does not say which code was rejected")
+        return ApprovalRequest(
+            token=rejection.token, revision=rejection.revision, source_digest=rejection.source_digest
+        )
     state = skill.holdup
     why = f" ({state.reason}: {state.message})" if state is not None else ""
     raise CliError(f"nothing of {skill.name} waits for approval{why}")

@@ -134,11 +134,30 @@ class TestApprove:
         assert "\\x1b[2J\\u202e" in ended.out
         assert not {"\x1b", "\u202e", "\r"} & set(ended.out + ended.err)
 
+    @pytest.mark.parametrize("known", [sha256(OLD_SOURCE), ""], ids=["other code waits by now", "unknown"])
+    def test_what_was_rejected_is_never_approved_by_the_sight_of_other_code(
+        self, kubectl: ScriptedKubectl, capsys: Capture, known: str
+    ) -> None:
+        """The condition of the former code stays until a stage says more, and `provenance` is of the newer code."""
+        rejection = {"at": "2026-11-29T12:00:00Z", "token": TOKEN, "revision": "2222bbbb22", "sourceDigest": known}
+        rejected = condition("Built", "False", "Rejected", "jane rejected it")
+        kubectl.put("skill", made_skill(rejected, rejection=rejection, revision=""))
+        kubectl.put("configmap", source_map())
+        ended = skill_command(capsys, "approve", "echo", "--yes")
+        assert ended.code == 1
+        assert kubectl.asked("patch") == []
+
     def test_what_was_rejected_is_approved_after_all(self, kubectl: ScriptedKubectl, capsys: Capture) -> None:
         rejected = condition("Built", "False", "Rejected", "jane rejected it")
         skill = made_skill(
             rejected,
-            rejection={"at": "2026-11-29T12:00:00Z", "token": TOKEN, "revision": "3333cccc33", "message": "no"},
+            rejection={
+                "at": "2026-11-29T12:00:00Z",
+                "token": TOKEN,
+                "revision": "3333cccc33",
+                "message": "no",
+                "sourceDigest": sha256(SOURCE),
+            },
             revision="",
         )
         skill["metadata"]["annotations"] |= {f"skill-operator.dev/{k}": v for k, v in
