@@ -157,7 +157,9 @@ async def test_no_pod_is_made_behind_a_policy_that_a_webhook_widens() -> None:
     policies(world).widens = True
     await advance(world)
     assert world.reason == "ObjectRefused"
-    assert "as it is written, so that it would let more in or out" in world.condition("Ready")["message"]
+    assert (
+        "says more than the operator writes, so that it would let more in or out" in world.condition("Ready")["message"]
+    )
     assert {kind for kind, _, _ in world.store.objects} == {"Skill", "NetworkPolicy"}
     policies(world).widens = False
     await advance(world)

@@ -131,5 +131,16 @@ async def test_a_policy_that_comes_back_unreadable_is_not_taken_for_written() ->
 
     wanted = default_deny("team")
     live = {"kind": wanted["kind"], "metadata": wanted["metadata"], UNREADABLE: "too much"}
-    with pytest.raises(NotWritten):
+    with pytest.raises(NotWritten, match="somebody has filled it: delete it") as refusal:
         await apply_changed(Filled(live), wanted)  # type: ignore[arg-type]
+    assert "webhook" not in str(refusal.value)
+
+
+async def test_a_policy_that_comes_back_with_more_words_may_be_another_writer_s() -> None:
+    class Owned(Cluster):
+        async def apply(self, wanted: dict[str, Any]) -> dict[str, Any]:
+            selector = {"matchLabels": wanted["spec"]["podSelector"]["matchLabels"] | {"tier": "front"}}
+            return wanted | {"spec": wanted["spec"] | {"podSelector": selector}}
+
+    with pytest.raises(NotWritten, match=r"another writer .* or a mutating webhook"):
+        await apply_changed(Owned(None), default_deny("team"))  # type: ignore[arg-type]

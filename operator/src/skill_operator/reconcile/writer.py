@@ -11,7 +11,7 @@ from typing import Any
 from skill_operator import naming
 from skill_operator.generation.request import CompletionRequest
 from skill_operator.k8s.errors import Conflict, Invalid, NotFound, TooManyRequests
-from skill_operator.k8s.interface import Cluster, Object
+from skill_operator.k8s.interface import UNREADABLE, Cluster, Object
 from skill_operator.reconcile.observed import Observed
 from skill_operator.reconcile.ownership import belongs_to, was_left_behind
 from skill_operator.reconcile.refusals import OBJECT_REFUSED, NotWritten, refusals, refusals_of
@@ -149,7 +149,7 @@ async def _apply_over(cluster: Cluster, wanted: Object, live: Object | None, che
     with refusals_of(wanted):
         written = await cluster.apply(wanted)
     if not _adds_nothing(written, wanted):
-        raise NotWritten(OBJECT_REFUSED, _changed_on_its_way(wanted), obj=wanted)
+        raise NotWritten(OBJECT_REFUSED, _explain_more(wanted, written), obj=wanted)
     return written
 
 
@@ -158,11 +158,17 @@ def _adds_nothing(live: Object, wanted: Object) -> bool:
     return wanted["kind"] not in EXACT_KINDS or holds(wanted["spec"], live.get("spec"))
 
 
-def _changed_on_its_way(wanted: Object) -> str:
+def _explain_more(wanted: Object, written: Object) -> str:
+    """Return why an object may let more in or out than was written, and what to do."""
+    name = f"{wanted['kind']} {wanted['metadata']['namespace']}/{wanted['metadata']['name']}"
+    if UNREADABLE in written:
+        return (
+            f"{name} is too large to be read, since somebody has filled it: delete it, and the operator makes it anew"
+        )
     return (
-        f"the cluster changes {wanted['kind']} {wanted['metadata']['namespace']}/{wanted['metadata']['name']} as it is "
-        "written, so that it would let more in or out: exempt NetworkPolicies with the label "
-        f"{naming.MANAGED_BY}={naming.MANAGER} from the mutating webhook or policy that does so"
+        f"{name} says more than the operator writes, so that it would let more in or out: another writer has set "
+        "fields of it, or a mutating webhook or policy changes it. Delete it; if that does not help, exempt "
+        f"NetworkPolicies with the label {naming.MANAGED_BY}={naming.MANAGER} from the latter"
     )
 
 
@@ -193,6 +199,11 @@ async def evict(cluster: Cluster, pod: Object, grace_seconds: int) -> None:
 def _name_taken(wanted: Object) -> NotWritten:
     place = f"{wanted['metadata']['namespace']}/{wanted['metadata']['name']}"
     message = f"{wanted['kind']} {place} is not this Skill's: delete or move it, or rename the Skill"
+    if wanted["metadata"]["name"] in naming.SHARED_NAMES:
+        message = (
+            f"{wanted['kind']} {place} is not the operator's, which needs this name in every namespace of Skills: "
+            "delete it, or make it anew under another name"
+        )
     return NotWritten(NAME_TAKEN, message)
 
 
