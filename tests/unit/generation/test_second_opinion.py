@@ -131,10 +131,12 @@ async def test_a_second_program_that_does_the_same_agrees(world: World) -> None:
     assert "1 of 1 examples pass. cheap is writing a second program" in message
     assert world.builds() == set()
     await world.receive(fenced(ALIKE))
-    assert verified(world)[:2] == ("Unknown", "SecondOpinion")
+    compared = "A second program, by cheap, is being compared with the one that passed"
+    assert verified(world) == ("Unknown", "SecondOpinion", compared), "what passed was said before"
     run_real_check(world)
     await world.reconcile()
     assert verified(world)[:2] == ("True", "Verified")
+    assert "1 of 1 examples pass" in verified(world)[2]
     assert "A second program, by cheap, agrees" in verified(world)[2]
     assert evidence(world) == "Agrees"
     assert is_accepted(world)

@@ -64,7 +64,7 @@ def _compare(observed: Observed, progress: Progress, context: StageContext, opin
             config_map = resource.config_map(skill, name, content)
         except resource.TooLarge as error:
             return _conclude(observed, progress, context, _without_result(opinion, str(error)), name)
-        waiting = _waiting(_comparing(progress), (ends_at - now).total_seconds())
+        waiting = _waiting(_comparing(opinion), (ends_at - now).total_seconds())
         return replace(waiting, apply=(config_map,), create=(make_job(observed, settings, config_map, 0),))
     ends = (pod_status.find_termination(pod) for pod in observed.pods_of(name) if is_owned_by(job, pod))
     if (end := next(filter(None, ends), None)) is not None:
@@ -73,12 +73,12 @@ def _compare(observed: Observed, progress: Progress, context: StageContext, opin
     if (over := pod_status.job_outcome(job)) is not None:
         outcome = _without_result(opinion, f"the comparison ended without a result: {over.message}")
         return _conclude(observed, progress, context, outcome, name)
-    return _waiting(_comparing(progress), (ends_at - now).total_seconds())
+    return _waiting(_comparing(opinion), (ends_at - now).total_seconds())
 
 
-def _comparing(progress: Progress) -> str:
-    base = progress.verified.message if progress.verified is not None else ""
-    return _add(base, "A second program is being compared with it")
+def _comparing(opinion: SecondOpinion) -> str:
+    """Return what is new: what has passed, and what it leaves open, was said while the second program was written."""
+    return f"A second program, by {opinion.endpoint}, is being compared with the one that passed"
 
 
 def _read_outcome(opinion: SecondOpinion, end: Object, job: Object, subject: str) -> SecondOpinion:
