@@ -456,6 +456,23 @@ def test_a_namespace_that_fills_up_takes_no_memory_from_others_and_is_still_call
     assert not directory._budget._totals.keys() - {"alice"}
 
 
+@pytest.mark.parametrize("shown", [True, False])
+def test_what_is_served_meanwhile_takes_no_memory_beyond_what_is_counted(
+    shown: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The schemas in `status.serving`, where the namespace has no room for them, or where they cannot be shown."""
+    monkeypatch.setattr(entry_budget, "MAX_NAMESPACE_UNITS", 20)
+    words = {"description": "x" * 16_000, "summary": "y" * 1_000}
+    schema = {"type": "object", "properties": {f"p{n:05}": {"type": "string"} for n in range(4_000)}}
+    body = json.dumps(serving(**words, input=schema, output=schema if shown else {"type": 7, "const": "z" * 120_000}))
+    with memory_traced() as taken:
+        directory = Directory()
+        directory.on_skill("ADDED", json.loads(body))
+        directory.on_skill("MODIFIED", annotated(json.loads(body), 1))
+        assert taken() < 64 << 10
+    assert directory.entries["finance", "invoice"].skill is not None
+
+
 @pytest.mark.parametrize("field", FAT_METADATA)
 def test_an_entry_keeps_nothing_of_metadata_that_a_tenant_filled(field: str) -> None:
     body = skill()

@@ -64,23 +64,21 @@ class ScaleState(NamedTuple):
 class ParsedSpec(NamedTuple):
     """ParsedSpec is what one version of a Skill says to callers; `spec` is None where it cannot be read.
 
-    The uid, the generation and `serving`, which is that of the status, tell the version from others. `units` is the
-    weight of what the whole spec says, also where it `is_reduced`.
+    The uid, the generation and `served`, the digest of what the status says is served, tell the version from others;
+    nothing is known to equal what has no digest. `units` is the weight of what the whole spec says, also where it
+    `is_reduced`.
     """
 
     uid: str
     generation: int
-    serving: Object | None
+    served: str | None
     spec: SkillSpec | None
     units: int
     is_reduced: bool = False
 
-    def is_of(self, meta: ObjectMeta, serving: Object | None) -> bool:
-        """Return whether a Skill with this metadata and this served contract says the same to callers."""
-        try:
-            return (self.uid, self.generation, self.serving) == (meta.uid, meta.generation, serving)
-        except RecursionError:  # a status that no operator writes
-            return False
+    def is_of(self, meta: ObjectMeta, served: str | None) -> bool:
+        """Return whether a Skill with this metadata, and this digest of what is served, says the same to callers."""
+        return served is not None and (self.uid, self.generation, self.served) == (meta.uid, meta.generation, served)
 
 
 @dataclass(frozen=True)
@@ -131,6 +129,8 @@ class SkillEntry:
 
 _KEPT_ANNOTATIONS = (naming.CREATED_BY_ANNOTATION, naming.PROMOTED_BY_ANNOTATION, naming.REQUEST_ANNOTATION)
 _KEPT_METADATA = ("name", "namespace", "uid", "generation", "resourceVersion", "creationTimestamp", "deletionTimestamp")
+_SERVED_TEXTS, _SERVED_SCHEMAS = ("description", "summary"), ("input", "output")
+_SERVED_TO_CALLERS = {*_SERVED_TEXTS, *_SERVED_SCHEMAS}
 MAX_ANNOTATION = 1024  # characters; no user has a longer name
 SkillListener = Callable[[SkillEntry | None, SkillEntry | None], None]
 PodListener = Callable[[str, Object], None]
@@ -151,12 +151,15 @@ def parse_skill(body: Object, former: SkillEntry | None = None) -> SkillEntry:
         return SkillEntry(meta, None)
     status, parsed = body.get("status", {}), former.parsed if former is not None else None
     serving = status.get("serving") if isinstance(status, dict) else None
-    if parsed is None or not parsed.is_of(meta, serving):
-        parsed = _parse_spec(meta, body.get("spec"), serving)
+    served = _served_digest(serving)
+    if parsed is None or not parsed.is_of(meta, served):
+        parsed = _parse_spec(meta, body.get("spec"), serving)._replace(served=served)
     if parsed.spec is None:
         return SkillEntry(meta, None, parsed)
+    if isinstance(serving, dict):  # its words and schemas are in the spec by now, and are counted there
+        status = status | {"serving": {key: serving[key] for key in serving.keys() - _SERVED_TO_CALLERS}}
     try:
-        skill = Skill.model_validate(body | {"metadata": meta, "spec": parsed.spec})
+        skill = Skill.model_validate(body | {"metadata": meta, "spec": parsed.spec, "status": status})
     except ValidationError as error:
         _warn(meta, error)
         return SkillEntry(meta, None, parsed)
@@ -166,10 +169,18 @@ def parse_skill(body: Object, former: SkillEntry | None = None) -> SkillEntry:
 def _parse_spec(meta: ObjectMeta, spec: Object | None, serving: Object | None) -> ParsedSpec:
     try:
         shown = _shown(_served(spec, serving))
-        return ParsedSpec(meta.uid, meta.generation, serving, SkillSpec.model_validate(shown), weight(shown))
+        return ParsedSpec(meta.uid, meta.generation, None, SkillSpec.model_validate(shown), weight(shown))
     except (ValidationError, KeyError, TypeError, AttributeError) as error:
         _warn(meta, error)
-        return ParsedSpec(meta.uid, meta.generation, serving, None, 0)
+        return ParsedSpec(meta.uid, meta.generation, None, None, 0)
+
+
+def _served_digest(serving: object) -> str | None:
+    """Return the digest of what the status says is served; None where it is nested without end."""
+    try:
+        return naming.digest(serving)
+    except RecursionError:  # a status that no operator writes
+        return None
 
 
 def _warn(meta: ObjectMeta, error: Exception) -> None:
@@ -193,8 +204,8 @@ def _served(spec: Object | None, serving: Object | None) -> Object:
         raise KeyError("spec")
     if serving is None:
         return spec
-    texts = {name: serving.get(name, "") for name in ("description", "summary")}
-    schemas = {side: serving.get(side, NOT_SHOWN) for side in ("input", "output")}
+    texts = {name: serving.get(name, "") for name in _SERVED_TEXTS}
+    schemas = {side: serving.get(side, NOT_SHOWN) for side in _SERVED_SCHEMAS}
     # The examples are those of the spec, and may not fit.
     return spec | texts | schemas | {"callTimeoutSeconds": serving["callTimeoutSeconds"], "examples": []}
 
