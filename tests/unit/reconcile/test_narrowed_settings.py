@@ -234,18 +234,30 @@ async def test_a_class_that_a_webhook_of_the_cluster_chose_ends_nothing(where: s
     assert "deletionTimestamp" not in world.store.objects["Pod", NAMESPACE, "p"]["metadata"]
 
 
-@pytest.mark.parametrize("allowed", [True, False])
-async def test_pods_of_an_earlier_version_end_unless_their_class_is_allowed(allowed: bool) -> None:
+@pytest.mark.parametrize("after", [BOTH, GVISOR, SETTINGS], ids=["allowed", "another default", "no default"])
+async def test_pods_of_an_earlier_version_end_unless_their_class_is_allowed(after: Settings) -> None:
     """They do not say which class was chosen for them."""
     world = await running_before(SETTINGS_TAKEN[0])
     template = world.store.objects["Deployment", NAMESPACE, CHILD]["spec"]["template"]
     del template["metadata"]["annotations"][naming.RUNTIME_CLASS_ANNOTATION]
     old = pod(world)
     await suspended(world)
-    upgrade(world, BOTH if allowed else GVISOR)
+    allowed = after is BOTH
+    upgrade(world, after)
     await world.reconcile()
     assert (live(world, "Deployment") is not None) == allowed
     assert ("deletionGracePeriodSeconds" in old["metadata"]) != allowed
+
+
+async def test_pods_of_an_earlier_version_by_the_default_class_outlive_the_upgrade_to_this_one() -> None:
+    world = await running_before(SETTINGS_TAKEN[2])
+    template = world.store.objects["Deployment", NAMESPACE, CHILD]["spec"]["template"]
+    del template["metadata"]["annotations"][naming.RUNTIME_CLASS_ANNOTATION]
+    old = pod(world)
+    await suspended(world)
+    await world.reconcile()
+    assert live(world, "Deployment") is not None
+    assert "deletionTimestamp" not in old["metadata"]
 
 
 async def test_what_is_archived_does_not_come_back_by_a_class_that_is_gone() -> None:

@@ -29,8 +29,8 @@ def find_breach(pod: Object, skill: Skill, isolation: IsolationSettings) -> Brea
     spec: Object | None = pod.get("spec")
     if spec is None:  # there is no template, or it cannot be read
         return None
-    chosen = _chosen_class(pod)
-    if chosen not in isolation.allowed_runtime_classes and _is_told_by(pod, isolation):
+    chosen = _chosen_class(pod, skill, isolation)
+    if chosen is not None and chosen not in isolation.allowed_runtime_classes:
         return Breach(RUNTIME_CLASS_NOT_ALLOWED, _advise_class(chosen, skill, isolation))
     if isolation.required and _runs_unproven(spec):
         message = "isolation.required is true in the chart's values, and pods ran without that proof; the next have it"
@@ -41,24 +41,22 @@ def find_breach(pod: Object, skill: Skill, isolation: IsolationSettings) -> Brea
     return None
 
 
-def _chosen_class(pod: Object) -> str:
-    """Return the class that the operator chose for a pod, by its annotation; empty is the node's default.
+def _chosen_class(pod: Object, skill: Skill, isolation: IsolationSettings) -> str | None:
+    """Return the class that the operator chose for a pod (empty: the node's default), or None where nothing tells.
 
-    In the pod itself a webhook of the cluster may have put another one, which is not the installation's to take back.
+    Serving pods and trials tell it by an annotation, unless it is empty: in the pod itself a webhook of the cluster may
+    have put another class, which is not the installation's to take back. Pods of an earlier version have no annotation:
+    the operator chose what the Skill names, and what is allowed. Nothing tells it of the pods of most checks, which end
+    by the deadline of their Job.
     """
-    return str(pod.get("metadata", {}).get("annotations", {}).get(naming.RUNTIME_CLASS_ANNOTATION, ""))
-
-
-def _is_told_by(pod: Object, isolation: IsolationSettings) -> bool:
-    """Tell whether a pod says which class was chosen for it.
-
-    Pods of checks do not, and end by the deadline of their Job. Nor do pods of an earlier version, of an allowed class.
-    """
-    meta, spec = pod.get("metadata", {}), pod["spec"]
-    if naming.RUNTIME_CLASS_ANNOTATION in meta.get("annotations", {}):
-        return True
-    serves = meta.get("labels", {}).get(naming.COMPONENT) == "skill"
-    return serves and spec.get("runtimeClassName", "") not in isolation.allowed_runtime_classes
+    meta = pod.get("metadata", {})
+    chosen: str | None = meta.get("annotations", {}).get(naming.RUNTIME_CLASS_ANNOTATION)
+    if chosen is not None:
+        return chosen
+    found = str(pod["spec"].get("runtimeClassName", ""))
+    if found and found in {skill.spec.runtime_class_name, *isolation.allowed_runtime_classes}:
+        return found
+    return "" if meta.get("labels", {}).get(naming.COMPONENT) == "skill" else None
 
 
 def _runs_unproven(spec: Object) -> bool:
