@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
 from skill_operator.naming import digest
-from skill_operator.untrusted.json_schema import resolve_reference, value_at
+from skill_operator.untrusted.json_schema import References
 from skill_operator.untrusted.json_values import brief, canonical, weight
 
 MAX_BYTES: Final = 32 << 10  # of one listed schema
@@ -106,9 +106,9 @@ def _listed(schema: dict[str, Any], *, exact: bool) -> ListedSchema:
     declared = _declared_names(schema)
     if len(declared) > MAX_WORK:
         return _flat(schema, declared, exact)
-    names = _listed_names(declared, declared)
+    names, references = _listed_names(declared, declared), References(schema)
     for levels in LEVELS:
-        maker = _Maker(schema, names, exact)
+        maker = _Maker(schema, references, names, exact)
         try:
             made = maker.top(levels)
         except _TooLargeError:
@@ -197,8 +197,9 @@ class _Maker:
     the top name is listed as these say, which tells an agent more.
     """
 
-    def __init__(self, root: dict[str, Any], names: Mapping[str, str], exact: bool) -> None:
+    def __init__(self, root: dict[str, Any], references: References, names: Mapping[str, str], exact: bool) -> None:
         self._root = root
+        self._references = references
         self._names = names
         self._exact = exact
         self._left = MAX_WORK
@@ -232,7 +233,7 @@ class _Maker:
     def _follow(self, schema: dict[str, Any], levels: int, visited: frozenset[str]) -> tuple[Any, int, frozenset[str]]:
         """Return what the schema refers to, and how deep to look into it: not where it leads back to itself."""
         reference = str(schema["$ref"])
-        target = value_at(self._root, resolve_reference(self._root, reference) or ())
+        _, target = self._references.find(reference) or ((), self._root)
         if reference not in visited:
             return target, levels - 1, visited | {reference}
         self.recursive = True
