@@ -280,8 +280,7 @@ class McpServer:
         visible = await self._visible(caller, endpoint, archived=True)
         found = []
         for key in await self._services.search.find(caller, visible, query, limit):
-            await asyncio.sleep(0)  # for the calls of others: a tool that is new takes a while to make
-            tool, entry = self._catalog.find(key), self._directory.entries.get(key)
+            tool, entry = await self._catalog.fetch(key), self._directory.entries.get(key)
             if tool is not None and entry is not None:
                 awake = bool(self._directory.backends(entry.meta))
                 found.append(find_tools.describe_found(endpoint.tool_name(key), tool, entry, awake))
@@ -306,8 +305,8 @@ class McpServer:
 
         try:
             await self._services.authorizer.authorize(caller, key)
+            tool, arguments = await self._catalog.fetch(key), call.input
             found = self._invoker.lookup(key)
-            tool, arguments = self._catalog.find(key), call.input
             if tool is not None:
                 arguments = _own_names(tool, arguments)
                 if direct:

@@ -142,8 +142,12 @@ class SkillSearch:
         return documents
 
     def _on_skill_change(self, before: SkillEntry | None, after: SkillEntry | None) -> None:
-        if before is not None and after is None:
+        if before is not None and (after is None or _spec_of(before) is not _spec_of(after)):
             self._documents.pop(SkillKey(before.meta.namespace, before.meta.name), None)
+
+
+def _spec_of(entry: SkillEntry) -> SkillSpec | None:
+    return entry.skill.spec if entry.skill is not None else None
 
 
 async def rank(documents: Mapping[SkillKey, SearchDocument], terms: Sequence[str]) -> dict[SkillKey, float]:

@@ -67,9 +67,9 @@ class ToolCatalog:
         if entry is None or _tool_version(before) == _tool_version(after):
             return False
         key = SkillKey(entry.meta.namespace, entry.meta.name)
-        self._known.pop(key, None)
+        known = self._known.pop(key, None)
         if after is not None and _tool_version(after):
-            self._known[key] = _Known()
+            self._known[key] = known if known is not None and _is_same_tool(before, after) else _Known()
         return True
 
     def find(self, key: SkillKey) -> ListedTool | None:
@@ -81,6 +81,16 @@ class ToolCatalog:
             known.tool = listed_tool(*key, entry.skill.spec)
         return known.tool
 
+    async def fetch(self, key: SkillKey) -> ListedTool | None:
+        """Return the tool that a Skill is, or None; others have their turn before and after a new one is made."""
+        known = self._known.get(key)
+        if known is None or known.tool is not None:
+            return self.find(key)
+        await asyncio.sleep(0)
+        self.find(key)
+        await asyncio.sleep(0)
+        return self.find(key)
+
     async def page(self, keys: Iterable[SkillKey], after: str, revision: str, endpoint: McpEndpoint = ALL) -> Page:
         """Return the tools of these Skills by name, from the one after `after`: as many as one response holds."""
         rest = sorted((name, key) for key in keys if (name := endpoint.tool_name(key)) > after)
@@ -89,6 +99,7 @@ class ToolCatalog:
         last: str | None = None
         for name, key in rest:
             if not self._is_encoded(key, name, revision):
+                await self.fetch(key)
                 await asyncio.sleep(0)  # for the calls of others: there may be thousands of new ones
             encoded = self._encode(key, name, revision)
             if encoded is None:
@@ -153,6 +164,13 @@ def has_structured_output(is_object: bool, revision: str) -> bool:
 
 def _with_note(description: str, note: str) -> str:
     return f"{shortened(description, MAX_DESCRIPTION - len(note) - 2)}\n\n{note}" if note else description
+
+
+def _is_same_tool(before: SkillEntry | None, after: SkillEntry) -> bool:
+    """Return whether all that is encoded of a Skill stays: its identity, its spec, and what is noted of it."""
+    if before is None or before.skill is None or after.skill is None or before.meta.uid != after.meta.uid:
+        return False
+    return before.skill.spec is after.skill.spec and note_of(before.skill) == note_of(after.skill)
 
 
 def _tool_version(entry: SkillEntry | None) -> _Version | None:

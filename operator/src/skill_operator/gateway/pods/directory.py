@@ -8,10 +8,10 @@ import logging
 import random
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from pydantic import ValidationError
 
@@ -19,11 +19,18 @@ from skill_operator import naming
 from skill_operator.api.conditions import ACTIVE, READY, get_condition, is_true
 from skill_operator.api.v1alpha1 import Condition, ObjectMeta, Skill, SkillSpec
 from skill_operator.gateway.pods.entry_budget import EntryBudget
+from skill_operator.gateway.pods.work_allowance import WorkAllowance
 from skill_operator.k8s import pod_status
 from skill_operator.k8s.interface import UNREADABLE, Cluster, Object
 from skill_operator.k8s.pod_status import PodProblem
 from skill_operator.naming import SkillKey
-from skill_operator.untrusted.json_schema import BadSchemaError, CompiledSchema, TooMuchWorkError, is_presentable
+from skill_operator.untrusted.json_schema import (
+    MAX_UNITS,
+    BadSchemaError,
+    CompiledSchema,
+    TooMuchWorkError,
+    is_presentable,
+)
 from skill_operator.untrusted.json_values import flaw, weight
 from skill_operator.untrusted.text import printable
 
@@ -34,12 +41,18 @@ KINDS = ("Skill", "Pod", "Deployment")
 DRAIN_TIMEOUT_SECONDS = 15.0  # three times what the controller allows itself
 NOT_SHOWN = {"description": "the schema in the Skill's spec is not valid"}
 NOT_KEPT = {"description": "the Skills of the namespace say more than the gateway keeps: see the Skill itself"}
+NOT_READ_YET = {"description": "the Skills of the namespace change faster than the gateway reads: see the Skill itself"}
+_PLACEHOLDERS = (NOT_SHOWN, NOT_KEPT, NOT_READ_YET)
 MAX_KEPT_DESCRIPTION = 1024  # characters, beyond the budget of a namespace
 MAX_EXAMPLES_BYTES = 64 << 10
 MAX_EXAMPLES_UNITS = 4096
 MAX_PATTERNS_KIB = 256
 """A schema whose patterns compile to more is left to the skills' own pods: to compile it would hold up all calls."""
 MAX_COMPILED_SCHEMAS = 256
+COMPILATION_COST = 4  # for each unit of the schema, of those that it takes to look at one
+LEAST_WORK = 64  # units that the look at any spec takes
+CATCH_UP_SECONDS = 0.5
+K = TypeVar("K")
 T = TypeVar("T")
 LABELS = naming.MANAGED | {naming.COMPONENT: "skill"}
 
@@ -66,7 +79,7 @@ class ParsedSpec(NamedTuple):
 
     The uid, the generation and `served`, the digest of what the status says is served, tell the version from others;
     nothing is known to equal what has no digest. `units` is the weight of what the whole spec says, also where it
-    `is_reduced`.
+    `is_reduced`. `postponed` is what waits for a look, if anything.
     """
 
     uid: str
@@ -75,6 +88,7 @@ class ParsedSpec(NamedTuple):
     spec: SkillSpec | None
     units: int
     is_reduced: bool = False
+    postponed: Object | None = None
 
     def is_of(self, meta: ObjectMeta, served: str | None) -> bool:
         """Return whether a Skill with this metadata, and this digest of what is served, says the same to callers."""
@@ -127,6 +141,12 @@ class SkillEntry:
         return self.skill is not None and is_true(self.skill.status.conditions, READY, self.meta.generation)
 
 
+_MOST: Mapping[str, tuple[int, Any]] = {
+    "input": (MAX_UNITS, NOT_SHOWN),
+    "output": (MAX_UNITS, NOT_SHOWN),
+    "examples": (MAX_EXAMPLES_UNITS, []),
+}  # units, and what stands there instead
+_POSTPONED = {"input": NOT_READ_YET, "output": NOT_READ_YET, "examples": []}
 _KEPT_ANNOTATIONS = (naming.CREATED_BY_ANNOTATION, naming.PROMOTED_BY_ANNOTATION, naming.REQUEST_ANNOTATION)
 _KEPT_METADATA = ("name", "namespace", "uid", "generation", "resourceVersion", "creationTimestamp", "deletionTimestamp")
 _SERVED_TEXTS, _SERVED_SCHEMAS = ("description", "summary"), ("input", "output")
@@ -136,24 +156,21 @@ SkillListener = Callable[[SkillEntry | None, SkillEntry | None], None]
 PodListener = Callable[[str, Object], None]
 
 
-def parse_skill(body: Object, former: SkillEntry | None = None) -> SkillEntry:
+def parse_skill(body: Object, former: SkillEntry | None = None, *, postpone: bool = False) -> SkillEntry:
     """Return the entry of a Skill. It never raises: one Skill that cannot be parsed must not hide the others.
 
-    Where the former entry is of the same version, its spec is taken as it is. To look at a spec takes up to 0.1 s, and
-    there is an event for each annotation that somebody writes.
+    Where the former entry is of the same version, its spec is taken as it is. To look at a spec takes up to 20 ms, and
+    there is an event for each annotation that somebody writes. To `postpone` is to take a new one without its schemas
+    and examples, but with what bounds and grants calls.
     """
-    raw = body["metadata"]
-    found = raw.get("annotations") or {}  # of a tenant, who may write megabytes there, as into labels
-    annotations = {key: str(found[key])[:MAX_ANNOTATION] for key in _KEPT_ANNOTATIONS if key in found}
-    kept = {key: raw[key] for key in _KEPT_METADATA if key in raw} | {"annotations": annotations}
-    meta = ObjectMeta.model_validate(kept)
+    meta = ObjectMeta.model_validate(_kept_metadata(body["metadata"]))
     if UNREADABLE in body:
         return SkillEntry(meta, None)
     status, parsed = body.get("status", {}), former.parsed if former is not None else None
     serving = status.get("serving") if isinstance(status, dict) else None
     served = _served_digest(serving)
-    if parsed is None or not parsed.is_of(meta, served):
-        parsed = _parse_spec(meta, body.get("spec"), serving)._replace(served=served)
+    if parsed is None or parsed.postponed is not None or not parsed.is_of(meta, served):
+        parsed = _parse_spec(meta, body.get("spec"), serving, postpone)._replace(served=served)
     if parsed.spec is None:
         return SkillEntry(meta, None, parsed)
     if isinstance(serving, dict):  # its words and schemas are in the spec by now, and are counted there
@@ -166,13 +183,20 @@ def parse_skill(body: Object, former: SkillEntry | None = None) -> SkillEntry:
     return SkillEntry(meta, skill, parsed)
 
 
-def _parse_spec(meta: ObjectMeta, spec: Object | None, serving: Object | None) -> ParsedSpec:
+def _kept_metadata(raw: Object) -> Object:
+    found = raw.get("annotations") or {}  # of a tenant, who may write megabytes there, as into labels
+    annotations = {key: str(found[key])[:MAX_ANNOTATION] for key in _KEPT_ANNOTATIONS if key in found}
+    return {key: raw[key] for key in _KEPT_METADATA if key in raw} | {"annotations": annotations}
+
+
+def _parse_spec(meta: ObjectMeta, spec: Object | None, serving: Object | None, postpone: bool) -> ParsedSpec:
     try:
-        shown = _shown(_served(spec, serving))
-        return ParsedSpec(meta.uid, meta.generation, None, SkillSpec.model_validate(shown), weight(shown))
+        trimmed, units = _trimmed(_served(spec, serving))
+        model = SkillSpec.model_validate(trimmed | _POSTPONED if postpone else _shown(trimmed))
     except (ValidationError, KeyError, TypeError, AttributeError) as error:
         _warn(meta, error)
         return ParsedSpec(meta.uid, meta.generation, None, None, 0)
+    return ParsedSpec(meta.uid, meta.generation, None, model, units, postponed=trimmed if postpone else None)
 
 
 def _served_digest(serving: object) -> str | None:
@@ -194,7 +218,7 @@ def _reduced(entry: SkillEntry) -> SkillEntry:
     description = entry.skill.spec.description[:MAX_KEPT_DESCRIPTION]
     lost = {"input": NOT_KEPT, "output": NOT_KEPT, "examples": [], "description": description}
     spec = entry.skill.spec.model_copy(update=lost)
-    parsed = entry.parsed._replace(spec=spec, is_reduced=True)
+    parsed = entry.parsed._replace(spec=spec, is_reduced=True, postponed=None)
     return SkillEntry(entry.meta, entry.skill.model_copy(update={"spec": spec}), parsed)
 
 
@@ -210,18 +234,27 @@ def _served(spec: Object | None, serving: Object | None) -> Object:
     return spec | texts | schemas | {"callTimeoutSeconds": serving["callTimeoutSeconds"], "examples": []}
 
 
-def _shown(spec: Object) -> Object:
-    """Return the spec without what the gateway never reads, nor what is too much for it."""
-    shown = {key: value for key, value in spec.items() if key not in {"source", "generation"}}
+def _trimmed(spec: Object) -> tuple[Object, int]:
+    """Return the spec without what the gateway never reads, nor what is too much for it, and the weight of the rest."""
+    trimmed = {key: value for key, value in spec.items() if key not in {"source", "generation", *_MOST}}
+    units = weight(trimmed)
+    for part, (most, instead) in _MOST.items():
+        if part not in spec:
+            continue
+        own = weight(spec[part], most)
+        trimmed[part] = spec[part] if own <= most else instead
+        units += own if own <= most else 1
+    return trimmed, units
+
+
+def _shown(trimmed: Object) -> Object:
+    """Return the spec without what cannot be shown."""
+    shown = dict(trimmed)
     for side in ("input", "output"):
         if isinstance(shown.get(side), dict) and not is_presentable(shown[side]):
             shown[side] = NOT_SHOWN
     examples = shown.get("examples", [])
-    if (
-        weight(examples, MAX_EXAMPLES_UNITS) > MAX_EXAMPLES_UNITS
-        or any(flaw(example) for example in examples)
-        or len(json.dumps(examples)) > MAX_EXAMPLES_BYTES
-    ):
+    if any(flaw(example) for example in examples) or len(json.dumps(examples)) > MAX_EXAMPLES_BYTES:
         shown["examples"] = []
     return shown
 
@@ -272,6 +305,9 @@ class Directory:
     _draining: dict[DeploymentKey, float] = field(default_factory=dict)  # since when, by this process's clock
     _changes: dict[OwnerKey, asyncio.Event] = field(default_factory=dict, compare=False)
     _budget: EntryBudget = field(default_factory=EntryBudget, compare=False)
+    _looks: WorkAllowance = field(default_factory=WorkAllowance, compare=False)
+    _compilations: WorkAllowance = field(default_factory=WorkAllowance, compare=False)
+    _postponed: dict[str, dict[str, Object]] = field(default_factory=dict)  # what waits for a look: by namespace, name
     _input_schemas: dict[str, tuple[tuple[int, str], CompiledSchema | None]] = field(default_factory=dict)  # by uid
 
     @property
@@ -342,14 +378,18 @@ class Directory:
     def input_schema(self, entry: SkillEntry) -> CompiledSchema | None:
         """Return the compiled input schema; it is compiled once per version, at the first call.
 
-        None where the pods may run another one, since the spec is not deployed yet or has no valid schema, and where
-        its patterns are too large for a process that serves everybody. Then only the skill itself can validate.
+        None where the pods may run another one, since the spec is not deployed yet or has no valid schema, where its
+        patterns are too large for a process that serves everybody, and where its namespace has too many new ones. Then
+        only the skill itself can validate.
         """
         meta = entry.meta
-        if entry.skill is None or not entry.current or entry.skill.spec.input in (NOT_SHOWN, NOT_KEPT):
+        if entry.skill is None or not entry.current or entry.skill.spec.input in _PLACEHOLDERS:
             return None
         version, compiled = self._input_schemas.get(meta.uid, (None, None))
         if version != entry.version:
+            if not self._compilations.has_left(meta.namespace):
+                return None
+            self._compilations.pay(meta.namespace, COMPILATION_COST * weight(entry.skill.spec.input))
             try:
                 compiled = CompiledSchema(entry.skill.spec.input, MAX_PATTERNS_KIB)
             except (BadSchemaError, TooMuchWorkError):
@@ -369,6 +409,7 @@ class Directory:
             self.tools |= dict.fromkeys(_tool_names(key), key)
         elif before is not None and before.meta.uid == meta["uid"]:
             del self.entries[key]
+            _put(self._postponed, key.namespace, key.name, None)
             self._budget.release(key)
             for name in _tool_names(key):
                 self.tools.pop(name, None)
@@ -379,12 +420,41 @@ class Directory:
             listener(before, after)
 
     def _parse(self, key: SkillKey, body: Object, before: SkillEntry | None) -> SkillEntry:
-        """Return the entry of a Skill, reduced where the namespace has no room for all that its spec says."""
-        entry = parse_skill(body, before)
+        """Return the entry of a Skill, reduced where the namespace has no room for all that its spec says.
+
+        A new spec is postponed where the namespace had its part of the gateway's time.
+        """
+        entry = self._look(key, body, before)
+        waiting = None
         if not self._budget.take(key, entry.parsed.units if entry.parsed is not None else 0):
-            return _reduced(entry)
-        is_reduced = entry.parsed is not None and entry.parsed.is_reduced
-        return parse_skill(body) if is_reduced else entry  # where it is, there is room again
+            entry = _reduced(entry)
+        elif entry.parsed is not None:
+            if entry.parsed.is_reduced:  # there is room again
+                entry = self._look(key, body, None)
+            if entry.parsed is not None and entry.parsed.postponed is not None:
+                waiting = body | {"metadata": _kept_metadata(body["metadata"]), "spec": entry.parsed.postponed}
+        _put(self._postponed, key.namespace, key.name, waiting)
+        return entry
+
+    def _look(self, key: SkillKey, body: Object, before: SkillEntry | None) -> SkillEntry:
+        """Return the entry of a Skill, whose namespace pays for the look at a new spec."""
+        entry = parse_skill(body, before, postpone=not self._looks.has_left(key.namespace))
+        parsed = entry.parsed
+        if parsed is not None and parsed.postponed is None and (before is None or parsed is not before.parsed):
+            self._looks.pay(key.namespace, LEAST_WORK + (parsed.units if parsed.spec is not None else 2 * MAX_UNITS))
+        return entry
+
+    async def catch_up(self) -> None:
+        """Look at the specs that wait for it, of namespaces that have time left again."""
+        for namespace in list(self._postponed):
+            while (waiting := self._postponed.get(namespace)) and self._looks.has_left(namespace):
+                self.on_skill("MODIFIED", next(iter(waiting.values())))
+                await asyncio.sleep(0)  # for the calls of others
+
+    async def _keep_catching_up(self) -> None:
+        while True:
+            await asyncio.sleep(CATCH_UP_SECONDS)
+            await self.catch_up()
 
     def on_pod(self, change: str, body: Object) -> None:
         """Take an event of the watch of pods."""
@@ -422,6 +492,7 @@ class Directory:
             for kind, namespace in sorted(self.unsynced, key=str):
                 changes = cluster.watch(kind, namespace, None if kind == "Skill" else LABELS)
                 tasks.create_task(self._consume((kind, namespace), changes, handlers[kind]))
+            tasks.create_task(self._keep_catching_up())
 
     async def _consume(
         self,
@@ -437,6 +508,7 @@ class Directory:
                 self.stale.add(key)
             else:
                 handler(change, body)
+                await asyncio.sleep(0)  # for the calls of others: a list has many of what takes a while
 
 
 def _tool_names(key: SkillKey) -> tuple[str, str]:
@@ -448,7 +520,7 @@ def _deployment_key(meta: ObjectMeta) -> DeploymentKey:
     return meta.namespace, naming.child(meta.name)
 
 
-def _put(index: dict[OwnerKey, dict[str, T]], key: OwnerKey, name: str, value: T | None) -> None:
+def _put(index: dict[K, dict[str, T]], key: K, name: str, value: T | None) -> None:
     """Set or remove a value; a key without values is removed."""
     values = index.setdefault(key, {})
     if value is None:

@@ -201,6 +201,7 @@ class Workshop:
             if share < MIN_COVERAGE_RATIO or entry is None or entry.skill is None:
                 continue
             if fits(spec, entry.skill.spec, self._directory.input_schema(entry)):
+                await asyncio.sleep(0)
                 tool = listed_tool(*key, entry.skill.spec)
                 offered.append(describe_found(tool.name, tool, entry, bool(self._directory.backends(entry.meta))))
         return offered
