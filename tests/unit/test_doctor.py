@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -33,12 +33,21 @@ class FakeApiServer:
 
     def __init__(self, **objects: Any) -> None:
         self.objects = objects
+        self.scanned = 0
 
     async def list(self, kind: str, namespace: str | None = None, labels: dict[str, str] | None = None) -> Any:
         answer = self.objects.get(kind, [])
         if isinstance(answer, Exception):
             raise answer
         return answer
+
+    async def scan(
+        self, kind: str, namespace: str | None = None, labels: dict[str, str] | None = None
+    ) -> AsyncGenerator[Any, None]:
+        for obj in await self.list(kind):
+            if (labels or {}).items() <= obj["metadata"].get("labels", {}).items():
+                self.scanned += 1
+                yield obj
 
     async def get(self, kind: str, namespace: str | None, name: str) -> Any:
         return self.objects.get(f"{kind}/{name}")
@@ -89,6 +98,13 @@ async def test_the_plugin_is_known_by_its_pods() -> None:
     assert (line.state, line.found) == ("ok", "Cilium")
     (line,) = await doctor._plugin(FakeApiServer(), SETTINGS)  # type: ignore[arg-type]
     assert line.state == "unknown"
+
+
+async def test_the_plugin_is_known_without_reading_all_pods() -> None:
+    pods = [{"metadata": {"labels": {"k8s-app": name}}} for name in ["cilium"] * 500 + ["a-tenant-s"] * 500]
+    api_server = FakeApiServer(Pod=pods)
+    await doctor._plugin(api_server, SETTINGS)  # type: ignore[arg-type]
+    assert api_server.scanned == 1
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import Awaitable, Callable, Iterable
+from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -104,14 +105,17 @@ async def _nodes(cluster: Cluster, settings: Settings) -> list[DoctorLine]:
 async def _plugin(cluster: Cluster, settings: Settings) -> list[DoctorLine]:
     if settings.watch_namespaces:
         return [DoctorLine("network plugin", "unknown", "the operator may not list its pods (watch.namespaces is set)")]
-    found = {
-        name
-        for pod in await cluster.list("Pod")
-        for label in LABELS
-        if (name := PLUGINS.get(pod["metadata"].get("labels", {}).get(label, "")))
-    }
+    found = {name for value, name in PLUGINS.items() for label in LABELS if await _has_pod(cluster, label, value)}
     named = ", ".join(sorted(found)) or "no known plugin among the pods; the proof below decides"
     return [DoctorLine("network plugin", "ok" if found else "unknown", named)]
+
+
+async def _has_pod(cluster: Cluster, label: str, value: str) -> bool:
+    """Return whether any pod has this label. Of all pods of a cluster, which tenants fill, it reads the first alone."""
+    async with aclosing(cluster.scan("Pod", None, {label: value})) as pods:
+        async for _ in pods:
+            return True
+    return False
 
 
 async def _isolation(settings: Settings) -> list[DoctorLine]:
