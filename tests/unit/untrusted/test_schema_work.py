@@ -21,7 +21,7 @@ from skill_operator.untrusted.json_schema import (
 from skill_operator.untrusted.json_values import DEEPEST, flaw, weight
 from tests.unit.untrusted.counted_work import counted_lines
 
-LINES_PER_UNIT = 40  # to judge a schema, or to move it; a line takes some 50 ns
+LINES_PER_UNIT = 50  # to judge a schema, or to move it; a line takes some 50 ns
 COMPILED_LINES_PER_UNIT = 100
 LISTED_LINES = 600_000  # of both listed forms; these are bounded by themselves
 
