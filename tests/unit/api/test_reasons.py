@@ -34,7 +34,7 @@ STATES = frozenset({
 })  # fmt: skip
 VALUES = frozenset({
     "Accept", "Agrees", "Allowed", "Always", "Authorization", "Auto", "Automatic", "Differs", "Exists", "ExternalIP",
-    "False", "Granted", "Host", "InternalIP", "Labels", "Manual", "Never", "NoOpinion", "None", "Normal", "NotAsked",
+    "False", "Granted", "Host", "InternalIP", "Labels", "Manual", "Memory", "Never", "NoOpinion", "None", "Normal", "NotAsked",
     "NotDeterministic", "NotImplementedError", "Redacted", "Required", "Slow", "True", "Unknown", "Warning", "WhenInDoubt",
 })  # fmt: skip
 # Reasons that Kubernetes gives, and that are passed on as they are.

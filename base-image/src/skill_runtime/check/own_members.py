@@ -44,7 +44,7 @@ class _Use:
     methods: frozenset[str]
     body: frozenset[str]
     """Names that the body of the class evaluates itself."""
-    asked: frozenset[str]
+    class_members: frozenset[str]
     """Members that the class is asked for, and not an object of it."""
     is_taken: bool
 
@@ -99,7 +99,7 @@ class OwnMembers:
         """Return whether code could call a method of a class, or of one that inherits it, with another object."""
         uses = [self._uses[name] for name in _reached(cls.name, lambda name: self._heirs.get(name, []))]
         methods = frozenset[str]().union(*(use.methods for use in uses)) | _WAYS_TO_METHODS
-        return any(use.is_taken or use.asked & methods or use.body & methods for use in uses)
+        return any(use.is_taken or use.class_members & methods or use.body & methods for use in uses)
 
     def _use(self, cls: ast.ClassDef) -> _Use:
         references = [*self._references.get(cls.name, []), *_own_class(cls)]

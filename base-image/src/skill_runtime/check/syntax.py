@@ -1,4 +1,4 @@
-"""What a file's syntax says about its names: where they are bound, and to which written values."""
+"""The syntax of a file, as it tells of names: where they are bound, and to which written values."""
 
 from __future__ import annotations
 

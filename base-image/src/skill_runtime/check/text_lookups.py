@@ -1,4 +1,4 @@
-"""What libraries look up as a member, import or evaluate when they are given a text.
+"""Lookups by text: the library calls that look up a member, import or evaluate what a text names.
 
 Such a callable is only called, where its arguments can be read: as a value it could be given anything later.
 """

@@ -20,12 +20,12 @@ class WrittenTypes:
     def __init__(self, tree: ast.Module, origin: Callable[[ast.expr], str]) -> None:
         """Take the dotted name of what is imported from `origin`."""
         self._origin = origin
-        self._around = dict[int, _Scope]()
+        self._scopes = dict[int, _Scope]()
         self._known = dict[tuple[str, _Scope], bool]()
         self._values = dict[str, list[tuple[_Scope, ast.expr | None]]]()
         nodes = list(_with_scope(tree, ()))
         for node, scope in nodes:
-            self._around[id(node)] = scope
+            self._scopes[id(node)] = scope
             for name, value in assignments([node]):
                 self._values.setdefault(name, []).append((scope, value))
         self._set = {
@@ -39,42 +39,42 @@ class WrittenTypes:
                     if (name, scope) not in known:
                         self._values.setdefault(name, []).append((scope, None))
 
-    def are_written(self, node: ast.expr, seen: frozenset[str] = frozenset()) -> bool:
+    def are_written(self, node: ast.expr, visited: frozenset[str] = frozenset()) -> bool:
         """Return whether an expression is a type, or several, and no text that is computed."""
         match node:
             case ast.Constant():
                 return True
             case ast.Name(id=name):
-                return self._is_type(name, node, seen)
+                return self._is_type(name, node, visited)
             case ast.Attribute(attr=name):
-                return bool(self._origin(node)) or (name not in self._set and self._is_type(name, node, seen))
+                return bool(self._origin(node)) or (name not in self._set and self._is_type(name, node, visited))
             case ast.Subscript(value=owner, slice=key):
-                return self.are_written(owner, seen) and all(
-                    self.are_written(each, seen) for each in _arguments_of(owner, key)
+                return self.are_written(owner, visited) and all(
+                    self.are_written(each, visited) for each in _arguments_of(owner, key)
                 )
             case ast.BinOp(left=left, op=ast.BitOr(), right=right) | ast.IfExp(body=left, orelse=right):
-                return self.are_written(left, seen) and self.are_written(right, seen)
+                return self.are_written(left, visited) and self.are_written(right, visited)
             case ast.Tuple(elts=items) | ast.List(elts=items) | ast.Dict(values=items):
-                return all(self.are_written(each, seen) for each in items)
+                return all(self.are_written(each, visited) for each in items)
             case ast.Starred(value=value):
-                return self.are_written(value, seen)
+                return self.are_written(value, visited)
             case ast.Call(func=function, args=arguments):
                 if isinstance(function, ast.Name) and function.id == "type":
                     return len(arguments) == 1 or isinstance(arguments[0], ast.Constant)
                 made = self._origin(function).partition(".")[0] in _MAKERS
-                return made and all(self.are_written(each, seen) for each in arguments)
+                return made and all(self.are_written(each, visited) for each in arguments)
             case _:
                 return False
 
-    def _is_type(self, name: str, node: ast.expr, seen: frozenset[str]) -> bool:
+    def _is_type(self, name: str, node: ast.expr, visited: frozenset[str]) -> bool:
         """Return whether a name is given nothing but types where it can be seen from a node."""
-        scope = self._around.get(id(node), ())
-        if name in seen:
+        scope = self._scopes.get(id(node), ())
+        if name in visited:
             return True
         if (name, scope) not in self._known:
-            values = [value for around, value in self._values.get(name, []) if around == scope[: len(around)]]
-            self._known[name, scope] = len(seen) < _MAX_ALIASES and all(
-                value is not None and self.are_written(value, seen | {name}) for value in values
+            values = [value for outer, value in self._values.get(name, []) if outer == scope[: len(outer)]]
+            self._known[name, scope] = len(visited) < _MAX_ALIASES and all(
+                value is not None and self.are_written(value, visited | {name}) for value in values
             )
         return self._known[name, scope]
 

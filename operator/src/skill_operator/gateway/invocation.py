@@ -89,7 +89,7 @@ class AdmittedCall:
 
     @property
     def has_pod(self) -> bool:
-        """Whether a pod has the call, or is about to."""
+        """True once a pod has the call, or is about to."""
         return bool(self._address)
 
     def assign_pod(self, address: str) -> None:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 from pydantic.alias_generators import to_camel
 
 from skill_operator import runtime_contract
-from skill_operator.k8s.interface import Object
 from skill_operator.untrusted.text import single_line
 
 MAX_TEXT_CHARACTERS = 4096  # of any text in a report: a termination message has no more bytes
@@ -71,7 +71,7 @@ class CheckReport(BaseModel):
         return self.model_dump(mode="json", by_alias=True)
 
 
-def read_end(end: Object, key: str) -> CheckReport | None:
+def read_end(end: Mapping[str, Any], key: str) -> CheckReport | None:
     """Return the report of a container that ended by itself, if PID 1 signed it and its exit code says the same.
 
     The signature alone is no proof: the key stands in the Job, which others may read, and any process of the container

@@ -65,7 +65,7 @@ _ONE: Final = _IN_PLACE | _PER_CHILD
 _LISTS: Final = _IN_PLACE_LISTS | _PER_CHILD_LISTS
 _UNUSED: Final = frozenset({"$defs", "definitions"})  # unless something refers to what is in there
 _MAPS: Final = _IN_PLACE_MAPS | _PER_CHILD_MAPS | _UNUSED
-_JUDGED: Final = frozenset({"$schema", "$id", "$ref", *_DYNAMIC})  # the keywords in which `_faults` finds any
+_CHECKED: Final = frozenset({"$schema", "$id", "$ref", *_DYNAMIC})  # the keywords in which `_faults` finds any
 
 
 class Misfit(NamedTuple):
@@ -529,7 +529,7 @@ def reachable(root: dict[str, Any], references: References | None = None) -> Ite
 
 def _faults(references: References, place: Place, node: dict[str, Any]) -> Iterator[Misfit]:
     """Yield what is not allowed in this one schema, its patterns aside."""
-    if _JUDGED.isdisjoint(node):
+    if _CHECKED.isdisjoint(node):
         return
     draft = node.get("$schema", DRAFT)
     if draft not in (DRAFT, f"{DRAFT}#"):  # a tuple: what a stranger wrote may have no hash
