@@ -21,7 +21,9 @@ from functools import cache
 from itertools import islice, pairwise
 from typing import Any
 
+from skill_runtime.check.constants import ConstantEvaluator, bound_values
 from skill_runtime.check.findings import GateFinding
+from skill_runtime.check.information import MIN_INFORMATION, count_information, equality_key, find_leaves, is_trivial
 from skill_runtime.text import one_line
 
 
@@ -34,25 +36,16 @@ _LOOKUPS = _words(
     "get pop setdefault index count contains eq ne is_ isclose compare_digest fullmatch match search"
     " __getitem__ __contains__ __eq__ __ne__"
 )
-_TRIVIAL = (None, True, False, 0, 1, -1, "")
-_COMMON_WORD_CHARACTERS = 12
-"""A word no longer than this is the name of a unit, an operation, a color."""
-_MIN_INFORMATION = 4
-"""Digits and letters that constants share with an input before they are that input, and no coincidence."""
 _MIN_INFORMATION_OF_ONE = 6
-"""The same where the input is a single number or text, which code may well treat apart: the year 1582."""
+"""As MIN_INFORMATION, where the input is a single number or text, which code may well treat apart: the year 1582."""
 _MIN_DIGEST_CHARACTERS, _MIN_DIGEST_NUMBER = 8, 65_536
-_MAX_LITERAL_NODES, _MAX_COMPARISONS, _MAX_NAMES = 2000, 20_000, 200
+_MAX_COMPARISONS, _MAX_NAMES = 20_000, 200
 _MIN_OTHER_ROWS, _MAX_ROWS = 2, 200
 """Rows of a table that no visible example has, before it is a table of the task. As many rows are looked at."""
 _MIRRORED: dict[type[ast.cmpop], type[ast.cmpop]] = {ast.Lt: ast.Gt, ast.Gt: ast.Lt, ast.LtE: ast.GtE, ast.GtE: ast.LtE}
 """What an order is called from its other side."""
 _COMPLEMENTS: tuple[set[type[ast.cmpop]], ...] = ({ast.Lt, ast.GtE}, {ast.Gt, ast.LtE})
 """Orders that part all values in two: with others, or with both parts, code can single out the bound itself."""
-
-
-class _NoLiteralError(Exception):
-    """The expression is not made of constants alone."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +70,7 @@ def check(source: str, visible: Sequence[tuple[str, Any]], schema: Any = None) -
     `visible` has the names and inputs of visible examples, `schema` is the one of the input.
     """
     tree = _ProgramTree(ast.parse(source))
-    listed = frozenset(map(_key, _listed_by(schema)))
+    listed = frozenset(map(equality_key, _listed_by(schema)))
     shown = [(name, _ExampleInput.of(value, listed)) for name, value in visible]
     comparisons = islice(tree.comparisons(), _MAX_COMPARISONS)
     for comparison in sorted(comparisons, key=lambda each: each.line):
@@ -101,7 +94,7 @@ def _is_table_of_the_task(rows: tuple[Any, ...], examples: Sequence[_ExampleInpu
         if any(examples[number].is_written_out(row) for number in by):
             return False
         named |= by
-        others += not by and not _is_trivial(row)
+        others += not by and not is_trivial(row)
     return others >= _MIN_OTHER_ROWS and (len(named) < len(examples) or others >= len(examples))
 
 
@@ -122,7 +115,7 @@ class _ExampleInput:
     leaves: tuple[Any, ...]
     """Its values, but for those of everyday use."""
     needed: Counter[str]
-    """These values, as _key has them."""
+    """These values, as equality_key has them."""
     every: Counter[str]
     """All values."""
     information: int
@@ -132,10 +125,10 @@ class _ExampleInput:
     @classmethod
     def of(cls, value: Any, listed: frozenset[str]) -> _ExampleInput:
         """Make it of an input, and the values that the schema lists."""
-        leaves = tuple(leaf for leaf in _leaves(value) if not _is_trivial(leaf))
-        every = Counter(map(_key, _leaves(value)))
-        needed = Counter(map(_key, leaves))
-        information = sum(1 if _key(leaf) in listed else _information(leaf) for leaf in leaves)
+        leaves = tuple(leaf for leaf in find_leaves(value) if not is_trivial(leaf))
+        every = Counter(map(equality_key, find_leaves(value)))
+        needed = Counter(map(equality_key, leaves))
+        information = sum(1 if equality_key(leaf) in listed else count_information(leaf) for leaf in leaves)
         return cls(value, leaves, needed, every, information, needed.keys() <= listed)
 
     def is_named_by(self, comparison: _Comparison) -> bool:
@@ -146,12 +139,14 @@ class _ExampleInput:
             return True
         if self.is_listed:
             return False
-        found = Counter(_key(form) for constant in constants for leaf in _leaves(constant) for form in _forms(leaf))
+        found = Counter(
+            equality_key(form) for constant in constants for leaf in find_leaves(constant) for form in _forms(leaf)
+        )
         if len(self.needed) > len(found) or self.needed - found:
             return False
         is_one = len(self.leaves) == 1 and bool(self.every - found or self.every.total() == 1)
         information = self.information + (0 if comparison.is_one_of_many else sum(map(_count_listed, constants)))
-        return information >= (_MIN_INFORMATION_OF_ONE if is_one else _MIN_INFORMATION)
+        return information >= (_MIN_INFORMATION_OF_ONE if is_one else MIN_INFORMATION)
 
     def is_written_out(self, constant: Any) -> bool:
         """Return whether a constant is the whole object, or a text of it: no key that a task would have."""
@@ -162,7 +157,7 @@ class _ExampleInput:
 
     def _is_whole(self, constant: Any) -> bool:
         if isinstance(constant, dict):
-            return constant == self.input and any(leaf not in (None, "") for leaf in _leaves(constant))
+            return constant == self.input and any(leaf not in (None, "") for leaf in find_leaves(constant))
         if isinstance(constant, list) and isinstance(self.input, dict) and self.leaves:
             pairs = [[key, value] for key, value in self.input.items()]
             return len(constant) == len(pairs) and all(pair in constant for pair in pairs)
@@ -185,7 +180,7 @@ class _ExampleInput:
         names = isinstance(self.input, dict) and all(f'"{name}"' in text.replace("'", '"') for name in self.input)
         rest = len(text) - sum(len(str(leaf)) for leaf in self.leaves)
         is_joined = len(self.leaves) > 1 and rest <= 2 * (len(self.leaves) + 1)
-        return names or (is_joined and self.information >= _MIN_INFORMATION)
+        return names or (is_joined and self.information >= MIN_INFORMATION)
 
 
 class _ProgramTree:
@@ -196,10 +191,11 @@ class _ProgramTree:
         self._parents = {id(child): node for node in self._nodes for child in ast.iter_child_nodes(node)}
         self._values: dict[str, list[ast.expr | None]] = {}
         for node in self._nodes:
-            for name, value in _bound(node):
+            for name, value in bound_values(node):
                 self._values.setdefault(name, []).append(value)
+        self._constant_of = ConstantEvaluator(self._values).value_or_none
         self._reached = list(_reach(tree))
-        self._bounds = self._orders_by_bound()
+        self._bounds = self._orders_bybound_values()
         self._equated = self._constants_by_side()
 
     def comparisons(self) -> Iterator[_Comparison]:
@@ -221,6 +217,8 @@ class _ProgramTree:
                     yield from self._matched(cases)
                 case ast.If(test=test) | ast.IfExp(test=test) | ast.While(test=test):
                     yield from self._conditions(test.lineno, test, node)
+                case ast.BinOp(left=left, op=ast.Mult() | ast.BitAnd(), right=right) if _compare(left, right):
+                    yield self._together(node.lineno, [left, right])
                 case ast.BoolOp(values=values, lineno=line):
                     yield self._together(line, values)
                 case _:
@@ -237,7 +235,7 @@ class _ProgramTree:
             for argument in node.args:
                 yield from self._looked_up(node.lineno, owner, argument)
                 yield from self._looked_up(node.lineno, argument, owner)
-        parts = [part for part in (*owners, *node.args) if not isinstance(self._literal_or_none(part), list | dict)]
+        parts = [part for part in (*owners, *node.args) if not isinstance(self._constant_of(part), list | dict)]
         yield self._together(node.lineno, parts)
 
     def is_digest(self, comparison: _Comparison) -> bool:
@@ -250,8 +248,8 @@ class _ProgramTree:
         sides = [node.left, *node.comparators]
         for (one, other), operator in zip(pairwise(sides), node.ops, strict=True):
             for literal, side in ((one, other), (other, one)):
-                value = self._literal_or_none(literal)
-                if value is None or self._literal_or_none(side) is not None or not self._varies(side):
+                value = self._constant_of(literal)
+                if value is None or self._constant_of(side) is not None or not self._varies(side):
                     continue
                 if isinstance(operator, ast.In | ast.NotIn):
                     members = tuple(value) if isinstance(value, list | dict) else (value,)
@@ -262,7 +260,7 @@ class _ProgramTree:
                 elif self._is_singled_out(value):
                     yield _Comparison(node.lineno, (value,), (side,))
 
-    def _orders_by_bound(self) -> dict[str, set[type[ast.cmpop]]]:
+    def _orders_bybound_values(self) -> dict[str, set[type[ast.cmpop]]]:
         """Return in which orders values stand to each constant."""
         bounds: dict[str, set[type[ast.cmpop]]] = {}
         for node in self._reached:
@@ -273,7 +271,7 @@ class _ProgramTree:
                 if order not in _MIRRORED:
                     continue
                 for literal, reading in ((other, order), (one, _MIRRORED[order])):
-                    if (value := self._literal_or_none(literal)) is not None:
+                    if (value := self._constant_of(literal)) is not None:
                         bounds.setdefault(_identity(value), set()).add(reading)
         return bounds
 
@@ -296,8 +294,8 @@ class _ProgramTree:
         match node:
             case ast.Compare(left=left, ops=[ast.Eq()], comparators=[right]):
                 for side, literal in ((left, right), (right, left)):
-                    value = self._literal_or_none(literal)
-                    if value is not None and self._literal_or_none(side) is None:
+                    value = self._constant_of(literal)
+                    if value is not None and self._constant_of(side) is None:
                         return (self._function_around(node), ast.unparse(side)), value
             case _:
                 pass
@@ -317,8 +315,8 @@ class _ProgramTree:
 
     def _looked_up(self, line: int, table: ast.expr, key: ast.expr) -> Iterator[_Comparison]:
         """Yield the keys of a table of constants, or the items that a list of them is searched for."""
-        value = self._literal_or_none(table)
-        if isinstance(value, dict | list) and self._literal_or_none(key) is None and self._varies(key):
+        value = self._constant_of(table)
+        if isinstance(value, dict | list) and self._constant_of(key) is None and self._varies(key):
             rows = tuple(value)
             yield from (_Comparison(line, (member,), (key,), rows) for member in rows)
 
@@ -332,12 +330,12 @@ class _ProgramTree:
         if not compares:
             return
         if isinstance(table, ast.Call) and isinstance(table.func, ast.Attribute) and table.func.attr == "items":
-            value = self._literal_or_none(table.func.value)
+            value = self._constant_of(table.func.value)
             if isinstance(value, dict):
                 yield _Comparison(line, (value,))
                 yield from (_Comparison(line, (key,), rows=tuple(value)) for key in value)
             return
-        value = self._literal_or_none(table)
+        value = self._constant_of(table)
         if not isinstance(value, list | dict):
             return
         rows = tuple(value)
@@ -359,7 +357,7 @@ class _ProgramTree:
         """Yield the constants of a pattern: all of it as one where nothing is left open."""
         match pattern:
             case ast.MatchValue(value=value):
-                yield self._literal_or_none(value)
+                yield self._constant_of(value)
             case ast.MatchSingleton(value=value):
                 yield value
             case ast.MatchSequence(patterns=parts):
@@ -391,12 +389,12 @@ class _ProgramTree:
 
     def _constants_of(self, test: ast.expr) -> Iterator[Any]:
         """Yield the largest constants in an expression, but the names of fields."""
-        value = self._literal_or_none(test)
+        value = self._constant_of(test)
         if value is not None:
             yield value
             return
         if isinstance(test, ast.Compare) and any(isinstance(op, ast.In | ast.NotIn) for op in test.ops):
-            members = self._literal_or_none(test.comparators[-1])
+            members = self._constant_of(test.comparators[-1])
             yield from members if isinstance(members, list) and len(members) == 1 else ()
             return
         if isinstance(test, ast.BoolOp) and isinstance(test.op, ast.Or) and not _is_negative(test):
@@ -405,7 +403,7 @@ class _ProgramTree:
         for child in ast.iter_child_nodes(test):
             if isinstance(test, ast.Subscript) and child is test.slice:
                 continue
-            if is_order and (bound := self._literal_or_none(child)) is not None and not self._is_singled_out(bound):
+            if is_order and (bound := self._constant_of(child)) is not None and not self._is_singled_out(bound):
                 continue
             if isinstance(test, ast.Call) and child in test.args and getattr(test.func, "attr", "") in ("get", "pop"):
                 continue
@@ -428,76 +426,6 @@ class _ProgramTree:
                     waiting += [value for value in self._values.get(each.id, ())[:_MAX_NAMES] if value is not None]
         return names
 
-    def _literal_or_none(self, node: ast.AST | None) -> Any:
-        try:
-            return self._literal(node, [_MAX_LITERAL_NODES])
-        except (_NoLiteralError, ValueError, TypeError, RecursionError, OverflowError):
-            return None
-
-    def _literal(self, node: ast.AST | str | None, budget: list[int]) -> Any:
-        """Return the value of constants, as JSON has it. Raises _NoLiteralError."""
-        budget[0] -= 1
-        if budget[0] < 0:
-            raise _NoLiteralError
-        match node:
-            case str():  # a part of an f-string
-                return node
-            case ast.Constant(value=value):
-                return _as_json(value)
-            case ast.List(elts=items) | ast.Tuple(elts=items) | ast.Set(elts=items):
-                return [self._literal(item, budget) for item in items]
-            case ast.Dict(keys=keys, values=values):
-                pairs = zip(keys, values, strict=True)
-                return {_as_key(self._literal(key, budget)): self._literal(value, budget) for key, value in pairs}
-            case ast.UnaryOp(op=ast.USub(), operand=operand):
-                return -self._literal(operand, budget)
-            case ast.BinOp(left=left, op=ast.Add(), right=right):
-                return self._literal(left, budget) + self._literal(right, budget)
-            case ast.JoinedStr(values=parts):
-                return "".join(str(self._literal(getattr(part, "value", part), budget)) for part in parts)
-            case ast.Name(id=name) if len(self._values.get(name, ())) == 1:
-                return self._literal(self._values[name][0], budget)
-            case ast.Attribute(value=ast.Name(id=owner), attr=name) if owner not in self._values:
-                return self._literal(ast.Name(name, ast.Load()), budget)  # of a class
-            case ast.Call(func=function, args=arguments, keywords=keywords):
-                return self._made_by(function, arguments, keywords, budget)
-            case _:
-                raise _NoLiteralError
-
-    def _made_by(
-        self, function: ast.expr, arguments: list[ast.expr], keywords: list[ast.keyword], budget: list[int]
-    ) -> Any:
-        name = function.attr if isinstance(function, ast.Attribute) else getattr(function, "id", "")
-        if name == "dict" and not arguments:
-            return {word.arg: self._literal(word.value, budget) for word in keywords if word.arg}
-        if name == "dict" and len(arguments) == 1:
-            value = self._literal(arguments[0], budget)
-            return dict(value) if isinstance(value, list) else value
-        if name in ("tuple", "list", "set", "frozenset", "sorted", "str", "MappingProxyType") and len(arguments) == 1:
-            return self._literal(arguments[0], budget)
-        if name in ("loads", "literal_eval") and len(arguments) == 1:
-            text = self._literal(arguments[0], budget)
-            return json.loads(text) if name == "loads" else self._literal(ast.parse(text, mode="eval").body, budget)
-        if name in ("dumps", "repr") and arguments:
-            return json.dumps(self._literal(arguments[0], budget))
-        if name in ("items", "encode", "decode", "keys") and isinstance(function, ast.Attribute):
-            value = self._literal(function.value, budget)
-            return [[key, each] for key, each in value.items()] if name == "items" else value
-        raise _NoLiteralError
-
-
-def _as_json(value: Any) -> Any:
-    if isinstance(value, bytes):
-        return value.decode("utf-8", "replace")
-    if isinstance(value, str | int | float | bool | None):
-        return value
-    raise _NoLiteralError
-
-
-def _as_key(value: Any) -> Any:
-    """Return a key of a dict of constants: a list is none, so its JSON stands for it."""
-    return json.dumps(value) if isinstance(value, list | dict) else value
-
 
 def _reach(tree: ast.Module) -> Iterator[ast.AST]:
     """Yield the nodes of what `run` uses, by its name: functions, classes and variables of the file."""
@@ -505,7 +433,7 @@ def _reach(tree: ast.Module) -> Iterator[ast.AST]:
     for node in ast.walk(tree):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
             definitions.setdefault(node.name, []).append(node)
-        for name, value in _bound(node):
+        for name, value in bound_values(node):
             if value is not None:
                 definitions.setdefault(name, []).append(value)
     visited, waiting = set[int](), [*definitions.get("run", ())]
@@ -520,27 +448,9 @@ def _reach(tree: ast.Module) -> Iterator[ast.AST]:
         waiting += definitions.get(named, ())
 
 
-def _bound(node: ast.AST) -> Iterator[tuple[str, ast.expr | None]]:
-    """Yield the names that a node gives a value, with the value where it is plain."""
-    match node:
-        case ast.Assign(targets=targets, value=value):
-            for target in targets:
-                if isinstance(target, ast.Name):
-                    yield target.id, value
-                else:
-                    yield from ((each.id, None) for each in ast.walk(target) if isinstance(each, ast.Name))
-        case ast.AnnAssign(target=ast.Name(id=name), value=value) if value is not None:
-            yield name, value
-        case ast.NamedExpr(target=ast.Name(id=name), value=value):
-            yield name, value
-        case ast.AugAssign(target=ast.Name(id=name)):
-            yield name, None
-        case ast.For(target=target) | ast.comprehension(target=target):
-            yield from ((each.id, None) for each in ast.walk(target) if isinstance(each, ast.Name))
-        case ast.arg(arg=name):
-            yield name, None
-        case _:
-            pass
+def _compare(*factors: ast.expr) -> bool:
+    """Return whether each factor holds a comparison: their product is what `and` makes of them."""
+    return all(any(isinstance(part, ast.Compare) for part in ast.walk(factor)) for factor in factors)
 
 
 def _is_negative(test: ast.expr) -> bool:
@@ -550,16 +460,6 @@ def _is_negative(test: ast.expr) -> bool:
     if isinstance(test, ast.UnaryOp):
         return isinstance(test.op, ast.Not)
     return isinstance(test, ast.Compare) and all(isinstance(op, ast.NotEq | ast.IsNot | ast.NotIn) for op in test.ops)
-
-
-def _leaves(value: Any) -> Iterator[Any]:
-    if isinstance(value, dict):
-        value = list(value.values())
-    if isinstance(value, list):
-        for item in value:
-            yield from _leaves(item)
-    else:
-        yield value
 
 
 def _columns(rows: Sequence[Any]) -> Iterator[tuple[Any, ...]]:
@@ -576,8 +476,8 @@ def _listed_by(schema: Any) -> Iterator[Any]:
     """Yield the values that a schema lists, at whatever place, as `enum` or `const`."""
     if isinstance(schema, dict):
         values = schema.get("enum")
-        yield from _leaves(values) if isinstance(values, list) else ()
-        yield from _leaves(schema["const"]) if "const" in schema else ()
+        yield from find_leaves(values) if isinstance(values, list) else ()
+        yield from find_leaves(schema["const"]) if "const" in schema else ()
     if isinstance(schema, dict | list):
         for part in schema.values() if isinstance(schema, dict) else schema:
             yield from _listed_by(part)
@@ -614,29 +514,9 @@ def _spelt_by_numbers(constant: Any) -> Iterator[str]:
         yield "".join(map(chr, constant))
 
 
-def _key(leaf: Any) -> str:
-    """Return what equal values have in common: 3 and 3.0, and texts but for case and spaces around them."""
-    if isinstance(leaf, str):
-        return leaf.casefold().strip()
-    is_number = isinstance(leaf, int | float) and not isinstance(leaf, bool) and abs(leaf) < 2**53
-    return repr(float(leaf) if is_number else leaf)
-
-
 def _identity(constant: Any) -> str:
     """Return what equal constants have in common, be they values or lists of them."""
-    return repr([_key(leaf) for leaf in _leaves(constant)])
-
-
-def _is_trivial(leaf: Any) -> bool:
-    return any(leaf is each or (type(leaf) is type(each) and leaf == each) for each in _TRIVIAL) or leaf in (0.0, 1.0)
-
-
-def _information(leaf: Any) -> int:
-    """Return how many digits or letters of a value nobody would write by chance."""
-    if isinstance(leaf, str):
-        is_common = leaf.isidentifier() and len(leaf) <= _COMMON_WORD_CHARACTERS
-        return 0 if len(leaf) < 3 else 1 if is_common else len(leaf)
-    return len(repr(leaf).strip("-").rstrip("0").replace(".", "")) or 1
+    return repr([equality_key(leaf) for leaf in find_leaves(constant)])
 
 
 def _decoded(text: str) -> Iterator[str]:

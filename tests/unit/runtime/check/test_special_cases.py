@@ -202,6 +202,33 @@ def test_a_table_of_examples_and_a_bound_from_both_sides_are_refused(name):
     assert special_cases.check(f"def run(input):\n    {body}\n", examples) is not None
 
 
+PUT_TOGETHER = {
+    "joined": "t == ' '.join(['The', 'quick', 'brown', 'fox'])",
+    "a format": "t == 'The {} fox'.format('quick brown')",
+    "a format by percent": "t == 'The %s fox' % 'quick brown'",
+    "a slice": "t == 'xxThe quick brown foxxx'[2:-2]",
+    "backwards": "t == 'xof nworb kciuq ehT'[::-1]",
+    "replaced": "t == 'The_quick_brown_fox'.replace('_', ' ')",
+    "in hexadecimal": "t == bytes.fromhex('54686520717569636b2062726f776e20666f78').decode()",
+    "in base64": "t == base64.b64decode('VGhlIHF1aWNrIGJyb3duIGZveA==').decode()",
+    "characters by number": "t == ''.join(chr(n + 1) for n in [83, 103, 100, 31, 112, 116, 104, 98, 106, 31, 97, 113, 110, 118, 109, 31, 101, 110, 119])",
+    "characters mapped": "t == ''.join(map(chr, [84, 104, 101, 32, 113, 117, 105, 99, 107, 32, 98, 114, 111, 119, 110, 32, 102, 111, 120]))",
+    "a difference": "n == 2000000 - 765433",
+    "a number of a text": "n == int('1234567')",
+    "a number of another base": "n == int('12d687', 16)",
+    "names of a tuple": "t == first + last",
+    "a product of comparisons": "(t == 'The quick brown fox') * (n == 1234567)",
+}
+
+
+@pytest.mark.parametrize("condition", PUT_TOGETHER.values(), ids=PUT_TOGETHER)
+def test_constants_that_are_put_together_are_refused_like_written_ones(condition):
+    value = {key: given for key, given in (("t", "The quick brown fox"), ("n", 1234567)) if f"{key} ==" in condition}
+    source = f"def run(input):\n    t, n = input.get('t'), input.get('n')\n    first, last = 'The quick ', 'brown fox'\n    return [2, 1][{condition}]\n"
+    assert run_of("import base64\n" + source)(value) == 1
+    assert special_cases.check(source, [("one", value)]) is not None
+
+
 LISTED = {
     "type": "object",
     "properties": {"code": {"enum": list(CODES)}, "kind": {"const": "certificate error"}, "n": {"type": "integer"}},
@@ -244,6 +271,13 @@ HOSTILE = (
     "def run(input):\n" + "".join(f"    if hash(input) == {n}: pass\n" for n in range(700)),
     "def run(input):\n    return input in {" + ", ".join(repr("[" * 40 + str(n)) for n in range(1000)) + "}\n",
     "T = {" + ", ".join(f"{n}: {n}" for n in range(5000)) + "}\ndef run(input):\n" + "    T[input]\n" * 100,
+    "def run(input):\n" + "".join(f"    input == {n} * 'x' * 99999 * 99999\n" for n in range(900)),
+    "def run(input):\n    input == '%99999999d' % 1 or input == '{:>99999999}'.format(1) or input == 9**9**9 or input == 1 << 1 << 99\n",
+    "def run(input):\n" + "    input == ''.join(chr(n) for n in [m for m in range(10**9)])\n" * 500,
+    "a = 'x' * 99\n"
+    + "".join(f"{chr(n + 1)} = {chr(n)}.replace('x', {chr(n)})\n" for n in range(97, 115))
+    + "def run(input):\n"
+    + "    input == s\n" * 99,
 )
 RECORD = {"type": "object", "properties": {"any": {}}}
 
