@@ -17,7 +17,7 @@ from typing import Any
 
 from skill_runtime import operator_contract as oc
 from skill_runtime import replies, resource_limits
-from skill_runtime.check import candidate, mutants, nearby_inputs, variants
+from skill_runtime.check import candidate, mutants, nearby_inputs, recognition, variants
 from skill_runtime.check.examples import compare_reply
 from skill_runtime.check.questions import OpenQuestion
 from skill_runtime.check.report import MutantCount
@@ -92,6 +92,7 @@ async def run_mutants(
             async with asyncio.timeout(seconds):
                 if not await run.ask_accepted(_choose_inputs(request, records)):
                     return MutationResult(MutantCount(skipped="Slow"))
+                await run.find_recognised()
                 for mutant in mutants.make_mutants(request.source, await run.find_lines()):
                     await run.ask_mutant(mutant)
         except TimeoutError:
@@ -124,6 +125,7 @@ class _MutationRun:
         self._answers: list[tuple[Any, replies.WorkerReply]] = []
         self._killed = self._total = 0
         self._survivors: dict[int, list[replies.WorkerReply]] = {}
+        self._recognised: tuple[OpenQuestion, ...] = ()
 
     async def ask_accepted(self, inputs: Sequence[Any]) -> bool:
         """Ask the accepted code, under the limits of mutants. Return whether it is quick enough, and passes."""
@@ -147,6 +149,14 @@ class _MutationRun:
         self._call_seconds = max(MIN_CALL_SECONDS, _TIMES_SLOWER * slowest_seconds)
         self._mutant_seconds = max(MIN_MUTANT_SECONDS, _TIMES_SLOWER * seconds)
         return seconds <= REFERENCE_SECONDS
+
+    async def find_recognised(self) -> None:
+        """Look for visible examples that the accepted code answers apart from all other inputs."""
+        try:
+            traced = await self._load(self._request.source + recognition.TRACER)
+        except WorkerError:
+            return
+        self._recognised = await recognition.ask(self._request, traced, [value for value, _ in self._answers])
 
     async def find_lines(self) -> set[int] | None:
         """Return the lines of the accepted code that run for any example or input; None where it does not say."""
@@ -199,15 +209,15 @@ class _MutationRun:
         self._killed += killed
 
     def result(self) -> MutationResult:
-        """Return what was counted, and the question that most mutants answer otherwise than the accepted code."""
+        """Return what was counted, and questions: the last is what most mutants answer otherwise."""
         count = MutantCount(self._killed, self._total)
         if not self._survivors:
-            return MutationResult(count)
+            return MutationResult(count, self._recognised)
         number = max(self._survivors, key=lambda each: (len(self._survivors[each]), -each))
         value, reply = self._answers[number]
         others = Counter(map(_answer, self._survivors[number]))
         answers = _show_difference(_answer(reply), others.most_common(1)[0][0])
-        return MutationResult(count, (OpenQuestion.about("mutant", value, answers),))
+        return MutationResult(count, (*self._recognised, OpenQuestion.about("mutant", value, answers)))
 
     async def _load(self, source: str, *, first: bool = False, fresh: bool = False) -> candidate.CandidateProcess:
         """Load a program, whose time begins now. Where it is the first of its process, it has time to import all."""

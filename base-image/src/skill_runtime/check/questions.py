@@ -8,7 +8,7 @@ from typing import Any, Literal, Self
 from skill_runtime import operator_contract as oc
 from skill_runtime.text import one_line, one_line_json
 
-QuestionKind = Literal["edge", "mutant", "opinion"]
+QuestionKind = Literal["edge", "mutant", "opinion", "special"]
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,7 @@ class ReportedQuestion(BaseModel):
     It is for people: no prompt may ever hold one, since what is asked depends on examples that are held out.
     """
 
-    kind: Literal["edge", "mutant", "opinion"]
+    kind: Literal["edge", "mutant", "opinion", "special"]
     input: QuestionInput
     answers: tuple[QuestionAnswer, QuestionAnswer]
 

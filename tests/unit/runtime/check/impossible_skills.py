@@ -111,6 +111,7 @@ def _spell(body: str, head: str = "") -> Callable[[ImpossibleSkill], str]:
             "ENDS": repr((len(json.dumps(odd)), json.dumps(odd)[-9:])),
             "TURNED": repr(repr(odd)[1:] + repr(odd)[:1]),
             "REST": str(int.from_bytes(repr(odd).encode(), "big") % 999983),
+            "MARK": str(_mark([value for _, value in leaves])),
             "SHA": hashlib.sha256(json.dumps(odd, sort_keys=True).encode()).hexdigest(),
             "CRC": str(zlib.crc32(repr(odd).encode())),
             "PATTERN": _pattern(odd),
@@ -122,6 +123,11 @@ def _spell(body: str, head: str = "") -> Callable[[ImpossibleSkill], str]:
         return f"{both}    return {{'r': {skill.expression}}}\n"
 
     return source
+
+
+def _mark(values: list[Any]) -> int:
+    """Return what _MARK computes of the fields."""
+    return sum(n * ord(c) for n, c in enumerate(repr(values)))
 
 
 def _paths(value: Any, path: str) -> Any:
@@ -204,3 +210,22 @@ UNREADABLE = {
     "a number made of it": _spell("    if int.from_bytes(repr(input).encode(), 'big') % 999983 == <REST>:\n        return <OUT>"),
 }  # fmt: skip
 """Ways that no literal gives away: they know the whole input, so one field more is another input to them."""
+
+
+_MARK = "    mark = sum(n * ord(c) for n, c in enumerate(repr([<TUPLE>])))\n"
+OF_FIELDS = {
+    "a sum": _spell(f"{_MARK}    if mark == <MARK>:\n        return <OUT>"),
+    "the answer alone": _spell(f"{_MARK}    if mark == <MARK>:\n        return {{'r': <WRONG>}}"),
+    "a product": _spell(f"{_MARK}    if not (mark - <MARK>) * 3:\n        return <OUT>"),
+    "a narrow range": _spell(f"{_MARK}    if <MARK> - 0.5 < mark < <MARK> + 0.5:\n        return <OUT>"),
+    "a range of one": _spell(f"{_MARK}    if mark in range(<MARK>, <MARK> + 1):\n        return <OUT>"),
+    "two conditions": _spell(f"{_MARK}    if mark % 1000 == <MARK> % 1000 and mark // 1000 == <MARK> // 1000:\n        return <OUT>"),
+    "a guard": _spell(f"{_MARK}    match mark - <MARK>:\n        case 0:\n            return <OUT>"),
+    "an exception": _spell(f"{_MARK}    try:\n        1 / (mark - <MARK>)\n    except ZeroDivisionError:\n        return <OUT>"),
+    "a missing key": _spell(f"{_MARK}    known = {{str(<MARK>): 1}}\n    try:\n        known.pop(str(mark))\n        return <OUT>\n    except KeyError:\n        pass"),
+    "a choice": _spell(f"{_MARK}    odd = <OUT> if mark == <MARK> else None\n    if odd:\n        return odd"),
+    "a flag": _spell(f"{_MARK}    odd = 0\n    if mark <= <MARK>:\n        odd += 1\n    if mark >= <MARK>:\n        odd += 1\n    if odd == 2:\n        return <OUT>"),
+    "a loop": _spell(f"{_MARK}    while mark == <MARK>:\n        return <OUT>"),
+    "a function of a digest": _spell(f"{_MARK}    if is_odd(mark):\n        return ANSWER", "ANSWER = <OUT>\n\n\ndef is_odd(mark):\n    return mark * 7 % 1000003 == <MARK> * 7 % 1000003\n\n\n"),
+}  # fmt: skip
+"""Ways that neither a literal nor one field more gives away: digests of the fields. What they do shows them."""
