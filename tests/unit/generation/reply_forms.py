@@ -70,6 +70,13 @@ def _item(code: str, mark: str) -> str:
     return mark + prefixed(fenced(code), width, blank_lines=False)[len(mark) :]
 
 
+def escaped(text: str) -> str:
+    """Return a text of one line, as a string of Python has it."""
+    for character, escape in (("\\", "\\\\"), ("\n", "\\n"), ("\t", "\\t"), ('"', '\\"')):
+        text = text.replace(character, escape)
+    return text
+
+
 _PATCH: Final = "*** Begin Patch\n*** Add File: skill.py\n"
 INNER: Final[dict[str, Form]] = {
     "fence": fenced,
@@ -126,6 +133,11 @@ INNER: Final[dict[str, Form]] = {
     "lines in json": lambda code: json.dumps({"lines": [*code[:-1].split("\n")]}) + "\n",
     "notebook": lambda code: json.dumps({"cells": [{"source": code.splitlines(keepends=True)}]}) + "\n",
     "dict of Python": lambda code: fenced(repr({"path": "skill.py", "code": code}) + "\n"),
+    "file that Python writes": lambda code: fenced(
+        f"from pathlib import Path\n\nPath('skill.py').write_text({code!r})\n"
+    ),
+    "file that Python opens": lambda code: fenced(f"with open('skill.py', 'w') as file:\n    file.write({code!r})\n"),
+    "text in toml": lambda code: fenced(f"path = 'skill.py'\ncode = \"{escaped(code)}\"\n", info="toml"),
     "brackets": lambda code: f"[PYTHON]\n{code}[/PYTHON]\n",
     "byte order mark": lambda code: "\ufeff" + fenced("\ufeff" + code),
     "nothing": lambda code: code,
@@ -164,6 +176,12 @@ OUTER: Final[dict[str, Form]] = {
     "next instruction": _around("", f"\n### Instruction:\nAgain!\n\n### Response:\n{fenced(DRAFT)}"),
     "output behind": _around("", "\nIt gives:\n\n" + fenced('{"n": 1}\n', info="json")),
     "commands before": _around("First:\n\n" + fenced("pip install it's\n", info="bash") + "Then\n\n"),
+    "old version behind": _around("", "\nThe old version, for reference, added 9:\n\n" + fenced(DRAFT)),
+    "earlier attempt behind": _around(
+        "", f"\n<details>\n<summary>Earlier attempt</summary>\n\n{fenced(DRAFT)}\n</details>\n"
+    ),
+    "wrong way behind": _around("", "\nDo not write it like this (it is always 1):\n" + fenced(DRAFT)),
+    "draft behind": _around("", f"\n<draft>\n{fenced(DRAFT)}</draft>\n"),
     "crlf": lambda text: text.replace("\n", "\r\n"),
 }
 OUTER_WITH_MARKS: Final[dict[str, Form]] = {

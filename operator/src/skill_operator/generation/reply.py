@@ -33,8 +33,10 @@ from skill_operator.generation.reply_blocks import (
     find_texts,
     indented_part,
     looks_like_a_change,
+    unescape_lines,
     unwrap,
 )
+from skill_operator.generation.reply_labels import is_superseded
 from skill_operator.generation.reply_marks import Mark, find_marks
 
 ENTRY_POINT: Final = "run"
@@ -62,6 +64,7 @@ _FLAWS: Final[dict[Flaw, str]] = {
 _SHOWS_A_CHANGE: Final = f"the reply shows a change of the file, and not the file; {_WHOLE_FILE}"
 _SEVERAL_PROGRAMS: Final = f"the reply holds several programs in one JSON text; {_WHOLE_FILE}"
 _CODE: Final = re.compile(r"\b(?:def|class|import)\b|=")
+_MORE_THAN_WRITING: Final = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Assert)  # of a test
 _CODE_LINE: Final = re.compile(
     r"(?:(?:async )?def \w|class \w|import \w|from [\w.]+ import |@\w|#|[rRbBuUfF]{0,2}[\"']|(?:if|for|try|with)\b.*:$"
     r"|[A-Za-z_]\w*(?:: [^=]{1,80})? = )"
@@ -80,11 +83,17 @@ class ExtractedSource(NamedTuple):
 
 
 class _FoundProgram(NamedTuple):
-    """_FoundProgram is a part of the reply that parses; `trimmed` if prose was cut off where no mark stands."""
+    """_FoundProgram is a part of the reply that parses.
+
+    It is `trimmed` if prose was cut off where no mark stands, `superseded` if the reply says that another replaces it,
+    and `quoted` if it is a string of a program that does more than to write it.
+    """
 
     source: str
     tree: ast.Module
     trimmed: bool = False
+    superseded: bool = False
+    quoted: bool = False
 
 
 def extract_source(text: str, finish_reason: str) -> ExtractedSource:
@@ -105,6 +114,8 @@ def extract_source(text: str, finish_reason: str) -> ExtractedSource:
         programs = _find_programs(text, marks, reader, was_cut=was_cut, counts_thoughts=counts_thoughts)
         if source := _assemble(programs):
             return ExtractedSource(source)
+    if find_json(text) is None and (unescaped := unescape_lines(text)) is not None:
+        return extract_source(unescaped, finish_reason)
     return _without_source("cut-off") if was_cut else reader.failure(text)
 
 
@@ -140,18 +151,18 @@ def _assemble(programs: list[_FoundProgram]) -> str:
 def _select_file(programs: list[_FoundProgram]) -> _FoundProgram | None:
     """Return the last program that defines the entry point.
 
-    One that had to be cut out of prose is taken only if there is no other, then an outline or a stub, and last one
-    that uses the file.
+    One that had to be cut out of prose is taken only if there is no other, then one in a string of another program, one
+    that the reply calls old or wrong, an outline or a stub, and last one that uses the file.
     """
     files = [program for program in programs if defines(program.tree, ENTRY_POINT)]
     return max(reversed(files), key=_rank, default=None) if len(files) > 1 else next(iter(files), None)
 
 
-def _rank(program: _FoundProgram) -> tuple[bool, bool, bool]:
+def _rank(program: _FoundProgram) -> tuple[bool, ...]:
     """Return how much of a file a program is, to compare it with others."""
     tree, source = program.tree, program.source
     is_part = is_stub(tree, ENTRY_POINT) or is_outline(tree, source, ENTRY_POINT)
-    return not _uses_file(program), not is_part, not program.trimmed
+    return not _uses_file(program), not is_part, not program.superseded, not program.quoted, not program.trimmed
 
 
 def _is_use(programs: list[_FoundProgram]) -> bool:
@@ -195,7 +206,8 @@ def _find_programs(
             found = reader.read_prose(text, mark, end)
             unread += [] if found else [text[mark.end : min(end, mark.end + MAX_WRAPPED_CHARACTERS)]]
         if found:
-            programs += found
+            is_old = mark.kind in ("fence", "tilde") and is_superseded(text, mark.start)
+            programs += [program._replace(superseded=True) for program in found] if is_old else found
             has_file = has_file or any(defines(program.tree, ENTRY_POINT) for program in found)
             following = max(following, last)
             if has_file and _includes_turn(marks[number + 1 : last], found):
@@ -296,7 +308,9 @@ class _ProgramReader:
         program = next((found for source in readings if (found := self._parse(source)) is not None), None)
         if program is not None and defines(program.tree, ENTRY_POINT):
             return [program]
-        return self._read_json(block, nested) or ([program] if program is not None else [])
+        if programs := self._read_json(block, nested):
+            return programs
+        return [] if program is None else self._read_strings(program, nested) or [program]
 
     def read_open(self, text: str, opening: Mark, nested: int) -> list[_FoundProgram]:
         """Return the programs in the closed strings of a JSON text that was cut off."""
@@ -384,6 +398,17 @@ class _ProgramReader:
             found = {source: programs for source, programs in found.items() if not _is_use(programs)} or found
         self._has_several = self._has_several or len(found) > 1
         return next(iter(found.values())) if len(found) == 1 else []
+
+    def _read_strings(self, program: _FoundProgram, nested: int) -> list[_FoundProgram]:
+        """Return the file that a program writes, as one of its strings; none if it has different ones."""
+        if nested >= MAX_NESTED_TEXTS:
+            return []
+        texts = (node.value for node in ast.walk(program.tree) if isinstance(node, ast.Constant))
+        files = {text for text in texts if isinstance(text, str) and _has_entry(text)}
+        found = self._parse(files.pop().strip("\n") + "\n") if len(files) == 1 else None
+        if found is None or not defines(found.tree, ENTRY_POINT):
+            return []
+        return [found._replace(quoted=any(isinstance(node, _MORE_THAN_WRITING) for node in program.tree.body))]
 
     def _find_json_texts(self, block: str) -> Iterator[str]:
         """Return the strings in a JSON text that may hold a program, though the text be broken."""

@@ -34,6 +34,9 @@ _LABEL: Final = re.compile(
 )
 _SCALAR: Final = re.compile(r"^[ -]*+[\w.-]{1,40}+:[ ]*+[|>][-+]?[ \t]*+\n", re.MULTILINE)  # a text in YAML
 _NEW_FILE: Final = re.compile(r"\s*+<{7} ?SEARCH\n={7}\n(?P<file>.*)\n>{7} ?REPLACE\s*+", re.DOTALL)
+_MIN_ESCAPED_LINES: Final = 2
+_ESCAPE: Final = re.compile(r"\\(.)")
+_ESCAPED: Final = {"n": "\n", "t": "\t", "\\": "\\", "'": "'", '"': '"'}
 _QUOTED_FILE: Final = re.compile(r"\s*+(?P<quote>'''|\"\"\"|`(?!`))(?P<file>.*)(?P=quote)\s*+", re.DOTALL)
 _DIFF_LINE: Final = re.compile(
     r"^[> ]*(?:@@ -\d|\+\+\+ \S|<<<<<<< ?SEARCH|[-+](?:[ ]{4}|\t)*+(?:def |import |from |return ))", re.MULTILINE
@@ -57,8 +60,17 @@ def unwrap(text: str, quotation: int) -> Iterator[str]:
         yield _as_file(_indented_lines(text[scalar.end() :]))
     if (quoted := _QUOTED_FILE.fullmatch(text)) is not None and quoted["quote"] not in quoted["file"]:
         yield _as_file(quoted["file"])
+    if (unescaped := unescape_lines(text.strip("\n"))) is not None:
+        yield _as_file(unescaped)
     if (change := _NEW_FILE.fullmatch(text)) is not None:
         yield _as_file(change["file"])
+
+
+def unescape_lines(text: str) -> str | None:
+    """Return a text of one line in which the ends of lines are escaped, as in a string of Python or JSON; else None."""
+    if "\n" in text or text.count("\\n") < _MIN_ESCAPED_LINES:
+        return None
+    return _ESCAPE.sub(lambda match: _ESCAPED.get(match[1], match[0]), text)
 
 
 def find_json(text: str) -> int | None:

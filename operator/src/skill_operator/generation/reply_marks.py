@@ -15,7 +15,9 @@ MAX_LABEL_CHARACTERS: Final = 200  # that are looked at to tell whether more fol
 MAX_QUOTATION: Final = 8
 MarkKind = Literal["begin", "fence", "tilde", "tag", "token", "next-turn", "thought", "answer", "quotes", "document"]
 
-_THOUGHTS: Final = "think|thinking|thoughts?|reasoning|reason|reflection|scratchpad|analysis|seed:think|antthinking"
+_THOUGHTS: Final = (
+    "think|thinking|thoughts?|reasoning|reason|reflection|scratchpad|draft|analysis|seed:think|antthinking"
+)
 _WIDE_BAR: Final = "\uff5c"  # of the tokens of some templates
 # No branch begins with an unbounded repetition but at the start of a line, and none gives back: the work is linear.
 _MARK: Final = re.compile(
