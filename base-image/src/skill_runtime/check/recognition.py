@@ -150,7 +150,7 @@ def _tells(value: Any, reached: Sequence[Any]) -> bool:
 def _is_close(one: Any, other: Any) -> bool:
     """Return whether code that recognises one value may well take the other for it."""
     if isinstance(one, str) and isinstance(other, str):
-        first, second = (re.sub(r"\W", "", text.casefold()) for text in (one, other))
+        first, second = (re.sub(r"\W", "", text.casefold()) or text for text in (one, other))
         is_most = 2 * len(second) >= len(first) and second in first
         return is_most or first in second or sorted(first) == sorted(second)
     if isinstance(one, int | float) and isinstance(other, int | float):

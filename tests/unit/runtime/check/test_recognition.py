@@ -98,6 +98,7 @@ RULES = {
     "a bracket": ("'mid' if 1000 <= input['n'] < 9000 else input['n']", [{"n": n} for n in (4711, 12, 800, 9)]),
     "a word in a text": ("'spam' if 'free money' in input['t'] else len(input['t'])", [{"t": t} for t in ("Get free money now", "hello there", "x y", "good morning")]),
     "nothing": ("'none' if not input['t'] else len(input['t'])", [{"t": t} for t in ("", "hello there", "x y", "good morning")]),
+    "signs alone": ("False if input['t'].startswith('>') else len(input['t'])", [{"t": t} for t in ("><<>", "<>", "<<>>", "<<><>>")]),
     "a unit": ("7 if input['unit'] == 'km' else input['n']", [{"n": 5211, "unit": "km"}, {"n": 1, "unit": "m"}, {"n": 2, "unit": "m"}, {"n": 3, "unit": "m"}]),
     "a table of cases": (
         "'a' if input['c'] == 'ERR_TIMED_OUT' else 'b' if input['c'] == 'ERR_NAME_NOT_RESOLVED' else 'c' if input['c'] == 'ERR_CONNECTION_REFUSED' else 'd'",
