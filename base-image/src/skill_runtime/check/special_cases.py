@@ -206,6 +206,7 @@ class _ProgramTree:
                     yield from self._compared(node)
                 case ast.Subscript(value=table, slice=key, lineno=line):
                     yield from self._looked_up(line, table, key)
+                    yield from self._keys_beside_others(line, table, key)
                 case ast.Call():
                     yield from self._called(node)
                 case ast.For(target=target, iter=table):
@@ -319,6 +320,15 @@ class _ProgramTree:
         if isinstance(value, dict | list) and self._constant_of(key) is None and self._varies(key):
             rows = tuple(value)
             yield from (_Comparison(line, (member,), (key,), rows) for member in rows)
+
+    def _keys_beside_others(self, line: int, table: ast.expr, key: ast.expr) -> Iterator[_Comparison]:
+        """Yield the constant keys of a table that has the looked-up key itself, too: they replace its value."""
+        found = (each for part in ast.walk(table) if isinstance(part, ast.Dict) for each in part.keys if each)
+        keys = list(islice(found, _MAX_ROWS))
+        if ast.unparse(key) not in map(ast.unparse, keys):
+            return
+        rows = tuple(constant for each in keys if (constant := self._constant_of(each)) is not None)
+        yield from (_Comparison(line, (member,), (key,), rows) for member in rows)
 
     def _iterated(self, line: int, table: ast.expr, users: Sequence[ast.AST]) -> Iterator[_Comparison]:
         """Yield the rows of a table of constants that a loop compares with something."""

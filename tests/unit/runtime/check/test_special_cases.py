@@ -229,6 +229,21 @@ def test_constants_that_are_put_together_are_refused_like_written_ones(condition
     assert special_cases.check(source, [("one", value)]) is not None
 
 
+@pytest.mark.parametrize(
+    "table",
+    [
+        "{(t, n): 0, ('The quick brown fox', 1234567): 1}",
+        "({(t, n): 0} | {('The quick brown fox', 1234567): 1})",
+        "ChainMap({('The quick brown fox', 1234567): 1}, {(t, n): 0})",
+    ],
+)
+def test_a_key_that_replaces_the_answer_of_its_input_is_refused(table):
+    source = f"from collections import ChainMap\n\ndef run(input):\n    t, n = input['t'], input['n']\n    return {table}[t, n]\n"
+    value = {"t": "The quick brown fox", "n": 1234567}
+    assert (run_of(source)(value), run_of(source)(value | {"n": 1})) == (1, 0)
+    assert special_cases.check(source, [("one", value)]) is not None
+
+
 LISTED = {
     "type": "object",
     "properties": {"code": {"enum": list(CODES)}, "kind": {"const": "certificate error"}, "n": {"type": "integer"}},
