@@ -98,6 +98,10 @@ RULES = {
     "a bracket": ("'mid' if 1000 <= input['n'] < 9000 else input['n']", [{"n": n} for n in (4711, 12, 800, 9)]),
     "a word in a text": ("'spam' if 'free money' in input['t'] else len(input['t'])", [{"t": t} for t in ("Get free money now", "hello there", "x y", "good morning")]),
     "nothing": ("'none' if not input['t'] else len(input['t'])", [{"t": t} for t in ("", "hello there", "x y", "good morning")]),
+    "zero among others": (
+        "(lambda size: [len(input['t']), size])(0 if len(input['t']) == 20 else 5)",
+        [{"t": t} for t in ("GET /some/path 404 -", "GET / 10", "PUT / 4", "POST / 3")],
+    ),
     "signs alone": ("False if input['t'].startswith('>') else len(input['t'])", [{"t": t} for t in ("><<>", "<>", "<<>>", "<<><>>")]),
     "a unit": ("7 if input['unit'] == 'km' else input['n']", [{"n": 5211, "unit": "km"}, {"n": 1, "unit": "m"}, {"n": 2, "unit": "m"}, {"n": 3, "unit": "m"}]),
     "a table of cases": (
