@@ -10,14 +10,14 @@ import pytest
 
 from hack.cluster.access import Cluster
 from tests.integration.installed import RUNTIME_CLASS, Operator, install_for_tests, until
-from tests.integration.test_skill import apply, skill
+from tests.integration.test_skill import SOURCE, apply, skill
 
 pytestmark = [
     pytest.mark.cluster,
     pytest.mark.serial("takes a runtime class off the chart's values"),
     pytest.mark.timeout(900),
 ]
-NEWER = {"inline": "def run(input: dict) -> dict:\n    return {'said': 'new'}\n"}
+NEWER = {"inline": SOURCE + "# newer\n"}
 STATES: dict[str, dict[str, Any]] = {
     "awake": {},
     "suspended": {"suspend": True},

@@ -1,4 +1,4 @@
-"""How much the values of an input say: whether nobody would write them by chance."""
+"""The information in the values of an input, which tells whether anybody would write them by chance."""
 
 from __future__ import annotations
 

@@ -38,7 +38,7 @@ MIN_EXAMPLES: Final = 3
 """Of fewer visible examples, each may well be the only one that shows a rule."""
 MAX_RATIO: Final = 1 / 3
 """Of all visible examples, those that are recognised. Where more are, the task is a table of cases."""
-_NARROW: Final = 0.03
+_NARROW_RATIO: Final = 0.03
 """How far from a number, relative to it, a range of that number alone may reach."""
 
 TRACER = """
@@ -155,7 +155,7 @@ def _is_close(one: Any, other: Any) -> bool:
         is_most = 2 * len(second) >= len(first) and second in first
         return is_most or first in second or sorted(first) == sorted(second)
     if isinstance(one, int | float) and isinstance(other, int | float):
-        return abs(one - other) <= _NARROW * abs(one)
+        return abs(one - other) <= _NARROW_RATIO * abs(one)
     return False
 
 

@@ -1,4 +1,4 @@
-"""What the line before a block says of the program in it: whether it is one that another program replaces."""
+"""Labels of programs in a reply: the line before a block, which may say that another program replaces it."""
 
 from __future__ import annotations
 
