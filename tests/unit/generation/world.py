@@ -69,10 +69,17 @@ class Store:
     async def get(self, kind: str, namespace: str | None, name: str) -> Object | None:
         return copy_of(self.objects.get((kind, namespace or "", name)))
 
-    async def list(self, kind: str, namespace: str | None = None, labels: dict[str, str] | None = None) -> list[Object]:
+    async def list(
+        self,
+        kind: str,
+        namespace: str | None = None,
+        labels: dict[str, str] | None = None,
+        outline: Callable[[Object], Object] | None = None,
+    ) -> list[Object]:
         found = [o for (k, n, _), o in self.objects.items() if k == kind and namespace in {None, n}]
         wanted = (labels or {}).items()
-        return [copy_of(o) for o in found if wanted <= o["metadata"].get("labels", {}).items()]
+        listed = [copy_of(o) for o in found if wanted <= o["metadata"].get("labels", {}).items()]
+        return listed if outline is None else [*map(outline, listed)]
 
     async def scan(
         self, kind: str, namespace: str | None = None, labels: dict[str, str] | None = None

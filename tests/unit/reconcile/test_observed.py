@@ -8,8 +8,11 @@ import pytest
 
 from skill_operator import naming
 from skill_operator.k8s.watch_health import WatchHealth
+from skill_operator.reconcile import reconciler
+from skill_operator.reconcile.observed import Observed, observe
 from tests.unit.generation.world import NAMESPACE, World
-from tests.unit.reconcile.samples import SETTINGS
+from tests.unit.reconcile.samples import SETTINGS, SOURCE
+from tests.unit.reconcile.tenancy import advance, live, tenant_world
 
 UID = "u-0"
 OWN = naming.labels("echo", UID, "check")
@@ -101,3 +104,44 @@ async def test_a_dead_watch_is_a_doubt_still(world: Watched) -> None:
     world.report()
     await world.pass_minutes(report=False)
     assert "has not delivered" in str(world.health.find_problem())
+
+
+FILL = "x" * 900_000
+
+
+async def fill(world: World) -> int:
+    """Write as much into each ConfigMap of the Skill as it takes, as who may edit ConfigMaps does. Return how many."""
+    maps = [
+        obj
+        for (kind, namespace, _), obj in world.store.objects.items()
+        if (kind, namespace) == ("ConfigMap", NAMESPACE)
+    ]
+    for obj in maps:
+        world.store.put(obj | {"data": obj["data"] | {"more": FILL}})
+    return len(maps)
+
+
+async def test_what_others_write_into_config_maps_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A Skill has a dozen, each of which may hold a megabyte."""
+    kept: list[int] = []
+
+    async def measured(*arguments: Any) -> Observed:
+        found = await observe(*arguments)
+        kept.append(sum(len(text) for obj in found.config_maps.values() for text in obj.get("data", {}).values()))
+        return found
+
+    monkeypatch.setattr(reconciler, "observe", measured)
+    world = tenant_world()
+    for number in range(3):
+        world.skill(source={"inline": f"{SOURCE}# {number}\n"}, egress=[], secrets=[])
+        await advance(world)
+    await world.reconcile()
+    assert kept[-1] > 0
+    whole = dict(world.store.objects)
+    assert await fill(world) > 4
+    await world.reconcile(3)
+    assert max(kept) < 1_000_000
+    assert live(world, "Deployment") is not None
+    for place, obj in whole.items():
+        if place[:2] == ("ConfigMap", NAMESPACE):
+            assert world.store.objects[place]["data"].items() >= obj["data"].items(), "what is the operator's stays"

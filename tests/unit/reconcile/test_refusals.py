@@ -70,9 +70,9 @@ class PolicyStore(TenantStore):
         self.reads += 1
         return await super().get(kind, namespace, name)
 
-    async def list(self, kind: str, namespace: str | None = None, labels: dict[str, str] | None = None) -> list[Object]:
+    async def list(self, *arguments: Any) -> list[Object]:
         self.reads += 1
-        return await super().list(kind, namespace, labels)
+        return await super().list(*arguments)
 
     async def apply_status(self, obj: Object) -> Object:
         self.writes.append(("status", NAMESPACE, NAME))

@@ -145,12 +145,19 @@ class ApiServer:
         except NotFound:
             return None
 
-    async def list(self, kind: str, namespace: str | None = None, labels: dict[str, str] | None = None) -> list[Object]:
-        """Return the objects of a kind."""
+    async def list(
+        self,
+        kind: str,
+        namespace: str | None = None,
+        labels: dict[str, str] | None = None,
+        outline: Callable[[Object], Object] | None = None,
+    ) -> list[Object]:
+        """Return the objects of a kind, or what `outline` keeps of each."""
         found: Items = []
-        outline = _outline if kind == "Skill" else _trim
+        trim = _outline if kind == "Skill" else _trim
         async for page, _ in self._pages(kind, namespace, _selector(labels)):
-            found += map(outline, page)
+            trimmed = map(trim, page)
+            found += trimmed if outline is None else map(outline, trimmed)
         return found
 
     async def scan(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from typing import Any, Protocol
 
 Object = dict[str, Any]
@@ -29,11 +29,18 @@ class Cluster(Protocol):
     async def get(self, kind: str, namespace: str | None, name: str) -> Object | None:
         """Return the object, or None if there is none of this name."""
 
-    async def list(self, kind: str, namespace: str | None = None, labels: dict[str, str] | None = None) -> list[Object]:
+    async def list(
+        self,
+        kind: str,
+        namespace: str | None = None,
+        labels: dict[str, str] | None = None,
+        outline: Callable[[Object], Object] | None = None,
+    ) -> list[Object]:
         """Return the objects of a kind, of all namespaces where `namespace` is None. Each item carries its kind.
 
         A Skill comes without description, schemas, examples and source; a NetworkPolicy or ResourceQuota with its
         metadata alone. Metadata that is larger than any of the operator's comes without what others added to it.
+        `outline` returns what is kept of each, so that no more than a page is in memory whole.
         """
 
     def scan(

@@ -7,8 +7,10 @@ state older than its own last write.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from functools import partial
 
 from skill_operator import naming
 from skill_operator.api.egress_networks import BlockedNetwork
@@ -34,9 +36,14 @@ from skill_operator.reconcile.result import Ref
 from skill_operator.reconcile.usage_collector import UsageSnapshot
 from skill_operator.registry.client import BaseImage
 from skill_operator.registry.monitor import RegistryState
+from skill_operator.resources import check, kept_revision
+from skill_operator.resources.deployment import served_revision
 from skill_operator.settings import Settings
 
 POD_START_SECONDS = 3.0  # in which a pod starts, unless something is wrong
+MAX_DATA_CHARACTERS = 128 << 10  # of a ConfigMap that is kept whole: most are
+PARTIAL = "partial"  # member of a ConfigMap of which not all was kept
+MAX_REPORT_CHARACTERS = 1 << 16  # of a check: the checker's own has 4096 bytes, of which JSON makes six times as many
 
 
 @dataclass(frozen=True)
@@ -160,7 +167,7 @@ async def observe(
     meta = skill.metadata
     owned = naming.MANAGED | {naming.UID_LABEL: meta.uid}
     maps, jobs, builds, build_pods, (ledger, daily_usage), reviews = await asyncio.gather(
-        cluster.list("ConfigMap", meta.namespace, owned),
+        cluster.list("ConfigMap", meta.namespace, owned, partial(_outline_map, _names_of_code(skill, live))),
         cluster.list("Job", meta.namespace, owned),
         cluster.list("Job", settings.builder_namespace, owned),
         cluster.list("Pod", settings.builder_namespace, owned),
@@ -191,6 +198,34 @@ async def observe(
         warnings=await _get_warnings(cluster, (*jobs, *builds), (*live.staying_pods(), *build_pods), now),
         ungranted=tuple(sorted(name for name, allowed in granted.items() if not allowed)),
     )
+
+
+def _names_of_code(skill: Skill, live: LiveState) -> set[str]:
+    """Return the names of the ConfigMaps whose code or spec is read: what was accepted, is pinned, and serves."""
+    meta, wanted = skill.metadata, skill.spec.revision
+    serving = served_revision(live.deployment)
+    digests = [
+        entry.revision_digest
+        for entry in skill.status.history
+        if entry.revision_digest == serving or (wanted and entry.revision_digest.startswith(wanted))
+    ]
+    return {naming.source(meta.name), *(naming.kept_revision(meta.name, meta.uid, digest) for digest in digests)}
+
+
+def _outline_map(names_of_code: AbstractSet[str], config_map: Object) -> Object:
+    """Return a ConfigMap; of a large one that is PARTIAL no more than a reconcile reads.
+
+    Who may edit ConfigMaps may fill each of them, and a Skill has many.
+    """
+    data = config_map.get("data") or {}
+    if sum(map(len, data.values())) <= MAX_DATA_CHARACTERS and "binaryData" not in config_map:
+        return config_map
+    kept = {key: data[key] for key in kept_revision.FILES if key in data}
+    if config_map["metadata"]["name"] not in names_of_code:
+        report = data.get(check.REPORT, "")
+        kept = {check.REPORT: report} if report and len(report) <= MAX_REPORT_CHARACTERS else {}
+    rest = {key: value for key, value in config_map.items() if key != "binaryData"}
+    return rest | {"data": kept, PARTIAL: True}
 
 
 async def _get_warnings(

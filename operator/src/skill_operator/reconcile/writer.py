@@ -12,7 +12,7 @@ from skill_operator import naming
 from skill_operator.generation.request import CompletionRequest
 from skill_operator.k8s.errors import Conflict, Invalid, NotFound, TooManyRequests
 from skill_operator.k8s.interface import UNREADABLE, Cluster, Object
-from skill_operator.reconcile.observed import Observed
+from skill_operator.reconcile.observed import PARTIAL, Observed
 from skill_operator.reconcile.ownership import belongs_to, was_left_behind
 from skill_operator.reconcile.refusals import OBJECT_REFUSED, NotWritten, refusals, refusals_of
 from skill_operator.reconcile.result import Ref, Result
@@ -85,10 +85,10 @@ class Writer:
         await asyncio.gather(*(self._read_own(observed, each) for each in needed))
 
     async def _read_own(self, observed: Observed, wanted: Object) -> Object | None:
-        """Return the object that `wanted` is to replace; it is read again only where it was not observed."""
+        """Return the object that `wanted` is to replace; it is read again only where it was not observed whole."""
         meta = wanted["metadata"]
         live = observed.find(Ref(wanted["kind"], meta["namespace"], meta["name"]))
-        return await read_own(self._cluster, wanted, live)
+        return await read_own(self._cluster, wanted, None if live is not None and PARTIAL in live else live)
 
     async def _record(self, observed: Observed, result: Result) -> Observed:
         """Write the records first: if somebody wrote one meanwhile, nothing else of this reconcile may happen."""

@@ -109,6 +109,12 @@ def _runtime_class_annotation(chosen: str) -> dict[str, str]:
     return {naming.RUNTIME_CLASS_ANNOTATION: chosen} if chosen else {}
 
 
+def served_revision(live: Object | None) -> str:
+    """Return the digest of the revision that the pods of a Deployment run; empty where nothing tells."""
+    template = ((live or {}).get("spec") or {}).get("template") or {}
+    return str((template.get("metadata") or {}).get("annotations", {}).get(naming.REVISION_DIGEST, ""))
+
+
 def open_secrets(pod: Object) -> set[tuple[str, str]]:
     """Return the Secrets whose values the answers of a pod (or a template's pods) may carry, each with its key."""
     text = pod.get("metadata", {}).get("annotations", {}).get(naming.OPEN_SECRETS_ANNOTATION, "")

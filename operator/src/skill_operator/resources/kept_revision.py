@@ -18,6 +18,7 @@ from skill_operator.k8s.interface import Object
 from skill_operator.resources.common import metadata
 
 SPEC_FILE = "spec.json"
+FILES = (runtime_contract.SKILL_FILE, SPEC_FILE)
 MAX_BYTES = 1_000_000  # of the MiB that a ConfigMap holds
 _WITHOUT_EXAMPLES: dict[str, Any] = {"examples": []}
 
