@@ -11,7 +11,7 @@ import pytest
 from skill_operator import naming, runtime_contract
 from skill_operator.reconcile.check_report import CheckReport, ReportedQuestion
 from skill_runtime import operator_contract, zygote
-from skill_runtime.check import findings, policy, questions
+from skill_runtime.check import findings, import_statements, questions
 
 ROOT = Path(__file__).parents[2]
 SOURCES = (ROOT / "operator/src/skill_operator", ROOT / "base-image/src/skill_runtime")
@@ -117,7 +117,7 @@ def test_what_cannot_read_the_contract_follows_it():
         for name, value in constants(operator_contract).items()
         if name.startswith("QUESTION_") and name != "QUESTION_KINDS"
     }
-    assert zygote._SYNTHETIC_TYPES == policy._TYPES == operator_contract.TYPES_MODULE
+    assert zygote._SYNTHETIC_TYPES == import_statements._TYPES == operator_contract.TYPES_MODULE
     assert operator_contract.MANIFEST_LABEL.partition("/")[0] == naming.GROUP
     gateway = {text for path in GATEWAY_API.parent.rglob("*.py") for _, text in literals(path)}
     assert gateway >= {operator_contract.HEADER_REQUEST_ID.lower(), operator_contract.HEADER_TRACEPARENT}

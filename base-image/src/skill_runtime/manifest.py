@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from skill_runtime import operator_contract as oc
-from skill_runtime.check.policy import ALLOWED_STANDARD, DENIED_MODULES
+from skill_runtime.check.allowed_modules import ALLOWED_STANDARD, DENIED_MODULES
 
 _RUNTIME_MODULES = frozenset(("h11", "jsonschema_rs", "skill_runtime"))
 """Importable, but not promised: the runtime may do without them one day."""

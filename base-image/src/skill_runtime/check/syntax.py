@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
 
@@ -12,6 +12,11 @@ Function = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
 def words(text: str) -> frozenset[str]:
     """Return the words of a text."""
     return frozenset(text.split())
+
+
+def by_name(groups: Mapping[str, str]) -> dict[str, str]:
+    """Return the advice for each name, from names that are grouped by it."""
+    return {name: advice for advice, names in groups.items() for name in names.split()}
 
 
 def mentions(node: ast.AST, *names: str) -> bool:
@@ -111,6 +116,11 @@ def literal_text(node: ast.expr) -> str | None:
             return None if one is None or other is None else one + other
         case _:
             return None
+
+
+def is_false(node: ast.expr) -> bool:
+    """Return whether an expression is `False`, written out."""
+    return isinstance(node, ast.Constant) and node.value is False
 
 
 def is_dunder(name: str) -> bool:

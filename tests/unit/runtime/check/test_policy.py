@@ -8,11 +8,11 @@ import pytest
 import yaml
 
 from skill_runtime import manifest
-from skill_runtime.check import policy
+from skill_runtime.check import allowed_modules, denied_names, policy
 from tests.unit.runtime.harness import GOOD, MANIFEST
 
 LIBRARIES = ("numpy", "pandas", "yaml", "jinja2", "lxml", "pydantic", "requests", "joblib")
-AVAILABLE = policy.AvailableModules.from_manifest(
+AVAILABLE = allowed_modules.AvailableModules.from_manifest(
     MANIFEST | {"modules": MANIFEST["modules"] | {name: name for name in LIBRARIES if name not in MANIFEST["modules"]}}
 )
 RUN = "\ndef run(input):\n    return input\n"
@@ -138,7 +138,7 @@ def test_what_must_not_be_there_is_named_with_its_line(source, line, said):
     assert finding.message.startswith(f"line {line}: ")
 
 
-@pytest.mark.parametrize(("name", "instead"), sorted(policy.SUBSTITUTES.items()))
+@pytest.mark.parametrize(("name", "instead"), sorted(allowed_modules.SUBSTITUTES.items()))
 def test_a_substitute_is_named_where_it_is_there(name, instead):
     top = instead.partition(".")[0]
     libraries = {
@@ -154,12 +154,12 @@ def test_a_substitute_is_named_where_it_is_there(name, instead):
         "jinja2",
         "tabulate",
     }
-    assert top in policy.ALLOWED_STANDARD | libraries
-    assert name not in policy.ALLOWED_STANDARD | libraries
+    assert top in allowed_modules.ALLOWED_STANDARD | libraries
+    assert name not in allowed_modules.ALLOWED_STANDARD | libraries
     everything = MANIFEST | {"modules": {each: each for each in libraries}}
-    message = policy.check(f"import {name}" + RUN, policy.AvailableModules.from_manifest(everything)).message
+    message = policy.check(f"import {name}" + RUN, allowed_modules.AvailableModules.from_manifest(everything)).message
     assert message.endswith(f"; use `{instead}` instead")
-    nothing = policy.AvailableModules(frozenset(), {})
+    nothing = allowed_modules.AvailableModules(frozenset(), {})
     assert "instead" not in policy.check(f"import {name}" + RUN, nothing).message
 
 
@@ -277,7 +277,7 @@ def test_a_denied_member_is_denied_by_every_way_and_under_every_name(way, alias)
     assert check(source.replace(use, "1").replace(before, "")) is None
 
 
-@pytest.mark.parametrize("path", sorted(policy.DENIED_PATHS))
+@pytest.mark.parametrize("path", sorted(denied_names.DENIED_PATHS))
 def test_a_denied_path_is_denied_by_import_and_by_member(path):
     module, _, name = path.rpartition(".")
     for source in (
@@ -293,7 +293,7 @@ def test_a_denied_path_is_denied_by_import_and_by_member(path):
         assert check(source + RUN) is not None, source
 
 
-@pytest.mark.parametrize("module", sorted(sys.stdlib_module_names - policy.ALLOWED_STANDARD - {"__future__"}))
+@pytest.mark.parametrize("module", sorted(sys.stdlib_module_names - allowed_modules.ALLOWED_STANDARD - {"__future__"}))
 def test_a_module_that_is_not_on_the_list_is_refused(module):
     for statement in (f"import {module}", f"import {module} as m", f"from {module} import x", f"import {module}.x"):
         assert check(statement + RUN).gate == "policy"
@@ -504,7 +504,7 @@ def test_the_examples_of_the_repository_pass():
 
 
 def test_what_is_refused_comes_with_what_to_do_instead():
-    for advice in {*policy.DENIED_MEMBERS.values(), *policy.DENIED_PATHS.values()}:
+    for advice in {*denied_names.DENIED_MEMBERS.values(), *denied_names.DENIED_PATHS.values()}:
         assert len(advice.split()) <= 20
     assert check("import os\nos.popen('id')" + RUN).message.startswith(
         "line 2: `os.popen` must not be used: a skill starts and ends no processes: compute the result in Python"
