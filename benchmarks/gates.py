@@ -25,6 +25,7 @@ from typing import Any
 
 from benchmarks.humaneval import MAX_EXAMPLES, HumanEvalProblem, TooSlowError, call_run, load_run, problems, time_limit
 from benchmarks.mutants import Mutant, make_mutants
+from skill_operator import runtime_contract
 from skill_operator.generation.holdout import split_examples
 from skill_operator.generation.typed_dicts import types_module
 from skill_operator.resources.check import bundle
@@ -70,7 +71,7 @@ def run_check(name: str, kind: str, problem: HumanEvalProblem, source: str) -> C
     request = bundle(problem.skill, source, types_module(spec.input, spec.output), visible, hidden)
     with tempfile.TemporaryDirectory() as folder:
         checked = harness.check(Path(folder), **request)
-    if checked.code:
+    if checked.code not in {runtime_contract.EXIT_OK, runtime_contract.EXIT_REFUSED}:
         raise RuntimeError(f"{name}: the check ended with {checked.code}: {checked.log[-2000:]}")
     report, verdict = checked.report, json.loads(checked.log.splitlines()[-1])
     seconds = (verdict["staticSeconds"], verdict["staticCPU"], verdict["mutantSeconds"], verdict["seconds"])
