@@ -198,7 +198,7 @@ async def test_what_is_not_narrowed_runs_on(narrowed: Narrowed) -> None:
 
 
 async def test_a_skill_that_sleeps_stays_asleep_when_its_class_changes() -> None:
-    """Else a new default would wake all Skills of the cluster at once."""
+    """A new default would wake all Skills of the cluster at once, if each began awake."""
     world = await running_before(SETTINGS_TAKEN[4])
     await asleep(world)
     upgrade(world, GVISOR)

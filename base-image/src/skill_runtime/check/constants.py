@@ -34,7 +34,7 @@ _TEXT_METHODS: Final = _words(
     " split rsplit"
 )
 _SAME: Final = _words("tuple list set frozenset sorted str MappingProxyType encode decode")
-"""What makes another type of a value, of which JSON has one."""
+"""Names of what makes another type of a value, of which JSON has one."""
 _FUNCTIONS: Final[dict[str, Callable[..., Any]]] = {
     "int": int,
     "float": float,
@@ -55,7 +55,7 @@ _FUNCTIONS: Final[dict[str, Callable[..., Any]]] = {
     "Decimal": float,
 }
 _WIDE_FIELD: Final = re.compile(r"\d{4}")
-"""Of a format: it makes a long text of a short one."""
+"""A width or precision in a format, which makes a long text of a short one."""
 
 
 class _NoConstantError(Exception):

@@ -38,7 +38,7 @@ class EvaluatedTexts:
             for path in names.imported_paths()
         )
         self.reads_members = self.evaluates_annotations and any(_reads_members(node) for node in nodes)
-        """Whether pydantic reads members of objects by the names of fields."""
+        """True where pydantic reads members of objects by the names of fields."""
         self._annotated = {id(each) for root in annotating(nodes) for each in ast.walk(root)}
         self._types = WrittenTypes(tree, names.origin)
 

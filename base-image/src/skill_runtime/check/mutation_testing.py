@@ -17,7 +17,7 @@ from typing import Any
 
 from skill_runtime import operator_contract as oc
 from skill_runtime import replies, resource_limits
-from skill_runtime.check import candidate, mutants, nearby_inputs, recognition, variants
+from skill_runtime.check import candidate, mutants, nearby_inputs, recognition, tracers, variants
 from skill_runtime.check.examples import compare_reply
 from skill_runtime.check.questions import OpenQuestion
 from skill_runtime.check.report import MutantCount
@@ -37,29 +37,6 @@ _TIMES_SLOWER = 5
 """How much slower than the accepted code a mutant may be."""
 MEMORY_BYTES = 1 << 28
 """Memory that a mutant may use, in each of its two processes; less than a candidate, of which there is but one."""
-
-_TRACER = """
-
-def run(input, *, _run=run):
-    import sys
-    lines = set()
-
-    def trace(frame, event, argument):
-        if frame.f_code.co_filename != __file__:
-            return None
-        lines.add(frame.f_lineno)
-        return trace
-
-    sys.settrace(trace)
-    try:
-        _run(input)
-    except BaseException:
-        pass
-    finally:
-        sys.settrace(None)
-    return sorted(lines)
-"""
-"""What stands after the accepted code to have it tell which of its lines run."""
 
 
 @dataclass(frozen=True)
@@ -153,7 +130,7 @@ class _MutationRun:
     async def find_recognised(self) -> None:
         """Look for visible examples that the accepted code answers apart from all other inputs."""
         try:
-            traced = await self._load(self._request.source + recognition.TRACER)
+            traced = await self._load(self._request.source + tracers.PLACES)
         except WorkerError:
             return
         self._recognised = await recognition.ask(self._request, traced, [value for value, _ in self._answers])
@@ -163,7 +140,7 @@ class _MutationRun:
         lines: set[int] = set()
         inputs = [*(example.input for example in self._request.examples), *(value for value, _ in self._answers)]
         try:
-            process = await self._load(self._request.source + _TRACER)
+            process = await self._load(self._request.source + tracers.LINES)
         except WorkerError:
             return None
         for value in inputs:

@@ -42,7 +42,7 @@ class NameResolution:
     def __init__(self, tree: ast.Module) -> None:
         self._tree = tree
         self.modules, self.imported = _bindings(tree)
-        """What imports bind: names of modules, and names of members with their dotted names."""
+        """Names that imports bind: those of modules, and those of members with their dotted names."""
         self.nodes = nodes = list(ast.walk(tree))
         for name, value in assignments(nodes):
             if isinstance(value, ast.Name) and value.id in self.modules:
@@ -50,7 +50,7 @@ class NameResolution:
         self.called = {id(node.func) for node in nodes if isinstance(node, ast.Call)}
         self.called |= {id(owner) for node in nodes if (owner := _generic(node)) is not None}
         self.used_in_place = self.called | {id(node.value) for node in nodes if isinstance(node, ast.Attribute)}
-        """What is called or asked for a member, and so is passed on to nothing else."""
+        """Expressions that are called or asked for a member, and so are passed on to nothing else."""
         self.written = written_texts(nodes)
         self.used_in_place |= {id(owner) for owner in _asked_by_name(nodes, self.written)}
         self._changed = {id(node.target) for node in nodes if isinstance(node, ast.AugAssign)}
@@ -63,7 +63,7 @@ class NameResolution:
         self.own_members = {id(node) for node in certain}
         self.own_names = _everyday_names(nodes) if self._keeps_os(nodes) else frozenset[str]()
         self.texts: dict[str, list[str]] = {}
-        """Texts that are assigned to a name, beside whatever else is."""
+        """The texts that are assigned to each name; other values may be, too."""
         for name, value in assignments(nodes):
             if (text := literal_text(value)) is not None:
                 self.texts.setdefault(name, []).append(text)

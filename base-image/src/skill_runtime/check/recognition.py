@@ -41,34 +41,6 @@ MAX_RATIO: Final = 1 / 3
 _NARROW_RATIO: Final = 0.03
 """How far from a number, relative to it, a range of that number alone may reach."""
 
-TRACER = """
-
-def run(input, *, _run=run):
-    import sys
-    places, ran = {}, set()
-
-    def trace(frame, event, argument):
-        code = frame.f_code
-        if code.co_filename != __file__:
-            return None
-        frame.f_trace_opcodes = True
-        if code not in places:
-            places[code] = list(code.co_positions())
-        if event == "opcode":
-            ran.add(places[code][frame.f_lasti // 2])
-        return trace
-
-    sys.settrace(trace)
-    try:
-        _run(input)
-    except BaseException:
-        pass
-    finally:
-        sys.settrace(None)
-    return [list(place) for place in ran if None not in place]
-"""
-"""What stands after the code to have it tell where the instructions stand that run."""
-
 
 @dataclass(frozen=True)
 class Trace:
@@ -88,7 +60,7 @@ class _Result:
 
 
 async def ask(request: CheckRequest, traced: CandidateProcess, inputs: Sequence[Any]) -> tuple[OpenQuestion, ...]:
-    """Return a question about each visible example that is recognised, by the code with the TRACER.
+    """Return a question about each visible example that is recognised, by the code with the tracer of places.
 
     `inputs` are in no example. Those near an example that seems to be recognised are tried as well.
     """

@@ -58,9 +58,9 @@ PACKAGES = frozenset(name.partition(".")[0] for name in LOOKUPS)
 FRAME_METHODS = words("agg aggregate apply transform filter pivot_table crosstab")
 """Methods of pandas that look a text up as a method of what they work on, or as a function of numpy."""
 FRAME_EVALUATORS = words("eval query to_pickle to_clipboard load")
-"""What they must not find."""
+"""Functions that those methods must not find."""
 _TABLES = frozenset(("crosstab", "pivot_table"))
-"""Of these, which take columns first, the function has a keyword."""
+"""Methods among these that take columns first, and the function by a keyword."""
 _FUNCTION_KEYWORDS = frozenset(("func", "aggfunc"))
 _OTHER_KEYWORDS = words(
     "axis raw result_type engine engine_kwargs by_row include_groups values index columns fill_value margins dropna"

@@ -65,6 +65,12 @@ def find_container(pod_spec: Object, name: str) -> Object:
     return next((each for each in containers if each.get("name") == name or len(containers) == 1), {})
 
 
+def find_variable(job: Object, container: str, name: str) -> str:
+    """Return a variable of this container of a Job's pods as the Job says it; empty where there is none."""
+    env = find_container(job["spec"]["template"]["spec"], container).get("env", [])
+    return next((str(entry.get("value", "")) for entry in env if entry["name"] == name), "")
+
+
 class JobOutcome(NamedTuple):
     """JobOutcome is the end of a Job by its conditions, for Jobs whose pods do not show it."""
 

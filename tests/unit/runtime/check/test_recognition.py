@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from skill_runtime.check import nearby_inputs, recognition
+from skill_runtime.check import nearby_inputs, recognition, tracers
 from skill_runtime.check.information import MIN_INFORMATION, count_information, find_leaves
 from skill_runtime.check.request import CheckExample
 from tests.unit.runtime.check.impossible_skills import OF_FIELDS, SKILLS
@@ -19,7 +19,7 @@ TELLING = [skill for skill in ANSWERED if sum(map(count_information, find_leaves
 
 def trace_of(source):
     space = {"Input": dict, "Output": dict, "__file__": "skill.py"}
-    text = source.replace("from skill_types import Input, Output\n", "\n") + recognition.TRACER
+    text = source.replace("from skill_types import Input, Output\n", "\n") + tracers.PLACES
     exec(compile(text, "skill.py", "exec"), space)  # noqa: S102
 
     def trace(value):

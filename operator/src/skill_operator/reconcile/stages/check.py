@@ -343,5 +343,4 @@ def _skips_mutants(job: Object) -> bool:
 
 def _variable(job: Object, name: str) -> str:
     """Return a variable of the container that runs the code; empty where there is none."""
-    env = pod_status.find_container(job["spec"]["template"]["spec"], naming.CHECK_CONTAINERS[-1]).get("env", [])
-    return next((str(entry.get("value", "")) for entry in env if entry["name"] == name), "")
+    return pod_status.find_variable(job, naming.CHECK_CONTAINERS[-1], name)

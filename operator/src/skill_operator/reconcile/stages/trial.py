@@ -140,7 +140,8 @@ def _ended(
         )
         return Result.stalled(*conditions, after=ISOLATION_RETRY_SECONDS, delete=_leftovers(observed))
     message = str(end.get("message", ""))
-    report = read_end(end, _report_key(job))
+    key = pod_status.find_variable(job, naming.SKILL_CONTAINER, runtime_contract.ENV_REPORT_KEY)
+    report = read_end(end, key)
     if report is None and end.get("reason") == "OOMKilled":  # else it was the process of one call that the kernel ended
         return _failed(observed, progress, run, pod_status.explain_termination(end).message)
     if report is None or report.subject != check.subject(run.content):
@@ -150,12 +151,6 @@ def _ended(
         return _failed(observed, progress, run, report.message)
     progress.status["trial"] = None
     return Result.done()
-
-
-def _report_key(job: Object) -> str:
-    container = pod_status.find_container(job["spec"]["template"]["spec"], naming.SKILL_CONTAINER)
-    entries = container.get("env", [])
-    return next((str(e.get("value", "")) for e in entries if e["name"] == runtime_contract.ENV_REPORT_KEY), "")
 
 
 def _retry(
