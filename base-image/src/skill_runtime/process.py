@@ -7,10 +7,13 @@ import ctypes
 import os
 import select
 import signal
+import threading
 from collections.abc import Collection, Iterator
 
 KILL_TIMEOUT_MS = 1000  # for a process that was killed; one that waits for a disk takes longer, and is not waited for
 _PR_SET_DUMPABLE, _PR_SET_CHILD_SUBREAPER = 4, 36
+_reaping = threading.Lock()
+"""Held by whoever reaps. Else a child that ends while others are looked for takes the way to its own children along."""
 
 
 def harden() -> None:
@@ -40,32 +43,38 @@ def parent_pid(pid: int) -> int | None:
     return int(status.rpartition(b")")[2].split()[1])  # the name before it may hold anything
 
 
-def kill(pidfd: int) -> None:
-    """Kill the process of a pidfd, and wait until it is gone: only then are its children ours."""
+def kill(pidfd: int) -> bool:
+    """Kill the process of a pidfd, and wait until it is gone: only then are its children ours.
+
+    Returns False if that takes longer than KILL_TIMEOUT_MS. The pidfd is readable once it is gone.
+    """
     with contextlib.suppress(ProcessLookupError):
         signal.pidfd_send_signal(pidfd, signal.SIGKILL)
-        poll = select.poll()
-        poll.register(pidfd, select.POLLIN)
-        poll.poll(KILL_TIMEOUT_MS)
+    poll = select.poll()
+    poll.register(pidfd, select.POLLIN)
+    return bool(poll.poll(KILL_TIMEOUT_MS))
 
 
 def kill_orphans(keep: Collection[int] = ()) -> None:
     """Kill and reap every child but those to keep; killing one can make its children ours, hence the loop."""
-    for _ in range(10_000):
-        orphans = [pid for pid in _children() if pid not in keep]
-        if not orphans:
-            return
-        for pid in orphans:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        for pid in orphans:
-            with contextlib.suppress(ChildProcessError):
-                os.waitpid(pid, 0)
+    with _reaping:
+        for _ in range(10_000):
+            orphans = []
+            for pid in _children():
+                if pid not in keep:
+                    orphans.append(pid)
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(pid, signal.SIGKILL)  # at once: one that forks and ends would be gone after the look
+            if not orphans:
+                return
+            for pid in orphans:
+                with contextlib.suppress(ChildProcessError):
+                    os.waitpid(pid, 0)
 
 
 def reap() -> None:
     """Reap every child that has ended; PID 1 inherits those of others, too."""
-    with contextlib.suppress(ChildProcessError):
+    with _reaping, contextlib.suppress(ChildProcessError):
         while os.waitpid(-1, os.WNOHANG)[0]:
             pass
 

@@ -6,7 +6,7 @@ import asyncio
 import json
 import os
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -181,12 +181,25 @@ class WorkerClient:
             return True
         return reply.kind in ("raised", "unserialisable", "oversized") and problems.exhausted_resource(reply) is None
 
-    def kill(self) -> None:
-        """Kill the worker and close the connection. Idempotent."""
+    def kill(self, on_gone: Callable[[], object]) -> None:
+        """Kill the worker and close the connection. Idempotent.
+
+        `on_gone` is called once the worker is gone, and what it started has become PID 1's: nearly always at once.
+        """
         if self._pidfd < 0:
             return
-        process.kill(self._pidfd)
-        os.close(self._pidfd)
-        self._pidfd = -1
+        pidfd, self._pidfd = self._pidfd, -1
+        loop = asyncio.get_running_loop()
+
+        def end() -> None:
+            loop.remove_reader(pidfd)
+            os.close(pidfd)
+            on_gone()
+
+        gone = process.kill(pidfd)
         self._writer.close()
         self.output.close()
+        if gone:
+            end()
+        else:
+            loop.add_reader(pidfd, end)

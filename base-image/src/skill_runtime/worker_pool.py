@@ -108,10 +108,8 @@ class WorkerPool:
                 worker.output.finish_call()
                 self._idle.append(worker)
             else:
-                worker.kill()
+                worker.kill(self._kill_orphans)
                 reply = self._classify(reply)
-                # What it left behind goes with it. Workers whose zygote crashed are our children, too, and stay.
-                process.kill_orphans({self._zygote.pid, *(other.pid for other in (*self._idle, *self._busy))})
             if isinstance(reply, replies.WorkerFailure) and self._empty_full_scratch():
                 log.write("warning", "/tmp was full and is emptied")
         return reply
@@ -136,8 +134,12 @@ class WorkerPool:
             worker = self._idle.pop()
             if worker.alive:
                 return worker
-            worker.kill()
+            worker.kill(self._kill_orphans)
         return None
+
+    def _kill_orphans(self) -> None:
+        """Kill what workers left behind. Workers whose zygote crashed are PID 1's children, too, and stay."""
+        process.kill_orphans({self._zygote.pid, *(worker.pid for worker in (*self._idle, *self._busy))})
 
     async def _fork(self, deadline: float) -> WorkerClient:
         try:
@@ -148,7 +150,7 @@ class WorkerPool:
             try:
                 return await asyncio.shield(forking)
             except asyncio.CancelledError:  # the zygote's response must be read, or the next command reads it
-                (await forking).kill()
+                (await forking).kill(self._kill_orphans)
                 raise
         except WorkerError:
             self._zygote.kill()
@@ -177,7 +179,7 @@ class WorkerPool:
     def close(self) -> None:
         """Kill all processes that were started here."""
         for worker in self._idle:
-            worker.kill()
+            worker.kill(self._kill_orphans)
         self._idle.clear()
         self._zygote.kill()
         process.kill_all()

@@ -209,6 +209,20 @@ def until(condition: Any, seconds: float = 20) -> None:
         time.sleep(0.01)
 
 
+def family(pid: int) -> set[int]:
+    """A process and its descendants."""
+    parents = {}
+    for entry in Path("/proc").iterdir():
+        with suppress(OSError):
+            fields = (entry / "stat").read_text().rpartition(")")[2].split() if entry.name.isdecimal() else ["Z"]
+            if fields[0] != "Z":
+                parents[int(entry.name)] = int(fields[1])
+    found = {pid}
+    while more := {child for child, parent in parents.items() if parent in found} - found:
+        found |= more
+    return found
+
+
 @dataclass(frozen=True)
 class Checked:
     """A check that ended."""

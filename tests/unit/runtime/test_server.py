@@ -15,7 +15,7 @@ import pytest
 
 from skill_runtime import operator_contract as oc
 from skill_runtime.http_server import parse_request_id
-from tests.unit.runtime.harness import GOOD, HEAD, NO_CAPABILITIES, contract, serving, until
+from tests.unit.runtime.harness import GOOD, HEAD, NO_CAPABILITIES, contract, family, serving, until
 
 HOSTILE = """
 import ctypes, os, signal, socket, sys, threading, time
@@ -589,20 +589,6 @@ def test_the_very_contract_is_served(tmp_path):
 def test_a_digest_that_no_file_has_serves_nothing(tmp_path, digest):
     with serving(tmp_path, GOOD, wait=False, SKILL_CONTRACT_DIGEST=digest) as served:
         assert served.process.wait(20) == 2
-
-
-def family(pid: int) -> set[int]:
-    """A process and its descendants."""
-    parents = {}
-    for entry in Path("/proc").iterdir():
-        with suppress(OSError):
-            fields = (entry / "stat").read_text().rpartition(")")[2].split() if entry.name.isdecimal() else ["Z"]
-            if fields[0] != "Z":
-                parents[int(entry.name)] = int(fields[1])
-    found = {pid}
-    while more := {child for child, parent in parents.items() if parent in found} - found:
-        found |= more
-    return found
 
 
 def workers(pid: int) -> bool:

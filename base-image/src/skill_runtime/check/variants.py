@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from skill_runtime import operator_contract as oc
-from skill_runtime import process, resource_limits, spawn, worker_pool
+from skill_runtime import resource_limits, spawn, worker_pool
 from skill_runtime.check.candidate import CandidateProcess, WritablePaths
 from skill_runtime.check.request import CheckRequest
 from skill_runtime.output import OutputCollector
@@ -41,13 +41,13 @@ class VariantPool(worker_pool.WorkerPool):
         `fresh`: into a new zygote, in which nothing was loaded before. Raises LoadError or WorkerError.
         """
         for worker in self._idle:
-            worker.kill()
+            worker.kill(self._kill_orphans)
         self._idle.clear()
         if fresh or self._zygote.exited.is_set():
             self._zygote.kill()
             self._zygote = ZygoteClient(spawn.start_zygote())
             self._collector.attach(self._zygote.output)
-        process.kill_orphans({self._zygote.pid})
+        self._kill_orphans()
         self._writable.clear()
         self.loaded.clear()
         variant = source.encode("utf-8", "surrogatepass")

@@ -1,0 +1,70 @@
+"""How processes of a skill are ended: all of them, however they come and go meanwhile."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.unit.runtime.harness import HEAD, SOURCE, family, serving, until
+
+ROUNDS = 40
+"""A survivor was left in most of a dozen rounds while PID 1 reaped beside its look for orphans."""
+
+RELAY = """
+import os, select, sys, time
+from skill_runtime import process, signals
+
+process.harden()
+signals.SignalReceiver(lambda: None, reap=True)
+for number in range(int(sys.argv[1])):
+    alive, held = os.pipe()
+    if os.fork() == 0:
+        os.setsid()
+        for link in range(3000):  # each starts the next and ends
+            if link == number:
+                os.write(held, b"!")
+            if os.fork():
+                os._exit(0)
+        time.sleep(20)
+        os._exit(0)
+    os.close(held)
+    os.read(alive, 1)
+    process.kill_orphans()
+    if not select.select([alive], [], [], 0)[0] or os.read(alive, 1):
+        sys.exit(f"round {number}: a process that holds the pipe lives on")
+    os.close(alive)
+"""
+
+
+def test_who_starts_the_next_and_ends_does_not_outrun_the_look_for_orphans() -> None:
+    command = [sys.executable, "-c", RELAY, str(ROUNDS)]
+    ended = subprocess.run(command, env={"PYTHONPATH": str(SOURCE)}, timeout=60, check=False, stderr=subprocess.PIPE)
+    assert (ended.returncode, ended.stderr) == (0, b"")
+
+
+SLOW_TO_DIE = """
+import runpy, sys
+from skill_runtime import process
+
+process.KILL_TIMEOUT_MS = 0
+sys.argv[1:] = ["serve"]
+runpy.run_module("skill_runtime", run_name="__main__")
+"""
+"""A server that finds no killed process gone at once, as where the pod has used up its time on the processor."""
+
+
+def test_what_a_worker_that_is_slow_to_die_left_behind_is_ended_too(tmp_path: Path) -> None:
+    source = HEAD + (
+        "    import os, time\n"
+        "    if input['n'] == 1:\n"
+        "        kept = b'x' * (300 << 20)\n"  # takes the kernel a moment to give back
+        "        if os.fork() == 0:\n"
+        "            os.setsid()\n"
+        "        time.sleep(100)\n"
+        "    return {'n': input['n']}\n"
+    )
+    with serving(tmp_path, source, prefix=(sys.executable, "-c", SLOW_TO_DIE)) as served:
+        for _ in range(5):
+            assert served.call({"n": 1}, X_Skill_Deadline_Ms="500")[0] == 504
+            until(lambda: len(family(served.process.pid)) == 2)  # server and zygote
