@@ -385,5 +385,6 @@ async def test_code_that_was_rejected_while_a_model_wrote_for_the_edit_is_not_of
     await world.reconcile(3)
     assert world.reason != "AwaitingApproval"
     assert world.builds() == set()
+    await world.wait_for_requests()
     assert WORDS in prompts(world)[-1]
     assert [rejected["token"] for rejected in stored(world)["rejections"]] == [first]
