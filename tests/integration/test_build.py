@@ -258,10 +258,8 @@ open("/dev/termination-log", "w").write(json.dumps(answers))
 
 
 @pytest.mark.xdist_group("internet")
-def test_r49_the_builder_reaches_the_registry_alone_and_nobody_reaches_it(
-    operator: Operator, built: Json, home: str
-) -> None:
-    """A prober with the labels of a build, beside the builds; then one that looks for it.
+def test_r49_the_builder_reaches_the_registry_alone(operator: Operator, built: Json, home: str) -> None:
+    """A prober has the labels of a build and stands beside the builds.
 
     It may reach more in its first moments. Nobody's code runs in a build, unlike in a skill, which waits for the proof.
     """
