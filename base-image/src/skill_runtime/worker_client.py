@@ -87,7 +87,10 @@ class ZygoteClient:
             process.kill(self._pidfd)
             os.close(self._pidfd)
             self._pidfd = -1
-            self._control.close()
+            if self._lock.locked():  # who waits for a response would not learn that the descriptor is closed
+                self._control.shutdown(socket.SHUT_RDWR)
+            else:
+                self._control.close()
 
     def _on_exit(self) -> None:
         asyncio.get_running_loop().remove_reader(self._pidfd)
@@ -121,6 +124,9 @@ class ZygoteClient:
                 response = json.loads(message) if message else None
             except (OSError, ValueError, RecursionError) as error:
                 raise WorkerError(f"the zygote does not respond: {type(error).__name__}") from error
+            finally:
+                if self._pidfd < 0:  # killed meanwhile
+                    self._control.close()
         if not isinstance(response, dict):
             raise WorkerError("the zygote is gone")
         return response

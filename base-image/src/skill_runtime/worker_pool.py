@@ -145,18 +145,19 @@ class WorkerPool:
         try:
             async with asyncio.timeout(self._remaining_seconds(deadline)):
                 await self.loaded.wait()
-            config = self._config
-            forking = asyncio.create_task(self._zygote.fork(config.skill, config.max_body_bytes, self._collector))
+        except TimeoutError:
+            raise OverloadedError from None
+        config, zygote = self._config, self._zygote  # by the time that this one fails there may be another
+        forking = asyncio.create_task(zygote.fork(config.skill, config.max_body_bytes, self._collector))
+        try:
             try:
                 return await asyncio.shield(forking)
             except asyncio.CancelledError:  # the zygote's response must be read, or the next command reads it
                 (await forking).kill(self._kill_orphans)
                 raise
         except WorkerError:
-            self._zygote.kill()
+            zygote.kill()
             raise
-        except TimeoutError:
-            raise OverloadedError from None
 
     async def supervise(self) -> None:
         """Load the skill, and replace the zygote whenever it crashes. Raises WorkerError once that is hopeless."""
