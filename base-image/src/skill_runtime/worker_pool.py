@@ -49,6 +49,7 @@ class WorkerPool:
         self._slots = asyncio.Semaphore(config.workers)
         self._waiting = 0
         self._crashes: list[float] = []
+        self._closed = False
         self._oom_kills = resource_limits.count_oom_kills()
         self.loaded = asyncio.Event()
 
@@ -138,7 +139,12 @@ class WorkerPool:
         return None
 
     def _kill_orphans(self) -> None:
-        """Kill what workers left behind. Workers whose zygote crashed are PID 1's children, too, and stay."""
+        """Kill what workers left behind. Workers whose zygote crashed are PID 1's children, too, and stay.
+
+        So do those of the pool that comes after this one, when a worker of this one is late to be gone.
+        """
+        if self._closed:
+            return
         process.kill_orphans({self._zygote.pid, *(worker.pid for worker in (*self._idle, *self._busy))})
 
     async def _fork(self, deadline: float) -> WorkerClient:
@@ -179,6 +185,7 @@ class WorkerPool:
 
     def close(self) -> None:
         """Kill all processes that were started here."""
+        self._closed = True
         for worker in self._idle:
             worker.kill(self._kill_orphans)
         self._idle.clear()

@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.unit.runtime.harness import HEAD, SOURCE, family, serving, until
+from tests.unit.runtime.harness import GOOD, HEAD, SOURCE, check, family, serving, until
 
 ROUNDS = 40
 """A survivor was left in most of a dozen rounds while PID 1 reaped beside its look for orphans."""
@@ -48,10 +48,10 @@ import runpy, sys
 from skill_runtime import process
 
 process.KILL_TIMEOUT_MS = 0
-sys.argv[1:] = ["serve"]
+sys.argv[1:] = sys.argv[-1:]
 runpy.run_module("skill_runtime", run_name="__main__")
 """
-"""A server that finds no killed process gone at once, as where the pod has used up its time on the processor."""
+"""A command that finds no killed process gone at once, as where the pod has used up its time on the processor."""
 
 
 def test_what_a_worker_that_is_slow_to_die_left_behind_is_ended_too(tmp_path: Path) -> None:
@@ -68,3 +68,19 @@ def test_what_a_worker_that_is_slow_to_die_left_behind_is_ended_too(tmp_path: Pa
         for _ in range(5):
             assert served.call({"n": 1}, X_Skill_Deadline_Ms="500")[0] == 504
             until(lambda: len(family(served.process.pid)) == 2)  # server and zygote
+
+
+LATE_TO_BE_GONE = """
+import runpy, sys
+from skill_runtime import process
+
+kill = process.kill
+process.kill = lambda pidfd: kill(pidfd) and False
+sys.argv[1:] = sys.argv[-1:]
+runpy.run_module("skill_runtime", run_name="__main__")
+"""
+"""A command that learns of each worker's end only when its event loop has a turn."""
+
+
+def test_a_worker_that_is_late_to_be_gone_does_not_end_the_next_process_of_its_check(tmp_path: Path) -> None:
+    assert check(tmp_path, GOOD, prefix=(sys.executable, "-c", LATE_TO_BE_GONE)).report["passed"]
