@@ -12,8 +12,11 @@ from collections.abc import Collection, Iterator
 
 KILL_TIMEOUT_MS = 1000  # for a process that was killed; one that waits for a disk takes longer, and is not waited for
 _PR_SET_DUMPABLE, _PR_SET_CHILD_SUBREAPER = 4, 36
-_reaping = threading.Lock()
-"""Held by whoever reaps. Else a child that ends while others are looked for takes the way to its own children along."""
+reaping = threading.Lock()
+"""Held by whoever reaps. Else a child that ends while others are looked for takes the way to its own children along.
+
+Also held from a child's start until its pidfd is open: until it is reaped, its PID is no other process's.
+"""
 
 
 def harden() -> None:
@@ -57,7 +60,7 @@ def kill(pidfd: int) -> bool:
 
 def kill_orphans(keep: Collection[int] = ()) -> None:
     """Kill and reap every child but those to keep; killing one can make its children ours, hence the loop."""
-    with _reaping:
+    with reaping:
         for _ in range(10_000):
             orphans = []
             for pid in _children():
@@ -74,7 +77,7 @@ def kill_orphans(keep: Collection[int] = ()) -> None:
 
 def reap() -> None:
     """Reap every child that has ended; PID 1 inherits those of others, too."""
-    with _reaping, contextlib.suppress(ChildProcessError):
+    with reaping, contextlib.suppress(ChildProcessError):
         while os.waitpid(-1, os.WNOHANG)[0]:
             pass
 

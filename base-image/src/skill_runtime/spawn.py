@@ -8,7 +8,7 @@ import sys
 import threading
 
 from skill_runtime import operator_contract as oc
-from skill_runtime import syscall_filter
+from skill_runtime import process, syscall_filter
 
 ENVIRONMENT = {
     "PATH": "/opt/skill/bin:/usr/local/bin:/usr/bin:/bin",
@@ -56,14 +56,15 @@ def start_zygote() -> ZygoteProcess:
         except OSError as error:
             errors.append(error)
 
-    thread = threading.Thread(target=start)
-    thread.start()
-    thread.join()
-    theirs.close()
-    os.close(writing)
-    if errors:
-        raise errors[0]
-    return ZygoteProcess(pids[0], ours, reading)
+    with process.reaping:
+        thread = threading.Thread(target=start)
+        thread.start()
+        thread.join()
+        theirs.close()
+        os.close(writing)
+        if errors:
+            raise errors[0]
+        return ZygoteProcess(pids[0], ours, reading)
 
 
 def _spawn_zygote(control: int, output: int) -> int:

@@ -84,3 +84,28 @@ runpy.run_module("skill_runtime", run_name="__main__")
 
 def test_a_worker_that_is_late_to_be_gone_does_not_end_the_next_process_of_its_check(tmp_path: Path) -> None:
     assert check(tmp_path, GOOD, prefix=(sys.executable, "-c", LATE_TO_BE_GONE)).report["passed"]
+
+
+GONE_AT_ONCE = """
+import os, select, signal
+from skill_runtime import process, signals, spawn
+
+def spawn_and_kill(*arguments, **options):
+    pid = start(*arguments, **options)
+    os.kill(pid, signal.SIGKILL)
+    for _ in range(50):  # whoever reaps has the time to
+        if process.parent_pid(pid) is None:
+            break
+        select.select([], [], [], 0.01)
+    return pid
+
+start, os.posix_spawn = os.posix_spawn, spawn_and_kill
+signals.SignalReceiver(lambda: None, reap=True)
+select.select([spawn.start_zygote().pidfd], [], [])
+"""
+
+
+def test_a_zygote_that_is_gone_at_once_is_not_lost_to_whoever_reaps() -> None:
+    command = [sys.executable, "-c", GONE_AT_ONCE]
+    ended = subprocess.run(command, env={"PYTHONPATH": str(SOURCE)}, timeout=60, check=False, stderr=subprocess.PIPE)
+    assert (ended.returncode, ended.stderr) == (0, b"")
