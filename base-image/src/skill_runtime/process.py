@@ -60,19 +60,36 @@ def kill(pidfd: int) -> bool:
 
 def kill_orphans(keep: Collection[int] = ()) -> None:
     """Kill and reap every child but those to keep; killing one can make its children ours, hence the loop."""
+    passed_over = set(keep)
     with reaping:
         for _ in range(10_000):
             orphans = []
             for pid in _children():
-                if pid not in keep:
+                if pid not in passed_over:
                     orphans.append(pid)
                     with contextlib.suppress(ProcessLookupError):
                         os.kill(pid, signal.SIGKILL)  # at once: one that forks and ends would be gone after the look
             if not orphans:
                 return
-            for pid in orphans:
-                with contextlib.suppress(ChildProcessError):
-                    os.waitpid(pid, 0)
+            passed_over.update(pid for pid in orphans if not _reap_killed(pid))
+
+
+def _reap_killed(pid: int) -> bool:
+    """Wait until a child that was killed is gone, however long that takes, and reap it.
+
+    Returns False if another process traces the child (ptrace(2)): the kernel keeps its end from us until the tracer's.
+    """
+    try:
+        pidfd = os.pidfd_open(pid)
+        try:
+            poll = select.poll()
+            poll.register(pidfd, select.POLLIN)
+            poll.poll()
+        finally:
+            os.close(pidfd)
+        return os.waitpid(pid, os.WNOHANG)[0] == pid
+    except (ProcessLookupError, ChildProcessError):
+        return True  # reaped by others
 
 
 def reap() -> None:

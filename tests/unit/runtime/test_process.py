@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.unit.runtime.harness import GOOD, HEAD, SOURCE, check, family, serving, until
 
 ROUNDS = 40
@@ -40,6 +42,45 @@ for number in range(int(sys.argv[1])):
 def test_who_starts_the_next_and_ends_does_not_outrun_the_look_for_orphans() -> None:
     command = [sys.executable, "-c", RELAY, str(ROUNDS)]
     ended = subprocess.run(command, env={"PYTHONPATH": str(SOURCE)}, timeout=60, check=False, stderr=subprocess.PIPE)
+    assert (ended.returncode, ended.stderr) == (0, b"")
+
+
+TRACED = """
+import ctypes, os, time
+from skill_runtime import process
+
+SEIZE, SET_PTRACER, ANYBODY = 0x4206, 0x59616D61, -1
+libc = ctypes.CDLL(None)
+process.harden()
+orphans, orphan = os.pipe()
+traced, tracing = os.pipe()
+tracer = os.fork()
+if tracer == 0:
+    starter = os.fork()
+    if starter == 0:
+        if os.fork() == 0:
+            libc.prctl(SET_PTRACER, ANYBODY, 0, 0, 0)
+            os.write(orphan, str(os.getpid()).encode())
+            time.sleep(60)
+        os._exit(0)
+    os.waitpid(starter, 0)
+    os.write(tracing, b"0" if libc.ptrace(SEIZE, int(os.read(orphans, 20)), None, None) == 0 else b"1")
+    time.sleep(60)
+    os._exit(0)
+if os.read(traced, 1) == b"0":
+    process.kill_orphans({tracer})
+else:
+    print("nobody may trace here")
+process.kill_all()
+"""
+"""An orphan's tracer, which is none, has the kernel keep the orphan's end from its parent."""
+
+
+def test_who_traces_an_orphan_does_not_hold_up_the_look_for_orphans() -> None:
+    command = [sys.executable, "-c", TRACED]
+    ended = subprocess.run(command, env={"PYTHONPATH": str(SOURCE)}, timeout=40, check=False, capture_output=True)
+    if ended.stdout:
+        pytest.skip(ended.stdout.decode())
     assert (ended.returncode, ended.stderr) == (0, b"")
 
 
