@@ -10,6 +10,7 @@ from typing import Any
 import mcp_types as types
 from mcp.server.context import ServerRequestContext
 from mcp.server.subscriptions import InMemorySubscriptionBus, ListenHandler, ToolsListChanged
+from mcp.shared.exceptions import MCPError
 
 from skill_operator.gateway.access.authorizer import Authorizer, Caller
 from skill_operator.gateway.mcp_endpoint import McpEndpoint
@@ -42,6 +43,7 @@ class ListChanges:
         self._changed: dict[SkillKey, str] = {}
         self._wake = asyncio.Event()
         self._streams: set[_ChangeStream] = set()
+        self._closed = False
 
     def add(self, key: SkillKey, user: str = "") -> None:
         """Take a change of a tool; `user` is who alone may hear of it, empty for all who may call it."""
@@ -67,11 +69,13 @@ class ListChanges:
         caller: Caller,
         endpoint: McpEndpoint,
     ) -> types.SubscriptionsListenResult:
-        """Serve one stream until its client leaves, or `close`."""
+        """Serve one stream until its client leaves, or `close`. Raises MCPError after that."""
         try:
             bounded = await self._is_bounded(caller, endpoint)
         except Problem:
             bounded = False
+        if self._closed:  # a client whose stream ends listens again at once, while connections are still taken
+            raise MCPError(types.INTERNAL_ERROR, "this gateway ends; listen again")
         stream = _ChangeStream(caller, endpoint, bounded)
         self._streams.add(stream)
         try:
@@ -80,7 +84,8 @@ class ListChanges:
             self._streams.discard(stream)
 
     def close(self) -> None:
-        """End all streams: they would wait for ever."""
+        """End all streams, and begin none from now on: they would wait for ever."""
+        self._closed = True
         for stream in list(self._streams):
             stream.handler.close()
 
