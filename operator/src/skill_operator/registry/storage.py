@@ -2,7 +2,7 @@
 
 The layout is that of CNCF distribution. Images are added before the registry starts, and removed while it runs. Its own
 `garbage-collect` wants it stopped or read-only; this does not, because it leaves alone whatever is younger than
-`grace`, removes the link to a blob before the blob, and puts a blob back if somebody linked it meanwhile.
+`grace`, removes the link to a blob before the blob, and puts a link or a blob back if somebody needs it meanwhile.
 """
 
 from __future__ import annotations
@@ -86,36 +86,38 @@ class RegistryStorage:
         return [image for seconds, image in found if seconds >= self._grace]
 
     def remove(self, image: StoredImage) -> None:
-        """Remove the links of an image, so that nobody can pull it. An empty repository is deleted.
+        """Remove the links of an image, so that nobody can pull it, unless it was pushed anew meanwhile.
 
         The next `collect` frees its bytes.
         """
         repository = self._repositories / image.repository
         algorithm, _, name = image.digest.partition(":")
+        revision = repository / "_manifests/revisions" / algorithm / name
+        if not self._is_old(revision / "link"):
+            return
         for tag in repository.glob("_manifests/tags/*"):
             if _text(tag / "current/link") == image.digest:
                 shutil.rmtree(tag, ignore_errors=True)
             shutil.rmtree(tag / "index" / algorithm / name, ignore_errors=True)
-        shutil.rmtree(repository / "_manifests/revisions" / algorithm / name, ignore_errors=True)
-        files = [path for path in repository.rglob("*") if path.is_file()]
-        if not any(repository.glob("_manifests/revisions/*/*")) and all(map(self._is_old, files)):
-            shutil.rmtree(repository, ignore_errors=True)
-            with suppress(OSError):  # it has other repositories
-                repository.parent.rmdir()
+        shutil.rmtree(revision, ignore_errors=True)
 
     def collect(self) -> int:
-        """Delete the blobs that no manifest needs, and return how many bytes that frees."""
-        linked = self._find_linked(self._unneeded_links)
+        """Delete the blobs that no manifest needs, and empty repositories; return how many bytes that frees."""
+        removed_links = self._remove_unneeded_links()
+        linked = self._find_linked()
         unlinked = [blob for blob in self._blobs.glob("*/*") if blob.name not in linked and self._is_old(blob / "data")]
         self._trash.mkdir(exist_ok=True)
         for blob in unlinked:
             blob.rename(self._trash / blob.name)
-        if any(self._trash.iterdir()):
+        if removed_links or any(self._trash.iterdir()):
             self.pause()
-        return self._empty_trash(self._find_linked(lambda _: []))
+        self._restore_needed_links(removed_links)
+        freed = self._empty_trash(self._find_linked())
+        self._remove_empty_repositories()
+        return freed
 
     def pause(self) -> None:
-        """Wait so long that whoever found a blob just before it was moved has linked it."""
+        """Wait so long that whoever found a blob, or a link to it, just before that went has linked what needs it."""
         time.sleep(self._settle)
 
     def _empty_trash(self, wanted: set[str]) -> int:
@@ -130,20 +132,45 @@ class RegistryStorage:
             shutil.rmtree(blob)
         return freed
 
-    def _find_linked(self, unneeded: Callable[[Path], list[Path]]) -> set[str]:
-        """Return the hex digests that a manifest needs or a repository offers, and delete the unneeded links."""
+    def _find_linked(self) -> set[str]:
+        """Return the hex digests that a manifest needs or a repository offers."""
         found: set[str] = set()
         for _, repository in self._iterate_repositories():
-            for link in unneeded(repository):
-                shutil.rmtree(link.parent, ignore_errors=True)
             found |= self._find_needed(repository)
             found |= {link.parent.name for link in repository.glob("_layers/sha256/*/link")}
         return found
 
-    def _unneeded_links(self, repository: Path) -> list[Path]:
-        needed = self._find_needed(repository)
-        links = repository.glob("_layers/sha256/*/link")
-        return [link for link in links if link.parent.name not in needed and self._is_old(link)]
+    def _remove_unneeded_links(self) -> list[Path]:
+        """Remove the links to layers that no manifest of their repository needs, and return them."""
+        removed: list[Path] = []
+        for _, repository in self._iterate_repositories():
+            needed = self._find_needed(repository)
+            for link in list(repository.glob("_layers/sha256/*/link")):
+                if link.parent.name not in needed and self._is_old(link):
+                    shutil.rmtree(link.parent, ignore_errors=True)
+                    removed.append(link)
+        return removed
+
+    def _restore_needed_links(self, removed: list[Path]) -> None:
+        """Write the links anew that are needed by now.
+
+        A registry that has just found a layer of an image takes its manifest. Without the link, nobody could pull it.
+        """
+        repositories = {link.parents[3] for link in removed}
+        needed = {repository: self._find_needed(repository) for repository in repositories}
+        for link in removed:
+            if link.parent.name in needed[link.parents[3]]:
+                _link(link.parents[2], f"sha256:{link.parent.name}")
+
+    def _remove_empty_repositories(self) -> None:
+        """Delete the repositories that have neither images nor layers of any. Nothing can be pushed by a link there."""
+        for _, repository in list(self._iterate_repositories()):
+            files = [path for path in repository.rglob("*") if path.is_file()]
+            linked = any(repository.glob("_manifests/revisions/*/*")) or any(repository.glob("_layers/*/*"))
+            if not linked and all(map(self._is_old, files)):
+                shutil.rmtree(repository, ignore_errors=True)
+                with suppress(OSError):  # it has other repositories
+                    repository.parent.rmdir()
 
     def _find_needed(self, repository: Path) -> set[str]:
         """Return the hex digests that the manifests of a repository need.
@@ -153,8 +180,9 @@ class RegistryStorage:
         needed = set()
         for revision in repository.glob("_manifests/revisions/sha256/*"):
             needed.add(revision.name)
-            data = self._blobs / revision.name[:2] / revision.name / "data"
-            if not data.exists():
+            places = (self._blobs / revision.name[:2], self._trash)  # a manifest may be linked again while it is there
+            data = next((data for place in places if (data := place / revision.name / "data").exists()), None)
+            if data is None:
                 log.warning(
                     "a manifest is missing on disk", extra={"repository": str(repository), "digest": revision.name}
                 )
