@@ -11,6 +11,7 @@ from typing import Any
 from skill_operator import naming
 from skill_operator.api.v1alpha1 import Skill
 from skill_operator.generation.author import Author
+from skill_operator.generation.circuit_breaker import FAILURE_THRESHOLD
 from skill_operator.generation.decision import Call, ReadyCandidate, Wait
 from skill_operator.generation.generation_step import GenerationInput, GenerationUpdate
 from skill_operator.generation.provider import Provider
@@ -30,6 +31,7 @@ SKILL = Skill.model_validate(
         "spec": {"description": "Echo.", "input": {"type": "object"}, "output": {"type": "object"}},
     }
 )
+OTHER_METADATA = SKILL.metadata.model_copy(update={"name": "other", "uid": "u-2"})
 INPUTS = GenerationInput(
     skill=SKILL,
     models=(MODEL,),
@@ -135,3 +137,21 @@ async def test_a_reply_that_cannot_be_read_within_the_limits_is_one_without_code
     assert step.tokens >= 150, "the reply is paid"
     assert [event.reason for event in step.events] == ["NoCode"]
     assert "too complex to be read" in step.events[0].message
+
+
+async def test_the_trial_of_a_skill_that_goes_leaves_its_turn_to_another() -> None:
+    """Else all Skills wait until the time of a call is over of which nobody will ever know the outcome."""
+    bench = Bench()
+    breaker = bench.author._breakers["main"]
+    for _ in range(FAILURE_THRESHOLD):
+        breaker.record_failure(NOW - timedelta(hours=1), "main failed (503).", None)
+    other = replace(INPUTS, skill=SKILL.model_copy(update={"metadata": OTHER_METADATA}))
+    for starts in (True, False):  # once its request is on its way, or before it is
+        step = bench.author.advance(INPUTS, NOW)
+        assert step.request is not None
+        bench.author.start_call(step.request)
+        assert isinstance(bench.author.advance(other, NOW).decision, Wait)
+        if starts:
+            await asyncio.sleep(0)
+        bench.author.cancel(INPUTS.key)
+        assert isinstance(bench.author.advance(other, NOW).decision, Call)

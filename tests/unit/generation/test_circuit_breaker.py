@@ -33,7 +33,7 @@ def test_it_opens_then_lets_one_through_which_decides() -> None:
     assert "503" in breaker.describe(NOW)
     later = NOW + MIN_OPEN_TIME * 2
     assert (breaker.state(later), breaker.seconds_until_call(later)) == ("half-open", 0)
-    breaker.record_start(later, TIMEOUT)
+    breaker.record_start("a", later, TIMEOUT)
     assert breaker.seconds_until_call(later) == 60, "the others wait for the one"
     assert "half-open" in breaker.describe(later)
     breaker.record_success()
@@ -45,7 +45,7 @@ def test_a_trial_that_fails_opens_it_for_longer_to_a_limit() -> None:
     for _ in range(12):
         waits.append(breaker.seconds_until_call(now))
         now += timedelta(seconds=waits[-1])
-        breaker.record_start(now, TIMEOUT)
+        breaker.record_start("a", now, TIMEOUT)
         breaker.record_failure(now, "still", None)
     assert waits[1] > waits[0]
     assert max(waits) <= MAX_OPEN_TIME.total_seconds() * 1.3
@@ -55,8 +55,18 @@ def test_a_trial_that_fails_opens_it_for_longer_to_a_limit() -> None:
 def test_a_trial_that_never_ends_is_not_waited_for_for_ever() -> None:
     breaker = opened()
     later = NOW + MIN_OPEN_TIME * 2
-    breaker.record_start(later, TIMEOUT)
+    breaker.record_start("a", later, TIMEOUT)
     assert breaker.seconds_until_call(later + TIMEOUT) == 0
+
+
+def test_a_trial_that_is_cancelled_is_not_waited_for() -> None:
+    breaker = opened()
+    later = NOW + MIN_OPEN_TIME * 2
+    breaker.record_start("a", later, TIMEOUT)
+    breaker.record_cancelled("b")
+    assert breaker.seconds_until_call(later) == 60, "it was another call"
+    breaker.record_cancelled("a")
+    assert (breaker.state(later), breaker.seconds_until_call(later)) == ("half-open", 0)
 
 
 def test_the_endpoint_s_own_word_counts() -> None:

@@ -78,14 +78,20 @@ class Author:
     def cancel(self, key: SkillKey) -> None:
         """Cancel the Skill's call: its reply is of no use."""
         self._unsent.pop(key, None)
-        self._pool.cancel(key)
+        self._cancel_call(key)
+
+    def _cancel_call(self, key: SkillKey, *, unless: str = "") -> None:
+        """Cancel the Skill's call, unless it has this id. Nobody waits for the outcome of it any more."""
+        if call_id := self._pool.cancel(key, unless=unless):
+            for breaker in self._breakers.values():
+                breaker.record_cancelled(call_id)
 
     def advance(self, inputs: GenerationInput, now: datetime) -> GenerationStep:
         """Record the reply that has arrived, if any, and return the next step."""
         key, meta = inputs.key, inputs.skill.metadata
         state = open_state(inputs, self._settings, now)
         before = state.ledger
-        self._pool.cancel(key, unless=before.pending_call)
+        self._cancel_call(key, unless=before.pending_call)
         request: CompletionRequest | None = None
         unsent_request = self._unsent.get(key)
         if unsent_request is not None and unsent_request.call_id == before.pending_call:
@@ -128,7 +134,7 @@ class Author:
         """Make the call of a step in the background. The step's records must be written before."""
         self._unsent.pop(request.skill, None)
         timeout = timedelta(seconds=request.endpoint.timeout_seconds) + TRIAL_GRACE
-        self._breakers[request.endpoint.name].record_start(self._clock(), timeout)
+        self._breakers[request.endpoint.name].record_start(request.call_id, self._clock(), timeout)
         self._pool.submit(request.skill, request.call_id, lambda: self._client.complete_and_read(request))
 
     def record_verdict(
@@ -304,7 +310,7 @@ class Author:
         elif now > self.opinion_deadline(opinion, now) and self._pool.finished_task(key) is None:
             problem = f"{opinion.endpoint} did not answer in time"
         if problem:  # what a model may have written until now is charged
-            self._pool.cancel(key)
+            self._cancel_call(key)
             settled = ledger_entries.record_fault(attempt, problem, opinion.tokens, now)
         else:
             settled = self._record_attempt_reply(inputs, attempt, now)

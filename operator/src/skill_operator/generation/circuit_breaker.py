@@ -24,6 +24,7 @@ class CircuitBreaker:
         self._openings = 0  # in a row
         self._open_until: datetime | None = None
         self._trial_deadline: datetime | None = None
+        self._trial_call = ""
         self._cause = ""
 
     def state(self, now: datetime) -> CircuitState:
@@ -39,10 +40,15 @@ class CircuitBreaker:
         blocked_until = max(self._open_until, self._trial_deadline or self._open_until)
         return max(0.0, (blocked_until - now).total_seconds())
 
-    def record_start(self, now: datetime, timeout: timedelta) -> None:
+    def record_start(self, call_id: str, now: datetime, timeout: timedelta) -> None:
         """Record that a call starts. If it is the trial, the next call waits for its outcome, at most `timeout`."""
         if self._open_until is not None:
-            self._trial_deadline = now + timeout
+            self._trial_call, self._trial_deadline = call_id, now + timeout
+
+    def record_cancelled(self, call_id: str) -> None:
+        """Let another call be the trial, if it was this one: it has no outcome."""
+        if self._trial_call == call_id:
+            self._trial_deadline = None
 
     def record_success(self) -> None:
         """Close the circuit."""

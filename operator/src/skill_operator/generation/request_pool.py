@@ -56,15 +56,18 @@ class RequestPool(Generic[T]):
         call = self._calls.get(key)
         return call.task if call is not None and call.task is not None and call.task.done() else None
 
-    def cancel(self, key: SkillKey, *, unless: str = "") -> None:
-        """Cancel the key's call, unless it has the id `unless`. A running call frees its slot when it has ended."""
+    def cancel(self, key: SkillKey, *, unless: str = "") -> str:
+        """Cancel the key's call, unless it has the id `unless`, and return its id; empty where none had yet to end.
+
+        A running call frees its slot when it has ended.
+        """
         if key not in self._calls or self.contains(key, unless):
-            return
+            return ""
         call = self._calls.pop(key)
-        if call.task is not None:
-            call.task.cancel()
-        else:
+        if call.task is None:
             self._waiting[key[0]].remove(key)
+            return call.call_id
+        return call.call_id if call.task.cancel() else ""
 
     def _start_waiting(self) -> None:
         """Start waiting calls in the free slots, one namespace after another."""
