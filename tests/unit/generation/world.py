@@ -99,6 +99,8 @@ class Store:
     async def apply_status(self, obj: Object) -> Object:
         await self._before()
         old = self.objects[_place(obj)]
+        if obj["metadata"].get("resourceVersion") not in {None, old["metadata"]["resourceVersion"]}:
+            raise Conflict("it was changed meanwhile")
         return await self._put(old | {"status": obj["status"]}, old)
 
     async def create(self, obj: Object) -> Object:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
@@ -20,7 +19,7 @@ from skill_operator.api.validation import advice
 from skill_operator.generation.author import Author
 from skill_operator.generation.typed_dicts import types_module
 from skill_operator.isolation.cluster_networks import ClusterNetworksUnknown
-from skill_operator.k8s.errors import ClusterError, Forbidden, Invalid, NotFound
+from skill_operator.k8s.errors import ClusterError, Conflict, Forbidden, Invalid, NotFound
 from skill_operator.k8s.events import EventRecorder
 from skill_operator.k8s.interface import Cluster, Object
 from skill_operator.k8s.watch_health import WatchHealth
@@ -60,6 +59,7 @@ from skill_operator.untrusted.text import printable
 log = logging.getLogger(__name__)
 USAGE_AGE_SECONDS = 1.0
 MAX_MESSAGE_CHARACTERS = 1000  # of an event
+STATUS_ATTEMPTS = 3  # where others change the Skill at the same time
 MIN_REFUSAL_RETRY_SECONDS, MAX_REFUSAL_RETRY_SECONDS = 60.0, 90.0
 
 
@@ -405,13 +405,11 @@ class Reconciler:
             return
         is_deleting = skill.metadata.deletion_timestamp is not None
         meta = {"name": skill.metadata.name, "namespace": skill.metadata.namespace}
-        if is_deleting:  # the next Skill of this name may be there by now, and must not get the status of this one;
-            # a uid would not do, since the API server does not compare that of a status
-            meta["resourceVersion"] = body["metadata"]["resourceVersion"]
         wanted: Object = {"apiVersion": naming.API_VERSION, "kind": "Skill", "metadata": meta, "status": wire}
         self._refusals.check(_key(skill), wanted)
-        with refusals_of(wanted), contextlib.suppress(NotFound):  # deleted meanwhile
-            await self._cluster.apply_status(wanted)
+        with refusals_of(wanted):
+            if not await self._write_status(wanted, body):
+                return
         _count_archive(skill.status, status)
         for changed in transitions(skill.status.conditions, status.conditions):
             self._announce(body, changed, status)
@@ -419,6 +417,30 @@ class Reconciler:
             return
         if skill.status.observed_generation != skill.metadata.generation and (changes := describe_changes(skill)):
             self._recorder.record(body, "Normal", "ToolAdapted", changes)
+
+    async def _write_status(self, wanted: Object, body: Object) -> bool:
+        """Write the status of this very object. Return False where it is gone. Raises ClusterError.
+
+        The next Skill of its name may be there by now, and must not get the status of this one. A uid would not do,
+        since the API server does not compare that of a status.
+        """
+        read, attempts = body["metadata"], 0
+        while True:
+            versioned = wanted["metadata"] | {"resourceVersion": read["resourceVersion"]}
+            try:
+                await self._cluster.apply_status(wanted | {"metadata": versioned})
+            except NotFound:
+                return False
+            except Conflict:  # a person may have annotated it meanwhile
+                attempts += 1
+                live = await self._cluster.get("Skill", read["namespace"], read["name"])
+                if live is None or live["metadata"]["uid"] != read["uid"]:
+                    return False
+                if attempts == STATUS_ATTEMPTS:
+                    raise
+                read = live["metadata"]
+            else:
+                return True
 
     def _announce(self, body: Object, changed: Condition, status: SkillStatus) -> None:
         warn = changed.status == "False" and changed.type != api.ACTIVE and changed.reason != DELETING
