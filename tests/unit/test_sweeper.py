@@ -90,6 +90,19 @@ async def test_isolation_outlives_the_last_pod_of_a_namespace() -> None:
     ]
 
 
+async def test_isolation_of_a_skill_that_is_made_during_a_sweep_stays() -> None:
+    """Its reconcile has just isolated the namespace, or found that it is, and makes its first pod next."""
+
+    class Settled(SweptCluster):
+        async def list_skills(self) -> Any:
+            listed = await super().list_skills()
+            made = (("Skill", "echo"), ("NetworkPolicy", naming.SHARED_POLICY), ("ResourceQuota", naming.SHARED_QUOTA))
+            self.objects += [managed(kind, "new", name) for kind, name in made]
+            return listed
+
+    assert await Settled().sweep() == []
+
+
 async def test_the_egress_proxy_stops_while_no_skill_is_granted_a_host() -> None:
     for grants, stops in (([{"host": "api.example.com"}], 0), ([{"cidr": "203.0.113.0/24"}], 1), ([], 1)):
         cluster = SweptCluster(skills=(a_skill(egress=grants),))

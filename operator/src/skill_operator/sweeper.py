@@ -73,11 +73,16 @@ class Sweeper:
         ]
 
     async def _sweep_namespaces(self, scope: str | None, inhabited: set[str]) -> None:
-        """Delete what isolates namespaces without Skills. It goes last: not while a pod of a skill still ends."""
+        """Delete what isolates namespaces without Skills. It goes last: not while a pod of a skill still ends.
+
+        `inhabited` is from before: a Skill that was made since is isolated by what is found here, and begins to run.
+        """
         for kind, name in SHARED_OBJECTS:
             for obj in await self._cluster.list(kind, scope, naming.MANAGED):
                 namespace = obj["metadata"]["namespace"]
                 if obj["metadata"]["name"] != name or namespace in inhabited:
                     continue
-                if not await self._cluster.list("Pod", namespace, naming.MANAGED):
+                if await self._cluster.list("Pod", namespace, naming.MANAGED):
+                    continue
+                if not await self._cluster.list("Skill", namespace):
                     await self._cluster.delete(kind, namespace, name, obj["metadata"]["uid"])
