@@ -9,6 +9,8 @@ from contextlib import AsyncExitStack
 import aiohttp
 import pytest
 
+from skill_operator.gateway.access.authorizer import AllowAll, Caller
+from skill_operator.naming import SkillKey
 from tests.unit.gateway.http.test_routes import ALICE, Guarded
 from tests.unit.gateway.objects import deployment, skill
 from tests.unit.gateway.test_mcp import agent, deployed
@@ -102,6 +104,36 @@ async def test_a_call_that_waits_for_a_pod_is_told_to_come_again(stack: AsyncExi
     assert (status, problem["type"], answer.headers["Retry-After"]) == (503, STOPPING, "1")
     assert not world.invoker.places.held
     assert not world.invoker.bodies.held
+
+
+async def test_a_call_that_is_authorized_after_all_were_told_is_told_as_well(stack: AsyncExitStack) -> None:
+    slow, world = Slow(), World(stack)
+    asked, told = asyncio.Event(), asyncio.Event()
+
+    class Waiting(AllowAll):
+        def cached_caller(self, authorization: str, key: SkillKey) -> None:
+            return None
+
+        async def authorize(self, caller: Caller, key: SkillKey) -> None:
+            asked.set()
+            await told.wait()
+
+    world.authorizer = Waiting()
+    await start(world, slow)
+    world.know()
+    stop_calls = world.invoker.stop_calls
+
+    def stop_all() -> None:
+        stop_calls()
+        told.set()
+
+    setattr(world.invoker, "stop_calls", stop_all)  # noqa: B010
+    call = asyncio.create_task(world.call())
+    await asked.wait()
+    world.end.set()
+    status, problem, answer = await call
+    assert (status, problem["type"], answer.headers["Retry-After"]) == (503, STOPPING, "1")
+    assert not slow.came.is_set(), "no pod has got it"
 
 
 async def test_an_agent_is_told_in_words(stack: AsyncExitStack) -> None:

@@ -148,6 +148,7 @@ class Invoker:
         self._queue = PlaceQueue(directory, activator)
         self._limits = limits or NoLimits()
         self._calls = set[AdmittedCall]()
+        self._stopping = False
         self.places = FairShares(MAX_CALLS)
         self.bodies = FairShares(MAX_HELD_BYTES)
 
@@ -167,6 +168,8 @@ class Invoker:
 
         Each call may hold a body in memory: a prompt rejection is better than a gateway that is killed.
         """
+        if self._stopping:
+            raise gateway_stopping(sent=False)
         if not self.places.take(caller.namespace, caller.name):
             detail = f"{self.places.held} calls are in flight, and yours hold their share of the places; call again"
             raise Problem("overloaded", detail, 1)
@@ -191,7 +194,11 @@ class Invoker:
         metrics.set_calls_in_flight(self.places.held)
 
     def stop_calls(self) -> None:
-        """End every call with a problem, before the gateway ends: a connection that is cut says nothing to a caller."""
+        """End every call with a problem, before the gateway ends: a connection that is cut says nothing to a caller.
+
+        Those that are authorized only now are told when they would be admitted.
+        """
+        self._stopping = True
         for call in tuple(self._calls):
             if call.on_stop is not None:
                 call.on_stop()
