@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 
 from hack.cluster.shell import ClusterError
 from hack.install import NAMESPACE
+from tests.hostile.canary import ADDRESS, Canary, host, spy
 from tests.hostile.test_secrets import MARKER, reader, secret, write
 from tests.integration.installed import Operator, until
 from tests.integration.test_skill import apply, skill
@@ -67,6 +69,48 @@ def test_a_way_out_closes_before_new_code_is_accepted(operator: Operator, namesp
     assert ways()
     patch(operator, namespace, {"spec": {"egress": [], "source": BAD}})
     until("the way is closed", 30, lambda: not ways())
+
+
+HOLD = """
+import socket
+import threading
+import time
+
+
+def send(host: str) -> None:
+    with socket.create_connection((host, 8080), 5) as connection:
+        for _ in range(3000):
+            connection.sendall(b"x")
+            time.sleep(0.1)
+
+
+def run(input: dict) -> dict:
+    if input["what"] == "hold":
+        threading.Thread(target=send, args=(input["host"],), daemon=True).start()
+    return {"said": [input["what"]]}
+"""
+
+
+@pytest.mark.xdist_group("internet")
+@pytest.mark.parametrize("change", [{"egress": []}, {"egress": [], "source": BAD}], ids=["deployed", "refused"])
+def test_a_connection_that_was_open_ends_with_its_grant(
+    operator: Operator, namespace: str, change: dict[str, Any]
+) -> None:
+    """The network plugin lets go on what is open, so the pods that hold it are replaced."""
+    apply(operator, namespace, spy("keeper", HOLD, egress=[{"cidr": "203.0.113.0/24", "ports": [8080]}]))
+    operator.ready(namespace, "keeper", 150)
+    with host(operator.cluster), Canary(operator.cluster) as canary:
+        assert operator.call(namespace, "keeper", {"what": "hold", "host": ADDRESS}).status == 200
+        until("it sends", 30, lambda: canary.packets > 20)
+        patch(operator, namespace, {"spec": change})
+
+        def is_silent() -> bool:
+            before = canary.packets
+            time.sleep(2)  # of silence, where ten packets came in each second
+            return canary.packets == before
+
+        until("nothing comes any more", 60, is_silent)
+    assert operator.call(namespace, "keeper", {"what": "hello"}).body == {"said": ["hello"]}
 
 
 def test_a_skill_that_a_finalizer_holds_is_not_ready(operator: Operator, namespace: str) -> None:

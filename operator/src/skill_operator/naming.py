@@ -33,7 +33,8 @@ GATEWAY_CERTIFICATE = "gateway-certificate"  # component of what holds the gatew
 
 REVISION_DIGEST = f"{GROUP}/revision-digest"  # annotation of the pod template and of a build: the whole revision
 CONTRACT_HASH = f"{GROUP}/contract"  # annotation of the pod template: a changed contract is a new pod
-HOSTS_ANNOTATION = f"{GROUP}/granted-hosts"  # of the pod template: the hosts that were granted as it was deployed
+HOSTS_ANNOTATION = f"{GROUP}/granted-hosts"  # of pod template and NetworkPolicy: the hosts granted when it was written
+OUTDATED_PODS_ANNOTATION = f"{GROUP}/outdated-pods"  # of a NetworkPolicy: uids of pods that it opened more to
 OPEN_SECRETS_ANNOTATION = f"{GROUP}/open-secrets"  # of the pod template: Secrets whose values answers may carry
 RUNTIME_CLASS_ANNOTATION = f"{GROUP}/runtime-class"  # of the pod template: the class that the operator chose
 TASK_HASH = f"{GROUP}/task"  # annotation of accepted code: what it was written for

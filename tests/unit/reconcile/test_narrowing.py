@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import tracemalloc
 from collections.abc import AsyncIterator, Callable, Iterator
 from ipaddress import ip_address, ip_network
@@ -434,6 +435,88 @@ async def test_a_pod_that_is_ending_is_reviewed_until_it_has_ended(runs: World, 
     grant(world)
     await world.reconcile()
     assert slow["metadata"]["deletionGracePeriodSeconds"] == END_SECONDS
+
+
+HOSTS = [{"host": "api.example.com", "ports": [443, 8443]}, {"host": "www.example.com", "ports": [443]}]
+
+
+def no_host(world: World) -> None:
+    world.skill(egress=EGRESS)
+
+
+def some_hosts(world: World) -> None:
+    world.skill(egress=[*EGRESS, *HOSTS[:1]])
+
+
+def ports_of_hosts(world: World) -> None:
+    world.skill(egress=[*EGRESS, *(one | {"ports": [443]} for one in HOSTS)])
+
+
+def another_host(world: World) -> None:
+    world.skill(egress=[*EGRESS, *HOSTS[:1], {"host": "new.example.com", "ports": [443]}])
+
+
+@pytest.fixture(scope="module")
+def calls_hosts() -> World:
+    return asyncio.run(running(egress=[*EGRESS, *HOSTS]))
+
+
+STAYING = [valid, suspended, invalid, refused, checked, unapproved, unwritten]
+LESS_EGRESS = [egress, some_egress, ports, no_host, some_hosts, ports_of_hosts, another_host]
+
+
+@pytest.mark.parametrize("state", STAYING, ids=lambda state: state.__name__)
+@pytest.mark.parametrize("less", LESS_EGRESS, ids=lambda less: less.__name__)
+async def test_a_pod_from_before_egress_was_narrowed_is_replaced(
+    calls_hosts: World, state: Callable[[World], Any], less: Callable[[World], None]
+) -> None:
+    """It may hold connections, and a network plugin lets go on what is open."""
+    world = another(calls_hosts)
+    await state(world)
+    older = pod(world)
+    await world.reconcile()
+    assert "deletionTimestamp" not in older["metadata"]
+    less(world)
+    await world.reconcile()
+    assert older["metadata"]["deletionGracePeriodSeconds"] == END_SECONDS
+    assert live(world, "Deployment") is not None, "it makes the next pod"
+    assert [message for reason, message in world.events.recorded if reason == "EgressNarrowed" and "1 pod" in message]
+    del world.store.objects["Pod", NAMESPACE, "p"]
+    newer = pod(world, uid="uid-of-the-next")
+    settled = len(store(world).writes)
+    await world.reconcile(3)
+    assert "deletionTimestamp" not in newer["metadata"]
+    assert len(store(world).writes) <= settled + 2, "the policy, without the pod that is gone, and what comes after"
+
+
+@pytest.mark.parametrize("state", [suspended, refused], ids=lambda state: state.__name__)
+async def test_a_pod_that_lost_egress_is_ended_by_the_next_operator_too(
+    calls_hosts: World, state: Callable[[World], Any]
+) -> None:
+    """The policy was written, and then the operator died, or the API server refused."""
+    world = another(calls_hosts)
+    await state(world)
+    older = pod(world)
+    store(world).refusals["Pod", NAMESPACE] = store(world).refusals["ReplicaSet", NAMESPACE] = Unavailable("no", 503)
+    egress(world)
+    with contextlib.suppress(ClusterError):
+        await world.reconcile()
+    assert [*excess(world)] == []
+    assert "deletionTimestamp" not in older["metadata"]
+    store(world).refusals.clear()
+    await world.reconcile()
+    assert older["metadata"]["deletionGracePeriodSeconds"] == END_SECONDS
+
+
+@pytest.mark.parametrize("change", [network, proof], ids=lambda change: change.__name__)
+async def test_a_pod_keeps_its_connections_while_nothing_of_the_spec_s_egress_goes(
+    calls_hosts: World, change: Callable[[World], None]
+) -> None:
+    world = another(calls_hosts)
+    kept = pod(world)
+    change(world)
+    await world.reconcile(2)
+    assert "deletionTimestamp" not in kept["metadata"]
 
 
 async def test_an_orphaned_pod_ends_too(runs: World) -> None:

@@ -57,7 +57,8 @@ def roll_out(world: World) -> None:
     if deployment is None:
         return
     template = copy.deepcopy(deployment["spec"]["template"])
-    meta = template["metadata"] | {"name": "skill-pod", "namespace": NAMESPACE}
+    uid = f"pod-{world.store.version}"  # it is no pod that there was
+    meta = template["metadata"] | {"name": "skill-pod", "namespace": NAMESPACE, "uid": uid}
     status = {"conditions": [{"type": "Ready", "status": "True"}], "containerStatuses": []}
     world.store.put({"kind": "Pod", "metadata": meta, "spec": template["spec"], "status": status})
 

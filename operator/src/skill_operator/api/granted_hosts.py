@@ -6,7 +6,7 @@ A spec may change without being deployed, while it awaits an approval or is inva
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 from skill_operator import naming
@@ -27,14 +27,19 @@ def hosts_annotation(spec: SkillSpec) -> dict[str, str]:
 
     So a Skill without hosts keeps its pods when the operator is upgraded.
     """
+    return annotation_of(granted_hosts(spec))
+
+
+def annotation_of(hosts: Iterable[HostPort]) -> dict[str, str]:
+    """Return the annotation that says these hosts: none for no host."""
     ports: dict[str, list[str]] = {}
-    for host, port in sorted(granted_hosts(spec)):
+    for host, port in sorted(hosts):
         ports.setdefault(host, []).append(port)
     return {naming.HOSTS_ANNOTATION: " ".join(f"{host}:{','.join(ports[host])}" for host in ports)} if ports else {}
 
 
 def deployed_hosts(metadata: Mapping[str, object]) -> frozenset[HostPort]:
-    """Return what was granted to the pod with this metadata. What is not written as above is equal to no grant."""
+    """Return what was granted to a pod, or by a policy, with this metadata. Another form grants nothing."""
     annotations = metadata.get("annotations")
     text = annotations.get(naming.HOSTS_ANNOTATION) if isinstance(annotations, dict) else None
     if not isinstance(text, str) or len(text) > MAX_CHARACTERS:

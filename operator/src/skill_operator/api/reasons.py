@@ -191,7 +191,7 @@ REASONS: Final[Mapping[str, Reason]] = {
         ReasonGroup.GRANTS,
         (EVENT,),
         "The policy of running pods opened more than the spec and the installation grant now. The operator narrowed it "
-        "at once.",
+        "at once. Pods that may hold connections which the spec granted are replaced.",
         NOTHING,
     ),
     "RuntimeClassNotAllowed": Reason(

@@ -22,7 +22,7 @@ from skill_operator.reconcile.foreign_policies import ForeignPolicies, read_poli
 from skill_operator.reconcile.ownership import belongs_to, was_left_behind
 from skill_operator.reconcile.result import ConditionUpdate, EventNote
 from skill_operator.resources.deployment import open_secrets, replica_sets
-from skill_operator.resources.network_policy import narrowed_policy
+from skill_operator.resources.network_policy import narrowed_policy, outdated_pods
 from skill_operator.resources.service_account import may_get_secret, name_of
 from skill_operator.settings import Settings
 
@@ -48,8 +48,9 @@ class LiveState:
     `leftover` is a Deployment that a former Skill of this name left behind. `pods` are also those that are ending.
     `policies` are that of the Skill's name, and that of the namespace. What cannot be read of the Skill's own objects
     is taken for more than is granted.
-    `reviews` tells of the Secrets that pods hold and the spec names whether they are granted. `slept` if the Deployment
-    that narrowing took away had no replica: what takes its place needs none.
+    `reviews` tells of the Secrets that pods hold and the spec names whether they are granted. `outdated` are the uids
+    of pods that are there and may hold connections which are no longer granted. `slept` if the Deployment that
+    narrowing took away had no replica: what takes its place needs none.
     """
 
     deployment: Object | None = None
@@ -59,6 +60,7 @@ class LiveState:
     foreign_policies: ForeignPolicies = field(default_factory=ForeignPolicies)
     policy: Object | None = None
     reviews: Mapping[str, bool] = field(default_factory=dict)
+    outdated: frozenset[str] = frozenset()
     slept: bool = False
 
     @property
@@ -153,9 +155,13 @@ def narrow(
         message = f"{lost['kind']} {lost['metadata']['name']} was too large to be read: the operator deleted it"
         events.append(EventNote("Warning", "UnreadableDeleted", message))
     readable = None if lost_policy else live.policy
-    policy = None if readable is None else narrowed_policy(readable, skill, settings, blocked_networks)
+    outdated = frozenset[str]() if ends else _find_outdated(skill, live, readable, settings)
+    policy = None if readable is None else narrowed_policy(readable, skill, settings, blocked_networks, outdated)
     if policy is not None:
         message = f"NetworkPolicy {policy['metadata']['name']} opened more than is granted now, and no longer does"
+        if outdated:
+            number = f"{len(outdated)} pod{'s' * (len(outdated) > 1)}"
+            message += f"; the operator replaces {number} from before, since connections may be open"
         events.append(EventNote("Normal", "EgressNarrowed", message))
     granted = _granted_rights(skill, live)
     excess, breach = _rights(_template(live)) - granted, find_breach(_template(live), skill, settings.isolation)
@@ -164,7 +170,7 @@ def narrow(
     pods = tuple(
         pod
         for pod, its_breach in zip(live.pods, breaches, strict=True)
-        if _unreadable(pod) or its_breach or _rights(pod) - granted
+        if _unreadable(pod) or its_breach or _rights(pod) - granted or pod["metadata"]["uid"] in outdated
     )
     staying = tuple(filter(_is_staying, pods))
     makers = {owner["metadata"]["uid"]: owner for pod in staying for owner in replica_sets(skill, pod)}
@@ -183,14 +189,32 @@ def narrow(
             policies=tuple(each for each in live.policies if each is not lost_policy),
             policy=readable,
             pods=() if deployment else tuple(pod for pod in live.pods if pod not in pods),
+            outdated=outdated,
             slept=deployment is not None and deployment.get("spec", {}).get("replicas") == 0,
         ),
         conditions=conditions,
         events=tuple(events),
         # A disruption budget may keep a pod until the next look. A node may join the cluster, and what is granted must
         # not open a way to it.
-        after=REVIEW_SECONDS if live.reviews or any(breaches) else FRESH_SECONDS if live.opens_networks else None,
+        after=REVIEW_SECONDS
+        if live.reviews or outdated or any(breaches)
+        else FRESH_SECONDS
+        if live.opens_networks
+        else None,
     )
+
+
+def _find_outdated(skill: Skill, live: LiveState, policy: Object | None, settings: Settings) -> frozenset[str]:
+    """Return the uids of the pods that may hold connections which the spec no longer grants.
+
+    A network that is blocked since a node has just joined with it ends none: nothing was open to that node before.
+    """
+    if policy is None:
+        return frozenset()
+    labels = naming.selector(skill.metadata.uid).items()
+    selected = (pod["metadata"] for pod in live.pods if labels <= pod["metadata"].get("labels", {}).items())
+    there = frozenset(meta["uid"] for meta in selected)
+    return there if narrowed_policy(policy, skill, settings, ()) is not None else there & outdated_pods(policy)
 
 
 def _serving_breach(pod: Object, breach: Breach | None) -> Breach | None:

@@ -55,7 +55,7 @@ class Observed:
     `ungranted` are the Secrets that the Skill names and its ServiceAccount may not get. `usage` is None where nobody
     needed to ask the gateways. With a `pinned` revision, the spec of `skill` is the one by which that runs;
     `unknown_revision` says why the revision that the spec names cannot run. `slept` if narrowing just took a Deployment
-    away that had no replica.
+    away that had no replica. `outdated` are the uids of pods that may hold connections which are no longer granted.
     """
 
     skill: Skill
@@ -83,6 +83,7 @@ class Observed:
     pinned: PinnedRevision | None = None
     unknown_revision: str = ""
     slept: bool = False
+    outdated: frozenset[str] = frozenset()
 
     def user_namespace(self, settings: Settings) -> UserNamespace:
         """Return what user namespace the Skill's pods and checks get."""
@@ -185,6 +186,7 @@ async def observe(
         build_pods=tuple(build_pods),
         deployment=live.deployment,
         slept=live.slept,
+        outdated=live.outdated,
         policies=live.policies,
         foreign_policies=live.foreign_policies,
         base=prerequisites.base,

@@ -10,6 +10,7 @@ from typing import Any, Self
 
 from skill_operator import naming
 from skill_operator.api.egress_networks import BlockedNetwork, Network, contains, exceptions
+from skill_operator.api.granted_hosts import annotation_of, deployed_hosts, granted_hosts, hosts_annotation
 from skill_operator.api.v1alpha1 import Skill
 from skill_operator.k8s.interface import Object
 from skill_operator.resources.common import HTTP_PORT, metadata
@@ -38,18 +39,26 @@ def default_deny(namespace: str) -> Object:
     }
 
 
-def skill_policy(skill: Skill, settings: Settings, blocked_networks: Iterable[BlockedNetwork]) -> Object:
-    """Return the policy that allows what one Skill's spec grants."""
+def skill_policy(
+    skill: Skill, settings: Settings, blocked_networks: Iterable[BlockedNetwork], outdated_pods: Iterable[str] = ()
+) -> Object:
+    """Return the policy that allows what one Skill's spec grants. `outdated_pods` are uids, as below."""
     egress = [_network_rule(cidr, ports, blocked_networks) for _, cidr, ports in skill.spec.networks]
-    return _skill_policy(skill, settings, egress + _proxy_rules(skill, settings))
+    annotations = hosts_annotation(skill.spec) | _outdated_annotation(outdated_pods)
+    return _skill_policy(skill, settings, egress + _proxy_rules(skill, settings), annotations)
 
 
 def narrowed_policy(
-    live: Object, skill: Skill, settings: Settings, blocked_networks: Iterable[BlockedNetwork]
+    live: Object,
+    skill: Skill,
+    settings: Settings,
+    blocked_networks: Iterable[BlockedNetwork],
+    outdated_pods: Iterable[str] = (),
 ) -> Object | None:
     """Return the policy that allows what both `live` and the spec grant, or None where `live` allows no more than that.
 
-    A grant that is none, since it is in a blocked network or no network at all, allows nothing.
+    A grant that is none, since it is in a blocked network or no network at all, allows nothing. `outdated_pods` are the
+    uids of pods that may hold connections which only `live` opens: a network plugin lets go on what is open.
     """
     rules: list[Object] = live["spec"].get("egress") or []
     granted = _proxy_rules(skill, settings) if rules else []
@@ -57,7 +66,20 @@ def narrowed_policy(
         with contextlib.suppress(ValueError):  # NeverGranted is one
             granted.append(_network_rule(cidr, ports, blocked_networks))
     narrowed = [piece for rule in rules for piece in _intersect(rule, granted)]
-    return None if narrowed == rules else _skill_policy(skill, settings, narrowed)
+    before = deployed_hosts(live["metadata"])
+    hosts = before & granted_hosts(skill.spec)
+    if narrowed == rules and hosts == before:
+        return None
+    return _skill_policy(skill, settings, narrowed, annotation_of(hosts) | _outdated_annotation(outdated_pods))
+
+
+def outdated_pods(policy: Object) -> frozenset[str]:
+    """Return the uids of the pods to which a policy opened more than it does now."""
+    return frozenset(str(policy["metadata"].get("annotations", {}).get(naming.OUTDATED_PODS_ANNOTATION, "")).split())
+
+
+def _outdated_annotation(pods: Iterable[str]) -> dict[str, str]:
+    return {naming.OUTDATED_PODS_ANNOTATION: text} if (text := " ".join(sorted(pods))) else {}
 
 
 def _intersect(rule: Object, granted: list[Object]) -> list[Object]:
@@ -134,12 +156,13 @@ def _proxy_rules(skill: Skill, settings: Settings) -> list[Object]:
     return [{"to": [_pods(settings.namespace, proxy.labels)], "ports": ports}] if is_open else []
 
 
-def _skill_policy(skill: Skill, settings: Settings, egress: list[Object]) -> Object:
+def _skill_policy(skill: Skill, settings: Settings, egress: list[Object], annotations: dict[str, str]) -> Object:
     gateway = _pods(settings.namespace, settings.gateway_labels)
+    meta = metadata(skill, naming.child(skill.metadata.name), "skill")
     return {
         "apiVersion": "networking.k8s.io/v1",
         "kind": "NetworkPolicy",
-        "metadata": metadata(skill, naming.child(skill.metadata.name), "skill"),
+        "metadata": meta | ({"annotations": annotations} if annotations else {}),
         "spec": {
             "podSelector": {"matchLabels": naming.selector(skill.metadata.uid)},
             "policyTypes": ["Ingress", "Egress"],

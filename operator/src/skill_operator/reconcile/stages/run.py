@@ -128,7 +128,7 @@ def _unneeded_maps(observed: Observed, progress: Progress, wanted: tuple[Object,
 def _wanted(observed: Observed, progress: Progress, settings: Settings) -> tuple[Object, ...]:
     skill = observed.skill
     return (
-        skill_policy(skill, settings, observed.blocked_networks),
+        skill_policy(skill, settings, observed.blocked_networks, observed.outdated),
         service_account(skill),
         config_map(skill),
         rollout.make_deployment(observed, progress, settings),
