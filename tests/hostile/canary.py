@@ -142,9 +142,14 @@ class Canary:
 
     def __init__(self, cluster: Cluster, address: str = ADDRESS) -> None:
         self._cluster = cluster
+        self._address = address
         self._rule = ("-d", address, "-m", "comment", "--comment", f"canary-{uuid.uuid4().hex[:8]}")
 
     def __enter__(self) -> Self:
+        """Begin once no connection is left from before, of which the last packet may still be on its way."""
+        connections = ("ss", "-Htn", "state", "connected", "exclude", "time-wait", f"src {self._address}")
+        former = engine.on_internet(self._cluster.engine, *connections)
+        wait(f"the end of former connections to {self._address}", 60, lambda: not run(*former).strip())
         self._iptables("-I", "INPUT", *self._rule)
         return self
 
