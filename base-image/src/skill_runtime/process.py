@@ -53,9 +53,14 @@ def kill(pidfd: int) -> bool:
     """
     with contextlib.suppress(ProcessLookupError):
         signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+    return _is_gone(pidfd, KILL_TIMEOUT_MS)
+
+
+def _is_gone(pidfd: int, timeout_ms: int | None = None) -> bool:
+    """Wait until the process of a pidfd is gone, without a timeout for however long that takes."""
     poll = select.poll()
     poll.register(pidfd, select.POLLIN)
-    return bool(poll.poll(KILL_TIMEOUT_MS))
+    return bool(poll.poll(timeout_ms))
 
 
 def kill_orphans(keep: Collection[int] = ()) -> None:
@@ -82,9 +87,7 @@ def _reap_killed(pid: int) -> bool:
     try:
         pidfd = os.pidfd_open(pid)
         try:
-            poll = select.poll()
-            poll.register(pidfd, select.POLLIN)
-            poll.poll()
+            _is_gone(pidfd)
         finally:
             os.close(pidfd)
         return os.waitpid(pid, os.WNOHANG)[0] == pid

@@ -209,6 +209,16 @@ def until(condition: Any, seconds: float = 20) -> None:
         time.sleep(0.01)
 
 
+def run_program(program: str, *arguments: str, seconds: float) -> str:
+    """Run a program that uses the runtime, which must end well and complain of nothing. Return what it printed."""
+    command = [sys.executable, "-c", program, *arguments]
+    ended = subprocess.run(
+        command, env={"PYTHONPATH": str(SOURCE)}, timeout=seconds, check=False, capture_output=True, text=True
+    )
+    assert (ended.returncode, ended.stderr) == (0, "")
+    return ended.stdout
+
+
 def family(pid: int) -> set[int]:
     """A process and its descendants."""
     parents = {}

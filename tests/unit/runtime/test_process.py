@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from tests.unit.runtime.harness import GOOD, HEAD, SOURCE, check, family, serving, until
+from tests.unit.runtime.harness import GOOD, HEAD, check, family, run_program, serving, until
 
 ROUNDS = 40
 """A survivor was left in most of a dozen rounds while PID 1 reaped beside its look for orphans."""
@@ -40,9 +39,7 @@ for number in range(int(sys.argv[1])):
 
 
 def test_who_starts_the_next_and_ends_does_not_outrun_the_look_for_orphans() -> None:
-    command = [sys.executable, "-c", RELAY, str(ROUNDS)]
-    ended = subprocess.run(command, env={"PYTHONPATH": str(SOURCE)}, timeout=60, check=False, stderr=subprocess.PIPE)
-    assert (ended.returncode, ended.stderr) == (0, b"")
+    assert run_program(RELAY, str(ROUNDS), seconds=60) == ""
 
 
 TRACED = """
@@ -70,18 +67,15 @@ if tracer == 0:
 if os.read(traced, 1) == b"0":
     process.kill_orphans({tracer})
 else:
-    print("nobody may trace here")
+    print("the kernel forbids ptrace(2) here")
 process.kill_all()
 """
 """An orphan's tracer, which is none, has the kernel keep the orphan's end from its parent."""
 
 
 def test_who_traces_an_orphan_does_not_hold_up_the_look_for_orphans() -> None:
-    command = [sys.executable, "-c", TRACED]
-    ended = subprocess.run(command, env={"PYTHONPATH": str(SOURCE)}, timeout=40, check=False, capture_output=True)
-    if ended.stdout:
-        pytest.skip(ended.stdout.decode())
-    assert (ended.returncode, ended.stderr) == (0, b"")
+    if printed := run_program(TRACED, seconds=40):
+        pytest.skip(printed)
 
 
 SLOW_TO_DIE = """
@@ -147,6 +141,4 @@ select.select([spawn.start_zygote().pidfd], [], [])
 
 
 def test_a_zygote_that_is_gone_at_once_is_not_lost_to_whoever_reaps() -> None:
-    command = [sys.executable, "-c", GONE_AT_ONCE]
-    ended = subprocess.run(command, env={"PYTHONPATH": str(SOURCE)}, timeout=60, check=False, stderr=subprocess.PIPE)
-    assert (ended.returncode, ended.stderr) == (0, b"")
+    assert run_program(GONE_AT_ONCE, seconds=60) == ""
